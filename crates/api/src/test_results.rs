@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use shipway_core::{
     ids::RunId,
     run::TestsView,
-    testing::{Case, Comparison, Quarantined, Sighting, TestId},
+    testing::{Comparison, Quarantined, Sighting, TestCase, TestId},
 };
 use shipway_workflow::job::JobKey;
 
@@ -19,7 +19,7 @@ pub struct RunTests {
     pub compared: Comparison,
     /// At most 200; those that block and are new come first.
     pub failing: Vec<FailingTest>,
-    pub slowest: Vec<Case>,
+    pub slowest: Vec<TestCase>,
     /// Tests that passed and failed on this commit.
     pub flaky: Vec<Sighting>,
 }

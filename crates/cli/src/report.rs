@@ -3,11 +3,11 @@
 use std::io::IsTerminal;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use shipway_syntax::{Diagnostic, Source};
+use shipway_syntax::{Diagnostic, SourceFile};
 
 /// A diagnostic with the text it is about.
 #[must_use]
-pub fn render(source: &Source, diagnostic: &Diagnostic) -> String {
+pub fn render(source: &SourceFile, diagnostic: &Diagnostic) -> String {
     let level = if diagnostic.is_error() {
         Level::ERROR
     } else {

@@ -43,6 +43,6 @@ impl LabelOptions {
     pub fn labels(&self) -> RunnerLabels {
         let given = self.label.iter().map(|label| label.trim().to_owned());
         let given: Vec<String> = given.filter(|label| !label.is_empty()).collect();
-        RunnerLabels::of_linux(std::env::consts::ARCH, &given)
+        RunnerLabels::for_linux(std::env::consts::ARCH, &given)
     }
 }

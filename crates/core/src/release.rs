@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shipway_workflow::graph::{CALLED_MAX, called_by};
+use shipway_workflow::graph::{CALLED_MAX, find_called_workflows};
 
 use crate::{
     aggregate::Actor,
@@ -96,12 +96,12 @@ impl WorkflowFile {
 
     /// What it calls and was not read yet, to be read one after the other.
     pub fn calls(&mut self) -> Calls<'_> {
-        let mut open = called_by(&self.path, &self.text);
+        let mut open = find_called_workflows(&self.path, &self.text);
         for called in &self.called {
             let text = called.text.as_deref();
             open.extend(
                 text.into_iter()
-                    .flat_map(|text| called_by(&called.name, text)),
+                    .flat_map(|text| find_called_workflows(&called.name, text)),
             );
         }
         Calls { open, file: self }
@@ -146,7 +146,7 @@ impl Calls<'_> {
     /// What was read under a name.
     pub fn give(&mut self, called: CalledFile) {
         if let Some(text) = &called.text {
-            self.open.extend(called_by(&called.name, text));
+            self.open.extend(find_called_workflows(&called.name, text));
         }
         self.file.called.push(called);
     }

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use shipway_core::release::{CalledFile, WorkflowFile};
 use shipway_worker::forge::{Forge, WorkflowReader};
-use shipway_workflow::{graph::Place, job::ActionSource};
+use shipway_workflow::{graph::WorkflowLocation, job::ActionSource};
 
 /// Timeout for all workflows of one run: a forge that hangs must not block the run.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -16,8 +16,12 @@ pub fn calls_unread_workflow(file: &WorkflowFile) -> bool {
     let mut file = file.clone();
     drop_unread_workflows(&mut file);
     let mut calls = file.calls();
-    std::iter::from_fn(|| calls.next())
-        .any(|name| matches!(Place::of(&name), Ok(Place::Elsewhere { .. })))
+    std::iter::from_fn(|| calls.next()).any(|name| {
+        matches!(
+            WorkflowLocation::parse(&name),
+            Ok(WorkflowLocation::Elsewhere { .. })
+        )
+    })
 }
 
 /// Reads the called workflows of other repositories, recursively. `scratch` is a folder for git. Returns notes for the user, one
@@ -35,11 +39,11 @@ pub async fn read_called_workflows(
     let mut calls = file.calls();
     while let Some(name) = calls.next() {
         // Workflows of the run's own commit were read with it.
-        let Ok(Place::Elsewhere {
+        let Ok(WorkflowLocation::Elsewhere {
             repository,
             path,
             reference,
-        }) = Place::of(&name)
+        }) = WorkflowLocation::parse(&name)
         else {
             continue;
         };
@@ -72,7 +76,12 @@ pub async fn read_called_workflows(
 /// Drops called workflows that could not be read, so that they are read again. Old logs recorded all workflows of other
 /// repositories as unreadable.
 fn drop_unread_workflows(file: &mut WorkflowFile) {
-    let is_elsewhere = |name: &str| matches!(Place::of(name), Ok(Place::Elsewhere { .. }));
+    let is_elsewhere = |name: &str| {
+        matches!(
+            WorkflowLocation::parse(name),
+            Ok(WorkflowLocation::Elsewhere { .. })
+        )
+    };
     file.called
         .retain(|called| called.text.is_some() || !is_elsewhere(&called.name));
 }

@@ -10,7 +10,7 @@ use std::{
 use futures_util::StreamExt;
 use rustix::process::{Pid, Signal, kill_process};
 use shipway_drivers::jobs::{JobError, JobRunner};
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 use shipway_workflow::job::{
     ActionSource, Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry, SourceTree,
     WithoutEngine,
@@ -66,7 +66,7 @@ impl Bench {
             .map(|line| format!("      {line}\n"))
             .collect();
         let text = format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n{steps}");
-        let workflow = shipway_workflow::parse(&Source::new("w.yml", text)).workflow;
+        let workflow = shipway_workflow::parse(&SourceFile::new("w.yml", text)).workflow;
         let job = workflow.unwrap().jobs.remove(0);
         JobSpec {
             hidden: Vec::new(),

@@ -4,21 +4,21 @@
 //! `(hash * total) >> 32`. Raising the weight of the *first* variant only ever adds users to it.
 //!
 //! ```
-//! use shipway_flags::{bucket_of, choose};
-//! let bucket = bucket_of("checkout", "user-17", 10_000);
+//! use shipway_flags::{bucket_for, choose_variant};
+//! let bucket = bucket_for("checkout", "user-17", 10_000);
 //! assert!(bucket < 10_000);
-//! assert_eq!(choose(&[0, 10_000], bucket), Some(1));
+//! assert_eq!(choose_variant(&[0, 10_000], bucket), Some(1));
 //! ```
 
 /// The bucket of `key` under `salt`, in `0..total`. `total` is at most 2³¹−1; 0 gives 0.
 #[must_use]
-pub fn bucket_of(salt: &str, key: &str, total: u32) -> u32 {
-    scale(hash_of(salt, key), total)
+pub fn bucket_for(salt: &str, key: &str, total: u32) -> u32 {
+    scale_hash(hash_key(salt, key), total)
 }
 
-/// What a user is under `salt`: [`scale`] makes the bucket of it.
+/// What a user is under `salt`: [`scale_hash`] makes the bucket of it.
 #[must_use]
-pub fn hash_of(salt: &str, key: &str) -> u32 {
+pub fn hash_key(salt: &str, key: &str) -> u32 {
     let mut cbor = Vec::with_capacity(salt.len() + key.len() + 11);
     cbor.push(0x82);
     push_text(&mut cbor, salt);
@@ -28,7 +28,7 @@ pub fn hash_of(salt: &str, key: &str) -> u32 {
 
 /// The index of the first variant whose cumulative weight lies above `bucket`; `None` when all weights are 0.
 #[must_use]
-pub fn choose(weights: &[u32], bucket: u32) -> Option<usize> {
+pub fn choose_variant(weights: &[u32], bucket: u32) -> Option<usize> {
     let mut cumulative = 0u64;
     weights.iter().position(|&weight| {
         cumulative += u64::from(weight);
@@ -64,7 +64,7 @@ pub fn murmur3_32(bytes: &[u8]) -> u32 {
 
 /// The bucket of a hash, in `0..total`.
 #[must_use]
-pub fn scale(hash: u32, total: u32) -> u32 {
+pub fn scale_hash(hash: u32, total: u32) -> u32 {
     u32::try_from((u64::from(hash) * u64::from(total)) >> 32)
         .expect("a product shifted by 32 bits fits 32 bits")
 }
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_hundred_thousand_users_are_split_within_half_a_point() {
         for weight in [100, 1_000, 5_000, 9_000] {
-            let is_on = |user: &u32| bucket_of("shop/7", &format!("user-{user}"), 10_000) < weight;
+            let is_on = |user: &u32| bucket_for("shop/7", &format!("user-{user}"), 10_000) < weight;
             let on = (0..100_000).filter(is_on).count();
             let off_by = (on as f64 / 1_000.0 - f64::from(weight) / 100.0).abs();
             assert!(
@@ -123,9 +123,9 @@ mod tests {
         #[test]
         fn raising_the_first_weight_moves_nobody_back(user in ".{0,40}", low in 0u32..10_000, more in 0u32..10_000) {
             let high = (low + more).min(10_000);
-            let bucket = bucket_of("salt", &user, 10_000);
-            let before = choose(&[low, 10_000 - low], bucket);
-            let after = choose(&[high, 10_000 - high], bucket);
+            let bucket = bucket_for("salt", &user, 10_000);
+            let before = choose_variant(&[low, 10_000 - low], bucket);
+            let after = choose_variant(&[high, 10_000 - high], bucket);
             prop_assert!(before != Some(0) || after == Some(0));
         }
     }

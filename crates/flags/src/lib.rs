@@ -4,4 +4,4 @@
 
 mod bucketing;
 
-pub use bucketing::{bucket_of, choose, hash_of, murmur3_32, scale};
+pub use bucketing::{bucket_for, choose_variant, hash_key, murmur3_32, scale_hash};

@@ -8,7 +8,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use http::HeaderMap;
-use shipway_flags::{choose, hash_of, scale};
+use shipway_flags::{choose_variant, hash_key, scale_hash};
 
 use crate::{
     match_rules::{CompiledRules, RuleError, cookie_value},
@@ -239,7 +239,7 @@ impl BackendChooser {
             StickyBy::Address => return self.choose_by_key(&client.to_canonical().to_string()),
             StickyBy::None | StickyBy::Matched { .. } => {
                 let bucket = u32::try_from(random % u64::from(FULL)).unwrap_or(0);
-                return choose(&self.weights, bucket).map(BackendChoice::without_user);
+                return choose_variant(&self.weights, bucket).map(BackendChoice::without_user);
             }
         };
         match key {
@@ -265,9 +265,9 @@ impl BackendChooser {
     }
 
     fn choose_by_key(&self, key: &str) -> Option<BackendChoice> {
-        let user = hash_of(&self.salt, key);
+        let user = hash_key(&self.salt, key);
         Some(BackendChoice {
-            backend: choose(&self.weights, scale(user, FULL))?,
+            backend: choose_variant(&self.weights, scale_hash(user, FULL))?,
             new_user: false,
             user: Some(user),
         })

@@ -60,7 +60,7 @@ async fn service_of(path: &Path) -> Result<ServiceName, GitError> {
         None => None,
     };
     let config = text.and_then(|bytes| {
-        let source = shipway_syntax::Source::new(
+        let source = shipway_syntax::SourceFile::new(
             "shipway.yaml",
             String::from_utf8_lossy(&bytes).into_owned(),
         );

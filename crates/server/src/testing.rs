@@ -15,7 +15,7 @@ use shipway_core::{
     run::{Input, JobTests, Run, RunSpec, RunView, Status},
     service,
     testing::{
-        self, Comparison, Report, Seen, TestId, Testing, Tried, against, excuse, sightings,
+        self, Comparison, Seen, TestId, TestReport, Testing, Tried, against, excuse, sightings,
         too_many_fail,
     },
 };
@@ -36,16 +36,16 @@ const LOOKED_AT: u32 = 200;
 
 /// Reports that were read last.
 #[derive(Debug, Default)]
-pub struct Reports(Mutex<VecDeque<(Digest, Arc<Report>)>>);
+pub struct Reports(Mutex<VecDeque<(Digest, Arc<TestReport>)>>);
 
 impl Reports {
-    fn kept(&self) -> std::sync::MutexGuard<'_, VecDeque<(Digest, Arc<Report>)>> {
+    fn kept(&self) -> std::sync::MutexGuard<'_, VecDeque<(Digest, Arc<TestReport>)>> {
         // Nothing panics while it is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A report from the blobs.
-    async fn read(&self, app: &App, digest: &Digest) -> Result<Arc<Report>, String> {
+    async fn read(&self, app: &App, digest: &Digest) -> Result<Arc<TestReport>, String> {
         if let Some((_, report)) = self.kept().iter().find(|(kept, _)| kept == digest) {
             return Ok(report.clone());
         }
@@ -65,7 +65,7 @@ impl Reports {
     }
 }
 
-fn unpack(path: &Path) -> Result<Report, String> {
+fn unpack(path: &Path) -> Result<TestReport, String> {
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let text = GzDecoder::new(std::io::BufReader::new(file)).take(REPORT_BYTES_MAX);
     serde_json::from_reader(text).map_err(|error| error.to_string())
@@ -143,7 +143,7 @@ pub async fn tell(app: &App, run: &Run) {
             .collect::<Vec<_>>(),
     )
     .await;
-    let mut tried: Vec<(RunId, JobKey, Arc<Report>)> = mine
+    let mut tried: Vec<(RunId, JobKey, Arc<TestReport>)> = mine
         .into_iter()
         .map(|(key, report)| (id.clone(), key, report))
         .collect();
@@ -193,10 +193,10 @@ pub async fn tell(app: &App, run: &Run) {
 const SIGHTINGS_MAX: usize = 100;
 
 /// Which tests in quarantine were clean, and which were not.
-fn count(quarantine: &Testing, tried: &[(RunId, JobKey, Arc<Report>)], seen: &mut Seen) {
-    let judged = tried
-        .iter()
-        .filter(|(.., report)| too_many_fail(&testing::Totals::of(&report.cases)).is_none());
+fn count(quarantine: &Testing, tried: &[(RunId, JobKey, Arc<TestReport>)], seen: &mut Seen) {
+    let judged = tried.iter().filter(|(.., report)| {
+        too_many_fail(&testing::TestTotals::from_cases(&report.cases)).is_none()
+    });
     let cases: Vec<_> = judged.flat_map(|(.., report)| &report.cases).collect();
     for entry in &quarantine.quarantine {
         let mut mine = cases.iter().filter(|case| case.id == entry.test).peekable();
@@ -206,14 +206,14 @@ fn count(quarantine: &Testing, tried: &[(RunId, JobKey, Arc<Report>)], seen: &mu
             .any(|case| case.is_failure() || case.is_flaky())
         {
             seen.failed.push(entry.test.clone());
-        } else if ran && mine.any(|case| case.outcome == testing::Outcome::Passed) {
+        } else if ran && mine.any(|case| case.outcome == testing::TestOutcome::Passed) {
             seen.clean.push(entry.test.clone());
         }
     }
 }
 
 /// The reports of a run's jobs; those that can't be read are left out.
-async fn of_run(app: &App, jobs: &[(JobKey, JobTests)]) -> Vec<(JobKey, Arc<Report>)> {
+async fn of_run(app: &App, jobs: &[(JobKey, JobTests)]) -> Vec<(JobKey, Arc<TestReport>)> {
     let mut reports = Vec::new();
     for (key, tests) in jobs {
         match app.reports.read(app, &tests.digest).await {
@@ -261,7 +261,7 @@ pub async fn run_tests(app: &App, view: &RunView) -> Option<RunTests> {
         Some(base) => of_run(app, &jobs(base)).await,
         None => Vec::new(),
     };
-    let plain = |reports: &[(JobKey, Arc<Report>)]| -> Vec<Report> {
+    let plain = |reports: &[(JobKey, Arc<TestReport>)]| -> Vec<TestReport> {
         reports
             .iter()
             .map(|(_, report)| (**report).clone())
@@ -290,7 +290,7 @@ pub async fn run_tests(app: &App, view: &RunView) -> Option<RunTests> {
 }
 
 fn failing(
-    mine: &[(JobKey, Arc<Report>)],
+    mine: &[(JobKey, Arc<TestReport>)],
     compared: &Comparison,
     memory: &Testing,
     has_base: bool,

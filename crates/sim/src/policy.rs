@@ -13,7 +13,7 @@ use shipway_core::{
         strategy::{self, Holds, Observed},
     },
 };
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 
 use crate::reading::{beginning, usual_p99_ms};
 
@@ -63,7 +63,7 @@ pub enum PolicyError {
 
 impl Default for Policy {
     fn default() -> Self {
-        let (config, _) = config::parse(&Source::new("shipway.yaml", DEFAULT))
+        let (config, _) = config::parse(&SourceFile::new("shipway.yaml", DEFAULT))
             .expect("a configuration of ours is right");
         Self::of(config, None).expect("it has an environment")
     }
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn what_a_file_lacks_is_filled_in_and_said() {
         let text = "service: shop\nartifact: source\nrun: { command: ./shop }\nenvironments:\n  staging: { strategy: recreate }\n";
-        let (config, _) = config::parse(&Source::new("shipway.yaml", text)).unwrap();
+        let (config, _) = config::parse(&SourceFile::new("shipway.yaml", text)).unwrap();
         let policy = Policy::of(config.clone(), None).unwrap();
         assert_eq!(policy.steps().len(), 3);
         assert!(

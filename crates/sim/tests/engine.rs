@@ -14,7 +14,7 @@ use shipway_sim::{
     traffic::{Shape, Traffic},
     world::{Scenario, World},
 };
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 
 fn scenarios() -> Vec<Scenario> {
     let traffic = |per_second, shape, users| Traffic {
@@ -56,7 +56,7 @@ fn policy_of(rules: &str) -> Policy {
     let text = format!(
         "service: shop\nartifact: source\nrun: {{ command: ./shop }}\nenvironments:\n  production: {{ strategy: canary, analysis: [{rules}] }}\n"
     );
-    let (config, _) = parse(&Source::new("shipway.yaml", text)).unwrap();
+    let (config, _) = parse(&SourceFile::new("shipway.yaml", text)).unwrap();
     Policy::of(config, None).unwrap()
 }
 

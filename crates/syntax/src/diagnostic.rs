@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::source::{Source, Span};
+use crate::source::{SourceFile, Span};
 
 /// One mistake, or something that is legal but hardly meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -66,7 +66,7 @@ impl Diagnostic {
 
     /// `shipway.yaml:2:1: error: unknown key …; did you mean …?`
     #[must_use]
-    pub fn one_line(&self, source: &Source) -> String {
+    pub fn one_line(&self, source: &SourceFile) -> String {
         let place = self
             .span
             .map(|span| source.position(span.start))

@@ -4,25 +4,25 @@ use std::time::Duration;
 
 use crate::{
     diagnostic::{DIAGNOSTICS_MAX, Diagnostic},
-    near::nearest,
+    nearest::nearest,
     scalar::{parse_bytes, parse_duration},
     source::{Span, Spanned},
-    tree::{Key, Node, Value},
+    tree::{YamlKey, YamlNode, YamlValue},
 };
 
 /// The keys of a mapping. Reading a key that is absent or null gives `None` and no diagnostic.
 #[derive(Clone, Copy, Debug)]
-pub struct Fields<'n> {
-    entries: &'n [(Key, Node)],
+pub struct MappingFields<'n> {
+    entries: &'n [(YamlKey, YamlNode)],
     /// Where the mapping stands.
     pub span: Span,
     what: &'n str,
 }
 
-impl<'n> Fields<'n> {
+impl<'n> MappingFields<'n> {
     /// The keys of `node`, called `what` in messages; unknown ones and anything but a mapping are reported.
-    pub fn of(
-        node: &'n Node,
+    pub fn read(
+        node: &'n YamlNode,
         what: &'n str,
         known: &[&str],
         problems: &mut Vec<Diagnostic>,
@@ -68,7 +68,7 @@ impl<'n> Fields<'n> {
 
     /// The value of a key, unless absent or null.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<&'n Node> {
+    pub fn get(&self, key: &str) -> Option<&'n YamlNode> {
         self.entries
             .iter()
             .find(|(it, _)| it.text == key)
@@ -77,7 +77,7 @@ impl<'n> Fields<'n> {
     }
 
     /// The value of a key that must be there.
-    pub fn require(&self, key: &str, problems: &mut Vec<Diagnostic>) -> Option<&'n Node> {
+    pub fn require(&self, key: &str, problems: &mut Vec<Diagnostic>) -> Option<&'n YamlNode> {
         let found = self.get(key);
         if found.is_none() {
             let place = Span::new(self.span.start, self.span.start);
@@ -100,7 +100,7 @@ impl<'n> Fields<'n> {
     pub fn bool(&self, key: &str, problems: &mut Vec<Diagnostic>) -> Option<bool> {
         let node = self.get(key)?;
         match node.value {
-            Value::Bool(value) => Some(value),
+            YamlValue::Bool(value) => Some(value),
             _ => report(problems, node, key, "true or false"),
         }
     }
@@ -115,7 +115,7 @@ impl<'n> Fields<'n> {
     ) -> Option<u32> {
         let node = self.get(key)?;
         match node.value {
-            Value::Number { number, .. }
+            YamlValue::Number { number, .. }
                 if number.fract() == 0.0
                     && (f64::from(least)..=f64::from(most)).contains(&number) =>
             {
@@ -155,8 +155,8 @@ impl<'n> Fields<'n> {
     pub fn strings(&self, key: &str, problems: &mut Vec<Diagnostic>) -> Vec<Spanned<String>> {
         match self.get(key) {
             None => Vec::new(),
-            Some(Node {
-                value: Value::Sequence(items),
+            Some(YamlNode {
+                value: YamlValue::Sequence(items),
                 ..
             }) => items
                 .iter()
@@ -167,7 +167,7 @@ impl<'n> Fields<'n> {
     }
 
     /// The items of a list.
-    pub fn list(&self, key: &str, problems: &mut Vec<Diagnostic>) -> &'n [Node] {
+    pub fn list(&self, key: &str, problems: &mut Vec<Diagnostic>) -> &'n [YamlNode] {
         match self.get(key) {
             None => &[],
             Some(node) => node.as_sequence().unwrap_or_else(|| {
@@ -182,11 +182,11 @@ impl<'n> Fields<'n> {
         &self,
         key: &str,
         problems: &mut Vec<Diagnostic>,
-    ) -> Vec<(&'n Key, Spanned<String>)> {
+    ) -> Vec<(&'n YamlKey, Spanned<String>)> {
         match self.get(key) {
             None => Vec::new(),
-            Some(Node {
-                value: Value::Mapping(entries),
+            Some(YamlNode {
+                value: YamlValue::Mapping(entries),
                 ..
             }) => entries
                 .iter()
@@ -200,7 +200,7 @@ impl<'n> Fields<'n> {
     }
 }
 
-fn string(node: &Node, key: &str, problems: &mut Vec<Diagnostic>) -> Option<Spanned<String>> {
+fn string(node: &YamlNode, key: &str, problems: &mut Vec<Diagnostic>) -> Option<Spanned<String>> {
     match node.as_scalar_text() {
         Some(text) => Some(Spanned {
             value: text.to_owned(),
@@ -210,7 +210,12 @@ fn string(node: &Node, key: &str, problems: &mut Vec<Diagnostic>) -> Option<Span
     }
 }
 
-fn report<T>(problems: &mut Vec<Diagnostic>, node: &Node, key: &str, expected: &str) -> Option<T> {
+fn report<T>(
+    problems: &mut Vec<Diagnostic>,
+    node: &YamlNode,
+    key: &str,
+    expected: &str,
+) -> Option<T> {
     let got = node
         .as_scalar_text()
         .map_or_else(|| node.kind().to_owned(), |text| format!("`{text}`"));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A file's text under the name people know it by.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct SourceFile {
     /// Its path, as shown.
     pub path: String,
     /// Its text.
@@ -31,7 +31,7 @@ pub struct Spanned<T> {
     pub span: Span,
 }
 
-impl Source {
+impl SourceFile {
     /// A text under a name.
     pub fn new(path: impl Into<String>, text: impl Into<Arc<str>>) -> Self {
         Self {

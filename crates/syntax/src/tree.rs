@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostic::Diagnostic,
-    source::{Source, Span},
+    source::{SourceFile, Span},
 };
 
 /// The largest text that is read.
@@ -21,16 +21,16 @@ const DEPTH_MAX: usize = 100;
 
 /// A node and where it stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Node {
+pub struct YamlNode {
     /// Where it stands.
     pub span: Span,
     /// What it is.
-    pub value: Value,
+    pub value: YamlValue,
 }
 
 /// What a node is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Value {
+pub enum YamlValue {
     /// `null`, `~`, or nothing.
     Null,
     /// `true`, `false`.
@@ -47,17 +47,17 @@ pub enum Value {
         /// The text.
         text: String,
         /// How it was written.
-        style: Style,
+        style: TextStyle,
     },
     /// A list.
-    Sequence(Vec<Node>),
+    Sequence(Vec<YamlNode>),
     /// Keys and values, in order.
-    Mapping(Vec<(Key, Node)>),
+    Mapping(Vec<(YamlKey, YamlNode)>),
 }
 
 /// How a text was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Style {
+pub enum TextStyle {
     /// Without quotes.
     Plain,
     /// In quotes: its bytes are not those of the file.
@@ -68,19 +68,19 @@ pub enum Style {
 
 /// A key of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Key {
+pub struct YamlKey {
     /// The key.
     pub text: String,
     /// Where it stands.
     pub span: Span,
 }
 
-impl Node {
+impl YamlNode {
     /// The entries of a mapping.
     #[must_use]
-    pub fn as_mapping(&self) -> Option<&[(Key, Self)]> {
+    pub fn as_mapping(&self) -> Option<&[(YamlKey, Self)]> {
         match &self.value {
-            Value::Mapping(entries) => Some(entries),
+            YamlValue::Mapping(entries) => Some(entries),
             _ => None,
         }
     }
@@ -89,7 +89,7 @@ impl Node {
     #[must_use]
     pub fn as_sequence(&self) -> Option<&[Self]> {
         match &self.value {
-            Value::Sequence(items) => Some(items),
+            YamlValue::Sequence(items) => Some(items),
             _ => None,
         }
     }
@@ -98,7 +98,7 @@ impl Node {
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match &self.value {
-            Value::String { text, .. } => Some(text),
+            YamlValue::String { text, .. } => Some(text),
             _ => None,
         }
     }
@@ -107,17 +107,17 @@ impl Node {
     #[must_use]
     pub fn as_scalar_text(&self) -> Option<&str> {
         match &self.value {
-            Value::Bool(true) => Some("true"),
-            Value::Bool(false) => Some("false"),
-            Value::Number { text, .. } | Value::String { text, .. } => Some(text),
-            Value::Null | Value::Sequence(_) | Value::Mapping(_) => None,
+            YamlValue::Bool(true) => Some("true"),
+            YamlValue::Bool(false) => Some("false"),
+            YamlValue::Number { text, .. } | YamlValue::String { text, .. } => Some(text),
+            YamlValue::Null | YamlValue::Sequence(_) | YamlValue::Mapping(_) => None,
         }
     }
 
     /// Whether it is null.
     #[must_use]
     pub const fn is_null(&self) -> bool {
-        matches!(self.value, Value::Null)
+        matches!(self.value, YamlValue::Null)
     }
 
     /// The value under a key.
@@ -133,33 +133,35 @@ impl Node {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self.value {
-            Value::Null => "nothing",
-            Value::Bool(_) => "true or false",
-            Value::Number { .. } => "a number",
-            Value::String { .. } => "a text",
-            Value::Sequence(_) => "a list",
-            Value::Mapping(_) => "a mapping",
+            YamlValue::Null => "nothing",
+            YamlValue::Bool(_) => "true or false",
+            YamlValue::Number { .. } => "a number",
+            YamlValue::String { .. } => "a text",
+            YamlValue::Sequence(_) => "a list",
+            YamlValue::Mapping(_) => "a mapping",
         }
     }
 
     /// How much it is.
-    fn measure(&self) -> Measure {
-        let mut all = Measure {
+    fn measure(&self) -> NodeSize {
+        let mut all = NodeSize {
             nodes: 1,
             bytes: size_of::<Self>(),
             height: 0,
         };
         match &self.value {
-            Value::Sequence(items) => items.iter().for_each(|item| all.hold(item)),
-            Value::Mapping(entries) => {
+            YamlValue::Sequence(items) => items.iter().for_each(|item| all.hold(item)),
+            YamlValue::Mapping(entries) => {
                 for (key, node) in entries {
                     all.nodes += 1;
                     all.bytes += key.text.len();
                     all.hold(node);
                 }
             }
-            Value::Number { text, .. } | Value::String { text, .. } => all.bytes += text.len(),
-            Value::Null | Value::Bool(_) => {}
+            YamlValue::Number { text, .. } | YamlValue::String { text, .. } => {
+                all.bytes += text.len()
+            }
+            YamlValue::Null | YamlValue::Bool(_) => {}
         }
         all
     }
@@ -167,15 +169,15 @@ impl Node {
 
 /// What a copy of a node costs.
 #[derive(Clone, Copy, Debug)]
-struct Measure {
+struct NodeSize {
     nodes: usize,
     bytes: usize,
     /// Levels below it.
     height: usize,
 }
 
-impl Measure {
-    fn hold(&mut self, node: &Node) {
+impl NodeSize {
+    fn hold(&mut self, node: &YamlNode) {
         let part = node.measure();
         self.nodes += part.nodes;
         self.bytes += part.bytes;
@@ -184,7 +186,7 @@ impl Measure {
 }
 
 /// Reads one YAML document. An empty text is null.
-pub fn parse(source: &Source) -> Result<Node, Vec<Diagnostic>> {
+pub fn parse(source: &SourceFile) -> Result<YamlNode, Vec<Diagnostic>> {
     let text: &str = &source.text;
     if text.len() > TEXT_BYTES_MAX {
         return Err(vec![Diagnostic::error(
@@ -200,25 +202,27 @@ pub fn parse(source: &Source) -> Result<Node, Vec<Diagnostic>> {
             "a NUL byte; is this a text file?",
         )]);
     }
-    Reader::new(text).read().map_err(|problem| vec![problem])
+    TreeReader::new(text)
+        .read()
+        .map_err(|problem| vec![problem])
 }
 
-struct Reader<'t> {
+struct TreeReader<'t> {
     text: &'t str,
     events: Parser<'t, saphyr_parser::StrInput<'t>>,
     /// Bytes of each 1,024th character, so that character positions are found quickly.
     bytes: Vec<usize>,
-    anchors: BTreeMap<usize, (Node, Measure)>,
+    anchors: BTreeMap<usize, (YamlNode, NodeSize)>,
     nodes: usize,
     /// Bytes of nodes that were copied for anchors and aliases.
     copied: usize,
 }
 
-type Read<T> = Result<T, Diagnostic>;
+type YamlResult<T> = Result<T, Diagnostic>;
 
 const STRIDE: usize = 1_024;
 
-impl<'t> Reader<'t> {
+impl<'t> TreeReader<'t> {
     fn new(text: &'t str) -> Self {
         let bytes = text
             .char_indices()
@@ -235,7 +239,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn read(mut self) -> Read<Node> {
+    fn read(mut self) -> YamlResult<YamlNode> {
         let mut document = None;
         loop {
             let (event, mark) = self.next()?;
@@ -256,13 +260,13 @@ impl<'t> Reader<'t> {
                 }
             }
         }
-        Ok(document.unwrap_or(Node {
+        Ok(document.unwrap_or(YamlNode {
             span: Span::default(),
-            value: Value::Null,
+            value: YamlValue::Null,
         }))
     }
 
-    fn next(&mut self) -> Read<(Event<'t>, Marked)> {
+    fn next(&mut self) -> YamlResult<(Event<'t>, Marked)> {
         match self.events.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
@@ -286,7 +290,7 @@ impl<'t> Reader<'t> {
         after.starts_with('\t') || before[before.len() - blanks..].contains('\t')
     }
 
-    fn within_bounds(&self, span: Span, depth: usize) -> Read<()> {
+    fn within_bounds(&self, span: Span, depth: usize) -> YamlResult<()> {
         let message = if depth > DEPTH_MAX {
             format!("nested deeper than {DEPTH_MAX} levels")
         } else if self.nodes > NODES_MAX {
@@ -297,7 +301,7 @@ impl<'t> Reader<'t> {
         Err(Diagnostic::error("yaml", span, message))
     }
 
-    fn node(&mut self, event: Event<'t>, mark: Marked, depth: usize) -> Read<Node> {
+    fn node(&mut self, event: Event<'t>, mark: Marked, depth: usize) -> YamlResult<YamlNode> {
         let span = self.span(mark);
         self.nodes += 1;
         self.within_bounds(span, depth)?;
@@ -306,9 +310,9 @@ impl<'t> Reader<'t> {
                 let value = match tag {
                     None => scalar(&text, style),
                     Some(tag) => tagged(&tag, &text, style)
-                        .map_err(|message| Diagnostic::error("yaml", span, message))?,
+                        .map_err(|error| Diagnostic::error("yaml", span, error.to_string()))?,
                 };
-                (Node { span, value }, anchor)
+                (YamlNode { span, value }, anchor)
             }
             Event::SequenceStart(anchor, _) => (self.sequence(span, depth)?, anchor),
             Event::MappingStart(anchor, _) => (self.mapping(span, depth)?, anchor),
@@ -332,7 +336,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Counts what is about to be copied.
-    fn copy(&mut self, measure: Measure, span: Span) -> Read<()> {
+    fn copy(&mut self, measure: NodeSize, span: Span) -> YamlResult<()> {
         self.copied += measure.bytes;
         if self.copied > COPIED_BYTES_MAX {
             let message = format!("more than {} MiB, aliases expanded", COPIED_BYTES_MAX >> 20);
@@ -341,7 +345,7 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    fn alias(&mut self, anchor: usize, span: Span, depth: usize) -> Read<Node> {
+    fn alias(&mut self, anchor: usize, span: Span, depth: usize) -> YamlResult<YamlNode> {
         let (node, measure) = self.anchors.get(&anchor).ok_or_else(|| {
             Diagnostic::error(
                 "yaml",
@@ -356,31 +360,31 @@ impl<'t> Reader<'t> {
         Ok(node)
     }
 
-    fn sequence(&mut self, start: Span, depth: usize) -> Read<Node> {
+    fn sequence(&mut self, start: Span, depth: usize) -> YamlResult<YamlNode> {
         let mut items = Vec::new();
         loop {
             let (event, mark) = self.next()?;
             if matches!(event, Event::SequenceEnd) {
                 let end = self.end_of(items.last(), start, mark);
-                return Ok(Node {
+                return Ok(YamlNode {
                     span: Span::new(start.start, end),
-                    value: Value::Sequence(items),
+                    value: YamlValue::Sequence(items),
                 });
             }
             items.push(self.node(event, mark, depth + 1)?);
         }
     }
 
-    fn mapping(&mut self, start: Span, depth: usize) -> Read<Node> {
-        let mut entries: Vec<(Key, Node)> = Vec::new();
+    fn mapping(&mut self, start: Span, depth: usize) -> YamlResult<YamlNode> {
+        let mut entries: Vec<(YamlKey, YamlNode)> = Vec::new();
         let mut seen: BTreeMap<String, Span> = BTreeMap::new();
         loop {
             let (event, mark) = self.next()?;
             if matches!(event, Event::MappingEnd) {
                 let end = self.end_of(entries.last().map(|(_, node)| node), start, mark);
-                return Ok(Node {
+                return Ok(YamlNode {
                     span: Span::new(start.start, end),
-                    value: Value::Mapping(entries),
+                    value: YamlValue::Mapping(entries),
                 });
             }
             let key = self.node(event, mark, depth + 1)?;
@@ -411,7 +415,7 @@ impl<'t> Reader<'t> {
             let (event, mark) = self.next()?;
             let node = self.node(event, mark, depth + 1)?;
             entries.push((
-                Key {
+                YamlKey {
                     text,
                     span: key.span,
                 },
@@ -421,7 +425,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Block collections end where the next thing begins; people mean the end of their last entry.
-    fn end_of(&self, last: Option<&Node>, start: Span, mark: Marked) -> usize {
+    fn end_of(&self, last: Option<&YamlNode>, start: Span, mark: Marked) -> usize {
         let end = self.span(mark).end;
         let flow = self.text[..end.min(self.text.len())].ends_with([']', '}']);
         last.map_or(
@@ -449,11 +453,20 @@ impl<'t> Reader<'t> {
     }
 }
 
+/// Why a tagged scalar is refused.
+#[derive(Debug, thiserror::Error)]
+enum TagError {
+    #[error("unknown tag `{tag}`; leave it out")]
+    Unknown { tag: String },
+    #[error("`{text}` doesn't fit its tag `{tag}`")]
+    Mismatch { text: String, tag: String },
+}
+
 /// A scalar that says what it is: `!!str 3.10`. The tags of the core schema, for what they fit.
-fn tagged(tag: &Tag, text: &str, style: ScalarStyle) -> Result<Value, String> {
-    let string = || Value::String {
+fn tagged(tag: &Tag, text: &str, style: ScalarStyle) -> Result<YamlValue, TagError> {
+    let string = || YamlValue::String {
         text: text.to_owned(),
-        style: Style::Quoted,
+        style: TextStyle::Quoted,
     };
     // A lone `!` makes a text of anything.
     if tag.suffix == "!" && tag.handle.is_empty() || (tag.handle == "!" && tag.suffix.is_empty()) {
@@ -462,16 +475,19 @@ fn tagged(tag: &Tag, text: &str, style: ScalarStyle) -> Result<Value, String> {
     let value = scalar(text, style);
     let fits = match tag.suffix.as_str() {
         "str" if tag.is_yaml_core_schema() => return Ok(string()),
-        "null" => value == Value::Null,
-        "bool" => matches!(value, Value::Bool(_)),
-        "int" => matches!(value, Value::Number { number, .. } if number.fract() == 0.0),
-        "float" => matches!(value, Value::Number { .. }),
-        _ => return Err(format!("unknown tag `{}`; leave it out", shown(tag))),
+        "null" => value == YamlValue::Null,
+        "bool" => matches!(value, YamlValue::Bool(_)),
+        "int" => matches!(value, YamlValue::Number { number, .. } if number.fract() == 0.0),
+        "float" => matches!(value, YamlValue::Number { .. }),
+        _ => return Err(TagError::Unknown { tag: shown(tag) }),
     };
     if fits && tag.is_yaml_core_schema() {
         return Ok(value);
     }
-    Err(format!("`{text}` doesn't fit its tag `{}`", shown(tag)))
+    Err(TagError::Mismatch {
+        text: text.to_owned(),
+        tag: shown(tag),
+    })
 }
 
 /// As people write it.
@@ -483,20 +499,20 @@ fn shown(tag: &Tag) -> String {
 }
 
 /// The core schema: only what is written plain can be anything but a text.
-fn scalar(text: &str, style: ScalarStyle) -> Value {
+fn scalar(text: &str, style: ScalarStyle) -> YamlValue {
     let style = match style {
-        ScalarStyle::Plain => Style::Plain,
-        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => Style::Quoted,
-        ScalarStyle::Literal | ScalarStyle::Folded => Style::Block,
+        ScalarStyle::Plain => TextStyle::Plain,
+        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => TextStyle::Quoted,
+        ScalarStyle::Literal | ScalarStyle::Folded => TextStyle::Block,
     };
-    if style == Style::Plain {
+    if style == TextStyle::Plain {
         match text {
-            "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-            "true" | "True" | "TRUE" => return Value::Bool(true),
-            "false" | "False" | "FALSE" => return Value::Bool(false),
+            "" | "~" | "null" | "Null" | "NULL" => return YamlValue::Null,
+            "true" | "True" | "TRUE" => return YamlValue::Bool(true),
+            "false" | "False" | "FALSE" => return YamlValue::Bool(false),
             _ => {
                 if let Some(number) = number(text) {
-                    return Value::Number {
+                    return YamlValue::Number {
                         number,
                         text: text.to_owned(),
                     };
@@ -504,7 +520,7 @@ fn scalar(text: &str, style: ScalarStyle) -> Value {
             }
         }
     }
-    Value::String {
+    YamlValue::String {
         text: text.to_owned(),
         style,
     }

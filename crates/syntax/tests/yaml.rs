@@ -1,10 +1,10 @@
 //! What YAML is read as, and what is refused.
 
 use proptest::prelude::*;
-use shipway_syntax::{Source, Value, parse};
+use shipway_syntax::{SourceFile, YamlValue, parse};
 
-fn read(text: &str) -> Result<shipway_syntax::Node, String> {
-    let source = Source::new("t.yaml", text);
+fn read(text: &str) -> Result<shipway_syntax::YamlNode, String> {
+    let source = SourceFile::new("t.yaml", text);
     parse(&source).map_err(|problems| problems[0].one_line(&source))
 }
 
@@ -19,11 +19,11 @@ fn only_true_and_false_are_booleans_and_texts_stay_as_written() {
     assert_eq!(text("version"), Some("3.10".into()));
     assert!(matches!(
         tree.get("hex").unwrap().value,
-        Value::Number { number: 31.0, .. }
+        YamlValue::Number { number: 31.0, .. }
     ));
     assert!(matches!(
         tree.get("quoted").unwrap().value,
-        Value::String { .. }
+        YamlValue::String { .. }
     ));
     assert!(tree.get("empty").unwrap().is_null());
 }
@@ -52,7 +52,7 @@ fn mistakes_are_named_with_their_place() {
 
 #[test]
 fn places_count_characters_before_and_bytes_inside() {
-    let source = Source::new("t.yaml", "ä: ö\nkey: wert\n");
+    let source = SourceFile::new("t.yaml", "ä: ö\nkey: wert\n");
     let tree = parse(&source).unwrap();
     let span = tree.get("key").unwrap().span;
     assert_eq!(&source.text[span.start..span.end], "wert");
@@ -96,7 +96,7 @@ fn a_billion_laughs_and_a_deep_nest_end_early() {
 proptest! {
     #[test]
     fn any_text_is_read_or_refused_with_a_place_inside_it(text in "(?s)[ -~\n\tä€&*:\\[\\]{}|>'\"#-]{0,200}") {
-        let source = Source::new("t", text.clone());
+        let source = SourceFile::new("t", text.clone());
         if let Err(problems) = parse(&source) {
             for span in problems.iter().filter_map(|problem| problem.span) {
                 prop_assert!(span.start <= span.end && span.end <= text.len() && text.is_char_boundary(span.start) && text.is_char_boundary(span.end));
@@ -109,15 +109,15 @@ proptest! {
 fn tags_say_what_a_scalar_is() {
     let kind =
         |text: &str| read(&format!("a: {text}\n")).map(|tree| tree.get("a").unwrap().value.clone());
-    assert!(matches!(kind("!!str 3.10"), Ok(Value::String { text, .. }) if text == "3.10"));
-    assert!(matches!(kind("!!str true"), Ok(Value::String { text, .. }) if text == "true"));
-    assert!(matches!(kind("! 12"), Ok(Value::String { text, .. }) if text == "12"));
+    assert!(matches!(kind("!!str 3.10"), Ok(YamlValue::String { text, .. }) if text == "3.10"));
+    assert!(matches!(kind("!!str true"), Ok(YamlValue::String { text, .. }) if text == "true"));
+    assert!(matches!(kind("! 12"), Ok(YamlValue::String { text, .. }) if text == "12"));
     assert!(matches!(
         kind("!!int 12"),
-        Ok(Value::Number { number: 12.0, .. })
+        Ok(YamlValue::Number { number: 12.0, .. })
     ));
-    assert!(matches!(kind("!!bool True"), Ok(Value::Bool(true))));
-    assert!(matches!(kind("!!null ~"), Ok(Value::Null)));
+    assert!(matches!(kind("!!bool True"), Ok(YamlValue::Bool(true))));
+    assert!(matches!(kind("!!null ~"), Ok(YamlValue::Null)));
     for (text, said) in [
         (
             "!!int 1.5",
@@ -162,7 +162,7 @@ fn marks_line_ends_and_comments_of_every_editor_are_read() {
         assert!(
             matches!(
                 tree.get("a").unwrap().value,
-                Value::Number { number: 1.0, .. }
+                YamlValue::Number { number: 1.0, .. }
             ),
             "{text:?}"
         );
@@ -227,7 +227,7 @@ fn numbers_are_those_of_the_core_schema() {
         ("-.INF", f64::NEG_INFINITY),
     ] {
         assert!(
-            matches!(value(text), Value::Number { number: it, .. } if it == number),
+            matches!(value(text), YamlValue::Number { number: it, .. } if it == number),
             "{text}"
         );
     }
@@ -250,7 +250,7 @@ fn numbers_are_those_of_the_core_schema() {
         "2026-11-21",
     ] {
         assert!(
-            matches!(value(text), Value::String { .. }),
+            matches!(value(text), YamlValue::String { .. }),
             "{text}: {:?}",
             value(text)
         );
@@ -258,7 +258,7 @@ fn numbers_are_those_of_the_core_schema() {
     for text in [
         "yes", "no", "on", "off", "Yes", "y", "n", "tRUE", "nULL", "None",
     ] {
-        assert!(matches!(value(text), Value::String { .. }), "{text}");
+        assert!(matches!(value(text), YamlValue::String { .. }), "{text}");
     }
 }
 

@@ -4,9 +4,9 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use shipway_workflow::{
-    expr::Value,
-    job::{Level, WithoutEngine},
-    model::{ActionFile, ActionOutput, Runs, Step, Table},
+    expr::ExprValue,
+    job::{AnnotationLevel, WithoutEngine},
+    model::{ActionFile, ActionOutput, ActionRuns, TemplateTable, WorkflowStep},
 };
 use tokio::time::Instant;
 
@@ -37,7 +37,7 @@ use crate::{
 /// The `uses:` part of a step.
 pub(crate) struct ActionUse<'u> {
     pub(crate) action: &'u str,
-    pub(crate) with: &'u Table,
+    pub(crate) with: &'u TemplateTable,
     pub(crate) command_files: &'u CommandFiles,
 }
 
@@ -247,7 +247,7 @@ impl StepRunner {
                 "`pre` of {} is left out: it can't be known before the job's first step what an action of the workspace is",
                 uses.action
             );
-            self.output.annotate(Level::Warning, &text);
+            self.output.annotate(AnnotationLevel::Warning, &text);
         }
         let prepared = PreparedAction {
             action,
@@ -256,10 +256,10 @@ impl StepRunner {
             command_files: uses.command_files,
         };
         match &action.file.runs {
-            Runs::Composite { steps } => {
+            ActionRuns::Composite { steps } => {
                 Ok(self.run_composite(scope, task, plan, steps, prepared).await)
             }
-            Runs::JavaScript { node, main, .. } => {
+            ActionRuns::JavaScript { node, main, .. } => {
                 let entry = match scope.stage {
                     ActionStage::Main => Some(main.as_str()),
                     stage => action.stage_part(stage).map(|part| part.entry.as_str()),
@@ -273,7 +273,7 @@ impl StepRunner {
                     }
                 }
             }
-            Runs::Docker { .. } => self.run_docker(scope, &task, plan, prepared).await,
+            ActionRuns::Docker { .. } => self.run_docker(scope, &task, plan, prepared).await,
         }
     }
 
@@ -320,10 +320,14 @@ impl StepRunner {
         let workspace = self.folders.workspace.clone();
         let files = WorkspaceFiles(&workspace);
         let values = inputs.iter();
-        let values = values.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
+        let values = values.map(|(name, value)| (name.as_str(), ExprValue::from(value.as_str())));
         let own_env = plan.own_env.clone();
-        let action_scope =
-            scope.for_action(&task.key, own_env, Value::object(values), prepared.identity);
+        let action_scope = scope.for_action(
+            &task.key,
+            own_env,
+            ExprValue::object(values),
+            prepared.identity,
+        );
         let contexts = self.expression_contexts(
             &action_scope,
             &action_scope.step_identity(""),
@@ -359,7 +363,7 @@ impl StepRunner {
         scope: &StepScope,
         identity: &StepIdentity,
         plan: &PlannedStep,
-        with: &Table,
+        with: &TemplateTable,
         file: &ActionFile,
     ) -> Result<Vec<(String, String)>, ActionError> {
         let workspace = self.folders.workspace.clone();
@@ -382,8 +386,7 @@ impl StepRunner {
             };
             inputs.push((input.name.clone(), value));
         }
-        let is_image =
-            matches!(&file.runs, Runs::Docker { image, .. } if image.starts_with("docker://"));
+        let is_image = matches!(&file.runs, ActionRuns::Docker { image, .. } if image.starts_with("docker://"));
         if scope.stage == ActionStage::Main && !(is_image && file.inputs.is_empty()) {
             self.warn_about_inputs(&given, file);
         }
@@ -401,14 +404,14 @@ impl StepRunner {
 
     /// Warns of unknown and deprecated inputs.
     fn warn_about_inputs(&mut self, given: &[String], file: &ActionFile) {
-        let docker = matches!(file.runs, Runs::Docker { .. });
+        let docker = matches!(file.runs, ActionRuns::Docker { .. });
         let is_odd = |name: &str| !(docker && matches!(name, "entrypoint" | "args"));
         for name in given {
             match file.input(name) {
                 Some(input) => {
                     if let Some(message) = &input.deprecation {
                         let text = format!("the input {name} is deprecated: {message}");
-                        self.output.annotate(Level::Warning, &text);
+                        self.output.annotate(AnnotationLevel::Warning, &text);
                     }
                 }
                 None if is_odd(&name.to_ascii_lowercase()) => {
@@ -418,7 +421,7 @@ impl StepRunner {
                         known => format!("there are {}", known.join(", ")),
                     };
                     let text = format!("the action has no input {name}; {known}");
-                    self.output.annotate(Level::Warning, &text);
+                    self.output.annotate(AnnotationLevel::Warning, &text);
                 }
                 None => {}
             }
@@ -430,17 +433,17 @@ impl StepRunner {
         scope: &mut StepScope,
         task: StepTask,
         plan: &PlannedStep,
-        steps: &[Step],
+        steps: &[WorkflowStep],
         prepared: PreparedAction<'_>,
     ) -> StepResult {
         let inputs = prepared.inputs.iter();
-        let inputs = inputs.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
+        let inputs = inputs.map(|(name, value)| (name.as_str(), ExprValue::from(value.as_str())));
         let mut identity = prepared.identity;
         identity.path = Some(prepared.action.folder.clone());
         let own_env = plan.own_env.clone();
         let mut inner = match task.action_scope {
             Some(inner) => *inner,
-            None => scope.for_action(&task.key, own_env, Value::object(inputs), identity),
+            None => scope.for_action(&task.key, own_env, ExprValue::object(inputs), identity),
         };
         inner.stage = scope.stage;
         inner.survives_cancellation = plan.when_cancelled.survives_cancellation();
@@ -485,7 +488,7 @@ impl StepRunner {
     async fn run_pre_parts(
         &mut self,
         inner: &mut StepScope,
-        steps: &[Step],
+        steps: &[WorkflowStep],
         result: &mut StepResult,
     ) {
         for (index, step) in steps.iter().enumerate() {

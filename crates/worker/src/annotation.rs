@@ -3,7 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use shipway_workflow::job::{JournalBody, Level};
+use shipway_workflow::job::{AnnotationLevel, JournalBody};
 
 use crate::{
     mask::Masker, problem_matcher::MatchedProblem, workflow_command::WorkflowCommand,
@@ -43,7 +43,7 @@ impl FilePosition {
 
 /// From a workflow command.
 pub(crate) fn from_command(
-    level: Level,
+    level: AnnotationLevel,
     command: &WorkflowCommand,
     workspace: &Path,
     masker: &Masker,
@@ -95,12 +95,12 @@ pub(crate) fn from_problem(
 }
 
 /// From a message of the worker.
-pub(crate) fn from_text(level: Level, text: &str, masker: &Masker) -> JournalBody {
+pub(crate) fn from_text(level: AnnotationLevel, text: &str, masker: &Masker) -> JournalBody {
     build_annotation(level, text, None, FilePosition::default(), None, masker)
 }
 
 fn build_annotation(
-    level: Level,
+    level: AnnotationLevel,
     message: &str,
     file: Option<String>,
     place: FilePosition,

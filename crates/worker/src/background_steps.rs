@@ -6,7 +6,7 @@
 
 use std::{io, rc::Rc, time::Instant};
 
-use shipway_workflow::{job::Conclusion, model::Action};
+use shipway_workflow::{job::Conclusion, model::StepAction};
 use tokio::{
     sync::Semaphore,
     task::{JoinHandle, spawn_local},
@@ -123,20 +123,23 @@ impl JobExecution {
     }
 
     /// Runs a step that waits for background steps or cancels one. Fails if one of them has failed.
-    pub(crate) async fn run_control_step(&mut self, action: &Action) -> io::Result<StepOutcome> {
+    pub(crate) async fn run_control_step(
+        &mut self,
+        action: &StepAction,
+    ) -> io::Result<StepOutcome> {
         let is_meant = |running: &RunningStep| match action {
-            Action::Wait { ids } => ids
+            StepAction::Wait { ids } => ids
                 .iter()
                 .any(|id| id.eq_ignore_ascii_case(&running.line.id)),
-            Action::Cancel { id } => id.eq_ignore_ascii_case(&running.line.id),
-            Action::WaitAll | Action::Run { .. } | Action::Uses { .. } => true,
+            StepAction::Cancel { id } => id.eq_ignore_ascii_case(&running.line.id),
+            StepAction::WaitAll | StepAction::Run { .. } | StepAction::Uses { .. } => true,
         };
         let all = std::mem::take(&mut self.background.running);
         let (meant, others): (Vec<_>, Vec<_>) = all.into_iter().partition(is_meant);
         self.background.running = others;
         let mut failed = Vec::new();
         for running in meant {
-            if matches!(action, Action::Cancel { .. }) {
+            if matches!(action, StepAction::Cancel { .. }) {
                 running.stop.cancel();
             }
             let id = running.line.id.clone();
@@ -159,7 +162,7 @@ impl JobExecution {
         }
         let started_at = Instant::now();
         let line = self.record_step_start(IMPLICIT_WAIT, "Wait for all background steps", "")?;
-        let outcome = self.run_control_step(&Action::WaitAll).await?;
+        let outcome = self.run_control_step(&StepAction::WaitAll).await?;
         self.finish_step(line, outcome, OnFailure::Fail, started_at.elapsed())
     }
 

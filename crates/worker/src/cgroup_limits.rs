@@ -5,7 +5,7 @@
 
 use std::{cell::Cell, fs, path::PathBuf};
 
-use shipway_workflow::job::JobLimits;
+use shipway_workflow::job::JobResources;
 
 /// `oom_score_adj` of steps: the OOM killer should take a step's process, not the worker, which reports what
 /// happened.
@@ -13,14 +13,14 @@ const STEPS_FIRST: &str = "500";
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CgroupLimits {
-    limits: JobLimits,
+    limits: JobResources,
     /// Number of OOM kills reported so far.
     killed: Cell<u64>,
 }
 
 impl CgroupLimits {
     /// Moves this process into the job's control groups; also returns why a limit can't be enforced.
-    pub(crate) fn enter(limits: &JobLimits) -> (Self, Option<String>) {
+    pub(crate) fn enter(limits: &JobResources) -> (Self, Option<String>) {
         let me = std::process::id().to_string();
         let refused = limits.groups.iter().find_map(|group| {
             let error = fs::write(group.join("cgroup.procs"), &me).err()?;
@@ -53,7 +53,7 @@ impl CgroupLimits {
     }
 
     /// The arguments that limit a container: it runs in the engine's control groups, not in ours.
-    pub(crate) fn container_arguments(limits: &JobLimits) -> Vec<String> {
+    pub(crate) fn container_arguments(limits: &JobResources) -> Vec<String> {
         let memory = limits.memory_bytes.map(|it| format!("--memory={it}"));
         let cpu = limits
             .cpu_millis

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use shipway_workflow::{
     expr::Template,
-    job::{JobSpec, Resume},
-    model::{Action, Step, Table},
+    job::{JobSpec, ResumePoint},
+    model::{StepAction, TemplateTable, WorkflowStep},
 };
 
 use crate::{
@@ -55,7 +55,7 @@ const COMMAND_FILES: [&str; 5] = [
 /// The context of the step that `resume` names, in the job of `spec`.
 pub fn build_debug_shell_context(
     spec: &JobSpec,
-    resume: &Resume,
+    resume: &ResumePoint,
     access: SecretAccess,
 ) -> Result<DebugShellContext, ResumeError> {
     let previous_attempt = PreviousAttempt::read(resume, &spec.steps)?;
@@ -135,27 +135,30 @@ fn restore_steps(
 }
 
 /// `working-directory` of a step, or the job's default.
-fn working_directory<'s>(spec: &'s JobSpec, step: &'s Step) -> Option<&'s Template> {
+fn working_directory<'s>(spec: &'s JobSpec, step: &'s WorkflowStep) -> Option<&'s Template> {
     match &step.action {
-        Action::Run {
+        StepAction::Run {
             working_directory, ..
         } => working_directory
             .as_ref()
             .or(spec.defaults.working_directory.as_ref()),
-        Action::Uses { .. } | Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. } => None,
+        StepAction::Uses { .. }
+        | StepAction::Wait { .. }
+        | StepAction::WaitAll
+        | StepAction::Cancel { .. } => None,
     }
 }
 
 /// The script or action that a step runs.
-fn describe_command(step: &Step, text: impl Fn(&Template) -> String) -> String {
+fn describe_command(step: &WorkflowStep, text: impl Fn(&Template) -> String) -> String {
     match &step.action {
-        Action::Run { script, .. } => text(script),
-        Action::Uses { action, .. } => format!("uses: {action}"),
-        Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. } => step.title(),
+        StepAction::Run { script, .. } => text(script),
+        StepAction::Uses { action, .. } => format!("uses: {action}"),
+        StepAction::Wait { .. } | StepAction::WaitAll | StepAction::Cancel { .. } => step.title(),
     }
 }
 
-fn describe_differences(spec: &JobSpec, step: &Step) -> Vec<String> {
+fn describe_differences(spec: &JobSpec, step: &WorkflowStep) -> Vec<String> {
     let mut differs = Vec::new();
     if let Some(container) = &spec.container {
         let image = container.image.text();
@@ -169,7 +172,7 @@ fn describe_differences(spec: &JobSpec, step: &Step) -> Vec<String> {
             .collect();
         differs.push(format!("the job's services are gone: {}", names.join(", ")));
     }
-    if matches!(step.action, Action::Uses { .. }) {
+    if matches!(step.action, StepAction::Uses { .. }) {
         differs.push(
             "the step is an action: its inputs (INPUT_…) are not among the variables".to_owned(),
         );
@@ -178,10 +181,10 @@ fn describe_differences(spec: &JobSpec, step: &Step) -> Vec<String> {
 }
 
 /// Names of the variables whose expressions refer to secrets.
-fn variables_with_secrets(table: &Table) -> impl Iterator<Item = &str> {
+fn variables_with_secrets(table: &TemplateTable) -> impl Iterator<Item = &str> {
     let entries = match table {
-        Table::Entries(entries) => entries.as_slice(),
-        Table::Computed(_) => &[],
+        TemplateTable::Entries(entries) => entries.as_slice(),
+        TemplateTable::Computed(_) => &[],
     };
     let of_secrets = |text: &str| text.contains("${{") && text.contains("secrets");
     let meant = entries.iter().filter(move |(_, it)| of_secrets(it.text()));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
-    expr::Value,
+    expr::ExprValue,
     job::{ENGINE, JobSpec, NETWORK},
 };
 
@@ -143,7 +143,7 @@ pub(crate) fn base_environment(folders: &JobFolders) -> EnvVars {
 }
 
 /// `GITHUB_*`, `RUNNER_*` and `SHIPWAY_*`: set last, so that nothing overrides them.
-pub(crate) fn fixed_environment(spec: &JobSpec, github: &Value, runner: &Value) -> EnvVars {
+pub(crate) fn fixed_environment(spec: &JobSpec, github: &ExprValue, runner: &ExprValue) -> EnvVars {
     let mut fixed = EnvVars::default();
     fixed.set("GITHUB_ACTIONS", "true");
     fixed.set("SHIPWAY", "true");
@@ -151,9 +151,9 @@ pub(crate) fn fixed_environment(spec: &JobSpec, github: &Value, runner: &Value) 
         fixed.set("SHIPWAY_SERVER", server.url.as_str());
     }
     // Not the token, which steps must ask for explicitly, and not the event, which is a file.
-    let plain = |name: &str, value: &Value| value.is_primitive() && name != "token";
+    let plain = |name: &str, value: &ExprValue| value.is_primitive() && name != "token";
     for (context, prefix) in [(github, "GITHUB"), (runner, "RUNNER")] {
-        let Value::Object(context) = context else {
+        let ExprValue::Object(context) = context else {
             continue;
         };
         for (name, value) in context.iter().filter(|(name, value)| plain(name, value)) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use shipway_workflow::expr::HashFiles;
+use shipway_workflow::expr::{HashFiles, HashFilesError};
 
 use crate::path_patterns::{self, HiddenFiles};
 
@@ -18,8 +18,9 @@ const FOLLOW: &str = "--follow-symbolic-links";
 pub(crate) struct WorkspaceFiles<'w>(pub(crate) &'w Path);
 
 impl HashFiles for WorkspaceFiles<'_> {
-    fn hash_files(&self, patterns: &[String]) -> Result<String, String> {
-        let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    fn hash_files(&self, patterns: &[String]) -> Result<String, HashFilesError> {
+        let failed =
+            |path: &Path, error: io::Error| HashFilesError(format!("{}: {error}", path.display()));
         let root = self
             .0
             .canonicalize()
@@ -28,13 +29,15 @@ impl HashFiles for WorkspaceFiles<'_> {
             // The option has no effect: links to files are always followed, links to folders never.
             Some((option, rest)) if option.eq_ignore_ascii_case(FOLLOW) => rest,
             Some((option, _)) if option.starts_with("--") => {
-                return Err(format!("unknown option `{option}`; there is `{FOLLOW}`"));
+                return Err(HashFilesError(format!(
+                    "unknown option `{option}`; there is `{FOLLOW}`"
+                )));
             }
             _ => patterns,
         };
         let (mut all, mut any) = (Sha256::new(), false);
         for file in path_patterns::find_files(self.0, patterns, HiddenFiles::Include)
-            .map_err(|error| error.to_string())?
+            .map_err(|error| HashFilesError(error.to_string()))?
             .files
         {
             // A link is hashed as its target, unless that is outside of the workspace.
@@ -89,7 +92,7 @@ mod tests {
         };
         assert_eq!(with_option("--Follow-Symbolic-Links"), Ok(expected));
         assert_eq!(
-            with_option("--other").unwrap_err(),
+            with_option("--other").unwrap_err().to_string(),
             "unknown option `--other`; there is `--follow-symbolic-links`"
         );
         assert_eq!(hash("none"), Ok(String::new()));

@@ -1,6 +1,6 @@
 //! The containers of a job: started before its first step.
 
-use shipway_workflow::job::{Level, WithoutEngine};
+use shipway_workflow::job::{AnnotationLevel, WithoutEngine};
 
 use crate::{
     cancellation::WhenCancelled,
@@ -51,7 +51,7 @@ impl JobExecution {
                     }
                     WithoutEngine::LeaveOut => {
                         let why = format!("left out: it needs {parts}, and {absent}");
-                        runner.output.annotate(Level::Warning, &why);
+                        runner.output.annotate(AnnotationLevel::Warning, &why);
                         runner.scope.verdict.unsupported = Some(why);
                     }
                 }
@@ -70,7 +70,7 @@ impl JobExecution {
     }
 
     fn fail(&mut self, why: String) {
-        self.runner.output.annotate(Level::Error, &why);
+        self.runner.output.annotate(AnnotationLevel::Error, &why);
         self.runner.scope.verdict.failed.get_or_insert(why);
     }
 }

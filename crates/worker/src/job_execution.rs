@@ -14,7 +14,7 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use shipway_workflow::{
     expr::Contexts,
-    job::{Conclusion, JobSpec, JournalBody, Level},
+    job::{AnnotationLevel, Conclusion, JobSpec, JournalBody},
 };
 
 use crate::{
@@ -179,7 +179,7 @@ impl JobExecution {
         masks.iter().for_each(|mask| output.masker.add(mask));
         let (cgroup_limits, refused) = CgroupLimits::enter(&spec.limits);
         if let Some(why) = refused {
-            output.annotate(Level::Warning, &why);
+            output.annotate(AnnotationLevel::Warning, &why);
         }
         let runner = StepRunner {
             cgroup_limits,
@@ -220,7 +220,7 @@ impl JobExecution {
             spec.contexts.github.get("run_number").to_text(),
             spec.key
         );
-        self.runner.output.annotate(Level::Error, &why);
+        self.runner.output.annotate(AnnotationLevel::Error, &why);
         self.runner.scope.verdict.failed = Some(why);
     }
 
@@ -236,7 +236,7 @@ impl JobExecution {
             .evaluate_env_layers(&self.runner.spec, &WorkspaceFiles(&workspace));
         if let Err(error) = &prepared {
             let why = format!("env: {error}\n{}", error.snippet());
-            self.runner.output.annotate(Level::Error, &why);
+            self.runner.output.annotate(AnnotationLevel::Error, &why);
             self.runner.scope.verdict.failed = Some(why);
         }
         prepared.is_ok()
@@ -254,7 +254,7 @@ impl JobExecution {
         self.runner.record_cancellation(self.runner.cancel.reason());
         if let Err(error) = &result {
             let why = error.to_string();
-            self.runner.output.annotate(Level::Error, &why);
+            self.runner.output.annotate(AnnotationLevel::Error, &why);
             self.runner.scope.verdict.failed = Some(why);
         }
         for annotation in std::mem::take(&mut self.runner.output.effects.annotations) {
@@ -267,7 +267,7 @@ impl JobExecution {
         for stray in kill_stray_processes() {
             let (pid, name) = (stray.pid.as_raw_nonzero(), &stray.name);
             let text = format!("killed a process that the job left running: {name} (pid {pid})");
-            self.runner.output.annotate(Level::Warning, &text);
+            self.runner.output.annotate(AnnotationLevel::Warning, &text);
         }
         self.store_test_reports();
         let outputs = self.evaluate_outputs();
@@ -319,7 +319,7 @@ impl JobExecution {
         });
         if let Err(error) = noted {
             let why = format!("the reports of the tests could not be stored: {error}");
-            self.runner.output.annotate(Level::Error, &why);
+            self.runner.output.annotate(AnnotationLevel::Error, &why);
             self.runner.scope.verdict.failed.get_or_insert(why);
         }
     }
@@ -346,7 +346,7 @@ impl JobExecution {
             }
             Err(error) => {
                 let text = format!("environment.url has no value: {error}");
-                self.runner.output.annotate(Level::Warning, &text);
+                self.runner.output.annotate(AnnotationLevel::Warning, &text);
                 None
             }
         }
@@ -360,7 +360,7 @@ impl JobExecution {
                     let secret = self.runner.output.masker.contains_secret(value);
                     if secret {
                         let text = format!("the output {name} is left out: it may hold a secret");
-                        self.runner.output.annotate(Level::Warning, &text);
+                        self.runner.output.annotate(AnnotationLevel::Warning, &text);
                     }
                     !secret
                 });
@@ -368,7 +368,7 @@ impl JobExecution {
             }
             Err(error) => {
                 let why = format!("outputs: {error}");
-                self.runner.output.annotate(Level::Error, &why);
+                self.runner.output.annotate(AnnotationLevel::Error, &why);
                 self.runner.scope.verdict.failed.get_or_insert(why);
                 Vec::new()
             }

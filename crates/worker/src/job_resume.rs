@@ -68,7 +68,7 @@ impl JobExecution {
             let text = format!(
                 "{new}: what earlier steps changed there, outside of the job's folders, is not there"
             );
-            let level = shipway_workflow::job::Level::Warning;
+            let level = shipway_workflow::job::AnnotationLevel::Warning;
             self.runner.output.annotate(level, &text);
         }
     }

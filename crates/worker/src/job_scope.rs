@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
-    expr::{Contexts, EvalError, Names, Object, Value},
+    expr::{Contexts, EvalError, ExprObject, ExprValue, PropertyNames},
     job::JobSpec,
 };
 
@@ -28,11 +28,11 @@ pub(crate) struct JobScope {
     /// it ends.
     pub(crate) changes: Vec<StepChange>,
     /// The `job` context's entries for containers.
-    pub(crate) job: Vec<(&'static str, Value)>,
+    pub(crate) job: Vec<(&'static str, ExprValue)>,
     /// Path mapping, if the job's steps run in a container.
     places: Option<ContainerPaths>,
-    github: Value,
-    runner: Value,
+    github: ExprValue,
+    runner: ExprValue,
 }
 
 /// A change that a step makes for later steps.
@@ -46,28 +46,28 @@ pub(crate) enum StepChange {
 
 impl JobScope {
     pub(crate) fn new(spec: &JobSpec, folders: &JobFolders) -> Self {
-        let text = |path: &std::path::Path| Value::from(path.display().to_string());
+        let text = |path: &std::path::Path| ExprValue::from(path.display().to_string());
         let workspace = text(&folders.workspace);
         let mut github = to_object(&spec.contexts.github);
         github.insert("workspace", workspace.clone());
         github.insert("event_path", text(&folders.event));
-        github.insert("job", Value::from(spec.job_id.as_str()));
+        github.insert("job", ExprValue::from(spec.job_id.as_str()));
         if let Some(server) = &spec.server {
-            github.insert("server_url", Value::from(server.url.as_str()));
+            github.insert("server_url", ExprValue::from(server.url.as_str()));
         }
         let mut runner = vec![
-            ("name", Value::from("shipway")),
-            ("os", Value::from("Linux")),
-            ("arch", Value::from(runner_arch())),
-            ("environment", Value::from("self-hosted")),
+            ("name", ExprValue::from("shipway")),
+            ("os", ExprValue::from("Linux")),
+            ("arch", ExprValue::from(runner_arch())),
+            ("environment", ExprValue::from("self-hosted")),
             ("temp", text(&folders.temp)),
             ("tool_cache", text(&folders.tools_folder())),
             ("workspace", workspace),
         ];
         if is_debug_enabled(spec) {
-            runner.push(("debug", Value::from("1")));
+            runner.push(("debug", ExprValue::from("1")));
         }
-        let runner = Value::object(runner);
+        let runner = ExprValue::object(runner);
         Self {
             env: EnvVars::default(),
             paths: Vec::new(),
@@ -75,7 +75,7 @@ impl JobScope {
             changes: Vec::new(),
             job: Vec::new(),
             places: None,
-            github: Value::Object(Arc::new(github)),
+            github: ExprValue::Object(Arc::new(github)),
             runner,
         }
     }
@@ -129,15 +129,15 @@ impl JobScope {
         }
         contexts.set("github", self.github_context(identity));
         contexts.set("runner", self.runner.clone());
-        let mut variables = Object::new(Names::Exact);
+        let mut variables = ExprObject::new(PropertyNames::Exact);
         for (name, value) in env.iter() {
-            variables.insert(name.as_str(), Value::from(value.as_str()));
+            variables.insert(name.as_str(), ExprValue::from(value.as_str()));
         }
-        contexts.set("env", Value::Object(Arc::new(variables)));
+        contexts.set("env", ExprValue::Object(Arc::new(variables)));
         contexts.set("steps", step_scope.steps_context());
-        let status = Value::from(self.verdict.conclusion().in_expressions());
+        let status = ExprValue::from(self.verdict.conclusion().in_expressions());
         let job = [("status", status)].into_iter().chain(self.job.clone());
-        contexts.set("job", Value::object(job));
+        contexts.set("job", ExprValue::object(job));
         contexts
             .with_status(step_scope.expression_status(&self.verdict))
             .with_files(files)
@@ -149,30 +149,30 @@ impl JobScope {
             let entries = to_object(context);
             let entries = entries.iter().map(|(name, value)| {
                 let value = match value {
-                    Value::String(text) => Value::from(places.to_container(text)),
+                    ExprValue::String(text) => ExprValue::from(places.to_container(text)),
                     other => other.clone(),
                 };
                 (name.clone(), value)
             });
-            *context = Value::object(entries);
+            *context = ExprValue::object(entries);
         }
         self.places = Some(places.clone());
     }
 
     /// The `github` context with the fields of a step.
-    pub(crate) fn github_context(&self, identity: &StepIdentity) -> Value {
+    pub(crate) fn github_context(&self, identity: &StepIdentity) -> ExprValue {
         let mut github = to_object(&self.github);
         for (name, value) in identity.iter() {
             let value = match &self.places {
                 Some(places) => places.to_container(&value),
                 None => value,
             };
-            github.insert(name, Value::from(value));
+            github.insert(name, ExprValue::from(value));
         }
-        Value::Object(Arc::new(github))
+        ExprValue::Object(Arc::new(github))
     }
 
-    pub(crate) const fn runner_context(&self) -> &Value {
+    pub(crate) const fn runner_context(&self) -> &ExprValue {
         &self.runner
     }
 
@@ -220,9 +220,9 @@ pub(crate) fn is_debug_enabled(spec: &JobSpec) -> bool {
         })
 }
 
-fn to_object(value: &Value) -> Object {
+fn to_object(value: &ExprValue) -> ExprObject {
     match value {
-        Value::Object(object) => Object::clone(object),
-        _ => Object::default(),
+        ExprValue::Object(object) => ExprObject::clone(object),
+        _ => ExprObject::default(),
     }
 }

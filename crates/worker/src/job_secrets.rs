@@ -1,6 +1,6 @@
 //! The secrets of a job that are known from its start.
 
-use shipway_workflow::{expr::Value, job::JobSpec};
+use shipway_workflow::{expr::ExprValue, job::JobSpec};
 
 use crate::{forge::forge_login::secrets_to_mask, mask::Masker};
 
@@ -13,7 +13,7 @@ fn is_debug_switch(name: &str) -> bool {
 /// The masker for everything that is secret from the start.
 pub(crate) fn build_masker(spec: &JobSpec) -> Masker {
     let mut secrets: Vec<String> = Vec::new();
-    if let Value::Object(object) = &spec.contexts.secrets {
+    if let ExprValue::Object(object) = &spec.contexts.secrets {
         // Not secrets but switches; masking their value `true` would garble every log.
         let secret = object.iter().filter(|(name, _)| !is_debug_switch(name));
         secrets.extend(secret.map(|(_, value)| value.to_text().to_string()));

@@ -7,7 +7,7 @@ use std::{
 
 use shipway_workflow::{
     job::{Conclusion, JournalBody},
-    model::Action,
+    model::StepAction,
 };
 
 use crate::{
@@ -83,7 +83,7 @@ impl JobExecution {
         let line = self.record_step_start(&id, &name, &task.key)?;
         let is_control = matches!(
             step.action,
-            Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. }
+            StepAction::Wait { .. } | StepAction::WaitAll | StepAction::Cancel { .. }
         );
         let (outcome, on_failure) = match plan {
             // Also in a cancelled job: no background step may be left running.

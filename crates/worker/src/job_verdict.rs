@@ -1,6 +1,6 @@
 //! The result of a job while it runs.
 
-use shipway_workflow::{expr::Status, job::Conclusion};
+use shipway_workflow::{expr::StatusChecks, job::Conclusion};
 
 /// The result of a job so far.
 #[derive(Clone, Debug, Default)]
@@ -29,9 +29,9 @@ impl JobVerdict {
 
     /// The status that conditions of steps see. A step that could not be run here doesn't keep later steps from
     /// running.
-    pub(crate) const fn status(&self) -> Status {
+    pub(crate) const fn status(&self) -> StatusChecks {
         let (cancelled, failed) = (self.cancelled.is_some(), self.failed.is_some());
-        Status {
+        StatusChecks {
             success: !cancelled && !failed,
             failure: !cancelled && failed,
             cancelled,

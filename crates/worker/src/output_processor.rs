@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use shipway_workflow::job::{JournalBody, Level};
+use shipway_workflow::job::{AnnotationLevel, JournalBody};
 
 use crate::{
     annotation,
@@ -129,7 +129,7 @@ impl OutputProcessor {
     }
 
     /// Logs a message of the worker and adds it to the annotations.
-    pub(crate) fn annotate(&mut self, level: Level, text: &str) {
+    pub(crate) fn annotate(&mut self, level: AnnotationLevel, text: &str) {
         self.log_message(&format!("##[{}]{text}", level_name(level)));
         self.add_annotation(annotation::from_text(level, text, &self.masker));
     }
@@ -281,9 +281,9 @@ impl OutputProcessor {
             self.log_message(line);
         }
         match command.name {
-            CommandName::Error => self.add_command_annotation(Level::Error, &command),
-            CommandName::Warning => self.add_command_annotation(Level::Warning, &command),
-            CommandName::Notice => self.add_command_annotation(Level::Notice, &command),
+            CommandName::Error => self.add_command_annotation(AnnotationLevel::Error, &command),
+            CommandName::Warning => self.add_command_annotation(AnnotationLevel::Warning, &command),
+            CommandName::Notice => self.add_command_annotation(AnnotationLevel::Notice, &command),
             CommandName::Debug if self.debug => {
                 let lines = command.value.lines().map(|line| format!("##[debug]{line}"));
                 self.log_message(&lines.collect::<Vec<_>>().join("\n"));
@@ -328,7 +328,10 @@ impl OutputProcessor {
     fn add_matcher(&mut self, command: &WorkflowCommand) {
         let file = command.value.trim();
         if file.is_empty() {
-            return self.annotate(Level::Warning, "add-matcher needs the path of a file");
+            return self.annotate(
+                AnnotationLevel::Warning,
+                "add-matcher needs the path of a file",
+            );
         }
         if let Err(why) = self.matchers.add_file(&self.workspace.join(file)) {
             self.fail_step(&format!("the command add-matcher: {why}"));
@@ -347,7 +350,7 @@ impl OutputProcessor {
                 }
             }
             _ => self.annotate(
-                Level::Warning,
+                AnnotationLevel::Warning,
                 "remove-matcher needs either the path of a file or an owner",
             ),
         }
@@ -368,7 +371,7 @@ impl OutputProcessor {
         self.effects.failed.get_or_insert(why);
     }
 
-    fn add_command_annotation(&mut self, level: Level, command: &WorkflowCommand) {
+    fn add_command_annotation(&mut self, level: AnnotationLevel, command: &WorkflowCommand) {
         self.log_message(&format!("##[{}]{}", level_name(level), command.value));
         let (workspace, masker) = (&self.workspace, &self.masker);
         self.add_annotation(annotation::from_command(level, command, workspace, masker));
@@ -381,12 +384,12 @@ impl OutputProcessor {
     }
 }
 
-const fn level_name(level: Level) -> &'static str {
+const fn level_name(level: AnnotationLevel) -> &'static str {
     match level {
-        Level::Debug => "debug",
-        Level::Notice => "notice",
-        Level::Warning => "warning",
-        Level::Error => "error",
+        AnnotationLevel::Debug => "debug",
+        AnnotationLevel::Notice => "notice",
+        AnnotationLevel::Warning => "warning",
+        AnnotationLevel::Error => "error",
     }
 }
 
@@ -472,7 +475,7 @@ mod tests {
         let annotations = &output.effects.annotations;
         assert!(matches!(
             &annotations[0],
-            JournalBody::Annotation { level: Level::Warning, message, file: Some(file), line: Some(3), column: Some(4), .. } if message == "no ***" && file == "a.c"
+            JournalBody::Annotation { level: AnnotationLevel::Warning, message, file: Some(file), line: Some(3), column: Some(4), .. } if message == "no ***" && file == "a.c"
         ));
         assert!(matches!(
             &annotations[1],

@@ -10,8 +10,8 @@ use std::{
 };
 
 use shipway_workflow::{
-    job::{Conclusion, Earlier, JournalBody, JournalEntry, Resume},
-    model::Step,
+    job::{Conclusion, EarlierStepRun, JournalBody, JournalEntry, ResumePoint},
+    model::WorkflowStep,
 };
 
 use crate::{
@@ -55,7 +55,7 @@ pub struct AttemptProgress {
 /// How far the attempt in `folder` got with these steps.
 pub fn read_attempt_progress(
     folder: &Path,
-    steps: &[Step],
+    steps: &[WorkflowStep],
 ) -> Result<AttemptProgress, ResumeError> {
     Ok(AttemptRecord::read(folder)?.progress(steps))
 }
@@ -73,7 +73,7 @@ pub(crate) struct CompletedStep {
     pub(crate) outputs: Vec<(String, String)>,
     pub(crate) took_ms: u64,
     pub(crate) why: Option<String>,
-    pub(crate) earlier: Earlier,
+    pub(crate) earlier: EarlierStepRun,
     /// Its index in that attempt's journal.
     pub(crate) index: usize,
     pub(crate) summary: bool,
@@ -94,7 +94,7 @@ pub(crate) struct PreviousAttempt {
 
 impl PreviousAttempt {
     /// Reads the attempt that `resume` names, for a job with these steps.
-    pub(crate) fn read(resume: &Resume, steps: &[Step]) -> Result<Self, ResumeError> {
+    pub(crate) fn read(resume: &ResumePoint, steps: &[WorkflowStep]) -> Result<Self, ResumeError> {
         let record = AttemptRecord::read(&resume.folder)?;
         let standing = record.progress(steps);
         let missing = || ResumeError::UnknownStep(resume.step.clone());
@@ -165,7 +165,7 @@ struct EndedStep {
     kept: bool,
     began: jiff::Timestamp,
     at: jiff::Timestamp,
-    earlier: Option<Earlier>,
+    earlier: Option<EarlierStepRun>,
 }
 
 impl EndedStep {
@@ -186,7 +186,7 @@ impl EndedStep {
             outputs: self.outputs,
             took_ms: self.took_ms,
             why: self.why,
-            earlier: self.earlier.unwrap_or(Earlier {
+            earlier: self.earlier.unwrap_or(EarlierStepRun {
                 attempt,
                 began: self.began,
                 ended: self.at,
@@ -221,7 +221,7 @@ impl AttemptRecord {
         })
     }
 
-    fn progress(&self, steps: &[Step]) -> AttemptProgress {
+    fn progress(&self, steps: &[WorkflowStep]) -> AttemptProgress {
         let ended = |id: &str| self.ended.iter().find(|ended| ended.id == id);
         let is_good =
             |it: &EndedStep| matches!(it.conclusion, Conclusion::Success | Conclusion::Skipped);

@@ -9,7 +9,7 @@ use std::{borrow::Cow, fs, path::Path, sync::Arc};
 
 use regex::bytes::{Captures, Regex};
 use serde::{Deserialize, Serialize};
-use shipway_workflow::job::Level;
+use shipway_workflow::job::AnnotationLevel;
 
 use crate::{
     matcher_error::{
@@ -71,7 +71,7 @@ struct MatchedFields {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MatchedProblem {
-    pub(crate) level: Level,
+    pub(crate) level: AnnotationLevel,
     pub(crate) message: String,
     /// Joined to the folder of `from_path`, if there is one.
     pub(crate) file: Option<String>,
@@ -340,7 +340,7 @@ impl MatchedFields {
         });
         Some(MatchedProblem {
             level: match self.severity.as_deref() {
-                None => Level::Error,
+                None => AnnotationLevel::Error,
                 Some(word) => parse_severity(word)?,
             },
             message,
@@ -355,11 +355,11 @@ impl MatchedFields {
     }
 }
 
-fn parse_severity(word: &str) -> Option<Level> {
+fn parse_severity(word: &str) -> Option<AnnotationLevel> {
     Some(match word.to_ascii_lowercase().as_str() {
-        "" | "error" => Level::Error,
-        "warning" => Level::Warning,
-        "notice" => Level::Notice,
+        "" | "error" => AnnotationLevel::Error,
+        "warning" => AnnotationLevel::Warning,
+        "notice" => AnnotationLevel::Notice,
         _ => return None,
     })
 }

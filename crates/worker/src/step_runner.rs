@@ -8,9 +8,9 @@ use std::{
 };
 
 use shipway_workflow::{
-    expr::{Contexts, EvalError, Status, Template},
-    job::{Conclusion, JobSpec, Level},
-    model::Action,
+    expr::{Contexts, EvalError, StatusChecks, Template},
+    job::{AnnotationLevel, Conclusion, JobSpec},
+    model::StepAction,
 };
 use tokio::time::Instant;
 
@@ -119,7 +119,7 @@ impl StepRunner {
         own.extend(step.env.resolve(&outer)?);
         env.extend(own.iter().cloned());
         let contexts = self.expression_contexts(step_scope, &identity, &env, &files);
-        let cancelled = outer.with_status(Status {
+        let cancelled = outer.with_status(StatusChecks {
             success: step_scope.depth > 0 && step_scope.failed.is_none(),
             failure: step_scope.failed.is_some(),
             cancelled: true,
@@ -175,7 +175,7 @@ impl StepRunner {
         let (key, timeout) = (task.key.clone(), plan.timeout);
         let action = task.step.action.clone();
         let result: StepResult = match &action {
-            Action::Run {
+            StepAction::Run {
                 script,
                 shell,
                 working_directory,
@@ -190,10 +190,10 @@ impl StepRunner {
                     Err(error) => StepResult::failed(error.to_string()),
                 }
             }
-            Action::Wait { .. } | Action::WaitAll | Action::Cancel { .. } => {
+            StepAction::Wait { .. } | StepAction::WaitAll | StepAction::Cancel { .. } => {
                 StepResult::failed("only a job can wait for its steps")
             }
-            Action::Uses { action, with } => {
+            StepAction::Uses { action, with } => {
                 let uses = ActionUse {
                     action,
                     with,
@@ -242,7 +242,7 @@ impl StepRunner {
                 (Conclusion::Failure, Some(why))
             }
             (RunOutcome::Unsupported(why), _) => {
-                self.output.annotate(Level::Warning, &why);
+                self.output.annotate(AnnotationLevel::Warning, &why);
                 let unsupported = &mut self.scope.verdict.unsupported;
                 unsupported.get_or_insert_with(|| why.clone());
                 (Conclusion::Skipped, Some(why))
@@ -273,7 +273,7 @@ impl StepRunner {
         let changes = env.chain(paths.map(StepChange::Path)).collect();
         self.scope.apply_changes(changes);
         for warning in &written.warnings {
-            self.output.annotate(Level::Error, warning);
+            self.output.annotate(AnnotationLevel::Error, warning);
         }
     }
 

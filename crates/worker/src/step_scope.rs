@@ -6,9 +6,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
-    expr::{Object, Status, Value},
+    expr::{ExprObject, ExprValue, StatusChecks},
     job::Conclusion,
-    model::Step,
+    model::WorkflowStep,
 };
 use tokio::time::Instant;
 
@@ -45,14 +45,14 @@ pub(crate) struct StepScope {
     #[serde(rename = "goes_on")]
     pub(crate) survives_cancellation: bool,
     #[serde(with = "as_value")]
-    steps: Object,
+    steps: ExprObject,
     within: Option<EnclosingAction>,
 }
 
 /// What the steps of an action see of that action.
 #[derive(Clone, Serialize, Deserialize)]
 struct EnclosingAction {
-    inputs: Value,
+    inputs: ExprValue,
     seen: StepIdentity,
 }
 
@@ -85,7 +85,7 @@ impl StepIdentity {
 pub(crate) struct PostStep {
     /// Key of the step that uses the action.
     pub(crate) key: String,
-    pub(crate) step: Step,
+    pub(crate) step: WorkflowStep,
     /// `None` for a built-in action.
     pub(crate) action: Option<Arc<ResolvedAction>>,
     /// The scope of a composite action.
@@ -98,7 +98,7 @@ impl StepScope {
         &self,
         key: &str,
         env: EnvVars,
-        inputs: Value,
+        inputs: ExprValue,
         seen: StepIdentity,
     ) -> Self {
         Self {
@@ -117,7 +117,7 @@ impl StepScope {
     }
 
     /// The inputs of the action; `None` for the job itself, whose `inputs` are those of the workflow.
-    pub(crate) fn action_inputs(&self) -> Option<&Value> {
+    pub(crate) fn action_inputs(&self) -> Option<&ExprValue> {
         self.within.as_ref().map(|within| &within.inputs)
     }
 
@@ -133,17 +133,17 @@ impl StepScope {
     }
 
     /// The `steps` context.
-    pub(crate) fn steps_context(&self) -> Value {
-        Value::Object(Arc::new(self.steps.clone()))
+    pub(crate) fn steps_context(&self) -> ExprValue {
+        ExprValue::Object(Arc::new(self.steps.clone()))
     }
 
     /// The results of `success()`, `failure()` and `cancelled()`. Steps of an action refer to the earlier steps of
     /// that action; pre and post steps refer to the job.
-    pub(crate) fn expression_status(&self, job: &JobVerdict) -> Status {
+    pub(crate) fn expression_status(&self, job: &JobVerdict) -> StatusChecks {
         if self.within.is_none() || self.stage != ActionStage::Main {
             return job.status();
         }
-        Status {
+        StatusChecks {
             success: self.failed.is_none(),
             failure: self.failed.is_some(),
             cancelled: job.cancelled.is_some(),
@@ -182,36 +182,36 @@ impl StepScope {
     ) {
         let outputs = outputs
             .iter()
-            .map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
-        let step = Value::object([
-            ("outputs", Value::object(outputs)),
-            ("outcome", Value::from(outcome.in_expressions())),
-            ("conclusion", Value::from(conclusion.in_expressions())),
+            .map(|(name, value)| (name.as_str(), ExprValue::from(value.as_str())));
+        let step = ExprValue::object([
+            ("outputs", ExprValue::object(outputs)),
+            ("outcome", ExprValue::from(outcome.in_expressions())),
+            ("conclusion", ExprValue::from(conclusion.in_expressions())),
         ]);
         self.steps.insert(id, step);
     }
 }
 
-/// Serialises an [`Object`] as the [`Value`] that it is.
+/// Serialises an [`ExprObject`] as the [`ExprValue`] that it is.
 mod as_value {
     use std::sync::Arc;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use shipway_workflow::expr::{Object, Value};
+    use shipway_workflow::expr::{ExprObject, ExprValue};
 
     pub(super) fn serialize<S: Serializer>(
-        object: &Object,
+        object: &ExprObject,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        Value::Object(Arc::new(object.clone())).serialize(serializer)
+        ExprValue::Object(Arc::new(object.clone())).serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Object, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::Object(object) => Ok(Object::clone(&object)),
-            _ => Ok(Object::default()),
+    ) -> Result<ExprObject, D::Error> {
+        match ExprValue::deserialize(deserializer)? {
+            ExprValue::Object(object) => Ok(ExprObject::clone(&object)),
+            _ => Ok(ExprObject::default()),
         }
     }
 }

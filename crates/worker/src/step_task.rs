@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use shipway_workflow::{
-    expr::{Condition, EvalError},
+    expr::{EvalError, IfCondition},
     job::{Conclusion, JournalBody},
-    model::Step,
+    model::WorkflowStep,
 };
 
 use crate::{
@@ -25,9 +25,9 @@ pub(crate) const IMPLICIT_WAIT: &str = "__implicit_wait_all";
 pub(crate) struct StepTask {
     /// Unique within the job, e.g. `2.0` for the first step of the action of the third step.
     pub(crate) key: String,
-    pub(crate) step: Step,
+    pub(crate) step: WorkflowStep,
     /// The condition to check: the step's own, or `pre-if` or `post-if` of its action.
-    pub(crate) condition: Condition,
+    pub(crate) condition: IfCondition,
     /// The resolved action, if an earlier stage resolved it.
     pub(crate) action: Option<Arc<ResolvedAction>>,
     /// The scope of its composite action, if an earlier stage created it.
@@ -89,7 +89,7 @@ impl StepOutcome {
     }
 
     /// A step whose expressions can't be evaluated has failed.
-    pub(crate) fn from_eval_error(step: &Step, error: EvalError) -> Self {
+    pub(crate) fn from_eval_error(step: &WorkflowStep, error: EvalError) -> Self {
         let why = format!("line {}: {}", step.at.line, ExpressionError::from(error));
         Self::without_output(Conclusion::Failure, Some(why))
     }
@@ -110,7 +110,7 @@ impl StepOutcome {
 }
 
 impl StepTask {
-    pub(crate) fn new(key: String, step: &Step) -> Self {
+    pub(crate) fn new(key: String, step: &WorkflowStep) -> Self {
         Self {
             key,
             condition: step.if_.clone(),
@@ -121,7 +121,11 @@ impl StepTask {
     }
 
     /// The pre part of a step's action.
-    pub(crate) fn for_pre_part(key: String, step: &Step, action: Arc<ResolvedAction>) -> Self {
+    pub(crate) fn for_pre_part(
+        key: String,
+        step: &WorkflowStep,
+        action: Arc<ResolvedAction>,
+    ) -> Self {
         Self {
             condition: action.stage_condition(ActionStage::Pre),
             action: Some(action),
@@ -141,7 +145,7 @@ impl From<PostStep> for StepTask {
             condition: match &post.action {
                 Some(action) => action.stage_condition(ActionStage::Post),
                 // `success()`: built-in actions only save their results (caches) when all went well.
-                None => Condition::default(),
+                None => IfCondition::default(),
             },
             key: post.key,
             step: post.step,

@@ -2,7 +2,7 @@
 
 mod support;
 
-use shipway_workflow::{expr::Value, job::Conclusion::*};
+use shipway_workflow::{expr::ExprValue, job::Conclusion::*};
 use support::Bench;
 
 #[test]
@@ -16,10 +16,10 @@ fn next(first: &Bench, reference: &str, steps: &str) -> Bench {
     let mut bench = Bench::steps(steps);
     bench.spec.caches = first.spec.caches.clone();
     let github = [
-        ("ref", Value::from(reference)),
-        ("repository", Value::from("shipway/shop")),
+        ("ref", ExprValue::from(reference)),
+        ("repository", ExprValue::from("shipway/shop")),
     ];
-    bench.spec.contexts.github = Value::object(github);
+    bench.spec.contexts.github = ExprValue::object(github);
     bench
 }
 

@@ -49,7 +49,7 @@ fn bench(forge: &Forge, host: &Host, token: Option<&str>) -> Bench {
     bench.spec.actions.forge = host.address.clone();
     let file = token.map(|token| token_file(bench.root.path(), token));
     let shown = file.clone().unwrap_or_else(|| "/dev/null".into());
-    bench.spec.env = vec![shipway_workflow::model::Table::Entries(vec![(
+    bench.spec.env = vec![shipway_workflow::model::TemplateTable::Entries(vec![(
         "TOKEN_FILE".to_owned(),
         shipway_workflow::expr::Template::literal(shown.display().to_string()),
     )])];

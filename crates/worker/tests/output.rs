@@ -2,7 +2,7 @@
 
 mod support;
 
-use shipway_workflow::job::{Conclusion::*, JournalBody, Level};
+use shipway_workflow::job::{AnnotationLevel, Conclusion::*, JournalBody};
 use support::Bench;
 
 #[test]
@@ -28,7 +28,7 @@ fn annotations_say_where_and_hold_no_secrets() {
     assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
     let [first, second, third] = annotations(&outcome).try_into().unwrap();
     let expected = JournalBody::Annotation {
-        level: Level::Error,
+        level: AnnotationLevel::Error,
         message: "bad\n***%".to_owned(),
         file: Some("a.rs".to_owned()),
         line: Some(1),
@@ -41,7 +41,7 @@ fn annotations_say_where_and_hold_no_secrets() {
     assert!(matches!(
         second,
         JournalBody::Annotation {
-            level: Level::Warning,
+            level: AnnotationLevel::Warning,
             line: Some(7),
             ..
         }
@@ -49,7 +49,7 @@ fn annotations_say_where_and_hold_no_secrets() {
     assert!(matches!(
         third,
         JournalBody::Annotation {
-            level: Level::Notice,
+            level: AnnotationLevel::Notice,
             file: None,
             ..
         }

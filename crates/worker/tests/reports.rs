@@ -6,7 +6,7 @@ use std::io::Read;
 
 use shipway_workflow::{
     job::{Conclusion, JournalBody},
-    report::{Report, StoredReport},
+    report::{StoredReport, TestReport},
 };
 use support::{Bench, Outcome, be_the_worker};
 
@@ -29,7 +29,7 @@ fn stored(outcome: &Outcome) -> Option<StoredReport> {
     first
 }
 
-fn unpacked(stored: &StoredReport) -> Report {
+fn unpacked(stored: &StoredReport) -> TestReport {
     let mut text = String::new();
     let file = std::fs::File::open(&stored.path).unwrap();
     assert_eq!(file.metadata().unwrap().len(), stored.size);

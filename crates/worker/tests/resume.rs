@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use shipway_worker::{
     RESUME_STATE_FILE, ResumeError, SecretAccess, build_debug_shell_context, read_attempt_progress,
 };
-use shipway_workflow::job::{Conclusion::*, JournalBody, Resume};
+use shipway_workflow::job::{Conclusion::*, JournalBody, ResumePoint};
 use support::{Bench, Forge, until};
 
 #[test]
@@ -19,7 +19,7 @@ fn as_the_worker() {
 /// The next attempt at a job, which resumes the last one.
 fn next(mut bench: Bench, step: &str) -> Bench {
     let attempt = bench.spec.resume.as_ref().map_or(1, |it| it.attempt + 1);
-    bench.spec.resume = Some(Resume {
+    bench.spec.resume = Some(ResumePoint {
         folder: bench.spec.folder.clone(),
         attempt,
         step: step.to_owned(),
@@ -268,7 +268,7 @@ fn actions_whose_main_part_ran_before_clean_up_and_what_runs_first_is_not_run_ag
 fn a_shell_stands_where_the_failed_step_stood_and_has_secrets_only_when_they_are_given() {
     let mut bench = bench();
     bench.run();
-    let resume = Resume {
+    let resume = ResumePoint {
         folder: bench.folder().to_owned(),
         attempt: 1,
         step: "outside".to_owned(),
@@ -289,7 +289,7 @@ fn a_shell_stands_where_the_failed_step_stood_and_has_secrets_only_when_they_are
     assert_eq!(of("LATER", &withheld.env).as_deref(), Some("of first"));
     assert_eq!(withheld.left_out, ["HIDDEN"]);
     assert!(!format!("{withheld:?}").contains("hunter2"));
-    let gone = Resume {
+    let gone = ResumePoint {
         folder: bench.root.path().join("nowhere"),
         ..resume
     };

@@ -4,7 +4,7 @@ mod support;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use shipway_workflow::job::{Conclusion::*, JournalBody, Level};
+use shipway_workflow::job::{AnnotationLevel, Conclusion::*, JournalBody};
 use support::{Bench, Forge, Outcome};
 
 #[test]
@@ -56,7 +56,7 @@ fn warnings(outcome: &Outcome) -> Vec<&str> {
     let entries = outcome.entries.iter();
     let warnings = entries.filter_map(|entry| match &entry.body {
         JournalBody::Annotation {
-            level: Level::Warning,
+            level: AnnotationLevel::Warning,
             message,
             ..
         } => Some(message.as_str()),

@@ -13,8 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shipway_syntax::Source;
-use shipway_workflow::graph::{Graph, Ground, Progress};
+use shipway_syntax::SourceFile;
+use shipway_workflow::graph::{JobGraph, RunContexts, WorkflowProgress};
 
 const JOBS: usize = 10_000;
 const CHAIN: usize = 100;
@@ -23,7 +23,7 @@ const ROUNDS: usize = 5;
 
 fn main() {
     let text = text();
-    let source = Source::new("large.yml", text.as_str());
+    let source = SourceFile::new("large.yml", text.as_str());
     let (mut parse, mut plan) = (Duration::MAX, Duration::MAX);
     for _ in 0..ROUNDS {
         let began = Instant::now();
@@ -34,9 +34,9 @@ fn main() {
             std::process::exit(1);
         };
         let began = Instant::now();
-        let graph = Graph::of(&workflow);
-        let mut progress = Progress::of(workflow.jobs.len());
-        let decisions = graph.next(&workflow, &mut progress, &Ground::default());
+        let graph = JobGraph::new(&workflow);
+        let mut progress = WorkflowProgress::new(workflow.jobs.len());
+        let decisions = graph.next(&workflow, &mut progress, &RunContexts::default());
         plan = plan.min(began.elapsed());
         assert_eq!(decisions.len(), JOBS / CHAIN, "the first job of each chain");
     }

@@ -2,8 +2,8 @@
 //! steps; none of `@daily`, `L`, `W`, `#` or seconds. Says when the next time is, and never looks at a clock.
 //!
 //! ```
-//! use shipway_workflow::cron::Cron;
-//! let cron = Cron::parse("30 5 * * MON-FRI")?;
+//! use shipway_workflow::cron::CronSchedule;
+//! let cron = CronSchedule::parse("30 5 * * MON-FRI")?;
 //! let friday = jiff::civil::date(2026, 11, 20).at(6, 0, 0, 0);
 //! assert_eq!(cron.next(friday), Some(jiff::civil::date(2026, 11, 23).at(5, 30, 0, 0)));
 //! # Ok::<(), shipway_workflow::cron::CronError>(())
@@ -13,7 +13,7 @@ use jiff::{ToSpan, civil::DateTime};
 
 /// Times of a day, and days.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cron {
+pub struct CronSchedule {
     /// One bit for each value that is taken.
     minutes: u64,
     hours: u64,
@@ -47,7 +47,7 @@ pub enum CronError {
     },
 }
 
-struct Field {
+struct CronField {
     name: &'static str,
     least: u8,
     most: u8,
@@ -59,32 +59,32 @@ const MONTHS: [&str; 12] = [
 ];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
-const FIELDS: [Field; 5] = [
-    Field {
+const FIELDS: [CronField; 5] = [
+    CronField {
         name: "minute",
         least: 0,
         most: 59,
         names: &[],
     },
-    Field {
+    CronField {
         name: "hour",
         least: 0,
         most: 23,
         names: &[],
     },
-    Field {
+    CronField {
         name: "day of the month",
         least: 1,
         most: 31,
         names: &[],
     },
-    Field {
+    CronField {
         name: "month",
         least: 1,
         most: 12,
         names: &MONTHS,
     },
-    Field {
+    CronField {
         name: "day of the week",
         least: 0,
         most: 6,
@@ -95,7 +95,7 @@ const FIELDS: [Field; 5] = [
 /// How far ahead the next time is looked for; the 29th of February may be eight years away.
 const DAYS_AHEAD_MAX: u32 = 9 * 366;
 
-impl Cron {
+impl CronSchedule {
     /// Reads five fields.
     pub fn parse(text: &str) -> Result<Self, CronError> {
         if let Some(word) = text
@@ -183,7 +183,7 @@ fn has(bits: u64, value: i8) -> bool {
     u32::try_from(value).is_ok_and(|value| bits & (1 << value) != 0)
 }
 
-impl Field {
+impl CronField {
     /// A list of `*`, values and ranges, each with a step or without.
     fn read(&self, text: &str) -> Result<u64, CronError> {
         text.split(',').try_fold(0, |bits, part| {
@@ -283,9 +283,16 @@ mod tests {
             ("50/5 * * * *", "2026-11-21T10:50:00"),
         ] {
             let next = Some(next.parse().unwrap());
-            assert_eq!(Cron::parse(cron).unwrap().next(start), next, "{cron}");
+            assert_eq!(
+                CronSchedule::parse(cron).unwrap().next(start),
+                next,
+                "{cron}"
+            );
         }
-        assert_eq!(Cron::parse("0 0 31 2,4 *").unwrap().next(start), None);
+        assert_eq!(
+            CronSchedule::parse("0 0 31 2,4 *").unwrap().next(start),
+            None
+        );
     }
 
     #[test]
@@ -324,7 +331,7 @@ mod tests {
                 "`7` is no day of the week: it is 0 to 6 or SUN to SAT, Sunday being 0, `*`, a range 1-5, a list 1,3 or a step */2",
             ),
         ] {
-            assert_eq!(Cron::parse(cron).unwrap_err().to_string(), said);
+            assert_eq!(CronSchedule::parse(cron).unwrap_err().to_string(), said);
         }
         for cron in [
             "",
@@ -348,7 +355,7 @@ mod tests {
             "* * * january *",
             "MON * * * *",
         ] {
-            assert!(Cron::parse(cron).is_err(), "{cron}");
+            assert!(CronSchedule::parse(cron).is_err(), "{cron}");
         }
     }
 
@@ -361,10 +368,14 @@ mod tests {
             ("7 * * * *", 60),
             ("0,1 4 * * *", 1),
         ] {
-            assert_eq!(Cron::parse(cron).unwrap().minutes_apart(), apart, "{cron}");
+            assert_eq!(
+                CronSchedule::parse(cron).unwrap().minutes_apart(),
+                apart,
+                "{cron}"
+            );
         }
-        assert!(Cron::parse("0 0 30 2 *").unwrap().never());
-        assert!(!Cron::parse("0 0 29 2 *").unwrap().never());
-        assert!(!Cron::parse("0 0 30 2 1").unwrap().never());
+        assert!(CronSchedule::parse("0 0 30 2 *").unwrap().never());
+        assert!(!CronSchedule::parse("0 0 29 2 *").unwrap().never());
+        assert!(!CronSchedule::parse("0 0 30 2 1").unwrap().never());
     }
 }

@@ -1,19 +1,22 @@
 //! What must hold for any bytes at all: the targets of `fuzz/`, driven for a moment by ordinary tests as well. Each takes
 //! bytes, reads them as what it is about, and panics when something doesn't hold. Not part of the crate's interface.
 
-use shipway_syntax::{Diagnostic, Source};
+use shipway_syntax::{Diagnostic, SourceFile};
 
 use crate::{
-    cron::Cron,
-    expr::{Condition, Contexts, Expr, HashFiles, Place, Status, Template, Value},
-    glob::Glob,
+    cron::CronSchedule,
+    expr::{
+        Contexts, EvalError, Expr, ExprSite, ExprValue, HashFiles, HashFilesError, IfCondition,
+        StatusChecks, Template,
+    },
+    glob::GlobPattern,
     lint,
-    model::Pattern,
+    model::FilterPattern,
 };
 
 /// YAML: read or refused, with places inside the text.
 pub fn yaml(data: &[u8]) {
-    let source = Source::new("fuzz.yml", String::from_utf8_lossy(data).into_owned());
+    let source = SourceFile::new("fuzz.yml", String::from_utf8_lossy(data).into_owned());
     match shipway_syntax::parse(&source) {
         Ok(tree) => {
             let json = serde_json::to_string(&tree);
@@ -21,16 +24,16 @@ pub fn yaml(data: &[u8]) {
         }
         Err(problems) => {
             assert!(!problems.is_empty(), "a refusal says why");
-            inside(&source, &problems);
+            assert_spans_inside(&source, &problems);
         }
     }
 }
 
 /// Workflow and action files: all problems have places inside the text, and a model survives being written down.
 pub fn files(data: &[u8]) {
-    let source = Source::new("fuzz.yml", String::from_utf8_lossy(data).into_owned());
+    let source = SourceFile::new("fuzz.yml", String::from_utf8_lossy(data).into_owned());
     let parsed = crate::parse(&source);
-    inside(&source, &parsed.diagnostics);
+    assert_spans_inside(&source, &parsed.diagnostics);
     let refused = parsed.diagnostics.iter().any(Diagnostic::is_error);
     assert_eq!(
         parsed.workflow.is_none(),
@@ -42,8 +45,8 @@ pub fn files(data: &[u8]) {
         let back = serde_json::from_str(&json).expect("what was written can be read");
         assert_eq!(workflow, back, "a model survives being written down");
     }
-    inside(&source, &lint::check_workflow(&source));
-    inside(&source, &lint::check_action(&source));
+    assert_spans_inside(&source, &lint::check_workflow(&source));
+    assert_spans_inside(&source, &lint::check_action(&source));
 }
 
 /// Expressions, alone, in text, and as conditions: read and evaluated, or refused with a place inside the text.
@@ -58,8 +61,8 @@ pub fn expressions(data: &[u8]) {
             }
             let _ = (
                 expr.is_constant(),
-                expr.check(Place::Step),
-                expr.check(Place::JobIf),
+                expr.check(ExprSite::Step),
+                expr.check(ExprSite::JobIf),
             );
         }
         Err(error) => {
@@ -68,7 +71,7 @@ pub fn expressions(data: &[u8]) {
                 "{:?} is inside {text:?}",
                 error.at
             );
-            assert!(!error.sentence().is_empty(), "a refusal says why");
+            assert!(!error.one_line().is_empty(), "a refusal says why");
         }
     }
     if let Ok(template) = Template::parse(&text, 0) {
@@ -77,16 +80,16 @@ pub fn expressions(data: &[u8]) {
         let back: Template = serde_json::from_str(&json).expect("what was written can be read");
         assert_eq!(template, back, "a template survives being written down");
     }
-    if let Ok(condition) = Condition::parse(&text, 0) {
+    if let Ok(condition) = IfCondition::parse(&text, 0) {
         let _ = condition.holds(&contexts());
     }
 }
 
-fn evaluated(expr: &Expr) -> Result<String, String> {
+fn evaluated(expr: &Expr) -> Result<String, EvalError> {
     match expr.eval(&contexts()) {
         Ok(value) => {
             let json = value.to_json();
-            let read = Contexts::new().with("x", Value::from(json.as_str()));
+            let read = Contexts::new().with("x", ExprValue::from(json.as_str()));
             let back = Expr::parse("fromJSON(x)", 0).expect("it is an expression");
             // Deeper than JSON may be is the only thing that can't be read back.
             if let Ok(back) = back.eval(&read) {
@@ -96,7 +99,7 @@ fn evaluated(expr: &Expr) -> Result<String, String> {
         }
         Err(error) => {
             assert!(!error.snippet().is_empty(), "an error can be shown");
-            Err(error.to_string())
+            Err(error)
         }
     }
 }
@@ -105,14 +108,14 @@ fn evaluated(expr: &Expr) -> Result<String, String> {
 pub fn patterns(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (pattern, names) = text.split_once('\n').unwrap_or((&text, ""));
-    if let Ok(glob) = Glob::parse(pattern) {
+    if let Ok(glob) = GlobPattern::parse(pattern) {
         for name in names.lines().take(8) {
             let _ = glob.matches(name);
         }
         assert_eq!(glob.as_str(), pattern, "a pattern is kept as written");
     }
-    let _ = pattern.parse::<Pattern>();
-    if let Ok(cron) = Cron::parse(pattern) {
+    let _ = pattern.parse::<FilterPattern>();
+    if let Ok(cron) = CronSchedule::parse(pattern) {
         let start = jiff::civil::date(2026, 2, 28).at(23, 59, 30, 0);
         match cron.next(start) {
             Some(next) => {
@@ -127,7 +130,7 @@ pub fn patterns(data: &[u8]) {
     }
 }
 
-fn inside(source: &Source, problems: &[Diagnostic]) {
+fn assert_spans_inside(source: &SourceFile, problems: &[Diagnostic]) {
     for problem in problems {
         let span = problem.span.unwrap_or_default();
         let text = &source.text;
@@ -146,19 +149,21 @@ fn inside(source: &Source, problems: &[Diagnostic]) {
 struct NoFiles;
 
 impl HashFiles for NoFiles {
-    fn hash_files(&self, patterns: &[String]) -> Result<String, String> {
+    fn hash_files(&self, patterns: &[String]) -> Result<String, HashFilesError> {
         Ok(patterns.join(""))
     }
 }
 
 fn contexts() -> Contexts<'static> {
     const GITHUB: &str = r#"{"a": [1, "two", null, [true, {"b": 1.5}]], "text": "Hello", "o": {"k": "v", "K2": {}}, "n": -0.5}"#;
-    let github: Value = serde_json::from_str(GITHUB).expect("it is JSON");
+    let github: ExprValue = serde_json::from_str(GITHUB).expect("it is JSON");
     let names = [
         "github", "env", "vars", "needs", "steps", "matrix", "inputs", "a", "o",
     ];
     let contexts = names.iter().fold(Contexts::new(), |contexts, name| {
         contexts.with(name, github.clone())
     });
-    contexts.with_status(Status::FINE).with_files(&NoFiles)
+    contexts
+        .with_status(StatusChecks::FINE)
+        .with_files(&NoFiles)
 }

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 /// One pattern, without the `!` that negates it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Glob {
+pub struct GlobPattern {
     text: String,
-    steps: Vec<Step>,
+    steps: Vec<GlobStep>,
 }
 
 /// A pattern that can't be read.
@@ -30,18 +30,18 @@ pub enum GlobError {
     #[error("`{0}` must follow the character that it makes optional or repeats")]
     NothingBefore(char),
     /// Longer than any name.
-    #[error("a pattern may have {} characters", Glob::LENGTH_MAX)]
+    #[error("a pattern may have {} characters", GlobPattern::LENGTH_MAX)]
     TooLong,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Step {
-    what: What,
-    times: Times,
+struct GlobStep {
+    what: CharMatcher,
+    times: RepeatCount,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum What {
+enum CharMatcher {
     Char(char),
     OneOf(Vec<(char, char)>),
     NoSlash,
@@ -51,14 +51,14 @@ enum What {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Times {
+enum RepeatCount {
     Once,
     Optional,
     AtLeastOnce,
     Many,
 }
 
-impl Glob {
+impl GlobPattern {
     /// Characters in a pattern; git's own limit for a path is 4096.
     pub const LENGTH_MAX: usize = 4096;
 
@@ -71,7 +71,7 @@ impl Glob {
         if chars.len() > Self::LENGTH_MAX {
             return Err(GlobError::TooLong);
         }
-        let mut steps: Vec<Step> = Vec::new();
+        let mut steps: Vec<GlobStep> = Vec::new();
         let mut at = 0;
         while at < chars.len() {
             let (step, next) = match chars[at] {
@@ -83,16 +83,16 @@ impl Glob {
                     continue;
                 }
                 '\\' if at + 1 < chars.len() => (
-                    Step {
-                        what: What::Char(chars[at + 1]),
-                        times: Times::Once,
+                    GlobStep {
+                        what: CharMatcher::Char(chars[at + 1]),
+                        times: RepeatCount::Once,
                     },
                     at + 2,
                 ),
                 c => (
-                    Step {
-                        what: What::Char(c),
-                        times: Times::Once,
+                    GlobStep {
+                        what: CharMatcher::Char(c),
+                        times: RepeatCount::Once,
                     },
                     at + 1,
                 ),
@@ -131,12 +131,12 @@ impl Glob {
                     continue;
                 }
                 match (&step.what, step.times) {
-                    (What::Folders, _) => {
+                    (CharMatcher::Folders, _) => {
                         next_inside[i] = true;
                         next[i + 1] |= c == '/';
                     }
-                    (_, Times::Once | Times::Optional) => next[i + 1] = true,
-                    (_, Times::AtLeastOnce | Times::Many) => {
+                    (_, RepeatCount::Once | RepeatCount::Optional) => next[i + 1] = true,
+                    (_, RepeatCount::AtLeastOnce | RepeatCount::Many) => {
                         next_inside[i] = true;
                         next[i + 1] = true;
                     }
@@ -153,8 +153,8 @@ impl Glob {
     fn skip(&self, places: &mut [bool]) {
         for (i, step) in self.steps.iter().enumerate() {
             if places[i]
-                && (step.what == What::Folders
-                    || matches!(step.times, Times::Optional | Times::Many))
+                && (step.what == CharMatcher::Folders
+                    || matches!(step.times, RepeatCount::Optional | RepeatCount::Many))
             {
                 places[i + 1] = true;
             }
@@ -162,25 +162,25 @@ impl Glob {
     }
 }
 
-impl Step {
+impl GlobStep {
     fn accepts(&self, c: char) -> bool {
         match &self.what {
-            What::Char(expected) => c == *expected,
-            What::OneOf(ranges) => ranges.iter().any(|&(from, to)| (from..=to).contains(&c)),
-            What::NoSlash => c != '/',
-            What::Any | What::Folders => true,
+            CharMatcher::Char(expected) => c == *expected,
+            CharMatcher::OneOf(ranges) => ranges.iter().any(|&(from, to)| (from..=to).contains(&c)),
+            CharMatcher::NoSlash => c != '/',
+            CharMatcher::Any | CharMatcher::Folders => true,
         }
     }
 }
 
-fn star(chars: &[char], at: usize) -> (Step, usize) {
+fn star(chars: &[char], at: usize) -> (GlobStep, usize) {
     let stars = chars[at..].iter().take_while(|&&c| c == '*').count();
     let next = at + stars;
     if stars == 1 {
         return (
-            Step {
-                what: What::NoSlash,
-                times: Times::Many,
+            GlobStep {
+                what: CharMatcher::NoSlash,
+                times: RepeatCount::Many,
             },
             next,
         );
@@ -188,23 +188,23 @@ fn star(chars: &[char], at: usize) -> (Step, usize) {
     let begins_folder = at == 0 || chars[at - 1] == '/';
     if begins_folder && chars.get(next) == Some(&'/') {
         return (
-            Step {
-                what: What::Folders,
-                times: Times::Once,
+            GlobStep {
+                what: CharMatcher::Folders,
+                times: RepeatCount::Once,
             },
             next + 1,
         );
     }
     (
-        Step {
-            what: What::Any,
-            times: Times::Many,
+        GlobStep {
+            what: CharMatcher::Any,
+            times: RepeatCount::Many,
         },
         next,
     )
 }
 
-fn bracket(chars: &[char], at: usize) -> Result<(Step, usize), GlobError> {
+fn bracket(chars: &[char], at: usize) -> Result<(GlobStep, usize), GlobError> {
     let length = chars[at + 1..]
         .iter()
         .position(|&c| c == ']')
@@ -229,27 +229,28 @@ fn bracket(chars: &[char], at: usize) -> Result<(Step, usize), GlobError> {
         return Err(bad());
     }
     Ok((
-        Step {
-            what: What::OneOf(ranges),
-            times: Times::Once,
+        GlobStep {
+            what: CharMatcher::OneOf(ranges),
+            times: RepeatCount::Once,
         },
         at + length + 2,
     ))
 }
 
-fn repeat(before: Option<&mut Step>, sign: char) -> Result<(), GlobError> {
+fn repeat(before: Option<&mut GlobStep>, sign: char) -> Result<(), GlobError> {
     let step = before
-        .filter(|step| step.what != What::Folders)
+        .filter(|step| step.what != CharMatcher::Folders)
         .ok_or(GlobError::NothingBefore(sign))?;
     step.times = match (step.times, sign) {
-        (Times::Once, '?') | (Times::Optional, '?') => Times::Optional,
-        (Times::Once | Times::AtLeastOnce, '+') => Times::AtLeastOnce,
-        (Times::Optional | Times::AtLeastOnce | Times::Many, _) | (Times::Once, _) => Times::Many,
+        (RepeatCount::Once, '?') | (RepeatCount::Optional, '?') => RepeatCount::Optional,
+        (RepeatCount::Once | RepeatCount::AtLeastOnce, '+') => RepeatCount::AtLeastOnce,
+        (RepeatCount::Optional | RepeatCount::AtLeastOnce | RepeatCount::Many, _)
+        | (RepeatCount::Once, _) => RepeatCount::Many,
     };
     Ok(())
 }
 
-impl TryFrom<String> for Glob {
+impl TryFrom<String> for GlobPattern {
     type Error = GlobError;
 
     fn try_from(text: String) -> Result<Self, GlobError> {
@@ -257,8 +258,8 @@ impl TryFrom<String> for Glob {
     }
 }
 
-impl From<Glob> for String {
-    fn from(glob: Glob) -> Self {
+impl From<GlobPattern> for String {
+    fn from(glob: GlobPattern) -> Self {
         glob.text
     }
 }
@@ -376,7 +377,7 @@ mod tests {
             ("a**/b", &["a/b", "ax/y/b"], &["ab"]),
         ];
         for (pattern, yes, no) in table {
-            let glob = Glob::parse(pattern).unwrap();
+            let glob = GlobPattern::parse(pattern).unwrap();
             yes.iter()
                 .for_each(|text| assert!(glob.matches(text), "{pattern} should match {text}"));
             no.iter()
@@ -386,20 +387,26 @@ mod tests {
 
     #[test]
     fn what_cannot_be_meant_is_refused() {
-        assert_eq!(Glob::parse(""), Err(GlobError::Empty));
-        assert_eq!(Glob::parse("a[b"), Err(GlobError::OpenBracket));
-        assert_eq!(Glob::parse("[]"), Err(GlobError::BadBracket(String::new())));
+        assert_eq!(GlobPattern::parse(""), Err(GlobError::Empty));
+        assert_eq!(GlobPattern::parse("a[b"), Err(GlobError::OpenBracket));
         assert_eq!(
-            Glob::parse("[9-1]"),
+            GlobPattern::parse("[]"),
+            Err(GlobError::BadBracket(String::new()))
+        );
+        assert_eq!(
+            GlobPattern::parse("[9-1]"),
             Err(GlobError::BadBracket("9-1".to_owned()))
         );
-        assert_eq!(Glob::parse("?a"), Err(GlobError::NothingBefore('?')));
-        assert_eq!(Glob::parse("**/+"), Err(GlobError::NothingBefore('+')));
+        assert_eq!(GlobPattern::parse("?a"), Err(GlobError::NothingBefore('?')));
+        assert_eq!(
+            GlobPattern::parse("**/+"),
+            Err(GlobError::NothingBefore('+'))
+        );
     }
 
     #[test]
     fn a_hostile_pattern_takes_no_longer_than_its_size() {
-        let glob = Glob::parse(&"a+*".repeat(1000)).unwrap();
+        let glob = GlobPattern::parse(&"a+*".repeat(1000)).unwrap();
         assert!(!glob.matches(&format!("{}b/", "a".repeat(4000))));
     }
 }

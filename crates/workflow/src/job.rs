@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::key::KEY_MAX;
 pub use self::{
-    journal::{Earlier, JournalBody, JournalEntry, Level},
+    journal::{AnnotationLevel, EarlierStepRun, JournalBody, JournalEntry},
     key::{JobKey, ParseJobKeyError, is_identifier},
 };
 use crate::{
-    expr::{Template, Value},
-    model::{Container, RunDefaults, Step, Table},
-    report::Paths,
+    expr::{ExprValue, Template},
+    model::{ContainerDefinition, RunDefaults, TemplateTable, WorkflowStep},
+    report::ReportPaths,
 };
 
 /// Variables of the server's environment that steps get too: behind a company's proxy nothing can be fetched without them.
@@ -63,13 +63,13 @@ pub struct JobSpec {
     /// Its place in its matrix, from 0; 0 without one.
     pub matrix_index: usize,
     /// What it does, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<WorkflowStep>,
     /// Environment variables, outermost first: the workflow's, then the job's. Later layers win.
-    pub env: Vec<Table>,
+    pub env: Vec<TemplateTable>,
     /// `defaults.run`: the job's, and where it says nothing the workflow's.
     pub defaults: RunDefaults,
     /// What later jobs see of it; asked after the last step.
-    pub outputs: Table,
+    pub outputs: TemplateTable,
     /// The address of the environment it goes to; asked after the last step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment_url: Option<Template>,
@@ -87,16 +87,16 @@ pub struct JobSpec {
     /// Where to report to besides the journal; none for a run without a server.
     pub server: Option<ServerAccess>,
     /// Where reports of tests are looked for.
-    #[serde(default, skip_serializing_if = "Paths::is_default")]
-    pub reports: Paths,
+    #[serde(default, skip_serializing_if = "ReportPaths::is_default")]
+    pub reports: ReportPaths,
     /// The job's own folder: workspace, temporary files, logs and journal are below it.
     pub folder: PathBuf,
     /// The container its steps run in.
     #[serde(default)]
-    pub container: Option<Container>,
+    pub container: Option<ContainerDefinition>,
     /// Containers that run beside it, by the names they have on its network.
     #[serde(default)]
-    pub services: Vec<(String, Container)>,
+    pub services: Vec<(String, ContainerDefinition)>,
     /// What becomes of what needs a container where there is no engine.
     #[serde(default)]
     pub without_engine: WithoutEngine,
@@ -104,11 +104,11 @@ pub struct JobSpec {
     #[serde(default)]
     pub actions: ActionSource,
     /// What it may use.
-    #[serde(default, skip_serializing_if = "JobLimits::is_none")]
-    pub limits: JobLimits,
+    #[serde(default, skip_serializing_if = "JobResources::is_none")]
+    pub limits: JobResources,
     /// What it goes on from; none: it begins at its first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resume: Option<Resume>,
+    pub resume: Option<ResumePoint>,
     /// Files and folders of the server that it must not see, but for its own below them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hidden: Vec<PathBuf>,
@@ -117,7 +117,7 @@ pub struct JobSpec {
 /// What a job, with all that it starts, may use together; what isn't said has no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct JobLimits {
+pub struct JobResources {
     /// Bytes of memory.
     pub memory_bytes: Option<u64>,
     /// Thousandths of a core.
@@ -128,7 +128,7 @@ pub struct JobLimits {
     pub groups: Vec<PathBuf>,
 }
 
-impl JobLimits {
+impl JobResources {
     /// Whether nothing is limited.
     #[must_use]
     pub fn is_none(&self) -> bool {
@@ -138,7 +138,7 @@ impl JobLimits {
 
 /// A job goes on where an earlier attempt at it failed: in that one's workspace, with what its steps have left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resume {
+pub struct ResumePoint {
     /// The folder of the earlier attempt.
     pub folder: PathBuf,
     /// Which attempt that was, from 1.
@@ -196,24 +196,24 @@ pub enum WithoutEngine {
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct JobContexts {
     /// `github`
-    pub github: Value,
+    pub github: ExprValue,
     /// `vars`
-    pub vars: Value,
+    pub vars: ExprValue,
     /// `secrets`: an object of texts; each is masked wherever it would appear.
-    pub secrets: Value,
+    pub secrets: ExprValue,
     /// `needs`
-    pub needs: Value,
+    pub needs: ExprValue,
     /// `strategy`
-    pub strategy: Value,
+    pub strategy: ExprValue,
     /// `matrix`
-    pub matrix: Value,
+    pub matrix: ExprValue,
     /// `inputs`
-    pub inputs: Value,
+    pub inputs: ExprValue,
 }
 
 impl JobContexts {
     /// Each with its name.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &ExprValue)> {
         [
             ("github", &self.github),
             ("vars", &self.vars),
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn debug_output_holds_no_secrets() {
         let contexts = JobContexts {
-            secrets: Value::object([("TOKEN", Value::from("hunter2"))]),
+            secrets: ExprValue::object([("TOKEN", ExprValue::from("hunter2"))]),
             ..JobContexts::default()
         };
         assert!(!format!("{contexts:?}").contains("hunter2"));

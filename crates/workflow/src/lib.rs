@@ -13,9 +13,9 @@ pub mod job;
 pub mod lint;
 pub mod model;
 pub mod parse;
+pub mod persistent_vec;
 pub mod report;
 pub mod runner;
-pub mod shared;
 
 pub use model::PushEvent;
-pub use parse::{Parsed, ParsedAction, parse, parse_action};
+pub use parse::{ParsedAction, ParsedWorkflow, parse, parse_action};

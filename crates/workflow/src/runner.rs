@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    expr::{Contexts, EvalError, Template, Value, listed},
+    expr::{Contexts, EvalError, ExprValue, Template, join_with_and},
     model::RunsOn,
 };
 
@@ -84,7 +84,7 @@ impl RunnerLabels {
     /// The labels of a Linux machine: those that GitHub's self-hosted runners have, those of its Ubuntu machines, and `more`.
     /// `arch` is the architecture as Rust names it: `x86_64`, `aarch64`.
     #[must_use]
-    pub fn of_linux(arch: &str, more: &[String]) -> Self {
+    pub fn for_linux(arch: &str, more: &[String]) -> Self {
         let arch = match arch {
             "aarch64" => "arm64",
             "arm" => "arm",
@@ -139,7 +139,7 @@ impl RunnerLabels {
         } else {
             RunnerMismatch::UnknownLabel {
                 label,
-                known: listed(self.labels.iter().map(String::as_str)),
+                known: join_with_and(self.labels.iter().map(String::as_str)),
             }
         })
     }
@@ -175,14 +175,14 @@ impl RunsOn {
 }
 
 /// Adds what an expression gave.
-fn add(request: &mut RunnerRequest, from: &Template, value: &Value) -> Result<(), EvalError> {
+fn add(request: &mut RunnerRequest, from: &Template, value: &ExprValue) -> Result<(), EvalError> {
     match value {
-        Value::Array(items) => items.iter().try_for_each(|item| add(request, from, item)),
-        Value::Object(_) => {
+        ExprValue::Array(items) => items.iter().try_for_each(|item| add(request, from, item)),
+        ExprValue::Object(_) => {
             let group = value.get("group").to_text().to_string();
             request.group = Some(group).filter(|group| !group.is_empty());
             match value.get("labels") {
-                Value::Object(_) => Err(from.error("`labels` is an object".to_owned())),
+                ExprValue::Object(_) => Err(from.error("`labels` is an object".to_owned())),
                 labels => add(request, from, &labels),
             }
         }
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_machine_must_have_all_labels() {
-        let x64 = RunnerLabels::of_linux("x86_64", &["gpu".to_owned(), "buildjet-*".to_owned()]);
+        let x64 = RunnerLabels::for_linux("x86_64", &["gpu".to_owned(), "buildjet-*".to_owned()]);
         for fine in [
             &["ubuntu-latest"][..],
             &["Ubuntu-22.04"],
@@ -231,21 +231,21 @@ mod tests {
         ] {
             assert!(x64.check(&request(other)).is_err(), "{other:?}");
         }
-        let arm = RunnerLabels::of_linux("aarch64", &[]);
+        let arm = RunnerLabels::for_linux("aarch64", &[]);
         assert_eq!(arm.check(&request(&["ubuntu-24.04-arm", "ARM64"])), Ok(()));
         assert!(arm.check(&request(&["x64"])).is_err());
     }
 
     #[test]
     fn a_label_that_was_given_by_name_counts_whatever_it_says() {
-        let wine = RunnerLabels::of_linux("x86_64", &["windows-latest".to_owned()]);
+        let wine = RunnerLabels::for_linux("x86_64", &["windows-latest".to_owned()]);
         assert_eq!(wine.check(&request(&["windows-latest"])), Ok(()));
         assert!(wine.check(&request(&["windows-2022"])).is_err());
     }
 
     #[test]
     fn a_mismatch_says_what_to_do() {
-        let machine = RunnerLabels::of_linux("x86_64", &[]);
+        let machine = RunnerLabels::for_linux("x86_64", &[]);
         let why = |label: &str| machine.check(&request(&[label])).unwrap_err().to_string();
         assert_eq!(
             why("macos-14"),
@@ -266,7 +266,7 @@ mod tests {
             labels: Vec::new(),
             group: Some(name.to_owned()),
         };
-        let machine = RunnerLabels::of_linux("x86_64", &["large".to_owned()]);
+        let machine = RunnerLabels::for_linux("x86_64", &["large".to_owned()]);
         for fine in ["large", "org/large", "Default"] {
             assert_eq!(machine.check(&group(fine)), Ok(()), "{fine}");
         }
@@ -281,7 +281,7 @@ mod tests {
                 labels: texts.iter().map(|text| template(text)).collect(),
                 group: None,
             };
-            let matrix = Value::object([("os", Value::from("macos-14"))]);
+            let matrix = ExprValue::object([("os", ExprValue::from("macos-14"))]);
             runs_on.resolve(&Contexts::new().with("matrix", matrix))
         };
         assert_eq!(

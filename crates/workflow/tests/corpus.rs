@@ -10,7 +10,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 
 struct Case<'t> {
     title: &'t str,
@@ -62,7 +62,7 @@ fn completed(file: &str) -> String {
 }
 
 fn diagnostics(case: &Case<'_>) -> Vec<String> {
-    let source = Source::new("w.yml", completed(&case.file));
+    let source = SourceFile::new("w.yml", completed(&case.file));
     let parsed = shipway_workflow::parse(&source);
     let refused = parsed
         .diagnostics

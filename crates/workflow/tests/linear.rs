@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 use shipway_workflow::parse;
 
 /// Processor time of one file, without optimisation. What grows with the square of a file takes minutes.
@@ -160,7 +160,7 @@ fn files() -> Vec<(&'static str, String)> {
 fn a_file_that_is_made_to_be_slow_is_read_in_a_moment() {
     let mut slow = Vec::new();
     for (name, text) in files() {
-        let source = Source::new("w.yml", text);
+        let source = SourceFile::new("w.yml", text);
         let before = cpu_seconds();
         let parsed = parse(&source);
         let shown: Vec<String> = parsed

@@ -2,16 +2,16 @@
 //! refused for it. Nothing is asked or reported unless a server is named.
 
 use shipway_core::{address::view::AddressClaimsView, config::Config};
-use shipway_syntax::{Diagnostic, Node, Source, Span, parse};
+use shipway_syntax::{Diagnostic, SourceFile, Span, YamlNode, parse};
 
 use crate::client::Server;
 
 /// What the server's claims mean for a `shipway.yaml` that reads well. Warnings: another push may come first.
-pub(super) fn warnings(source: &Source, config: &Config, server: &Server) -> Vec<Diagnostic> {
+pub(super) fn warnings(source: &SourceFile, config: &Config, server: &Server) -> Vec<Diagnostic> {
     let Some(tree) = parse(source).ok().filter(|_| server.is_named()) else {
         return Vec::new();
     };
-    let environments = tree.get("environments").and_then(Node::as_mapping);
+    let environments = tree.get("environments").and_then(YamlNode::as_mapping);
     let span_of = |name: &str| -> Option<Span> {
         let (key, _) = environments?.iter().find(|(key, _)| key.text == name)?;
         Some(key.span)

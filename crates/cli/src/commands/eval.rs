@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use serde_json::json;
-use shipway_workflow::expr::{Contexts, Expr, Status, Value};
+use shipway_workflow::expr::{Contexts, Expr, ExprValue, StatusChecks};
 
 use crate::{
     exit::Failure,
@@ -22,7 +22,7 @@ pub struct Args {
 
 /// Evaluates it; exit code 1 when it can't be.
 pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
-    let mut contexts = Contexts::new().with_status(Status {
+    let mut contexts = Contexts::new().with_status(StatusChecks {
         success: true,
         failure: false,
         cancelled: false,
@@ -33,7 +33,7 @@ pub fn run(args: &Args, output: Output) -> Result<ExitCode, Failure> {
         let document: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text)
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         for (name, value) in &document {
-            contexts.set(name, Value::from(value));
+            contexts.set(name, ExprValue::from(value));
         }
     }
     let result = Expr::parse(&args.expression, 0)

@@ -210,7 +210,7 @@ jobs:
 
 #[cfg(test)]
 mod tests {
-    use shipway_syntax::Source;
+    use shipway_syntax::SourceFile;
 
     use super::*;
 
@@ -234,7 +234,7 @@ mod tests {
             })
             .unwrap();
             let read = |name: &str| {
-                Source::new(
+                SourceFile::new(
                     name,
                     std::fs::read_to_string(folder.path().join(name)).unwrap(),
                 )

@@ -14,7 +14,7 @@ use shipway_core::run::{JobView, RunView, Status};
 use shipway_worker::{
     DebugShellContext, SecretAccess, build_debug_shell_context, read_attempt_progress,
 };
-use shipway_workflow::job::{JobSpec, Resume};
+use shipway_workflow::job::{JobSpec, ResumePoint};
 
 use super::ids::{Kind, path_of};
 use crate::{
@@ -109,7 +109,7 @@ pub fn of_failed(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
         return Ok(());
     };
     let folder = spec.folder.clone();
-    let resume = Resume {
+    let resume = ResumePoint {
         folder,
         attempt,
         step,
@@ -195,7 +195,7 @@ fn no_access(folder: &Path, error: &io::Error) -> Failure {
 
 fn stood(
     spec: &JobSpec,
-    resume: &Resume,
+    resume: &ResumePoint,
     secrets: SecretAccess,
 ) -> Result<DebugShellContext, Failure> {
     build_debug_shell_context(spec, resume, secrets)

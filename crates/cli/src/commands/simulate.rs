@@ -24,7 +24,7 @@ use shipway_sim::{
     tune::Tuned,
     world::Scenario,
 };
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 
 use crate::{
     exit::Failure,
@@ -231,7 +231,7 @@ fn read(path: &Path) -> Result<Config, Failure> {
     };
     let text = std::fs::read_to_string(&path)
         .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-    let source = Source::new(path.display().to_string(), text);
+    let source = SourceFile::new(path.display().to_string(), text);
     config::parse(&source)
         .map(|(config, _)| config)
         .map_err(|problems| {

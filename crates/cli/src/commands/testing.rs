@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shipway_core::{
     ids::ServiceName,
     run::{RunView, in_short, percent},
-    testing::{Case, FlakyTest, Quarantined, TestId},
+    testing::{FlakyTest, Quarantined, TestCase, TestId},
 };
 
 use super::ids::{Kind, Page, only_service, path_of};
@@ -77,12 +77,12 @@ struct Memory {
 /// The tests of a run, as far as they are shown.
 #[derive(Deserialize)]
 struct RunTests {
-    totals: shipway_core::testing::Totals,
+    totals: shipway_core::testing::TestTotals,
     coverage: Option<shipway_core::testing::Coverage>,
     base: Option<String>,
     compared: Compared,
     failing: Vec<Failing>,
-    slowest: Vec<Case>,
+    slowest: Vec<TestCase>,
 }
 
 #[derive(Deserialize)]

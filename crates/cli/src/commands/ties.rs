@@ -2,7 +2,7 @@
 //! it. Without a server that somebody has named nothing is asked and nothing is said.
 
 use shipway_core::service::ServiceView;
-use shipway_syntax::{Diagnostic, Node, Source, Span, parse};
+use shipway_syntax::{Diagnostic, SourceFile, Span, YamlNode, parse};
 
 use crate::client::{ClientError, Server};
 
@@ -14,7 +14,7 @@ struct Tie {
 }
 
 /// What the server says against the ties of a `shipway.yaml` that reads well. Warnings: another push may come first.
-pub(super) fn warnings(source: &Source, server: &Server) -> Vec<Diagnostic> {
+pub(super) fn warnings(source: &SourceFile, server: &Server) -> Vec<Diagnostic> {
     let Some(tree) = parse(source).ok().filter(|_| server.is_named()) else {
         return Vec::new();
     };
@@ -56,11 +56,11 @@ pub(super) fn warnings(source: &Source, server: &Server) -> Vec<Diagnostic> {
     found
 }
 
-fn ties(tree: &Node) -> Vec<Tie> {
-    let environments = tree.get("environments").and_then(Node::as_mapping);
+fn ties(tree: &YamlNode) -> Vec<Tie> {
+    let environments = tree.get("environments").and_then(YamlNode::as_mapping);
     let mut found = Vec::new();
     for (environment, node) in environments.unwrap_or_default() {
-        let with = node.get("with").and_then(Node::as_sequence);
+        let with = node.get("with").and_then(YamlNode::as_sequence);
         for name in with.unwrap_or_default() {
             if let Some(service) = name.as_scalar_text() {
                 found.push(Tie {

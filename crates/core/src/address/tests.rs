@@ -39,7 +39,7 @@ fn parsed(service: &str, environments: &[(&str, &str)]) -> config::Config {
         "service: {service}\nrun: {{ command: ./start }}\nenvironments:\n{}",
         lines.concat()
     );
-    let source = shipway_syntax::Source::new("shipway.yaml", text);
+    let source = shipway_syntax::SourceFile::new("shipway.yaml", text);
     config::parse(&source).unwrap().0
 }
 

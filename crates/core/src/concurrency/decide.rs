@@ -1,7 +1,7 @@
 //! Who goes on, who waits, who has to make way.
 
 use jiff::Timestamp;
-use shipway_workflow::model::Queue;
+use shipway_workflow::model::QueueMode;
 
 use super::{
     Groups,
@@ -67,11 +67,11 @@ impl Decider {
                 why,
             });
         }
-        if ask.queue == Queue::Single {
+        if ask.queue == QueueMode::Single {
             let replaced: Vec<Holder> = self
                 .state
                 .waiting()
-                .filter(|member| member.ask.queue == Queue::Single)
+                .filter(|member| member.ask.queue == QueueMode::Single)
                 .map(|member| member.ask.holder.clone())
                 .collect();
             for holder in replaced {
@@ -108,7 +108,7 @@ impl Decider {
         let stopped = newer(&Place::Inside).filter(|other| other.cancel_in_progress);
         let replaced = || {
             newer(&Place::Waiting)
-                .filter(|other| ask.queue == Queue::Single && other.queue == Queue::Single)
+                .filter(|other| ask.queue == QueueMode::Single && other.queue == QueueMode::Single)
         };
         stopped.or_else(replaced).map(|other| other.holder.clone())
     }

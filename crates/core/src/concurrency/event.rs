@@ -1,7 +1,7 @@
 //! What can be said to a group, what it says happened, and what it asks of the world.
 
 use serde::{Deserialize, Serialize};
-use shipway_workflow::model::Queue;
+use shipway_workflow::model::QueueMode;
 
 use super::state::{Holder, Place};
 
@@ -15,7 +15,7 @@ pub struct Ask {
     /// Whether the one that goes on is to stop for it.
     pub cancel_in_progress: bool,
     /// Whether it may be dropped while it waits.
-    pub queue: Queue,
+    pub queue: QueueMode,
     /// Whether it was over before: its number says nothing of how new it is.
     #[serde(default)]
     pub again: bool,

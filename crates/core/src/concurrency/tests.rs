@@ -1,7 +1,7 @@
 //! Groups asked and left in every order.
 
 use proptest::prelude::*;
-use shipway_workflow::model::Queue;
+use shipway_workflow::model::QueueMode;
 
 use super::*;
 use crate::aggregate::fold;
@@ -27,7 +27,7 @@ impl Log {
         count
     }
 
-    fn ask(&mut self, name: &str, queue: Queue, cancel_in_progress: bool) -> Standing {
+    fn ask(&mut self, name: &str, queue: QueueMode, cancel_in_progress: bool) -> Standing {
         let holder = holder(name);
         self.say(Input::Ask(Ask {
             holder: holder.clone(),
@@ -82,9 +82,9 @@ fn waits(held_by: &str) -> Standing {
 #[test]
 fn one_goes_on_one_waits_and_a_newer_one_takes_the_place_of_who_waits() {
     let mut log = Log::default();
-    assert_eq!(log.ask("r1", Queue::Single, false), Standing::Entered);
-    assert_eq!(log.ask("r2", Queue::Single, false), waits("r1"));
-    assert_eq!(log.ask("r3", Queue::Single, false), waits("r1"));
+    assert_eq!(log.ask("r1", QueueMode::Single, false), Standing::Entered);
+    assert_eq!(log.ask("r2", QueueMode::Single, false), waits("r1"));
+    assert_eq!(log.ask("r3", QueueMode::Single, false), waits("r1"));
     assert_eq!(
         log.news(),
         ["r2 dropped: r3 is newer and has taken its place in the concurrency group"]
@@ -100,9 +100,9 @@ fn one_goes_on_one_waits_and_a_newer_one_takes_the_place_of_who_waits() {
 #[test]
 fn cancel_in_progress_stops_who_goes_on_and_waits_until_it_has_left() {
     let mut log = Log::default();
-    log.ask("r1", Queue::Single, true);
-    assert_eq!(log.ask("r2", Queue::Single, true), waits("r1"));
-    assert_eq!(log.ask("r3", Queue::Single, true), waits("r1"));
+    log.ask("r1", QueueMode::Single, true);
+    assert_eq!(log.ask("r2", QueueMode::Single, true), waits("r1"));
+    assert_eq!(log.ask("r3", QueueMode::Single, true), waits("r1"));
     let why = "is in the same concurrency group, with `cancel-in-progress`";
     assert_eq!(
         log.news(),
@@ -118,9 +118,9 @@ fn cancel_in_progress_stops_who_goes_on_and_waits_until_it_has_left() {
 #[test]
 fn a_queue_of_all_keeps_the_order_and_drops_nothing() {
     let mut log = Log::default();
-    log.ask("r1", Queue::Max, false);
+    log.ask("r1", QueueMode::Max, false);
     for name in ["r3", "r2", "r4", "r5"] {
-        assert_eq!(log.ask(name, Queue::Max, false), waits("r1"));
+        assert_eq!(log.ask(name, QueueMode::Max, false), waits("r1"));
     }
     log.leave("r1");
     assert_eq!(
@@ -141,27 +141,27 @@ fn a_queue_of_all_keeps_the_order_and_drops_nothing() {
 #[test]
 fn runs_that_ask_out_of_order_end_as_if_they_had_asked_in_order() {
     let mut log = Log::default();
-    log.ask("r1", Queue::Single, false);
-    log.ask("r3", Queue::Single, false);
+    log.ask("r1", QueueMode::Single, false);
+    log.ask("r3", QueueMode::Single, false);
     assert!(matches!(
-        log.ask("r2", Queue::Single, false),
+        log.ask("r2", QueueMode::Single, false),
         Standing::Dropped { .. }
     ));
     let mut log = Log::default();
-    log.ask("r2", Queue::Single, true);
+    log.ask("r2", QueueMode::Single, true);
     assert!(matches!(
-        log.ask("r1", Queue::Single, true),
+        log.ask("r1", QueueMode::Single, true),
         Standing::Dropped { .. }
     ));
     assert_eq!(log.news(), [""; 0]);
     // A run that is tried again is as new as its asking.
     let mut log = Log::default();
-    log.ask("r2", Queue::Single, true);
+    log.ask("r2", QueueMode::Single, true);
     log.say(Input::Ask(Ask {
         holder: holder("r1"),
         ticket: 4,
         cancel_in_progress: true,
-        queue: Queue::Single,
+        queue: QueueMode::Single,
         again: true,
     }));
     assert_eq!(log.state.standing(&holder("r1")), waits("r2"));
@@ -170,14 +170,14 @@ fn runs_that_ask_out_of_order_end_as_if_they_had_asked_in_order() {
 #[test]
 fn a_job_in_the_group_of_its_own_run_is_told_that_it_would_wait_for_itself() {
     let mut log = Log::default();
-    log.ask("r1", Queue::Single, false);
-    let Standing::Dropped { why } = log.ask("r1:deploy", Queue::Single, false) else {
+    log.ask("r1", QueueMode::Single, false);
+    let Standing::Dropped { why } = log.ask("r1:deploy", QueueMode::Single, false) else {
         panic!("it waits")
     };
     assert!(why.contains("wait for itself"), "{why}");
     assert_eq!(log.events.len(), 1);
     // A job of another run shares the names of groups, and waits.
-    assert_eq!(log.ask("r2:deploy", Queue::Single, false), waits("r1"));
+    assert_eq!(log.ask("r2:deploy", QueueMode::Single, false), waits("r1"));
 }
 
 #[test]
@@ -216,7 +216,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Ask(run, job, cancel, all) => {
-                    let queue = if all { Queue::Max } else { Queue::Single };
+                    let queue = if all { QueueMode::Max } else { QueueMode::Single };
                     // Said twice, as after a crash: the second time changes nothing.
                     let first = log.ask(&named(run, job), queue, cancel && !all);
                     let length = log.events.len();
@@ -232,13 +232,13 @@ proptest! {
             let inside = log.state.members.iter().filter(|member| member.place == Place::Inside).count();
             prop_assert!(inside <= 1);
             prop_assert!(inside == 1 || log.state.waiting().count() == 0);
-            prop_assert!(log.state.waiting().filter(|member| member.ask.queue == Queue::Single).count() <= 1);
+            prop_assert!(log.state.waiting().filter(|member| member.ask.queue == QueueMode::Single).count() <= 1);
         }
         // Read back at every length, it is what it was.
         let mut state = State::default();
         for event in &log.events {
             if let Body::Dropped { holder, .. } = &event.body {
-                prop_assert_eq!(state.member(holder).map(|member| member.ask.queue), Some(Queue::Single));
+                prop_assert_eq!(state.member(holder).map(|member| member.ask.queue), Some(QueueMode::Single));
             }
             fold::<Groups>(&mut state, [event]);
             let text = serde_json::to_string(&state).unwrap();
@@ -251,9 +251,9 @@ proptest! {
     #[test]
     fn of_runs_that_come_in_any_order_the_newest_is_the_one_that_waits(order in Just((2..12u32).collect::<Vec<_>>()).prop_shuffle()) {
         let mut log = Log::default();
-        log.ask("r1", Queue::Single, false);
+        log.ask("r1", QueueMode::Single, false);
         for run in order {
-            log.ask(&named(run, None), Queue::Single, false);
+            log.ask(&named(run, None), QueueMode::Single, false);
         }
         let waiting: Vec<String> = log.state.waiting().map(|member| member.ask.holder.to_string()).collect();
         prop_assert_eq!(waiting, ["r11"]);
@@ -262,9 +262,9 @@ proptest! {
     #[test]
     fn all_that_wait_in_a_queue_of_all_go_on_in_the_order_of_their_runs(order in Just((2..12u32).collect::<Vec<_>>()).prop_shuffle()) {
         let mut log = Log::default();
-        log.ask("r1", Queue::Max, false);
+        log.ask("r1", QueueMode::Max, false);
         for run in order {
-            log.ask(&named(run, None), Queue::Max, false);
+            log.ask(&named(run, None), QueueMode::Max, false);
         }
         for run in 1..12 {
             prop_assert_eq!(log.state.inside().map(|member| member.ask.holder.to_string()), Some(format!("r{run}")));

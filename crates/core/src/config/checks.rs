@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use shipway_syntax::{Diagnostic, Fields, Node, Spanned, Value};
+use shipway_syntax::{Diagnostic, MappingFields, Spanned, YamlNode, YamlValue};
 
 use crate::check::{Expect, Health, Probe, SmokeProbe, SmokeTest};
 
@@ -33,12 +33,12 @@ pub(super) const EXPECT_KEYS: &[&str] = &["status", "headers", "json", "body", "
 type Problems = Vec<Diagnostic>;
 
 /// How an instance is known to be ready and alive.
-pub(super) fn health(node: &Node, problems: &mut Problems) -> Option<Health> {
-    let fields = Fields::of(node, "health", HEALTH_KEYS, problems)?;
+pub(super) fn health(node: &YamlNode, problems: &mut Problems) -> Option<Health> {
+    let fields = MappingFields::read(node, "health", HEALTH_KEYS, problems)?;
     let usual = Health::default();
     let headers = probe_headers(&fields, problems).unwrap_or_default();
     let liveness = fields.get("liveness").and_then(|node| {
-        let fields = Fields::of(
+        let fields = MappingFields::read(
             node,
             "liveness",
             &["http", "tcp", "exec", "status", "headers"],
@@ -67,7 +67,7 @@ pub(super) fn health(node: &Node, problems: &mut Problems) -> Option<Health> {
 }
 
 fn at_least(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     key: &str,
     least: Duration,
     problems: &mut Problems,
@@ -85,7 +85,10 @@ fn at_least(
 }
 
 /// Headers of a probe; `None` when the file names none.
-fn probe_headers(fields: &Fields<'_>, problems: &mut Problems) -> Option<BTreeMap<String, String>> {
+fn probe_headers(
+    fields: &MappingFields<'_>,
+    problems: &mut Problems,
+) -> Option<BTreeMap<String, String>> {
     fields.get("headers")?;
     let mut headers = BTreeMap::new();
     for (key, value) in fields.map("headers", problems) {
@@ -102,7 +105,7 @@ fn probe_headers(fields: &Fields<'_>, problems: &mut Problems) -> Option<BTreeMa
 }
 
 fn probe(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     headers: BTreeMap<String, String>,
     problems: &mut Problems,
 ) -> Option<Probe> {
@@ -136,8 +139,8 @@ fn begins_with_a_slash(path: &Spanned<String>, example: &str, problems: &mut Pro
 }
 
 /// One smoke test.
-pub(super) fn smoke_test(node: &Node, problems: &mut Problems) -> Option<SmokeTest> {
-    let fields = Fields::of(node, "a smoke test", SMOKE_KEYS, problems)?;
+pub(super) fn smoke_test(node: &YamlNode, problems: &mut Problems) -> Option<SmokeTest> {
+    let fields = MappingFields::read(node, "a smoke test", SMOKE_KEYS, problems)?;
     let retries = fields.integer("retries", 0, 100, problems).unwrap_or(0);
     let name = fields.string("name", problems).map(|name| name.value);
     if let Some(command) = fields.string("exec", problems) {
@@ -208,7 +211,7 @@ pub(super) fn smoke_test(node: &Node, problems: &mut Problems) -> Option<SmokeTe
 }
 
 /// A text is sent as it is, a mapping or list as JSON.
-fn body(fields: &Fields<'_>) -> (Option<String>, bool) {
+fn body(fields: &MappingFields<'_>) -> (Option<String>, bool) {
     match fields.get("body") {
         None => (None, false),
         Some(node) => match node.as_scalar_text() {
@@ -218,8 +221,8 @@ fn body(fields: &Fields<'_>) -> (Option<String>, bool) {
     }
 }
 
-fn expect(node: &Node, problems: &mut Problems) -> Option<Expect> {
-    let fields = Fields::of(node, "expect", EXPECT_KEYS, problems)?;
+fn expect(node: &YamlNode, problems: &mut Problems) -> Option<Expect> {
+    let fields = MappingFields::read(node, "expect", EXPECT_KEYS, problems)?;
     let status = fields
         .integer("status", 100, 599, problems)
         .and_then(|status| u16::try_from(status).ok());
@@ -248,7 +251,8 @@ fn expect(node: &Node, problems: &mut Problems) -> Option<Expect> {
     match fields.get("body").map(|node| (node, node.as_scalar_text())) {
         Some((_, Some(text))) => expected.body_contains = Some(text.to_owned()),
         Some((node, None)) => {
-            let inner = Fields::of(node, "body", &["contains", "matches", "regex"], problems)?;
+            let inner =
+                MappingFields::read(node, "body", &["contains", "matches", "regex"], problems)?;
             expected.body_contains = inner.string("contains", problems).map(|text| text.value);
             expected.body_matches = inner
                 .string("matches", problems)
@@ -261,19 +265,19 @@ fn expect(node: &Node, problems: &mut Problems) -> Option<Expect> {
 }
 
 /// A YAML value as JSON.
-fn json(node: &Node) -> serde_json::Value {
+fn json(node: &YamlNode) -> serde_json::Value {
     match &node.value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(value) => (*value).into(),
-        Value::Number { number, .. } if number.fract() == 0.0 && number.abs() < 9.0e15 => {
+        YamlValue::Null => serde_json::Value::Null,
+        YamlValue::Bool(value) => (*value).into(),
+        YamlValue::Number { number, .. } if number.fract() == 0.0 && number.abs() < 9.0e15 => {
             (*number as i64).into()
         }
-        Value::Number { number, .. } => {
+        YamlValue::Number { number, .. } => {
             serde_json::Number::from_f64(*number).map_or(serde_json::Value::Null, Into::into)
         }
-        Value::String { text, .. } => text.clone().into(),
-        Value::Sequence(items) => items.iter().map(json).collect::<Vec<_>>().into(),
-        Value::Mapping(entries) => entries
+        YamlValue::String { text, .. } => text.clone().into(),
+        YamlValue::Sequence(items) => items.iter().map(json).collect::<Vec<_>>().into(),
+        YamlValue::Mapping(entries) => entries
             .iter()
             .map(|(key, value)| (key.text.clone(), json(value)))
             .collect::<serde_json::Map<_, _>>()

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use shipway_syntax::{
-    Diagnostic, Fields, Node, Source, Span, Spanned, limit_diagnostics, nearest, parse_cores,
+    Diagnostic, MappingFields, SourceFile, Span, Spanned, YamlNode, limit_diagnostics, nearest,
+    parse_cores,
 };
 
 use super::{
@@ -26,7 +27,7 @@ pub(super) const RUN_KEYS: &[&str] =
     &["command", "env", "health", "limits", "grace", "stop_signal"];
 
 /// Reads a `shipway.yaml`: the configuration with warnings, or what is wrong with it.
-pub fn parse(source: &Source) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+pub fn parse(source: &SourceFile) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
     let tree = shipway_syntax::parse(source)?;
     let mut problems = Vec::new();
     let config = file(&tree, &mut problems);
@@ -41,8 +42,8 @@ pub fn parse(source: &Source) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnosti
 
 pub(super) type Problems = Vec<Diagnostic>;
 
-fn file(tree: &Node, problems: &mut Problems) -> Option<Config> {
-    let fields = Fields::of(tree, "shipway.yaml", FILE_KEYS, problems)?;
+fn file(tree: &YamlNode, problems: &mut Problems) -> Option<Config> {
+    let fields = MappingFields::read(tree, "shipway.yaml", FILE_KEYS, problems)?;
     let service = fields
         .require("service", problems)
         .and_then(|node| parsed(node, problems));
@@ -71,7 +72,7 @@ fn file(tree: &Node, problems: &mut Problems) -> Option<Config> {
 }
 
 /// A value that knows how to read itself from a text.
-fn parsed<T: std::str::FromStr>(node: &Node, problems: &mut Problems) -> Option<T>
+fn parsed<T: std::str::FromStr>(node: &YamlNode, problems: &mut Problems) -> Option<T>
 where
     T::Err: std::fmt::Display,
 {
@@ -97,7 +98,7 @@ pub(super) fn inside(path: Spanned<String>, problems: &mut Problems) -> Option<S
     Some(path.value.trim_start_matches("./").to_owned())
 }
 
-fn artifact(fields: &Fields<'_>, problems: &mut Problems) -> ArtifactSource {
+fn artifact(fields: &MappingFields<'_>, problems: &mut Problems) -> ArtifactSource {
     let Some(node) = fields.get("artifact") else {
         return ArtifactSource::Run { name: None };
     };
@@ -106,7 +107,7 @@ fn artifact(fields: &Fields<'_>, problems: &mut Problems) -> ArtifactSource {
             name: Some(name.to_owned()),
         };
     }
-    let Some(inner) = Fields::of(node, "artifact", &["source", "image"], problems) else {
+    let Some(inner) = MappingFields::read(node, "artifact", &["source", "image"], problems) else {
         return ArtifactSource::Run { name: None };
     };
     if let Some(image) = inner.string("image", problems) {
@@ -128,8 +129,8 @@ fn artifact(fields: &Fields<'_>, problems: &mut Problems) -> ArtifactSource {
     ArtifactSource::Source
 }
 
-fn run(node: &Node, problems: &mut Problems) -> Option<RunConfig> {
-    let fields = Fields::of(node, "run", RUN_KEYS, problems)?;
+fn run(node: &YamlNode, problems: &mut Problems) -> Option<RunConfig> {
+    let fields = MappingFields::read(node, "run", RUN_KEYS, problems)?;
     fields.require("command", problems);
     let command = fields.string("command", problems)?;
     if command.value.trim().is_empty() {
@@ -158,7 +159,7 @@ fn run(node: &Node, problems: &mut Problems) -> Option<RunConfig> {
     })
 }
 
-fn stop_signal(fields: &Fields<'_>, problems: &mut Problems) -> Option<StopSignal> {
+fn stop_signal(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<StopSignal> {
     let name = fields.string("stop_signal", problems)?;
     let signal = StopSignal::from_name(&name.value);
     if signal.is_none() {
@@ -171,8 +172,8 @@ fn stop_signal(fields: &Fields<'_>, problems: &mut Problems) -> Option<StopSigna
     signal
 }
 
-fn limits(node: &Node, problems: &mut Problems) -> Option<Limits> {
-    let fields = Fields::of(node, "limits", &["memory", "cpu", "processes"], problems)?;
+fn limits(node: &YamlNode, problems: &mut Problems) -> Option<Limits> {
+    let fields = MappingFields::read(node, "limits", &["memory", "cpu", "processes"], problems)?;
     let cpu_millis = fields.string("cpu", problems).and_then(|text| {
         let millis = parse_cores(&text.value);
         if millis.is_none() {
@@ -195,7 +196,7 @@ fn limits(node: &Node, problems: &mut Problems) -> Option<Limits> {
 }
 
 /// Names that a shell can export.
-pub(super) fn env(fields: &Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
+pub(super) fn env(fields: &MappingFields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     for (key, value) in fields.map("env", problems) {
         let name = &key.text;
@@ -220,7 +221,7 @@ pub(super) fn env(fields: &Fields<'_>, problems: &mut Problems) -> BTreeMap<Stri
 
 /// One of a few words.
 pub(crate) fn word<T: Clone>(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     key: &str,
     words: &[(&str, T)],
     problems: &mut Problems,
@@ -264,7 +265,11 @@ pub(super) fn later(span: Span, thing: &str) -> Diagnostic {
 }
 
 /// A number or a percentage.
-pub(crate) fn count(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Option<Count> {
+pub(crate) fn count(
+    fields: &MappingFields<'_>,
+    key: &str,
+    problems: &mut Problems,
+) -> Option<Count> {
     let text = fields.string(key, problems)?;
     let parsed = match text.value.strip_suffix('%') {
         Some(_) => text.value.parse().ok().map(Count::Percent),

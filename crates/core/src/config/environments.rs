@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shipway_analysis::Analysis;
-use shipway_syntax::{Diagnostic, Fields, Node, Span, Spanned, Value};
+use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode, YamlValue};
 
 use super::{
     AnalysisSource, Approvals, Environment, Notify, Sticky, Strategy, WhenBusy, checks,
@@ -57,11 +57,11 @@ const OF_CANARY: [&str; 3] = ["match", "mirror", "baseline"];
 
 /// All of them, in their order; `None` when there is none.
 pub(super) fn environments(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     problems: &mut Problems,
 ) -> Option<Vec<Environment>> {
     let node = fields.require("environments", problems)?;
-    let service = fields.get("service").and_then(Node::as_scalar_text);
+    let service = fields.get("service").and_then(YamlNode::as_scalar_text);
     let entries = node.as_mapping().filter(|entries| !entries.is_empty());
     let Some(entries) = entries else {
         problems.push(
@@ -134,13 +134,13 @@ fn refuse_shared_addresses(
 fn environment(
     name: EnvironmentName,
     service: Option<&str>,
-    node: &Node,
+    node: &YamlNode,
     span: Span,
     problems: &mut Problems,
 ) -> Option<Environment> {
-    let empty = Node {
+    let empty = YamlNode {
         span,
-        value: Value::Mapping(Vec::new()),
+        value: YamlValue::Mapping(Vec::new()),
     };
     let node = if node.is_null() { &empty } else { node };
     let what = format!("environment {name}");
@@ -164,7 +164,7 @@ fn environment(
         .chain(LATER.iter().map(|(word, _)| *word))
         .chain(OF_CANARY)
         .collect();
-    let fields = Fields::of(node, &what, &known, problems)?;
+    let fields = MappingFields::read(node, &what, &known, problems)?;
     target(&fields, problems);
     let strategy = strategy(&fields, problems);
     let (analysis, analysis_source, sources) = analysis(&fields, &strategy, problems);
@@ -232,7 +232,7 @@ fn environment(
 
 /// Nothing written: the default rules; `none`: no rules; else a list of rules.
 fn analysis(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     strategy: &Strategy,
     problems: &mut Problems,
 ) -> (Analysis, AnalysisSource, Vec<Source>) {
@@ -247,7 +247,7 @@ fn analysis(
         Some(node) if node.as_scalar_text() == Some("none") => {
             return (Analysis::default(), AnalysisSource::None, Vec::new());
         }
-        Some(node) if node.as_sequence().is_none_or(<[Node]>::is_empty) => {
+        Some(node) if node.as_sequence().is_none_or(<[YamlNode]>::is_empty) => {
             problems.push(
                 Diagnostic::error(
                     "wrong-type",
@@ -270,7 +270,7 @@ fn analysis(
 
 /// A rule that leaves out more than the longest hold never counts anything.
 fn refuse_long_skips(
-    nodes: &[Node],
+    nodes: &[YamlNode],
     longest: Duration,
     analysis: &Analysis,
     problems: &mut Problems,
@@ -293,7 +293,7 @@ fn refuse_long_skips(
     }
 }
 
-fn target(fields: &Fields<'_>, problems: &mut Problems) {
+fn target(fields: &MappingFields<'_>, problems: &mut Problems) {
     let Some(node) = fields.get("target") else {
         return;
     };
@@ -357,7 +357,7 @@ fn url_path(path: Spanned<String>, problems: &mut Problems) -> Option<String> {
 }
 
 /// Whether the path is taken off before an instance gets the request; without a `path` there is nothing to take off.
-fn strip_prefix(fields: &Fields<'_>, problems: &mut Problems) -> bool {
+fn strip_prefix(fields: &MappingFields<'_>, problems: &mut Problems) -> bool {
     if let Some(node) = fields.get("strip_prefix")
         && fields.get("path").is_none()
     {
@@ -369,7 +369,7 @@ fn strip_prefix(fields: &Fields<'_>, problems: &mut Problems) -> bool {
     fields.bool("strip_prefix", problems).unwrap_or(true)
 }
 
-fn sticky(fields: &Fields<'_>, problems: &mut Problems) -> Sticky {
+fn sticky(fields: &MappingFields<'_>, problems: &mut Problems) -> Sticky {
     let Some(node) = fields.get("sticky") else {
         return Sticky::default();
     };
@@ -379,7 +379,7 @@ fn sticky(fields: &Fields<'_>, problems: &mut Problems) -> Sticky {
         Some("none") => return Sticky::None,
         _ => {}
     }
-    let inner = Fields::of(node, "sticky", &["cookie", "header"], problems);
+    let inner = MappingFields::read(node, "sticky", &["cookie", "header"], problems);
     let named = inner.and_then(|inner| {
         let cookie = inner
             .string("cookie", problems)
@@ -393,8 +393,8 @@ fn sticky(fields: &Fields<'_>, problems: &mut Problems) -> Sticky {
     named.unwrap_or_default()
 }
 
-fn approvals(node: &Node, problems: &mut Problems) -> Option<Approvals> {
-    let fields = Fields::of(node, "approvals", &["count", "from"], problems)?;
+fn approvals(node: &YamlNode, problems: &mut Problems) -> Option<Approvals> {
+    let fields = MappingFields::read(node, "approvals", &["count", "from"], problems)?;
     let from: Vec<String> = fields
         .strings("from", problems)
         .into_iter()
@@ -421,8 +421,8 @@ fn approvals(node: &Node, problems: &mut Problems) -> Option<Approvals> {
     Some(Approvals { count, from })
 }
 
-fn notify(node: &Node, problems: &mut Problems) -> Option<Notify> {
-    let fields = Fields::of(node, "notify", &["slack", "webhook"], problems)?;
+fn notify(node: &YamlNode, problems: &mut Problems) -> Option<Notify> {
+    let fields = MappingFields::read(node, "notify", &["slack", "webhook"], problems)?;
     let mut address = |key: &str| {
         let text = fields.string(key, problems)?;
         let fine = ["$", "http://", "https://"]
@@ -442,7 +442,7 @@ fn notify(node: &Node, problems: &mut Problems) -> Option<Notify> {
 }
 
 /// The strategy of an environment: a word, or a word with its parameters; rolling when none is named.
-fn strategy(fields: &Fields<'_>, problems: &mut Problems) -> Strategy {
+fn strategy(fields: &MappingFields<'_>, problems: &mut Problems) -> Strategy {
     let Some(node) = fields.get("strategy") else {
         return Strategy::default();
     };
@@ -481,7 +481,7 @@ fn strategy(fields: &Fields<'_>, problems: &mut Problems) -> Strategy {
 
 #[cfg(test)]
 mod tests {
-    use shipway_syntax::Source;
+    use shipway_syntax::SourceFile;
 
     use crate::config::parse;
 
@@ -494,7 +494,7 @@ mod tests {
         };
         let warnings = |from: &str| {
             let text = file(from);
-            let source = Source::new("shipway.yaml", text.as_str());
+            let source = SourceFile::new("shipway.yaml", text.as_str());
             let (_, warnings) = parse(&source).unwrap();
             let lines = warnings.iter().map(|warning| warning.one_line(&source));
             lines.collect::<Vec<_>>().join("\n")

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shipway_syntax::{Diagnostic, Fields};
+use shipway_syntax::{Diagnostic, MappingFields};
 
 use super::decode::Problems;
 
@@ -42,7 +42,7 @@ impl Watch {
 }
 
 /// `watch: 30m`, `none` or `always`.
-pub(super) fn watch(fields: &Fields<'_>, problems: &mut Problems) -> Watch {
+pub(super) fn watch(fields: &MappingFields<'_>, problems: &mut Problems) -> Watch {
     match fields.get("watch").and_then(|node| node.as_scalar_text()) {
         Some("always") => Watch::Always,
         Some("none") => Watch::For(Duration::ZERO),
@@ -53,7 +53,10 @@ pub(super) fn watch(fields: &Fields<'_>, problems: &mut Problems) -> Watch {
 }
 
 /// `unready_grace: 10s`.
-pub(super) fn unready_grace(fields: &Fields<'_>, problems: &mut Problems) -> Option<Duration> {
+pub(super) fn unready_grace(
+    fields: &MappingFields<'_>,
+    problems: &mut Problems,
+) -> Option<Duration> {
     let grace = fields.duration("unready_grace", problems)?;
     if grace < UNREADY_GRACE_MIN {
         let span = fields
@@ -86,7 +89,7 @@ mod tests {
     use std::time::Duration;
 
     use super::Watch;
-    use shipway_syntax::Source;
+    use shipway_syntax::SourceFile;
 
     use crate::config::{Environment, parse};
 
@@ -94,7 +97,7 @@ mod tests {
         let text = format!(
             "service: shop\nartifact: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production:\n    instances: 1\n    {line}\n"
         );
-        let (config, _) = parse(&Source::new("shipway.yaml", text.as_str())).unwrap();
+        let (config, _) = parse(&SourceFile::new("shipway.yaml", text.as_str())).unwrap();
         config.environments[0].clone()
     }
 

@@ -1,8 +1,8 @@
 //! `reports`: where tests report, and what is asked of them.
 
 use serde::{Deserialize, Serialize};
-use shipway_syntax::{Diagnostic, Fields};
-use shipway_workflow::report::Paths;
+use shipway_syntax::{Diagnostic, MappingFields};
+use shipway_workflow::report::ReportPaths;
 
 use super::decode::inside;
 
@@ -14,7 +14,7 @@ pub(super) const REPORTS_KEYS: &[&str] = &["junit", "coverage", "minimum"];
 pub struct Reports {
     /// Where the files are.
     #[serde(flatten)]
-    pub paths: Paths,
+    pub paths: ReportPaths,
     /// How much of the lines must be covered, in hundredths of a percent, where a run reports coverage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum: Option<u32>,
@@ -28,18 +28,18 @@ impl Reports {
     }
 }
 
-pub(super) fn of(file: &Fields<'_>, problems: &mut Vec<Diagnostic>) -> Reports {
+pub(super) fn of(file: &MappingFields<'_>, problems: &mut Vec<Diagnostic>) -> Reports {
     let Some(node) = file.get("reports") else {
         return Reports::default();
     };
-    let Some(fields) = Fields::of(node, "reports", REPORTS_KEYS, problems) else {
+    let Some(fields) = MappingFields::read(node, "reports", REPORTS_KEYS, problems) else {
         return Reports::default();
     };
     let mut paths = |key| {
         let named = fields.strings(key, problems).into_iter();
         named.filter_map(|path| inside(path, problems)).collect()
     };
-    let paths = Paths {
+    let paths = ReportPaths {
         junit: paths("junit"),
         coverage: paths("coverage"),
     };

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shipway_syntax::{Diagnostic, Fields};
+use shipway_syntax::{Diagnostic, MappingFields};
 
 use crate::rollout::plan::Span;
 
@@ -52,12 +52,12 @@ impl fmt::Display for RollbackWindow {
 
 /// `rollback_window` of an environment.
 pub(super) fn window(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<RollbackWindow> {
     let node = fields.get("rollback_window")?;
     let keys = ["releases", "within"];
-    let inner = Fields::of(node, "rollback_window", &keys, problems)?;
+    let inner = MappingFields::read(node, "rollback_window", &keys, problems)?;
     let window = RollbackWindow {
         releases: inner.integer("releases", 1, 10, problems),
         within: inner.duration("within", problems),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 
 use super::*;
 use crate::{check::Probe, target::StopSignal};
@@ -37,7 +37,7 @@ environments:
 "#;
 
 fn problems(text: &str) -> Vec<String> {
-    let source = Source::new("shipway.yaml", text);
+    let source = SourceFile::new("shipway.yaml", text);
     match parse(&source) {
         Ok(_) => Vec::new(),
         Err(problems) => problems
@@ -49,7 +49,7 @@ fn problems(text: &str) -> Vec<String> {
 
 #[test]
 fn a_whole_file_reads_with_its_defaults() {
-    let (config, warnings) = parse(&Source::new("shipway.yaml", GOOD)).unwrap();
+    let (config, warnings) = parse(&SourceFile::new("shipway.yaml", GOOD)).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(
         (config.branch.as_str(), config.run.limits.cpu_millis),
@@ -146,7 +146,7 @@ fn the_default_judge_compares_with_stable() {
         )
     };
     let read = |rule: &str| {
-        let source = shipway_syntax::Source::new("shipway.yaml", text(rule));
+        let source = shipway_syntax::SourceFile::new("shipway.yaml", text(rule));
         let (config, _) = parse(&source).unwrap();
         config.environments[0].analysis.clone()
     };
@@ -187,7 +187,7 @@ fn without_analysis_the_default_rules_are_judged_for_every_strategy_and_none_jud
         let text = format!(
             "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production: {{ strategy: {strategy}{analysis} }}\n"
         );
-        let (config, _) = parse(&Source::new("shipway.yaml", text)).unwrap();
+        let (config, _) = parse(&SourceFile::new("shipway.yaml", text)).unwrap();
         let production = config.environments.into_iter().next().unwrap();
         (production.analysis, production.analysis_source)
     };
@@ -422,7 +422,7 @@ fn reports_are_named_by_patterns_that_stay_inside() {
             "service: shop\nrun: {{ command: ./shop }}\nreports: {reports}\nenvironments: {{ production: }}\n"
         )
     };
-    let read = |reports: &str| parse(&Source::new("shipway.yaml", text(reports)));
+    let read = |reports: &str| parse(&SourceFile::new("shipway.yaml", text(reports)));
     let (config, _) =
         read("{ junit: './out/*.xml', coverage: [a.info, b.xml], minimum: 72.5% }").unwrap();
     assert_eq!(config.reports.paths.junit, ["out/*.xml"]);
@@ -445,7 +445,7 @@ fn reports_are_named_by_patterns_that_stay_inside() {
 #[test]
 fn what_may_be_wrong_is_split_over_the_comparisons_that_do_not_say() {
     let text = "service: shop\nrun: { command: ./shop }\nenvironments:\n  production:\n    analysis:\n      - { metric: error-rate, worse_than: stable }\n      - { metric: error-rate, worse_than: stable, tolerance: 3x }\n      - { metric: error-rate, worse_than: stable, alpha: 5% }\n      - { metric: error-rate, max: 5% }\n";
-    let (config, _) = parse(&Source::new("shipway.yaml", text)).unwrap();
+    let (config, _) = parse(&SourceFile::new("shipway.yaml", text)).unwrap();
     let alphas: Vec<Option<f64>> = config.environments[0]
         .analysis
         .rules()
@@ -468,7 +468,7 @@ fn what_a_canary_is_reached_by_is_read_and_mistakes_are_told() {
     let good = file(
         "canary: { match: [{ header: { X-Canary: \"1\" } }, { cookie: { beta: { prefix: eu- } } }, { header: { x-user: { regex: '[a-m].*' } }, cookie: { staff: { present: true } } }], mirror: { share: 5%, methods: all }, baseline: true, steps: [{ hold: 5m }, { weight: 10% }] }",
     );
-    let (config, _) = parse(&Source::new("shipway.yaml", good.as_str())).unwrap();
+    let (config, _) = parse(&SourceFile::new("shipway.yaml", good.as_str())).unwrap();
     let Strategy::Canary(canary) = &config.environments[0].strategy else {
         panic!("a canary")
     };
@@ -531,7 +531,7 @@ fn ties_and_windows_are_read_and_mistakes_are_told() {
         )
     };
     let good = file("with: [cart, mail], rollback_window: { releases: 3, within: 24h }");
-    let (config, _) = parse(&Source::new("shipway.yaml", good.as_str())).unwrap();
+    let (config, _) = parse(&SourceFile::new("shipway.yaml", good.as_str())).unwrap();
     let production = &config.environments[0];
     assert_eq!(config.group(&production.name).len(), 3);
     assert_eq!(
@@ -593,7 +593,7 @@ fn a_stop_signal_is_read_by_its_name_and_refused_otherwise() {
         )
     };
     for name in ["SIGQUIT", "quit"] {
-        let source = Source::new("shipway.yaml", read(name));
+        let source = SourceFile::new("shipway.yaml", read(name));
         let (config, _) = parse(&source).unwrap();
         assert_eq!(config.run.stop_signal, StopSignal::SigQuit, "{name}");
     }
@@ -617,7 +617,7 @@ fn probes_send_headers_and_ask_for_the_environments_host() {
           production: { hosts: ["*.example.com", shop.example.com] }
     "#;
     let text = text.replace("\n        ", "\n");
-    let (config, _) = parse(&Source::new("shipway.yaml", text)).unwrap();
+    let (config, _) = parse(&SourceFile::new("shipway.yaml", text)).unwrap();
     let headers = |probe: &Probe| match probe {
         Probe::Http { headers, .. } => headers.clone(),
         Probe::Tcp | Probe::Exec { .. } => panic!("{probe:?}"),

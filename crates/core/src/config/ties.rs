@@ -1,6 +1,6 @@
 //! `with`: services whose rollouts into an environment are promoted together or go back together.
 
-use shipway_syntax::{Diagnostic, Fields};
+use shipway_syntax::{Diagnostic, MappingFields};
 
 use super::Config;
 use crate::ids::{EnvironmentName, ServiceName};
@@ -10,7 +10,7 @@ const TIED_MAX: usize = 8;
 
 /// `with` of an environment of `service`.
 pub(super) fn with(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     service: Option<&str>,
     problems: &mut Vec<Diagnostic>,
 ) -> Vec<ServiceName> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shipway_syntax::{Diagnostic, Fields};
+use shipway_syntax::{Diagnostic, MappingFields};
 
 use super::decode::Problems;
 
@@ -34,7 +34,10 @@ impl Default for RequestTimeouts {
 }
 
 /// Reads the timeouts of an environment.
-pub(super) fn request_timeouts(fields: &Fields<'_>, problems: &mut Problems) -> RequestTimeouts {
+pub(super) fn request_timeouts(
+    fields: &MappingFields<'_>,
+    problems: &mut Problems,
+) -> RequestTimeouts {
     let mut read = |key: &str, default: Duration, least: Duration| {
         let Some(duration) = fields.duration(key, problems) else {
             return default;
@@ -59,7 +62,7 @@ pub(super) fn request_timeouts(fields: &Fields<'_>, problems: &mut Problems) -> 
 #[cfg(test)]
 mod tests {
     use shipway_analysis::Metric;
-    use shipway_syntax::Source;
+    use shipway_syntax::SourceFile;
 
     use super::*;
     use crate::config::{Environment, parse};
@@ -68,7 +71,7 @@ mod tests {
         let text = format!(
             "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production: {{ {keys} }}\n"
         );
-        let source = Source::new("shipway.yaml", text);
+        let source = SourceFile::new("shipway.yaml", text);
         match parse(&source) {
             Ok((config, _)) => Ok(config.environments[0].clone()),
             Err(problems) => Err(problems[0].one_line(&source)),

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shipway_syntax::{Diagnostic, Fields, Node, Span};
+use shipway_syntax::{Diagnostic, MappingFields, Span, YamlNode};
 
 use crate::{exposure::Weight, ids::ReleaseNumber};
 
@@ -120,7 +120,7 @@ impl fmt::Display for Match {
 }
 
 /// `match`: one mapping, or a list of which any may fit.
-pub(super) fn matches(node: &Node, problems: &mut Vec<Diagnostic>) -> Vec<Match> {
+pub(super) fn matches(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Vec<Match> {
     let nodes = match node.as_sequence() {
         Some(nodes) => nodes.iter().collect(),
         None => vec![node],
@@ -131,8 +131,8 @@ pub(super) fn matches(node: &Node, problems: &mut Vec<Diagnostic>) -> Vec<Match>
         .collect()
 }
 
-fn one(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Match> {
-    let fields = Fields::of(node, "match", &["header", "cookie"], problems)?;
+fn one(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<Match> {
+    let fields = MappingFields::read(node, "match", &["header", "cookie"], problems)?;
     let headers = texts(&fields, "header", problems);
     let found = Match {
         headers: headers
@@ -153,7 +153,7 @@ fn one(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Match> {
 
 /// By name, a value or `{ prefix: … }` and the like.
 fn texts(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     key: &'static str,
     problems: &mut Vec<Diagnostic>,
 ) -> BTreeMap<String, Text> {
@@ -187,7 +187,7 @@ fn texts(
     found
 }
 
-fn text(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Text> {
+fn text(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<Text> {
     let Some(text) = node.as_scalar_text() else {
         return told_apart(node, problems);
     };
@@ -195,11 +195,11 @@ fn text(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Text> {
 }
 
 /// `{ prefix: eu- }`, `{ regex: "eu-[0-9]+" }`, `{ present: true }`.
-fn told_apart(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Text> {
+fn told_apart(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<Text> {
     const WAYS: [&str; 3] = ["prefix", "regex", "present"];
     const HELP: &str =
         "write `{ prefix: eu- }`, `{ regex: \"eu-[0-9]+\" }` or `{ present: true }`, or the value";
-    let fields = Fields::of(node, "what it must say", &WAYS, problems)?;
+    let fields = MappingFields::read(node, "what it must say", &WAYS, problems)?;
     let ways = WAYS.iter().filter(|way| fields.get(way).is_some()).count();
     if ways != 1 {
         let message = if ways == 0 {
@@ -282,11 +282,11 @@ fn printable(value: String, span: Span, problems: &mut Vec<Diagnostic>) -> Optio
 }
 
 /// `mirror: 10%`, or `mirror: { share: 10%, methods: all }`.
-pub(super) fn mirror(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<Mirror> {
+pub(super) fn mirror(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<Mirror> {
     let (share, methods) = match node.as_scalar_text() {
         Some(text) => (Some((text.to_owned(), node.span)), Mirrored::Safe),
         None => {
-            let fields = Fields::of(node, "mirror", &["share", "methods"], problems)?;
+            let fields = MappingFields::read(node, "mirror", &["share", "methods"], problems)?;
             fields.require("share", problems);
             let words = [("safe", Mirrored::Safe), ("all", Mirrored::All)];
             let methods = crate::config::decode::word(&fields, "methods", &words, problems);

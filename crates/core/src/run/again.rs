@@ -1,7 +1,7 @@
 //! Jobs that are run again: by themselves after a failure (`retry:`), and because somebody asks once the run is over.
 
 use shipway_workflow::{
-    graph::Again,
+    graph::RerunSelection,
     job::{Conclusion, JobKey},
     model::RetryWhen,
 };
@@ -28,7 +28,11 @@ pub(super) fn retries(run: &Run, key: &JobKey, after: RetryWhen) -> bool {
 }
 
 /// What follows from somebody's wish to run jobs again.
-pub(super) fn decide(run: &Run, again: Again, from: Option<&FromStep>) -> Result<Body, Rejection> {
+pub(super) fn decide(
+    run: &Run,
+    again: RerunSelection,
+    from: Option<&FromStep>,
+) -> Result<Body, Rejection> {
     let id = || run.spec.id.clone();
     if run.ended.is_none() || !run.told {
         return Err(Rejection::UnderWay(id()));
@@ -41,8 +45,8 @@ pub(super) fn decide(run: &Run, again: Again, from: Option<&FromStep>) -> Result
         why: why.to_owned(),
     })?;
     match &again {
-        Again::All => {}
-        Again::Failed => {
+        RerunSelection::All => {}
+        RerunSelection::Failed => {
             let failed = |job: &shipway_workflow::graph::JobProgress| {
                 matches!(
                     job.result,
@@ -53,7 +57,7 @@ pub(super) fn decide(run: &Run, again: Again, from: Option<&FromStep>) -> Result
                 return Err(Rejection::NothingFailed(id()));
             }
         }
-        Again::Job(key) => {
+        RerunSelection::Job(key) => {
             let found = plan.graph.find(&plan.workflow, &run.progress, key);
             let found = found.ok_or_else(|| unknown(run, key))?;
             let has_cell = found.progress.cell(found.job, key).is_some();

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use shipway_workflow::{
-    expr::listed,
-    graph::{Cell, Decision, Progress},
+    expr::join_with_and,
+    graph::{GraphDecision, MatrixCell, WorkflowProgress},
     job::{Conclusion, JobKey},
     model::RetryWhen,
 };
@@ -240,12 +240,12 @@ impl Decider {
         };
         for decision in decisions {
             self.emit(match decision {
-                Decision::Expand { job, expanded } => Body::JobReady {
+                GraphDecision::Expand { job, expanded } => Body::JobReady {
                     job,
                     expanded: Box::new(expanded),
                 },
-                Decision::End { job, result, why } => Body::JobSettled { job, result, why },
-                Decision::EndCell {
+                GraphDecision::End { job, result, why } => Body::JobSettled { job, result, why },
+                GraphDecision::EndCell {
                     key,
                     outcome,
                     outputs,
@@ -256,7 +256,7 @@ impl Decider {
                     outputs,
                     why,
                 },
-                Decision::Stop { key, why } => Body::StopAsked { key, why },
+                GraphDecision::Stop { key, why } => Body::StopAsked { key, why },
             });
         }
         if plan.has_gates {
@@ -299,7 +299,7 @@ pub(super) fn is_over(run: &Run, key: &JobKey) -> Result<bool, Rejection> {
 pub(super) fn unknown(run: &Run, key: &JobKey) -> Rejection {
     let mut cells = Vec::new();
     add_cells(&run.progress, &mut cells);
-    let known = listed(cells.iter().take(20).map(|cell| cell.key.as_str()));
+    let known = join_with_and(cells.iter().take(20).map(|cell| cell.key.as_str()));
     Rejection::UnknownJob {
         run: run.spec.id.clone(),
         key: key.clone(),
@@ -308,7 +308,7 @@ pub(super) fn unknown(run: &Run, key: &JobKey) -> Rejection {
 }
 
 /// The jobs that have been ready, but for calls.
-fn add_cells<'p>(progress: &'p Progress, found: &mut Vec<&'p Cell>) {
+fn add_cells<'p>(progress: &'p WorkflowProgress, found: &mut Vec<&'p MatrixCell>) {
     for cell in progress.jobs.iter().flat_map(|job| &job.cells) {
         match &cell.called {
             None => found.push(cell),

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
-    graph::{Again, Expanded},
-    job::{Conclusion, JobKey, Level},
+    graph::{JobExpansion, RerunSelection},
+    job::{AnnotationLevel, Conclusion, JobKey},
 };
 
 use super::{
@@ -36,7 +36,7 @@ pub struct Artifact {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Annotation {
     /// How bad it is.
-    pub level: Level,
+    pub level: AnnotationLevel,
     /// What it says, masked.
     pub message: String,
     /// The file meant.
@@ -98,7 +98,7 @@ pub enum Body {
         /// Its key without a cell: its id, behind those of the jobs that call it.
         job: JobKey,
         /// What it becomes: one job, or those of its matrix.
-        expanded: Box<Expanded>,
+        expanded: Box<JobExpansion>,
     },
     /// A worker runs it.
     JobStarted {
@@ -168,7 +168,7 @@ pub enum Body {
         /// The attempt at the run that begins; the first one was 1.
         attempt: u32,
         /// Which jobs.
-        again: Again,
+        again: RerunSelection,
         /// The jobs among them that go on in the workspace of the attempt before, each at the step of this id.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         from: Vec<(JobKey, String)>,
@@ -271,7 +271,7 @@ pub enum Input {
     /// Run jobs again; the run must be over.
     RunAgain {
         /// Which jobs.
-        again: Again,
+        again: RerunSelection,
         /// Where those begin that were begun before; none: at their first step.
         from: Option<FromStep>,
     },

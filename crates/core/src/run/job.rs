@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use shipway_workflow::{
-    expr::{Contexts, Template, Value},
-    graph::{Found, Graph},
+    expr::{Contexts, ExprValue, Template},
+    graph::{FoundJob, JobGraph},
     job::{
-        ActionSource, JobContexts, JobKey, JobSpec, Resume, ServerAccess, SourceTree,
+        ActionSource, JobContexts, JobKey, JobSpec, ResumePoint, ServerAccess, SourceTree,
         StoredArtifact, WithoutEngine,
     },
-    model::Table,
+    model::TemplateTable,
 };
 
 use super::state::{Run, State};
@@ -50,7 +50,7 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<Job
     let run = state.0.as_deref().ok_or_else(unknown)?;
     let plan = run.plan()?;
     let vars = with(&plan.ground.vars, texts(around.vars));
-    let mut secrets = Value::object(texts(around.secrets));
+    let mut secrets = ExprValue::object(texts(around.secrets));
     // What each call on the way hands on of the secrets, as its job sees them.
     for caller in key.callers() {
         let (found, contexts) = contexts(run, &caller, &vars, secrets).ok_or_else(unknown)?;
@@ -69,7 +69,7 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<Job
     let resume = goes_on.map(|goes_on| {
         let folder = (around.earlier.clone())
             .ok_or_else(|| format!("nothing is left of attempt {}", goes_on.attempt))?;
-        Ok::<_, String>(Resume {
+        Ok::<_, String>(ResumePoint {
             folder,
             attempt: goes_on.attempt,
             step: goes_on.step,
@@ -86,7 +86,7 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<Job
         matrix_index: index,
         steps: job.steps.clone(),
         env: vec![
-            Table::Entries(outer.collect()),
+            TemplateTable::Entries(outer.collect()),
             workflow.env.clone(),
             job.env.clone(),
         ],
@@ -115,9 +115,9 @@ pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<Job
 fn contexts<'r>(
     run: &'r Run,
     key: &JobKey,
-    vars: &Value,
-    secrets: Value,
-) -> Option<(Found<'r>, JobContexts)> {
+    vars: &ExprValue,
+    secrets: ExprValue,
+) -> Option<(FoundJob<'r>, JobContexts)> {
     let ground = &run.plan().ok()?.ground;
     let (found, cell) = run.cell(key)?;
     let (job, progress) = (
@@ -125,13 +125,13 @@ fn contexts<'r>(
         &found.progress.jobs[found.job],
     );
     let index = progress.cells.iter().position(|it| it.key == *key)?;
-    let id = [("job".to_owned(), Value::from(job.id.as_str()))];
+    let id = [("job".to_owned(), ExprValue::from(job.id.as_str()))];
     let contexts = JobContexts {
         github: with(&ground.github, id),
         vars: vars.clone(),
         secrets,
         needs: (found.graph).needs_context(found.workflow, found.progress, found.job),
-        strategy: Graph::strategy_context(progress, index),
+        strategy: JobGraph::strategy_context(progress, index),
         matrix: cell.matrix.clone(),
         inputs: (found.called)
             .map_or_else(|| ground.inputs.clone(), |called| called.inputs.clone()),
@@ -146,21 +146,21 @@ fn all(contexts: &JobContexts) -> Contexts<'static> {
     })
 }
 
-fn texts(entries: BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)> {
+fn texts(entries: BTreeMap<String, String>) -> impl Iterator<Item = (String, ExprValue)> {
     entries
         .into_iter()
-        .map(|(name, value)| (name, Value::from(value)))
+        .map(|(name, value)| (name, ExprValue::from(value)))
 }
 
 /// An object with more properties.
-fn with(object: &Value, more: impl IntoIterator<Item = (String, Value)>) -> Value {
-    let mut entries: Vec<(String, Value)> = match object {
-        Value::Object(object) => object
+fn with(object: &ExprValue, more: impl IntoIterator<Item = (String, ExprValue)>) -> ExprValue {
+    let mut entries: Vec<(String, ExprValue)> = match object {
+        ExprValue::Object(object) => object
             .iter()
             .map(|(name, value)| (name.to_string(), value.clone()))
             .collect(),
         _ => Vec::new(),
     };
     entries.extend(more);
-    Value::object(entries)
+    ExprValue::object(entries)
 }

@@ -33,7 +33,7 @@ pub use job::{Surroundings, job_spec};
 pub use records::Records;
 pub use reported::{JobTests, JobTestsView, TestsView, in_short, percent};
 pub use resume::{FromStep, GoesOn, Left};
-pub use shipway_workflow::graph::Again;
+pub use shipway_workflow::graph::RerunSelection;
 pub use spec::RunSpec;
 pub use state::{EarlierAttempt, End, JobRecord, Plan, Run, State};
 pub use story::story_lines;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use shipway_workflow::{job::JobKey, shared::Shared};
+use shipway_workflow::{job::JobKey, persistent_vec::PersistentVec};
 
 use super::state::JobRecord;
 
@@ -15,7 +15,7 @@ const PARTS: usize = 2_048;
 #[derive(Clone, Debug, Default)]
 pub struct Records {
     /// Empty until the first job is seen.
-    parts: Shared<Vec<(JobKey, JobRecord)>>,
+    parts: PersistentVec<Vec<(JobKey, JobRecord)>>,
 }
 
 impl Records {

@@ -4,13 +4,13 @@
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
     job::{Conclusion, JobKey},
-    report::{Lines, together},
+    report::{LineCoverage, combine_coverage},
 };
 
 use super::state::{JobRecord, Run};
 use crate::{
     ids::Digest,
-    testing::{Coverage, Excuse, Summary, Totals},
+    testing::{Coverage, Excuse, TestSummary, TestTotals},
 };
 
 /// What the tests of a job said.
@@ -21,7 +21,7 @@ pub struct JobTests {
     /// Its length in bytes.
     pub size: u64,
     /// In short.
-    pub summary: Summary,
+    pub summary: TestSummary,
     /// What the service's quarantine means for the job.
     #[serde(default, skip_serializing_if = "Excuse::is_nothing")]
     pub excuse: Excuse,
@@ -38,7 +38,7 @@ const fn is_zero(number: &u32) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestsView {
     /// All jobs together; of a job that ran again, its last time.
-    pub totals: Totals,
+    pub totals: TestTotals,
     /// Of all jobs together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
@@ -145,15 +145,15 @@ impl Run {
 
     fn coverage(&self) -> Option<Coverage> {
         let each = self.last_reports().map(|it| &it.summary);
-        together(each.map(|it| (it.coverage, &it.lines)))
+        combine_coverage(each.map(|it| (it.coverage, &it.lines)))
     }
 
     /// What its tests said; none when none did.
     pub(super) fn tests_view(&self) -> Option<TestsView> {
         (!self.tests.is_empty()).then(|| TestsView {
-            totals: self
-                .last_reports()
-                .fold(Totals::default(), |sum, it| sum.plus(it.summary.totals)),
+            totals: self.last_reports().fold(TestTotals::default(), |sum, it| {
+                sum.merge(it.summary.totals)
+            }),
             coverage: self.coverage(),
             coverage_min: self.spec.coverage_min,
             jobs: self
@@ -163,7 +163,7 @@ impl Run {
                 .map(|(at, (job, tests))| {
                     let mut tests = tests.clone();
                     // Nobody reads them one by one.
-                    tests.summary.lines = Lines::default();
+                    tests.summary.lines = LineCoverage::default();
                     JobTestsView {
                         job: job.clone(),
                         tests,
@@ -204,7 +204,7 @@ pub fn percent(basis_points: u32) -> String {
 
 /// `120 tests, 2 failed, 1 skipped, 1 flaky; 81.25% of the lines covered`
 #[must_use]
-pub fn in_short(totals: &Totals, coverage: Option<&Coverage>) -> String {
+pub fn in_short(totals: &TestTotals, coverage: Option<&Coverage>) -> String {
     let mut parts = Vec::new();
     if totals.tests > 0 {
         let s = if totals.tests == 1 { "" } else { "s" };

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
-    expr::listed,
-    graph::{Again, Progress},
+    expr::join_with_and,
+    graph::{RerunSelection, WorkflowProgress},
     job::{Conclusion, JobKey},
 };
 
@@ -53,7 +53,7 @@ impl Run {
     /// The jobs that `again` would run again and that have failed, each with its last attempt: those may go on from a step. Jobs
     /// after others that run again are not among them: what those saw may be different now.
     #[must_use]
-    pub fn may_go_on(&self, again: &Again) -> Vec<(JobKey, u32)> {
+    pub fn may_go_on(&self, again: &RerunSelection) -> Vec<(JobKey, u32)> {
         let Ok(plan) = self.plan() else {
             return Vec::new();
         };
@@ -73,7 +73,7 @@ impl Run {
 }
 
 /// The keys of the jobs that are still known, but for calls.
-fn add_cells<'p>(progress: &'p Progress, found: &mut Vec<&'p JobKey>) {
+fn add_cells<'p>(progress: &'p WorkflowProgress, found: &mut Vec<&'p JobKey>) {
     for cell in progress.jobs.iter().flat_map(|job| job.cells.iter()) {
         match &cell.called {
             None => found.push(&cell.key),
@@ -85,7 +85,7 @@ fn add_cells<'p>(progress: &'p Progress, found: &mut Vec<&'p JobKey>) {
 /// At which step each job goes on.
 pub(super) fn decide(
     run: &Run,
-    again: &Again,
+    again: &RerunSelection,
     from: &FromStep,
 ) -> Result<Vec<(JobKey, String)>, Rejection> {
     let id = || run.spec.id.clone();
@@ -96,7 +96,7 @@ pub(super) fn decide(
             return Err(Rejection::StepOfSeveral {
                 run: id(),
                 step: step.clone(),
-                jobs: listed(jobs.iter().take(20).map(|(key, _)| key.as_str())),
+                jobs: join_with_and(jobs.iter().take(20).map(|(key, _)| key.as_str())),
             });
         }
         _ => {}
@@ -129,7 +129,7 @@ pub(super) fn decide(
                     run: id(),
                     key,
                     step: step.clone(),
-                    known: listed(steps.iter().map(String::as_str)),
+                    known: join_with_and(steps.iter().map(String::as_str)),
                 });
             }
             (None, Some(failed)) => failed,

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shipway_workflow::{
-    expr::Value,
-    graph::Ground,
+    expr::ExprValue,
+    graph::RunContexts,
     model::{InputError, Workflow},
-    report::Paths,
+    report::ReportPaths,
 };
 
 use super::{gate::Rules, state::Run};
@@ -51,8 +51,8 @@ pub struct RunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
     /// Where its jobs' tests report.
-    #[serde(default, skip_serializing_if = "Paths::is_default")]
-    pub reports: Paths,
+    #[serde(default, skip_serializing_if = "ReportPaths::is_default")]
+    pub reports: ReportPaths,
     /// How much of the lines must be covered, in hundredths of a percent, where a job reports coverage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage_min: Option<u32>,
@@ -98,42 +98,42 @@ impl RunSpec {
     }
 
     /// What expressions of jobs see of it, in the attempt that `run` is at.
-    pub(super) fn ground(&self, workflow: &Workflow, run: &Run) -> Result<Ground, InputError> {
+    pub(super) fn ground(&self, workflow: &Workflow, run: &Run) -> Result<RunContexts, InputError> {
         let vars = self
             .vars
             .iter()
-            .map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
-        Ok(Ground {
+            .map(|(name, value)| (name.as_str(), ExprValue::from(value.as_str())));
+        Ok(RunContexts {
             github: self.github(workflow, run),
             inputs: self.typed_inputs(workflow)?,
-            vars: Value::object(vars),
+            vars: ExprValue::object(vars),
         })
     }
 
-    fn typed_inputs(&self, workflow: &Workflow) -> Result<Value, InputError> {
+    fn typed_inputs(&self, workflow: &Workflow) -> Result<ExprValue, InputError> {
         match &workflow.on.workflow_dispatch {
             Some(dispatch) if self.event == "workflow_dispatch" => dispatch.inputs(
                 self.inputs
                     .iter()
                     .map(|(name, value)| (name.as_str(), value.as_str())),
             ),
-            _ => Ok(Value::object(self.inputs.iter().map(|(name, value)| {
-                (name.as_str(), Value::from(value.as_str()))
-            }))),
+            _ => Ok(ExprValue::object(self.inputs.iter().map(
+                |(name, value)| (name.as_str(), ExprValue::from(value.as_str())),
+            ))),
         }
     }
 
     /// The `github` context, but for what only a job or its worker knows.
-    fn github(&self, workflow: &Workflow, run: &Run) -> Value {
+    fn github(&self, workflow: &Workflow, run: &Run) -> ExprValue {
         let actor = self.actor.as_deref().unwrap_or(&run.by);
         let repository = format!("shipway/{}", self.id.service);
         let name = workflow.name.as_deref().unwrap_or(&self.workflow.path);
-        let text = |text: &str| Value::from(text);
-        Value::object([
+        let text = |text: &str| ExprValue::from(text);
+        ExprValue::object([
             ("event_name", text(&self.event)),
             (
                 "event",
-                Value::from(
+                ExprValue::from(
                     &self
                         .payload
                         .clone()
@@ -150,7 +150,7 @@ impl RunSpec {
                     "branch"
                 }),
             ),
-            ("ref_protected", Value::Bool(false)),
+            ("ref_protected", ExprValue::Bool(false)),
             ("base_ref", text("")),
             ("head_ref", text("")),
             ("sha", text(self.commit.id.as_str())),

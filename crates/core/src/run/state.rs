@@ -4,9 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 use shipway_workflow::{
-    graph::{Again, CalledText, Cell, Found, Graph, Ground, Progress, in_one_line, link, run_name},
+    graph::{
+        CalledText, FoundJob, JobGraph, MatrixCell, RerunSelection, RunContexts, WorkflowProgress,
+        in_one_line, link_calls, resolve_run_name,
+    },
     job::{Conclusion, JobKey},
     model::Workflow,
 };
@@ -37,7 +40,7 @@ pub struct Run {
     /// When its first job started.
     pub started_at: Option<Timestamp>,
     /// How far its jobs are.
-    pub progress: Progress,
+    pub progress: WorkflowProgress,
     /// What was seen of the jobs that have started.
     pub jobs: Records,
     /// Where the gates of it and its jobs stand.
@@ -144,9 +147,9 @@ pub struct Plan {
     /// The workflow.
     pub workflow: Workflow,
     /// Its edges.
-    pub graph: Graph,
+    pub graph: JobGraph,
     /// What its expressions see of the run.
-    pub ground: Ground,
+    pub ground: RunContexts,
     /// What its `run-name` says.
     pub run_name: Option<String>,
     /// Whether a job of it, or of a workflow that it calls, may wait for a group or for people.
@@ -156,7 +159,7 @@ pub struct Plan {
 impl Run {
     /// A job, by its key: where it stands, and itself.
     #[must_use]
-    pub fn cell(&self, key: &JobKey) -> Option<(Found<'_>, &Cell)> {
+    pub fn cell(&self, key: &JobKey) -> Option<(FoundJob<'_>, &MatrixCell)> {
         let plan = self.plan().ok()?;
         let found = plan.graph.find(&plan.workflow, &self.progress, key)?;
         Some((found, found.progress.cell(found.job, key)?))
@@ -167,7 +170,7 @@ impl Run {
         &'a mut self,
         plan: Option<&'a Plan>,
         key: &JobKey,
-    ) -> Option<(&'a Graph, &'a mut Progress, usize)> {
+    ) -> Option<(&'a JobGraph, &'a mut WorkflowProgress, usize)> {
         plan?.graph.find_mut(&mut self.progress, key)
     }
 
@@ -178,7 +181,7 @@ impl Run {
     fn again(
         &mut self,
         plan: Option<&Plan>,
-        (attempt, again): (u32, &Again),
+        (attempt, again): (u32, &RerunSelection),
         from: &[(JobKey, String)],
         event: &Event<Body>,
     ) {
@@ -192,7 +195,7 @@ impl Run {
         for (key, step) in from {
             self.record(key).goes_on_at(step);
         }
-        if *again == Again::All {
+        if *again == RerunSelection::All {
             self.artifacts.clear();
         }
         (self.ended, self.told, self.attempt) = (None, false, attempt);
@@ -231,7 +234,7 @@ const fn first() -> u32 {
 
 fn plan(run: &Run) -> Result<Plan, String> {
     let spec = &run.spec;
-    let source = Source::new(spec.workflow.path.as_str(), spec.workflow.text.as_str());
+    let source = SourceFile::new(spec.workflow.path.as_str(), spec.workflow.text.as_str());
     let parsed = shipway_workflow::parse(&source);
     let Some(workflow) = parsed.workflow else {
         let mistakes: Vec<String> = parsed
@@ -259,18 +262,19 @@ fn plan(run: &Run) -> Result<Plan, String> {
                 .ok_or_else(|| file.why.as_deref().unwrap_or("there is no such file")),
         })
         .collect();
-    let graph = link(&spec.workflow.path, &workflow, &called)?;
+    let graph =
+        link_calls(&spec.workflow.path, &workflow, &called).map_err(|error| error.to_string())?;
     Ok(Plan {
         has_gates: has_gates(&workflow, &graph),
         graph,
-        run_name: run_name(&workflow, &ground)?,
+        run_name: resolve_run_name(&workflow, &ground).map_err(|error| error.to_string())?,
         workflow,
         ground,
     })
 }
 
 /// Whether a job may wait for a group or for people.
-fn has_gates(workflow: &Workflow, graph: &Graph) -> bool {
+fn has_gates(workflow: &Workflow, graph: &JobGraph) -> bool {
     workflow.jobs.iter().enumerate().any(|(at, job)| {
         let called = graph.call(at);
         job.concurrency.is_some()
@@ -376,7 +380,7 @@ fn opened(spec: &RunSpec, event: &Event<Body>) -> Run {
         by: event.by.to_string(),
         opened_at: event.at,
         started_at: None,
-        progress: Progress::default(),
+        progress: WorkflowProgress::default(),
         jobs: Records::default(),
         gates: Gates::default(),
         artifacts: Vec::new(),
@@ -387,6 +391,6 @@ fn opened(spec: &RunSpec, event: &Event<Body>) -> Run {
         again_by: None,
         plan: OnceLock::new(),
     };
-    run.progress = Progress::of(run.plan().map_or(0, |plan| plan.workflow.jobs.len()));
+    run.progress = WorkflowProgress::new(run.plan().map_or(0, |plan| plan.workflow.jobs.len()));
     run
 }

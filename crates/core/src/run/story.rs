@@ -1,8 +1,8 @@
 //! A run told to somebody who watches it: a pusher's terminal, `shipway run`.
 
 use shipway_workflow::{
-    graph::Again,
-    job::{Conclusion, Level},
+    graph::RerunSelection,
+    job::{AnnotationLevel, Conclusion},
 };
 
 use super::{event::Body, gate, reported::in_short};
@@ -28,7 +28,7 @@ pub fn story_lines(body: &Body) -> Vec<String> {
         }
         Body::Annotated { key, annotations } => annotations
             .iter()
-            .filter(|annotation| annotation.level == Level::Error)
+            .filter(|annotation| annotation.level == AnnotationLevel::Error)
             .take(TOLD_MAX)
             .map(|annotation| format!("  {key}: {}", annotation.in_one_line()))
             .collect(),
@@ -70,9 +70,9 @@ pub fn story_lines(body: &Body) -> Vec<String> {
             from,
         } => {
             let what = match again {
-                Again::All => "all jobs".to_owned(),
-                Again::Failed => "the failed jobs".to_owned(),
-                Again::Job(key) => key.to_string(),
+                RerunSelection::All => "all jobs".to_owned(),
+                RerunSelection::Failed => "the failed jobs".to_owned(),
+                RerunSelection::Job(key) => key.to_string(),
             };
             let from = from.iter();
             let from = from.map(|(key, step)| format!("  {key} goes on at its step {step}"));

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
-    graph::{Cell, Graph, JobProgress, Progress},
+    graph::{JobGraph, JobProgress, MatrixCell, WorkflowProgress},
     job::Conclusion,
-    model::{Job, Workflow},
+    model::{Workflow, WorkflowJob},
 };
 
 use super::{
@@ -240,14 +240,14 @@ fn jobs(run: &Run) -> Vec<JobView> {
 struct Listed<'r> {
     run: &'r Run,
     workflow: &'r Workflow,
-    graph: &'r Graph,
+    graph: &'r JobGraph,
     /// The cell that calls it.
-    caller: Option<&'r Cell>,
+    caller: Option<&'r MatrixCell>,
 }
 
 impl Listed<'_> {
     /// The jobs in the order of the workflow; behind each that calls, those it calls.
-    fn add(&self, progress: &Progress, views: &mut Vec<JobView>) {
+    fn add(&self, progress: &WorkflowProgress, views: &mut Vec<JobView>) {
         for (at, (job, progress)) in self.workflow.jobs.iter().zip(&progress.jobs).enumerate() {
             if progress.cells.is_empty() {
                 views.push(self.unbegun(at, job, progress));
@@ -268,7 +268,7 @@ impl Listed<'_> {
     }
 
     /// The jobs that a job waits for, as keys of this run.
-    fn needs(&self, job: &Job) -> Vec<String> {
+    fn needs(&self, job: &WorkflowJob) -> Vec<String> {
         let key = |id: &String| match self.caller {
             None => id.clone(),
             Some(caller) => format!("{}~{id}", caller.key),
@@ -283,7 +283,7 @@ impl Listed<'_> {
         called.find(|file| file.name == *name)?.commit.clone()
     }
 
-    fn unbegun(&self, at: usize, job: &Job, progress: &JobProgress) -> JobView {
+    fn unbegun(&self, at: usize, job: &WorkflowJob, progress: &JobProgress) -> JobView {
         let name = (job.name.as_ref()).map_or(job.id.as_str(), |name| name.text());
         let (key, name) = match self.caller {
             None => (job.id.clone(), name.to_owned()),
@@ -312,7 +312,7 @@ impl Listed<'_> {
         }
     }
 
-    fn cell(&self, at: usize, job: &Job, cell: &Cell) -> JobView {
+    fn cell(&self, at: usize, job: &WorkflowJob, cell: &MatrixCell) -> JobView {
         let record = self.run.jobs.get(&cell.key).cloned().unwrap_or_default();
         let mut started_at = record.started_at;
         if cell.called.is_some() {

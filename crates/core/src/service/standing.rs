@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shipway_workflow::{
-    cron::Cron,
+    cron::CronSchedule,
     job::Conclusion,
-    model::{OtherEvent, Schedule},
+    model::{OtherEvent, ScheduleTrigger},
 };
 
 use super::{
@@ -40,7 +40,7 @@ pub struct Standing {
     pub workflow: WorkflowFile,
     /// At these times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub schedules: Vec<Schedule>,
+    pub schedules: Vec<ScheduleTrigger>,
     /// After these runs: its `workflow_run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<OtherEvent>,
@@ -88,7 +88,7 @@ impl Timetable {
             .min()
     }
 
-    fn schedules(&self) -> impl Iterator<Item = (String, &Standing, &Schedule)> {
+    fn schedules(&self) -> impl Iterator<Item = (String, &Standing, &ScheduleTrigger)> {
         self.workflows.iter().flat_map(|standing| {
             let schedules = standing.schedules.iter();
             schedules.map(move |schedule| (key(standing, schedule), standing, schedule))
@@ -96,15 +96,15 @@ impl Timetable {
     }
 }
 
-fn key(standing: &Standing, schedule: &Schedule) -> String {
+fn key(standing: &Standing, schedule: &ScheduleTrigger) -> String {
     let zone = schedule.timezone.as_deref().unwrap_or("UTC");
     format!("{} {} {zone}", standing.workflow.path, schedule.cron)
 }
 
 /// When a schedule comes next. A time that a zone leaves out comes when the clocks have been set forward; one that it has twice
 /// comes once, the first time, unless the schedule comes in every hour.
-fn next(schedule: &Schedule, after: Timestamp) -> Option<Timestamp> {
-    let cron = Cron::parse(&schedule.cron).ok()?;
+fn next(schedule: &ScheduleTrigger, after: Timestamp) -> Option<Timestamp> {
+    let cron = CronSchedule::parse(&schedule.cron).ok()?;
     let zone = match schedule.timezone.as_deref() {
         None => TimeZone::UTC,
         Some(name) => {
@@ -195,7 +195,7 @@ impl Decider {
             return;
         }
         let path = &order.workflow.path;
-        let source = shipway_syntax::Source::new(path.as_str(), order.workflow.text.as_str());
+        let source = shipway_syntax::SourceFile::new(path.as_str(), order.workflow.text.as_str());
         let name = (shipway_workflow::parse(&source).workflow)
             .and_then(|workflow| workflow.name)
             .unwrap_or_else(|| path.clone());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 use shipway_workflow::job::Conclusion;
 
 use super::*;
@@ -51,7 +51,7 @@ impl Stage {
     }
 
     fn push(&mut self, number: u32, file: &str, workflows: usize) -> Vec<String> {
-        let (config, _) = config::parse(&Source::new("shipway.yaml", file)).unwrap();
+        let (config, _) = config::parse(&SourceFile::new("shipway.yaml", file)).unwrap();
         let push = Push {
             reference: "refs/heads/main".into(),
             before: None,

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use shipway_workflow::report::together;
+use shipway_workflow::report::combine_coverage;
 
-use super::{Case, Coverage, Report, TestId};
+use super::{Coverage, TestCase, TestId, TestReport};
 
 /// What is different from an earlier run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub enum Was {
 
 /// What is different in `now` from `base`, the last green run; several jobs of a run are several reports.
 #[must_use]
-pub fn against(now: &[Report], base: &[Report]) -> Comparison {
+pub fn against(now: &[TestReport], base: &[TestReport]) -> Comparison {
     let before = Merged::of(base);
     let after = Merged::of(now);
     let mut comparison = Comparison {
@@ -69,8 +69,8 @@ pub fn against(now: &[Report], base: &[Report]) -> Comparison {
 
 /// The coverage of a whole run: its jobs' together.
 #[must_use]
-pub(super) fn coverage(reports: &[Report]) -> Option<Coverage> {
-    together(
+pub(super) fn coverage(reports: &[TestReport]) -> Option<Coverage> {
+    combine_coverage(
         reports
             .iter()
             .map(|report| (report.coverage, &report.lines)),
@@ -85,8 +85,8 @@ fn change(now: Option<Coverage>, base: Option<Coverage>) -> Option<i64> {
 
 /// The tests that took longest, at most `count`, the longest first.
 #[must_use]
-pub fn slowest(reports: &[Report], count: usize) -> Vec<&Case> {
-    let mut cases: Vec<&Case> = reports.iter().flat_map(|report| &report.cases).collect();
+pub fn slowest(reports: &[TestReport], count: usize) -> Vec<&TestCase> {
+    let mut cases: Vec<&TestCase> = reports.iter().flat_map(|report| &report.cases).collect();
     cases.retain(|case| case.took_ms > 0);
     cases.sort_by(|a, b| b.took_ms.cmp(&a.took_ms).then_with(|| a.id.cmp(&b.id)));
     cases.truncate(count);
@@ -104,12 +104,12 @@ enum How {
 struct Merged<'r>(std::collections::BTreeMap<&'r TestId, How>);
 
 impl<'r> Merged<'r> {
-    fn of(reports: &'r [Report]) -> Self {
+    fn of(reports: &'r [TestReport]) -> Self {
         let mut merged = std::collections::BTreeMap::new();
         for case in reports.iter().flat_map(|report| &report.cases) {
             let how = match case.outcome {
                 _ if case.is_failure() => How::Fails,
-                super::Outcome::Skipped => How::Skipped,
+                super::TestOutcome::Skipped => How::Skipped,
                 _ => How::Passes,
             };
             let known = merged.entry(&case.id).or_insert(how);

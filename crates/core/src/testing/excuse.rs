@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Report, Summary, TestId, Testing, is_touched, too_many_fail};
+use super::{TestId, TestReport, TestSummary, Testing, is_touched, too_many_fail};
 
 /// Tests that are named; what is excused is checked in full before.
 const NAMED_MAX: usize = 20;
@@ -39,8 +39,8 @@ impl Excuse {
 /// knows, and then no test in quarantine can be told from one that was just broken.
 #[must_use]
 pub fn excuse(
-    report: &Report,
-    summary: &Summary,
+    report: &TestReport,
+    summary: &TestSummary,
     quarantine: &Testing,
     changed: Option<&[String]>,
     now: Timestamp,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Report, Steadiness, TestId, too_many_fail};
+use super::{TestId, TestReport, TestStability, too_many_fail};
 use crate::ids::RunNumber;
 
 /// What a job's tests said, on the commit that is looked at.
@@ -15,7 +15,7 @@ pub struct Tried<'r> {
     /// In which of its jobs.
     pub job: &'r str,
     /// What they said.
-    pub report: &'r Report,
+    pub report: &'r TestReport,
 }
 
 /// A test that passed and failed on one commit.
@@ -105,17 +105,17 @@ pub fn sightings(tried: &[Tried<'_>]) -> Vec<Sighting> {
     let mut seen: BTreeMap<&TestId, Seen<'_>> = BTreeMap::new();
     let judged = tried
         .iter()
-        .filter(|it| too_many_fail(&super::Totals::of(&it.report.cases)).is_none());
+        .filter(|it| too_many_fail(&super::TestTotals::from_cases(&it.report.cases)).is_none());
     for Tried { run, job, report } in judged {
         for case in &report.cases {
             let place = (*run, *job);
             let entry = seen.entry(&case.id).or_default();
-            if case.steadiness != Steadiness::Steady {
+            if case.steadiness != TestStability::Steady {
                 entry.rerun.get_or_insert(place);
             }
             match case.outcome {
                 outcome if outcome.is_bad() => entry.failed.push(place),
-                super::Outcome::Skipped => {}
+                super::TestOutcome::Skipped => {}
                 _ => entry.passed.push(place),
             }
             if entry.message.is_none() {

@@ -1,6 +1,6 @@
 //! Tests as data: which ones are new among the failures, which can't make up their minds, and which don't block for a while.
 //!
-//! What a job's tests said is a [`Report`]; workers write it. Here it is judged, by pure functions of reports: [`excuse`] says
+//! What a job's tests said is a [`TestReport`]; workers write it. Here it is judged, by pure functions of reports: [`excuse`] says
 //! whether a failed job failed of nothing but tests in quarantine, [`sightings`] which tests passed and failed on one commit,
 //! [`against`] what is new since a run before. [`Testing`] is what a service remembers of it all: its quarantine, with owners and
 //! ends, and the flaky tests that were seen.
@@ -21,7 +21,8 @@ pub use excuse::{Excuse, excuse};
 pub use flaky::{Evidence, Sighting, Tried, sightings};
 pub use quarantine::{Fact, FlakyTest, Quarantined, Refused, Request, Seen, Testing};
 pub use shipway_workflow::report::{
-    Case, Coverage, Covered, Failing, Outcome, Paths, Report, Steadiness, Summary, TestId, Totals,
+    Coverage, CoverageCount, FailedTest, ReportPaths, TestCase, TestId, TestOutcome, TestReport,
+    TestStability, TestSummary, TestTotals,
 };
 pub use touched::is_touched;
 
@@ -30,7 +31,7 @@ const TOO_MANY_PERCENT: u64 = 80;
 
 /// Why nothing is concluded about single tests of a run with these totals; none when something can be.
 #[must_use]
-pub fn too_many_fail(totals: &Totals) -> Option<String> {
+pub fn too_many_fail(totals: &TestTotals) -> Option<String> {
     let ran = totals.tests - totals.skipped;
     // One test that fails is all of them, and no catastrophe.
     let too_many = ran >= 5 && totals.bad() * 100 > ran * TOO_MANY_PERCENT;

@@ -24,12 +24,12 @@ fn id(name: &str) -> TestId {
     TestId::new("", "tests.test_shop", name)
 }
 
-fn case(name: &str, outcome: Outcome) -> Case {
-    Case {
+fn case(name: &str, outcome: TestOutcome) -> TestCase {
+    TestCase {
         id: id(name),
         outcome,
         took_ms: 1,
-        steadiness: Steadiness::Steady,
+        steadiness: TestStability::Steady,
         message: outcome.is_bad().then(|| "1 != 2".to_owned()),
         file: None,
         line: None,
@@ -37,25 +37,25 @@ fn case(name: &str, outcome: Outcome) -> Case {
 }
 
 /// `a+ b- c~ d?`: passed, failed, passed on a rerun, skipped.
-fn report(tests: &str) -> Report {
+fn report(tests: &str) -> TestReport {
     let one = |word: &str| {
         let (name, how) = word.split_at(word.len() - 1);
         let mut case = case(
             name,
             match how {
-                "-" => Outcome::Failed,
-                "?" => Outcome::Skipped,
-                _ => Outcome::Passed,
+                "-" => TestOutcome::Failed,
+                "?" => TestOutcome::Skipped,
+                _ => TestOutcome::Passed,
             },
         );
         if how == "~" {
-            case.steadiness = Steadiness::PassedOnRerun;
+            case.steadiness = TestStability::PassedOnRerun;
         }
         case
     };
-    Report {
+    TestReport {
         cases: tests.split_whitespace().map(one).collect(),
-        ..Report::default()
+        ..TestReport::default()
     }
 }
 
@@ -82,7 +82,7 @@ fn quarantine(names: &[&str]) -> Testing {
 #[test]
 fn a_test_is_flaky_that_passed_and_failed_on_one_commit() {
     let seen = |tried: &[(u32, &str, &str)]| -> Vec<String> {
-        let reports: Vec<Report> = tried.iter().map(|(_, _, tests)| report(tests)).collect();
+        let reports: Vec<TestReport> = tried.iter().map(|(_, _, tests)| report(tests)).collect();
         let tried: Vec<Tried<'_>> = tried
             .iter()
             .zip(&reports)
@@ -125,7 +125,7 @@ fn only_tests_in_quarantine_excuse_a_job() {
         let report = report(tests);
         let changed: Option<Vec<String>> =
             changed.map(|paths| paths.iter().map(|path| (*path).to_owned()).collect());
-        let summary = Summary::of(&report, explains);
+        let summary = TestSummary::from_report(&report, explains);
         excuse(
             &report,
             &summary,
@@ -177,12 +177,12 @@ fn only_tests_in_quarantine_excuse_a_job() {
     assert!(judged("a- c+", Some(3), Some(&[]), days(14)).is_nothing());
     let mut broken = report("a- c+");
     broken.warnings.push("TEST-b.xml: it breaks off".to_owned());
-    let summary = Summary::of(&broken, Some(3));
+    let summary = TestSummary::from_report(&broken, Some(3));
     assert_eq!(summary.explains, None);
     // Twice in one report, once failed: what came last doesn't excuse it.
     let mut mixed = report("a- c+");
-    mixed.cases[1].steadiness = Steadiness::Mixed;
-    let summary = Summary::of(&mixed, Some(3));
+    mixed.cases[1].steadiness = TestStability::Mixed;
+    let summary = TestSummary::from_report(&mixed, Some(3));
     assert_eq!(
         excuse(&mixed, &summary, &quarantine(&["a"]), Some(&[]), at(0)).step,
         None
@@ -192,7 +192,7 @@ fn only_tests_in_quarantine_excuse_a_job() {
 #[test]
 fn a_change_touches_the_tests_of_its_files() {
     let touched = |class: &str, name: &str, file: Option<&str>, path: &str| {
-        let mut case = case(name, Outcome::Failed);
+        let mut case = case(name, TestOutcome::Failed);
         case.id = TestId::new("", class, name);
         case.file = file.map(str::to_owned);
         is_touched(&case, &[path.to_owned()])
@@ -260,7 +260,7 @@ fn what_is_new_is_what_did_not_fail_before() {
     assert_eq!(compared.still_failing, [id("a")]);
     assert_eq!(compared.fixed, [id("d")]);
     let covered = |covered| {
-        let lines = Covered {
+        let lines = CoverageCount {
             covered,
             total: 100,
         };
@@ -268,9 +268,9 @@ fn what_is_new_is_what_did_not_fail_before() {
             lines,
             ..Coverage::default()
         });
-        [Report {
+        [TestReport {
             coverage,
-            ..Report::default()
+            ..TestReport::default()
         }]
     };
     assert_eq!(

@@ -1,7 +1,7 @@
 //! Whether a change touches a test. Tools name tests after files in many ways, and a wrong "no" would let somebody break a test
 //! and have it excused: what may be touched is.
 
-use super::{Case, TestId};
+use super::{TestCase, TestId};
 
 /// Stems of file names that say nothing: there is one in every folder.
 const EVERYWHERE: [&str; 6] = ["mod", "lib", "main", "index", "__init__", "conftest"];
@@ -18,7 +18,7 @@ const AFFIXES: [&str; 8] = [
 ///
 /// Where neither a file is said nor the class looks like a place, any file with tests may be the one.
 #[must_use]
-pub fn is_touched(case: &Case, changed: &[String]) -> bool {
+pub fn is_touched(case: &TestCase, changed: &[String]) -> bool {
     let is_placed = case.file.is_some() || case.id.class.contains(['.', '/', '\\', ':']);
     changed
         .iter()
@@ -30,7 +30,7 @@ fn holds_tests(path: &str) -> bool {
     path.contains("test") || path.contains("spec")
 }
 
-fn touches(path: &str, case: &Case) -> bool {
+fn touches(path: &str, case: &TestCase) -> bool {
     if let Some(file) = &case.file
         && (is_end(path, file) || is_end(file, path))
     {

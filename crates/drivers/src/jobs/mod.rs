@@ -35,7 +35,7 @@ use rustix::{
 use sha2::{Digest as _, Sha256};
 use shipway_core::{ids::RunId, target::Limits};
 use shipway_workflow::{
-    job::{ENGINE, JobKey, JobLimits, JobSpec, JournalBody, JournalEntry, NETWORK},
+    job::{ENGINE, JobKey, JobResources, JobSpec, JournalBody, JournalEntry, NETWORK},
     runner::{RunnerLabels, RunnerMismatch, RunnerRequest},
 };
 use tokio::process::Command;
@@ -140,7 +140,7 @@ impl JobRunner {
             arguments: &[],
             slots: JobSlots::new(usize::MAX),
             limits: Limits::default(),
-            labels: RunnerLabels::of_linux(std::env::consts::ARCH, &[]),
+            labels: RunnerLabels::for_linux(std::env::consts::ARCH, &[]),
             shared: Arc::default(),
         }
     }
@@ -274,7 +274,7 @@ impl JobRunner {
         let group = format!("{}{}", self.cgroup_prefix(), short_hash(folder));
         // Limits that can't be enforced were reported when the runner was created.
         let (groups, _) = cgroup::create_for_process(&group, &self.limits);
-        let limits = JobLimits {
+        let limits = JobResources {
             memory_bytes: self.limits.memory_bytes,
             cpu_millis: self.limits.cpu_millis,
             processes: self.limits.processes,

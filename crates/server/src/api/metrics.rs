@@ -196,8 +196,9 @@ fn side_of(user: &str, lane: Option<&Lane>) -> Result<ReleaseNumber, String> {
         .iter()
         .map(|(_, weight)| weight.basis_points())
         .collect();
-    let bucket = shipway_flags::bucket_of(&lane.salt, user, ALL);
-    let side = shipway_flags::choose(&weights, bucket).and_then(|side| lane.split.shares.get(side));
+    let bucket = shipway_flags::bucket_for(&lane.salt, user, ALL);
+    let side = shipway_flags::choose_variant(&weights, bucket)
+        .and_then(|side| lane.split.shares.get(side));
     side.map(|(release, _)| *release)
         .ok_or_else(|| "no release has any traffic there".to_owned())
 }

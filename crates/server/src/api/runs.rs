@@ -11,7 +11,7 @@ use serde_json::Value;
 use shipway_api::RunDetails;
 use shipway_core::{
     ids::{RunId, RunNumber, ServiceName},
-    run::{Again, FromStep, Input, Left, RunView},
+    run::{FromStep, Input, Left, RerunSelection, RunView},
 };
 use shipway_drivers::jobs::{AttemptProgress, read_attempt_progress};
 use shipway_workflow::job::ParseJobKeyError;
@@ -135,12 +135,12 @@ pub(super) async fn rerun(
             let why = "`failed` and `job` exclude each other: give one of them";
             return Err(Problem::bad_request(why.to_owned()));
         }
-        Some(key) => Again::Job(
+        Some(key) => RerunSelection::Job(
             key.parse()
                 .map_err(|error: ParseJobKeyError| Problem::bad_request(error.to_string()))?,
         ),
-        None if failed || goes_on => Again::Failed,
-        None => Again::All,
+        None if failed || goes_on => RerunSelection::Failed,
+        None => RerunSelection::All,
     };
     let from = match goes_on {
         true => Some(from_step(&app, &id, &again, step).await?),
@@ -155,7 +155,7 @@ pub(super) async fn rerun(
 async fn from_step(
     app: &App,
     id: &RunId,
-    again: &Again,
+    again: &RerunSelection,
     step: Option<String>,
 ) -> Result<FromStep, Problem> {
     let state = app.runs.state(&id.stream()).await?;

@@ -24,8 +24,8 @@ use shipway_core::{
 };
 use shipway_drivers::jobs::{AttemptProgress, read_attempt_progress};
 use shipway_workflow::{
-    expr::{Value, listed},
-    job::{JobKey, JobSpec, ParseJobKeyError, Resume},
+    expr::{ExprValue, join_with_and},
+    job::{JobKey, JobSpec, ParseJobKeyError, ResumePoint},
 };
 use utoipa::ToSchema;
 
@@ -90,7 +90,7 @@ pub(super) async fn prepare(
         };
         app.runs.send(&id.stream(), input, caller.actor()).await?;
     } else {
-        spec.contexts.secrets = Value::object::<&str>([]);
+        spec.contexts.secrets = ExprValue::object::<&str>([]);
     }
     // Nobody needs it who has no worker to run.
     spec.server.iter_mut().for_each(|it| it.token.clear());
@@ -141,7 +141,7 @@ async fn place(
     };
     let step = match (step, failed) {
         (Some(step), _) if !steps.contains(&step) => {
-            let known = listed(steps.iter().map(String::as_str));
+            let known = join_with_and(steps.iter().map(String::as_str));
             return Err(refused(Rejection::NotFromThere {
                 run,
                 key,
@@ -151,7 +151,7 @@ async fn place(
         }
         (Some(step), _) | (None, Some(step)) => step,
         (None, None) => {
-            let known = listed(steps.iter().map(String::as_str));
+            let known = join_with_and(steps.iter().map(String::as_str));
             let why = format!(
                 "no step of {key} of {run} failed: name one with --step; there are {known}"
             );
@@ -177,7 +177,7 @@ async fn spec(
     let around = surroundings(app, state, key, folder.clone()).await;
     let spec = around.and_then(|around| job_spec(state, key, around));
     let mut spec = spec.map_err(Problem::conflict)?;
-    spec.resume = Some(Resume {
+    spec.resume = Some(ResumePoint {
         folder,
         attempt: place.attempt,
         step: place.step.clone(),

@@ -1,7 +1,7 @@
 //! What steps pointed out, collected while a journal is followed; bounded, since anybody can print an annotation.
 
 use shipway_core::run::Annotation;
-use shipway_workflow::job::{JournalBody, Level};
+use shipway_workflow::job::{AnnotationLevel, JournalBody};
 
 /// Annotations kept of each level of a job.
 const EACH_MAX: usize = 20;
@@ -27,7 +27,7 @@ impl PointedOut {
             return;
         };
         let same = self.0.iter().filter(|known| known.level == *level);
-        if *level == Level::Debug || same.count() >= EACH_MAX {
+        if *level == AnnotationLevel::Debug || same.count() >= EACH_MAX {
             return;
         }
         self.0.push(Annotation {
@@ -43,10 +43,10 @@ impl PointedOut {
     pub(super) fn worst_first(self) -> Vec<Annotation> {
         let mut all = self.0;
         all.sort_by_key(|annotation| match annotation.level {
-            Level::Error => 0,
-            Level::Warning => 1,
-            Level::Notice => 2,
-            Level::Debug => 3,
+            AnnotationLevel::Error => 0,
+            AnnotationLevel::Warning => 1,
+            AnnotationLevel::Notice => 2,
+            AnnotationLevel::Debug => 3,
         });
         all
     }
@@ -59,7 +59,11 @@ mod tests {
     #[test]
     fn the_worst_comes_first_and_none_crowds_out_another() {
         let mut all = PointedOut::default();
-        for (level, count) in [(Level::Notice, 100), (Level::Debug, 5), (Level::Error, 2)] {
+        for (level, count) in [
+            (AnnotationLevel::Notice, 100),
+            (AnnotationLevel::Debug, 5),
+            (AnnotationLevel::Error, 2),
+        ] {
             for _ in 0..count {
                 all.hear(&JournalBody::Annotation {
                     level,
@@ -74,8 +78,8 @@ mod tests {
             }
         }
         let all = all.worst_first();
-        assert_eq!((all.len(), all[1].level), (22, Level::Error));
-        assert_eq!(all[21].level, Level::Notice);
+        assert_eq!((all.len(), all[1].level), (22, AnnotationLevel::Error));
+        assert_eq!(all[21].level, AnnotationLevel::Notice);
         assert_eq!(all[0].message.len(), MESSAGE_MAX);
     }
 }

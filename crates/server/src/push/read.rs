@@ -12,8 +12,8 @@ use shipway_core::{
     service::{Push, Standing},
 };
 use shipway_drivers::git::{GitError, GitRepository, RefUpdate};
-use shipway_syntax::{Diagnostic, Source};
-use shipway_workflow::{graph::Place, model::PushEvent};
+use shipway_syntax::{Diagnostic, SourceFile};
+use shipway_workflow::{graph::WorkflowLocation, model::PushEvent};
 use tokio::task::block_in_place;
 
 use super::PushError;
@@ -208,7 +208,7 @@ async fn read_config(
         }
         Text::Unusable(why) => return Ok(Err(format!("{CONFIG} is not used: {why}"))),
     };
-    let source = Source::new(CONFIG, text);
+    let source = SourceFile::new(CONFIG, text);
     let (config, warnings) = match block_in_place(|| config::parse(&source)) {
         Ok(read) => read,
         Err(errors) => {
@@ -266,7 +266,7 @@ async fn matching_workflows(
                 continue;
             }
         };
-        let source = Source::new(&path, text.clone());
+        let source = SourceFile::new(&path, text.clone());
         let parsed = block_in_place(|| shipway_workflow::parse(&source));
         match parsed.workflow {
             Some(workflow) => {
@@ -315,14 +315,14 @@ async fn with_calls(
     let mut file = WorkflowFile::new(path, content);
     let mut calls = block_in_place(|| file.calls());
     while let Some(name) = calls.next() {
-        let read = match Place::of(&name) {
-            Err(why) => Err(why),
-            Ok(Place::Here { path }) => match text(repo, commit, path).await? {
+        let read = match WorkflowLocation::parse(&name) {
+            Err(error) => Err(error.to_string()),
+            Ok(WorkflowLocation::Here { path }) => match text(repo, commit, path).await? {
                 Text::Read(text) => Ok(text),
                 Text::Missing => Err("it is not in the commit".to_owned()),
                 Text::Unusable(why) => Err(why),
             },
-            Ok(Place::Elsewhere { .. }) => continue,
+            Ok(WorkflowLocation::Elsewhere { .. }) => continue,
         };
         block_in_place(|| calls.give(CalledFile::new(name, read)));
     }
@@ -371,7 +371,7 @@ async fn store_tree(
 }
 
 /// `shipway.yaml:3:5: error: unknown key; help: did you mean …`
-fn one_line(source: &Source, diagnostic: &Diagnostic) -> String {
+fn one_line(source: &SourceFile, diagnostic: &Diagnostic) -> String {
     diagnostic.one_line(source)
 }
 
@@ -400,7 +400,7 @@ pub(crate) async fn dispatchable(
             }
             Text::Missing | Text::Unusable(_) => continue,
         };
-        let source = Source::new(&path, text.clone());
+        let source = SourceFile::new(&path, text.clone());
         let parsed = block_in_place(|| shipway_workflow::parse(&source));
         match parsed.workflow {
             Some(workflow) => {

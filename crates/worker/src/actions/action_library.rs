@@ -8,7 +8,7 @@ use std::{
 
 use shipway_workflow::{
     job::ActionSource,
-    model::{Action, Runs, Step},
+    model::{ActionRuns, StepAction, WorkflowStep},
 };
 
 use super::{
@@ -76,18 +76,18 @@ impl ActionLibrary {
     /// Whether the action has a pre part.
     pub(crate) fn has_pre_part(&self, action: &ResolvedAction) -> bool {
         match &action.file.runs {
-            Runs::Composite { steps } => steps
+            ActionRuns::Composite { steps } => steps
                 .iter()
                 .any(|step| self.action_with_pre_part(step).is_some()),
-            Runs::JavaScript { .. } | Runs::Docker { .. } => {
+            ActionRuns::JavaScript { .. } | ActionRuns::Docker { .. } => {
                 action.stage_part(ActionStage::Pre).is_some()
             }
         }
     }
 
     /// The action of a step, if it was fetched and has a pre part.
-    pub(crate) fn action_with_pre_part(&self, step: &Step) -> Option<Arc<ResolvedAction>> {
-        let Action::Uses { action, .. } = &step.action else {
+    pub(crate) fn action_with_pre_part(&self, step: &WorkflowStep) -> Option<Arc<ResolvedAction>> {
+        let StepAction::Uses { action, .. } = &step.action else {
             return None;
         };
         let Ok(ActionReference::Remote(remote)) = ActionReference::parse(action, self.built_in)

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use shipway_workflow::{
     expr::Contexts,
-    model::{ActionFile, Runs, Table},
+    model::{ActionFile, ActionRuns, TemplateTable},
 };
 
 use super::{action_error::ActionError, resolved_action::ResolvedAction};
@@ -23,13 +23,13 @@ pub(crate) fn action_from_image(image: &str, folder: &Path) -> ResolvedAction {
             name: None,
             inputs: Vec::new(),
             outputs: Vec::new(),
-            runs: Runs::Docker {
+            runs: ActionRuns::Docker {
                 image: format!("docker://{image}"),
                 entrypoint: None,
                 pre: None,
                 post: None,
                 args: Vec::new(),
-                env: Table::default(),
+                env: TemplateTable::default(),
             },
         },
         remote: None,
@@ -39,8 +39,8 @@ pub(crate) fn action_from_image(image: &str, folder: &Path) -> ResolvedAction {
 /// `docker://image`, or the path of a Dockerfile.
 pub(crate) fn image_name(action: &ResolvedAction) -> &str {
     match &action.file.runs {
-        Runs::Docker { image, .. } => image,
-        Runs::Composite { .. } | Runs::JavaScript { .. } => "",
+        ActionRuns::Docker { image, .. } => image,
+        ActionRuns::Composite { .. } | ActionRuns::JavaScript { .. } => "",
     }
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn find_entrypoint(
     stage: ActionStage,
 ) -> Option<Option<String>> {
     match (&action.file.runs, stage) {
-        (Runs::Docker { entrypoint, .. }, ActionStage::Main) => Some(
+        (ActionRuns::Docker { entrypoint, .. }, ActionStage::Main) => Some(
             entrypoint
                 .clone()
                 .or_else(|| find_input(inputs, "entrypoint")),
@@ -67,7 +67,7 @@ pub(crate) fn evaluate(
     contexts: &Contexts<'_>,
     env: &mut EnvVars,
 ) -> Result<Vec<String>, ActionError> {
-    let Runs::Docker { args, env: own, .. } = &action.file.runs else {
+    let ActionRuns::Docker { args, env: own, .. } = &action.file.runs else {
         return Ok(Vec::new());
     };
     let own = own.resolve(contexts);

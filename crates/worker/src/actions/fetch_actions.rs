@@ -4,8 +4,8 @@
 use std::{pin::Pin, sync::Arc};
 
 use shipway_workflow::{
-    job::Level,
-    model::{Action, Runs, Step},
+    job::AnnotationLevel,
+    model::{ActionRuns, StepAction, WorkflowStep},
 };
 
 use super::{
@@ -26,7 +26,7 @@ impl ActionLibrary {
     /// Fetches all actions that the job's steps use. Returns early, without an error, when the job is cancelled.
     pub(crate) async fn fetch_job_actions(
         &mut self,
-        steps: &[Step],
+        steps: &[WorkflowStep],
         output: &mut OutputProcessor,
         cancel: &mut JobCancellation,
     ) -> Result<(), ActionError> {
@@ -44,7 +44,7 @@ impl ActionLibrary {
         output: &mut OutputProcessor,
         cancel: &mut JobCancellation,
     ) -> Result<(), ActionError> {
-        let Runs::Composite { steps } = &action.file.runs else {
+        let ActionRuns::Composite { steps } = &action.file.runs else {
             return Ok(());
         };
         tokio::select! {
@@ -78,12 +78,12 @@ pub(crate) fn too_deep(action: &str) -> ActionError {
 fn fetch_recursively<'f>(
     library: &'f mut ActionLibrary,
     output: &'f mut OutputProcessor,
-    steps: &'f [Step],
+    steps: &'f [WorkflowStep],
     depth: usize,
 ) -> Pin<Box<dyn Future<Output = Result<(), ActionError>> + 'f>> {
     Box::pin(async move {
         for step in steps {
-            let Action::Uses { action, .. } = &step.action else {
+            let StepAction::Uses { action, .. } = &step.action else {
                 continue;
             };
             let ActionReference::Remote(remote) = ActionReference::parse(action, library.built_in)?
@@ -94,7 +94,7 @@ fn fetch_recursively<'f>(
                 return Err(too_deep(action));
             }
             let known = fetch_into_library(library, output, &remote).await?;
-            if let Runs::Composite { steps } = &known.file.runs {
+            if let ActionRuns::Composite { steps } = &known.file.runs {
                 fetch_recursively(library, output, steps, depth + 1).await?;
             }
         }
@@ -116,7 +116,7 @@ async fn fetch_into_library(
             "{} does not answer ({why}); {remote} is the one that was fetched last",
             library.store.forge.address()
         );
-        output.annotate(Level::Warning, &text);
+        output.annotate(AnnotationLevel::Warning, &text);
     }
     output.log_message(&format!("{remote} ({})", fetched.commit));
     output.log.flush();

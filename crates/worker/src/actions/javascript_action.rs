@@ -5,7 +5,7 @@ use std::{
     process::Stdio,
 };
 
-use shipway_workflow::job::Level;
+use shipway_workflow::job::AnnotationLevel;
 use tokio::process::Command;
 
 use super::{
@@ -55,7 +55,7 @@ pub(crate) fn warn_about_version(node: &NodeProgram, major: u32, output: &mut Ou
             "the action asks for node {major}; node {} is there and is used",
             node.version
         );
-        output.annotate(Level::Warning, &text);
+        output.annotate(AnnotationLevel::Warning, &text);
     }
 }
 

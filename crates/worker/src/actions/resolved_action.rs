@@ -3,10 +3,10 @@
 use std::{fs, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 use shipway_workflow::{
-    expr::Condition,
-    model::{ActionFile, Part, Runs},
+    expr::IfCondition,
+    model::{ActionFile, ActionHook, ActionRuns},
     parse_action,
 };
 
@@ -65,29 +65,31 @@ impl ResolvedAction {
     }
 
     /// The pre or post part of a JavaScript or container action.
-    pub(crate) fn stage_part(&self, stage: ActionStage) -> Option<&Part> {
+    pub(crate) fn stage_part(&self, stage: ActionStage) -> Option<&ActionHook> {
         match (&self.file.runs, stage) {
-            (Runs::JavaScript { pre, .. } | Runs::Docker { pre, .. }, ActionStage::Pre) => {
-                pre.as_ref()
-            }
-            (Runs::JavaScript { post, .. } | Runs::Docker { post, .. }, ActionStage::Post) => {
-                post.as_ref()
-            }
+            (
+                ActionRuns::JavaScript { pre, .. } | ActionRuns::Docker { pre, .. },
+                ActionStage::Pre,
+            ) => pre.as_ref(),
+            (
+                ActionRuns::JavaScript { post, .. } | ActionRuns::Docker { post, .. },
+                ActionStage::Post,
+            ) => post.as_ref(),
             _ => None,
         }
     }
 
     /// The condition of the pre or post part; default: `always()`.
-    pub(crate) fn stage_condition(&self, stage: ActionStage) -> Condition {
+    pub(crate) fn stage_condition(&self, stage: ActionStage) -> IfCondition {
         match self.stage_part(stage) {
             Some(part) => part.condition.clone(),
-            None => Condition::parse("always()", 0).unwrap_or_default(),
+            None => IfCondition::parse("always()", 0).unwrap_or_default(),
         }
     }
 }
 
 fn parse_action_file(path: &str, text: &str) -> Result<ActionFile, ActionFileError> {
-    let source = Source::new(path, text);
+    let source = SourceFile::new(path, text);
     let parsed = parse_action(&source);
     parsed.action.ok_or_else(|| {
         let mistakes = parsed.diagnostics.iter().filter(|it| it.is_error());

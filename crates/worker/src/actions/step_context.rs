@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use shipway_workflow::job::{JobSpec, JournalBody, Level};
+use shipway_workflow::job::{AnnotationLevel, JobSpec, JournalBody};
 
 use super::{action_error::ActionError, tool_table::MissingTool};
 use crate::{
@@ -165,11 +165,11 @@ impl<'c> StepContext<'c> {
     }
 
     pub(super) fn warn(&mut self, text: &str) {
-        self.output.annotate(Level::Warning, text);
+        self.output.annotate(AnnotationLevel::Warning, text);
     }
 
     pub(super) fn notice(&mut self, text: &str) {
-        self.output.annotate(Level::Notice, text);
+        self.output.annotate(AnnotationLevel::Notice, text);
     }
 
     /// Resolves a path, which must stay in the workspace, the home or the temporary folder.

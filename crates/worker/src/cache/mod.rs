@@ -11,7 +11,7 @@ mod cache_store;
 
 use std::{io, path::Path, sync::Arc};
 
-use shipway_workflow::{expr::Value, job::JobSpec};
+use shipway_workflow::{expr::ExprValue, job::JobSpec};
 
 pub(crate) use cache_store::{CacheEntry, CacheStore, SaveCacheError};
 
@@ -63,7 +63,7 @@ impl JobCaches {
     }
 
     #[cfg(test)]
-    pub(crate) fn for_folder(folder: &Path, github: &Value) -> Self {
+    pub(crate) fn for_folder(folder: &Path, github: &ExprValue) -> Self {
         Self {
             store: Arc::new(CacheStore::new(folder, BYTES_MAX)),
             scopes: visible_scopes(github),
@@ -121,8 +121,8 @@ impl JobCaches {
     }
 }
 
-fn visible_scopes(github: &Value) -> Vec<String> {
-    let text = |value: Value| value.to_text().to_string();
+fn visible_scopes(github: &ExprValue) -> Vec<String> {
+    let text = |value: ExprValue| value.to_text().to_string();
     let mut scopes = vec![text(github.get("ref"))];
     let base = text(github.get("base_ref"));
     if !base.is_empty() {
@@ -171,8 +171,8 @@ mod tests {
         let github = |pairs: &[(&'static str, &str)]| {
             let pairs = pairs
                 .iter()
-                .map(|(name, value)| (*name, Value::from(*value)));
-            Value::object(pairs)
+                .map(|(name, value)| (*name, ExprValue::from(*value)));
+            ExprValue::object(pairs)
         };
         let of = |pairs: &[(&'static str, &str)]| visible_scopes(&github(pairs));
         assert_eq!(
@@ -188,11 +188,12 @@ mod tests {
                 "refs/heads/master"
             ]
         );
-        let payload = Value::from(&serde_json::json!({"repository": {"default_branch": "trunk"}}));
-        let mut with_payload = vec![("ref", Value::from("refs/heads/trunk"))];
+        let payload =
+            ExprValue::from(&serde_json::json!({"repository": {"default_branch": "trunk"}}));
+        let mut with_payload = vec![("ref", ExprValue::from("refs/heads/trunk"))];
         with_payload.push(("event", payload));
         assert_eq!(
-            visible_scopes(&Value::object(with_payload)),
+            visible_scopes(&ExprValue::object(with_payload)),
             ["refs/heads/trunk"]
         );
     }

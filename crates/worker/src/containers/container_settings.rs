@@ -1,8 +1,8 @@
 //! Container settings of a workflow, with expressions evaluated.
 
 use shipway_workflow::{
-    expr::{Contexts, Template, Value},
-    model::Container,
+    expr::{Contexts, ExprValue, Template},
+    model::ContainerDefinition,
 };
 
 use super::{ContainerError, split_args::split_args};
@@ -23,12 +23,12 @@ pub(super) struct ContainerSettings {
 impl ContainerSettings {
     /// `None` if the image is empty: then no container is started.
     pub(super) fn evaluate(
-        container: &Container,
+        container: &ContainerDefinition,
         contexts: &Contexts<'_>,
     ) -> Result<Option<Self>, ContainerError> {
         let image = container.image.resolve(contexts)?;
         let mut settings = match &image {
-            Value::Object(_) => Self::from_value(&image)?,
+            ExprValue::Object(_) => Self::from_value(&image)?,
             other => Self {
                 image: other.to_text().to_string(),
                 ..Self::default()
@@ -66,14 +66,14 @@ impl ContainerSettings {
     }
 
     /// `container: ${{ fromJSON(…) }}`
-    fn from_value(value: &Value) -> Result<Self, ContainerError> {
+    fn from_value(value: &ExprValue) -> Result<Self, ContainerError> {
         let text = |name: &str| value.get(name).to_text().to_string();
         let list = |name: &str| match value.get(name) {
-            Value::Array(items) => items.iter().map(|it| it.to_text().to_string()).collect(),
+            ExprValue::Array(items) => items.iter().map(|it| it.to_text().to_string()).collect(),
             _ => Vec::new(),
         };
         let env = match value.get("env") {
-            Value::Object(env) => env
+            ExprValue::Object(env) => env
                 .iter()
                 .map(|(name, value)| (name.to_string(), value.to_text().to_string()))
                 .collect(),

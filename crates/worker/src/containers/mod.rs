@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, sync::Arc};
 
 use sha2::{Digest, Sha256};
 use shipway_workflow::{
-    expr::{Contexts, Value},
+    expr::{Contexts, ExprValue},
     job::JobSpec,
 };
 
@@ -227,7 +227,7 @@ impl Containers {
         spec: &JobSpec,
         folders: &JobFolders,
         output: &mut OutputProcessor,
-    ) -> Result<Vec<(&'static str, Value)>, ContainerStartError> {
+    ) -> Result<Vec<(&'static str, ExprValue)>, ContainerStartError> {
         let engine = self
             .find_engine()
             .await
@@ -241,7 +241,7 @@ impl Containers {
             .collect::<Vec<_>>();
         self.network = Some(network.clone());
         engine.run_client(&as_strs(&made), &[]).await?;
-        let mut container = vec![("network", Value::from(network.as_str()))];
+        let mut container = vec![("network", ExprValue::from(network.as_str()))];
         if let Some(settings) = &wanted.job {
             output.log_message("##[group]Starting the job's container");
             let id = self
@@ -250,7 +250,7 @@ impl Containers {
                 .map_err(|source| {
                     ContainerStartError::Failed(ContainerError::Job(Box::new(source)))
                 })?;
-            container.push(("id", Value::from(id)));
+            container.push(("id", ExprValue::from(id)));
             output.log_message("##[endgroup]");
         }
         let mut services = Vec::new();
@@ -271,9 +271,9 @@ impl Containers {
         self.await_services(&engine, output)
             .await
             .map_err(ContainerStartError::Failed)?;
-        let mut context = vec![("container", Value::object(container))];
+        let mut context = vec![("container", ExprValue::object(container))];
         if !services.is_empty() {
-            context.push(("services", Value::object(services)));
+            context.push(("services", ExprValue::object(services)));
         }
         Ok(context)
     }
@@ -332,7 +332,7 @@ impl Containers {
         let complain = |error: &ContainerEngineError, output: &mut OutputProcessor| {
             let text = error.to_string();
             if !text.contains("No such") && !text.contains("not found") {
-                output.annotate(shipway_workflow::job::Level::Warning, &text);
+                output.annotate(shipway_workflow::job::AnnotationLevel::Warning, &text);
             }
         };
         if !self.container_names.is_empty() {

@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use shipway_workflow::{
-    expr::Value,
-    job::{JobSpec, Level},
+    expr::ExprValue,
+    job::{AnnotationLevel, JobSpec},
 };
 
 use super::{
@@ -30,7 +30,7 @@ impl Containers {
         (name, settings): (&str, &ContainerSettings),
         spec: &JobSpec,
         output: &mut OutputProcessor,
-    ) -> Result<Value, ContainerError> {
+    ) -> Result<ExprValue, ContainerError> {
         let temp = spec.folder.join("temp");
         self.pull_image(engine, settings, &temp, output).await?;
         let container = self.resource_name(&spec.folder, name);
@@ -51,7 +51,7 @@ impl Containers {
         if state.trim() != "running" {
             let last = recent_output(engine, &container).await;
             let text = format!("the service {name} is {}, not running{last}", state.trim());
-            output.annotate(Level::Warning, &text);
+            output.annotate(AnnotationLevel::Warning, &text);
         }
         let ports = engine
             .query(&["port", &container])
@@ -63,12 +63,12 @@ impl Containers {
         }
         let ports = ports
             .iter()
-            .map(|(inner, outer)| (inner.as_str(), Value::from(outer.as_str())));
+            .map(|(inner, outer)| (inner.as_str(), ExprValue::from(outer.as_str())));
         let network = self.network.as_deref().unwrap_or_default();
-        Ok(Value::object([
-            ("id", Value::from(id)),
-            ("network", Value::from(network)),
-            ("ports", Value::object(ports)),
+        Ok(ExprValue::object([
+            ("id", ExprValue::from(id)),
+            ("network", ExprValue::from(network)),
+            ("ports", ExprValue::object(ports)),
         ]))
     }
 

@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use shipway_workflow::report::{Case, Coverage, Lines, Outcome, Report, Steadiness, TestId};
+use shipway_workflow::report::{
+    Coverage, LineCoverage, TestCase, TestId, TestOutcome, TestReport, TestStability,
+};
 
 use crate::{mask::Masker, workspace_paths::workspace_relative};
 
@@ -21,10 +23,10 @@ const LINES_MAX: usize = 20_000_000;
 
 pub(super) struct ReportAggregate<'m> {
     masker: &'m Masker,
-    cases: BTreeMap<TestId, Case>,
+    cases: BTreeMap<TestId, TestCase>,
     messages: usize,
     left_out: usize,
-    lines: Lines,
+    lines: LineCoverage,
     /// Number of lines read so far.
     lines_known: usize,
     /// Path of the workspace, which is removed from file names.
@@ -39,7 +41,7 @@ impl<'m> ReportAggregate<'m> {
             cases: BTreeMap::new(),
             messages: 0,
             left_out: 0,
-            lines: Lines::new(),
+            lines: LineCoverage::new(),
             lines_known: 0,
             workspace: String::new(),
             warnings: Vec::new(),
@@ -56,16 +58,16 @@ impl<'m> ReportAggregate<'m> {
     }
 
     /// Adds a test. If it is there with the opposite outcome, it is mixed (flaky): the last outcome counts.
-    pub(super) fn add_case(&mut self, mut case: Case) {
+    pub(super) fn add_case(&mut self, mut case: TestCase) {
         if let Some(known) = self.cases.get_mut(&case.id) {
-            let disagree = |a: Outcome, b: Outcome| {
-                a.is_bad() && b == Outcome::Passed || a == Outcome::Passed && b.is_bad()
+            let disagree = |a: TestOutcome, b: TestOutcome| {
+                a.is_bad() && b == TestOutcome::Passed || a == TestOutcome::Passed && b.is_bad()
             };
-            if disagree(known.outcome, case.outcome) || known.steadiness == Steadiness::Mixed {
-                case.steadiness = Steadiness::Mixed;
+            if disagree(known.outcome, case.outcome) || known.steadiness == TestStability::Mixed {
+                case.steadiness = TestStability::Mixed;
             }
             // Skipped in one report and run in another: it ran.
-            if case.outcome == Outcome::Skipped {
+            if case.outcome == TestOutcome::Skipped {
                 case.outcome = known.outcome;
             }
             case.message = case.message.or_else(|| known.message.take());
@@ -131,7 +133,7 @@ impl<'m> ReportAggregate<'m> {
         self.cases.values().filter(|case| case.is_failure()).count()
     }
 
-    pub(super) fn into_report(mut self) -> Report {
+    pub(super) fn into_report(mut self) -> TestReport {
         if self.left_out > 0 {
             let left_out = self.left_out;
             self.add_warning(format!(
@@ -139,7 +141,7 @@ impl<'m> ReportAggregate<'m> {
             ));
         }
         let coverage = self.lines.coverage();
-        Report {
+        TestReport {
             cases: self.cases.into_values().collect(),
             coverage: (coverage.lines.total > 0).then_some(coverage),
             lines: self.lines,

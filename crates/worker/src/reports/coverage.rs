@@ -6,7 +6,7 @@ use quick_xml::{
     Reader,
     events::{BytesStart, Event},
 };
-use shipway_workflow::report::{Coverage, Covered};
+use shipway_workflow::report::{Coverage, CoverageCount};
 
 use super::aggregate::ReportAggregate;
 use super::report_error::ReportError;
@@ -36,7 +36,7 @@ struct SourceCoverage {
     name: String,
     /// Line number and whether it was run; of duplicate lines one run suffices.
     lines: BTreeMap<u32, bool>,
-    branches: Covered,
+    branches: CoverageCount,
     /// The totals that the report gives for the file.
     said: Coverage,
 }
@@ -181,11 +181,11 @@ impl CoberturaReport {
             text.and_then(|text| text.parse().ok()).unwrap_or(0)
         };
         self.totals.said = Coverage {
-            lines: Covered {
+            lines: CoverageCount {
                 covered: number("lines-covered"),
                 total: number("lines-valid"),
             },
-            branches: Covered {
+            branches: CoverageCount {
                 covered: number("branches-covered"),
                 total: number("branches-valid"),
             },
@@ -208,7 +208,7 @@ impl CoberturaReport {
         let branches = attribute(line, "condition-coverage");
         let branches = branches.as_deref().and_then(parse_conditions);
         if let Some(branches) = branches.filter(|_| !is_known) {
-            source.branches = source.branches.plus(branches);
+            source.branches = source.branches.merge(branches);
         }
     }
 }
@@ -219,10 +219,10 @@ fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
 }
 
 /// `50% (1/2)`
-fn parse_conditions(text: &str) -> Option<Covered> {
+fn parse_conditions(text: &str) -> Option<CoverageCount> {
     let inner = text.split_once('(')?.1.split_once(')')?.0;
     let (covered, total) = inner.split_once('/')?;
-    Some(Covered {
+    Some(CoverageCount {
         covered: covered.trim().parse().ok()?,
         total: total.trim().parse().ok()?,
     })

@@ -5,7 +5,7 @@ use quick_xml::{
     Reader, XmlVersion,
     events::{BytesRef, BytesStart, Event},
 };
-use shipway_workflow::report::{Case, Outcome, Steadiness, TestId};
+use shipway_workflow::report::{TestCase, TestId, TestOutcome, TestStability};
 
 use super::aggregate::ReportAggregate;
 use super::report_error::{DEPTH_MAX, ReportError};
@@ -20,7 +20,7 @@ struct TestSuite {
 
 /// A test case being read.
 struct OpenTestCase {
-    case: Case,
+    case: TestCase,
     /// Whether an attempt failed and was repeated.
     retried: bool,
     /// The text of the first failure.
@@ -117,7 +117,7 @@ impl JunitReader<'_, '_> {
     fn open_test_case(&self, start: &BytesStart<'_>) -> OpenTestCase {
         let (mut class, mut name) = (String::new(), String::new());
         let (mut took_ms, mut file, mut line) = (0, None, None);
-        let mut outcome = Outcome::Passed;
+        let mut outcome = TestOutcome::Passed;
         for (key, value) in self.masked_attributes(start) {
             match key.as_str() {
                 // PHPUnit has both `class` and `classname`.
@@ -129,18 +129,18 @@ impl JunitReader<'_, '_> {
                 "line" | "lineno" => line = value.parse().ok(),
                 // GoogleTest and CTest report skipped tests only by this attribute.
                 "status" if matches!(value.as_str(), "notrun" | "disabled" | "skipped") => {
-                    outcome = Outcome::Skipped;
+                    outcome = TestOutcome::Skipped;
                 }
                 _ => {}
             }
         }
         let suite = self.suites.last();
         OpenTestCase {
-            case: Case {
+            case: TestCase {
                 id: TestId::new(suite.map_or("", |suite| &suite.name), &class, &name),
                 outcome,
                 took_ms,
-                steadiness: Steadiness::Steady,
+                steadiness: TestStability::Steady,
                 message: None,
                 file: file.or_else(|| suite.and_then(|suite| suite.file.clone())),
                 line,
@@ -155,10 +155,12 @@ impl JunitReader<'_, '_> {
         let said = self.masked_attributes(start);
         let Some(test) = &mut self.test else { return };
         match tag {
-            "failure" => test.case.outcome = Outcome::Failed,
-            "error" if test.case.outcome != Outcome::Failed => test.case.outcome = Outcome::Errored,
+            "failure" => test.case.outcome = TestOutcome::Failed,
+            "error" if test.case.outcome != TestOutcome::Failed => {
+                test.case.outcome = TestOutcome::Errored
+            }
             "skipped" | "disabled" if !test.case.outcome.is_bad() => {
-                test.case.outcome = Outcome::Skipped;
+                test.case.outcome = TestOutcome::Skipped;
                 return;
             }
             // `flaky…`: a later attempt passed. `rerun…`: none did, and there is a `failure` as well.
@@ -228,14 +230,14 @@ impl JunitReader<'_, '_> {
     }
 }
 
-fn finish_case(test: OpenTestCase) -> Case {
+fn finish_case(test: OpenTestCase) -> TestCase {
     let OpenTestCase {
         mut case,
         retried,
         text,
     } = test;
     if retried && !case.outcome.is_bad() {
-        (case.outcome, case.steadiness) = (Outcome::Passed, Steadiness::PassedOnRerun);
+        (case.outcome, case.steadiness) = (TestOutcome::Passed, TestStability::PassedOnRerun);
     }
     if case.outcome.is_bad() || retried {
         let message = case.message.take().unwrap_or_default();

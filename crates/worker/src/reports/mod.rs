@@ -18,8 +18,8 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use shipway_workflow::{
     job::{Conclusion, JobSpec, JournalBody, JournalEntry},
-    model::Action,
-    report::{Paths, Report, StoredReport, Summary},
+    model::StepAction,
+    report::{ReportPaths, StoredReport, TestReport, TestSummary},
 };
 
 use crate::{file_hash, mask::Masker};
@@ -81,7 +81,7 @@ pub(crate) fn collect_reports(
         return Ok(None);
     };
     let (report, explains) = read_reports(&spec.reports, workspace, began, &spans, masker);
-    if report == Report::default() {
+    if report == TestReport::default() {
         return Ok(None);
     }
     let path = folder.join(REPORT_FILE);
@@ -103,17 +103,17 @@ pub(crate) fn collect_reports(
         path,
         digest,
         size,
-        summary: Summary::of(&report, explains),
+        summary: TestSummary::from_report(&report, explains),
     }))
 }
 
 fn read_reports(
-    paths: &Paths,
+    paths: &ReportPaths,
     workspace: &Path,
     began: SystemTime,
     spans: &[StepSpan],
     masker: &Masker,
-) -> (Report, Option<usize>) {
+) -> (TestReport, Option<usize>) {
     let mut aggregate = ReportAggregate::new(masker).with_workspace(workspace);
     let wanted = match report_patterns(paths) {
         Ok(wanted) => wanted,
@@ -166,7 +166,7 @@ fn read_one_report(
     report: &FoundReport,
     began: SystemTime,
     spans: &[StepSpan],
-    paths: &Paths,
+    paths: &ReportPaths,
     bytes_left: u64,
     aggregate: &mut ReportAggregate<'_>,
 ) -> Result<ReadReport, ReportError> {
@@ -199,18 +199,18 @@ fn read_one_report(
     })
 }
 
-fn report_patterns(paths: &Paths) -> Result<ReportPatterns, ReportError> {
+fn report_patterns(paths: &ReportPaths) -> Result<ReportPatterns, ReportError> {
     let named = |named: &'_ [String]| -> Vec<String> { named.to_vec() };
     let usual = |usual: &[&str]| usual.iter().map(|pattern| (*pattern).to_owned()).collect();
     let (tests, coverage) = (named(&paths.junit), named(&paths.coverage));
     ReportPatterns::new(
         &if tests.is_empty() {
-            usual(&Paths::JUNIT)
+            usual(&ReportPaths::JUNIT)
         } else {
             tests
         },
         &if coverage.is_empty() {
-            usual(&Paths::COVERAGE)
+            usual(&ReportPaths::COVERAGE)
         } else {
             coverage
         },
@@ -259,8 +259,8 @@ fn step_spans(spec: &JobSpec, entries: &[JournalEntry]) -> Vec<StepSpan> {
 }
 
 /// Whether an action brings files of other jobs or commits, which may include reports.
-fn brings_files(action: &Action) -> bool {
-    let Action::Uses { action, .. } = action else {
+fn brings_files(action: &StepAction) -> bool {
+    let StepAction::Uses { action, .. } = action else {
         return false;
     };
     let name = action

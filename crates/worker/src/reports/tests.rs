@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use shipway_workflow::report::{Coverage, Covered, Report};
+use shipway_workflow::report::{Coverage, CoverageCount, TestReport};
 
 use super::{
     StepSpan, aggregate::ReportAggregate, coverage, junit, read_reports, report_finder,
@@ -14,7 +14,7 @@ fn nobody() -> Masker {
     Masker::new([])
 }
 
-fn tests(text: &str) -> (Report, Result<(), String>) {
+fn tests(text: &str) -> (TestReport, Result<(), String>) {
     let masker = nobody();
     let mut aggregate = ReportAggregate::new(&masker);
     let done = junit::read_junit(text, &mut aggregate);
@@ -26,7 +26,7 @@ fn tests(text: &str) -> (Report, Result<(), String>) {
 fn told(text: &str) -> Vec<String> {
     let (report, done) = tests(text);
     assert_eq!(done, Ok(()));
-    let line = |case: &shipway_workflow::report::Case| {
+    let line = |case: &shipway_workflow::report::TestCase| {
         let message = case.message.as_ref().map(|text| format!(": {text}"));
         let steadiness = if case.is_flaky() {
             format!(" {:?}", case.steadiness)
@@ -217,7 +217,7 @@ fn covered(texts: &[&str]) -> Option<Coverage> {
 fn coverage_is_of_lines_each_counted_once() {
     let lines = |covered, total| {
         Some(Coverage {
-            lines: Covered { covered, total },
+            lines: CoverageCount { covered, total },
             ..Coverage::default()
         })
     };
@@ -229,11 +229,11 @@ fn coverage_is_of_lines_each_counted_once() {
     assert_eq!(
         covered(&[lcov, lcov]),
         Some(Coverage {
-            lines: Covered {
+            lines: CoverageCount {
                 covered: 6,
                 total: 13
             },
-            branches: Covered {
+            branches: CoverageCount {
                 covered: 1,
                 total: 4
             },
@@ -244,7 +244,7 @@ fn coverage_is_of_lines_each_counted_once() {
         <lines><line number='1' hits='1' branch='true' condition-coverage='50% (1/2)'/><line number='2' hits='0'/></lines></class></classes></package></packages></coverage>";
     assert_eq!(
         covered(&[methods]).unwrap().lines,
-        Covered {
+        CoverageCount {
             covered: 1,
             total: 2
         }
@@ -286,7 +286,7 @@ fn caches_and_packages_are_left_out_unless_named() {
     std::os::unix::fs::symlink("/etc/passwd", at("TEST-7.xml")).unwrap();
     std::os::unix::fs::symlink(folder.path(), at("loop")).unwrap();
     let names = |patterns: &[&str]| {
-        let paths = shipway_workflow::report::Paths {
+        let paths = shipway_workflow::report::ReportPaths {
             junit: patterns
                 .iter()
                 .map(|pattern| (*pattern).to_owned())
@@ -313,7 +313,7 @@ fn caches_and_packages_are_left_out_unless_named() {
 }
 
 /// A report with a failed test, written between steps 0 and 1, of which step 1 failed.
-fn explained(written: SystemTime, began: SystemTime, more: &str) -> (Report, Option<usize>) {
+fn explained(written: SystemTime, began: SystemTime, more: &str) -> (TestReport, Option<usize>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("TEST-a.xml");
     std::fs::write(
@@ -354,10 +354,10 @@ fn only_what_the_failed_step_wrote_explains_it() {
     let (report, explains) = explained(at(15), began, "");
     assert_eq!((report.cases.len(), explains), (1, None));
     // Checked out, or older than the job.
-    assert_eq!(explained(at(5), began, "").0, Report::default());
+    assert_eq!(explained(at(5), began, "").0, TestReport::default());
     assert_eq!(
         explained(began - Duration::from_secs(60), began, "").0,
-        Report::default()
+        TestReport::default()
     );
     let (report, _) = explained(at(25), began, "<broken");
     assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);

@@ -26,7 +26,7 @@ impl Bench {
         let folders = JobFolders::create(root.path(), root.path()).unwrap();
         let artifact_store = ArtifactStore::new(earlier, RunAttempt::First);
         let github = json!({"ref": "refs/heads/topic"});
-        let github = shipway_workflow::expr::Value::from(&github);
+        let github = shipway_workflow::expr::ExprValue::from(&github);
         let caches = JobCaches::for_folder(&root.path().join("caches"), &github);
         let mut runtime =
             RuntimeEndpoints::with_ids(artifact_store, Some(caches), "run", "job", &folders);

@@ -10,10 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 use shipway_worker::{JOB_FILE, JOURNAL_FILE, LOG_FILE, read_journal};
 use shipway_workflow::{
-    expr::Value,
+    expr::ExprValue,
     job::{
         ActionSource, Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry,
         SourceTree, WithoutEngine,
@@ -55,7 +55,7 @@ impl Bench {
     /// A job with this YAML.
     pub(crate) fn job(job: &str) -> Self {
         let text = format!("on: push\njobs:\n  a:\n    runs-on: x\n{job}");
-        let source = Source::new("w.yml", text);
+        let source = SourceFile::new("w.yml", text);
         let parsed = shipway_workflow::parse(&source);
         let mistakes: Vec<String> = parsed
             .diagnostics
@@ -83,11 +83,11 @@ impl Bench {
             environment_url: None,
             timeout_ms: 60_000,
             contexts: JobContexts {
-                github: Value::object([
-                    ("repository", Value::from("shipway/shop")),
-                    ("run_number", Value::from("12")),
-                    ("sha", Value::from("0".repeat(40))),
-                    ("ref", Value::from("refs/heads/main")),
+                github: ExprValue::object([
+                    ("repository", ExprValue::from("shipway/shop")),
+                    ("run_number", ExprValue::from("12")),
+                    ("sha", ExprValue::from("0".repeat(40))),
+                    ("ref", ExprValue::from("refs/heads/main")),
                 ]),
                 ..JobContexts::default()
             },
@@ -116,8 +116,8 @@ impl Bench {
     pub(crate) fn secrets(mut self, secrets: &[(&'static str, &str)]) -> Self {
         let values = secrets
             .iter()
-            .map(|(name, value)| (*name, Value::from(*value)));
-        self.spec.contexts.secrets = Value::object(values);
+            .map(|(name, value)| (*name, ExprValue::from(*value)));
+        self.spec.contexts.secrets = ExprValue::object(values);
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, ops::Range, sync::Arc};
 
-use super::value::Value;
+use super::value::ExprValue;
 
 /// Nodes from the root to the deepest leaf; GitHub's limit, which also bounds the recursion here.
 pub(crate) const DEPTH_MAX: u8 = 50;
@@ -11,31 +11,31 @@ pub(crate) const DEPTH_MAX: u8 = 50;
 pub(crate) const LENGTH_MAX: usize = 21_000;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) kind: Kind,
+pub(crate) struct ExprNode {
+    pub(crate) kind: ExprKind,
     /// Its bytes, counted as the parser was told to.
     pub(crate) at: Range<usize>,
     pub(crate) depth: u8,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Kind {
-    Literal(Value),
+pub(crate) enum ExprKind {
+    Literal(ExprValue),
     /// `github`, in lower case.
     Context(Arc<str>),
     /// `a.b`, `a['b']`
-    Index(Box<[Node; 2]>),
+    Index(Box<[ExprNode; 2]>),
     /// `a.*`
-    Filter(Box<Node>),
-    Not(Box<Node>),
-    And(Vec<Node>),
-    Or(Vec<Node>),
-    Compare(Comparison, Box<[Node; 2]>),
-    Call(Function, Vec<Node>),
+    Filter(Box<ExprNode>),
+    Not(Box<ExprNode>),
+    And(Vec<ExprNode>),
+    Or(Vec<ExprNode>),
+    Compare(ComparisonOperator, Box<[ExprNode; 2]>),
+    Call(BuiltinFunction, Vec<ExprNode>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Comparison {
+pub(crate) enum ComparisonOperator {
     Equal,
     NotEqual,
     Less,
@@ -46,7 +46,7 @@ pub(crate) enum Comparison {
 
 /// The functions of expressions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Function {
+pub(crate) enum BuiltinFunction {
     Contains,
     StartsWith,
     EndsWith,
@@ -62,7 +62,7 @@ pub(crate) enum Function {
     Cancelled,
 }
 
-impl Function {
+impl BuiltinFunction {
     const ALL: [(Self, &'static str, usize, usize); 13] = [
         (Self::Contains, "contains", 2, 2),
         (Self::StartsWith, "startsWith", 2, 2),
@@ -137,17 +137,17 @@ impl Function {
     }
 }
 
-impl Node {
+impl ExprNode {
     /// Calls `visit` on this node and all below it.
-    pub(crate) fn walk<'n>(&'n self, visit: &mut impl FnMut(&'n Node)) {
+    pub(crate) fn walk<'n>(&'n self, visit: &mut impl FnMut(&'n ExprNode)) {
         visit(self);
         match &self.kind {
-            Kind::Literal(_) | Kind::Context(_) => {}
-            Kind::Filter(inner) | Kind::Not(inner) => inner.walk(visit),
-            Kind::Index(pair) | Kind::Compare(_, pair) => {
+            ExprKind::Literal(_) | ExprKind::Context(_) => {}
+            ExprKind::Filter(inner) | ExprKind::Not(inner) => inner.walk(visit),
+            ExprKind::Index(pair) | ExprKind::Compare(_, pair) => {
                 pair.iter().for_each(|node| node.walk(visit))
             }
-            Kind::And(nodes) | Kind::Or(nodes) | Kind::Call(_, nodes) => {
+            ExprKind::And(nodes) | ExprKind::Or(nodes) | ExprKind::Call(_, nodes) => {
                 nodes.iter().for_each(|node| node.walk(visit))
             }
         }

@@ -32,7 +32,7 @@ impl ParseError {
 
     /// The message with its help, on one line.
     #[must_use]
-    pub fn sentence(&self) -> String {
+    pub fn one_line(&self) -> String {
         match &self.help {
             Some(help) => format!("{}; {help}", self.message),
             None => self.message.clone(),
@@ -74,16 +74,16 @@ impl EvalError {
 }
 
 /// The words in a sentence: `` `a`, `b` and `c` ``.
-pub fn listed<'k>(words: impl IntoIterator<Item = &'k str>) -> String {
-    sentence(words, "and")
+pub fn join_with_and<'k>(words: impl IntoIterator<Item = &'k str>) -> String {
+    join_words(words, "and")
 }
 
 /// The words as alternatives: `` `a`, `b` or `c` ``.
-pub fn one_of<'k>(words: impl IntoIterator<Item = &'k str>) -> String {
-    sentence(words, "or")
+pub fn join_with_or<'k>(words: impl IntoIterator<Item = &'k str>) -> String {
+    join_words(words, "or")
 }
 
-fn sentence<'k>(words: impl IntoIterator<Item = &'k str>, conjunction: &str) -> String {
+fn join_words<'k>(words: impl IntoIterator<Item = &'k str>, conjunction: &str) -> String {
     let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
     match words.split_last() {
         None => "nothing".to_owned(),
@@ -97,6 +97,6 @@ pub(crate) fn suggestion(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => "none can be used here".to_owned(),
-        None => format!("there are {}", listed(known.iter().copied())),
+        None => format!("there are {}", join_with_and(known.iter().copied())),
     }
 }

@@ -7,10 +7,10 @@ use std::{cmp::Ordering, collections::BTreeMap, ops::Range};
 
 use super::{
     Expr,
-    ast::{Comparison, Function, Kind, Node},
+    ast::{BuiltinFunction, ComparisonOperator, ExprKind, ExprNode},
     error::{EvalError, suggestion},
-    functions,
-    value::Value,
+    functions::{self, FunctionError},
+    value::ExprValue,
 };
 
 /// Bytes of text and references that one evaluation may make; GitHub allows as much for a whole template.
@@ -20,13 +20,18 @@ pub(crate) const BYTES_MAX: usize = 10 << 20;
 pub trait HashFiles {
     /// The SHA-256, in hex, over the SHA-256 of each file below the workspace that the patterns take; empty when none is.
     ///
-    /// An error says why the files could not be read.
-    fn hash_files(&self, patterns: &[String]) -> Result<String, String>;
+    /// The error says why the files could not be read.
+    fn hash_files(&self, patterns: &[String]) -> Result<String, HashFilesError>;
 }
+
+/// Why files could not be hashed: an unknown option, a bad pattern, or an I/O error with its path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct HashFilesError(pub String);
 
 /// How things went so far: what `success()`, `failure()` and `cancelled()` answer. `always()` needs no state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct StatusChecks {
     /// Nothing has failed, and nothing was cancelled (for a job: nothing before it was skipped).
     pub success: bool,
     /// Something has failed.
@@ -35,7 +40,7 @@ pub struct Status {
     pub cancelled: bool,
 }
 
-impl Status {
+impl StatusChecks {
     /// Nothing has happened yet.
     pub const FINE: Self = Self {
         success: true,
@@ -47,8 +52,8 @@ impl Status {
 /// What expressions can see.
 #[derive(Clone, Default)]
 pub struct Contexts<'c> {
-    values: BTreeMap<String, Value>,
-    status: Option<Status>,
+    values: BTreeMap<String, ExprValue>,
+    status: Option<StatusChecks>,
     files: Option<&'c dyn HashFiles>,
 }
 
@@ -61,33 +66,33 @@ impl<'c> Contexts<'c> {
 
     /// With a context.
     #[must_use]
-    pub fn with(mut self, name: &str, value: Value) -> Self {
+    pub fn with(mut self, name: &str, value: ExprValue) -> Self {
         self.set(name, value);
         self
     }
 
     /// Sets a context.
-    pub fn set(&mut self, name: &str, value: Value) {
+    pub fn set(&mut self, name: &str, value: ExprValue) {
         self.values.insert(name.to_ascii_lowercase(), value);
     }
 
     /// A context.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Value> {
+    pub fn get(&self, name: &str) -> Option<&ExprValue> {
         self.values.get(name)
     }
 
     /// With what the status functions answer.
     #[must_use]
-    pub const fn with_status(mut self, status: Status) -> Self {
+    pub const fn with_status(mut self, status: StatusChecks) -> Self {
         self.status = Some(status);
         self
     }
 
     /// What the status functions answer; fine when nobody said otherwise.
     #[must_use]
-    pub fn status(&self) -> Status {
-        self.status.unwrap_or(Status::FINE)
+    pub fn status(&self) -> StatusChecks {
+        self.status.unwrap_or(StatusChecks::FINE)
     }
 
     /// With what `hashFiles` looks at.
@@ -109,8 +114,8 @@ impl std::fmt::Debug for Contexts<'_> {
 }
 
 /// What `expr` comes to.
-pub(super) fn evaluate(expr: &Expr, contexts: &Contexts<'_>) -> Result<Value, EvalError> {
-    let mut evaluation = Evaluation {
+pub(super) fn evaluate(expr: &Expr, contexts: &Contexts<'_>) -> Result<ExprValue, EvalError> {
+    let mut evaluation = ExprEvaluator {
         contexts,
         expr,
         left: BYTES_MAX,
@@ -118,20 +123,20 @@ pub(super) fn evaluate(expr: &Expr, contexts: &Contexts<'_>) -> Result<Value, Ev
     evaluation.node(&expr.root).map(|result| result.value)
 }
 
-pub(super) struct Evaluation<'e, 'c> {
+pub(super) struct ExprEvaluator<'e, 'c> {
     contexts: &'e Contexts<'c>,
     expr: &'e Expr,
     left: usize,
 }
 
 /// A value, and whether it came from `.*`: then properties are those of its items.
-struct Found {
-    value: Value,
+struct FilteredValue {
+    value: ExprValue,
     filtered: bool,
 }
 
-impl From<Value> for Found {
-    fn from(value: Value) -> Self {
+impl From<ExprValue> for FilteredValue {
+    fn from(value: ExprValue) -> Self {
         Self {
             value,
             filtered: false,
@@ -139,38 +144,40 @@ impl From<Value> for Found {
     }
 }
 
-impl Evaluation<'_, '_> {
-    fn node(&mut self, node: &Node) -> Result<Found, EvalError> {
+impl ExprEvaluator<'_, '_> {
+    fn node(&mut self, node: &ExprNode) -> Result<FilteredValue, EvalError> {
         match &node.kind {
-            Kind::Literal(value) => Ok(value.clone().into()),
-            Kind::Context(name) => self.context(name, node).map(Found::from),
-            Kind::Index(pair) => self.index(&pair[0], &pair[1]),
-            Kind::Filter(inner) => {
+            ExprKind::Literal(value) => Ok(value.clone().into()),
+            ExprKind::Context(name) => self.context(name, node).map(FilteredValue::from),
+            ExprKind::Index(pair) => self.index(&pair[0], &pair[1]),
+            ExprKind::Filter(inner) => {
                 let collection = self.node(inner)?;
                 let items = self.items(&collection, &node.at)?;
-                Ok(Found {
-                    value: Value::array(items),
+                Ok(FilteredValue {
+                    value: ExprValue::array(items),
                     filtered: true,
                 })
             }
-            Kind::Not(inner) => Ok(Value::Bool(!self.node(inner)?.value.is_truthy()).into()),
-            Kind::And(nodes) => self.first(nodes, |value| !value.is_truthy()),
-            Kind::Or(nodes) => self.first(nodes, Value::is_truthy),
-            Kind::Compare(comparison, pair) => {
-                let (left, right) = (self.node(&pair[0])?.value, self.node(&pair[1])?.value);
-                Ok(Value::Bool(compare(*comparison, &left, &right)).into())
+            ExprKind::Not(inner) => {
+                Ok(ExprValue::Bool(!self.node(inner)?.value.is_truthy()).into())
             }
-            Kind::Call(function, values) => self.call(*function, values, node),
+            ExprKind::And(nodes) => self.first(nodes, |value| !value.is_truthy()),
+            ExprKind::Or(nodes) => self.first(nodes, ExprValue::is_truthy),
+            ExprKind::Compare(comparison, pair) => {
+                let (left, right) = (self.node(&pair[0])?.value, self.node(&pair[1])?.value);
+                Ok(ExprValue::Bool(compare(*comparison, &left, &right)).into())
+            }
+            ExprKind::Call(function, values) => self.call(*function, values, node),
         }
     }
 
     /// The first value that decides, or the last.
     fn first(
         &mut self,
-        nodes: &[Node],
-        decides: impl Fn(&Value) -> bool,
-    ) -> Result<Found, EvalError> {
-        let mut result = Found::from(Value::Null);
+        nodes: &[ExprNode],
+        decides: impl Fn(&ExprValue) -> bool,
+    ) -> Result<FilteredValue, EvalError> {
+        let mut result = FilteredValue::from(ExprValue::Null);
         for node in nodes {
             result = self.node(node)?;
             if decides(&result.value) {
@@ -180,7 +187,7 @@ impl Evaluation<'_, '_> {
         Ok(result)
     }
 
-    fn context(&self, name: &str, node: &Node) -> Result<Value, EvalError> {
+    fn context(&self, name: &str, node: &ExprNode) -> Result<ExprValue, EvalError> {
         self.contexts.values.get(name).cloned().ok_or_else(|| {
             let known: Vec<&str> = self.contexts.values.keys().map(String::as_str).collect();
             self.error(
@@ -190,12 +197,12 @@ impl Evaluation<'_, '_> {
         })
     }
 
-    fn case(&mut self, values: &[Node]) -> Result<Found, EvalError> {
+    fn case(&mut self, values: &[ExprNode]) -> Result<FilteredValue, EvalError> {
         let (pairs, otherwise) = values.as_chunks::<2>();
         for [condition, value] in pairs {
             match self.node(condition)?.value {
-                Value::Bool(true) => return self.node(value),
-                Value::Bool(false) => {}
+                ExprValue::Bool(true) => return self.node(value),
+                ExprValue::Bool(false) => {}
                 other => {
                     return Err(self.error(
                         &condition.at,
@@ -208,102 +215,117 @@ impl Evaluation<'_, '_> {
     }
 
     /// All items of a collection; of a filtered one, the items of each of its items.
-    fn items(&mut self, collection: &Found, at: &Range<usize>) -> Result<Vec<Value>, EvalError> {
+    fn items(
+        &mut self,
+        collection: &FilteredValue,
+        at: &Range<usize>,
+    ) -> Result<Vec<ExprValue>, EvalError> {
         let mut items = Vec::new();
-        let mut add = |value: &Value| match value {
-            Value::Array(array) => items.extend(array.iter().cloned()),
-            Value::Object(object) => items.extend(object.iter().map(|(_, value)| value.clone())),
+        let mut add = |value: &ExprValue| match value {
+            ExprValue::Array(array) => items.extend(array.iter().cloned()),
+            ExprValue::Object(object) => {
+                items.extend(object.iter().map(|(_, value)| value.clone()))
+            }
             _ => {}
         };
         match &collection.value {
-            Value::Array(array) if collection.filtered => array.iter().for_each(&mut add),
+            ExprValue::Array(array) if collection.filtered => array.iter().for_each(&mut add),
             value => add(value),
         }
-        self.spend(items.len() * size_of::<Value>(), at)?;
+        self.spend(items.len() * size_of::<ExprValue>(), at)?;
         Ok(items)
     }
 
     /// The index is asked only when there is something to look into, as in GitHub's runner.
-    fn index(&mut self, collection: &Node, index: &Node) -> Result<Found, EvalError> {
+    fn index(
+        &mut self,
+        collection: &ExprNode,
+        index: &ExprNode,
+    ) -> Result<FilteredValue, EvalError> {
         let result = self.node(collection)?;
         match &result.value {
-            Value::Array(array) if result.filtered => {
+            ExprValue::Array(array) if result.filtered => {
                 let key = self.node(index)?.value;
-                let found: Vec<Value> = array
+                let found: Vec<ExprValue> = array
                     .iter()
-                    .filter_map(|item| look_up(item, &key))
+                    .filter_map(|item| get_property(item, &key))
                     .collect();
-                self.spend(found.len() * size_of::<Value>(), &collection.at)?;
-                Ok(Found {
-                    value: Value::array(found),
+                self.spend(found.len() * size_of::<ExprValue>(), &collection.at)?;
+                Ok(FilteredValue {
+                    value: ExprValue::array(found),
                     filtered: true,
                 })
             }
-            value @ (Value::Array(_) | Value::Object(_)) => {
+            value @ (ExprValue::Array(_) | ExprValue::Object(_)) => {
                 let key = self.node(index)?.value;
-                Ok(look_up(value, &key).unwrap_or_default().into())
+                Ok(get_property(value, &key).unwrap_or_default().into())
             }
-            _ => Ok(Value::Null.into()),
+            _ => Ok(ExprValue::Null.into()),
         }
     }
 
     /// Values that the answer doesn't depend on are not asked, so their errors don't count: as in GitHub's runner.
     fn call(
         &mut self,
-        function: Function,
-        values: &[Node],
-        node: &Node,
-    ) -> Result<Found, EvalError> {
+        function: BuiltinFunction,
+        values: &[ExprNode],
+        node: &ExprNode,
+    ) -> Result<FilteredValue, EvalError> {
         let answer = match function {
-            Function::Case => return self.case(values),
-            Function::Contains => Ok(self.search(values, functions::contains)?),
-            Function::StartsWith => Ok(self.search(values, functions::starts_with)?),
-            Function::EndsWith => Ok(self.search(values, functions::ends_with)?),
-            Function::Format => self.format(values)?,
-            Function::Join => {
+            BuiltinFunction::Case => return self.case(values),
+            BuiltinFunction::Contains => Ok(self.search(values, functions::contains)?),
+            BuiltinFunction::StartsWith => Ok(self.search(values, functions::starts_with)?),
+            BuiltinFunction::EndsWith => Ok(self.search(values, functions::ends_with)?),
+            BuiltinFunction::Format => self.format(values)?,
+            BuiltinFunction::Join => {
                 let items = self.node(&values[0])?.value;
-                let several = matches!(&items, Value::Array(items) if items.len() > 1);
+                let several = matches!(&items, ExprValue::Array(items) if items.len() > 1);
                 let separator = match values.get(1).filter(|_| several) {
                     Some(node) => Some(self.node(node)?.value),
                     None => None,
                 };
                 functions::join(&items, separator.as_ref(), self.left)
             }
-            Function::ToJson => functions::to_json(&self.node(&values[0])?.value, self.left),
-            Function::FromJson => return self.parsed_json(&values[0], node),
-            Function::HashFiles => {
+            BuiltinFunction::ToJson => functions::to_json(&self.node(&values[0])?.value, self.left),
+            BuiltinFunction::FromJson => return self.parsed_json(&values[0], node),
+            BuiltinFunction::HashFiles => {
                 let patterns = self.all(values)?;
                 self.hash_files(&patterns)
             }
-            Function::Success if !values.is_empty() => {
+            BuiltinFunction::Success if !values.is_empty() => {
                 let results = self.results_of(values)?;
-                Ok(Value::Bool(
+                Ok(ExprValue::Bool(
                     results.iter().all(|result| result == "success"),
                 ))
             }
-            Function::Failure if !values.is_empty() => {
+            BuiltinFunction::Failure if !values.is_empty() => {
                 let results = self.results_of(values)?;
-                Ok(Value::Bool(
+                Ok(ExprValue::Bool(
                     results.iter().any(|result| result == "failure"),
                 ))
             }
-            Function::Success => self.status(|status| status.success),
-            Function::Failure => self.status(|status| status.failure),
-            Function::Cancelled => self.status(|status| status.cancelled),
-            Function::Always => Ok(Value::Bool(true)),
+            BuiltinFunction::Success => self.status(|status| status.success),
+            BuiltinFunction::Failure => self.status(|status| status.failure),
+            BuiltinFunction::Cancelled => self.status(|status| status.cancelled),
+            BuiltinFunction::Always => Ok(ExprValue::Bool(true)),
         };
-        let value = answer.map_err(|message| self.failed(function, &message, node))?;
-        if let Value::String(text) = &value {
+        let value = answer.map_err(|error| self.failed(function, &error, node))?;
+        if let ExprValue::String(text) = &value {
             self.spend(text.len(), &node.at)?;
         }
         Ok(value.into())
     }
 
-    fn failed(&self, function: Function, message: &str, node: &Node) -> EvalError {
-        self.error(&node.at, format!("{}: {message}", function.name()))
+    fn failed(
+        &self,
+        function: BuiltinFunction,
+        error: &FunctionError,
+        node: &ExprNode,
+    ) -> EvalError {
+        self.error(&node.at, format!("{}: {error}", function.name()))
     }
 
-    fn all(&mut self, values: &[Node]) -> Result<Vec<Value>, EvalError> {
+    fn all(&mut self, values: &[ExprNode]) -> Result<Vec<ExprValue>, EvalError> {
         values
             .iter()
             .map(|value| Ok(self.node(value)?.value))
@@ -313,13 +335,13 @@ impl Evaluation<'_, '_> {
     /// `contains`, `startsWith`, `endsWith`: nothing is looked for where nothing can be found.
     fn search(
         &mut self,
-        values: &[Node],
-        found: fn(&Value, &Value) -> Value,
-    ) -> Result<Value, EvalError> {
+        values: &[ExprNode],
+        found: fn(&ExprValue, &ExprValue) -> ExprValue,
+    ) -> Result<ExprValue, EvalError> {
         let searched = self.node(&values[0])?.value;
         match &searched {
-            Value::Object(_) => return Ok(Value::Bool(false)),
-            Value::Array(items) if items.is_empty() => return Ok(Value::Bool(false)),
+            ExprValue::Object(_) => return Ok(ExprValue::Bool(false)),
+            ExprValue::Array(items) if items.is_empty() => return Ok(ExprValue::Bool(false)),
             _ => {}
         }
         let item = self.node(&values[1])?.value;
@@ -327,7 +349,7 @@ impl Evaluation<'_, '_> {
     }
 
     /// The results of the jobs that are named, for `success('build')` in the `if` of a job.
-    fn results_of(&mut self, names: &[Node]) -> Result<Vec<String>, EvalError> {
+    fn results_of(&mut self, names: &[ExprNode]) -> Result<Vec<String>, EvalError> {
         let needs = self.contexts.get("needs").cloned().unwrap_or_default();
         let names = self.all(names)?;
         Ok(names
@@ -343,11 +365,14 @@ impl Evaluation<'_, '_> {
     }
 
     /// Only the values whose places are in the pattern are asked, each once.
-    fn format(&mut self, values: &[Node]) -> Result<Result<Value, String>, EvalError> {
+    fn format(
+        &mut self,
+        values: &[ExprNode],
+    ) -> Result<Result<ExprValue, FunctionError>, EvalError> {
         let pattern = self.node(&values[0])?.value;
         let given = &values[1..];
         let mut texts = vec![None; given.len()];
-        match functions::places(&pattern, given.len()) {
+        match functions::placeholder_indexes(&pattern, given.len()) {
             Ok(places) => {
                 for place in places {
                     if texts[place].is_none() {
@@ -355,38 +380,36 @@ impl Evaluation<'_, '_> {
                     }
                 }
             }
-            Err(message) => return Ok(Err(message)),
+            Err(error) => return Ok(Err(error)),
         }
         Ok(functions::format(&pattern, &texts, self.left))
     }
 
-    fn parsed_json(&mut self, value: &Node, node: &Node) -> Result<Found, EvalError> {
+    fn parsed_json(
+        &mut self,
+        value: &ExprNode,
+        node: &ExprNode,
+    ) -> Result<FilteredValue, EvalError> {
         let text = self.node(value)?.value.to_text();
         let value = functions::from_json(&text)
-            .map_err(|message| self.failed(Function::FromJson, &message, node))?;
+            .map_err(|error| self.failed(BuiltinFunction::FromJson, &error, node))?;
         // What JSON makes is some times as large as its text.
         self.spend(text.len().saturating_mul(2), &node.at)?;
         Ok(value.into())
     }
 
-    fn status(&self, part: fn(Status) -> bool) -> Result<Value, String> {
-        let status = self
-            .contexts
-            .status
-            .ok_or("it can only be asked in the `if` of a step or a job")?;
-        Ok(Value::Bool(part(status)))
+    fn status(&self, part: fn(StatusChecks) -> bool) -> Result<ExprValue, FunctionError> {
+        let status = self.contexts.status.ok_or(FunctionError::NoStatus)?;
+        Ok(ExprValue::Bool(part(status)))
     }
 
-    fn hash_files(&self, patterns: &[Value]) -> Result<Value, String> {
-        let files = self
-            .contexts
-            .files
-            .ok_or("it can only be asked in steps, where there is a workspace")?;
+    fn hash_files(&self, patterns: &[ExprValue]) -> Result<ExprValue, FunctionError> {
+        let files = self.contexts.files.ok_or(FunctionError::NoWorkspace)?;
         let patterns: Vec<String> = patterns
             .iter()
             .map(|pattern| pattern.to_text().to_string())
             .collect();
-        files.hash_files(&patterns).map(Value::from)
+        Ok(ExprValue::from(files.hash_files(&patterns)?))
     }
 
     fn spend(&mut self, bytes: usize, at: &Range<usize>) -> Result<(), EvalError> {
@@ -395,7 +418,7 @@ impl Evaluation<'_, '_> {
                 self.left = left;
                 Ok(())
             }
-            None => Err(self.error(at, functions::TOO_LARGE.to_owned())),
+            None => Err(self.error(at, FunctionError::TooLarge.to_string())),
         }
     }
 
@@ -410,10 +433,10 @@ impl Evaluation<'_, '_> {
 }
 
 /// The property or item `key` of a collection, when there is one.
-fn look_up(collection: &Value, key: &Value) -> Option<Value> {
+fn get_property(collection: &ExprValue, key: &ExprValue) -> Option<ExprValue> {
     match collection {
-        Value::Object(object) if key.is_primitive() => object.get(&key.to_text()).cloned(),
-        Value::Array(items) => {
+        ExprValue::Object(object) if key.is_primitive() => object.get(&key.to_text()).cloned(),
+        ExprValue::Array(items) => {
             let at = key.to_number().floor();
             (at >= 0.0 && at < items.len() as f64).then(|| items[at as usize].clone())
         }
@@ -421,15 +444,17 @@ fn look_up(collection: &Value, key: &Value) -> Option<Value> {
     }
 }
 
-fn compare(comparison: Comparison, left: &Value, right: &Value) -> bool {
+fn compare(comparison: ComparisonOperator, left: &ExprValue, right: &ExprValue) -> bool {
     let order = || left.loosely_compare(right);
     match comparison {
-        Comparison::Equal => left.loosely_equals(right),
-        Comparison::NotEqual => !left.loosely_equals(right),
-        Comparison::Less => order() == Some(Ordering::Less),
-        Comparison::Greater => order() == Some(Ordering::Greater),
-        Comparison::LessOrEqual => order() == Some(Ordering::Less) || left.loosely_equals(right),
-        Comparison::GreaterOrEqual => {
+        ComparisonOperator::Equal => left.loosely_equals(right),
+        ComparisonOperator::NotEqual => !left.loosely_equals(right),
+        ComparisonOperator::Less => order() == Some(Ordering::Less),
+        ComparisonOperator::Greater => order() == Some(Ordering::Greater),
+        ComparisonOperator::LessOrEqual => {
+            order() == Some(Ordering::Less) || left.loosely_equals(right)
+        }
+        ComparisonOperator::GreaterOrEqual => {
             order() == Some(Ordering::Greater) || left.loosely_equals(right)
         }
     }

@@ -1,27 +1,27 @@
 //! JSON as `toJSON` writes it: two spaces, empty collections on one line, numbers as expressions write them.
 
-use super::value::Value;
+use super::value::ExprValue;
 
 /// The text would be longer than allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
 /// Appends `value` to `out`, which never grows past `limit` bytes by more than one item.
-pub(crate) fn write(value: &Value, out: &mut String, limit: usize) -> Result<(), TooLong> {
+pub(crate) fn write(value: &ExprValue, out: &mut String, limit: usize) -> Result<(), TooLong> {
     nested(value, 0, out, limit)
 }
 
-fn nested(value: &Value, level: usize, out: &mut String, limit: usize) -> Result<(), TooLong> {
+fn nested(value: &ExprValue, level: usize, out: &mut String, limit: usize) -> Result<(), TooLong> {
     if out.len() > limit {
         return Err(TooLong);
     }
     match value {
-        Value::Null => out.push_str("null"),
-        Value::Bool(_) | Value::Number(_) => out.push_str(&value.to_text()),
-        Value::String(text) => quote(text, out),
-        Value::Array(items) if items.is_empty() => out.push_str("[]"),
-        Value::Object(object) if object.is_empty() => out.push_str("{}"),
-        Value::Array(items) => {
+        ExprValue::Null => out.push_str("null"),
+        ExprValue::Bool(_) | ExprValue::Number(_) => out.push_str(&value.to_text()),
+        ExprValue::String(text) => quote(text, out),
+        ExprValue::Array(items) if items.is_empty() => out.push_str("[]"),
+        ExprValue::Object(object) if object.is_empty() => out.push_str("{}"),
+        ExprValue::Array(items) => {
             out.push('[');
             for (at, item) in items.iter().enumerate() {
                 next(at, level + 1, out);
@@ -29,7 +29,7 @@ fn nested(value: &Value, level: usize, out: &mut String, limit: usize) -> Result
             }
             close(']', level, out);
         }
-        Value::Object(object) => {
+        ExprValue::Object(object) => {
             out.push('{');
             for (at, (name, value)) in object.iter().enumerate() {
                 next(at, level + 1, out);

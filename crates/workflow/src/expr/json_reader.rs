@@ -4,45 +4,56 @@
 
 use std::{iter::Peekable, str::CharIndices, sync::Arc};
 
-use super::value::{Object, Value};
+use super::value::{ExprObject, ExprValue};
 
 /// How deep a value may be: Newtonsoft's limit is 64, the runner's next reader's is 100. A value is written into the spec of
 /// a job, and must be read there again.
 const DEPTH_MAX: usize = 100;
 
-/// The value that `text` stands for, or what is wrong with it.
-pub(crate) fn read(text: &str) -> Result<Value, String> {
-    // Nearly all JSON is proper, and serde tells best what is wrong with the rest.
-    let proper = match serde_json::from_str::<Value>(text) {
+/// Why a text isn't JSON.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JsonError {
+    #[error("it is nested deeper than {DEPTH_MAX} levels")]
+    TooDeep,
+    #[error(transparent)]
+    Syntax(serde_json::Error),
+}
+
+/// Parses `text` strictly first, then leniently; the error is that of the strict parser.
+pub(crate) fn read(text: &str) -> Result<ExprValue, JsonError> {
+    // Nearly all JSON is strict, and serde has the better messages for the rest.
+    let strict = match serde_json::from_str::<ExprValue>(text) {
         Ok(value) if is_deeper(&value, DEPTH_MAX) => {
-            return Err(format!("it is nested deeper than {DEPTH_MAX} levels"));
+            return Err(JsonError::TooDeep);
         }
         Ok(value) => return Ok(value),
-        Err(error) => error.to_string(),
+        Err(error) => error,
     };
-    let mut reader = Reader {
+    let mut reader = JsonReader {
         text,
         chars: text.char_indices().peekable(),
     };
-    reader.value(0).ok_or(proper)
+    reader.value(0).ok_or(JsonError::Syntax(strict))
 }
 
-fn is_deeper(value: &Value, levels: usize) -> bool {
+fn is_deeper(value: &ExprValue, levels: usize) -> bool {
     match value {
-        Value::Array(items) => levels == 0 || items.iter().any(|item| is_deeper(item, levels - 1)),
-        Value::Object(object) => {
+        ExprValue::Array(items) => {
+            levels == 0 || items.iter().any(|item| is_deeper(item, levels - 1))
+        }
+        ExprValue::Object(object) => {
             levels == 0 || object.iter().any(|(_, item)| is_deeper(item, levels - 1))
         }
         _ => false,
     }
 }
 
-struct Reader<'t> {
+struct JsonReader<'t> {
     text: &'t str,
     chars: Peekable<CharIndices<'t>>,
 }
 
-impl<'t> Reader<'t> {
+impl<'t> JsonReader<'t> {
     fn peek(&mut self) -> Option<char> {
         self.chars.peek().map(|&(_, c)| c)
     }
@@ -75,24 +86,24 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn value(&mut self, depth: usize) -> Option<Value> {
+    fn value(&mut self, depth: usize) -> Option<ExprValue> {
         self.blanks()?;
         match self.peek()? {
             _ if depth >= DEPTH_MAX => None,
             '[' => self.array(depth),
             '{' => self.object(depth),
-            quote @ ('"' | '\'') => Some(Value::from(self.string(quote)?)),
-            _ => word(self.word()),
+            quote @ ('"' | '\'') => Some(ExprValue::from(self.string(quote)?)),
+            _ => word(self.read_bare_token()),
         }
     }
 
-    fn array(&mut self, depth: usize) -> Option<Value> {
+    fn array(&mut self, depth: usize) -> Option<ExprValue> {
         self.chars.next();
         let mut items = Vec::new();
         loop {
             self.blanks()?;
             if self.take(']') {
-                return Some(Value::array(items));
+                return Some(ExprValue::array(items));
             }
             items.push(self.value(depth + 1)?);
             self.blanks()?;
@@ -102,13 +113,13 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn object(&mut self, depth: usize) -> Option<Value> {
+    fn object(&mut self, depth: usize) -> Option<ExprValue> {
         self.chars.next();
-        let mut object = Object::default();
+        let mut object = ExprObject::default();
         loop {
             self.blanks()?;
             if self.take('}') {
-                return Some(Value::Object(Arc::new(object)));
+                return Some(ExprValue::Object(Arc::new(object)));
             }
             let name = match self.peek()? {
                 quote @ ('"' | '\'') => self.string(quote)?,
@@ -181,7 +192,7 @@ impl<'t> Reader<'t> {
     }
 
     /// A number, `true`, …: all up to the next sign.
-    fn word(&mut self) -> &'t str {
+    fn read_bare_token(&mut self) -> &'t str {
         self.run(|c| c.is_alphanumeric() || matches!(c, '+' | '-' | '.'))
     }
 
@@ -193,15 +204,15 @@ impl<'t> Reader<'t> {
     }
 }
 
-fn word(word: &str) -> Option<Value> {
+fn word(word: &str) -> Option<ExprValue> {
     Some(match word {
-        "true" => Value::Bool(true),
-        "false" => Value::Bool(false),
-        "null" => Value::Null,
-        "NaN" => Value::Number(f64::NAN),
-        "Infinity" => Value::Number(f64::INFINITY),
-        "-Infinity" => Value::Number(f64::NEG_INFINITY),
-        _ => Value::Number(number(word)?),
+        "true" => ExprValue::Bool(true),
+        "false" => ExprValue::Bool(false),
+        "null" => ExprValue::Null,
+        "NaN" => ExprValue::Number(f64::NAN),
+        "Infinity" => ExprValue::Number(f64::INFINITY),
+        "-Infinity" => ExprValue::Number(f64::NEG_INFINITY),
+        _ => ExprValue::Number(number(word)?),
     })
 }
 
@@ -254,8 +265,11 @@ mod tests {
         ] {
             assert_eq!(read_json(text).as_deref(), Some(json), "{text}");
         }
-        assert!(matches!(read("NaN"), Ok(Value::Number(number)) if number.is_nan()));
-        assert_eq!(read("-Infinity").unwrap(), Value::Number(f64::NEG_INFINITY));
+        assert!(matches!(read("NaN"), Ok(ExprValue::Number(number)) if number.is_nan()));
+        assert_eq!(
+            read("-Infinity").unwrap(),
+            ExprValue::Number(f64::NEG_INFINITY)
+        );
     }
 
     #[test]
@@ -288,7 +302,7 @@ mod tests {
         let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(read(&nested(100)).is_ok());
         assert_eq!(
-            read(&nested(101)).unwrap_err(),
+            read(&nested(101)).unwrap_err().to_string(),
             "it is nested deeper than 100 levels"
         );
         assert!(read(&nested(1000)).is_err());

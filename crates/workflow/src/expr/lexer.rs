@@ -6,13 +6,13 @@ use super::{error::ParseError, text};
 
 /// A token and its bytes.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Token<'t> {
-    pub(crate) what: Lexeme<'t>,
+pub(crate) struct ExprToken<'t> {
+    pub(crate) what: TokenKind<'t>,
     pub(crate) at: Range<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Lexeme<'t> {
+pub(crate) enum TokenKind<'t> {
     Number(f64),
     Text(String),
     Word(&'t str),
@@ -23,8 +23,8 @@ pub(crate) enum Lexeme<'t> {
 const OPERATORS: [&str; 9] = ["==", "!=", "<=", ">=", "&&", "||", "!", "<", ">"];
 
 /// The tokens of `text`; places are counted from `offset`.
-pub(crate) fn tokens(text: &str, offset: usize) -> Result<Vec<Token<'_>>, ParseError> {
-    let mut lexer = Lexer {
+pub(crate) fn tokens(text: &str, offset: usize) -> Result<Vec<ExprToken<'_>>, ParseError> {
+    let mut lexer = ExprLexer {
         text,
         offset,
         chars: text.char_indices().peekable(),
@@ -34,11 +34,18 @@ pub(crate) fn tokens(text: &str, offset: usize) -> Result<Vec<Token<'_>>, ParseE
     Ok(lexer.tokens)
 }
 
-struct Lexer<'t> {
+/// Whether a `.` belongs to the name or number, or ends it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Points {
+    Included,
+    Boundary,
+}
+
+struct ExprLexer<'t> {
     text: &'t str,
     offset: usize,
     chars: Peekable<CharIndices<'t>>,
-    tokens: Vec<Token<'t>>,
+    tokens: Vec<ExprToken<'t>>,
 }
 
 /// Whether a word ends before `c`.
@@ -55,7 +62,7 @@ fn is_name(word: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
-impl<'t> Lexer<'t> {
+impl<'t> ExprLexer<'t> {
     fn next(&mut self) -> Result<bool, ParseError> {
         while self.chars.next_if(|(_, c)| c.is_whitespace()).is_some() {}
         let Some(&(start, c)) = self.chars.peek() else {
@@ -73,7 +80,7 @@ impl<'t> Lexer<'t> {
             '.' => self.sign(start, "."),
             '+' | '-' | '0'..='9' => self.number(start)?,
             '!' | '<' | '>' | '=' | '&' | '|' => self.operator(start)?,
-            _ => self.word(start)?,
+            _ => self.name_or_keyword(start)?,
         }
         Ok(true)
     }
@@ -81,13 +88,13 @@ impl<'t> Lexer<'t> {
     /// Whether a `.` here would look into the token before.
     fn follows_value(&self) -> bool {
         self.tokens.last().is_some_and(|token| match &token.what {
-            Lexeme::Number(_) | Lexeme::Text(_) | Lexeme::Word(_) => true,
-            Lexeme::Sign(sign) => matches!(*sign, ")" | "]" | "*" | "."),
+            TokenKind::Number(_) | TokenKind::Text(_) | TokenKind::Word(_) => true,
+            TokenKind::Sign(sign) => matches!(*sign, ")" | "]" | "*" | "."),
         })
     }
 
-    fn push(&mut self, what: Lexeme<'t>, start: usize, end: usize) {
-        self.tokens.push(Token {
+    fn push(&mut self, what: TokenKind<'t>, start: usize, end: usize) {
+        self.tokens.push(ExprToken {
             what,
             at: self.offset + start..self.offset + end,
         });
@@ -97,15 +104,15 @@ impl<'t> Lexer<'t> {
         for _ in sign.chars() {
             self.chars.next();
         }
-        self.push(Lexeme::Sign(sign), start, start + sign.len());
+        self.push(TokenKind::Sign(sign), start, start + sign.len());
     }
 
     /// Goes to the end of the word and says where that is.
-    fn rest_of_word(&mut self, over_points: bool) -> usize {
+    fn end_of_name(&mut self, points: Points) -> usize {
         self.chars.next();
         while self
             .chars
-            .next_if(|&(_, c)| !is_boundary(c) || (over_points && c == '.'))
+            .next_if(|&(_, c)| !is_boundary(c) || (points == Points::Included && c == '.'))
             .is_some()
         {}
         self.chars.peek().map_or(self.text.len(), |&(end, _)| end)
@@ -116,7 +123,7 @@ impl<'t> Lexer<'t> {
     }
 
     fn number(&mut self, start: usize) -> Result<(), ParseError> {
-        let end = self.rest_of_word(true);
+        let end = self.end_of_name(Points::Included);
         let word = &self.text[start..end];
         let number = text::parse_number(word);
         if number.is_nan() {
@@ -126,7 +133,7 @@ impl<'t> Lexer<'t> {
                 .error(format!("`{word}` is not a number"), start, end)
                 .help(help));
         }
-        self.push(Lexeme::Number(number), start, end);
+        self.push(TokenKind::Number(number), start, end);
         Ok(())
     }
 
@@ -139,7 +146,7 @@ impl<'t> Lexer<'t> {
             } else if self.chars.next_if(|&(_, c)| c == '\'').is_some() {
                 value.push('\'');
             } else {
-                self.push(Lexeme::Text(value), start, at + 1);
+                self.push(TokenKind::Text(value), start, at + 1);
                 return Ok(());
             }
         }
@@ -166,11 +173,11 @@ impl<'t> Lexer<'t> {
             .help(help))
     }
 
-    fn word(&mut self, start: usize) -> Result<(), ParseError> {
-        let end = self.rest_of_word(false);
+    fn name_or_keyword(&mut self, start: usize) -> Result<(), ParseError> {
+        let end = self.end_of_name(Points::Boundary);
         let word = &self.text[start..end];
         if is_name(word) {
-            self.push(Lexeme::Word(word), start, end);
+            self.push(TokenKind::Word(word), start, end);
             return Ok(());
         }
         let error = self.error(format!("unexpected `{word}`"), start, end);

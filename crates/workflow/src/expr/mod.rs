@@ -1,47 +1,45 @@
 //! GitHub's expressions, as its runner reads and evaluates them. Pure: what they see is passed in, `hashFiles` included.
 //!
 //! ```
-//! use shipway_workflow::expr::{Contexts, Expr, Value};
-//! let contexts = Contexts::new().with("github", Value::object([("ref_name", Value::from("main"))]));
+//! use shipway_workflow::expr::{Contexts, Expr, ExprValue};
+//! let contexts = Contexts::new().with("github", ExprValue::object([("ref_name", ExprValue::from("main"))]));
 //! let expr = Expr::parse("github.REF_NAME == 'Main' && 'yes' || 'no'", 0)?;
-//! assert_eq!(expr.eval(&contexts)?, Value::from("yes"));
+//! assert_eq!(expr.eval(&contexts)?, ExprValue::from("yes"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use std::{ops::Range, sync::Arc};
 
 mod ast;
-#[cfg(test)]
-mod clauses;
+mod context_path;
 mod error;
 mod eval;
+mod expr_site;
 mod functions;
 mod json;
 mod json_reader;
 mod lexer;
 mod parser;
-mod paths;
-mod place;
 mod template;
 #[cfg(test)]
 mod tests;
 mod text;
 mod value;
 
-pub use error::{EvalError, ParseError, listed, one_of};
+pub use context_path::ContextPath;
+pub use error::{EvalError, ParseError, join_with_and, join_with_or};
 pub(crate) use eval::BYTES_MAX;
-pub use eval::{Contexts, HashFiles, Status};
-pub use paths::Path;
-pub use place::Place;
-pub use template::{Condition, Template};
-pub use value::{Names, Object, Value};
+pub use eval::{Contexts, HashFiles, HashFilesError, StatusChecks};
+pub use expr_site::ExprSite;
+pub use template::{IfCondition, Template};
+pub use value::{ExprObject, ExprValue, PropertyNames};
 
 /// An expression, parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expr {
     text: Arc<str>,
     offset: usize,
-    root: ast::Node,
+    root: ast::ExprNode,
 }
 
 impl Expr {
@@ -63,7 +61,9 @@ impl Expr {
     /// The text, when it is a literal text and nothing else.
     pub(crate) fn as_text(&self) -> Option<&str> {
         match &self.root.kind {
-            ast::Kind::Literal(Value::String(text)) if self.text.starts_with('\'') => Some(text),
+            ast::ExprKind::Literal(ExprValue::String(text)) if self.text.starts_with('\'') => {
+                Some(text)
+            }
             _ => None,
         }
     }
@@ -74,7 +74,7 @@ impl Expr {
     }
 
     /// What it comes to.
-    pub fn eval(&self, contexts: &Contexts<'_>) -> Result<Value, EvalError> {
+    pub fn eval(&self, contexts: &Contexts<'_>) -> Result<ExprValue, EvalError> {
         eval::evaluate(self, contexts)
     }
 
@@ -83,7 +83,7 @@ impl Expr {
     pub fn calls_status(&self) -> bool {
         let mut found = false;
         self.root.walk(&mut |node| {
-            found |= matches!(&node.kind, ast::Kind::Call(function, _) if function.is_status())
+            found |= matches!(&node.kind, ast::ExprKind::Call(function, _) if function.is_status())
         });
         found
     }
@@ -93,11 +93,13 @@ impl Expr {
     pub fn properties_of(&self, context: &str) -> Vec<(String, Range<usize>)> {
         let mut found = Vec::new();
         self.root.walk(&mut |node| {
-            let ast::Kind::Index(pair) = &node.kind else {
+            let ast::ExprKind::Index(pair) = &node.kind else {
                 return;
             };
-            if let (ast::Kind::Context(name), ast::Kind::Literal(Value::String(property))) =
-                (&pair[0].kind, &pair[1].kind)
+            if let (
+                ast::ExprKind::Context(name),
+                ast::ExprKind::Literal(ExprValue::String(property)),
+            ) = (&pair[0].kind, &pair[1].kind)
                 && &**name == context
             {
                 found.push((property.to_string(), pair[1].at.clone()));

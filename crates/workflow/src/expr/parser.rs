@@ -7,15 +7,15 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    ast::{Comparison, DEPTH_MAX, Function, Kind, LENGTH_MAX, Node},
+    ast::{BuiltinFunction, ComparisonOperator, DEPTH_MAX, ExprKind, ExprNode, LENGTH_MAX},
     error::{ParseError, suggestion},
     functions,
-    lexer::{Lexeme, Token, tokens},
-    value::Value,
+    lexer::{ExprToken, TokenKind, tokens},
+    value::ExprValue,
 };
 
 /// The tree of `text`; places are counted from `offset`.
-pub(crate) fn parse(text: &str, offset: usize) -> Result<Node, ParseError> {
+pub(crate) fn parse(text: &str, offset: usize) -> Result<ExprNode, ParseError> {
     let whole = offset..offset + text.len();
     // GitHub counts UTF-16 units, as .NET does.
     if text.encode_utf16().count() > LENGTH_MAX {
@@ -26,7 +26,7 @@ pub(crate) fn parse(text: &str, offset: usize) -> Result<Node, ParseError> {
         )
         .help(help));
     }
-    let mut parser = Parser {
+    let mut parser = ExprParser {
         operands: Vec::new(),
         waiting: Vec::new(),
         end: whole.end,
@@ -37,12 +37,12 @@ pub(crate) fn parse(text: &str, offset: usize) -> Result<Node, ParseError> {
             .help("write one between `${{` and `}}`"));
     }
     let mut rest = tokens.as_slice();
-    let mut place = Place::Value;
+    let mut place = ParserState::Value;
     while let [token, after @ ..] = rest {
         (place, rest) = match place {
-            Place::Value => parser.value(token, after)?,
-            Place::Operator => parser.operator(token, after, Indexable::No)?,
-            Place::OperatorOrIndex => parser.operator(token, after, Indexable::Yes)?,
+            ParserState::Value => parser.value(token, after)?,
+            ParserState::Operator => parser.operator(token, after, CanIndex::No)?,
+            ParserState::OperatorOrIndex => parser.operator(token, after, CanIndex::Yes)?,
         };
     }
     parser.finish(place)
@@ -50,7 +50,7 @@ pub(crate) fn parse(text: &str, offset: usize) -> Result<Node, ParseError> {
 
 /// What may come next.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ParserState {
     Value,
     Operator,
     OperatorOrIndex,
@@ -58,38 +58,41 @@ enum Place {
 
 /// Whether `.` and `[` may look into the value before; not into a literal.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Indexable {
+enum CanIndex {
     Yes,
     No,
 }
 
 /// What waits for its right side, or its closing bracket.
-enum Waiting {
+enum PendingOperator {
     Group,
     Index,
-    Call { function: Function, values: usize },
+    Call {
+        function: BuiltinFunction,
+        values: usize,
+    },
     Not,
-    Infix(Infix),
+    Infix(InfixOperator),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Infix {
+enum InfixOperator {
     And,
     Or,
-    Compare(Comparison),
+    Compare(ComparisonOperator),
 }
 
-impl Infix {
-    fn of(sign: &str) -> Option<Self> {
+impl InfixOperator {
+    fn from_sign(sign: &str) -> Option<Self> {
         Some(match sign {
             "&&" => Self::And,
             "||" => Self::Or,
-            "==" => Self::Compare(Comparison::Equal),
-            "!=" => Self::Compare(Comparison::NotEqual),
-            "<" => Self::Compare(Comparison::Less),
-            "<=" => Self::Compare(Comparison::LessOrEqual),
-            ">" => Self::Compare(Comparison::Greater),
-            ">=" => Self::Compare(Comparison::GreaterOrEqual),
+            "==" => Self::Compare(ComparisonOperator::Equal),
+            "!=" => Self::Compare(ComparisonOperator::NotEqual),
+            "<" => Self::Compare(ComparisonOperator::Less),
+            "<=" => Self::Compare(ComparisonOperator::LessOrEqual),
+            ">" => Self::Compare(ComparisonOperator::Greater),
+            ">=" => Self::Compare(ComparisonOperator::GreaterOrEqual),
             _ => return None,
         })
     }
@@ -98,46 +101,52 @@ impl Infix {
         match self {
             Self::Or => 1,
             Self::And => 2,
-            Self::Compare(Comparison::Equal | Comparison::NotEqual) => 3,
+            Self::Compare(ComparisonOperator::Equal | ComparisonOperator::NotEqual) => 3,
             Self::Compare(_) => 4,
         }
     }
 }
 
-struct Parser {
-    operands: Vec<Node>,
-    waiting: Vec<(Waiting, Range<usize>)>,
+struct ExprParser {
+    operands: Vec<ExprNode>,
+    waiting: Vec<(PendingOperator, Range<usize>)>,
     end: usize,
 }
 
-type Step<'r, 't> = Result<(Place, &'r [Token<'t>]), ParseError>;
+type ParserStep<'r, 't> = Result<(ParserState, &'r [ExprToken<'t>]), ParseError>;
 
-impl Parser {
+impl ExprParser {
     /// Where a value must begin.
-    fn value<'r, 't>(&mut self, token: &Token<'t>, rest: &'r [Token<'t>]) -> Step<'r, 't> {
+    fn value<'r, 't>(
+        &mut self,
+        token: &ExprToken<'t>,
+        rest: &'r [ExprToken<'t>],
+    ) -> ParserStep<'r, 't> {
         let at = token.at.clone();
         match &token.what {
-            Lexeme::Number(number) => self.literal(Value::Number(*number), at, rest),
-            Lexeme::Text(text) => self.literal(Value::from(text.as_str()), at, rest),
-            Lexeme::Word("null") => self.literal(Value::Null, at, rest),
-            Lexeme::Word(word @ ("true" | "false")) => {
-                self.literal(Value::Bool(*word == "true"), at, rest)
+            TokenKind::Number(number) => self.literal(ExprValue::Number(*number), at, rest),
+            TokenKind::Text(text) => self.literal(ExprValue::from(text.as_str()), at, rest),
+            TokenKind::Word("null") => self.literal(ExprValue::Null, at, rest),
+            TokenKind::Word(word @ ("true" | "false")) => {
+                self.literal(ExprValue::Bool(*word == "true"), at, rest)
             }
-            Lexeme::Word("NaN") => self.literal(Value::Number(f64::NAN), at, rest),
-            Lexeme::Word("Infinity") => self.literal(Value::Number(f64::INFINITY), at, rest),
-            Lexeme::Word(word) => self.name(word, at, rest),
-            Lexeme::Sign("(") => {
-                self.waiting.push((Waiting::Group, at));
-                Ok((Place::Value, rest))
+            TokenKind::Word("NaN") => self.literal(ExprValue::Number(f64::NAN), at, rest),
+            TokenKind::Word("Infinity") => self.literal(ExprValue::Number(f64::INFINITY), at, rest),
+            TokenKind::Word(word) => self.name(word, at, rest),
+            TokenKind::Sign("(") => {
+                self.waiting.push((PendingOperator::Group, at));
+                Ok((ParserState::Value, rest))
             }
-            Lexeme::Sign("!") => {
-                self.waiting.push((Waiting::Not, at));
-                Ok((Place::Value, rest))
+            TokenKind::Sign("!") => {
+                self.waiting.push((PendingOperator::Not, at));
+                Ok((ParserState::Value, rest))
             }
-            Lexeme::Sign("*") if matches!(self.waiting.last(), Some((Waiting::Index, _))) => {
+            TokenKind::Sign("*")
+                if matches!(self.waiting.last(), Some((PendingOperator::Index, _))) =>
+            {
                 self.bracket_filter(at, rest)
             }
-            Lexeme::Sign(sign) => Err(ParseError::new(
+            TokenKind::Sign(sign) => Err(ParseError::new(
                 format!("expected a value, found `{sign}`"),
                 at,
             )),
@@ -146,66 +155,70 @@ impl Parser {
 
     fn literal<'r, 't>(
         &mut self,
-        value: Value,
+        value: ExprValue,
         at: Range<usize>,
-        rest: &'r [Token<'t>],
-    ) -> Step<'r, 't> {
-        self.operands.push(Node {
-            kind: Kind::Literal(value),
+        rest: &'r [ExprToken<'t>],
+    ) -> ParserStep<'r, 't> {
+        self.operands.push(ExprNode {
+            kind: ExprKind::Literal(value),
             at,
             depth: 1,
         });
-        Ok((Place::Operator, rest))
+        Ok((ParserState::Operator, rest))
     }
 
     fn name<'r, 't>(
         &mut self,
         word: &str,
         at: Range<usize>,
-        rest: &'r [Token<'t>],
-    ) -> Step<'r, 't> {
+        rest: &'r [ExprToken<'t>],
+    ) -> ParserStep<'r, 't> {
         let [
-            Token {
-                what: Lexeme::Sign("("),
+            ExprToken {
+                what: TokenKind::Sign("("),
                 ..
             },
             inside @ ..,
         ] = rest
         else {
-            let kind = Kind::Context(Arc::from(word.to_ascii_lowercase()));
-            self.operands.push(Node { kind, at, depth: 1 });
-            return Ok((Place::OperatorOrIndex, rest));
+            let kind = ExprKind::Context(Arc::from(word.to_ascii_lowercase()));
+            self.operands.push(ExprNode { kind, at, depth: 1 });
+            return Ok((ParserState::OperatorOrIndex, rest));
         };
-        let Some(function) = Function::named(word) else {
+        let Some(function) = BuiltinFunction::named(word) else {
             return Err(ParseError::new(format!("unknown function `{word}`"), at)
-                .help(suggestion(word, &Function::names())));
+                .help(suggestion(word, &BuiltinFunction::names())));
         };
         if let [
-            Token {
-                what: Lexeme::Sign(")"),
+            ExprToken {
+                what: TokenKind::Sign(")"),
                 at: end,
             },
             after @ ..,
         ] = inside
         {
             self.call(function, 0, at.start..end.end)?;
-            return Ok((Place::OperatorOrIndex, after));
+            return Ok((ParserState::OperatorOrIndex, after));
         }
         self.waiting.push((
-            Waiting::Call {
+            PendingOperator::Call {
                 function,
                 values: 1,
             },
             at,
         ));
-        Ok((Place::Value, inside))
+        Ok((ParserState::Value, inside))
     }
 
     /// `[*]`
-    fn bracket_filter<'r, 't>(&mut self, at: Range<usize>, rest: &'r [Token<'t>]) -> Step<'r, 't> {
+    fn bracket_filter<'r, 't>(
+        &mut self,
+        at: Range<usize>,
+        rest: &'r [ExprToken<'t>],
+    ) -> ParserStep<'r, 't> {
         let [
-            Token {
-                what: Lexeme::Sign("]"),
+            ExprToken {
+                what: TokenKind::Sign("]"),
                 at: end,
             },
             after @ ..,
@@ -215,46 +228,46 @@ impl Parser {
         };
         self.waiting.pop();
         self.filter(end.end)?;
-        Ok((Place::OperatorOrIndex, after))
+        Ok((ParserState::OperatorOrIndex, after))
     }
 
     /// After a value.
     fn operator<'r, 't>(
         &mut self,
-        token: &Token<'t>,
-        rest: &'r [Token<'t>],
-        indexable: Indexable,
-    ) -> Step<'r, 't> {
+        token: &ExprToken<'t>,
+        rest: &'r [ExprToken<'t>],
+        indexable: CanIndex,
+    ) -> ParserStep<'r, 't> {
         let at = token.at.clone();
         let sign = match &token.what {
-            Lexeme::Sign(sign) => *sign,
-            Lexeme::Word(word) => return Err(self.expected_operator(&format!("`{word}`"), at)),
-            Lexeme::Number(_) => return Err(self.expected_operator("a number", at)),
-            Lexeme::Text(_) => return Err(self.expected_operator("a text", at)),
+            TokenKind::Sign(sign) => *sign,
+            TokenKind::Word(word) => return Err(self.expected_operator(&format!("`{word}`"), at)),
+            TokenKind::Number(_) => return Err(self.expected_operator("a number", at)),
+            TokenKind::Text(_) => return Err(self.expected_operator("a text", at)),
         };
         match sign {
-            "." | "[" if indexable == Indexable::No => {
+            "." | "[" if indexable == CanIndex::No => {
                 Err(ParseError::new("a literal has no properties", at)
                     .help("use fromJSON('…') to make an object or an array"))
             }
             "." => self.property(rest, at),
             "[" => {
-                self.waiting.push((Waiting::Index, at));
-                Ok((Place::Value, rest))
+                self.waiting.push((PendingOperator::Index, at));
+                Ok((ParserState::Value, rest))
             }
             ")" | "]" => {
                 self.close(sign, &at)?;
-                Ok((Place::OperatorOrIndex, rest))
+                Ok((ParserState::OperatorOrIndex, rest))
             }
             "," => {
                 self.comma(at)?;
-                Ok((Place::Value, rest))
+                Ok((ParserState::Value, rest))
             }
-            _ => match Infix::of(sign) {
+            _ => match InfixOperator::from_sign(sign) {
                 Some(infix) => {
                     self.reduce(infix.precedence())?;
-                    self.waiting.push((Waiting::Infix(infix), at));
-                    Ok((Place::Value, rest))
+                    self.waiting.push((PendingOperator::Infix(infix), at));
+                    Ok((ParserState::Value, rest))
                 }
                 None => Err(self.expected_operator(&format!("`{sign}`"), at)),
             },
@@ -273,34 +286,38 @@ impl Parser {
         }
     }
 
-    fn property<'r, 't>(&mut self, rest: &'r [Token<'t>], point: Range<usize>) -> Step<'r, 't> {
+    fn property<'r, 't>(
+        &mut self,
+        rest: &'r [ExprToken<'t>],
+        point: Range<usize>,
+    ) -> ParserStep<'r, 't> {
         match rest {
             [
-                Token {
-                    what: Lexeme::Word(word),
+                ExprToken {
+                    what: TokenKind::Word(word),
                     at,
                 },
                 after @ ..,
             ] => {
-                let name = Node {
-                    kind: Kind::Literal(Value::from(*word)),
+                let name = ExprNode {
+                    kind: ExprKind::Literal(ExprValue::from(*word)),
                     at: at.clone(),
                     depth: 1,
                 };
                 self.index(name, at.end)?;
-                Ok((Place::OperatorOrIndex, after))
+                Ok((ParserState::OperatorOrIndex, after))
             }
             [
-                Token {
-                    what: Lexeme::Sign("*"),
+                ExprToken {
+                    what: TokenKind::Sign("*"),
                     at,
                 },
                 after @ ..,
             ] => {
                 self.filter(at.end)?;
-                Ok((Place::OperatorOrIndex, after))
+                Ok((ParserState::OperatorOrIndex, after))
             }
-            [Token { at, .. }, ..] => Err(ParseError::new(
+            [ExprToken { at, .. }, ..] => Err(ParseError::new(
                 "expected the name of a property after `.`",
                 at.clone(),
             )),
@@ -314,7 +331,7 @@ impl Parser {
     fn comma(&mut self, at: Range<usize>) -> Result<(), ParseError> {
         self.reduce(0)?;
         match self.waiting.last_mut() {
-            Some((Waiting::Call { values, .. }, _)) => {
+            Some((PendingOperator::Call { values, .. }, _)) => {
                 *values += 1;
                 Ok(())
             }
@@ -328,15 +345,15 @@ impl Parser {
     fn close(&mut self, sign: &str, at: &Range<usize>) -> Result<(), ParseError> {
         self.reduce(0)?;
         match (self.waiting.pop(), sign) {
-            (Some((Waiting::Group, _)), ")") => Ok(()),
-            (Some((Waiting::Call { function, values }, start)), ")") => {
+            (Some((PendingOperator::Group, _)), ")") => Ok(()),
+            (Some((PendingOperator::Call { function, values }, start)), ")") => {
                 self.call(function, values, start.start..at.end)
             }
-            (Some((Waiting::Index, _)), "]") => {
+            (Some((PendingOperator::Index, _)), "]") => {
                 let index = self.pop();
                 self.index(index, at.end)
             }
-            (Some((Waiting::Index, open)), _) => {
+            (Some((PendingOperator::Index, open)), _) => {
                 Err(ParseError::new("expected `]`, found `)`", at.clone()).help(opened("[", &open)))
             }
             (Some((_, open)), _) => {
@@ -353,17 +370,19 @@ impl Parser {
     fn reduce(&mut self, precedence: u8) -> Result<(), ParseError> {
         while let Some((waiting, _)) = self.waiting.last() {
             let infix = match waiting {
-                Waiting::Group | Waiting::Index | Waiting::Call { .. } => return Ok(()),
-                Waiting::Not => None,
-                Waiting::Infix(infix) if infix.precedence() < precedence => return Ok(()),
-                Waiting::Infix(infix) => Some(*infix),
+                PendingOperator::Group | PendingOperator::Index | PendingOperator::Call { .. } => {
+                    return Ok(());
+                }
+                PendingOperator::Not => None,
+                PendingOperator::Infix(infix) if infix.precedence() < precedence => return Ok(()),
+                PendingOperator::Infix(infix) => Some(*infix),
             };
             let (_, sign) = self.waiting.pop().expect("it was just looked at");
             let right = self.pop();
             match infix {
                 None => {
                     let at = sign.start..right.at.end;
-                    self.push(|node| Kind::Not(Box::new(node)), right, at)?;
+                    self.push(|node| ExprKind::Not(Box::new(node)), right, at)?;
                 }
                 Some(infix) => self.infix(infix, right)?,
             }
@@ -371,57 +390,57 @@ impl Parser {
         Ok(())
     }
 
-    fn infix(&mut self, infix: Infix, right: Node) -> Result<(), ParseError> {
+    fn infix(&mut self, infix: InfixOperator, right: ExprNode) -> Result<(), ParseError> {
         let left = self.pop();
         let at = left.at.start..right.at.end;
         let (depth, kind) = match infix {
-            Infix::And => {
+            InfixOperator::And => {
                 let (mut depth, mut nodes) = (0, Vec::new());
                 for node in [left, right] {
                     match node.kind {
-                        Kind::And(inner) => {
+                        ExprKind::And(inner) => {
                             (depth, nodes) = (depth.max(node.depth - 1), joined(nodes, inner))
                         }
                         _ => (depth, nodes) = (depth.max(node.depth), joined(nodes, vec![node])),
                     }
                 }
-                (depth, Kind::And(nodes))
+                (depth, ExprKind::And(nodes))
             }
-            Infix::Or => {
+            InfixOperator::Or => {
                 let (mut depth, mut nodes) = (0, Vec::new());
                 for node in [left, right] {
                     match node.kind {
-                        Kind::Or(inner) => {
+                        ExprKind::Or(inner) => {
                             (depth, nodes) = (depth.max(node.depth - 1), joined(nodes, inner))
                         }
                         _ => (depth, nodes) = (depth.max(node.depth), joined(nodes, vec![node])),
                     }
                 }
-                (depth, Kind::Or(nodes))
+                (depth, ExprKind::Or(nodes))
             }
-            Infix::Compare(comparison) => (
+            InfixOperator::Compare(comparison) => (
                 left.depth.max(right.depth),
-                Kind::Compare(comparison, Box::new([left, right])),
+                ExprKind::Compare(comparison, Box::new([left, right])),
             ),
         };
-        self.place(kind, at, depth)
+        self.push_node(kind, at, depth)
     }
 
-    fn index(&mut self, index: Node, end: usize) -> Result<(), ParseError> {
+    fn index(&mut self, index: ExprNode, end: usize) -> Result<(), ParseError> {
         let collection = self.pop();
         let (at, depth) = (collection.at.start..end, collection.depth.max(index.depth));
-        self.place(Kind::Index(Box::new([collection, index])), at, depth)
+        self.push_node(ExprKind::Index(Box::new([collection, index])), at, depth)
     }
 
     fn filter(&mut self, end: usize) -> Result<(), ParseError> {
         let collection = self.pop();
         let at = collection.at.start..end;
-        self.push(|node| Kind::Filter(Box::new(node)), collection, at)
+        self.push(|node| ExprKind::Filter(Box::new(node)), collection, at)
     }
 
     fn call(
         &mut self,
-        function: Function,
+        function: BuiltinFunction,
         values: usize,
         at: Range<usize>,
     ) -> Result<(), ParseError> {
@@ -430,10 +449,10 @@ impl Parser {
             return Err(ParseError::new(message, at));
         }
         if let (
-            Function::Format,
+            BuiltinFunction::Format,
             [
-                Node {
-                    kind: Kind::Literal(pattern),
+                ExprNode {
+                    kind: ExprKind::Literal(pattern),
                     at: place,
                     ..
                 },
@@ -441,36 +460,36 @@ impl Parser {
             ],
         ) = (function, values.as_slice())
         {
-            functions::places(pattern, given.len())
-                .map_err(|message| ParseError::new(format!("format: {message}"), place.clone()))?;
+            functions::placeholder_indexes(pattern, given.len())
+                .map_err(|error| ParseError::new(format!("format: {error}"), place.clone()))?;
         }
         let depth = values
             .iter()
             .map(|node| node.depth)
             .max()
             .unwrap_or_default();
-        self.place(Kind::Call(function, values), at, depth)
+        self.push_node(ExprKind::Call(function, values), at, depth)
     }
 
     fn push(
         &mut self,
-        kind: impl FnOnce(Node) -> Kind,
-        inner: Node,
+        kind: impl FnOnce(ExprNode) -> ExprKind,
+        inner: ExprNode,
         at: Range<usize>,
     ) -> Result<(), ParseError> {
         let depth = inner.depth;
-        self.place(kind(inner), at, depth)
+        self.push_node(kind(inner), at, depth)
     }
 
     /// Puts a node on top of others of which the deepest has `depth`.
-    fn place(&mut self, kind: Kind, at: Range<usize>, depth: u8) -> Result<(), ParseError> {
+    fn push_node(&mut self, kind: ExprKind, at: Range<usize>, depth: u8) -> Result<(), ParseError> {
         if depth >= DEPTH_MAX {
             return Err(ParseError::new(
                 format!("the expression is nested deeper than {DEPTH_MAX} levels"),
                 at,
             ));
         }
-        self.operands.push(Node {
+        self.operands.push(ExprNode {
             kind,
             at,
             depth: depth + 1,
@@ -478,14 +497,14 @@ impl Parser {
         Ok(())
     }
 
-    fn pop(&mut self) -> Node {
+    fn pop(&mut self) -> ExprNode {
         self.operands
             .pop()
             .expect("every operator was preceded by its value")
     }
 
-    fn finish(mut self, place: Place) -> Result<Node, ParseError> {
-        if place == Place::Value {
+    fn finish(mut self, place: ParserState) -> Result<ExprNode, ParseError> {
+        if place == ParserState::Value {
             return Err(ParseError::new(
                 "expected a value, found the end",
                 self.end.saturating_sub(1)..self.end,
@@ -493,7 +512,7 @@ impl Parser {
         }
         self.reduce(0)?;
         if let Some((waiting, open)) = self.waiting.pop() {
-            let (sign, close) = if matches!(waiting, Waiting::Index) {
+            let (sign, close) = if matches!(waiting, PendingOperator::Index) {
                 ("[", "]")
             } else {
                 ("(", ")")
@@ -505,7 +524,7 @@ impl Parser {
     }
 }
 
-fn joined(mut nodes: Vec<Node>, more: Vec<Node>) -> Vec<Node> {
+fn joined(mut nodes: Vec<ExprNode>, more: Vec<ExprNode>) -> Vec<ExprNode> {
     if nodes.is_empty() {
         return more;
     }

@@ -4,25 +4,28 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Contexts, EvalError, Expr, ParseError, Place, Value, ast::LENGTH_MAX};
+use super::{
+    Contexts, EvalError, Expr, ExprSite, ExprValue, ParseError, ast::LENGTH_MAX,
+    functions::FunctionError,
+};
 
 /// Text that may hold expressions, and the line of the file where it begins. Serialized as text and line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[serde(try_from = "StoredTemplate", into = "StoredTemplate")]
 pub struct Template {
     text: String,
     line: u32,
-    parts: Vec<Part>,
+    parts: Vec<TemplatePart>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Part {
+enum TemplatePart {
     Text(String),
     Expr(Expr),
 }
 
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct StoredTemplate {
     text: String,
     #[serde(default, skip_serializing_if = "is_zero")]
     line: u32,
@@ -51,7 +54,7 @@ impl Template {
                     .help("add `}}`; a text in an expression is written in single quotes")
             })?;
             if open > at {
-                parts.push(Part::Text(text[at..open].to_owned()));
+                parts.push(TemplatePart::Text(text[at..open].to_owned()));
             }
             let inner = &text[open + 3..close];
             let blank = inner.len() - inner.trim_start().len();
@@ -62,11 +65,11 @@ impl Template {
                     }
                     error
                 })?;
-            parts.push(Part::Expr(expr));
+            parts.push(TemplatePart::Expr(expr));
             at = close + 2;
         }
         if at < text.len() {
-            parts.push(Part::Text(text[at..].to_owned()));
+            parts.push(TemplatePart::Text(text[at..].to_owned()));
         }
         // GitHub makes one expression of text with expressions in it, and that has the usual limit.
         if parts.len() > 1 && text.encode_utf16().count() > LENGTH_MAX {
@@ -89,7 +92,7 @@ impl Template {
     pub fn literal(text: impl Into<String>) -> Self {
         let text = text.into();
         Self {
-            parts: vec![Part::Text(text.clone())],
+            parts: vec![TemplatePart::Text(text.clone())],
             text,
             line: 0,
         }
@@ -124,7 +127,7 @@ impl Template {
     #[must_use]
     pub fn as_expr(&self) -> Option<&Expr> {
         match self.parts.as_slice() {
-            [Part::Expr(expr)] => Some(expr),
+            [TemplatePart::Expr(expr)] => Some(expr),
             _ => None,
         }
     }
@@ -132,21 +135,21 @@ impl Template {
     /// The expressions in it, in order.
     pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
         self.parts.iter().filter_map(|part| match part {
-            Part::Text(_) => None,
-            Part::Expr(expr) => Some(expr),
+            TemplatePart::Text(_) => None,
+            TemplatePart::Expr(expr) => Some(expr),
         })
     }
 
     /// Refuses expressions that see more than `place` shows.
-    pub fn check(&self, place: Place) -> Result<(), ParseError> {
+    pub fn check(&self, place: ExprSite) -> Result<(), ParseError> {
         self.exprs().try_for_each(|expr| expr.check(place))
     }
 
     /// Its value: of a lone expression what that comes to, of all else text.
-    pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<Value, EvalError> {
+    pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<ExprValue, EvalError> {
         match self.as_expr() {
             Some(expr) => expr.eval(contexts),
-            None => self.concatenated(contexts).map(Value::from),
+            None => self.concatenated(contexts).map(ExprValue::from),
         }
     }
 
@@ -159,11 +162,11 @@ impl Template {
         let mut text = String::new();
         for part in &self.parts {
             match part {
-                Part::Text(part) => text.push_str(part),
-                Part::Expr(expr) => text.push_str(&expr.eval(contexts)?.to_text()),
+                TemplatePart::Text(part) => text.push_str(part),
+                TemplatePart::Expr(expr) => text.push_str(&expr.eval(contexts)?.to_text()),
             }
             if text.len() > super::eval::BYTES_MAX + self.text.len() {
-                return Err(self.error(super::functions::TOO_LARGE.to_owned()));
+                return Err(self.error(FunctionError::TooLarge.to_string()));
             }
         }
         Ok(text)
@@ -194,10 +197,10 @@ fn closing(text: &str, from: usize) -> Option<usize> {
     None
 }
 
-impl TryFrom<Written> for Template {
+impl TryFrom<StoredTemplate> for Template {
     type Error = ParseError;
 
-    fn try_from(written: Written) -> Result<Self, ParseError> {
+    fn try_from(written: StoredTemplate) -> Result<Self, ParseError> {
         let template = if written.plain {
             Self::literal(written.text)
         } else {
@@ -207,7 +210,7 @@ impl TryFrom<Written> for Template {
     }
 }
 
-impl From<Template> for Written {
+impl From<Template> for StoredTemplate {
     fn from(template: Template) -> Self {
         let plain = template.text.contains("${{") && template.exprs().next().is_none();
         Self {
@@ -226,52 +229,52 @@ impl fmt::Display for Template {
 
 /// What stands behind `if:`. Nothing there means `success()`, and what asks for no status is asked only after success.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "WrittenCondition", into = "WrittenCondition")]
-pub struct Condition {
+#[serde(try_from = "StoredCondition", into = "StoredCondition")]
+pub struct IfCondition {
     text: String,
     line: u32,
-    asked: Asked,
+    asked: ConditionKind,
     calls_status: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Asked {
+enum ConditionKind {
     Nothing,
     Expr(Expr),
-    /// Text around `${{ }}`: GitHub makes one text of it, which holds as it isn't empty. [`Condition::is_text`] lets the
+    /// Text around `${{ }}`: GitHub makes one text of it, which holds as it isn't empty. [`IfCondition::is_text`] lets the
     /// parser warn.
     Text(Template),
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(transparent)]
-struct WrittenCondition(Written);
+struct StoredCondition(StoredTemplate);
 
-impl Default for Condition {
+impl Default for IfCondition {
     fn default() -> Self {
         Self {
             text: String::new(),
             line: 0,
-            asked: Asked::Nothing,
+            asked: ConditionKind::Nothing,
             calls_status: false,
         }
     }
 }
 
-impl Condition {
+impl IfCondition {
     /// Reads what stands behind `if:`, with or without `${{ }}`; places in errors are counted from `offset`.
     pub fn parse(text: &str, offset: usize) -> Result<Self, ParseError> {
         let asked = if text.trim().is_empty() {
-            Asked::Nothing
+            ConditionKind::Nothing
         } else if text.contains("${{") {
             let template = Template::parse(text, offset)?;
             match template.as_expr() {
                 // A lone literal is a way to write text, and the text of an `if` is an expression.
                 Some(expr) => match expr.as_text() {
                     Some(inner) => return Self::parse_plain(text, inner, expr.start()),
-                    None => Asked::Expr(expr.clone()),
+                    None => ConditionKind::Expr(expr.clone()),
                 },
-                None => Asked::Text(template),
+                None => ConditionKind::Text(template),
             }
         } else {
             return Self::parse_plain(text, text, offset);
@@ -282,19 +285,19 @@ impl Condition {
     /// An expression without `${{ }}` around it.
     fn parse_plain(written: &str, text: &str, offset: usize) -> Result<Self, ParseError> {
         let asked = if text.trim().is_empty() {
-            Asked::Nothing
+            ConditionKind::Nothing
         } else {
             let blank = text.len() - text.trim_start().len();
-            Asked::Expr(Expr::parse(text.trim(), offset + blank)?)
+            ConditionKind::Expr(Expr::parse(text.trim(), offset + blank)?)
         };
         Ok(Self::asking(written, asked))
     }
 
-    fn asking(text: &str, asked: Asked) -> Self {
+    fn asking(text: &str, asked: ConditionKind) -> Self {
         let calls_status = match &asked {
-            Asked::Nothing => false,
-            Asked::Expr(expr) => expr.calls_status(),
-            Asked::Text(template) => template.exprs().any(Expr::calls_status),
+            ConditionKind::Nothing => false,
+            ConditionKind::Expr(expr) => expr.calls_status(),
+            ConditionKind::Text(template) => template.exprs().any(Expr::calls_status),
         };
         Self {
             text: text.to_owned(),
@@ -332,22 +335,22 @@ impl Condition {
     /// Whether it is text around expressions, and so holds always: hardly ever meant.
     #[must_use]
     pub const fn is_text(&self) -> bool {
-        matches!(self.asked, Asked::Text(_))
+        matches!(self.asked, ConditionKind::Text(_))
     }
 
     /// The expressions in it.
     pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
         let (one, template) = match &self.asked {
-            Asked::Nothing => (None, None),
-            Asked::Expr(expr) => (Some(expr), None),
-            Asked::Text(template) => (None, Some(template)),
+            ConditionKind::Nothing => (None, None),
+            ConditionKind::Expr(expr) => (Some(expr), None),
+            ConditionKind::Text(template) => (None, Some(template)),
         };
         one.into_iter()
             .chain(template.into_iter().flat_map(Template::exprs))
     }
 
     /// Refuses expressions that see more than `place` shows.
-    pub fn check(&self, place: Place) -> Result<(), ParseError> {
+    pub fn check(&self, place: ExprSite) -> Result<(), ParseError> {
         self.exprs().try_for_each(|expr| expr.check(place))
     }
 
@@ -357,24 +360,24 @@ impl Condition {
             return Ok(false);
         }
         match &self.asked {
-            Asked::Nothing => Ok(true),
-            Asked::Expr(expr) => Ok(expr.eval(contexts)?.is_truthy()),
-            Asked::Text(template) => Ok(template.resolve(contexts)?.is_truthy()),
+            ConditionKind::Nothing => Ok(true),
+            ConditionKind::Expr(expr) => Ok(expr.eval(contexts)?.is_truthy()),
+            ConditionKind::Text(template) => Ok(template.resolve(contexts)?.is_truthy()),
         }
     }
 }
 
-impl TryFrom<WrittenCondition> for Condition {
+impl TryFrom<StoredCondition> for IfCondition {
     type Error = ParseError;
 
-    fn try_from(WrittenCondition(written): WrittenCondition) -> Result<Self, ParseError> {
+    fn try_from(StoredCondition(written): StoredCondition) -> Result<Self, ParseError> {
         Ok(Self::parse(&written.text, 0)?.at_line(written.line))
     }
 }
 
-impl From<Condition> for WrittenCondition {
-    fn from(condition: Condition) -> Self {
-        Self(Written {
+impl From<IfCondition> for StoredCondition {
+    fn from(condition: IfCondition) -> Self {
+        Self(StoredTemplate {
             text: condition.text,
             line: condition.line,
             plain: false,

@@ -7,7 +7,7 @@ use super::*;
 struct Workspace;
 
 impl HashFiles for Workspace {
-    fn hash_files(&self, patterns: &[String]) -> Result<String, String> {
+    fn hash_files(&self, patterns: &[String]) -> Result<String, HashFilesError> {
         Ok(if patterns == ["Cargo.lock"] {
             "5d1c".to_owned()
         } else {
@@ -21,18 +21,18 @@ fn contexts() -> Contexts<'static> {
         "ref_name": "main", "Event": {"number": 7, "labels": [{"name": "bug"}, {"name": "ui"}, {"id": 3}, 5], "x-y": true},
         "list": [1, "two", null], "empty": {}, "none": [], "deep": [[1, 2], [3], {"a": 4}], "text": "Hello"
     }"#;
-    let github: Value = serde_json::from_str(json).unwrap();
-    let mut env = Object::new(Names::Exact);
-    env.insert("Path", Value::from("p"));
+    let github: ExprValue = serde_json::from_str(json).unwrap();
+    let mut env = ExprObject::new(PropertyNames::Exact);
+    env.insert("Path", ExprValue::from("p"));
     Contexts::new()
         .with("github", github)
-        .with("env", Value::Object(Arc::new(env)))
-        .with_status(Status::FINE)
+        .with("env", ExprValue::Object(Arc::new(env)))
+        .with_status(StatusChecks::FINE)
         .with_files(&Workspace)
 }
 
-fn eval(text: &str) -> Result<Value, String> {
-    let expr = Expr::parse(text, 0).map_err(|error| error.sentence())?;
+fn eval(text: &str) -> Result<ExprValue, String> {
+    let expr = Expr::parse(text, 0).map_err(|error| error.one_line())?;
     expr.eval(&contexts()).map_err(|error| error.message)
 }
 
@@ -450,13 +450,16 @@ fn status_functions_count_only_where_they_are_called() {
 
 #[test]
 fn conditions_ask_for_success_unless_they_say_otherwise() {
-    let failed = contexts().with_status(Status {
+    let failed = contexts().with_status(StatusChecks {
         success: false,
         failure: true,
         cancelled: false,
     });
     let holds = |text: &str, contexts: &Contexts<'_>| {
-        Condition::parse(text, 0).unwrap().holds(contexts).unwrap()
+        IfCondition::parse(text, 0)
+            .unwrap()
+            .holds(contexts)
+            .unwrap()
     };
     for (text, after_success, after_failure) in [
         ("", true, false),
@@ -479,7 +482,11 @@ fn conditions_ask_for_success_unless_they_say_otherwise() {
             "{text:?}"
         );
     }
-    assert!(Condition::parse("${{ false }} && x", 0).unwrap().is_text());
+    assert!(
+        IfCondition::parse("${{ false }} && x", 0)
+            .unwrap()
+            .is_text()
+    );
 }
 
 #[test]
@@ -490,13 +497,16 @@ fn a_lone_expression_keeps_its_kind_and_others_become_text() {
             .resolve(&contexts())
             .unwrap()
     };
-    assert_eq!(resolve("${{ 1 }}"), Value::Number(1.0));
-    assert_eq!(resolve(" ${{ 1 }}"), Value::from(" 1"));
+    assert_eq!(resolve("${{ 1 }}"), ExprValue::Number(1.0));
+    assert_eq!(resolve(" ${{ 1 }}"), ExprValue::from(" 1"));
     assert_eq!(
         resolve("a ${{ github.list }} ${{ null }}b ${{ '}}' }}"),
-        Value::from("a Array b }}")
+        ExprValue::from("a Array b }}")
     );
-    assert_eq!(resolve("$HOME {{ x }} }}"), Value::from("$HOME {{ x }} }}"));
+    assert_eq!(
+        resolve("$HOME {{ x }} }}"),
+        ExprValue::from("$HOME {{ x }} }}")
+    );
     let error = |text: &str| Template::parse(text, 10).unwrap_err();
     assert_eq!(
         (error("a ${{ b").message.as_str(), error("a ${{ b").at),
@@ -514,23 +524,23 @@ fn what_can_be_seen_depends_on_the_place() {
         Expr::parse(text, 0)
             .unwrap()
             .check(place)
-            .map_err(|error| error.sentence())
+            .map_err(|error| error.one_line())
     };
-    assert_eq!(check("secrets.A", Place::Step), Ok(()));
+    assert_eq!(check("secrets.A", ExprSite::Step), Ok(()));
     assert_eq!(
-        check("github.x && (a || secrets.A)", Place::StepIf).unwrap_err(),
+        check("github.x && (a || secrets.A)", ExprSite::StepIf).unwrap_err(),
         "unknown name `a`; there are `github`, `inputs`, `vars`, `needs`, `strategy`, `matrix`, `steps`, `job`, `runner` and `env`"
     );
     assert_eq!(
-        check("secrets.A", Place::JobIf).unwrap_err(),
+        check("secrets.A", ExprSite::JobIf).unwrap_err(),
         "`secrets` can't be used here; here there are `github`, `inputs`, `vars` and `needs`"
     );
     assert_eq!(
-        check("hashFiles('x')", Place::JobIf).unwrap_err(),
+        check("hashFiles('x')", ExprSite::JobIf).unwrap_err(),
         "`hashFiles` can't be used here; it can be used in steps, where there is a workspace"
     );
     assert_eq!(
-        check("always()", Place::Step).unwrap_err(),
+        check("always()", ExprSite::Step).unwrap_err(),
         "`always` can't be used here; it can be used in the `if` of a job or a step"
     );
 }
@@ -548,9 +558,9 @@ fn templates_and_conditions_survive_serde() {
         serde_json::from_str::<Template>(&serde_json::to_string(&plain).unwrap()).unwrap(),
         plain
     );
-    let condition = Condition::parse("${{ failure() }}", 0).unwrap();
+    let condition = IfCondition::parse("${{ failure() }}", 0).unwrap();
     assert_eq!(
-        serde_json::from_str::<Condition>(&serde_json::to_string(&condition).unwrap()).unwrap(),
+        serde_json::from_str::<IfCondition>(&serde_json::to_string(&condition).unwrap()).unwrap(),
         condition
     );
 }
@@ -559,7 +569,7 @@ proptest! {
     #[test]
     fn no_text_makes_it_panic(text in r#"[ -~é\n]{0,60}"#) {
         let _ = eval(&text);
-        let _ = Condition::parse(&text, 7);
+        let _ = IfCondition::parse(&text, 7);
         let _ = Template::parse(&text, 7).map(|template| template.resolve(&contexts()));
     }
 
@@ -581,7 +591,7 @@ proptest! {
 
     #[test]
     fn written_numbers_read_back_to_fifteen_digits(number in prop::num::f64::NORMAL) {
-        let back = Value::from(Value::Number(number).to_text().to_string()).to_number();
+        let back = ExprValue::from(ExprValue::Number(number).to_text().to_string()).to_number();
         prop_assert!((back - number).abs() <= number.abs() * 1e-14, "{number} {back}");
     }
 
@@ -592,12 +602,12 @@ proptest! {
     }
 }
 
-fn any_value() -> impl Strategy<Value = Value> {
+fn any_value() -> impl Strategy<Value = ExprValue> {
     prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::Bool),
-        any::<f64>().prop_map(Value::Number),
-        "[aA1 .-]{0,3}".prop_map(Value::from),
-        Just(Value::array([])),
+        Just(ExprValue::Null),
+        any::<bool>().prop_map(ExprValue::Bool),
+        any::<f64>().prop_map(ExprValue::Number),
+        "[aA1 .-]{0,3}".prop_map(ExprValue::from),
+        Just(ExprValue::array([])),
     ]
 }

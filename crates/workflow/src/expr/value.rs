@@ -12,7 +12,7 @@ use super::text;
 
 /// A value. Cloning is cheap; arrays and objects are shared, and equal only to themselves.
 #[derive(Clone, Debug, Default)]
-pub enum Value {
+pub enum ExprValue {
     /// Nothing: a property that isn't there.
     #[default]
     Null,
@@ -23,12 +23,12 @@ pub enum Value {
     /// Text.
     String(Arc<str>),
     /// A list.
-    Array(Arc<Vec<Value>>),
+    Array(Arc<Vec<ExprValue>>),
     /// Properties by name.
-    Object(Arc<Object>),
+    Object(Arc<ExprObject>),
 }
 
-impl Value {
+impl ExprValue {
     /// What kind it is, as GitHub names it: `null`, `boolean`, `number`, `string`, `array`, `object`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -43,12 +43,12 @@ impl Value {
     }
 
     /// An object of these properties, in this order.
-    pub fn object<K: Into<Arc<str>>>(entries: impl IntoIterator<Item = (K, Value)>) -> Self {
+    pub fn object<K: Into<Arc<str>>>(entries: impl IntoIterator<Item = (K, ExprValue)>) -> Self {
         Self::Object(Arc::new(entries.into_iter().collect()))
     }
 
     /// A list of these values.
-    pub fn array(items: impl IntoIterator<Item = Value>) -> Self {
+    pub fn array(items: impl IntoIterator<Item = ExprValue>) -> Self {
         Self::Array(Arc::new(items.into_iter().collect()))
     }
 
@@ -155,8 +155,8 @@ impl Value {
     }
 }
 
-/// Equal in structure, to the letter; for tests and for noticing changes. Expressions use [`Value::loosely_equals`].
-impl PartialEq for Value {
+/// Equal in structure, to the letter; for tests and for noticing changes. Expressions use [`ExprValue::loosely_equals`].
+impl PartialEq for ExprValue {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Null, Self::Null) => true,
@@ -172,43 +172,43 @@ impl PartialEq for Value {
     }
 }
 
-impl From<&str> for Value {
+impl From<&str> for ExprValue {
     fn from(text: &str) -> Self {
         Self::String(Arc::from(text))
     }
 }
 
-impl From<Object> for Value {
-    fn from(object: Object) -> Self {
+impl From<ExprObject> for ExprValue {
+    fn from(object: ExprObject) -> Self {
         Self::Object(Arc::new(object))
     }
 }
 
-impl From<Arc<str>> for Value {
+impl From<Arc<str>> for ExprValue {
     fn from(text: Arc<str>) -> Self {
         Self::String(text)
     }
 }
 
-impl From<String> for Value {
+impl From<String> for ExprValue {
     fn from(text: String) -> Self {
         Self::String(Arc::from(text))
     }
 }
 
-impl From<bool> for Value {
+impl From<bool> for ExprValue {
     fn from(value: bool) -> Self {
         Self::Bool(value)
     }
 }
 
-impl From<f64> for Value {
+impl From<f64> for ExprValue {
     fn from(value: f64) -> Self {
         Self::Number(value)
     }
 }
 
-impl From<&serde_json::Value> for Value {
+impl From<&serde_json::Value> for ExprValue {
     fn from(json: &serde_json::Value) -> Self {
         match json {
             serde_json::Value::Null => Self::Null,
@@ -227,7 +227,7 @@ impl From<&serde_json::Value> for Value {
 
 /// Whether property names differ when only their case does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Names {
+pub enum PropertyNames {
     /// `a.B` finds `b`: everywhere but in `env`.
     #[default]
     IgnoreCase,
@@ -237,16 +237,16 @@ pub enum Names {
 
 /// Properties in the order in which they were given.
 #[derive(Clone, Debug, Default)]
-pub struct Object {
-    names: Names,
-    entries: Vec<(Arc<str>, Value)>,
+pub struct ExprObject {
+    names: PropertyNames,
+    entries: Vec<(Arc<str>, ExprValue)>,
     index: BTreeMap<Box<str>, usize>,
 }
 
-impl Object {
+impl ExprObject {
     /// An empty object.
     #[must_use]
-    pub const fn new(names: Names) -> Self {
+    pub const fn new(names: PropertyNames) -> Self {
         Self {
             names,
             entries: Vec::new(),
@@ -255,7 +255,7 @@ impl Object {
     }
 
     /// Sets a property; one that is there keeps its place and its spelling.
-    pub fn insert(&mut self, name: impl Into<Arc<str>>, value: Value) {
+    pub fn insert(&mut self, name: impl Into<Arc<str>>, value: ExprValue) {
         let name = name.into();
         let key = self.key(&name);
         if let Some(&at) = self.index.get(&key) {
@@ -268,14 +268,14 @@ impl Object {
 
     /// The property `name`.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Value> {
+    pub fn get(&self, name: &str) -> Option<&ExprValue> {
         self.index
             .get(&self.key(name))
             .map(|&at| &self.entries[at].1)
     }
 
     /// All properties, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Value)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &ExprValue)> {
         self.entries.iter().map(|(name, value)| (name, value))
     }
 
@@ -293,20 +293,20 @@ impl Object {
 
     fn key(&self, name: &str) -> Box<str> {
         match self.names {
-            Names::IgnoreCase => text::fold(name).into(),
-            Names::Exact => name.into(),
+            PropertyNames::IgnoreCase => text::fold(name).into(),
+            PropertyNames::Exact => name.into(),
         }
     }
 }
 
-impl PartialEq for Object {
+impl PartialEq for ExprObject {
     fn eq(&self, other: &Self) -> bool {
         self.entries == other.entries
     }
 }
 
-impl<K: Into<Arc<str>>> FromIterator<(K, Value)> for Object {
-    fn from_iter<I: IntoIterator<Item = (K, Value)>>(entries: I) -> Self {
+impl<K: Into<Arc<str>>> FromIterator<(K, ExprValue)> for ExprObject {
+    fn from_iter<I: IntoIterator<Item = (K, ExprValue)>>(entries: I) -> Self {
         let mut object = Self::default();
         entries
             .into_iter()
@@ -315,7 +315,7 @@ impl<K: Into<Arc<str>>> FromIterator<(K, Value)> for Object {
     }
 }
 
-impl Serialize for Value {
+impl Serialize for ExprValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Null => serializer.serialize_unit(),
@@ -346,66 +346,66 @@ impl Serialize for Value {
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for ExprValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader)
+        deserializer.deserialize_any(ValueVisitor)
     }
 }
 
-struct Reader;
+struct ValueVisitor;
 
-impl<'de> Visitor<'de> for Reader {
-    type Value = Value;
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = ExprValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("plain JSON")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<ExprValue, E> {
+        Ok(ExprValue::Null)
     }
 
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_none<E>(self) -> Result<ExprValue, E> {
+        Ok(ExprValue::Null)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        Value::deserialize(deserializer)
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<ExprValue, D::Error> {
+        ExprValue::deserialize(deserializer)
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<ExprValue, E> {
+        Ok(ExprValue::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value as f64))
+    fn visit_i64<E>(self, value: i64) -> Result<ExprValue, E> {
+        Ok(ExprValue::Number(value as f64))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value as f64))
+    fn visit_u64<E>(self, value: u64) -> Result<ExprValue, E> {
+        Ok(ExprValue::Number(value as f64))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Number(value))
+    fn visit_f64<E>(self, value: f64) -> Result<ExprValue, E> {
+        Ok(ExprValue::Number(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::from(value))
+    fn visit_str<E>(self, value: &str) -> Result<ExprValue, E> {
+        Ok(ExprValue::from(value))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ExprValue, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = list.next_element()? {
             items.push(item);
         }
-        Ok(Value::array(items))
+        Ok(ExprValue::array(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut object = Object::default();
-        while let Some((name, value)) = map.next_entry::<String, Value>()? {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ExprValue, A::Error> {
+        let mut object = ExprObject::default();
+        while let Some((name, value)) = map.next_entry::<String, ExprValue>()? {
             object.insert(name, value);
         }
-        Ok(Value::Object(Arc::new(object)))
+        Ok(ExprValue::Object(Arc::new(object)))
     }
 }

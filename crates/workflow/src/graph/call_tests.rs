@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 
 use super::*;
 use crate::expr::Contexts;
@@ -12,15 +12,15 @@ const ROOT: &str = ".github/workflows/ci.yml";
 /// A run in memory, of files by their names.
 struct Run {
     workflow: Workflow,
-    graph: Graph,
-    progress: Progress,
-    ground: Ground,
+    graph: JobGraph,
+    progress: WorkflowProgress,
+    ground: RunContexts,
 }
 
 type Files<'a> = &'a [(&'a str, &'a str)];
 
-fn linked(root: &str, files: Files<'_>) -> Result<(Workflow, Graph), String> {
-    let source = Source::new(ROOT, root);
+fn linked(root: &str, files: Files<'_>) -> Result<(Workflow, JobGraph), String> {
+    let source = SourceFile::new(ROOT, root);
     let parsed = crate::parse(&source);
     let told: Vec<String> = (parsed.diagnostics.iter())
         .map(|it| it.one_line(&source))
@@ -37,21 +37,21 @@ fn linked(root: &str, files: Files<'_>) -> Result<(Workflow, Graph), String> {
             },
         })
         .collect();
-    let graph = link(ROOT, &workflow, &called)?;
+    let graph = link_calls(ROOT, &workflow, &called).map_err(|error| error.to_string())?;
     Ok((workflow, graph))
 }
 
 impl Run {
     fn of(root: &str, files: Files<'_>) -> Self {
         let (workflow, graph) = linked(root, files).unwrap();
-        let github = Value::object([("ref_name", Value::from("main"))]);
+        let github = ExprValue::object([("ref_name", ExprValue::from("main"))]);
         Self {
-            progress: Progress::of(workflow.jobs.len()),
+            progress: WorkflowProgress::new(workflow.jobs.len()),
             workflow,
             graph,
-            ground: Ground {
+            ground: RunContexts {
                 github,
-                ..Ground::default()
+                ..RunContexts::default()
             },
         }
     }
@@ -64,12 +64,12 @@ impl Run {
         let mut lines = Vec::new();
         for decision in decisions {
             lines.extend(match decision {
-                Decision::Expand { .. } => None,
-                Decision::End { job, result, why } => {
+                GraphDecision::Expand { .. } => None,
+                GraphDecision::End { job, result, why } => {
                     Some(format!("= {job} {result}{}", because(why)))
                 }
-                Decision::EndCell { .. } => None,
-                Decision::Stop { key, why } => Some(format!("~ {key}: {why}")),
+                GraphDecision::EndCell { .. } => None,
+                GraphDecision::Stop { key, why } => Some(format!("~ {key}: {why}")),
             });
         }
         let now = self.active();
@@ -443,14 +443,14 @@ fn hostile_calls_are_refused_before_they_take_memory() {
 #[test]
 fn what_another_repository_calls_is_its_own() {
     let remote = "acme/ci/.github/workflows/x.yml@v1";
-    assert_eq!(name_of_call(ROOT, remote), remote);
+    assert_eq!(resolve_call_name(ROOT, remote), remote);
     assert_eq!(
-        name_of_call(remote, "./.github/workflows/y.yml"),
+        resolve_call_name(remote, "./.github/workflows/y.yml"),
         "acme/ci/.github/workflows/y.yml@v1"
     );
     assert_eq!(
-        Place::of(remote),
-        Ok(Place::Elsewhere {
+        WorkflowLocation::parse(remote),
+        Ok(WorkflowLocation::Elsewhere {
             repository: "acme/ci",
             path: ".github/workflows/x.yml",
             reference: "v1"
@@ -462,23 +462,23 @@ fn what_another_repository_calls_is_its_own() {
         "../.github/workflows/x.yml",
         "acme/ci/x.yml@v1",
     ] {
-        assert!(Place::of(bad).is_err(), "{bad}");
+        assert!(WorkflowLocation::parse(bad).is_err(), "{bad}");
     }
     let text = format!("on: push\njobs:\n  a: {{ uses: {remote} }}\n  b: {{ uses: {remote} }}\n");
-    assert_eq!(called_by(ROOT, &text), [remote]);
+    assert_eq!(find_called_workflows(ROOT, &text), [remote]);
 }
 
 #[test]
 fn secrets_are_what_the_call_hands_on() {
-    let secrets = Value::object([
-        ("A", Value::from("1")),
-        ("B", Value::from("2")),
-        ("GITHUB_TOKEN", Value::from("t")),
+    let secrets = ExprValue::object([
+        ("A", ExprValue::from("1")),
+        ("B", ExprValue::from("2")),
+        ("GITHUB_TOKEN", ExprValue::from("t")),
     ]);
     let contexts = Contexts::new().with("secrets", secrets.clone());
     let of = |text: &str| {
         let text = format!("on: push\njobs:\n  a:\n    uses: ./.github/workflows/x.yml\n{text}");
-        let workflow = crate::parse(&Source::new(ROOT, text)).workflow.unwrap();
+        let workflow = crate::parse(&SourceFile::new(ROOT, text)).workflow.unwrap();
         let call = workflow.jobs[0].calls.clone().unwrap();
         serde_json::to_string(&call.secrets(&contexts).unwrap()).unwrap()
     };

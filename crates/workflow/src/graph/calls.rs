@@ -1,19 +1,24 @@
 //! Workflows that workflows call: which files a run needs, and how they fit together. Reads no file itself: whoever orders a run
-//! asks [`called_by`] until nothing is missing, and [`link`] then makes one tree of it, or says what is wrong and where.
+//! asks [`find_called_workflows`] until nothing is missing, and [`link_calls`] then makes one tree of it, or says what is wrong and where.
 //!
 //! A called workflow is named as it was found: by its path in the run's own repository, or `owner/repo/path@ref`. What a file of
 //! another repository calls with `./` is of that repository, and of the same ref.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use shipway_syntax::{Source, nearest};
+use shipway_syntax::{SourceFile, nearest};
 
-use super::{Graph, Ground, progress::Progress};
+use super::{
+    JobGraph, LinkError, RunContexts, WorkflowLocationError,
+    error::{CallInputsError, CallLinkError, InputValueError},
+    progress::WorkflowProgress,
+};
 use crate::{
-    expr::{Contexts, EvalError, Template, Value, listed},
+    expr::{Contexts, EvalError, ExprValue, Template, join_with_and},
     job::{Conclusion, KEY_MAX},
     model::{
-        Call, CallInput, CallSecrets, InputType, Job, Position, Table, Workflow, WorkflowCall,
+        CallInput, CallSecrets, FilePosition, InputType, ReusableCall, TemplateTable, Workflow,
+        WorkflowCall, WorkflowJob,
     },
 };
 
@@ -34,7 +39,7 @@ const CELL_CHARACTERS: usize = 4;
 
 /// Where a called workflow is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place<'a> {
+pub enum WorkflowLocation<'a> {
     /// In the commit that the run is of.
     Here {
         /// Its path.
@@ -51,9 +56,9 @@ pub enum Place<'a> {
     },
 }
 
-impl<'a> Place<'a> {
+impl<'a> WorkflowLocation<'a> {
     /// Of the name of a called workflow. The error says why there can't be such a file.
-    pub fn of(name: &'a str) -> Result<Self, String> {
+    pub fn parse(name: &'a str) -> Result<Self, WorkflowLocationError> {
         let (place, path) = match name.split_once('@') {
             None => (Self::Here { path: name }, name),
             Some((at, reference)) => {
@@ -70,9 +75,7 @@ impl<'a> Place<'a> {
         };
         let file = path.strip_prefix(FOLDER).unwrap_or_default();
         if file.is_empty() || file.contains('/') {
-            return Err(format!(
-                "workflows that are called must be directly in {FOLDER}"
-            ));
+            return Err(WorkflowLocationError);
         }
         Ok(place)
     }
@@ -80,14 +83,14 @@ impl<'a> Place<'a> {
 
 /// The name of what `caller` calls with `uses`.
 #[must_use]
-pub fn name_of_call(caller: &str, uses: &str) -> String {
+pub fn resolve_call_name(caller: &str, uses: &str) -> String {
     let Some(path) = uses.strip_prefix("./") else {
         return uses.to_owned();
     };
-    match (caller.split_once('@'), Place::of(caller)) {
+    match (caller.split_once('@'), WorkflowLocation::parse(caller)) {
         (
             Some(_),
-            Ok(Place::Elsewhere {
+            Ok(WorkflowLocation::Elsewhere {
                 repository,
                 reference,
                 ..
@@ -101,12 +104,12 @@ pub fn name_of_call(caller: &str, uses: &str) -> String {
 
 /// The names of the workflows that the text of `name` calls, each once. A text with mistakes calls none.
 #[must_use]
-pub fn called_by(name: &str, text: &str) -> Vec<String> {
-    let parsed = crate::parse(&Source::new(name, text));
+pub fn find_called_workflows(name: &str, text: &str) -> Vec<String> {
+    let parsed = crate::parse(&SourceFile::new(name, text));
     let jobs = parsed.workflow.map(|it| it.jobs).unwrap_or_default();
     let calls = jobs.iter().filter_map(|job| job.calls.as_ref());
     let mut names: Vec<String> = calls
-        .map(|call| name_of_call(name, &call.workflow))
+        .map(|call| resolve_call_name(name, &call.workflow))
         .collect();
     names.sort();
     names.dedup();
@@ -124,11 +127,11 @@ pub struct CalledText<'a> {
 
 /// A called workflow, linked with those that it calls itself.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Unit {
+pub struct LinkedWorkflow {
     /// What it says.
     pub workflow: Workflow,
     /// Its edges.
-    pub graph: Graph,
+    pub graph: JobGraph,
     /// Its name.
     pub name: String,
     /// How deep the calls from it go, itself counted.
@@ -138,14 +141,18 @@ pub struct Unit {
 }
 
 /// The edges of the workflow `name`, with all that it calls. The error is a mistake a line, each with its place.
-pub fn link(name: &str, workflow: &Workflow, called: &[CalledText<'_>]) -> Result<Graph, String> {
-    let mut linker = Linker {
+pub fn link_calls(
+    name: &str,
+    workflow: &Workflow,
+    called: &[CalledText<'_>],
+) -> Result<JobGraph, LinkError> {
+    let mut linker = CallLinker {
         texts: called.iter().map(|called| (called.name, called)).collect(),
         units: BTreeMap::new(),
         mistakes: Vec::new(),
     };
     let name = name.strip_prefix("./").unwrap_or(name);
-    let mut graph = Graph::of(workflow);
+    let mut graph = JobGraph::new(workflow);
     linker.calls(&mut graph, workflow, &mut vec![name.to_owned()]);
     if !graph.calls.is_empty() && key_length(workflow, &graph) > KEY_MAX {
         linker.mistakes.push(format!(
@@ -156,12 +163,14 @@ pub fn link(name: &str, workflow: &Workflow, called: &[CalledText<'_>]) -> Resul
         return Ok(graph);
     }
     linker.mistakes.truncate(MISTAKES_MAX);
-    Err(linker.mistakes.join("\n"))
+    Err(LinkError {
+        mistakes: linker.mistakes,
+    })
 }
 
 /// The longest key that a job of the workflow, or of one that it calls, can have.
-fn key_length(workflow: &Workflow, graph: &Graph) -> usize {
-    let length = |(at, job): (usize, &Job)| {
+fn key_length(workflow: &Workflow, graph: &JobGraph) -> usize {
+    let length = |(at, job): (usize, &WorkflowJob)| {
         let inside = graph.call(at).map_or(0, |unit| 1 + unit.key_length);
         job.id.len() + CELL_CHARACTERS + inside
     };
@@ -169,26 +178,31 @@ fn key_length(workflow: &Workflow, graph: &Graph) -> usize {
     all.max().unwrap_or_default()
 }
 
-struct Linker<'t> {
+struct CallLinker<'t> {
     texts: BTreeMap<&'t str, &'t CalledText<'t>>,
     /// Those that were read; none where something is wrong with one.
-    units: BTreeMap<String, Option<Arc<Unit>>>,
+    units: BTreeMap<String, Option<Arc<LinkedWorkflow>>>,
     mistakes: Vec<String>,
 }
 
-impl Linker<'_> {
+impl CallLinker<'_> {
     /// Links what the jobs of the last of `chain` call; gives how deep that goes.
-    fn calls(&mut self, graph: &mut Graph, workflow: &Workflow, chain: &mut Vec<String>) -> usize {
+    fn calls(
+        &mut self,
+        graph: &mut JobGraph,
+        workflow: &Workflow,
+        chain: &mut Vec<String>,
+    ) -> usize {
         let mut levels = 0;
         let name = chain.last().cloned().unwrap_or_default();
         for (at, job) in workflow.jobs.iter().enumerate() {
             let Some(call) = &job.calls else { continue };
-            let place = if call.at == Position::default() {
+            let place = if call.at == FilePosition::default() {
                 job.at
             } else {
                 call.at
             };
-            let target = name_of_call(&name, &call.workflow);
+            let target = resolve_call_name(&name, &call.workflow);
             match self.unit(&target, chain) {
                 Ok(Some(unit)) => {
                     levels = levels.max(unit.levels);
@@ -211,19 +225,21 @@ impl Linker<'_> {
     }
 
     /// The workflow `target`; none when its mistakes have been told already.
-    fn unit(&mut self, target: &str, chain: &mut Vec<String>) -> Result<Option<Arc<Unit>>, String> {
+    fn unit(
+        &mut self,
+        target: &str,
+        chain: &mut Vec<String>,
+    ) -> Result<Option<Arc<LinkedWorkflow>>, CallLinkError> {
         if let Some(from) = chain.iter().position(|name| name == target) {
-            let cycle = chain[from..].join(" calls ");
-            return Err(format!(
-                "workflows can't call themselves: {cycle} calls {target}"
-            ));
+            return Err(CallLinkError::Cycle {
+                chain: chain[from..].join(" calls "),
+                target: target.to_owned(),
+            });
         }
         let too_deep = |levels: usize| {
-            (chain.len() + levels > LEVELS_MAX).then(|| {
-                format!(
-                    "calls go more than {LEVELS_MAX} levels deep: {} calls {target}",
-                    chain.join(" calls ")
-                )
+            (chain.len() + levels > LEVELS_MAX).then(|| CallLinkError::TooDeep {
+                chain: chain.join(" calls "),
+                target: target.to_owned(),
             })
         };
         if let Some(known) = self.units.get(target) {
@@ -236,7 +252,7 @@ impl Linker<'_> {
             return Err(mistake);
         }
         if self.units.len() >= CALLED_MAX {
-            return Err(format!("a run may call {CALLED_MAX} workflows, not more"));
+            return Err(CallLinkError::TooMany);
         }
         self.units.insert(target.to_owned(), None);
         let workflow = match self.read(target)? {
@@ -246,11 +262,11 @@ impl Linker<'_> {
                 return Ok(None);
             }
         };
-        let mut graph = Graph::of(&workflow);
+        let mut graph = JobGraph::new(&workflow);
         chain.push(target.to_owned());
         let levels = 1 + self.calls(&mut graph, &workflow, chain);
         chain.pop();
-        let unit = Arc::new(Unit {
+        let unit = Arc::new(LinkedWorkflow {
             key_length: key_length(&workflow, &graph),
             workflow,
             graph,
@@ -262,24 +278,27 @@ impl Linker<'_> {
     }
 
     /// What the file says. The outer error is the caller's, the inner ones are the file's own.
-    fn read(&self, target: &str) -> Result<Result<Workflow, Vec<String>>, String> {
+    fn read(&self, target: &str) -> Result<Result<Workflow, Vec<String>>, CallLinkError> {
         let called = self
             .texts
             .get(target)
-            .ok_or_else(|| format!("{target} was not read when the run was ordered"))?;
-        let text = called
-            .text
-            .map_err(|why| format!("{target} can't be called: {why}"))?;
-        let source = Source::new(target, text);
+            .ok_or_else(|| CallLinkError::NotRead {
+                target: target.to_owned(),
+            })?;
+        let text = called.text.map_err(|why| CallLinkError::Unavailable {
+            target: target.to_owned(),
+            why: why.to_owned(),
+        })?;
+        let source = SourceFile::new(target, text);
         let parsed = crate::parse(&source);
         let Some(workflow) = parsed.workflow else {
             let errors = parsed.diagnostics.iter().filter(|it| it.is_error());
             return Ok(Err(errors.map(|it| it.one_line(&source)).collect()));
         };
         if workflow.on.workflow_call.is_none() {
-            return Err(format!(
-                "{target} can't be called: add `workflow_call` to its `on`"
-            ));
+            return Err(CallLinkError::NotCallable {
+                target: target.to_owned(),
+            });
         }
         Ok(Ok(workflow))
     }
@@ -296,14 +315,14 @@ pub(crate) struct CallMistake {
 
 /// What is wrong with the call of a workflow that is called `name` and asks for `asked`, as far as that is known before it.
 pub(crate) fn call_mistakes(
-    job: &Job,
-    call: &Call,
+    job: &WorkflowJob,
+    call: &ReusableCall,
     name: &str,
     asked: &WorkflowCall,
 ) -> Vec<CallMistake> {
     let mut found = Vec::new();
     let missing = |message: String| CallMistake { key: None, message };
-    if let Table::Entries(given) = &call.with {
+    if let TemplateTable::Entries(given) = &call.with {
         let known: Vec<&str> = asked.inputs.iter().map(|(name, _)| name.as_str()).collect();
         for (entry, message) in unknown("input", &names(given), &known, name) {
             let key = Some(("with", entry));
@@ -316,7 +335,7 @@ pub(crate) fn call_mistakes(
                     job.id
                 ))),
                 Some((given, Some(_))) => {
-                    let written = Written::of(call, input_name);
+                    let written = InputStyle::for_input(call, input_name);
                     let literal = typed(input_name, input.kind, given, written, &Contexts::new());
                     found.extend(literal.err().map(|why| CallMistake {
                         key: Some(("with", input_name.clone())),
@@ -327,7 +346,7 @@ pub(crate) fn call_mistakes(
             }
         }
     }
-    if let CallSecrets::Named(Table::Entries(given)) = &call.secrets {
+    if let CallSecrets::Named(TemplateTable::Entries(given)) = &call.secrets {
         let known: Vec<&str> = (asked.secrets.iter())
             .map(|(name, _)| name.as_str())
             .collect();
@@ -358,7 +377,7 @@ fn unknown(what: &str, given: &[&str], known: &[&str], called: &str) -> Vec<(Str
         let help = match nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => "it has none".to_owned(),
-            None => format!("it has {}", listed(known.iter().copied())),
+            None => format!("it has {}", join_with_and(known.iter().copied())),
         };
         let message = format!("{called} has no {what} `{name}`; {help}");
         ((*name).to_owned(), message)
@@ -366,28 +385,26 @@ fn unknown(what: &str, given: &[&str], known: &[&str], called: &str) -> Vec<(Str
     given.iter().filter(is_unknown).map(described).collect()
 }
 
-impl Unit {
+impl LinkedWorkflow {
     /// The `inputs` context of its jobs, as `job` calls it.
-    pub(super) fn inputs(&self, job: &Job, contexts: &Contexts<'_>) -> Result<Value, String> {
-        let wrong = |why: String| {
-            format!(
-                "the job `{}` (line {}) can't call {}: {why}",
-                job.id, job.at.line, self.name
-            )
-        };
+    pub(super) fn inputs(
+        &self,
+        job: &WorkflowJob,
+        contexts: &Contexts<'_>,
+    ) -> Result<ExprValue, CallInputsError> {
         let nothing = WorkflowCall::default();
         let asked = self.workflow.on.workflow_call.as_ref().unwrap_or(&nothing);
         let computed;
         let call = job.calls.as_ref();
         let mut with = call.map(|call| &call.with);
-        if let Some(Table::Computed(template)) = with {
-            computed = entries(template, contexts).map_err(|error| wrong(error.to_string()))?;
+        if let Some(TemplateTable::Computed(template)) = with {
+            computed = entries(template, contexts).map_err(CallInputsError::Table)?;
             let known: Vec<&str> = asked.inputs.iter().map(|(name, _)| name.as_str()).collect();
             let given: Vec<&str> = computed.iter().map(|(name, _)| name.as_str()).collect();
             let mistakes = unknown("input", &given, &known, &self.name);
             let mistakes: Vec<String> = mistakes.into_iter().map(|(_, it)| it).collect();
             if !mistakes.is_empty() {
-                return Err(wrong(mistakes.join("; ")));
+                return Err(CallInputsError::Unknown(mistakes));
             }
             with = None;
         } else {
@@ -400,27 +417,30 @@ impl Unit {
                 .find(|(key, _)| key.eq_ignore_ascii_case(name));
             let value = match (with.and_then(|with| with.get(name)), ready) {
                 (Some(given), _) => {
-                    let written = call.map_or(Written::Bare, |call| Written::of(call, name));
+                    let written =
+                        call.map_or(InputStyle::Bare, |call| InputStyle::for_input(call, name));
                     typed(name, input.kind, given, written, contexts)
                 }
                 (None, Some((_, value))) => fits(name, input.kind, value),
-                (None, None) if input.required => Err(format!("the input `{name}` is required")),
+                (None, None) if input.required => {
+                    return Err(CallInputsError::Missing(name.clone()));
+                }
                 (None, None) => default(name, input, contexts),
             };
-            inputs.push((name.as_str(), value.map_err(wrong)?));
+            inputs.push((name.as_str(), value?));
         }
-        Ok(Value::object(inputs))
+        Ok(ExprValue::object(inputs))
     }
 
     /// How a call counts whose jobs have all ended, what it gives back, and why it isn't green.
     pub(super) fn conclusion(
         &self,
-        progress: &Progress,
-        ground: &Ground,
+        progress: &WorkflowProgress,
+        ground: &RunContexts,
     ) -> (Conclusion, Vec<(String, String)>, Option<String>) {
         let jobs = self.workflow.jobs.iter().enumerate();
-        let jobs = jobs.map(|(at, job)| (job.id.as_str(), Graph::job_context(progress, at)));
-        let contexts = ground.contexts().with("jobs", Value::object(jobs));
+        let jobs = jobs.map(|(at, job)| (job.id.as_str(), JobGraph::job_context(progress, at)));
+        let contexts = ground.contexts().with("jobs", ExprValue::object(jobs));
         let asked = self.workflow.on.workflow_call.iter();
         let outputs: Result<Vec<_>, EvalError> = asked
             .flat_map(|asked| &asked.outputs)
@@ -439,20 +459,21 @@ impl Unit {
     }
 }
 
-impl Call {
+impl ReusableCall {
     /// The `secrets` context of the called workflow. `contexts` are those of the calling job, its `secrets` among them.
-    pub fn secrets(&self, contexts: &Contexts<'_>) -> Result<Value, EvalError> {
+    pub fn secrets(&self, contexts: &Contexts<'_>) -> Result<ExprValue, EvalError> {
         let all = contexts.get("secrets").cloned().unwrap_or_default();
         match &self.secrets {
             CallSecrets::Inherit => Ok(all),
             CallSecrets::Named(table) => {
                 let token = all.get("GITHUB_TOKEN");
-                let token = (token != Value::Null).then_some(("GITHUB_TOKEN".to_owned(), token));
+                let token =
+                    (token != ExprValue::Null).then_some(("GITHUB_TOKEN".to_owned(), token));
                 let named = table.resolve(contexts)?;
                 let named = named
                     .into_iter()
-                    .map(|(name, text)| (name, Value::from(text)));
-                Ok(Value::object(token.into_iter().chain(named)))
+                    .map(|(name, text)| (name, ExprValue::from(text)));
+                Ok(ExprValue::object(token.into_iter().chain(named)))
             }
         }
     }
@@ -461,13 +482,13 @@ impl Call {
 fn entries(
     template: &Template,
     contexts: &Contexts<'_>,
-) -> Result<Vec<(String, Value)>, EvalError> {
+) -> Result<Vec<(String, ExprValue)>, EvalError> {
     match template.resolve(contexts)? {
-        Value::Object(object) => Ok(object
+        ExprValue::Object(object) => Ok(object
             .iter()
             .map(|(name, value)| (name.to_string(), value.clone()))
             .collect()),
-        Value::Null => Ok(Vec::new()),
+        ExprValue::Null => Ok(Vec::new()),
         other => Err(template.error(format!(
             "expected a mapping of names to values, got a value of kind {}",
             other.kind()
@@ -475,25 +496,29 @@ fn entries(
     }
 }
 
-fn default(name: &str, input: &CallInput, contexts: &Contexts<'_>) -> Result<Value, String> {
+fn default(
+    name: &str,
+    input: &CallInput,
+    contexts: &Contexts<'_>,
+) -> Result<ExprValue, InputValueError> {
     match &input.default {
         // The parser takes no text where another type is asked for.
-        Some(default) => typed(name, input.kind, default, Written::Bare, contexts),
+        Some(default) => typed(name, input.kind, default, InputStyle::Bare, contexts),
         None => Ok(input.kind.empty()),
     }
 }
 
 /// How a value without an expression is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Written {
+enum InputStyle {
     /// `true`, `3`
     Bare,
     /// `'true'`, `abc`
     Text,
 }
 
-impl Written {
-    fn of(call: &Call, name: &str) -> Self {
+impl InputStyle {
+    fn for_input(call: &ReusableCall, name: &str) -> Self {
         let mut texts = call.texts.iter();
         match texts.any(|text| text.eq_ignore_ascii_case(name)) {
             true => Self::Text,
@@ -507,51 +532,47 @@ fn typed(
     name: &str,
     kind: InputType,
     template: &Template,
-    written: Written,
+    written: InputStyle,
     contexts: &Contexts<'_>,
-) -> Result<Value, String> {
+) -> Result<ExprValue, InputValueError> {
     let value = template
         .resolve(contexts)
-        .map_err(|error| format!("the input `{name}` has no value: {error}"))?;
+        .map_err(|error| InputValueError::NoValue {
+            name: name.to_owned(),
+            error,
+        })?;
     match (kind, template.as_literal()) {
-        (_, Some(_)) if written == Written::Text => fits(name, kind, &value),
-        (InputType::Boolean, Some(text @ ("true" | "false"))) => Ok(Value::Bool(text == "true")),
-        (InputType::Number, Some(text)) if !text.trim().is_empty() => {
-            fits(name, kind, &Value::Number(Value::from(text).to_number()))
-                .map_err(|_| mismatch(name, kind, &value))
+        (_, Some(_)) if written == InputStyle::Text => fits(name, kind, &value),
+        (InputType::Boolean, Some(text @ ("true" | "false"))) => {
+            Ok(ExprValue::Bool(text == "true"))
         }
+        (InputType::Number, Some(text)) if !text.trim().is_empty() => fits(
+            name,
+            kind,
+            &ExprValue::Number(ExprValue::from(text).to_number()),
+        )
+        .map_err(|_| mismatch(name, kind, &value)),
         _ => fits(name, kind, &value),
     }
 }
 
-fn fits(name: &str, kind: InputType, value: &Value) -> Result<Value, String> {
+fn fits(name: &str, kind: InputType, value: &ExprValue) -> Result<ExprValue, InputValueError> {
     match (kind, value) {
-        (InputType::Boolean, Value::Bool(_)) => Ok(value.clone()),
-        (InputType::Number, Value::Number(number)) if !number.is_nan() => Ok(value.clone()),
+        (InputType::Boolean, ExprValue::Bool(_)) => Ok(value.clone()),
+        (InputType::Number, ExprValue::Number(number)) if !number.is_nan() => Ok(value.clone()),
         (InputType::String | InputType::Choice | InputType::Environment, value)
             if value.is_primitive() =>
         {
-            Ok(Value::from(value.to_text().to_string()))
+            Ok(ExprValue::from(value.to_text().to_string()))
         }
         _ => Err(mismatch(name, kind, value)),
     }
 }
 
-fn mismatch(name: &str, kind: InputType, value: &Value) -> String {
-    let (wanted, help) = match kind {
-        InputType::Boolean => ("true or false", "; `fromJSON(…)` makes one of a text"),
-        InputType::Number => ("a number", "; `fromJSON(…)` makes one of a text"),
-        InputType::String | InputType::Choice | InputType::Environment => ("a text", ""),
-    };
-    let got = match value {
-        Value::Null => "empty".to_owned(),
-        Value::Array(_) | Value::Object(_) => format!("an {}", value.kind()),
-        _ => format!("'{}'", value.to_text().chars().take(80).collect::<String>()),
-    };
-    let help = if matches!(value, Value::String(_)) {
-        help
-    } else {
-        ""
-    };
-    format!("the input `{name}` is {got}, not {wanted}{help}")
+fn mismatch(name: &str, kind: InputType, value: &ExprValue) -> InputValueError {
+    InputValueError::WrongType {
+        name: name.to_owned(),
+        kind,
+        value: value.clone(),
+    }
 }

@@ -1,8 +1,8 @@
 //! What combinations a matrix makes: GitHub's rules for `include` and `exclude`, and the names of the jobs.
 
 use crate::{
-    expr::{Contexts, EvalError, Value},
-    model::{Matrix, Tree},
+    expr::{Contexts, EvalError, ExprValue},
+    model::{JobMatrix, TemplateTree},
 };
 
 /// Jobs of one matrix; GitHub's limit.
@@ -53,22 +53,25 @@ pub enum MatrixError {
 
 /// One combination.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Combination {
+pub struct MatrixCombination {
     /// The `matrix` context.
-    pub values: Value,
+    pub values: ExprValue,
     /// The values that tell it from the others, for its name: `3.11, ubuntu`.
     pub label: String,
 }
 
-struct Row {
-    entries: Vec<(String, Value)>,
+struct MatrixRow {
+    entries: Vec<(String, ExprValue)>,
     /// How many of the first entries are of the matrix itself; `include` may not change those.
     original: usize,
 }
 
 /// All combinations, in GitHub's order: the first list varies slowest, then what `include` adds.
-pub fn expand(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Vec<Combination>, MatrixError> {
-    let Parts {
+pub fn expand_matrix(
+    matrix: &JobMatrix,
+    contexts: &Contexts<'_>,
+) -> Result<Vec<MatrixCombination>, MatrixError> {
+    let MatrixParts {
         axes,
         include,
         exclude,
@@ -88,24 +91,24 @@ pub fn expand(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Vec<Combinatio
     if rows.is_empty() {
         return Err(MatrixError::Nothing);
     }
-    Ok(rows.into_iter().map(Row::finish).collect())
+    Ok(rows.into_iter().map(MatrixRow::finish).collect())
 }
 
-type Entries = Vec<(String, Value)>;
-type Axis = (String, Vec<Value>);
+type MatrixEntries = Vec<(String, ExprValue)>;
+type MatrixAxis = (String, Vec<ExprValue>);
 
 /// A matrix with its expressions resolved.
-struct Parts {
-    axes: Vec<Axis>,
-    include: Vec<Entries>,
-    exclude: Vec<Entries>,
+struct MatrixParts {
+    axes: Vec<MatrixAxis>,
+    include: Vec<MatrixEntries>,
+    exclude: Vec<MatrixEntries>,
 }
 
-fn parts(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Parts, MatrixError> {
+fn parts(matrix: &JobMatrix, contexts: &Contexts<'_>) -> Result<MatrixParts, MatrixError> {
     let mut axes = Vec::new();
     let (mut include, mut exclude) = (Vec::new(), Vec::new());
     match matrix {
-        Matrix::Written {
+        JobMatrix::Written {
             axes: written,
             include: included,
             exclude: excluded,
@@ -113,13 +116,14 @@ fn parts(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Parts, MatrixError>
             for (name, tree) in written {
                 axes.push((name.clone(), list(name, &tree.resolve(contexts)?)?));
             }
-            let resolve =
-                |tree: &Option<Tree>| tree.as_ref().map(|tree| tree.resolve(contexts)).transpose();
+            let resolve = |tree: &Option<TemplateTree>| {
+                tree.as_ref().map(|tree| tree.resolve(contexts)).transpose()
+            };
             include.extend(resolve(included)?);
             exclude.extend(resolve(excluded)?);
         }
-        Matrix::Computed(template) => match template.resolve(contexts)? {
-            Value::Object(object) => {
+        JobMatrix::Computed(template) => match template.resolve(contexts)? {
+            ExprValue::Object(object) => {
                 for (name, value) in object.iter() {
                     match &*name.to_string() {
                         "include" => include.push(value.clone()),
@@ -136,9 +140,9 @@ fn parts(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Parts, MatrixError>
             }
         },
     }
-    let all = |name: &'static str, values: &[Value]| {
+    let all = |name: &'static str, values: &[ExprValue]| {
         let lists: Result<Vec<_>, _> = values.iter().map(|value| entries(name, value)).collect();
-        let all: Vec<Entries> = lists?.concat();
+        let all: Vec<MatrixEntries> = lists?.concat();
         if all.len() > ENTRIES_MAX {
             return Err(MatrixError::TooManyEntries(name));
         }
@@ -147,17 +151,17 @@ fn parts(matrix: &Matrix, contexts: &Contexts<'_>) -> Result<Parts, MatrixError>
             false => Ok(all),
         }
     };
-    Ok(Parts {
+    Ok(MatrixParts {
         axes,
         include: all("include", &include)?,
         exclude: all("exclude", &exclude)?,
     })
 }
 
-fn list(name: &str, value: &Value) -> Result<Vec<Value>, MatrixError> {
+fn list(name: &str, value: &ExprValue) -> Result<Vec<ExprValue>, MatrixError> {
     match value {
-        Value::Array(items) if items.is_empty() => Err(MatrixError::EmptyAxis(name.to_owned())),
-        Value::Array(items) => Ok(items.to_vec()),
+        ExprValue::Array(items) if items.is_empty() => Err(MatrixError::EmptyAxis(name.to_owned())),
+        ExprValue::Array(items) => Ok(items.to_vec()),
         other => Err(MatrixError::Kind {
             expected: format!("lists: `{name}` one too"),
             got: other.kind(),
@@ -165,20 +169,20 @@ fn list(name: &str, value: &Value) -> Result<Vec<Value>, MatrixError> {
     }
 }
 
-fn entries(name: &str, value: &Value) -> Result<Vec<Entries>, MatrixError> {
-    let wrong = |got: &Value| MatrixError::Kind {
+fn entries(name: &str, value: &ExprValue) -> Result<Vec<MatrixEntries>, MatrixError> {
+    let wrong = |got: &ExprValue| MatrixError::Kind {
         expected: format!("lists: `{name}` a list of objects"),
         got: got.kind(),
     };
     let items = match value {
-        Value::Array(items) => items,
-        Value::Null => return Ok(Vec::new()),
+        ExprValue::Array(items) => items,
+        ExprValue::Null => return Ok(Vec::new()),
         other => return Err(wrong(other)),
     };
     items
         .iter()
         .map(|item| match item {
-            Value::Object(object) => Ok(object
+            ExprValue::Object(object) => Ok(object
                 .iter()
                 .map(|(name, value)| (name.to_string(), value.clone()))
                 .collect()),
@@ -187,11 +191,11 @@ fn entries(name: &str, value: &Value) -> Result<Vec<Entries>, MatrixError> {
         .collect()
 }
 
-fn product(axes: &[Axis]) -> Result<Vec<Row>, MatrixError> {
+fn product(axes: &[MatrixAxis]) -> Result<Vec<MatrixRow>, MatrixError> {
     if axes.is_empty() {
         return Ok(Vec::new());
     }
-    let mut rows = vec![Row {
+    let mut rows = vec![MatrixRow {
         entries: Vec::new(),
         original: axes.len(),
     }];
@@ -199,10 +203,10 @@ fn product(axes: &[Axis]) -> Result<Vec<Row>, MatrixError> {
         if rows.len().saturating_mul(values.len()) > PRODUCT_MAX {
             return Err(MatrixError::TooMany);
         }
-        let with = |row: &Row, value: &Value| {
+        let with = |row: &MatrixRow, value: &ExprValue| {
             let mut entries = row.entries.clone();
             entries.push((name.clone(), value.clone()));
-            Row {
+            MatrixRow {
                 entries,
                 original: row.original,
             }
@@ -216,9 +220,9 @@ fn product(axes: &[Axis]) -> Result<Vec<Row>, MatrixError> {
 }
 
 fn drop_excluded(
-    rows: &mut Vec<Row>,
-    axes: &[Axis],
-    exclude: &[Entries],
+    rows: &mut Vec<MatrixRow>,
+    axes: &[MatrixAxis],
+    exclude: &[MatrixEntries],
 ) -> Result<(), MatrixError> {
     for (name, _) in exclude.iter().flatten() {
         if !axes.iter().any(|(axis, _)| axis.eq_ignore_ascii_case(name)) {
@@ -226,10 +230,10 @@ fn drop_excluded(
         }
     }
     rows.retain(|row| {
-        let excluded = |entry: &Entries| {
+        let excluded = |entry: &MatrixEntries| {
             entry
                 .iter()
-                .all(|(name, value)| matches(row.get(name).unwrap_or(&Value::Null), value))
+                .all(|(name, value)| matches(row.get(name).unwrap_or(&ExprValue::Null), value))
         };
         !exclude.iter().any(excluded)
     });
@@ -237,7 +241,12 @@ fn drop_excluded(
 }
 
 /// Adds an entry to every row whose own values it doesn't contradict, or as a row of its own where there is none.
-fn add_included(rows: &mut Vec<Row>, before: usize, axes: &[Axis], entry: &Entries) {
+fn add_included(
+    rows: &mut Vec<MatrixRow>,
+    before: usize,
+    axes: &[MatrixAxis],
+    entry: &MatrixEntries,
+) {
     let mut added = false;
     for row in &mut rows[..before] {
         let fits = row.entries[..row.original].iter().all(|(name, mine)| {
@@ -257,10 +266,10 @@ fn add_included(rows: &mut Vec<Row>, before: usize, axes: &[Axis], entry: &Entri
     if !added {
         // In its label the names of the matrix come first.
         let is_axis = |name: &str| axes.iter().any(|(axis, _)| axis.eq_ignore_ascii_case(name));
-        let (mut entries, more): (Entries, Entries) =
+        let (mut entries, more): (MatrixEntries, MatrixEntries) =
             (entry.iter().cloned()).partition(|(name, _)| is_axis(name));
         entries.extend(more);
-        rows.push(Row {
+        rows.push(MatrixRow {
             original: entries.len(),
             entries,
         });
@@ -269,33 +278,33 @@ fn add_included(rows: &mut Vec<Row>, before: usize, axes: &[Axis], entry: &Entri
 
 /// Whether a value of the matrix is what a filter asks for. Each leaf of the filter is compared with what is at its place, as `==`
 /// compares: what the filter doesn't name doesn't count, and what isn't there is null.
-fn matches(mine: &Value, asked: &Value) -> bool {
+fn matches(mine: &ExprValue, asked: &ExprValue) -> bool {
     match asked {
-        Value::Array(asked) => asked.iter().enumerate().all(|(at, asked)| {
+        ExprValue::Array(asked) => asked.iter().enumerate().all(|(at, asked)| {
             let mine = match mine {
-                Value::Array(mine) => mine.get(at),
+                ExprValue::Array(mine) => mine.get(at),
                 _ => None,
             };
-            matches(mine.unwrap_or(&Value::Null), asked)
+            matches(mine.unwrap_or(&ExprValue::Null), asked)
         }),
-        Value::Object(asked) => asked
+        ExprValue::Object(asked) => asked
             .iter()
             .all(|(name, asked)| matches(&mine.get(name), asked)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+        ExprValue::Null | ExprValue::Bool(_) | ExprValue::Number(_) | ExprValue::String(_) => {
             mine.loosely_equals(asked)
         }
     }
 }
 
-impl Row {
-    fn get(&self, name: &str) -> Option<&Value> {
+impl MatrixRow {
+    fn get(&self, name: &str) -> Option<&ExprValue> {
         self.entries
             .iter()
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)
     }
 
-    fn set(&mut self, name: &str, value: &Value) {
+    fn set(&mut self, name: &str, value: &ExprValue) {
         match self
             .entries
             .iter()
@@ -307,22 +316,22 @@ impl Row {
         }
     }
 
-    fn finish(self) -> Combination {
+    fn finish(self) -> MatrixCombination {
         let mut words = Vec::new();
         self.entries[..self.original]
             .iter()
             .for_each(|(_, value)| label(value, &mut words));
-        Combination {
+        MatrixCombination {
             label: words.join(", "),
-            values: Value::object(self.entries),
+            values: ExprValue::object(self.entries),
         }
     }
 }
 
-fn label(value: &Value, words: &mut Vec<String>) {
+fn label(value: &ExprValue, words: &mut Vec<String>) {
     match value {
-        Value::Array(items) => items.iter().for_each(|item| label(item, words)),
-        Value::Object(object) => object.iter().for_each(|(_, value)| label(value, words)),
+        ExprValue::Array(items) => items.iter().for_each(|item| label(item, words)),
+        ExprValue::Object(object) => object.iter().for_each(|(_, value)| label(value, words)),
         primitive => {
             let text = primitive.to_text();
             words.extend((!text.is_empty()).then(|| text.to_string()));

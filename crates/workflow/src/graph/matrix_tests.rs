@@ -1,10 +1,10 @@
 //! Matrices, case by case: the examples of GitHub's documentation, and what its own builder does where that says nothing.
 
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 
-use super::expand;
+use super::expand_matrix;
 use crate::{
-    expr::{Contexts, Value},
+    expr::{Contexts, ExprValue},
     graph::matrix::name,
 };
 
@@ -13,26 +13,27 @@ fn cells(matrix: &str) -> Result<Vec<(String, String)>, String> {
     let text = format!(
         "on: push\njobs:\n  t:\n    runs-on: x\n    strategy:\n      matrix: {matrix}\n    steps: [{{ run: a }}]\n"
     );
-    let source = Source::new("w.yml", text);
+    let source = SourceFile::new("w.yml", text);
     let parsed = crate::parse(&source);
     let mistakes = parsed.diagnostics.iter().map(|it| it.one_line(&source));
     let Some(workflow) = parsed.workflow else {
         return Err(mistakes.collect::<Vec<_>>().join("; "));
     };
     let strategy = workflow.jobs[0].strategy.clone().unwrap();
-    let github = Value::object([(
+    let github = ExprValue::object([(
         "event",
-        Value::object([(
+        ExprValue::object([(
             "client_payload",
-            Value::object([(
+            ExprValue::object([(
                 "versions",
-                Value::array([14.0, 16.0, 18.0].map(Value::Number)),
+                ExprValue::array([14.0, 16.0, 18.0].map(ExprValue::Number)),
             )]),
         )]),
     )]);
     let contexts = Contexts::new().with("github", github);
-    let made = expand(&strategy.matrix.unwrap(), &contexts).map_err(|error| error.to_string())?;
-    let shown = |cell: super::Combination| {
+    let made =
+        expand_matrix(&strategy.matrix.unwrap(), &contexts).map_err(|error| error.to_string())?;
+    let shown = |cell: super::MatrixCombination| {
         let values = serde_json::to_string(&cell.values).unwrap();
         (cell.label, values)
     };

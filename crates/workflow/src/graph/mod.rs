@@ -7,61 +7,66 @@
 //! A job that calls a workflow is a walk inside the walk: its cell holds how far the called jobs are, and ends when they have.
 //!
 //! ```
-//! use shipway_workflow::graph::{Decision, Graph, Ground, Progress};
-//! # let source = shipway_syntax::Source::new("ci.yml", "on: push\njobs: { a: { runs-on: x, steps: [{ run: a }] } }\n");
+//! use shipway_workflow::graph::{GraphDecision, JobGraph, RunContexts, WorkflowProgress};
+//! # let source = shipway_syntax::SourceFile::new("ci.yml", "on: push\njobs: { a: { runs-on: x, steps: [{ run: a }] } }\n");
 //! # let workflow = shipway_workflow::parse(&source).workflow.unwrap();
-//! let graph = Graph::of(&workflow);
-//! let mut progress = Progress::of(workflow.jobs.len());
-//! let decisions = graph.next(&workflow, &mut progress, &Ground::default());
-//! assert!(matches!(&decisions[0], Decision::Expand { job, .. } if job.as_str() == "a"));
+//! let graph = JobGraph::new(&workflow);
+//! let mut progress = WorkflowProgress::new(workflow.jobs.len());
+//! let decisions = graph.next(&workflow, &mut progress, &RunContexts::default());
+//! assert!(matches!(&decisions[0], GraphDecision::Expand { job, .. } if job.as_str() == "a"));
 //! ```
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    expr::{Contexts, Value},
+    expr::{Contexts, ExprValue},
     job::{Conclusion, JobKey},
     model::Workflow,
 };
 
-mod again;
 #[cfg(test)]
 mod call_tests;
 mod calls;
-mod cells;
-mod gate;
+mod error;
+mod expansion;
 mod matrix;
 #[cfg(test)]
 mod matrix_tests;
+mod preconditions;
 mod progress;
+mod rerun;
+mod run_name;
+mod scheduler;
 #[cfg(test)]
 mod tests;
-mod title;
-mod walk;
 
-pub use again::Again;
-pub use calls::{CALLED_MAX, CalledText, LEVELS_MAX, Place, Unit, called_by, link, name_of_call};
+pub use calls::{
+    CALLED_MAX, CalledText, LEVELS_MAX, LinkedWorkflow, WorkflowLocation, find_called_workflows,
+    link_calls, resolve_call_name,
+};
 pub(crate) use calls::{CallMistake, call_mistakes};
-pub use gate::{Gate, Group, group_of_run};
-pub use matrix::{CELLS_MAX, Combination, MatrixError, expand};
-pub use progress::{Called, Cell, Expanded, JobProgress, Progress};
-pub use title::{TITLE_MAX, in_one_line, run_name};
+pub use error::{LinkError, RunSettingError, WorkflowLocationError};
+pub use matrix::{CELLS_MAX, MatrixCombination, MatrixError, expand_matrix};
+pub use preconditions::{ConcurrencyGroup, JobPreconditions, resolve_run_group};
+pub use progress::{CalledProgress, JobExpansion, JobProgress, MatrixCell, WorkflowProgress};
+pub use rerun::RerunSelection;
+pub use run_name::{TITLE_MAX, in_one_line, resolve_run_name};
 
 /// Jobs of one run, those of called workflows counted: what a machine can still list. GitHub's own limits multiply to more.
 pub const JOBS_MAX: usize = 20_000;
 
 /// What expressions of jobs see beside `needs`, `strategy` and `matrix`.
 #[derive(Clone, Debug, Default)]
-pub struct Ground {
+pub struct RunContexts {
     /// `github`
-    pub github: Value,
+    pub github: ExprValue,
     /// `inputs`
-    pub inputs: Value,
+    pub inputs: ExprValue,
     /// `vars`
-    pub vars: Value,
+    pub vars: ExprValue,
 }
 
-impl Ground {
+impl RunContexts {
     fn contexts(&self) -> Contexts<'static> {
         Contexts::new()
             .with("github", self.github.clone())
@@ -72,13 +77,13 @@ impl Ground {
 
 /// What follows from how far the jobs are.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Decision {
+pub enum GraphDecision {
     /// A job may start: these are its cells.
     Expand {
         /// Its key, without a cell.
         job: JobKey,
         /// What it becomes.
-        expanded: Expanded,
+        expanded: JobExpansion,
     },
     /// A job has ended: its cells have, or it never starts.
     End {
@@ -111,33 +116,33 @@ pub enum Decision {
 
 /// The edges between the jobs of a workflow, and the workflows that they call.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Graph {
-    places: BTreeMap<String, usize>,
+pub struct JobGraph {
+    indexes: BTreeMap<String, usize>,
     needs: Vec<Vec<usize>>,
     dependents: Vec<Vec<usize>>,
-    calls: BTreeMap<usize, Arc<Unit>>,
+    calls: BTreeMap<usize, Arc<LinkedWorkflow>>,
 }
 
 /// Where a key leads, through the calls it names.
 #[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
+pub struct FoundJob<'a> {
     /// The workflow that the job stands in.
     pub workflow: &'a Workflow,
     /// Its edges.
-    pub graph: &'a Graph,
+    pub graph: &'a JobGraph,
     /// How far that workflow is.
-    pub progress: &'a Progress,
+    pub progress: &'a WorkflowProgress,
     /// The place of the job in it.
     pub job: usize,
     /// What the workflow was given, when it is a called one.
-    pub called: Option<&'a Called>,
+    pub called: Option<&'a CalledProgress>,
 }
 
-impl Graph {
+impl JobGraph {
     /// The edges of a workflow. Unknown names are left out; the parser refuses them.
     #[must_use]
-    pub fn of(workflow: &Workflow) -> Self {
-        let places = workflow
+    pub fn new(workflow: &Workflow) -> Self {
+        let indexes = workflow
             .jobs
             .iter()
             .enumerate()
@@ -145,13 +150,17 @@ impl Graph {
             .collect();
         let count = workflow.jobs.len();
         let mut graph = Self {
-            places,
+            indexes,
             needs: Vec::with_capacity(count),
             dependents: vec![Vec::new(); count],
             calls: BTreeMap::new(),
         };
         for (at, job) in workflow.jobs.iter().enumerate() {
-            let mut needs: Vec<usize> = job.needs.iter().filter_map(|id| graph.place(id)).collect();
+            let mut needs: Vec<usize> = job
+                .needs
+                .iter()
+                .filter_map(|id| graph.job_index(id))
+                .collect();
             needs.sort_unstable();
             needs.dedup();
             needs
@@ -164,11 +173,11 @@ impl Graph {
 
     /// The place of a job in the workflow, by its id.
     #[must_use]
-    pub fn place(&self, id: &str) -> Option<usize> {
-        self.places.get(&id.to_ascii_lowercase()).copied()
+    pub fn job_index(&self, id: &str) -> Option<usize> {
+        self.indexes.get(&id.to_ascii_lowercase()).copied()
     }
 
-    /// The places of the jobs that a job needs.
+    /// The indexes of the jobs that a job needs.
     #[must_use]
     pub fn needs(&self, job: usize) -> &[usize] {
         self.needs.get(job).map_or(&[], Vec::as_slice)
@@ -176,7 +185,7 @@ impl Graph {
 
     /// The workflow that the job at a place calls, when it was linked.
     #[must_use]
-    pub fn call(&self, job: usize) -> Option<&Arc<Unit>> {
+    pub fn call(&self, job: usize) -> Option<&Arc<LinkedWorkflow>> {
         self.calls.get(&job)
     }
 
@@ -185,10 +194,10 @@ impl Graph {
     pub fn find<'a>(
         &'a self,
         workflow: &'a Workflow,
-        progress: &'a Progress,
+        progress: &'a WorkflowProgress,
         key: &JobKey,
-    ) -> Option<Found<'a>> {
-        let mut found = Found {
+    ) -> Option<FoundJob<'a>> {
+        let mut found = FoundJob {
             workflow,
             graph: self,
             progress,
@@ -196,10 +205,10 @@ impl Graph {
             called: None,
         };
         for caller in key.callers() {
-            let job = found.graph.place(caller.job_id())?;
+            let job = found.graph.job_index(caller.job_id())?;
             let called = found.progress.cell(job, &caller)?.called.as_deref()?;
             let unit = found.graph.call(job)?;
-            found = Found {
+            found = FoundJob {
                 workflow: &unit.workflow,
                 graph: &unit.graph,
                 progress: &called.progress,
@@ -207,41 +216,41 @@ impl Graph {
                 called: Some(called),
             };
         }
-        found.job = found.graph.place(key.job_id())?;
+        found.job = found.graph.job_index(key.job_id())?;
         Some(found)
     }
 
-    /// As [`Graph::find`], for folding a fact about the job: the graph and the progress it belongs to, and its place.
+    /// As [`JobGraph::find`], for folding a fact about the job: the graph and the progress it belongs to, and its place.
     pub fn find_mut<'a>(
         &'a self,
-        progress: &'a mut Progress,
+        progress: &'a mut WorkflowProgress,
         key: &JobKey,
-    ) -> Option<(&'a Self, &'a mut Progress, usize)> {
+    ) -> Option<(&'a Self, &'a mut WorkflowProgress, usize)> {
         self.descend(progress, key, 0)
     }
 
     /// On the way to a job all that calls it has become `more` jobs.
     fn descend<'a>(
         &'a self,
-        progress: &'a mut Progress,
+        progress: &'a mut WorkflowProgress,
         key: &JobKey,
         more: usize,
-    ) -> Option<(&'a Self, &'a mut Progress, usize)> {
+    ) -> Option<(&'a Self, &'a mut WorkflowProgress, usize)> {
         let (mut graph, mut progress) = (self, progress);
         for caller in key.callers() {
             progress.grow(more);
-            let job = graph.place(caller.job_id())?;
+            let job = graph.job_index(caller.job_id())?;
             let cells = &mut progress.jobs.get_mut(job)?.cells;
             let cell = cells.iter_mut().find(|cell| cell.key == caller)?;
             progress = &mut cell.called.as_deref_mut()?.progress;
             graph = &graph.call(job)?.graph;
         }
-        let job = graph.place(key.job_id())?;
+        let job = graph.job_index(key.job_id())?;
         Some((graph, progress, job))
     }
 
     /// Folds that a job may start.
-    pub fn expand(&self, progress: &mut Progress, key: &JobKey, expanded: Expanded) {
+    pub fn expand(&self, progress: &mut WorkflowProgress, key: &JobKey, expanded: JobExpansion) {
         let more = expanded.cells.len();
         if let Some((graph, progress, at)) = self.descend(progress, key, more) {
             progress.expand(at, expanded, graph.jobs_called(at));
@@ -258,10 +267,10 @@ impl Graph {
     pub fn next(
         &self,
         workflow: &Workflow,
-        progress: &mut Progress,
-        ground: &Ground,
-    ) -> Vec<Decision> {
-        walk::all(self, workflow, progress, ground, None)
+        progress: &mut WorkflowProgress,
+        ground: &RunContexts,
+    ) -> Vec<GraphDecision> {
+        scheduler::decide_all(self, workflow, progress, ground, None)
     }
 
     /// The same, when all that has happened since nothing followed any more is that the cell `ended` has: only what hangs on it is
@@ -269,57 +278,79 @@ impl Graph {
     pub fn next_after(
         &self,
         workflow: &Workflow,
-        progress: &mut Progress,
-        ground: &Ground,
+        progress: &mut WorkflowProgress,
+        ground: &RunContexts,
         ended: &JobKey,
-    ) -> Vec<Decision> {
-        walk::all(self, workflow, progress, ground, Some(ended))
+    ) -> Vec<GraphDecision> {
+        scheduler::decide_all(self, workflow, progress, ground, Some(ended))
     }
 
     /// Forgets how the jobs went that are run again; gives the keys of those of them that had begun.
     pub fn forget(
         &self,
         workflow: &Workflow,
-        progress: &mut Progress,
-        again: &Again,
+        progress: &mut WorkflowProgress,
+        again: &RerunSelection,
     ) -> Vec<JobKey> {
-        let forgotten = again::forget(self, workflow, progress, again);
+        let forgotten = rerun::forget(self, workflow, progress, again);
         progress.recount();
         forgotten
     }
 
     /// The `needs` context of a job.
     #[must_use]
-    pub fn needs_context(&self, workflow: &Workflow, progress: &Progress, job: usize) -> Value {
-        Value::object(self.needs(job).iter().map(|&need| {
+    pub fn needs_context(
+        &self,
+        workflow: &Workflow,
+        progress: &WorkflowProgress,
+        job: usize,
+    ) -> ExprValue {
+        ExprValue::object(self.needs(job).iter().map(|&need| {
             let id = workflow.jobs[need].id.as_str();
             (id, Self::job_context(progress, need))
         }))
     }
 
     /// What other jobs see of a job: its result and outputs.
-    fn job_context(progress: &Progress, job: usize) -> Value {
+    fn job_context(progress: &WorkflowProgress, job: usize) -> ExprValue {
         let done = &progress.jobs[job];
         let outputs = done.outputs.iter();
-        let outputs = outputs.map(|(name, value)| (name.as_str(), Value::from(value.as_str())));
-        let result =
-            (done.result).map_or(Value::Null, |result| Value::from(result.in_expressions()));
-        Value::object([("result", result), ("outputs", Value::object(outputs))])
+        let outputs = outputs.map(|(name, value)| (name.as_str(), ExprValue::from(value.as_str())));
+        let result = (done.result).map_or(ExprValue::Null, |result| {
+            ExprValue::from(result.in_expressions())
+        });
+        ExprValue::object([("result", result), ("outputs", ExprValue::object(outputs))])
     }
 
     /// The `strategy` context of a cell.
     #[must_use]
-    pub fn strategy_context(progress: &JobProgress, cell: usize) -> Value {
-        let (total, most) = (progress.cells.len(), progress.max_parallel);
-        strategy(progress.fail_fast, cell, total, most.unwrap_or(total))
+    pub fn strategy_context(progress: &JobProgress, cell: usize) -> ExprValue {
+        let job_total = progress.cells.len();
+        let strategy = StrategyContext {
+            fail_fast: progress.fail_fast,
+            job_index: cell,
+            job_total,
+            max_parallel: progress.max_parallel.unwrap_or(job_total),
+        };
+        strategy.into()
     }
 }
 
-fn strategy(fail_fast: bool, index: usize, total: usize, most: usize) -> Value {
-    Value::object([
-        ("fail-fast", Value::Bool(fail_fast)),
-        ("job-index", Value::Number(index as f64)),
-        ("job-total", Value::Number(total as f64)),
-        ("max-parallel", Value::Number(most as f64)),
-    ])
+/// The `strategy` context of one cell.
+struct StrategyContext {
+    fail_fast: bool,
+    job_index: usize,
+    job_total: usize,
+    max_parallel: usize,
+}
+
+impl From<StrategyContext> for ExprValue {
+    fn from(strategy: StrategyContext) -> Self {
+        Self::object([
+            ("fail-fast", Self::Bool(strategy.fail_fast)),
+            ("job-index", Self::Number(strategy.job_index as f64)),
+            ("job-total", Self::Number(strategy.job_total as f64)),
+            ("max-parallel", Self::Number(strategy.max_parallel as f64)),
+        ])
+    }
 }

@@ -3,48 +3,48 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::gate::Gate;
+use super::preconditions::JobPreconditions;
 use crate::{
-    expr::Value,
+    expr::ExprValue,
     job::{Conclusion, JobKey},
+    persistent_vec::PersistentVec,
     runner::RunnerRequest,
-    shared::Shared,
 };
 
 /// All jobs of a workflow that runs, in the order of the workflow.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Recorded")]
-pub struct Progress {
+#[serde(from = "StoredProgress")]
+pub struct WorkflowProgress {
     /// By place in [`crate::model::Workflow::jobs`].
-    pub jobs: Shared<JobProgress>,
+    pub jobs: PersistentVec<JobProgress>,
     /// Why the run was cancelled, once it was.
     pub cancelled: Option<String>,
     /// How many of them have ended, and what they have become: counted along, as counting ten thousand for each that ends would
     /// be a hundred million.
     #[serde(skip)]
-    counts: Counts,
+    counts: ProgressCounts,
 }
 
 /// What is counted along.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
+struct ProgressCounts {
     over: usize,
-    /// See [`Progress::size`].
+    /// See [`WorkflowProgress::size`].
     size: usize,
 }
 
 /// As it is on record.
 #[derive(Deserialize)]
-struct Recorded {
+struct StoredProgress {
     #[serde(default)]
-    jobs: Shared<JobProgress>,
+    jobs: PersistentVec<JobProgress>,
     #[serde(default)]
     cancelled: Option<String>,
 }
 
-impl From<Recorded> for Progress {
-    fn from(Recorded { jobs, cancelled }: Recorded) -> Self {
-        let counts = Counts::of(&jobs);
+impl From<StoredProgress> for WorkflowProgress {
+    fn from(StoredProgress { jobs, cancelled }: StoredProgress) -> Self {
+        let counts = ProgressCounts::count(&jobs);
         Self {
             jobs,
             cancelled,
@@ -53,9 +53,9 @@ impl From<Recorded> for Progress {
     }
 }
 
-impl Counts {
-    fn of(jobs: &Shared<JobProgress>) -> Self {
-        let inside = |cell: &Cell| {
+impl ProgressCounts {
+    fn count(jobs: &PersistentVec<JobProgress>) -> Self {
+        let inside = |cell: &MatrixCell| {
             let called = cell.called.as_ref();
             1 + called.map_or(0, |called| called.progress.size())
         };
@@ -70,7 +70,7 @@ impl Counts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct JobProgress {
     /// Its combinations, or itself alone; empty until it may start.
-    pub cells: Vec<Cell>,
+    pub cells: Vec<MatrixCell>,
     /// Whether one failed cell stops the others.
     pub fail_fast: bool,
     /// How many cells run at once.
@@ -89,13 +89,13 @@ pub struct JobProgress {
 
 /// One job that runs: a combination of a matrix, or a job without one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cell {
+pub struct MatrixCell {
     /// Its name within the run.
     pub key: JobKey,
     /// What people call it.
     pub name: String,
     /// The `matrix` context; null without a matrix.
-    pub matrix: Value,
+    pub matrix: ExprValue,
     /// Whether its failure counts as success.
     pub continue_on_error: bool,
     /// How long it may take.
@@ -104,8 +104,8 @@ pub struct Cell {
     #[serde(default, skip_serializing_if = "RunnerRequest::is_empty")]
     pub runs_on: RunnerRequest,
     /// What it waits for before it starts.
-    #[serde(default, skip_serializing_if = "Gate::is_open")]
-    pub gate: Gate,
+    #[serde(default, skip_serializing_if = "JobPreconditions::is_open")]
+    pub gate: JobPreconditions,
     /// Why it was told to stop, once it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,
@@ -114,20 +114,20 @@ pub struct Cell {
     pub outcome: Option<Conclusion>,
     /// The workflow that it calls; none for a job with steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub called: Option<Box<Called>>,
+    pub called: Option<Box<CalledProgress>>,
 }
 
 /// A workflow that a job calls: what it is given, and how far it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Called {
+pub struct CalledProgress {
     /// The `inputs` context of its jobs.
-    pub inputs: Value,
+    pub inputs: ExprValue,
     /// How far its jobs are. On record it is told that they have not begun by leaving them out.
     #[serde(default)]
-    pub progress: Progress,
+    pub progress: WorkflowProgress,
 }
 
-impl Cell {
+impl MatrixCell {
     /// How it counts: a failure that may be, counts as success.
     #[must_use]
     pub fn conclusion(&self) -> Option<Conclusion> {
@@ -140,7 +140,7 @@ impl Cell {
 
 impl JobProgress {
     /// The cells that should be under way now: those that have not ended, as many as may run at once.
-    pub fn active(&self) -> impl Iterator<Item = &Cell> {
+    pub fn active(&self) -> impl Iterator<Item = &MatrixCell> {
         let most = self.max_parallel.unwrap_or(usize::MAX);
         self.cells
             .iter()
@@ -155,10 +155,10 @@ impl JobProgress {
     }
 }
 
-impl Progress {
+impl WorkflowProgress {
     /// Nothing has begun.
     #[must_use]
-    pub fn of(jobs: usize) -> Self {
+    pub fn new(jobs: usize) -> Self {
         Self {
             jobs: (0..jobs).map(|_| JobProgress::default()).collect(),
             ..Self::default()
@@ -168,7 +168,7 @@ impl Progress {
     /// Counts anew, after jobs were changed by other ways than the methods here.
     pub(super) fn recount(&mut self) {
         for at in 0..self.jobs.len() {
-            let calls = |cell: &Cell| cell.called.is_some();
+            let calls = |cell: &MatrixCell| cell.called.is_some();
             if self.jobs[at].cells.iter().any(calls) {
                 let cells = self.jobs[at].cells.iter_mut();
                 cells
@@ -176,7 +176,7 @@ impl Progress {
                     .for_each(|called| called.progress.recount());
             }
         }
-        self.counts = Counts::of(&self.jobs);
+        self.counts = ProgressCounts::count(&self.jobs);
     }
 
     /// A workflow that one of its cells calls has become so many more jobs.
@@ -214,7 +214,7 @@ impl Progress {
     }
 
     /// Whether anything of it was decided.
-    pub(super) fn has_begun(&self) -> bool {
+    pub(super) fn has_started(&self) -> bool {
         let mut jobs = self.jobs.iter();
         jobs.any(|job| job.is_over() || !job.cells.is_empty())
     }
@@ -232,7 +232,7 @@ impl Progress {
 
     /// A cell of a job.
     #[must_use]
-    pub fn cell(&self, job: usize, key: &JobKey) -> Option<&Cell> {
+    pub fn cell(&self, job: usize, key: &JobKey) -> Option<&MatrixCell> {
         self.jobs
             .get(job)?
             .cells
@@ -247,13 +247,13 @@ impl Progress {
 
     /// The jobs of it and of the workflows it calls that should be under way now.
     #[must_use]
-    pub fn active(&self) -> Vec<&Cell> {
+    pub fn active(&self) -> Vec<&MatrixCell> {
         let mut found = Vec::new();
         self.add_active(&mut found);
         found
     }
 
-    fn add_active<'p>(&'p self, found: &mut Vec<&'p Cell>) {
+    fn add_active<'p>(&'p self, found: &mut Vec<&'p MatrixCell>) {
         let jobs = self.jobs.iter().filter(|job| !job.is_over());
         for cell in jobs.flat_map(JobProgress::active) {
             match &cell.called {
@@ -270,13 +270,13 @@ impl Progress {
     }
 
     /// A job may start. A workflow that it calls has `called` jobs.
-    pub(super) fn expand(&mut self, job: usize, expanded: Expanded, called: usize) {
+    pub(super) fn expand(&mut self, job: usize, expanded: JobExpansion, called: usize) {
         if let Some(job) = self.jobs.get_mut(job) {
             self.counts.size += expanded.cells.len();
             (job.cells, job.fail_fast, job.max_parallel) =
                 (expanded.cells, expanded.fail_fast, expanded.max_parallel);
             for inner in job.cells.iter_mut().filter_map(|cell| cell.called.as_mut()) {
-                inner.progress = Self::of(called);
+                inner.progress = Self::new(called);
             }
         }
     }
@@ -357,9 +357,9 @@ impl Progress {
 
 /// What a job that may start becomes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Expanded {
+pub struct JobExpansion {
     /// Its combinations, or itself alone.
-    pub cells: Vec<Cell>,
+    pub cells: Vec<MatrixCell>,
     /// Whether one failed cell stops the others.
     pub fail_fast: bool,
     /// How many cells run at once.

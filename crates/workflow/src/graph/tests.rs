@@ -1,12 +1,12 @@
 //! A workflow and how its jobs end, in; what the scheduler says, out.
 
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 
 use super::*;
-use crate::{expr::Template, model::Job};
+use crate::{expr::Template, model::WorkflowJob};
 
 fn workflow(jobs: &str) -> Workflow {
-    let source = Source::new("ci.yml", format!("on: push\njobs:\n{jobs}"));
+    let source = SourceFile::new("ci.yml", format!("on: push\njobs:\n{jobs}"));
     let parsed = crate::parse(&source);
     let told: Vec<String> = parsed
         .diagnostics
@@ -19,23 +19,23 @@ fn workflow(jobs: &str) -> Workflow {
 /// A run in memory.
 struct Run {
     workflow: Workflow,
-    graph: Graph,
-    progress: Progress,
-    ground: Ground,
+    graph: JobGraph,
+    progress: WorkflowProgress,
+    ground: RunContexts,
 }
 
 impl Run {
     fn of(jobs: &str) -> Self {
         let workflow = workflow(jobs);
-        let progress = Progress::of(workflow.jobs.len());
-        let github = Value::object([("ref_name", Value::from("main"))]);
+        let progress = WorkflowProgress::new(workflow.jobs.len());
+        let github = ExprValue::object([("ref_name", ExprValue::from("main"))]);
         Self {
-            graph: Graph::of(&workflow),
+            graph: JobGraph::new(&workflow),
             workflow,
             progress,
-            ground: Ground {
+            ground: RunContexts {
                 github,
-                ..Ground::default()
+                ..RunContexts::default()
             },
         }
     }
@@ -49,18 +49,18 @@ impl Run {
         let mut lines = Vec::new();
         for decision in decisions {
             match decision {
-                Decision::Expand { .. } => {}
-                Decision::End { job, result, why } => {
+                GraphDecision::Expand { .. } => {}
+                GraphDecision::End { job, result, why } => {
                     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
                     lines.push(format!("= {job} {result}{why}"));
                 }
-                Decision::EndCell {
+                GraphDecision::EndCell {
                     key, outcome, why, ..
                 } => {
                     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
                     lines.push(format!("= {key} {outcome}{why}"));
                 }
-                Decision::Stop { key, why } => lines.push(format!("~ {key}: {why}")),
+                GraphDecision::Stop { key, why } => lines.push(format!("~ {key}: {why}")),
             }
         }
         lines.extend(
@@ -97,7 +97,7 @@ impl Run {
             .collect();
         let was = self.active();
         let key = key.parse::<JobKey>().unwrap();
-        let job = self.graph.place(key.job_id()).unwrap();
+        let job = self.graph.job_index(key.job_id()).unwrap();
         assert!(
             self.progress
                 .cell(job, &key)
@@ -382,7 +382,7 @@ fn a_matrix_can_come_from_an_earlier_job() {
     );
     assert_eq!(run.names(), ["a", "t (1.10)", "t (2)", "t (3)"]);
     let mut run = Run {
-        progress: Progress::of(2),
+        progress: WorkflowProgress::new(2),
         ..run
     };
     run.next();
@@ -404,7 +404,7 @@ fn cells(matrix: &str) -> Result<Vec<String>, String> {
         .as_ref()
         .and_then(|strategy| strategy.matrix.clone())
         .unwrap();
-    let made = expand(&matrix, &Contexts::new().with("github", Value::Null))
+    let made = expand_matrix(&matrix, &Contexts::new().with("github", ExprValue::Null))
         .map_err(|error| error.to_string())?;
     Ok(made
         .into_iter()
@@ -545,7 +545,7 @@ fn ten_thousand_jobs_are_planned_at_once() {
                 .map(|need| format!("j{need}"))
                 .collect()
         };
-        Job {
+        WorkflowJob {
             id: format!("j{n}"),
             needs,
             ..step.clone()
@@ -554,14 +554,16 @@ fn ten_thousand_jobs_are_planned_at_once() {
     let mut large = workflow("  a: { runs-on: x, steps: [{ run: a }] }\n");
     large.jobs = jobs.collect();
     // How long it takes is measured by bench/workflows; a walk that isn't one never ends here.
-    let graph = Graph::of(&large);
-    let mut progress = Progress::of(large.jobs.len());
-    let first = graph.next(&large, &mut progress, &Ground::default());
+    let graph = JobGraph::new(&large);
+    let mut progress = WorkflowProgress::new(large.jobs.len());
+    let first = graph.next(&large, &mut progress, &RunContexts::default());
     assert_eq!(first.len(), 100);
     // The first job of a chain fails: the other ninety-nine are skipped in one walk.
     progress.end_cell(0, &"j0".parse().unwrap(), Failure, &[], None);
     assert_eq!(
-        graph.next(&large, &mut progress, &Ground::default()).len(),
+        graph
+            .next(&large, &mut progress, &RunContexts::default())
+            .len(),
         100
     );
 }

@@ -80,12 +80,12 @@ pub enum JournalBody {
         kept: bool,
         /// When it ran, when that was in an earlier attempt at the job.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        earlier: Option<Earlier>,
+        earlier: Option<EarlierStepRun>,
     },
     /// Something to look at.
     Annotation {
         /// How bad it is.
-        level: Level,
+        level: AnnotationLevel,
         /// What it says, masked.
         message: String,
         /// The file meant.
@@ -148,7 +148,7 @@ pub enum JournalBody {
 
 /// When a step ran that was done in an earlier attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Earlier {
+pub struct EarlierStepRun {
     /// Which attempt at the job, from 1.
     pub attempt: u32,
     /// When it began.
@@ -160,7 +160,7 @@ pub struct Earlier {
 /// How bad an annotation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub enum AnnotationLevel {
     /// For those who debug.
     Debug,
     /// For information.

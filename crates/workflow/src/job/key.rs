@@ -33,7 +33,7 @@ impl JobKey {
     }
 
     /// The key of a job of the workflow that the job of this key calls. Ids nested deeply can be too long for one.
-    pub fn inside(&self, id: &str, cell: Option<usize>) -> Result<Self, ParseJobKeyError> {
+    pub fn called_job(&self, id: &str, cell: Option<usize>) -> Result<Self, ParseJobKeyError> {
         format!("{self}~{}", Self::new(id, cell)).parse()
     }
 
@@ -136,9 +136,9 @@ mod tests {
     #[test]
     fn keys_name_the_calls_that_lead_to_a_job() {
         let key = JobKey::new("release", Some(1))
-            .inside("build", None)
+            .called_job("build", None)
             .unwrap();
-        let key = key.inside("test", Some(2)).unwrap();
+        let key = key.called_job("test", Some(2)).unwrap();
         assert_eq!(key.as_str(), "release.2~build~test.3");
         assert_eq!(key.as_str().parse(), Ok(key.clone()));
         assert_eq!(key.job_id(), "test");
@@ -146,6 +146,6 @@ mod tests {
         assert_eq!(callers, ["release.2", "release.2~build"]);
         assert_eq!(JobKey::new("a", None).callers().count(), 0);
         let long = JobKey::new(&"a".repeat(100), None);
-        assert!(long.inside(&"b".repeat(100), None).is_err());
+        assert!(long.called_job(&"b".repeat(100), None).is_err());
     }
 }

@@ -1,9 +1,9 @@
 //! `untrusted-checkout`: a stranger's code, checked out where secrets are. `pull_request_target` and `workflow_run` have the
 //! rights of the repository, and what is built then is the pull request's.
 
-use shipway_syntax::Node;
+use shipway_syntax::YamlNode;
 
-use super::{Found, Subject};
+use super::{LintFinding, LintSubject};
 
 pub(super) const CODE: &str = "untrusted-checkout";
 
@@ -16,14 +16,17 @@ const HEADS: [&str; 3] = [
     "github.event.workflow_run.head",
 ];
 
-pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
+pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
     let events = subject.events();
     let Some((event, _)) = events.iter().find(|(name, _)| PRIVILEGED.contains(name)) else {
         return Vec::new();
     };
     let mut found = Vec::new();
     for step in subject.steps() {
-        let uses = step.get("uses").and_then(Node::as_str).unwrap_or_default();
+        let uses = step
+            .get("uses")
+            .and_then(YamlNode::as_str)
+            .unwrap_or_default();
         let Some(reference) = step.get("with").and_then(|with| with.get("ref")) else {
             continue;
         };
@@ -37,7 +40,7 @@ pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
                 .any(|path| HEADS.iter().any(|head| path.joined().starts_with(head)))
         });
         if untrusted {
-            found.push(Found::new(
+            found.push(LintFinding::new(
                 reference.span,
                 format!("a stranger's code is checked out, and `{event}` gives it this repository's secrets"),
                 "build it in a workflow on `pull_request`, which has none",

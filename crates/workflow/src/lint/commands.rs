@@ -1,6 +1,6 @@
 //! `deprecated-command`: commands that GitHub has taken back. Two of them do nothing unless they are allowed.
 
-use super::{Found, Subject};
+use super::{LintFinding, LintSubject};
 
 pub(super) const CODE: &str = "deprecated-command";
 
@@ -12,14 +12,14 @@ const COMMANDS: [(&str, &str); 4] = [
     ("::add-path::", r#"echo "folder" >> "$GITHUB_PATH""#),
 ];
 
-pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
+pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
     let mut found = Vec::new();
     for script in subject.scripts() {
         let text = script.as_str().unwrap_or_default();
         for (command, instead) in COMMANDS {
             for (at, _) in text.match_indices(command) {
-                found.push(Found::new(
-                    subject.place(script, at..at + command.len()),
+                found.push(LintFinding::new(
+                    subject.span_within(script, at..at + command.len()),
                     format!("`{}` is deprecated", command.trim_matches(':')),
                     format!("write {instead}"),
                 ));

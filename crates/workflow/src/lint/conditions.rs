@@ -1,22 +1,22 @@
 //! `constant-condition`: an `if` that comes to the same always, so that what it guards always runs or never does.
 
-use super::{Found, Subject};
-use crate::expr::{Condition, Contexts, Status};
+use super::{LintFinding, LintSubject};
+use crate::expr::{Contexts, IfCondition, StatusChecks};
 
 pub(super) const CODE: &str = "constant-condition";
 
-pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
+pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
     subject
         .conditions()
         .filter_map(|node| {
-            let condition = Condition::parse(node.as_scalar_text()?, 0).ok()?;
+            let condition = IfCondition::parse(node.as_scalar_text()?, 0).ok()?;
             let constant = condition.exprs().all(crate::expr::Expr::is_constant);
             // Text around an expression has a warning of its own.
             if !constant || condition.is_text() || condition.exprs().next().is_none() {
                 return None;
             }
             let holds = condition
-                .holds(&Contexts::new().with_status(Status::FINE))
+                .holds(&Contexts::new().with_status(StatusChecks::FINE))
                 .ok()?;
             let (message, help) = if holds {
                 ("this condition always holds", "leave the `if` out")
@@ -26,7 +26,7 @@ pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
                     "take it away, or say that it is meant: # shipway: allow(constant-condition)",
                 )
             };
-            Some(Found::new(node.span, message, help))
+            Some(LintFinding::new(node.span, message, help))
         })
         .collect()
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use shipway_syntax::{Node, nearest};
+use shipway_syntax::{YamlNode, nearest};
 
-use super::{Found, Subject};
+use super::{LintFinding, LintSubject};
 
 pub(super) const CODE: &str = "unknown-name";
 
-pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
+pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
     let mut found = Vec::new();
     // An action's inputs may be given without being declared.
     if subject.tree.get("jobs").is_some() {
@@ -37,7 +37,7 @@ pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
 }
 
 /// What `workflow_dispatch` and `workflow_call` ask for.
-fn inputs(subject: &Subject<'_>) -> BTreeSet<String> {
+fn inputs(subject: &LintSubject<'_>) -> BTreeSet<String> {
     let events = subject.events();
     let asked = events
         .iter()
@@ -50,7 +50,7 @@ fn inputs(subject: &Subject<'_>) -> BTreeSet<String> {
 }
 
 /// The names of a matrix; none when some come from an expression.
-fn matrix(job: &Node) -> Option<BTreeSet<String>> {
+fn matrix(job: &YamlNode) -> Option<BTreeSet<String>> {
     let Some(strategy) = job.get("strategy") else {
         return Some(BTreeSet::new());
     };
@@ -79,12 +79,12 @@ fn matrix(job: &Node) -> Option<BTreeSet<String>> {
 }
 
 fn unknown<'s>(
-    subject: &Subject<'s>,
-    node: &'s Node,
+    subject: &LintSubject<'s>,
+    node: &'s YamlNode,
     context: &str,
     known: &BTreeSet<String>,
     why: &str,
-    found: &mut Vec<Found>,
+    found: &mut Vec<LintFinding>,
 ) {
     for (scalar, expr) in subject.exprs(node) {
         for path in expr.paths() {
@@ -98,8 +98,8 @@ fn unknown<'s>(
                 Some(near) => format!("did you mean `{context}.{near}`?"),
                 None => "its value is always empty".to_owned(),
             };
-            found.push(Found::new(
-                subject.place(scalar, path.at.clone()),
+            found.push(LintFinding::new(
+                subject.span_within(scalar, path.at.clone()),
                 format!("`{context}.{name}`: {why}"),
                 help,
             ));

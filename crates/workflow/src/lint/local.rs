@@ -4,14 +4,14 @@
 //! What a run would refuse is an error (`local-call`); the rest are warnings (`local-action`, `action-input`, `action-output`),
 //! as GitHub runs such steps.
 
-use shipway_syntax::{Diagnostic, Node, Source, Span, nearest};
+use shipway_syntax::{Diagnostic, SourceFile, Span, YamlNode, nearest};
 
-use super::{Subject, without_allowed};
+use super::{LintSubject, without_allowed};
 use crate::{
-    expr::listed,
-    graph::{CallMistake, Place, call_mistakes},
-    model::{ActionFile, Runs, Workflow},
-    parse::{in_order, reader::Reader},
+    expr::join_with_and,
+    graph::{CallMistake, WorkflowLocation, call_mistakes},
+    model::{ActionFile, ActionRuns, Workflow},
+    parse::{in_order, reader::WorkflowReader},
 };
 
 const CALL: &str = "local-call";
@@ -24,13 +24,13 @@ pub type ReadFile<'r> = &'r dyn Fn(&str) -> Option<String>;
 
 /// What is wrong with the calls and the local actions of a workflow or an action.
 #[must_use]
-pub fn check_local(source: &Source, read: ReadFile<'_>) -> Vec<Diagnostic> {
+pub fn check_local(source: &SourceFile, read: ReadFile<'_>) -> Vec<Diagnostic> {
     let Ok(tree) = shipway_syntax::parse(source) else {
         return Vec::new();
     };
-    let subject = Subject {
+    let subject = LintSubject {
         tree: &tree,
-        reader: Reader::new(source),
+        reader: WorkflowReader::new(source),
     };
     let workflow = crate::parse(source).workflow;
     let mut found = Vec::new();
@@ -69,7 +69,7 @@ pub(super) fn local_action(uses: &str, read: ReadFile<'_>) -> Option<LocalAction
     };
     for name in ["action.yml", "action.yaml"] {
         if let Some(text) = read(&file(name)) {
-            let parsed = crate::parse_action(&Source::new(file(name), text));
+            let parsed = crate::parse_action(&SourceFile::new(file(name), text));
             return Some(match parsed.action {
                 Some(action) => LocalAction::File(Box::new(action)),
                 None => LocalAction::Undescribed,
@@ -84,9 +84,9 @@ pub(super) fn local_action(uses: &str, read: ReadFile<'_>) -> Option<LocalAction
 
 /// A job that calls a workflow of this repository, and what others take of its outputs.
 fn check_call(
-    subject: &Subject<'_>,
+    subject: &LintSubject<'_>,
     workflow: &Workflow,
-    (id, node): (&str, &Node),
+    (id, node): (&str, &YamlNode),
     read: ReadFile<'_>,
     found: &mut Vec<Diagnostic>,
 ) {
@@ -99,14 +99,14 @@ fn check_call(
     };
     let mut error =
         |span: Span, message: String| found.push(Diagnostic::error(CALL, span, message));
-    if let Err(why) = Place::of(path) {
+    if let Err(why) = WorkflowLocation::parse(path) {
         return error(uses.span, format!("{path} can't be called: {why}"));
     }
     let Some(text) = read(path) else {
         return error(uses.span, format!("there is no file {path} to call"));
     };
     // Its own mistakes are told of by themselves.
-    let Some(called) = crate::parse(&Source::new(path, text)).workflow else {
+    let Some(called) = crate::parse(&SourceFile::new(path, text)).workflow else {
         return;
     };
     let Some(asked) = &called.on.workflow_call else {
@@ -133,7 +133,7 @@ fn check_call(
                 && output != "*";
             if is_it && !contains(&outputs, output) {
                 let message = format!("{path}, which `{id}` calls, has no output `{output}`");
-                let span = subject.place(scalar, used.at.clone());
+                let span = subject.span_within(scalar, used.at.clone());
                 let help = suggestion(output, &outputs);
                 found.push(Diagnostic::warning(CALL, span, message).help(help));
             }
@@ -143,12 +143,12 @@ fn check_call(
 
 /// The steps of a job, or of a composite action.
 fn check_steps(
-    subject: &Subject<'_>,
-    scope: &Node,
+    subject: &LintSubject<'_>,
+    scope: &YamlNode,
     read: ReadFile<'_>,
     found: &mut Vec<Diagnostic>,
 ) {
-    let steps = scope.get("steps").and_then(Node::as_sequence);
+    let steps = scope.get("steps").and_then(YamlNode::as_sequence);
     let mut brings_files = false;
     for step in steps.unwrap_or_default() {
         let Some(uses) = step.get("uses") else {
@@ -165,7 +165,7 @@ fn check_steps(
             }
             Some(LocalAction::File(action)) => {
                 check_inputs(step, uses, &action, found);
-                if let Some(id) = step.get("id").and_then(Node::as_str) {
+                if let Some(id) = step.get("id").and_then(YamlNode::as_str) {
                     check_outputs(subject, scope, (id, name), &action, found);
                 }
             }
@@ -175,13 +175,18 @@ fn check_steps(
 }
 
 /// Whether a step checks out another repository, or into another folder.
-fn checks_out_elsewhere(step: &Node, uses: &str) -> bool {
+fn checks_out_elsewhere(step: &YamlNode, uses: &str) -> bool {
     let with = step.get("with");
     let has = |key: &str| with.is_some_and(|with| with.get(key).is_some());
     uses.to_ascii_lowercase().starts_with("actions/checkout@") && (has("path") || has("repository"))
 }
 
-fn check_inputs(step: &Node, uses: &Node, action: &ActionFile, found: &mut Vec<Diagnostic>) {
+fn check_inputs(
+    step: &YamlNode,
+    uses: &YamlNode,
+    action: &ActionFile,
+    found: &mut Vec<Diagnostic>,
+) {
     let name = uses.as_str().unwrap_or_default();
     let with = step.get("with");
     let given = match with {
@@ -193,7 +198,7 @@ fn check_inputs(step: &Node, uses: &Node, action: &ActionFile, found: &mut Vec<D
         },
     };
     let known: Vec<&str> = action.inputs.iter().map(|it| it.name.as_str()).collect();
-    let is_docker = matches!(action.runs, Runs::Docker { .. });
+    let is_docker = matches!(action.runs, ActionRuns::Docker { .. });
     for (key, _) in given {
         let is_own = is_docker && matches!(key.text.as_str(), "entrypoint" | "args");
         if !is_own && !contains(&known, &key.text) {
@@ -217,13 +222,13 @@ fn check_inputs(step: &Node, uses: &Node, action: &ActionFile, found: &mut Vec<D
 
 /// Outputs of a step that its action does not have. Only composite actions name all that they have.
 fn check_outputs(
-    subject: &Subject<'_>,
-    scope: &Node,
+    subject: &LintSubject<'_>,
+    scope: &YamlNode,
     (id, name): (&str, &str),
     action: &ActionFile,
     found: &mut Vec<Diagnostic>,
 ) {
-    if !matches!(action.runs, Runs::Composite { .. }) {
+    if !matches!(action.runs, ActionRuns::Composite { .. }) {
         return;
     }
     let known: Vec<&str> = action.outputs.iter().map(|it| it.name.as_str()).collect();
@@ -238,7 +243,7 @@ fn check_outputs(
                 && output != "*";
             if is_it && !contains(&known, output) {
                 let message = format!("the action {name} has no output `{output}`");
-                let span = subject.place(scalar, used.at.clone());
+                let span = subject.span_within(scalar, used.at.clone());
                 let help = suggestion(output, &known);
                 found.push(Diagnostic::warning(OUTPUT, span, message).help(help));
             }
@@ -254,11 +259,11 @@ fn suggestion(name: &str, known: &[&str]) -> String {
     match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => "it has none".to_owned(),
-        None => format!("it has {}", listed(known.iter().copied())),
+        None => format!("it has {}", join_with_and(known.iter().copied())),
     }
 }
 
-fn key_span(mapping: &Node, name: &str) -> Option<Span> {
+fn key_span(mapping: &YamlNode, name: &str) -> Option<Span> {
     let mut entries = mapping.as_mapping()?.iter();
     let (key, _) = entries.find(|(key, _)| key.text.eq_ignore_ascii_case(name))?;
     Some(key.span)
@@ -285,7 +290,7 @@ mod tests {
     ];
 
     fn told(text: &str) -> Vec<String> {
-        let source = Source::new("w.yml", text);
+        let source = SourceFile::new("w.yml", text);
         let read = |path: &str| {
             let mut files = FILES.iter();
             let found = files.find(|(known, _)| *known == path);

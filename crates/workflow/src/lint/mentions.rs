@@ -2,26 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 
-use super::Subject;
-use crate::parse::reader::Reader;
+use super::LintSubject;
+use crate::parse::reader::WorkflowReader;
 
 /// The names that are asked of a context, upper-cased, for case doesn't matter there: `secrets` → `DEPLOY_KEY`. Those that
 /// come about only when it runs (`secrets[matrix.key]`) aren't among them, nor those of workflows that it calls.
 ///
 /// ```
-/// let source = shipway_syntax::Source::new("ci.yml", "env: { KEY: '${{ secrets.deploy_key }}' }\n");
+/// let source = shipway_syntax::SourceFile::new("ci.yml", "env: { KEY: '${{ secrets.deploy_key }}' }\n");
 /// assert!(shipway_workflow::lint::mentions(&source, "secrets").contains("DEPLOY_KEY"));
 /// ```
 #[must_use]
-pub fn mentions(source: &Source, context: &str) -> BTreeSet<String> {
+pub fn mentions(source: &SourceFile, context: &str) -> BTreeSet<String> {
     let Ok(tree) = shipway_syntax::parse(source) else {
         return BTreeSet::new();
     };
-    let subject = Subject {
+    let subject = LintSubject {
         tree: &tree,
-        reader: Reader::new(source),
+        reader: WorkflowReader::new(source),
     };
     let exprs = subject.exprs(&tree);
     let paths = exprs.iter().flat_map(|(_, expr)| expr.paths());

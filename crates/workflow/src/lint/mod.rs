@@ -5,7 +5,7 @@
 //! Never refuses anything: warnings only. A file with mistakes is looked at too, as far as it is a tree.
 //!
 //! ```
-//! use shipway_syntax::Source;
+//! use shipway_syntax::SourceFile;
 //! let source = Source::new("ci.yml", "on: push\njobs:\n  a:\n    runs-on: x\n    steps: [{ uses: some/one@v1 }]\n");
 //! let told = shipway_workflow::lint::check_workflow(&source);
 //! assert_eq!(told[0].code, "unpinned-action");
@@ -13,11 +13,11 @@
 
 use std::ops::Range;
 
-use shipway_syntax::{Diagnostic, Key, Node, Source, Span, limit_diagnostics};
+use shipway_syntax::{Diagnostic, SourceFile, Span, YamlKey, YamlNode, limit_diagnostics};
 
 use crate::{
-    expr::{Condition, Expr, Template},
-    parse::{in_order, reader::Reader},
+    expr::{Expr, IfCondition, Template},
+    parse::{in_order, reader::WorkflowReader},
 };
 
 mod checkout;
@@ -38,57 +38,57 @@ mod uploads;
 pub use local::{ReadFile, check_local};
 pub use mentions::mentions;
 pub use runners::check_runners;
-pub use uploads::Uploads;
+pub use uploads::UploadedArtifacts;
 
 /// All lints, by their codes.
-const LINTS: [Lint; 8] = [
-    Lint {
+const LINTS: [LintRule; 8] = [
+    LintRule {
         code: checkout::CODE,
-        look: checkout::look,
+        check: checkout::check,
     },
-    Lint {
+    LintRule {
         code: commands::CODE,
-        look: commands::look,
+        check: commands::check,
     },
-    Lint {
+    LintRule {
         code: conditions::CODE,
-        look: conditions::look,
+        check: conditions::check,
     },
-    Lint {
+    LintRule {
         code: inputs::CODE,
-        look: inputs::look,
+        check: inputs::check,
     },
-    Lint {
+    LintRule {
         code: outputs::CODE,
-        look: outputs::look,
+        check: outputs::check,
     },
-    Lint {
+    LintRule {
         code: pinned::CODE,
-        look: pinned::look,
+        check: pinned::check,
     },
-    Lint {
+    LintRule {
         code: shells::CODE,
-        look: shells::look,
+        check: shells::check,
     },
-    Lint {
+    LintRule {
         code: untrusted::CODE,
-        look: untrusted::look,
+        check: untrusted::check,
     },
 ];
 
-struct Lint {
+struct LintRule {
     code: &'static str,
-    look: fn(&Subject<'_>) -> Vec<Found>,
+    check: fn(&LintSubject<'_>) -> Vec<LintFinding>,
 }
 
 /// What a lint saw.
-struct Found {
+struct LintFinding {
     span: Span,
     message: String,
     help: String,
 }
 
-impl Found {
+impl LintFinding {
     fn new(span: Span, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             span,
@@ -100,24 +100,24 @@ impl Found {
 
 /// All that is wrong with a workflow file or hardly meant, in the order of the file.
 #[must_use]
-pub fn check_workflow(source: &Source) -> Vec<Diagnostic> {
-    looked_at(source, crate::parse(source).diagnostics)
+pub fn check_workflow(source: &SourceFile) -> Vec<Diagnostic> {
+    with_lints(source, crate::parse(source).diagnostics)
 }
 
 /// The same of an `action.yml`.
 #[must_use]
-pub fn check_action(source: &Source) -> Vec<Diagnostic> {
-    looked_at(source, crate::parse_action(source).diagnostics)
+pub fn check_action(source: &SourceFile) -> Vec<Diagnostic> {
+    with_lints(source, crate::parse_action(source).diagnostics)
 }
 
-fn looked_at(source: &Source, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+fn with_lints(source: &SourceFile, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     if let Ok(tree) = shipway_syntax::parse(source) {
-        let subject = Subject {
+        let subject = LintSubject {
             tree: &tree,
-            reader: Reader::new(source),
+            reader: WorkflowReader::new(source),
         };
         for lint in &LINTS {
-            diagnostics.extend((lint.look)(&subject).into_iter().map(|found| {
+            diagnostics.extend((lint.check)(&subject).into_iter().map(|found| {
                 Diagnostic::warning(lint.code, found.span, found.message).help(found.help)
             }));
         }
@@ -126,13 +126,13 @@ fn looked_at(source: &Source, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnosti
 }
 
 /// Without the warnings that a comment allows.
-fn without_allowed(source: &Source, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+fn without_allowed(source: &SourceFile, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     diagnostics.retain(|problem| problem.is_error() || !is_allowed(source, problem));
     diagnostics
 }
 
 /// Whether a comment on the line of a problem or the one above allows it.
-fn is_allowed(source: &Source, problem: &Diagnostic) -> bool {
+fn is_allowed(source: &SourceFile, problem: &Diagnostic) -> bool {
     let Some(span) = problem.span else {
         return false;
     };
@@ -163,22 +163,22 @@ fn allowed_by(line: &str) -> impl Iterator<Item = &str> {
 }
 
 /// A workflow or an action, as lints look at it.
-struct Subject<'s> {
-    tree: &'s Node,
-    reader: Reader<'s>,
+struct LintSubject<'s> {
+    tree: &'s YamlNode,
+    reader: WorkflowReader<'s>,
 }
 
-impl<'s> Subject<'s> {
+impl<'s> LintSubject<'s> {
     /// The jobs of a workflow.
-    fn jobs(&self) -> &'s [(Key, Node)] {
+    fn jobs(&self) -> &'s [(YamlKey, YamlNode)] {
         self.tree
             .get("jobs")
-            .and_then(Node::as_mapping)
+            .and_then(YamlNode::as_mapping)
             .unwrap_or_default()
     }
 
     /// What a workflow is started by: the events and what is asked of them.
-    fn events(&self) -> Vec<(&'s str, Option<&'s Node>)> {
+    fn events(&self) -> Vec<(&'s str, Option<&'s YamlNode>)> {
         let Some(on) = self.tree.get("on") else {
             return Vec::new();
         };
@@ -196,7 +196,7 @@ impl<'s> Subject<'s> {
     }
 
     /// All steps, of the jobs of a workflow or of a composite action.
-    fn steps(&self) -> impl Iterator<Item = &'s Node> {
+    fn steps(&self) -> impl Iterator<Item = &'s YamlNode> {
         let of_jobs = self.jobs().iter().filter_map(|(_, job)| job.get("steps"));
         let of_action = self.tree.get("runs").and_then(|runs| runs.get("steps"));
         of_jobs
@@ -205,9 +205,12 @@ impl<'s> Subject<'s> {
     }
 
     /// Texts with a script in them: `run`, and what `actions/github-script` is given.
-    fn scripts(&self) -> impl Iterator<Item = &'s Node> {
+    fn scripts(&self) -> impl Iterator<Item = &'s YamlNode> {
         self.steps().filter_map(|step| {
-            let uses = step.get("uses").and_then(Node::as_str).unwrap_or_default();
+            let uses = step
+                .get("uses")
+                .and_then(YamlNode::as_str)
+                .unwrap_or_default();
             if uses.starts_with("actions/github-script@") {
                 return step.get("with")?.get("script");
             }
@@ -216,22 +219,22 @@ impl<'s> Subject<'s> {
     }
 
     /// The `if` of jobs and steps.
-    fn conditions(&self) -> impl Iterator<Item = &'s Node> {
+    fn conditions(&self) -> impl Iterator<Item = &'s YamlNode> {
         let jobs = self.jobs().iter().map(|(_, job)| job);
         jobs.chain(self.steps()).filter_map(|node| node.get("if"))
     }
 
     /// All expressions below a node, each with the scalar it stands in.
-    fn exprs(&self, node: &'s Node) -> Vec<(&'s Node, Expr)> {
+    fn exprs(&self, node: &'s YamlNode) -> Vec<(&'s YamlNode, Expr)> {
         let mut found = Vec::new();
         walk(node, None, &mut |key, scalar| {
             let Some(text) = scalar.as_str() else { return };
             if key == Some("if") {
-                let condition = Condition::parse(text, 0).ok();
+                let condition = IfCondition::parse(text, 0).ok();
                 found.extend(
                     condition
                         .iter()
-                        .flat_map(Condition::exprs)
+                        .flat_map(IfCondition::exprs)
                         .map(|expr| (scalar, expr.clone())),
                 );
             } else if text.contains("${{") {
@@ -248,16 +251,16 @@ impl<'s> Subject<'s> {
     }
 
     /// Where a part of a scalar's text stands.
-    fn place(&self, scalar: &Node, at: Range<usize>) -> Span {
+    fn span_within(&self, scalar: &YamlNode, at: Range<usize>) -> Span {
         self.reader.within(scalar, at)
     }
 }
 
 /// Calls `visit` on every scalar below a node, with the key it stands behind.
 fn walk<'n>(
-    node: &'n Node,
+    node: &'n YamlNode,
     key: Option<&'n str>,
-    visit: &mut impl FnMut(Option<&'n str>, &'n Node),
+    visit: &mut impl FnMut(Option<&'n str>, &'n YamlNode),
 ) {
     if let Some(entries) = node.as_mapping() {
         entries

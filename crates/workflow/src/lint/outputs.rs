@@ -1,14 +1,14 @@
 //! `unknown-output`: an output of a job that it doesn't have, so that its value is always empty. Only where the file says
 //! all: not of jobs that call a workflow, nor of steps, which may write any.
 
-use shipway_syntax::{Node, nearest};
+use shipway_syntax::{YamlNode, nearest};
 
-use super::{Found, Subject};
-use crate::expr::listed;
+use super::{LintFinding, LintSubject};
+use crate::expr::join_with_and;
 
 pub(super) const CODE: &str = "unknown-output";
 
-pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
+pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
     let mut found = Vec::new();
     for (scalar, expr) in subject.exprs(subject.tree) {
         for path in expr.paths() {
@@ -19,8 +19,8 @@ pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
                 continue;
             }
             if let Some(help) = missing(subject, job, output) {
-                found.push(Found::new(
-                    subject.place(scalar, path.at.clone()),
+                found.push(LintFinding::new(
+                    subject.span_within(scalar, path.at.clone()),
                     format!("the job `{job}` has no output `{output}`"),
                     help,
                 ));
@@ -31,7 +31,7 @@ pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
 }
 
 /// What to do, when the job is there and the output isn't.
-fn missing(subject: &Subject<'_>, job: &str, output: &str) -> Option<String> {
+fn missing(subject: &LintSubject<'_>, job: &str, output: &str) -> Option<String> {
     let (_, node) = subject
         .jobs()
         .iter()
@@ -41,7 +41,7 @@ fn missing(subject: &Subject<'_>, job: &str, output: &str) -> Option<String> {
     }
     let outputs = match node.get("outputs") {
         None => &[],
-        Some(node) => Node::as_mapping(node)?,
+        Some(node) => YamlNode::as_mapping(node)?,
     };
     if outputs
         .iter()
@@ -57,7 +57,7 @@ fn missing(subject: &Subject<'_>, job: &str, output: &str) -> Option<String> {
             }
             None => format!(
                 "its outputs are {}",
-                listed(outputs.iter().map(|(key, _)| key.text.as_str()))
+                join_with_and(outputs.iter().map(|(key, _)| key.text.as_str()))
             ),
         },
     )

@@ -1,22 +1,22 @@
 //! `unpinned-action`: a third party's action or workflow by a name that its owner can move to other code. Those of GitHub
 //! itself and Shipway's own are trusted as their owners are.
 
-use shipway_syntax::Node;
+use shipway_syntax::YamlNode;
 
-use super::{Found, Subject};
+use super::{LintFinding, LintSubject};
 
 pub(super) const CODE: &str = "unpinned-action";
 
 const TRUSTED: [&str; 3] = ["actions", "github", "shipway"];
 
-pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
+pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
     let jobs = subject.jobs().iter().map(|(_, job)| job);
     jobs.chain(subject.steps())
         .filter_map(|node| unpinned(node.get("uses")?))
         .collect()
 }
 
-fn unpinned(node: &Node) -> Option<Found> {
+fn unpinned(node: &YamlNode) -> Option<LintFinding> {
     let uses = node.as_str()?;
     if uses.starts_with("./") || uses.starts_with("docker://") {
         return None;
@@ -27,7 +27,7 @@ fn unpinned(node: &Node) -> Option<Found> {
     if pinned || TRUSTED.contains(&owner) {
         return None;
     }
-    Some(Found::new(
+    Some(LintFinding::new(
         node.span,
         format!(
             "`{reference}` of `{path}` is a tag or a branch, which {owner} can move to other code"

@@ -1,13 +1,13 @@
 //! `runner-label`: a job that asks for a machine that isn't this one, as far as that is known before it runs.
 
-use shipway_syntax::{Diagnostic, Source};
+use shipway_syntax::{Diagnostic, SourceFile};
 
-use super::{Subject, without_allowed};
+use super::{LintSubject, without_allowed};
 use crate::{
     expr::Contexts,
-    graph::expand,
-    model::{Job, RunsOn},
-    parse::reader::Reader,
+    graph::expand_matrix,
+    model::{RunsOn, WorkflowJob},
+    parse::reader::WorkflowReader,
     runner::RunnerLabels,
 };
 
@@ -15,14 +15,14 @@ const CODE: &str = "runner-label";
 
 /// Warns of the jobs that a machine with these labels can't run.
 #[must_use]
-pub fn check_runners(source: &Source, labels: &RunnerLabels) -> Vec<Diagnostic> {
+pub fn check_runners(source: &SourceFile, labels: &RunnerLabels) -> Vec<Diagnostic> {
     let (Some(workflow), Ok(tree)) = (crate::parse(source).workflow, shipway_syntax::parse(source))
     else {
         return Vec::new();
     };
-    let subject = Subject {
+    let subject = LintSubject {
         tree: &tree,
-        reader: Reader::new(source),
+        reader: WorkflowReader::new(source),
     };
     let mut found = Vec::new();
     for job in &workflow.jobs {
@@ -44,7 +44,7 @@ pub fn check_runners(source: &Source, labels: &RunnerLabels) -> Vec<Diagnostic> 
 }
 
 /// The job, or each of its cells, with why it can't run. What depends on more than the matrix is not known yet.
-fn mismatches(job: &Job, runs_on: &RunsOn, labels: &RunnerLabels) -> Vec<(String, String)> {
+fn mismatches(job: &WorkflowJob, runs_on: &RunsOn, labels: &RunnerLabels) -> Vec<(String, String)> {
     let mismatch = |contexts: &Contexts<'_>| {
         let request = runs_on.resolve(contexts).ok()?;
         labels.check(&request).err().map(|why| why.to_string())
@@ -55,7 +55,7 @@ fn mismatches(job: &Job, runs_on: &RunsOn, labels: &RunnerLabels) -> Vec<(String
         return why.map(|why| (job.id.clone(), why)).into_iter().collect();
     };
     let mut found: Vec<(String, String)> = Vec::new();
-    for cell in expand(matrix, &Contexts::new()).unwrap_or_default() {
+    for cell in expand_matrix(matrix, &Contexts::new()).unwrap_or_default() {
         let why = mismatch(&Contexts::new().with("matrix", cell.values));
         // Cells that differ in other things are told of once.
         if let Some(why) = why.filter(|why| found.iter().all(|(_, told)| told != why)) {
@@ -70,8 +70,8 @@ mod tests {
     use super::*;
 
     fn told(jobs: &str) -> Vec<String> {
-        let source = Source::new("w.yml", format!("on: push\njobs:\n{jobs}"));
-        let machine = RunnerLabels::of_linux("x86_64", &[]);
+        let source = SourceFile::new("w.yml", format!("on: push\njobs:\n{jobs}"));
+        let machine = RunnerLabels::for_linux("x86_64", &[]);
         let found = check_runners(&source, &machine);
         found.iter().map(|it| it.one_line(&source)).collect()
     }

@@ -1,15 +1,15 @@
 //! `unknown-shell`: neither a shell that the runner knows nor a command with `{0}` for the script. The step would fail.
 
-use shipway_syntax::{Node, nearest};
+use shipway_syntax::{YamlNode, nearest};
 
-use super::{Found, Subject};
+use super::{LintFinding, LintSubject};
 
 pub(super) const CODE: &str = "unknown-shell";
 
 const SHELLS: [&str; 6] = ["bash", "sh", "pwsh", "powershell", "cmd", "python"];
 
-pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
-    let defaults = |node: &'_ Node| -> Option<Node> {
+pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
+    let defaults = |node: &'_ YamlNode| -> Option<YamlNode> {
         node.get("defaults")?.get("run")?.get("shell").cloned()
     };
     let jobs = subject.jobs().iter().filter_map(|(_, job)| defaults(job));
@@ -24,7 +24,7 @@ pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
         .collect()
 }
 
-fn unknown(node: &Node) -> Option<Found> {
+fn unknown(node: &YamlNode) -> Option<LintFinding> {
     let shell = node.as_str()?;
     let known = SHELLS.iter().any(|known| known.eq_ignore_ascii_case(shell));
     if known || shell.contains("{0}") || shell.contains("${{") {
@@ -37,7 +37,7 @@ fn unknown(node: &Node) -> Option<Found> {
             SHELLS.join(", ")
         ),
     };
-    Some(Found::new(
+    Some(LintFinding::new(
         node.span,
         format!("unknown shell `{shell}`: the step would fail"),
         help,

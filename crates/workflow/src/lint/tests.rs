@@ -3,7 +3,7 @@
 use super::*;
 
 fn told(text: &str) -> Vec<String> {
-    let source = Source::new("w.yml", text);
+    let source = SourceFile::new("w.yml", text);
     check_workflow(&source)
         .iter()
         .map(|problem| {
@@ -179,7 +179,7 @@ fn a_comment_on_the_line_or_the_one_above_allows_a_warning() {
 
 #[test]
 fn actions_are_looked_at_too() {
-    let source = Source::new(
+    let source = SourceFile::new(
         "action.yml",
         "runs:\n  using: composite\n  steps:\n    - run: echo ${{ github.event.comment.body }} ::set-output\n      shell: bsh\n    - uses: some/one@v1\n",
     );

@@ -1,6 +1,6 @@
 //! `untrusted-input`: text that strangers write (titles, comments, branch names) pasted into a script, where it becomes code.
 
-use super::{Found, Subject};
+use super::{LintFinding, LintSubject};
 
 pub(super) const CODE: &str = "untrusted-input";
 
@@ -35,15 +35,15 @@ const STRANGERS: [&str; 27] = [
     "github.event.workflow_run.head_commit.author.name",
 ];
 
-pub(super) fn look(subject: &Subject<'_>) -> Vec<Found> {
+pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
     let mut found = Vec::new();
     for script in subject.scripts() {
         for (scalar, expr) in subject.exprs(script) {
             for path in expr.paths() {
                 let name = path.joined();
                 if path.flows && is_untrusted(&name) {
-                    found.push(Found::new(
-                        subject.place(scalar, path.at),
+                    found.push(LintFinding::new(
+                        subject.span_within(scalar, path.at),
                         format!(
                             "`{name}` is written by strangers, and becomes code in this script"
                         ),

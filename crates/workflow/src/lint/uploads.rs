@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 
 use super::local::{LocalAction, ReadFile, local_action};
-use crate::model::{Action, Runs, Step, Workflow};
+use crate::model::{ActionRuns, StepAction, Workflow, WorkflowStep};
 
 /// How deep called workflows and composite actions are looked into.
 const DEPTH_MAX: usize = 10;
@@ -15,14 +15,14 @@ const DEFAULT_NAME: &str = "artifact";
 
 /// What is uploaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Uploads {
+pub struct UploadedArtifacts {
     /// Names that are known.
     pub names: BTreeSet<String>,
     /// Whether there may be others: a name is an expression, or a workflow of another repository is called.
     pub has_unknown: bool,
 }
 
-impl Uploads {
+impl UploadedArtifacts {
     /// Adds what a workflow uploads, with the workflows that it calls and the actions that it uses of its own repository.
     pub fn add_workflow(&mut self, workflow: &Workflow, read: ReadFile<'_>) {
         self.add(workflow, read, 0);
@@ -37,8 +37,9 @@ impl Uploads {
                         .workflow
                         .strip_prefix("./")
                         .filter(|_| depth < DEPTH_MAX);
-                    let called = path
-                        .and_then(|path| crate::parse(&Source::new(path, read(path)?)).workflow);
+                    let called = path.and_then(|path| {
+                        crate::parse(&SourceFile::new(path, read(path)?)).workflow
+                    });
                     match called {
                         Some(called) => self.add(&called, read, depth + 1),
                         None => self.has_unknown = true,
@@ -48,9 +49,9 @@ impl Uploads {
         }
     }
 
-    fn add_steps(&mut self, steps: &[Step], read: ReadFile<'_>, depth: usize) {
+    fn add_steps(&mut self, steps: &[WorkflowStep], read: ReadFile<'_>, depth: usize) {
         for step in steps {
-            let Action::Uses { action, with } = &step.action else {
+            let StepAction::Uses { action, with } = &step.action else {
                 continue;
             };
             let name = action.split('@').next().unwrap_or_default();
@@ -61,7 +62,7 @@ impl Uploads {
                     Some(None) => self.has_unknown = true,
                 }
             } else if let Some(LocalAction::File(file)) = local_action(action, read)
-                && let Runs::Composite { steps } = &file.runs
+                && let ActionRuns::Composite { steps } = &file.runs
                 && depth < DEPTH_MAX
             {
                 self.add_steps(steps, read, depth + 1);
@@ -104,8 +105,10 @@ jobs:
             }
         };
         let of = |text: &str| {
-            let workflow = crate::parse(&Source::new("w.yml", text)).workflow.unwrap();
-            let mut uploads = Uploads::default();
+            let workflow = crate::parse(&SourceFile::new("w.yml", text))
+                .workflow
+                .unwrap();
+            let mut uploads = UploadedArtifacts::default();
             uploads.add_workflow(&workflow, &read);
             uploads
         };

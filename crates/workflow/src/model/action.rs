@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Step, Table};
-use crate::expr::{Condition, Template};
+use super::{TemplateTable, WorkflowStep};
+use crate::expr::{IfCondition, Template};
 
 /// A whole action file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct ActionFile {
     /// What it gives. Only those of a composite action have values; others set theirs as they run.
     pub outputs: Vec<ActionOutput>,
     /// What it does.
-    pub runs: Runs,
+    pub runs: ActionRuns,
 }
 
 impl ActionFile {
@@ -53,11 +53,11 @@ pub struct ActionOutput {
 /// What an action does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Runs {
+pub enum ActionRuns {
     /// More steps.
     Composite {
         /// In order.
-        steps: Vec<Step>,
+        steps: Vec<WorkflowStep>,
     },
     /// A program for node; the paths are seen from the action's folder.
     JavaScript {
@@ -66,9 +66,9 @@ pub enum Runs {
         /// The program.
         main: String,
         /// What runs before the job's first step.
-        pre: Option<Part>,
+        pre: Option<ActionHook>,
         /// What runs after the job's last step.
-        post: Option<Part>,
+        post: Option<ActionHook>,
     },
     /// A container.
     Docker {
@@ -77,21 +77,21 @@ pub enum Runs {
         /// What runs in it, when not what the image says.
         entrypoint: Option<String>,
         /// What runs before the job's first step.
-        pre: Option<Part>,
+        pre: Option<ActionHook>,
         /// What runs after the job's last step.
-        post: Option<Part>,
+        post: Option<ActionHook>,
         /// The arguments.
         args: Vec<Template>,
         /// More variables.
-        env: Table,
+        env: TemplateTable,
     },
 }
 
 /// What an action does before the job's first step or after its last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Part {
+pub struct ActionHook {
     /// A program for node, or what runs in the container.
     pub entry: String,
     /// Whether it runs; `always()` when nobody says.
-    pub condition: Condition,
+    pub condition: IfCondition,
 }

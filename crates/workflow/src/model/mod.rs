@@ -1,31 +1,32 @@
 //! What a workflow file says, ready to be run. Data only: reading is [`crate::parse()`], deciding is [`crate::graph`].
 //!
 //! The whole model is plain JSON under serde: it travels in job specs. What may hold an expression is a [`Template`], a
-//! [`Condition`] or a [`Setting`], parsed already, with the place in the file where it stands.
+//! [`IfCondition`] or a [`DeferredSetting`], parsed already, with the place in the file where it stands.
 
 use serde::{Deserialize, Serialize};
 
-use crate::expr::{Condition, Contexts, EvalError, Template, Value};
+use crate::expr::{Contexts, EvalError, ExprValue, IfCondition, Template};
 
 mod action;
 mod triggers;
 
-pub use action::{ActionFile, ActionInput, ActionOutput, Part, Runs};
+pub use action::{ActionFile, ActionHook, ActionInput, ActionOutput, ActionRuns};
 pub use triggers::{
-    CallInput, Dispatch, Filter, Input, InputError, InputType, OtherEvent, PathFilter, Pattern,
-    PushEvent, PushTrigger, RefFilter, RefKind, Schedule, Triggers, WorkflowCall,
+    CallInput, DispatchInput, DispatchTrigger, FilterPattern, InputError, InputType, OtherEvent,
+    PathFilter, PatternFilter, PushEvent, PushTrigger, RefFilter, RefKind, ScheduleTrigger,
+    Triggers, WorkflowCall,
 };
 
 /// A place in the workflow's file; both from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Position {
+pub struct FilePosition {
     /// The line.
     pub line: u32,
     /// The column, in characters.
     pub column: u32,
 }
 
-impl std::fmt::Display for Position {
+impl std::fmt::Display for FilePosition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.line, self.column)
     }
@@ -41,74 +42,74 @@ pub struct Workflow {
     /// What starts it.
     pub on: Triggers,
     /// Environment variables of all jobs.
-    pub env: Table,
+    pub env: TemplateTable,
     /// `defaults.run`
     pub defaults: RunDefaults,
     /// Which other runs it may not overlap with.
-    pub concurrency: Option<Concurrency>,
+    pub concurrency: Option<ConcurrencyRule>,
     /// What its token may do; accepted, and without effect here.
     pub permissions: Option<Permissions>,
     /// In the order of the file; ids are unique ignoring case.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<WorkflowJob>,
 }
 
 impl Workflow {
     /// The job with this id.
     #[must_use]
-    pub fn job(&self, id: &str) -> Option<&Job> {
+    pub fn job(&self, id: &str) -> Option<&WorkflowJob> {
         self.jobs.iter().find(|job| job.id.eq_ignore_ascii_case(id))
     }
 }
 
 /// One job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Job {
+pub struct WorkflowJob {
     /// Its key under `jobs:`.
     pub id: String,
     /// Where that key stands.
-    pub at: Position,
+    pub at: FilePosition,
     /// `name:`
     pub name: Option<Template>,
     /// The ids of the jobs that must be over before; spelled as those jobs are.
     pub needs: Vec<String>,
     /// `if:`
-    pub if_: Condition,
+    pub if_: IfCondition,
     /// What it wants to run on.
     pub runs_on: Option<RunsOn>,
     /// Environment variables of its steps.
-    pub env: Table,
+    pub env: TemplateTable,
     /// What later jobs see of it.
-    pub outputs: Table,
+    pub outputs: TemplateTable,
     /// How often it runs, and with what.
-    pub strategy: Option<Strategy>,
+    pub strategy: Option<JobStrategy>,
     /// Whether the run may be green although it failed.
-    pub continue_on_error: Setting<bool>,
+    pub continue_on_error: DeferredSetting<bool>,
     /// How long it may take; 360 when not said.
-    pub timeout_minutes: Option<Setting<f64>>,
+    pub timeout_minutes: Option<DeferredSetting<f64>>,
     /// `defaults.run`
     pub defaults: RunDefaults,
     /// What it does, in order; empty when it calls a workflow.
-    pub steps: Vec<Step>,
+    pub steps: Vec<WorkflowStep>,
     /// `environment:`
     pub environment: Option<JobEnvironment>,
     /// Which other jobs it may not overlap with.
-    pub concurrency: Option<Concurrency>,
+    pub concurrency: Option<ConcurrencyRule>,
     /// What its token may do; accepted, and without effect here.
     pub permissions: Option<Permissions>,
     /// The container its steps run in.
-    pub container: Option<Container>,
+    pub container: Option<ContainerDefinition>,
     /// Containers that run beside it.
-    pub services: Vec<(String, Container)>,
+    pub services: Vec<(String, ContainerDefinition)>,
     /// The workflow it calls.
-    pub calls: Option<Call>,
+    pub calls: Option<ReusableCall>,
     /// When it begins anew by itself; Shipway's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry: Option<Retry>,
+    pub retry: Option<JobRetry>,
 }
 
 /// `retry:` of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retry {
+pub struct JobRetry {
     /// How often it begins anew, at most.
     pub max: u32,
     /// After what.
@@ -128,35 +129,35 @@ pub enum RetryWhen {
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct WorkflowStep {
     /// `id:`, or the one that GitHub would give: `__run`, `__run_2`, `__actions_checkout`. Unique in its job.
     pub id: String,
     /// Where it stands.
-    pub at: Position,
+    pub at: FilePosition,
     /// `name:`
     pub name: Option<Template>,
     /// `if:`
-    pub if_: Condition,
+    pub if_: IfCondition,
     /// What it does.
-    pub action: Action,
+    pub action: StepAction,
     /// Its environment variables.
-    pub env: Table,
+    pub env: TemplateTable,
     /// Whether the job goes on when it failed.
-    pub continue_on_error: Setting<bool>,
+    pub continue_on_error: DeferredSetting<bool>,
     /// How long it may take; as long as the job when not said.
-    pub timeout_minutes: Option<Setting<f64>>,
+    pub timeout_minutes: Option<DeferredSetting<f64>>,
     /// Whether those after it begin before it is over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub background: bool,
 }
 
-impl Step {
+impl WorkflowStep {
     /// What pages call it when it has no name, or its name has no value yet: `Run make test`, `Run actions/checkout@v4`.
     #[must_use]
     pub fn title(&self) -> String {
         match (&self.name, &self.action) {
             (Some(name), _) => name.text().to_owned(),
-            (None, Action::Run { script, .. }) => {
+            (None, StepAction::Run { script, .. }) => {
                 let line = script
                     .text()
                     .lines()
@@ -164,10 +165,10 @@ impl Step {
                     .unwrap_or_default();
                 format!("Run {}", line.trim())
             }
-            (None, Action::Uses { action, .. }) => format!("Run {action}"),
-            (None, Action::Wait { ids }) => format!("Wait for {}", ids.join(", ")),
-            (None, Action::WaitAll) => "Wait for all background steps".to_owned(),
-            (None, Action::Cancel { id }) => format!("Cancel {id}"),
+            (None, StepAction::Uses { action, .. }) => format!("Run {action}"),
+            (None, StepAction::Wait { ids }) => format!("Wait for {}", ids.join(", ")),
+            (None, StepAction::WaitAll) => "Wait for all background steps".to_owned(),
+            (None, StepAction::Cancel { id }) => format!("Cancel {id}"),
         }
     }
 }
@@ -175,7 +176,7 @@ impl Step {
 /// What a step does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub enum StepAction {
     /// A script.
     Run {
         /// `run:`
@@ -190,7 +191,7 @@ pub enum Action {
         /// `uses:`
         action: String,
         /// `with:`
-        with: Table,
+        with: TemplateTable,
     },
     /// Nothing, until these steps that run in the background are over.
     Wait {
@@ -209,20 +210,20 @@ pub enum Action {
 /// Named values, in the order of the file: `env`, `with`, `outputs`, `secrets`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Table {
+pub enum TemplateTable {
     /// One by one.
     Entries(Vec<(String, Template)>),
     /// An expression that gives the whole: `${{ fromJSON(…) }}`.
     Computed(Template),
 }
 
-impl Default for Table {
+impl Default for TemplateTable {
     fn default() -> Self {
         Self::Entries(Vec::new())
     }
 }
 
-impl Table {
+impl TemplateTable {
     /// Whether nothing is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -245,7 +246,7 @@ impl Table {
     pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<Vec<(String, String)>, EvalError> {
         match self {
             Self::Entries(entries) => {
-                let mut room = Room::new();
+                let mut room = ValueBudget::new();
                 let texts = entries.iter().map(|(name, value)| {
                     let text = value.resolve_text(contexts)?;
                     room.take(text.len(), value)?;
@@ -254,11 +255,11 @@ impl Table {
                 texts.collect()
             }
             Self::Computed(template) => match template.resolve(contexts)? {
-                Value::Object(object) => Ok(object
+                ExprValue::Object(object) => Ok(object
                     .iter()
                     .map(|(name, value)| (name.to_string(), value.to_text().to_string()))
                     .collect()),
-                Value::Null => Ok(Vec::new()),
+                ExprValue::Null => Ok(Vec::new()),
                 other => Err(template.error(format!(
                     "expected a mapping of names to values, got a value of kind {}",
                     other.kind()
@@ -271,37 +272,39 @@ impl Table {
 /// A setting that is known, or will be when its expression has been asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Setting<T> {
+pub enum DeferredSetting<T> {
     /// Known.
     Value(T),
     /// To be asked.
     Expr(Template),
 }
 
-impl Default for Setting<bool> {
+impl Default for DeferredSetting<bool> {
     fn default() -> Self {
         Self::Value(false)
     }
 }
 
-impl Setting<bool> {
+impl DeferredSetting<bool> {
     /// What it is. An expression must give a boolean.
     pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<bool, EvalError> {
         match self {
             Self::Value(value) => Ok(*value),
-            Self::Expr(template) => match template.resolve(contexts)? {
-                Value::Bool(value) => Ok(value),
-                Value::String(text) if matches!(&*text, "true" | "false") => Ok(&*text == "true"),
-                other => {
-                    Err(template
-                        .error(format!("expected true or false, got {}", described(&other))))
+            Self::Expr(template) => {
+                match template.resolve(contexts)? {
+                    ExprValue::Bool(value) => Ok(value),
+                    ExprValue::String(text) if matches!(&*text, "true" | "false") => {
+                        Ok(&*text == "true")
+                    }
+                    other => Err(template
+                        .error(format!("expected true or false, got {}", described(&other)))),
                 }
-            },
+            }
         }
     }
 }
 
-impl Setting<f64> {
+impl DeferredSetting<f64> {
     /// What it is. An expression must give a number that isn't negative.
     pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<f64, EvalError> {
         match self {
@@ -325,13 +328,15 @@ impl Setting<f64> {
     }
 }
 
-fn described(value: &Value) -> String {
+fn described(value: &ExprValue) -> String {
     match value {
-        Value::String(text) => format!("the text '{}'", text.chars().take(80).collect::<String>()),
-        Value::Number(_) | Value::Bool(_) => value.to_text().to_string(),
-        Value::Null => "null".to_owned(),
-        Value::Array(_) => "an array".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
+        ExprValue::String(text) => {
+            format!("the text '{}'", text.chars().take(80).collect::<String>())
+        }
+        ExprValue::Number(_) | ExprValue::Bool(_) => value.to_text().to_string(),
+        ExprValue::Null => "null".to_owned(),
+        ExprValue::Array(_) => "an array".to_owned(),
+        ExprValue::Object(_) => "an object".to_owned(),
     }
 }
 
@@ -360,53 +365,57 @@ impl RunDefaults {
 
 /// `strategy:`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Strategy {
+pub struct JobStrategy {
     /// The combinations; none when only the other two are given.
-    pub matrix: Option<Matrix>,
+    pub matrix: Option<JobMatrix>,
     /// Whether one failed job cancels the others of the matrix.
-    pub fail_fast: Setting<bool>,
+    pub fail_fast: DeferredSetting<bool>,
     /// How many of them run at once; all when not said.
-    pub max_parallel: Option<Setting<f64>>,
+    pub max_parallel: Option<DeferredSetting<f64>>,
 }
 
 /// `strategy.matrix:`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Matrix {
+pub enum JobMatrix {
     /// An expression that gives the whole.
     Computed(Template),
     /// Written out; each part may still be an expression.
     Written {
         /// Each name with its values, in the order of the file.
-        axes: Vec<(String, Tree)>,
+        axes: Vec<(String, TemplateTree)>,
         /// `include:`
-        include: Option<Tree>,
+        include: Option<TemplateTree>,
         /// `exclude:`
-        exclude: Option<Tree>,
+        exclude: Option<TemplateTree>,
     },
 }
 
 /// Any YAML, with expressions in its leaves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Tree {
+pub enum TemplateTree {
     /// A plain value.
-    Value(Value),
+    Value(ExprValue),
     /// Text with expressions.
     Template(Template),
     /// A list.
-    List(Vec<Tree>),
+    List(Vec<TemplateTree>),
     /// Names and values.
-    Map(Vec<(String, Tree)>),
+    Map(Vec<(String, TemplateTree)>),
 }
 
-impl Tree {
+impl TemplateTree {
     /// Its value.
-    pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<Value, EvalError> {
-        self.resolve_within(contexts, &mut Room::new())
+    pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<ExprValue, EvalError> {
+        self.resolve_within(contexts, &mut ValueBudget::new())
     }
 
-    fn resolve_within(&self, contexts: &Contexts<'_>, room: &mut Room) -> Result<Value, EvalError> {
+    fn resolve_within(
+        &self,
+        contexts: &Contexts<'_>,
+        room: &mut ValueBudget,
+    ) -> Result<ExprValue, EvalError> {
         Ok(match self {
             Self::Value(value) => value.clone(),
             Self::Template(template) => {
@@ -414,7 +423,7 @@ impl Tree {
                 room.take(value.weight(), template)?;
                 value
             }
-            Self::List(items) => Value::array(
+            Self::List(items) => ExprValue::array(
                 items
                     .iter()
                     .map(|item| item.resolve_within(contexts, room))
@@ -424,16 +433,16 @@ impl Tree {
                 let entries = entries.iter().map(|(name, value)| {
                     Ok((name.as_str(), value.resolve_within(contexts, room)?))
                 });
-                Value::object(entries.collect::<Result<Vec<_>, EvalError>>()?)
+                ExprValue::object(entries.collect::<Result<Vec<_>, EvalError>>()?)
             }
         })
     }
 }
 
 /// What the expressions of one table or tree may make together; GitHub's limit for a whole file.
-struct Room(usize);
+struct ValueBudget(usize);
 
-impl Room {
+impl ValueBudget {
     const fn new() -> Self {
         Self(crate::expr::BYTES_MAX)
     }
@@ -458,19 +467,19 @@ pub struct RunsOn {
 
 /// `concurrency:`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Concurrency {
+pub struct ConcurrencyRule {
     /// Runs or jobs of one group don't overlap.
     pub group: Template,
     /// Whether the newer one cancels the running one.
-    pub cancel_in_progress: Setting<bool>,
+    pub cancel_in_progress: DeferredSetting<bool>,
     /// How many wait.
-    pub queue: Queue,
+    pub queue: QueueMode,
 }
 
 /// How many wait for a concurrency group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Queue {
+pub enum QueueMode {
     /// One; a newer one takes its place.
     #[default]
     Single,
@@ -501,11 +510,11 @@ pub struct JobEnvironment {
 
 /// A container: of a job, or a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Container {
+pub struct ContainerDefinition {
     /// `image:`
     pub image: Template,
     /// `env:`
-    pub env: Table,
+    pub env: TemplateTable,
     /// `ports:`
     pub ports: Vec<Template>,
     /// `volumes:`
@@ -513,7 +522,7 @@ pub struct Container {
     /// `options:`
     pub options: Option<Template>,
     /// `credentials:` `username` and `password`.
-    pub credentials: Table,
+    pub credentials: TemplateTable,
     /// `command:` of a service.
     #[serde(default)]
     pub command: Option<Template>,
@@ -524,14 +533,14 @@ pub struct Container {
 
 /// A job that is another workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Call {
+pub struct ReusableCall {
     /// `./.github/workflows/x.yml` or `owner/repo/.github/workflows/x.yml@ref`
     pub workflow: String,
     /// Where that stands.
     #[serde(default)]
-    pub at: Position,
+    pub at: FilePosition,
     /// `with:`
-    pub with: Table,
+    pub with: TemplateTable,
     /// The entries of `with` that are written as text: `'true'` is none of the values that a boolean has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub texts: Vec<String>,
@@ -546,5 +555,5 @@ pub enum CallSecrets {
     /// All that the caller has.
     Inherit,
     /// These.
-    Named(Table),
+    Named(TemplateTable),
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    expr::{Template, Value},
-    glob::{Glob, GlobError},
+    expr::{ExprValue, Template},
+    glob::{GlobError, GlobPattern},
 };
 
 /// `on:`
@@ -13,11 +13,11 @@ pub struct Triggers {
     /// `push`
     pub push: Option<PushTrigger>,
     /// `workflow_dispatch`
-    pub workflow_dispatch: Option<Dispatch>,
+    pub workflow_dispatch: Option<DispatchTrigger>,
     /// `workflow_call`
     pub workflow_call: Option<WorkflowCall>,
     /// `schedule`
-    pub schedule: Vec<Schedule>,
+    pub schedule: Vec<ScheduleTrigger>,
     /// All others, `pull_request` among them.
     pub others: Vec<OtherEvent>,
 }
@@ -92,22 +92,22 @@ pub struct PushTrigger {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RefFilter {
     /// Of branches.
-    pub branches: Option<Filter>,
+    pub branches: Option<PatternFilter>,
     /// Of tags.
-    pub tags: Option<Filter>,
+    pub tags: Option<PatternFilter>,
 }
 
 /// Patterns, in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Filter {
+pub enum PatternFilter {
     /// What the last pattern that matches takes: `!` gives up what patterns before it took.
-    Only(Vec<Pattern>),
+    Only(Vec<FilterPattern>),
     /// What no pattern takes.
-    Ignore(Vec<Pattern>),
+    Ignore(Vec<FilterPattern>),
 }
 
-impl Filter {
+impl PatternFilter {
     /// Whether `name` is taken.
     #[must_use]
     pub fn takes(&self, name: &str) -> bool {
@@ -119,14 +119,14 @@ impl Filter {
 
     /// Its patterns.
     #[must_use]
-    pub fn patterns(&self) -> &[Pattern] {
+    pub fn patterns(&self) -> &[FilterPattern] {
         match self {
             Self::Only(patterns) | Self::Ignore(patterns) => patterns,
         }
     }
 }
 
-fn in_order(patterns: &[Pattern], name: &str) -> bool {
+fn in_order(patterns: &[FilterPattern], name: &str) -> bool {
     patterns
         .iter()
         .rev()
@@ -141,7 +141,7 @@ const MATCH_COST_MAX: usize = 1_000_000_000;
 /// Which changed paths matter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct PathFilter(pub Filter);
+pub struct PathFilter(pub PatternFilter);
 
 impl PathFilter {
     /// Whether any changed path is taken. Where that would cost too much to know, as where the paths can't be known: yes.
@@ -161,26 +161,26 @@ impl PathFilter {
 /// A pattern, which may take back: `!docs/**`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Pattern {
+pub struct FilterPattern {
     /// Whether it begins with `!`.
     pub negated: bool,
     /// The rest.
-    pub glob: Glob,
+    pub glob: GlobPattern,
 }
 
-impl std::str::FromStr for Pattern {
+impl std::str::FromStr for FilterPattern {
     type Err = GlobError;
 
     fn from_str(text: &str) -> Result<Self, GlobError> {
         let rest = text.strip_prefix('!');
         Ok(Self {
             negated: rest.is_some(),
-            glob: Glob::parse(rest.unwrap_or(text))?,
+            glob: GlobPattern::parse(rest.unwrap_or(text))?,
         })
     }
 }
 
-impl TryFrom<String> for Pattern {
+impl TryFrom<String> for FilterPattern {
     type Error = GlobError;
 
     fn try_from(text: String) -> Result<Self, GlobError> {
@@ -188,8 +188,8 @@ impl TryFrom<String> for Pattern {
     }
 }
 
-impl From<Pattern> for String {
-    fn from(pattern: Pattern) -> Self {
+impl From<FilterPattern> for String {
+    fn from(pattern: FilterPattern) -> Self {
         format!(
             "{}{}",
             if pattern.negated { "!" } else { "" },
@@ -200,14 +200,14 @@ impl From<Pattern> for String {
 
 /// `workflow_dispatch`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Dispatch {
+pub struct DispatchTrigger {
     /// What is asked for, in the order of the file.
-    pub inputs: Vec<(String, Input)>,
+    pub inputs: Vec<(String, DispatchInput)>,
 }
 
 /// One input of a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Input {
+pub struct DispatchInput {
     /// What it is for.
     pub description: Option<String>,
     /// What it holds.
@@ -215,7 +215,7 @@ pub struct Input {
     /// Whether it must be given.
     pub required: bool,
     /// What it is when not given.
-    pub default: Option<Value>,
+    pub default: Option<ExprValue>,
     /// What a `choice` may be.
     pub options: Vec<String>,
 }
@@ -263,12 +263,12 @@ pub enum InputError {
     },
 }
 
-impl Dispatch {
+impl DispatchTrigger {
     /// The `inputs` context: what was given, checked and typed, and the defaults of what wasn't.
     pub fn inputs<'g>(
         &self,
         given: impl IntoIterator<Item = (&'g str, &'g str)>,
-    ) -> Result<Value, InputError> {
+    ) -> Result<ExprValue, InputError> {
         let given: Vec<_> = given.into_iter().collect();
         for (name, _) in &given {
             if !self
@@ -276,7 +276,8 @@ impl Dispatch {
                 .iter()
                 .any(|(known, _)| known.eq_ignore_ascii_case(name))
             {
-                let known = crate::expr::listed(self.inputs.iter().map(|(name, _)| name.as_str()));
+                let known =
+                    crate::expr::join_with_and(self.inputs.iter().map(|(name, _)| name.as_str()));
                 return Err(InputError::Unknown {
                     name: (*name).to_owned(),
                     known,
@@ -294,33 +295,33 @@ impl Dispatch {
             };
             entries.push((name.as_str(), value));
         }
-        Ok(Value::object(entries))
+        Ok(ExprValue::object(entries))
     }
 }
 
-impl Input {
-    fn read(&self, name: &str, text: &str) -> Result<Value, InputError> {
+impl DispatchInput {
+    fn read(&self, name: &str, text: &str) -> Result<ExprValue, InputError> {
         let invalid = |expected: String| InputError::Invalid {
             name: name.to_owned(),
             value: text.chars().take(80).collect(),
             expected,
         };
         match self.kind {
-            InputType::String | InputType::Environment => Ok(Value::from(text)),
+            InputType::String | InputType::Environment => Ok(ExprValue::from(text)),
             InputType::Boolean if text == "true" || text == "false" => {
-                Ok(Value::Bool(text == "true"))
+                Ok(ExprValue::Bool(text == "true"))
             }
             InputType::Boolean => Err(invalid("true or false".to_owned())),
-            InputType::Number => match Value::from(text).to_number() {
+            InputType::Number => match ExprValue::from(text).to_number() {
                 number if number.is_nan() => Err(invalid("a number".to_owned())),
-                number => Ok(Value::Number(number)),
+                number => Ok(ExprValue::Number(number)),
             },
             InputType::Choice if self.options.iter().any(|option| option == text) => {
-                Ok(Value::from(text))
+                Ok(ExprValue::from(text))
             }
             InputType::Choice => Err(invalid(format!(
                 "one of {}",
-                crate::expr::listed(self.options.iter().map(String::as_str))
+                crate::expr::join_with_and(self.options.iter().map(String::as_str))
             ))),
         }
     }
@@ -328,11 +329,11 @@ impl Input {
 
 impl InputType {
     /// What an input of this kind is that nobody gives.
-    pub(crate) fn empty(self) -> Value {
+    pub(crate) fn empty(self) -> ExprValue {
         match self {
-            Self::String | Self::Choice | Self::Environment => Value::from(""),
-            Self::Boolean => Value::Bool(false),
-            Self::Number => Value::Number(0.0),
+            Self::String | Self::Choice | Self::Environment => ExprValue::from(""),
+            Self::Boolean => ExprValue::Bool(false),
+            Self::Number => ExprValue::Number(0.0),
         }
     }
 }
@@ -361,7 +362,7 @@ pub struct CallInput {
 
 /// One line of `schedule`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Schedule {
+pub struct ScheduleTrigger {
     /// Five fields: minute, hour, day, month, weekday.
     pub cron: String,
     /// The time zone meant; UTC when not said.
@@ -376,7 +377,7 @@ pub struct OtherEvent {
     /// Its activity types; empty: the usual ones.
     pub types: Vec<String>,
     /// Of which branches.
-    pub branches: Option<Filter>,
+    pub branches: Option<PatternFilter>,
     /// With which changes.
     pub paths: Option<PathFilter>,
     /// After which workflows, for `workflow_run`.

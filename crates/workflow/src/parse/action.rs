@@ -1,14 +1,16 @@
 //! Reads an action file, `action.yml`. What GitHub ignores there is ignored: authors write much that is for the marketplace.
 
-use shipway_syntax::{Diagnostic, Fields, Key, Node, Source, Value as Yaml, limit_diagnostics};
+use shipway_syntax::{
+    Diagnostic, MappingFields, SourceFile, YamlKey, YamlNode, YamlValue as Yaml, limit_diagnostics,
+};
 
 use super::{
-    reader::Reader,
-    steps::{Of, steps},
+    reader::WorkflowReader,
+    steps::{StepsOwner, steps},
 };
 use crate::{
-    expr::{Condition, Place, Template},
-    model::{ActionFile, ActionInput, ActionOutput, Part, Runs, Table},
+    expr::{ExprSite, IfCondition, Template},
+    model::{ActionFile, ActionHook, ActionInput, ActionOutput, ActionRuns, TemplateTable},
 };
 
 /// An action file that was read.
@@ -23,7 +25,7 @@ pub struct ParsedAction {
 /// Reads an action file.
 ///
 /// ```
-/// use shipway_syntax::Source;
+/// use shipway_syntax::SourceFile;
 /// let source = Source::new("action.yml", "runs:\n  using: composite\n  steps: [{ run: echo }]\n");
 /// let parsed = shipway_workflow::parse_action(&source);
 /// assert_eq!(
@@ -32,7 +34,7 @@ pub struct ParsedAction {
 /// );
 /// ```
 #[must_use]
-pub fn parse_action(source: &Source) -> ParsedAction {
+pub fn parse_action(source: &SourceFile) -> ParsedAction {
     let tree = match shipway_syntax::parse(source) {
         Ok(tree) => tree,
         Err(diagnostics) => {
@@ -42,7 +44,7 @@ pub fn parse_action(source: &Source) -> ParsedAction {
             };
         }
     };
-    let mut reader = Reader::new(source);
+    let mut reader = WorkflowReader::new(source);
     let action = action(&mut reader, &tree);
     let mut diagnostics = reader.problems;
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.map_or(0, |span| span.start));
@@ -53,7 +55,7 @@ pub fn parse_action(source: &Source) -> ParsedAction {
     }
 }
 
-fn action(reader: &mut Reader<'_>, tree: &Node) -> Option<ActionFile> {
+fn action(reader: &mut WorkflowReader<'_>, tree: &YamlNode) -> Option<ActionFile> {
     if tree.as_mapping().is_none() {
         reader.wrong_type(tree, "the action", "a mapping");
         return None;
@@ -78,7 +80,7 @@ fn action(reader: &mut Reader<'_>, tree: &Node) -> Option<ActionFile> {
     Some(ActionFile {
         name: tree
             .get("name")
-            .and_then(Node::as_scalar_text)
+            .and_then(YamlNode::as_scalar_text)
             .map(str::to_owned),
         inputs,
         outputs,
@@ -87,7 +89,11 @@ fn action(reader: &mut Reader<'_>, tree: &Node) -> Option<ActionFile> {
 }
 
 /// The entries of a mapping that may be missing.
-fn entries<'n>(reader: &mut Reader<'_>, tree: &'n Node, key: &str) -> &'n [(Key, Node)] {
+fn entries<'n>(
+    reader: &mut WorkflowReader<'_>,
+    tree: &'n YamlNode,
+    key: &str,
+) -> &'n [(YamlKey, YamlNode)] {
     let Some(node) = tree.get(key).filter(|node| !node.is_null()) else {
         return &[];
     };
@@ -97,28 +103,28 @@ fn entries<'n>(reader: &mut Reader<'_>, tree: &'n Node, key: &str) -> &'n [(Key,
     node.as_mapping().unwrap_or_default()
 }
 
-fn input(reader: &mut Reader<'_>, key: &Key, node: &Node) -> ActionInput {
+fn input(reader: &mut WorkflowReader<'_>, key: &YamlKey, node: &YamlNode) -> ActionInput {
     if !node.is_null() && node.as_mapping().is_none() {
         reader.wrong_type(node, &key.text, "a mapping");
     }
-    let text = |key: &str| node.get(key).and_then(Node::as_scalar_text);
+    let text = |key: &str| node.get(key).and_then(YamlNode::as_scalar_text);
     let default = node.get("default").filter(|node| !node.is_null());
     ActionInput {
         name: key.text.clone(),
-        default: default.and_then(|node| reader.template(node, "default", Place::ActionInput)),
+        default: default.and_then(|node| reader.template(node, "default", ExprSite::ActionInput)),
         required: text("required").is_some_and(|it| it.eq_ignore_ascii_case("true")),
         deprecation: text("deprecationMessage").map(str::to_owned),
     }
 }
 
-fn output(reader: &mut Reader<'_>, key: &Key, node: &Node) -> ActionOutput {
+fn output(reader: &mut WorkflowReader<'_>, key: &YamlKey, node: &YamlNode) -> ActionOutput {
     if !node.is_null() && node.as_mapping().is_none() {
         reader.wrong_type(node, &key.text, "a mapping with `description` and `value`");
     }
     let value = node.get("value").filter(|node| !node.is_null());
     ActionOutput {
         name: key.text.clone(),
-        value: value.and_then(|node| reader.template(node, "value", Place::ActionOutput)),
+        value: value.and_then(|node| reader.template(node, "value", ExprSite::ActionOutput)),
     }
 }
 
@@ -135,7 +141,7 @@ const DOCKER_KEYS: [&str; 9] = [
     "post-if",
 ];
 
-fn runs(reader: &mut Reader<'_>, node: &Node) -> Option<Runs> {
+fn runs(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<ActionRuns> {
     let Some(written) = node.get("using") else {
         reader.error_with_help(
             "missing-key",
@@ -153,15 +159,15 @@ fn runs(reader: &mut Reader<'_>, node: &Node) -> Option<Runs> {
         ("composite", _) => {
             let fields = reader.fields(node, "runs", &["using", "steps"])?;
             let list = fields.require("steps", &mut reader.problems)?;
-            Some(Runs::Composite {
-                steps: steps(reader, list, Of::Action),
+            Some(ActionRuns::Composite {
+                steps: steps(reader, list, StepsOwner::Action),
             })
         }
         ("docker", _) => docker(reader, node),
         (_, Some(version)) => {
             let fields = reader.fields(node, "runs", &JAVASCRIPT_KEYS)?;
             let main = fields.require("main", &mut reader.problems)?;
-            Some(Runs::JavaScript {
+            Some(ActionRuns::JavaScript {
                 node: version,
                 main: path(reader, main, "main")?,
                 pre: part(reader, &fields, "pre", "pre-if"),
@@ -170,16 +176,16 @@ fn runs(reader: &mut Reader<'_>, node: &Node) -> Option<Runs> {
         }
         _ => {
             let known = ["composite", "docker", "node20", "node24"];
-            reader.unknown_word(written, "kind of action", &using, &known);
+            reader.unknown_value(written, "kind of action", &using, &known);
             None
         }
     }
 }
 
-fn docker(reader: &mut Reader<'_>, node: &Node) -> Option<Runs> {
+fn docker(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<ActionRuns> {
     let fields = reader.fields(node, "runs", &DOCKER_KEYS)?;
     let image = fields.require("image", &mut reader.problems)?;
-    Some(Runs::Docker {
+    Some(ActionRuns::Docker {
         image: path(reader, image, "image")?,
         entrypoint: fields
             .get("entrypoint")
@@ -187,13 +193,15 @@ fn docker(reader: &mut Reader<'_>, node: &Node) -> Option<Runs> {
         pre: part(reader, &fields, "pre-entrypoint", "pre-if"),
         post: part(reader, &fields, "post-entrypoint", "post-if"),
         args: args(reader, fields.get("args")),
-        env: fields.get("env").map_or_else(Table::default, |node| {
-            reader.table(node, "env", Place::ActionArgs)
-        }),
+        env: fields
+            .get("env")
+            .map_or_else(TemplateTable::default, |node| {
+                reader.table(node, "env", ExprSite::ActionArgs)
+            }),
     })
 }
 
-fn args(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<Template> {
+fn args(reader: &mut WorkflowReader<'_>, node: Option<&YamlNode>) -> Vec<Template> {
     let Some(node) = node.filter(|node| !node.is_null()) else {
         return Vec::new();
     };
@@ -203,32 +211,32 @@ fn args(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<Template> {
     };
     let items = items.iter();
     items
-        .filter_map(|item| reader.template(item, "args", Place::ActionArgs))
+        .filter_map(|item| reader.template(item, "args", ExprSite::ActionArgs))
         .collect()
 }
 
 fn part(
-    reader: &mut Reader<'_>,
-    fields: &Fields<'_>,
+    reader: &mut WorkflowReader<'_>,
+    fields: &MappingFields<'_>,
     entry: &'static str,
     condition: &'static str,
-) -> Option<Part> {
+) -> Option<ActionHook> {
     let condition = match fields.get(condition) {
         Some(node) if !matches!(node.value, Yaml::Null) => {
-            reader.condition(Some(node), Place::ActionIf)
+            reader.condition(Some(node), ExprSite::ActionIf)
         }
         _ => always(),
     };
     let entry = path(reader, fields.get(entry)?, entry)?;
-    Some(Part { entry, condition })
+    Some(ActionHook { entry, condition })
 }
 
-fn always() -> Condition {
-    Condition::parse("always()", 0).unwrap_or_default()
+fn always() -> IfCondition {
+    IfCondition::parse("always()", 0).unwrap_or_default()
 }
 
 /// A text that says something.
-fn path(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<String> {
+fn path(reader: &mut WorkflowReader<'_>, node: &YamlNode, what: &str) -> Option<String> {
     let path = reader.plain(node, what)?;
     if path.trim().is_empty() {
         reader.error("empty", node.span, format!("`{what}` is empty"));
@@ -242,7 +250,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (Option<ActionFile>, Vec<String>) {
-        let source = Source::new("action.yml", text);
+        let source = SourceFile::new("action.yml", text);
         let parsed = parse_action(&source);
         let lines = parsed.diagnostics.iter().map(|it| it.one_line(&source));
         (parsed.action, lines.collect())
@@ -262,7 +270,7 @@ mod tests {
             Some("${{ github.actor }}")
         );
         assert_eq!(action.inputs[1].deprecation.as_deref(), Some("use who"));
-        let Runs::JavaScript {
+        let ActionRuns::JavaScript {
             node: 20,
             pre: None,
             post: Some(post),
@@ -314,7 +322,7 @@ mod tests {
             "runs:\n  using: docker\n  image: Dockerfile\n  args: ['${{ inputs.a }}', b]\n  env: { A: '${{ inputs.a }}' }\n  pre-entrypoint: /setup\n",
         );
         assert!(problems.is_empty(), "{problems:?}");
-        let Runs::Docker { args, pre, .. } = action.unwrap().runs else {
+        let ActionRuns::Docker { args, pre, .. } = action.unwrap().runs else {
             panic!("no container");
         };
         assert_eq!(args.len(), 2);

@@ -1,7 +1,7 @@
 //! The events of GitHub, with the keys and the activity types that each may have.
 
 /// An event that Shipway keeps and doesn't raise itself.
-pub(super) struct Event {
+pub(super) struct EventActivity {
     /// `pull_request`
     pub(super) name: &'static str,
     /// What `types` may name; empty when there is no such key.
@@ -10,8 +10,8 @@ pub(super) struct Event {
     pub(super) keys: &'static [&'static str],
 }
 
-const fn event(name: &'static str, types: &'static [&'static str]) -> Event {
-    Event {
+const fn event(name: &'static str, types: &'static [&'static str]) -> EventActivity {
+    EventActivity {
         name,
         types,
         keys: &[],
@@ -22,8 +22,8 @@ const fn filtered(
     name: &'static str,
     types: &'static [&'static str],
     keys: &'static [&'static str],
-) -> Event {
-    Event { name, types, keys }
+) -> EventActivity {
+    EventActivity { name, types, keys }
 }
 
 const CHANGES: &[&str] = &["created", "edited", "deleted"];
@@ -105,7 +105,7 @@ const RELEASE: &[&str] = &[
 pub(super) const ANY: &[&str] = &["*"];
 
 /// All but those that Shipway raises itself.
-pub(super) const EVENTS: [Event; 33] = [
+pub(super) const EVENTS: [EventActivity; 33] = [
     event("branch_protection_rule", CHANGES),
     event(
         "check_run",
@@ -164,9 +164,9 @@ pub(super) const EVENTS: [Event; 33] = [
     ),
 ];
 
-impl Event {
+impl EventActivity {
     /// The keys that it may have.
-    pub(super) fn known_keys(&self) -> Vec<&'static str> {
+    pub(super) fn allowed_keys(&self) -> Vec<&'static str> {
         let types = (!self.types.is_empty()).then_some("types");
         types.into_iter().chain(self.keys.iter().copied()).collect()
     }

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use shipway_syntax::{Node, Value as Yaml};
+use shipway_syntax::{YamlNode, YamlValue as Yaml};
 
-use super::reader::Reader;
+use super::reader::WorkflowReader;
 use crate::{
-    expr::{Condition, Place},
-    model::{Action, Setting, Step},
+    expr::{ExprSite, IfCondition},
+    model::{DeferredSetting, StepAction, WorkflowStep},
 };
 
 /// What makes a step one that only waits or ends.
@@ -23,12 +23,15 @@ const KEYS: [&str; 6] = [
 ];
 
 /// Whether the step only waits for others, or ends one.
-pub(super) fn is_control(node: &Node) -> bool {
+pub(super) fn is_control(node: &YamlNode) -> bool {
     has(node, &CONTROLS)
 }
 
 /// The steps of a group that run at once.
-pub(super) fn parallel<'n>(reader: &mut Reader<'_>, node: &'n Node) -> Option<&'n [Node]> {
+pub(super) fn parallel<'n>(
+    reader: &mut WorkflowReader<'_>,
+    node: &'n YamlNode,
+) -> Option<&'n [YamlNode]> {
     if !has(node, &["parallel"]) {
         return None;
     }
@@ -48,7 +51,7 @@ pub(super) fn parallel<'n>(reader: &mut Reader<'_>, node: &'n Node) -> Option<&'
 }
 
 /// `background:`
-pub(super) fn background(reader: &mut Reader<'_>, node: Option<&Node>) -> bool {
+pub(super) fn background(reader: &mut WorkflowReader<'_>, node: Option<&YamlNode>) -> bool {
     match node.map(|node| (node, &node.value)) {
         None => false,
         Some((_, Yaml::Bool(value))) => *value,
@@ -61,10 +64,10 @@ pub(super) fn background(reader: &mut Reader<'_>, node: Option<&Node>) -> bool {
 
 /// A step that waits for those in the background, `known` by their ids in lower case, or ends one.
 pub(super) fn control(
-    reader: &mut Reader<'_>,
-    node: &Node,
+    reader: &mut WorkflowReader<'_>,
+    node: &YamlNode,
     known: &BTreeSet<String>,
-) -> Option<Step> {
+) -> Option<WorkflowStep> {
     if let Some(condition) = node.get("if") {
         let help = "it always runs; leave `if` out";
         reader.error_with_help(
@@ -86,7 +89,7 @@ pub(super) fn control(
         return None;
     }
     let action = match (fields.get("wait"), fields.get("cancel")) {
-        (Some(node), _) => Action::Wait {
+        (Some(node), _) => StepAction::Wait {
             ids: ids(reader, node, "wait", known),
         },
         (None, Some(node)) => {
@@ -94,55 +97,64 @@ pub(super) fn control(
             if ids.len() > 1 {
                 reader.wrong_type(node, "cancel", "the id of one step");
             }
-            Action::Cancel { id: ids.pop()? }
+            StepAction::Cancel { id: ids.pop()? }
         }
-        (None, None) => Action::WaitAll,
+        (None, None) => StepAction::WaitAll,
     };
     if let Some(node) = fields.get("wait-all")
         && !matches!(node.value, Yaml::Null | Yaml::Bool(true))
     {
         reader.wrong_type(node, "wait-all", "without a value");
     }
-    let text = |key: &str| fields.get(key).and_then(Node::as_scalar_text);
+    let text = |key: &str| fields.get(key).and_then(YamlNode::as_scalar_text);
     let continue_on_error = fields.get("continue-on-error");
-    Some(Step {
+    Some(WorkflowStep {
         id: text("id").unwrap_or_default().to_owned(),
         at: reader.position(node.span),
         name: fields
             .get("name")
-            .and_then(|node| reader.template(node, "name", Place::Step)),
-        continue_on_error: continue_on_error.map_or_else(Setting::default, |node| {
-            reader.truth(node, "continue-on-error", Place::Step)
+            .and_then(|node| reader.template(node, "name", ExprSite::Step)),
+        continue_on_error: continue_on_error.map_or_else(DeferredSetting::default, |node| {
+            reader.truth(node, "continue-on-error", ExprSite::Step)
         }),
         ..waiting(action)
     })
 }
 
 /// The step after a group, which waits for all in it.
-pub(super) fn wait_for(reader: &Reader<'_>, node: &Node, ids: Vec<String>) -> Step {
-    Step {
+pub(super) fn wait_for(
+    reader: &WorkflowReader<'_>,
+    node: &YamlNode,
+    ids: Vec<String>,
+) -> WorkflowStep {
+    WorkflowStep {
         at: reader.position(node.span),
-        ..waiting(Action::Wait { ids })
+        ..waiting(StepAction::Wait { ids })
     }
 }
 
-fn waiting(action: Action) -> Step {
-    Step {
+fn waiting(action: StepAction) -> WorkflowStep {
+    WorkflowStep {
         id: String::new(),
-        at: crate::model::Position::default(),
+        at: crate::model::FilePosition::default(),
         name: None,
-        if_: Condition::parse("always()", 0).unwrap_or_default(),
+        if_: IfCondition::parse("always()", 0).unwrap_or_default(),
         action,
-        env: crate::model::Table::default(),
-        continue_on_error: Setting::default(),
+        env: crate::model::TemplateTable::default(),
+        continue_on_error: DeferredSetting::default(),
         timeout_minutes: None,
         background: false,
     }
 }
 
-fn ids(reader: &mut Reader<'_>, node: &Node, what: &str, known: &BTreeSet<String>) -> Vec<String> {
+fn ids(
+    reader: &mut WorkflowReader<'_>,
+    node: &YamlNode,
+    what: &str,
+    known: &BTreeSet<String>,
+) -> Vec<String> {
     let mut ids = Vec::new();
-    for (node, id) in reader.words(node, what) {
+    for (node, id) in reader.plain_list(node, what) {
         if known.contains(&id.to_ascii_lowercase()) {
             ids.push(id);
         } else {
@@ -158,7 +170,7 @@ fn ids(reader: &mut Reader<'_>, node: &Node, what: &str, known: &BTreeSet<String
     ids
 }
 
-fn has(node: &Node, keys: &[&str]) -> bool {
+fn has(node: &YamlNode, keys: &[&str]) -> bool {
     let entries = node.as_mapping().unwrap_or_default().iter();
     entries
         .map(|(key, _)| key.text.as_str())
@@ -167,13 +179,13 @@ fn has(node: &Node, keys: &[&str]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use shipway_syntax::Source;
+    use shipway_syntax::SourceFile;
 
-    use crate::{Parsed, model::Action, parse};
+    use crate::{ParsedWorkflow, model::StepAction, parse};
 
-    fn steps(steps: &str) -> (Parsed, Vec<String>) {
+    fn steps(steps: &str) -> (ParsedWorkflow, Vec<String>) {
         let text = format!("on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n{steps}");
-        let source = Source::new("w.yml", text);
+        let source = SourceFile::new("w.yml", text);
         let parsed = parse(&source);
         let lines = parsed.diagnostics.iter().map(|it| it.one_line(&source));
         let lines = lines.collect();
@@ -201,7 +213,7 @@ mod tests {
             ]
         );
         assert!(steps[..3].iter().all(|step| step.background));
-        let Action::Wait { ids } = &steps[3].action else {
+        let StepAction::Wait { ids } = &steps[3].action else {
             panic!("{:?}", steps[3]);
         };
         assert_eq!(ids, &["__run", "b"]);

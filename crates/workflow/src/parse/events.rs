@@ -1,23 +1,23 @@
 //! `on:`
 
-use shipway_syntax::{Fields, Node, Span, Value as Yaml};
+use shipway_syntax::{MappingFields, Span, YamlNode, YamlValue as Yaml};
 
 use super::{
-    activity::{ANY, EVENTS, Event},
+    activity::{ANY, EVENTS, EventActivity},
     inputs::{call, dispatch},
     keys,
-    reader::Reader,
+    reader::WorkflowReader,
     schedule,
 };
 use crate::model::{
-    Dispatch, Filter, OtherEvent, PathFilter, Pattern, PushTrigger, RefFilter, Triggers,
-    WorkflowCall,
+    DispatchTrigger, FilterPattern, OtherEvent, PathFilter, PatternFilter, PushTrigger, RefFilter,
+    Triggers, WorkflowCall,
 };
 
 const OURS: [&str; 4] = ["push", "workflow_dispatch", "workflow_call", "schedule"];
 
 /// A name, a list of names, or a mapping of names to what is asked of them.
-pub(super) fn triggers(reader: &mut Reader<'_>, node: &Node) -> Triggers {
+pub(super) fn triggers(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Triggers {
     let mut triggers = Triggers::default();
     match &node.value {
         Yaml::Mapping(entries) => {
@@ -48,11 +48,11 @@ pub(super) fn triggers(reader: &mut Reader<'_>, node: &Node) -> Triggers {
 }
 
 fn event(
-    reader: &mut Reader<'_>,
+    reader: &mut WorkflowReader<'_>,
     triggers: &mut Triggers,
     name: &str,
     span: Span,
-    node: Option<&Node>,
+    node: Option<&YamlNode>,
 ) {
     match name {
         "push" => {
@@ -60,7 +60,7 @@ fn event(
         }
         "workflow_dispatch" => {
             triggers.workflow_dispatch =
-                Some(node.map_or_else(Dispatch::default, |node| dispatch(reader, node)))
+                Some(node.map_or_else(DispatchTrigger::default, |node| dispatch(reader, node)))
         }
         "workflow_call" => {
             triggers.workflow_call =
@@ -97,7 +97,7 @@ fn event(
     }
 }
 
-fn push(reader: &mut Reader<'_>, node: &Node) -> PushTrigger {
+fn push(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> PushTrigger {
     let keys = [
         "branches",
         "branches-ignore",
@@ -119,7 +119,11 @@ fn push(reader: &mut Reader<'_>, node: &Node) -> PushTrigger {
     }
 }
 
-fn other(reader: &mut Reader<'_>, known: &Event, node: Option<&Node>) -> OtherEvent {
+fn other(
+    reader: &mut WorkflowReader<'_>,
+    known: &EventActivity,
+    node: Option<&YamlNode>,
+) -> OtherEvent {
     let mut event = OtherEvent {
         name: known.name.to_owned(),
         types: Vec::new(),
@@ -128,7 +132,7 @@ fn other(reader: &mut Reader<'_>, known: &Event, node: Option<&Node>) -> OtherEv
         workflows: Vec::new(),
     };
     let Some(node) = node else { return event };
-    let keys = known.known_keys();
+    let keys = known.allowed_keys();
     if keys.is_empty() {
         reader.error_with_help(
             "wrong-type",
@@ -139,14 +143,14 @@ fn other(reader: &mut Reader<'_>, known: &Event, node: Option<&Node>) -> OtherEv
         return event;
     }
     keys::filled(reader, node, &[]);
-    let Some(fields) = Fields::of(node, known.name, &keys, &mut reader.problems) else {
+    let Some(fields) = MappingFields::read(node, known.name, &keys, &mut reader.problems) else {
         return event;
     };
     if let Some(node) = fields.get("types") {
         event.types = types(reader, known, node);
     }
     if let Some(node) = fields.get("workflows") {
-        let words = reader.words(node, "workflows");
+        let words = reader.plain_list(node, "workflows");
         event.workflows = words.into_iter().map(|(_, word)| word).collect();
     }
     event.branches = filter(reader, &fields, "branches", "branches-ignore");
@@ -155,14 +159,14 @@ fn other(reader: &mut Reader<'_>, known: &Event, node: Option<&Node>) -> OtherEv
 }
 
 /// The activity types, each one that the event has.
-fn types(reader: &mut Reader<'_>, known: &Event, node: &Node) -> Vec<String> {
+fn types(reader: &mut WorkflowReader<'_>, known: &EventActivity, node: &YamlNode) -> Vec<String> {
     let mut types = Vec::new();
-    for (node, word) in reader.words(node, "types") {
+    for (node, word) in reader.plain_list(node, "types") {
         if known.types == ANY || known.types.contains(&word.as_str()) {
             types.push(word);
         } else {
             let what = format!("activity type of `{}`:", known.name);
-            reader.unknown_word(node, &what, &word, known.types);
+            reader.unknown_value(node, &what, &word, known.types);
         }
     }
     types
@@ -170,11 +174,11 @@ fn types(reader: &mut Reader<'_>, known: &Event, node: &Node) -> Vec<String> {
 
 /// `branches` or `branches-ignore`, and so on; not both.
 fn filter(
-    reader: &mut Reader<'_>,
-    fields: &Fields<'_>,
+    reader: &mut WorkflowReader<'_>,
+    fields: &MappingFields<'_>,
     only: &str,
     ignore: &str,
-) -> Option<Filter> {
+) -> Option<PatternFilter> {
     match (fields.get(only), fields.get(ignore)) {
         (None, None) => None,
         (Some(_), Some(both)) => {
@@ -200,15 +204,15 @@ fn filter(
                     help,
                 );
             }
-            Some(Filter::Only(patterns))
+            Some(PatternFilter::Only(patterns))
         }
-        (None, Some(node)) => Some(Filter::Ignore(patterns(reader, node, ignore))),
+        (None, Some(node)) => Some(PatternFilter::Ignore(patterns(reader, node, ignore))),
     }
 }
 
-fn patterns(reader: &mut Reader<'_>, node: &Node, what: &str) -> Vec<Pattern> {
+fn patterns(reader: &mut WorkflowReader<'_>, node: &YamlNode, what: &str) -> Vec<FilterPattern> {
     let mut patterns = Vec::new();
-    for (node, word) in reader.words(node, what) {
+    for (node, word) in reader.plain_list(node, what) {
         match word.parse() {
             Ok(pattern) => patterns.push(pattern),
             Err(error) => reader.error("pattern", node.span, format!("in `{what}`: {error}")),

@@ -1,20 +1,20 @@
 //! `on.workflow_dispatch` and `on.workflow_call`: what is asked for, and what is given back.
 
-use shipway_syntax::{Fields, Key, Node, Value as Yaml};
+use shipway_syntax::{MappingFields, YamlKey, YamlNode, YamlValue as Yaml};
 
-use super::reader::Reader;
+use super::reader::WorkflowReader;
 use crate::{
-    expr::{Place, Template, Value},
+    expr::{ExprSite, ExprValue, Template},
     job::is_identifier,
-    model::{CallInput, Dispatch, Input, InputType, WorkflowCall},
+    model::{CallInput, DispatchInput, DispatchTrigger, InputType, WorkflowCall},
 };
 
 /// GitHub asks for no more.
 const INPUTS_MAX: usize = 25;
 
-pub(super) fn dispatch(reader: &mut Reader<'_>, node: &Node) -> Dispatch {
+pub(super) fn dispatch(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> DispatchTrigger {
     let Some(fields) = reader.fields(node, "workflow_dispatch", &["inputs"]) else {
-        return Dispatch::default();
+        return DispatchTrigger::default();
     };
     let entries = named(reader, fields.get("inputs"), "inputs");
     if let Some((key, _)) = entries.get(INPUTS_MAX) {
@@ -31,13 +31,13 @@ pub(super) fn dispatch(reader: &mut Reader<'_>, node: &Node) -> Dispatch {
         .into_iter()
         .filter_map(|(key, node)| Some((key.text.clone(), input(reader, key, node)?)))
         .collect();
-    Dispatch { inputs }
+    DispatchTrigger { inputs }
 }
 
-fn input(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Input> {
+fn input(reader: &mut WorkflowReader<'_>, key: &YamlKey, node: &YamlNode) -> Option<DispatchInput> {
     // A name alone is a text that may be left out.
     if node.is_null() {
-        return Some(Input {
+        return Some(DispatchInput {
             description: None,
             kind: InputType::String,
             required: false,
@@ -54,7 +54,7 @@ fn input(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Input> {
         "options",
         "deprecationMessage",
     ];
-    let fields = Fields::of(node, &what, &keys, &mut reader.problems)?;
+    let fields = MappingFields::read(node, &what, &keys, &mut reader.problems)?;
     let kinds = [
         ("string", InputType::String),
         ("boolean", InputType::Boolean),
@@ -72,7 +72,7 @@ fn input(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Input> {
             "list them under `options:`",
         );
     }
-    Some(Input {
+    Some(DispatchInput {
         description: fields
             .get("description")
             .and_then(|node| reader.plain(node, "description")),
@@ -87,7 +87,7 @@ fn input(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Input> {
     })
 }
 
-fn options(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<String> {
+fn options(reader: &mut WorkflowReader<'_>, node: Option<&YamlNode>) -> Vec<String> {
     let Some(node) = node else { return Vec::new() };
     let Some(items) = node.as_sequence() else {
         reader.wrong_type(node, "options", "a list of texts");
@@ -100,40 +100,40 @@ fn options(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<String> {
 }
 
 fn default(
-    reader: &mut Reader<'_>,
-    node: &Node,
+    reader: &mut WorkflowReader<'_>,
+    node: &YamlNode,
     kind: InputType,
     options: &[String],
-) -> Option<Value> {
+) -> Option<ExprValue> {
     let text = reader.plain(node, "default")?;
     match (kind, &node.value) {
-        (InputType::Boolean, Yaml::Bool(value)) => Some(Value::Bool(*value)),
+        (InputType::Boolean, Yaml::Bool(value)) => Some(ExprValue::Bool(*value)),
         (InputType::Boolean, _) if text == "true" || text == "false" => {
-            Some(Value::Bool(text == "true"))
+            Some(ExprValue::Bool(text == "true"))
         }
         (InputType::Boolean, _) => {
             reader.wrong_type(node, "default", "true or false");
             None
         }
-        (InputType::Number, Yaml::Number { number, .. }) => Some(Value::Number(*number)),
+        (InputType::Number, Yaml::Number { number, .. }) => Some(ExprValue::Number(*number)),
         (InputType::Number, _) => {
             reader.wrong_type(node, "default", "a number");
             None
         }
         (InputType::Choice, _) if !options.contains(&text) => {
             let known: Vec<&str> = options.iter().map(String::as_str).collect();
-            reader.unknown_word(node, "default", &text, &known);
+            reader.unknown_value(node, "default", &text, &known);
             None
         }
         (InputType::String | InputType::Choice | InputType::Environment, _) => {
-            Some(Value::from(text))
+            Some(ExprValue::from(text))
         }
     }
 }
 
 fn input_type(
-    reader: &mut Reader<'_>,
-    node: Option<&Node>,
+    reader: &mut WorkflowReader<'_>,
+    node: Option<&YamlNode>,
     kinds: &[(&str, InputType)],
 ) -> InputType {
     let Some(node) = node else {
@@ -148,17 +148,17 @@ fn input_type(
         .map(|(_, kind)| *kind)
         .unwrap_or_else(|| {
             let known: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
-            reader.unknown_word(node, "type", &word, &known);
+            reader.unknown_value(node, "type", &word, &known);
             InputType::String
         })
 }
 
 /// The entries of a mapping whose keys are identifiers.
 fn named<'n>(
-    reader: &mut Reader<'_>,
-    node: Option<&'n Node>,
+    reader: &mut WorkflowReader<'_>,
+    node: Option<&'n YamlNode>,
     what: &str,
-) -> Vec<(&'n Key, &'n Node)> {
+) -> Vec<(&'n YamlKey, &'n YamlNode)> {
     let Some(node) = node else { return Vec::new() };
     let Some(entries) = node.as_mapping() else {
         reader.wrong_type(node, what, "a mapping by name");
@@ -175,7 +175,7 @@ fn named<'n>(
     entries.iter().map(|(key, node)| (key, node)).collect()
 }
 
-pub(super) fn call(reader: &mut Reader<'_>, node: &Node) -> WorkflowCall {
+pub(super) fn call(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> WorkflowCall {
     let Some(fields) = reader.fields(node, "workflow_call", &["inputs", "secrets", "outputs"])
     else {
         return WorkflowCall::default();
@@ -187,7 +187,10 @@ pub(super) fn call(reader: &mut Reader<'_>, node: &Node) -> WorkflowCall {
     }
 }
 
-fn call_inputs(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<(String, CallInput)> {
+fn call_inputs(
+    reader: &mut WorkflowReader<'_>,
+    node: Option<&YamlNode>,
+) -> Vec<(String, CallInput)> {
     let kinds = [
         ("string", InputType::String),
         ("boolean", InputType::Boolean),
@@ -203,7 +206,7 @@ fn call_inputs(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<(String, Cal
     let mut inputs = Vec::new();
     for (key, node) in named(reader, node, "inputs") {
         let what = format!("the input `{}`", key.text);
-        let Some(fields) = Fields::of(node, &what, &keys, &mut reader.problems) else {
+        let Some(fields) = MappingFields::read(node, &what, &keys, &mut reader.problems) else {
             continue;
         };
         fields.require("type", &mut reader.problems);
@@ -215,7 +218,7 @@ fn call_inputs(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<(String, Cal
             required: fields
                 .bool("required", &mut reader.problems)
                 .unwrap_or_default(),
-            default: default.and_then(|node| reader.template(node, "default", Place::CallInput)),
+            default: default.and_then(|node| reader.template(node, "default", ExprSite::CallInput)),
         };
         inputs.push((key.text.clone(), input));
     }
@@ -223,7 +226,7 @@ fn call_inputs(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<(String, Cal
 }
 
 /// Whether a default can be what the input holds; an expression may be anything.
-fn call_default(reader: &mut Reader<'_>, node: &Node, kind: InputType) -> bool {
+fn call_default(reader: &mut WorkflowReader<'_>, node: &YamlNode, kind: InputType) -> bool {
     let computed = node.as_str().is_some_and(|text| text.contains("${{"));
     let (fits, expected) = match kind {
         InputType::Boolean => (
@@ -244,30 +247,34 @@ fn call_default(reader: &mut Reader<'_>, node: &Node, kind: InputType) -> bool {
     fits || computed
 }
 
-fn call_secrets(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<(String, bool)> {
+fn call_secrets(reader: &mut WorkflowReader<'_>, node: Option<&YamlNode>) -> Vec<(String, bool)> {
     let mut secrets = Vec::new();
     for (key, node) in named(reader, node, "secrets") {
         let what = format!("the secret `{}`", key.text);
         let keys = ["description", "required"];
         let fields = Some(node)
             .filter(|node| !node.is_null())
-            .and_then(|node| Fields::of(node, &what, &keys, &mut reader.problems));
+            .and_then(|node| MappingFields::read(node, &what, &keys, &mut reader.problems));
         let required = fields.and_then(|fields| fields.bool("required", &mut reader.problems));
         secrets.push((key.text.clone(), required.unwrap_or_default()));
     }
     secrets
 }
 
-fn call_outputs(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<(String, Template)> {
+fn call_outputs(
+    reader: &mut WorkflowReader<'_>,
+    node: Option<&YamlNode>,
+) -> Vec<(String, Template)> {
     let mut outputs = Vec::new();
     for (key, node) in named(reader, node, "outputs") {
         let what = format!("the output `{}`", key.text);
-        let Some(fields) = Fields::of(node, &what, &["description", "value"], &mut reader.problems)
+        let Some(fields) =
+            MappingFields::read(node, &what, &["description", "value"], &mut reader.problems)
         else {
             continue;
         };
         let value = fields.require("value", &mut reader.problems);
-        let value = value.and_then(|node| reader.template(node, "value", Place::CallOutput));
+        let value = value.and_then(|node| reader.template(node, "value", ExprSite::CallOutput));
         outputs.extend(value.map(|value| (key.text.clone(), value)));
     }
     outputs

@@ -1,18 +1,19 @@
 //! `jobs:`
 
-use shipway_syntax::{Fields, Key, Node, Value as Yaml};
+use shipway_syntax::{MappingFields, YamlKey, YamlNode, YamlValue as Yaml};
 
 use super::{
     concurrency, defaults, keys, permissions,
-    reader::Reader,
-    steps::{Of, steps},
+    reader::WorkflowReader,
+    steps::{StepsOwner, steps},
     strategy::strategy,
 };
 use crate::{
-    expr::{Place, Template},
+    expr::{ExprSite, Template},
     job::is_identifier,
     model::{
-        Call, CallSecrets, Container, Job, JobEnvironment, Retry, RetryWhen, RunsOn, Setting, Table,
+        CallSecrets, ContainerDefinition, DeferredSetting, JobEnvironment, JobRetry, RetryWhen,
+        ReusableCall, RunsOn, TemplateTable, WorkflowJob,
     },
 };
 
@@ -54,7 +55,7 @@ const CALL_KEYS: [&str; 9] = [
     "strategy",
 ];
 
-pub(super) fn jobs(reader: &mut Reader<'_>, node: &Node) -> Vec<Job> {
+pub(super) fn jobs(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Vec<WorkflowJob> {
     let Some(entries) = node.as_mapping() else {
         reader.wrong_type(node, "jobs", "a mapping of ids to jobs");
         return Vec::new();
@@ -78,62 +79,53 @@ pub(super) fn jobs(reader: &mut Reader<'_>, node: &Node) -> Vec<Job> {
     jobs
 }
 
-fn job(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Job> {
+fn job(reader: &mut WorkflowReader<'_>, key: &YamlKey, node: &YamlNode) -> Option<WorkflowJob> {
     let what = format!("the job `{}`", key.text);
     keys::filled(
         reader,
         node,
-        &["name", "if", "environment", "container", "runs-on", "steps"],
+        &["name", "if", "environment", "container", "runs-on"],
     );
-    let fields = Fields::of(node, &what, &KEYS, &mut reader.problems)?;
+    let fields = MappingFields::read(node, &what, &KEYS, &mut reader.problems)?;
     let calls = call(reader, &fields, node);
     if fields.get("uses").is_none() {
         check_runs(reader, &fields);
     }
-    let template = |reader: &mut Reader<'_>, key: &str, place| {
-        fields
-            .get(key)
-            .and_then(|node| reader.template(node, key, place))
-    };
-    let table = |reader: &mut Reader<'_>, key: &str, place| {
-        fields
-            .get(key)
-            .map(|node| reader.table(node, key, place))
-            .unwrap_or_default()
-    };
-    Some(Job {
+    Some(WorkflowJob {
         id: key.text.clone(),
         at: reader.position(key.span),
-        name: template(reader, "name", Place::Job),
+        name: fields
+            .get("name")
+            .and_then(|node| reader.template(node, "name", ExprSite::Job)),
         needs: fields
             .get("needs")
             .map(|node| needs(reader, node))
             .unwrap_or_default(),
-        if_: reader.condition(fields.get("if"), Place::JobIf),
+        if_: reader.condition(fields.get("if"), ExprSite::JobIf),
         runs_on: fields.get("runs-on").and_then(|node| runs_on(reader, node)),
-        env: table(reader, "env", Place::JobEnv),
-        outputs: table(reader, "outputs", Place::JobOutputs),
+        env: table(reader, &fields, "env", ExprSite::JobEnv),
+        outputs: table(reader, &fields, "outputs", ExprSite::JobOutputs),
         strategy: fields
             .get("strategy")
             .and_then(|node| strategy(reader, node)),
         continue_on_error: fields
             .get("continue-on-error")
-            .map(|node| reader.truth(node, "continue-on-error", Place::Job))
+            .map(|node| reader.truth(node, "continue-on-error", ExprSite::Job))
             .unwrap_or_default(),
         timeout_minutes: fields
             .get("timeout-minutes")
-            .and_then(|node| reader.number(node, "timeout-minutes", Place::Job)),
-        defaults: defaults(reader, &fields, Place::JobDefaults),
+            .and_then(|node| reader.number(node, "timeout-minutes", ExprSite::Job)),
+        defaults: defaults(reader, &fields, ExprSite::JobDefaults),
         steps: fields
             .get("steps")
-            .map(|node| steps(reader, node, Of::Job))
+            .map(|node| steps(reader, node, StepsOwner::Job))
             .unwrap_or_default(),
         environment: fields
             .get("environment")
             .and_then(|node| environment(reader, node)),
         concurrency: fields
             .get("concurrency")
-            .and_then(|node| concurrency(reader, node, Place::Job)),
+            .and_then(|node| concurrency(reader, node, ExprSite::Job)),
         permissions: fields
             .get("permissions")
             .and_then(|node| permissions(reader, node)),
@@ -146,11 +138,23 @@ fn job(reader: &mut Reader<'_>, key: &Key, node: &Node) -> Option<Job> {
     })
 }
 
+fn table(
+    reader: &mut WorkflowReader<'_>,
+    fields: &MappingFields<'_>,
+    key: &str,
+    site: ExprSite,
+) -> TemplateTable {
+    fields
+        .get(key)
+        .map(|node| reader.table(node, key, site))
+        .unwrap_or_default()
+}
+
 /// How often a job may begin anew; more would only hide what is wrong.
 const RETRIES_MAX: f64 = 10.0;
 
 /// `retry: 2`, or `retry: { max: 2, when: worker-lost }`
-fn retry(reader: &mut Reader<'_>, node: &Node) -> Option<Retry> {
+fn retry(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<JobRetry> {
     let (max, when) = match node.as_mapping() {
         None => (Some(node), None),
         Some(_) => {
@@ -160,8 +164,12 @@ fn retry(reader: &mut Reader<'_>, node: &Node) -> Option<Retry> {
     };
     let max = match max {
         None => 1.0,
-        Some(node) => match reader.number(node, "retry", Place::Nowhere)? {
-            Setting::Value(max) if (0.0..=RETRIES_MAX).contains(&max) && max.fract() == 0.0 => max,
+        Some(node) => match reader.number(node, "retry", ExprSite::Nowhere)? {
+            DeferredSetting::Value(max)
+                if (0.0..=RETRIES_MAX).contains(&max) && max.fract() == 0.0 =>
+            {
+                max
+            }
             _ => {
                 reader.wrong_type(node, "retry", "a whole number from 0 to 10");
                 return None;
@@ -174,21 +182,20 @@ fn retry(reader: &mut Reader<'_>, node: &Node) -> Option<Retry> {
             "any" => RetryWhen::Any,
             "worker-lost" => RetryWhen::WorkerLost,
             other => {
-                reader.unknown_word(node, "when", other, &["worker-lost", "any"]);
+                reader.unknown_value(node, "when", other, &["worker-lost", "any"]);
                 return None;
             }
         },
     };
-    Some(Retry {
+    Some(JobRetry {
         max: max as u32,
         when,
     })
 }
 
 /// What a job must and can't have that doesn't call a workflow.
-fn check_runs(reader: &mut Reader<'_>, fields: &Fields<'_>) {
+fn check_runs(reader: &mut WorkflowReader<'_>, fields: &MappingFields<'_>) {
     fields.require("runs-on", &mut reader.problems);
-    fields.require("steps", &mut reader.problems);
     for key in ["with", "secrets"] {
         if let Some(node) = fields.get(key) {
             reader.error(
@@ -199,7 +206,7 @@ fn check_runs(reader: &mut Reader<'_>, fields: &Fields<'_>) {
         }
     }
     if let Some(node) = fields.get("cancel-timeout-minutes") {
-        reader.number(node, "cancel-timeout-minutes", Place::Job);
+        reader.number(node, "cancel-timeout-minutes", ExprSite::Job);
     }
     if let Some(node) = fields.get("snapshot") {
         snapshot(reader, node);
@@ -207,9 +214,9 @@ fn check_runs(reader: &mut Reader<'_>, fields: &Fields<'_>) {
 }
 
 /// `snapshot:`, which asks GitHub to keep the machine's image; checked, and without effect here.
-fn snapshot(reader: &mut Reader<'_>, node: &Node) {
+fn snapshot(reader: &mut WorkflowReader<'_>, node: &YamlNode) {
     if node.as_mapping().is_none() {
-        reader.words(node, "snapshot");
+        reader.plain_list(node, "snapshot");
         return;
     }
     keys::filled(reader, node, &["if"]);
@@ -217,9 +224,9 @@ fn snapshot(reader: &mut Reader<'_>, node: &Node) {
         return;
     };
     if let Some(node) = fields.require("image-name", &mut reader.problems) {
-        reader.words(node, "image-name");
+        reader.plain_list(node, "image-name");
     }
-    reader.condition(fields.get("if"), Place::SnapshotIf);
+    reader.condition(fields.get("if"), ExprSite::SnapshotIf);
     if let Some(node) = fields.get("version")
         && let Some(version) = reader.plain(node, "version")
     {
@@ -230,15 +237,19 @@ fn snapshot(reader: &mut Reader<'_>, node: &Node) {
     }
 }
 
-fn needs(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
+fn needs(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Vec<String> {
     reader
-        .words(node, "needs")
+        .plain_list(node, "needs")
         .into_iter()
         .map(|(_, word)| word)
         .collect()
 }
 
-fn call(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Call> {
+fn call(
+    reader: &mut WorkflowReader<'_>,
+    fields: &MappingFields<'_>,
+    node: &YamlNode,
+) -> Option<ReusableCall> {
     let uses = fields.get("uses")?;
     for (key, _) in node.as_mapping().unwrap_or_default() {
         if KEYS.contains(&key.text.as_str()) && !CALL_KEYS.contains(&key.text.as_str()) {
@@ -271,20 +282,20 @@ fn call(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Cal
         return None;
     }
     let secrets = match fields.get("secrets") {
-        None => CallSecrets::Named(Table::default()),
+        None => CallSecrets::Named(TemplateTable::default()),
         Some(node) if node.as_str() == Some("inherit") => CallSecrets::Inherit,
-        Some(node) => CallSecrets::Named(reader.table(node, "secrets", Place::JobSecrets)),
+        Some(node) => CallSecrets::Named(reader.table(node, "secrets", ExprSite::JobSecrets)),
     };
     let given = fields.get("with");
     let with = given
-        .map(|node| reader.table(node, "with", Place::Job))
+        .map(|node| reader.table(node, "with", ExprSite::Job))
         .unwrap_or_default();
     let entries = given.and_then(|node| node.as_mapping()).unwrap_or_default();
     let texts = entries.iter().filter(|(_, node)| {
         let text = node.as_str();
         text.is_some_and(|text| !text.contains("${{"))
     });
-    Some(Call {
+    Some(ReusableCall {
         workflow,
         at: reader.position(uses.span),
         with,
@@ -293,10 +304,10 @@ fn call(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<Cal
     })
 }
 
-fn runs_on(reader: &mut Reader<'_>, node: &Node) -> Option<RunsOn> {
+fn runs_on(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<RunsOn> {
     if node.as_mapping().is_none() {
         return Some(RunsOn {
-            labels: reader.templates(node, "runs-on", Place::Job),
+            labels: reader.templates(node, "runs-on", ExprSite::Job),
             group: None,
         });
     }
@@ -305,16 +316,16 @@ fn runs_on(reader: &mut Reader<'_>, node: &Node) -> Option<RunsOn> {
     Some(RunsOn {
         labels: fields
             .get("labels")
-            .map(|node| reader.templates(node, "labels", Place::Job))
+            .map(|node| reader.templates(node, "labels", ExprSite::Job))
             .unwrap_or_default(),
         group: fields.get("group").and_then(|node| group(reader, node)),
     })
 }
 
 /// The name of a group of runners, or one with `organization/` or `enterprise/` before it.
-fn group(reader: &mut Reader<'_>, node: &Node) -> Option<Template> {
+fn group(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<Template> {
     const OWNERS: [&str; 4] = ["org", "organization", "ent", "enterprise"];
-    let group = reader.filled(node, "group", Place::Job)?;
+    let group = reader.filled(node, "group", ExprSite::Job)?;
     let fine = group
         .as_literal()
         .is_none_or(|name| match name.split_once('/') {
@@ -333,11 +344,11 @@ fn group(reader: &mut Reader<'_>, node: &Node) -> Option<Template> {
     Some(group)
 }
 
-fn environment(reader: &mut Reader<'_>, node: &Node) -> Option<JobEnvironment> {
+fn environment(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<JobEnvironment> {
     if node.as_mapping().is_none() {
         // An empty name is no environment, as at GitHub.
         return reader
-            .template(node, "environment", Place::Job)
+            .template(node, "environment", ExprSite::Job)
             .filter(|name| !name.text().is_empty())
             .map(|name| JobEnvironment { name, url: None });
     }
@@ -345,13 +356,13 @@ fn environment(reader: &mut Reader<'_>, node: &Node) -> Option<JobEnvironment> {
     let fields = reader.fields(node, "environment", &["name", "url", "deployment"])?;
     let name = fields.require("name", &mut reader.problems)?;
     if let Some(node) = fields.get("deployment") {
-        reader.truth(node, "deployment", Place::Job);
+        reader.truth(node, "deployment", ExprSite::Job);
     }
     Some(JobEnvironment {
-        name: reader.template(name, "name", Place::Job)?,
+        name: reader.template(name, "name", ExprSite::Job)?,
         url: fields
             .get("url")
-            .and_then(|node| reader.template(node, "url", Place::EnvironmentUrl)),
+            .and_then(|node| reader.template(node, "url", ExprSite::EnvironmentUrl)),
     })
 }
 
@@ -368,70 +379,61 @@ const SERVICE_KEYS: [&str; 8] = [
 ];
 
 /// An empty image is no container, as at GitHub; a service must have one.
-fn container(reader: &mut Reader<'_>, node: &Node, what: &str, keys: &[&str]) -> Option<Container> {
+fn container(
+    reader: &mut WorkflowReader<'_>,
+    node: &YamlNode,
+    what: &str,
+    keys: &[&str],
+) -> Option<ContainerDefinition> {
     let image = if node.as_mapping().is_none() {
         Some(node)
     } else {
         keys::filled(reader, node, &["image", "options"]);
         node.get("image").filter(|node| !node.is_null())
     };
-    let missing = image.is_none_or(|node| {
-        matches!(node.as_scalar_text(), Some("" | "docker://")) || node.is_null()
-    });
-    let prefixed = image.and_then(Node::as_scalar_text) == Some("docker://");
-    if missing && (prefixed || keys.len() == SERVICE_KEYS.len()) {
-        reader.error_with_help(
-            "empty",
-            image.unwrap_or(node).span,
-            format!("{what} has no image"),
-            "name one, such as `postgres:17`",
-        );
-    }
-    if missing {
-        return None;
-    }
+    check_image(reader, node, image, what, keys)?;
     if node.as_mapping().is_none() {
-        let image = reader.filled(node, what, Place::Job)?;
-        return Some(Container {
+        let image = reader.filled(node, what, ExprSite::Job)?;
+        return Some(ContainerDefinition {
             image,
-            env: Table::default(),
+            env: TemplateTable::default(),
             ports: Vec::new(),
             volumes: Vec::new(),
             options: None,
-            credentials: Table::default(),
+            credentials: TemplateTable::default(),
             command: None,
             entrypoint: None,
         });
     }
-    let fields = Fields::of(node, what, keys, &mut reader.problems)?;
+    let fields = MappingFields::read(node, what, keys, &mut reader.problems)?;
     let image = fields.require("image", &mut reader.problems)?;
-    let templates = |reader: &mut Reader<'_>, key: &str| match fields.get(key) {
-        Some(node) if node.as_sequence().is_some() => reader.templates(node, key, Place::Job),
+    let templates = |reader: &mut WorkflowReader<'_>, key: &str| match fields.get(key) {
+        Some(node) if node.as_sequence().is_some() => reader.templates(node, key, ExprSite::Job),
         Some(node) => {
             reader.wrong_type(node, key, "a list");
             Vec::new()
         }
         None => Vec::new(),
     };
-    let template = |reader: &mut Reader<'_>, key: &str| {
+    let template = |reader: &mut WorkflowReader<'_>, key: &str| {
         fields
             .get(key)
-            .and_then(|node| reader.template(node, key, Place::Job))
+            .and_then(|node| reader.template(node, key, ExprSite::Job))
     };
     let credentials = fields.get("credentials").and_then(|node| {
-        Fields::of(
+        MappingFields::read(
             node,
             "credentials",
             &["username", "password"],
             &mut reader.problems,
         )?;
-        Some(reader.table(node, "credentials", Place::Credentials))
+        Some(reader.table(node, "credentials", ExprSite::Credentials))
     });
-    Some(Container {
-        image: reader.filled(image, "image", Place::Job)?,
+    Some(ContainerDefinition {
+        image: reader.filled(image, "image", ExprSite::Job)?,
         env: fields
             .get("env")
-            .map(|node| reader.table(node, "env", Place::ContainerEnv))
+            .map(|node| reader.table(node, "env", ExprSite::ContainerEnv))
             .unwrap_or_default(),
         ports: templates(reader, "ports"),
         volumes: templates(reader, "volumes"),
@@ -442,7 +444,33 @@ fn container(reader: &mut Reader<'_>, node: &Node, what: &str, keys: &[&str]) ->
     })
 }
 
-fn services(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<(String, Container)> {
+/// `None` without an image. That is an error for a service, and for `docker://` alone.
+fn check_image(
+    reader: &mut WorkflowReader<'_>,
+    container: &YamlNode,
+    image: Option<&YamlNode>,
+    what: &str,
+    keys: &[&str],
+) -> Option<()> {
+    let missing = image.is_none_or(|node| {
+        matches!(node.as_scalar_text(), Some("" | "docker://")) || node.is_null()
+    });
+    let prefixed = image.and_then(YamlNode::as_scalar_text) == Some("docker://");
+    if missing && (prefixed || keys.len() == SERVICE_KEYS.len()) {
+        reader.error_with_help(
+            "empty",
+            image.unwrap_or(container).span,
+            format!("{what} has no image"),
+            "name one, such as `postgres:17`",
+        );
+    }
+    (!missing).then_some(())
+}
+
+fn services(
+    reader: &mut WorkflowReader<'_>,
+    node: Option<&YamlNode>,
+) -> Vec<(String, ContainerDefinition)> {
     let Some(node) = node else { return Vec::new() };
     let Yaml::Mapping(entries) = &node.value else {
         reader.wrong_type(node, "services", "a mapping of names to containers");

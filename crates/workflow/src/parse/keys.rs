@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use shipway_syntax::{Node, Value as Yaml};
+use shipway_syntax::{YamlNode, YamlValue as Yaml};
 
-use super::reader::Reader;
+use super::reader::WorkflowReader;
 
 /// Reports keys that differ only in case, and names that are expressions.
-pub(super) fn check(reader: &mut Reader<'_>, node: &Node) {
+pub(super) fn check(reader: &mut WorkflowReader<'_>, node: &YamlNode) {
     match &node.value {
         Yaml::Sequence(items) => items.iter().for_each(|item| check(reader, item)),
         Yaml::Mapping(entries) => {
@@ -39,7 +39,7 @@ pub(super) fn check(reader: &mut Reader<'_>, node: &Node) {
 }
 
 /// Reports the keys of a mapping that have no value. `texts` are those that may be empty, or are missed elsewhere.
-pub(super) fn filled(reader: &mut Reader<'_>, node: &Node, texts: &[&str]) {
+pub(super) fn filled(reader: &mut WorkflowReader<'_>, node: &YamlNode, texts: &[&str]) {
     for (key, value) in node.as_mapping().unwrap_or_default() {
         if value.is_null() && !texts.contains(&key.text.as_str()) {
             reader.error_with_help(

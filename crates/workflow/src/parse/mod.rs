@@ -2,18 +2,20 @@
 //! refuses is refused, with the place and what was expected. Never stops at the first mistake, and never panics.
 //!
 //! ```
-//! use shipway_syntax::Source;
+//! use shipway_syntax::SourceFile;
 //! let source = Source::new("ci.yml", "on: push\njobs:\n  a:\n    runs-on: x\n    steps: [{ run: 'echo ${{ gihub.sha }}' }]\n");
 //! let parsed = shipway_workflow::parse(&source);
 //! assert!(parsed.workflow.is_none());
 //! assert_eq!(parsed.diagnostics[0].one_line(&source), "ci.yml:5:30: error: unknown name `gihub`; did you mean `github`?");
 //! ```
 
-use shipway_syntax::{Diagnostic, Fields, Node, Source, Value as Yaml, limit_diagnostics};
+use shipway_syntax::{
+    Diagnostic, MappingFields, SourceFile, YamlNode, YamlValue as Yaml, limit_diagnostics,
+};
 
 use crate::{
-    expr::{Place, Template},
-    model::{Concurrency, Permissions, Queue, RunDefaults, Workflow},
+    expr::{ExprSite, Template},
+    model::{ConcurrencyRule, Permissions, QueueMode, RunDefaults, Workflow},
 };
 
 mod action;
@@ -33,11 +35,11 @@ mod strategy;
 mod tests;
 
 pub use action::{ParsedAction, parse_action};
-use reader::Reader;
+use reader::WorkflowReader;
 
 /// A file that was read.
 #[derive(Clone, Debug)]
-pub struct Parsed {
+pub struct ParsedWorkflow {
     /// What it says; none when something is wrong.
     pub workflow: Option<Workflow>,
     /// What is wrong or hardly meant, in the order of the file.
@@ -46,21 +48,21 @@ pub struct Parsed {
 
 /// Reads a workflow file.
 #[must_use]
-pub fn parse(source: &Source) -> Parsed {
+pub fn parse(source: &SourceFile) -> ParsedWorkflow {
     let tree = match shipway_syntax::parse(source) {
         Ok(tree) => tree,
         Err(diagnostics) => {
-            return Parsed {
+            return ParsedWorkflow {
                 workflow: None,
                 diagnostics,
             };
         }
     };
-    let mut reader = Reader::new(source);
+    let mut reader = WorkflowReader::new(source);
     let workflow = workflow(&mut reader, &tree);
     let diagnostics = in_order(reader.problems);
     let workflow = workflow.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
-    Parsed {
+    ParsedWorkflow {
         workflow,
         diagnostics: limit_diagnostics(diagnostics),
     }
@@ -89,7 +91,7 @@ const KEYS: [&str; 9] = [
     "jobs",
 ];
 
-fn workflow(reader: &mut Reader<'_>, tree: &Node) -> Option<Workflow> {
+fn workflow(reader: &mut WorkflowReader<'_>, tree: &YamlNode) -> Option<Workflow> {
     keys::check(reader, tree);
     keys::filled(
         reader,
@@ -103,7 +105,7 @@ fn workflow(reader: &mut Reader<'_>, tree: &Node) -> Option<Workflow> {
             "jobs",
         ],
     );
-    let fields = Fields::of(tree, "the workflow", &KEYS, &mut reader.problems)?;
+    let fields = MappingFields::read(tree, "the workflow", &KEYS, &mut reader.problems)?;
     let on = fields
         .require("on", &mut reader.problems)
         .map(|node| events::triggers(reader, node));
@@ -116,16 +118,16 @@ fn workflow(reader: &mut Reader<'_>, tree: &Node) -> Option<Workflow> {
             .and_then(|node| reader.plain(node, "name")),
         run_name: fields
             .get("run-name")
-            .and_then(|node| reader.template(node, "run-name", Place::RunName)),
+            .and_then(|node| reader.template(node, "run-name", ExprSite::RunName)),
         on: on.unwrap_or_default(),
         env: fields
             .get("env")
-            .map(|node| reader.table(node, "env", Place::Env))
+            .map(|node| reader.table(node, "env", ExprSite::Env))
             .unwrap_or_default(),
-        defaults: defaults(reader, &fields, Place::Nowhere),
+        defaults: defaults(reader, &fields, ExprSite::Nowhere),
         concurrency: fields
             .get("concurrency")
-            .and_then(|node| concurrency(reader, node, Place::Concurrency)),
+            .and_then(|node| concurrency(reader, node, ExprSite::Concurrency)),
         permissions: fields
             .get("permissions")
             .and_then(|node| permissions(reader, node)),
@@ -137,19 +139,23 @@ fn workflow(reader: &mut Reader<'_>, tree: &Node) -> Option<Workflow> {
 }
 
 /// `defaults: { run: … }`
-fn defaults(reader: &mut Reader<'_>, fields: &Fields<'_>, place: Place) -> RunDefaults {
+fn defaults(
+    reader: &mut WorkflowReader<'_>,
+    fields: &MappingFields<'_>,
+    place: ExprSite,
+) -> RunDefaults {
     let Some(node) = fields.get("defaults") else {
         return RunDefaults::default();
     };
     keys::filled(reader, node, &[]);
-    let Some(outer) = Fields::of(node, "defaults", &["run"], &mut reader.problems) else {
+    let Some(outer) = MappingFields::read(node, "defaults", &["run"], &mut reader.problems) else {
         return RunDefaults::default();
     };
     let Some(run) = outer.get("run") else {
         return RunDefaults::default();
     };
     keys::filled(reader, run, &[]);
-    let Some(inner) = Fields::of(
+    let Some(inner) = MappingFields::read(
         run,
         "defaults.run",
         &["shell", "working-directory"],
@@ -167,17 +173,21 @@ fn defaults(reader: &mut Reader<'_>, fields: &Fields<'_>, place: Place) -> RunDe
     }
 }
 
-fn concurrency(reader: &mut Reader<'_>, node: &Node, place: Place) -> Option<Concurrency> {
+fn concurrency(
+    reader: &mut WorkflowReader<'_>,
+    node: &YamlNode,
+    place: ExprSite,
+) -> Option<ConcurrencyRule> {
     if node.as_mapping().is_none() {
         let group = group(reader, node, place)?;
-        return Some(Concurrency {
+        return Some(ConcurrencyRule {
             group,
             cancel_in_progress: false.into(),
-            queue: Queue::Single,
+            queue: QueueMode::Single,
         });
     }
     keys::filled(reader, node, &["group"]);
-    let fields = Fields::of(
+    let fields = MappingFields::read(
         node,
         "concurrency",
         &["group", "cancel-in-progress", "queue"],
@@ -187,20 +197,20 @@ fn concurrency(reader: &mut Reader<'_>, node: &Node, place: Place) -> Option<Con
     let cancel = fields.get("cancel-in-progress");
     let cancel_in_progress = cancel.map(|node| reader.truth(node, "cancel-in-progress", place));
     let queue = fields.get("queue").map(|node| queue(reader, node));
-    Some(Concurrency {
+    Some(ConcurrencyRule {
         group: group(reader, name?, place)?,
         cancel_in_progress: cancel_in_progress.unwrap_or_default(),
         queue: queue.unwrap_or_default(),
     })
 }
 
-fn queue(reader: &mut Reader<'_>, node: &Node) -> Queue {
+fn queue(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> QueueMode {
     match reader.plain(node, "queue").as_deref() {
-        Some("max") => Queue::Max,
-        Some("single") | None => Queue::Single,
+        Some("max") => QueueMode::Max,
+        Some("single") | None => QueueMode::Single,
         Some(other) => {
-            reader.unknown_word(node, "queue", other, &["single", "max"]);
-            Queue::Single
+            reader.unknown_value(node, "queue", other, &["single", "max"]);
+            QueueMode::Single
         }
     }
 }
@@ -208,7 +218,7 @@ fn queue(reader: &mut Reader<'_>, node: &Node) -> Queue {
 /// Characters in the name of a concurrency group.
 const GROUP_LENGTH_MAX: usize = 400;
 
-fn group(reader: &mut Reader<'_>, node: &Node, place: Place) -> Option<Template> {
+fn group(reader: &mut WorkflowReader<'_>, node: &YamlNode, place: ExprSite) -> Option<Template> {
     let group = reader.filled(node, "group", place)?;
     let length = group
         .as_literal()
@@ -249,18 +259,18 @@ const SCOPES: [&str; 18] = [
     "vulnerability-alerts",
 ];
 
-fn permissions(reader: &mut Reader<'_>, node: &Node) -> Option<Permissions> {
+fn permissions(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<Permissions> {
     if let Yaml::String { text, .. } = &node.value {
         return match text.as_str() {
             "read-all" => Some(Permissions::ReadAll),
             "write-all" => Some(Permissions::WriteAll),
             other => {
-                reader.unknown_word(node, "permissions", other, &["read-all", "write-all"]);
+                reader.unknown_value(node, "permissions", other, &["read-all", "write-all"]);
                 None
             }
         };
     }
-    Fields::of(node, "permissions", &SCOPES, &mut reader.problems)?;
+    MappingFields::read(node, "permissions", &SCOPES, &mut reader.problems)?;
     let mut scopes = Vec::new();
     for (key, node) in node.as_mapping().unwrap_or_default() {
         let Some(level) = reader.plain(node, &key.text) else {
@@ -268,7 +278,7 @@ fn permissions(reader: &mut Reader<'_>, node: &Node) -> Option<Permissions> {
         };
         if !matches!(level.as_str(), "read" | "write" | "none") {
             let what = format!("level of `{}`:", key.text);
-            reader.unknown_word(node, &what, &level, &["read", "write", "none"]);
+            reader.unknown_value(node, &what, &level, &["read", "write", "none"]);
             continue;
         }
         let only = match (key.text.as_str(), level.as_str()) {

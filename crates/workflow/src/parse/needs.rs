@@ -2,20 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use shipway_syntax::{Node, Span, nearest};
+use shipway_syntax::{Span, YamlNode, nearest};
 
-use super::reader::Reader;
-use crate::{expr::listed, model::Job};
+use super::reader::WorkflowReader;
+use crate::{expr::join_with_and, model::WorkflowJob};
 
 /// Reports unknown jobs and cycles, each cycle once and in full.
-pub(super) fn check(reader: &mut Reader<'_>, jobs: &[Job], node: Option<&Node>) {
+pub(super) fn check(
+    reader: &mut WorkflowReader<'_>,
+    jobs: &[WorkflowJob],
+    node: Option<&YamlNode>,
+) {
     let index: BTreeMap<String, usize> = jobs
         .iter()
         .enumerate()
         .map(|(at, job)| (job.id.to_ascii_lowercase(), at))
         .collect();
-    let spans: BTreeMap<&str, &Node> = node
-        .and_then(Node::as_mapping)
+    let spans: BTreeMap<&str, &YamlNode> = node
+        .and_then(YamlNode::as_mapping)
         .unwrap_or_default()
         .iter()
         .filter_map(|(key, job)| Some((key.text.as_str(), job.get("needs")?)))
@@ -61,7 +65,13 @@ pub(super) fn check(reader: &mut Reader<'_>, jobs: &[Job], node: Option<&Node>) 
     }
 }
 
-fn unknown(reader: &mut Reader<'_>, jobs: &[Job], id: &str, name: &str, span: Span) {
+fn unknown(
+    reader: &mut WorkflowReader<'_>,
+    jobs: &[WorkflowJob],
+    id: &str,
+    name: &str,
+    span: Span,
+) {
     let near = match reader.has_many_problems() {
         true => None,
         false => nearest(name, jobs.iter().map(|job| job.id.as_str())),
@@ -70,7 +80,7 @@ fn unknown(reader: &mut Reader<'_>, jobs: &[Job], id: &str, name: &str, span: Sp
         Some(near) => format!("did you mean `{near}`?"),
         None => format!(
             "there are {}",
-            listed(jobs.iter().take(10).map(|job| job.id.as_str()))
+            join_with_and(jobs.iter().take(10).map(|job| job.id.as_str()))
         ),
     };
     reader.error_with_help(
@@ -81,7 +91,7 @@ fn unknown(reader: &mut Reader<'_>, jobs: &[Job], id: &str, name: &str, span: Sp
     );
 }
 
-fn span(spans: &BTreeMap<&str, &Node>, id: &str, place: usize) -> Span {
+fn span(spans: &BTreeMap<&str, &YamlNode>, id: &str, place: usize) -> Span {
     let Some(node) = spans.get(id) else {
         return Span::default();
     };
@@ -96,34 +106,34 @@ const CYCLES_MAX: usize = 10;
 /// The cycles that a walk in the order of the file meets; every graph with a cycle has one of them.
 fn cycles(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
     #[derive(Clone, Copy, PartialEq)]
-    enum Seen {
+    enum VisitState {
         Never,
         OnPath,
         Done,
     }
-    let mut seen = vec![Seen::Never; edges.len()];
+    let mut seen = vec![VisitState::Never; edges.len()];
     let mut cycles = Vec::new();
     for start in 0..edges.len() {
-        if seen[start] != Seen::Never {
+        if seen[start] != VisitState::Never {
             continue;
         }
         // (job, how many of its needs have been followed)
         let mut path = vec![(start, 0)];
-        seen[start] = Seen::OnPath;
+        seen[start] = VisitState::OnPath;
         while let Some((job, followed)) = path.last_mut() {
             let Some(&next) = edges[*job].get(*followed) else {
-                seen[*job] = Seen::Done;
+                seen[*job] = VisitState::Done;
                 path.pop();
                 continue;
             };
             *followed += 1;
             match seen[next] {
-                Seen::Done => {}
-                Seen::Never => {
-                    seen[next] = Seen::OnPath;
+                VisitState::Done => {}
+                VisitState::Never => {
+                    seen[next] = VisitState::OnPath;
                     path.push((next, 0));
                 }
-                Seen::OnPath => {
+                VisitState::OnPath => {
                     let from = path
                         .iter()
                         .position(|(job, _)| *job == next)

@@ -4,26 +4,27 @@
 use std::{borrow::Cow, ops::Range};
 
 use shipway_syntax::{
-    DIAGNOSTICS_MAX, Diagnostic, Fields, Key, Node, Source, Span, Style, Value as Yaml, nearest,
+    DIAGNOSTICS_MAX, Diagnostic, MappingFields, SourceFile, Span, TextStyle, YamlKey, YamlNode,
+    YamlValue as Yaml, nearest,
 };
 
 use crate::{
-    expr::{Condition, ParseError, Place, Template, Value, one_of},
-    model::{Position, Setting, Table, Tree},
+    expr::{ExprSite, ExprValue, IfCondition, ParseError, Template, join_with_or},
+    model::{DeferredSetting, FilePosition, TemplateTable, TemplateTree},
 };
 
 /// Levels of a value in a matrix. As JSON each takes up to three, and readers of JSON go 128 deep.
 const TREE_DEPTH_MAX: usize = 32;
 
-pub(crate) struct Reader<'s> {
-    source: &'s Source,
+pub(crate) struct WorkflowReader<'s> {
+    source: &'s SourceFile,
     pub(super) problems: Vec<Diagnostic>,
     /// The first byte of each line.
     lines: Vec<usize>,
 }
 
-impl<'s> Reader<'s> {
-    pub(crate) fn new(source: &'s Source) -> Self {
+impl<'s> WorkflowReader<'s> {
+    pub(crate) fn new(source: &'s SourceFile) -> Self {
         let starts = source
             .text
             .match_indices('\n')
@@ -35,7 +36,7 @@ impl<'s> Reader<'s> {
         }
     }
 
-    pub(super) fn position(&self, span: Span) -> Position {
+    pub(super) fn position(&self, span: Span) -> FilePosition {
         let line = self.lines.partition_point(|&start| start <= span.start);
         let start = self.lines[line - 1];
         let column = self
@@ -44,7 +45,7 @@ impl<'s> Reader<'s> {
             .get(start..span.start)
             .map_or(0, |before| before.chars().count())
             + 1;
-        Position {
+        FilePosition {
             line: line as u32,
             column: column as u32,
         }
@@ -81,7 +82,7 @@ impl<'s> Reader<'s> {
         self.problems.len() >= DIAGNOSTICS_MAX
     }
 
-    pub(super) fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
+    pub(super) fn wrong_type(&mut self, node: &YamlNode, what: &str, expected: &str) {
         let got = node.as_scalar_text().map_or_else(
             || node.kind().to_owned(),
             |text| format!("`{}`", first_line(text)),
@@ -93,10 +94,16 @@ impl<'s> Reader<'s> {
         );
     }
 
-    pub(super) fn unknown_word(&mut self, node: &Node, what: &str, word: &str, known: &[&str]) {
+    pub(super) fn unknown_value(
+        &mut self,
+        node: &YamlNode,
+        what: &str,
+        word: &str,
+        known: &[&str],
+    ) {
         let help = match nearest(word, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("it can be {}", one_of(known.iter().copied())),
+            None => format!("it can be {}", join_with_or(known.iter().copied())),
         };
         self.error_with_help(
             "unknown-value",
@@ -107,7 +114,7 @@ impl<'s> Reader<'s> {
     }
 
     /// An error within the text of `node`, whose places are counted from the beginning of that text.
-    pub(super) fn expression_error(&mut self, node: &Node, error: ParseError) {
+    pub(super) fn expression_error(&mut self, node: &YamlNode, error: ParseError) {
         let span = self.within(node, error.at);
         let mut problem = Diagnostic::error("expression", span, error.message);
         problem.help = error.help;
@@ -115,7 +122,7 @@ impl<'s> Reader<'s> {
     }
 
     /// Where a part of a scalar's text stands in the file.
-    pub(crate) fn within(&self, node: &Node, at: Range<usize>) -> Span {
+    pub(crate) fn within(&self, node: &YamlNode, at: Range<usize>) -> Span {
         let (Some(text), Some(raw)) = (
             node.as_scalar_text(),
             self.source.text.get(node.span.start..node.span.end),
@@ -125,7 +132,7 @@ impl<'s> Reader<'s> {
         let from =
             |start: usize| Span::new(node.span.start + start, node.span.start + start + at.len());
         if let Yaml::String {
-            style: Style::Plain | Style::Quoted,
+            style: TextStyle::Plain | TextStyle::Quoted,
             ..
         } = node.value
         {
@@ -162,9 +169,9 @@ impl<'s> Reader<'s> {
     }
 
     /// The text of a scalar. A number is written as expressions write it, as at GitHub: `3.10` without quotes is `3.1`.
-    pub(super) fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<Cow<'n, str>> {
+    pub(super) fn text<'n>(&mut self, node: &'n YamlNode, what: &str) -> Option<Cow<'n, str>> {
         if let Yaml::Number { number, text } = &node.value {
-            let meant = Value::Number(*number).to_text();
+            let meant = ExprValue::Number(*number).to_text();
             self.warn_of_number(node, text, &meant);
             return Some(Cow::Owned(meant.to_string()));
         }
@@ -175,7 +182,7 @@ impl<'s> Reader<'s> {
         text
     }
 
-    fn warn_of_number(&mut self, node: &Node, written: &str, meant: &str) {
+    fn warn_of_number(&mut self, node: &YamlNode, written: &str, meant: &str) {
         if written != meant {
             let help = format!("write '{written}' in quotes if the text is meant");
             self.warn(
@@ -188,7 +195,7 @@ impl<'s> Reader<'s> {
     }
 
     /// A text that can't hold expressions.
-    pub(super) fn plain(&mut self, node: &Node, what: &str) -> Option<String> {
+    pub(super) fn plain(&mut self, node: &YamlNode, what: &str) -> Option<String> {
         let text = self.text(node, what)?;
         if let Some(start) = text.find("${{") {
             let span = self.within(node, start..start + 3);
@@ -203,9 +210,14 @@ impl<'s> Reader<'s> {
     }
 
     /// A text that may hold expressions.
-    pub(super) fn template(&mut self, node: &Node, what: &str, place: Place) -> Option<Template> {
+    pub(super) fn template(
+        &mut self,
+        node: &YamlNode,
+        what: &str,
+        place: ExprSite,
+    ) -> Option<Template> {
         let text = self.text(node, what)?;
-        if place == Place::Nowhere {
+        if place == ExprSite::Nowhere {
             self.plain(node, what)?;
         }
         match Template::parse(&text, 0)
@@ -220,7 +232,12 @@ impl<'s> Reader<'s> {
     }
 
     /// A text that may hold expressions and isn't empty.
-    pub(super) fn filled(&mut self, node: &Node, what: &str, place: Place) -> Option<Template> {
+    pub(super) fn filled(
+        &mut self,
+        node: &YamlNode,
+        what: &str,
+        place: ExprSite,
+    ) -> Option<Template> {
         let template = self.template(node, what, place)?;
         if template.text().is_empty() {
             self.error("empty", node.span, format!("`{what}` is empty"));
@@ -230,7 +247,12 @@ impl<'s> Reader<'s> {
     }
 
     /// One text or a list of them, none empty.
-    pub(super) fn templates(&mut self, node: &Node, what: &str, place: Place) -> Vec<Template> {
+    pub(super) fn templates(
+        &mut self,
+        node: &YamlNode,
+        what: &str,
+        place: ExprSite,
+    ) -> Vec<Template> {
         match node.as_sequence() {
             Some(items) => items
                 .iter()
@@ -241,7 +263,11 @@ impl<'s> Reader<'s> {
     }
 
     /// One text or a list of them, none empty, none with expressions.
-    pub(super) fn words<'n>(&mut self, node: &'n Node, what: &str) -> Vec<(&'n Node, String)> {
+    pub(super) fn plain_list<'n>(
+        &mut self,
+        node: &'n YamlNode,
+        what: &str,
+    ) -> Vec<(&'n YamlNode, String)> {
         let nodes = node.as_sequence().unwrap_or(std::slice::from_ref(node));
         let mut words = Vec::new();
         for node in nodes {
@@ -256,20 +282,20 @@ impl<'s> Reader<'s> {
         words
     }
 
-    pub(super) fn condition(&mut self, node: Option<&Node>, place: Place) -> Condition {
+    pub(super) fn condition(&mut self, node: Option<&YamlNode>, place: ExprSite) -> IfCondition {
         let Some(node) = node else {
-            return Condition::default();
+            return IfCondition::default();
         };
         let Some(text) = self.text(node, "if") else {
-            return Condition::default();
+            return IfCondition::default();
         };
-        let condition = match Condition::parse(&text, 0)
+        let condition = match IfCondition::parse(&text, 0)
             .and_then(|condition| condition.check(place).map(|()| condition))
         {
             Ok(condition) => condition.at_line(self.position(node.span).line),
             Err(error) => {
                 self.expression_error(node, error);
-                return Condition::default();
+                return IfCondition::default();
             }
         };
         if condition.is_text() {
@@ -285,27 +311,37 @@ impl<'s> Reader<'s> {
     }
 
     /// `true`, `false`, or an expression.
-    pub(super) fn truth(&mut self, node: &Node, what: &str, place: Place) -> Setting<bool> {
+    pub(super) fn truth(
+        &mut self,
+        node: &YamlNode,
+        what: &str,
+        place: ExprSite,
+    ) -> DeferredSetting<bool> {
         match &node.value {
-            Yaml::Bool(value) => Setting::Value(*value),
+            Yaml::Bool(value) => DeferredSetting::Value(*value),
             Yaml::String { text, .. } if text.contains("${{") => self
                 .template(node, what, place)
-                .map_or_else(Setting::default, Setting::Expr),
+                .map_or_else(DeferredSetting::default, DeferredSetting::Expr),
             _ => {
                 self.wrong_type(node, what, "true, false or an expression");
-                Setting::default()
+                DeferredSetting::default()
             }
         }
     }
 
     /// A number above 0, or an expression.
-    pub(super) fn number(&mut self, node: &Node, what: &str, place: Place) -> Option<Setting<f64>> {
+    pub(super) fn number(
+        &mut self,
+        node: &YamlNode,
+        what: &str,
+        place: ExprSite,
+    ) -> Option<DeferredSetting<f64>> {
         match &node.value {
             Yaml::Number { number, .. } if number.is_finite() && *number > 0.0 => {
-                Some(Setting::Value(*number))
+                Some(DeferredSetting::Value(*number))
             }
             Yaml::String { text, .. } if text.contains("${{") => {
-                self.template(node, what, place).map(Setting::Expr)
+                self.template(node, what, place).map(DeferredSetting::Expr)
             }
             _ => {
                 self.wrong_type(node, what, "a number above 0, or an expression");
@@ -315,28 +351,33 @@ impl<'s> Reader<'s> {
     }
 
     /// Names and texts, or an expression that gives them.
-    pub(super) fn table(&mut self, node: &Node, what: &str, place: Place) -> Table {
+    pub(super) fn table(&mut self, node: &YamlNode, what: &str, place: ExprSite) -> TemplateTable {
         match &node.value {
-            Yaml::Mapping(entries) => Table::Entries(
+            Yaml::Mapping(entries) => TemplateTable::Entries(
                 entries
                     .iter()
                     .filter_map(|(key, node)| self.entry(key, node, place))
                     .collect(),
             ),
             Yaml::String { text, .. }
-                if text.trim_start().starts_with("${{") && place != Place::Nowhere =>
+                if text.trim_start().starts_with("${{") && place != ExprSite::Nowhere =>
             {
                 self.template(node, what, place)
-                    .map_or_else(Table::default, Table::Computed)
+                    .map_or_else(TemplateTable::default, TemplateTable::Computed)
             }
             _ => {
                 self.wrong_type(node, what, "a mapping of names to values");
-                Table::default()
+                TemplateTable::default()
             }
         }
     }
 
-    fn entry(&mut self, key: &Key, node: &Node, place: Place) -> Option<(String, Template)> {
+    fn entry(
+        &mut self,
+        key: &YamlKey,
+        node: &YamlNode,
+        place: ExprSite,
+    ) -> Option<(String, Template)> {
         if key.text.is_empty() {
             self.error("empty", key.span, "a name is missing here");
             return None;
@@ -350,7 +391,12 @@ impl<'s> Reader<'s> {
     }
 
     /// Any YAML with expressions in its leaves.
-    pub(super) fn tree(&mut self, node: &Node, what: &str, place: Place) -> Option<Tree> {
+    pub(super) fn tree(
+        &mut self,
+        node: &YamlNode,
+        what: &str,
+        place: ExprSite,
+    ) -> Option<TemplateTree> {
         if is_deeper(node, TREE_DEPTH_MAX) {
             let message = format!("`{what}` is nested deeper than {TREE_DEPTH_MAX} levels");
             self.error("too-deep", node.span, message);
@@ -359,26 +405,26 @@ impl<'s> Reader<'s> {
         self.branch(node, what, place)
     }
 
-    fn branch(&mut self, node: &Node, what: &str, place: Place) -> Option<Tree> {
+    fn branch(&mut self, node: &YamlNode, what: &str, place: ExprSite) -> Option<TemplateTree> {
         Some(match &node.value {
-            Yaml::Null => Tree::Value(Value::Null),
-            Yaml::Bool(value) => Tree::Value(Value::Bool(*value)),
+            Yaml::Null => TemplateTree::Value(ExprValue::Null),
+            Yaml::Bool(value) => TemplateTree::Value(ExprValue::Bool(*value)),
             Yaml::Number { number, text } => {
-                let value = Value::Number(*number);
+                let value = ExprValue::Number(*number);
                 self.warn_of_number(node, text, &value.to_text());
-                Tree::Value(value)
+                TemplateTree::Value(value)
             }
             Yaml::String { text, .. } if text.contains("${{") => {
-                Tree::Template(self.template(node, what, place)?)
+                TemplateTree::Template(self.template(node, what, place)?)
             }
-            Yaml::String { text, .. } => Tree::Value(Value::from(text.as_str())),
-            Yaml::Sequence(items) => Tree::List(
+            Yaml::String { text, .. } => TemplateTree::Value(ExprValue::from(text.as_str())),
+            Yaml::Sequence(items) => TemplateTree::List(
                 items
                     .iter()
                     .filter_map(|item| self.branch(item, what, place))
                     .collect(),
             ),
-            Yaml::Mapping(entries) => Tree::Map(
+            Yaml::Mapping(entries) => TemplateTree::Map(
                 entries
                     .iter()
                     .filter_map(|(key, node)| {
@@ -392,22 +438,22 @@ impl<'s> Reader<'s> {
     /// The keys of a mapping.
     pub(super) fn fields<'n>(
         &mut self,
-        node: &'n Node,
+        node: &'n YamlNode,
         what: &'n str,
         known: &[&str],
-    ) -> Option<Fields<'n>> {
-        Fields::of(node, what, known, &mut self.problems)
+    ) -> Option<MappingFields<'n>> {
+        MappingFields::read(node, what, known, &mut self.problems)
     }
 }
 
-impl From<bool> for Setting<bool> {
+impl From<bool> for DeferredSetting<bool> {
     fn from(value: bool) -> Self {
         Self::Value(value)
     }
 }
 
 /// Whether there are more than `levels` below a node.
-fn is_deeper(node: &Node, levels: usize) -> bool {
+fn is_deeper(node: &YamlNode, levels: usize) -> bool {
     let below = match &node.value {
         Yaml::Sequence(items) => items.iter().collect::<Vec<_>>(),
         Yaml::Mapping(entries) => entries.iter().map(|(_, node)| node).collect(),

@@ -3,17 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shipway_syntax::{Node, nearest};
+use shipway_syntax::{YamlNode, nearest};
 
-use super::reader::Reader;
+use super::reader::WorkflowReader;
 use crate::{
-    expr::{Condition, Expr, Template},
-    model::{Job, Workflow},
+    expr::{Expr, IfCondition, Template},
+    model::{Workflow, WorkflowJob},
 };
 
-pub(super) fn check(reader: &mut Reader<'_>, workflow: &Workflow, jobs: Option<&Node>) {
-    let nodes: BTreeMap<&str, &Node> = jobs
-        .and_then(Node::as_mapping)
+pub(super) fn check(reader: &mut WorkflowReader<'_>, workflow: &Workflow, jobs: Option<&YamlNode>) {
+    let nodes: BTreeMap<&str, &YamlNode> = jobs
+        .and_then(YamlNode::as_mapping)
         .unwrap_or_default()
         .iter()
         .map(|(key, node)| (key.text.as_str(), node))
@@ -25,13 +25,13 @@ pub(super) fn check(reader: &mut Reader<'_>, workflow: &Workflow, jobs: Option<&
         // A step with an error is not in the model: then the two can't be walked side by side.
         let nodes = node
             .get("steps")
-            .and_then(Node::as_sequence)
+            .and_then(YamlNode::as_sequence)
             .unwrap_or_default();
         if nodes.len() == job.steps.len() {
             steps(reader, job, nodes);
         }
         let known = job.needs.iter().map(|id| id.to_ascii_lowercase()).collect();
-        let mut needs = Scope {
+        let mut needs = ReferenceScope {
             reader,
             context: "needs",
             known: &known,
@@ -39,7 +39,7 @@ pub(super) fn check(reader: &mut Reader<'_>, workflow: &Workflow, jobs: Option<&
         };
         for (key, node) in node.as_mapping().unwrap_or_default() {
             if key.text != "steps" {
-                needs.look(Some(&key.text), node);
+                needs.check_node(Some(&key.text), node);
             }
         }
         let known = job
@@ -47,7 +47,7 @@ pub(super) fn check(reader: &mut Reader<'_>, workflow: &Workflow, jobs: Option<&
             .iter()
             .map(|step| step.id.to_ascii_lowercase())
             .collect();
-        let mut steps = Scope {
+        let mut steps = ReferenceScope {
             reader,
             context: "steps",
             known: &known,
@@ -55,54 +55,54 @@ pub(super) fn check(reader: &mut Reader<'_>, workflow: &Workflow, jobs: Option<&
         };
         for key in ["outputs", "environment"] {
             if let Some(node) = node.get(key) {
-                steps.look(Some(key), node);
+                steps.check_node(Some(key), node);
             }
         }
     }
 }
 
-fn steps(reader: &mut Reader<'_>, job: &Job, nodes: &[Node]) {
+fn steps(reader: &mut WorkflowReader<'_>, job: &WorkflowJob, nodes: &[YamlNode]) {
     let needed: BTreeSet<String> = job.needs.iter().map(|id| id.to_ascii_lowercase()).collect();
     let mut before = BTreeSet::new();
     for (step, node) in job.steps.iter().zip(nodes) {
-        Scope {
+        ReferenceScope {
             reader,
             context: "needs",
             known: &needed,
             missing: "isn't among the `needs` of this job",
         }
-        .look(None, node);
-        Scope {
+        .check_node(None, node);
+        ReferenceScope {
             reader,
             context: "steps",
             known: &before,
             missing: "isn't a step before this one",
         }
-        .look(None, node);
+        .check_node(None, node);
         before.insert(step.id.to_ascii_lowercase());
     }
 }
 
-struct Scope<'r, 's, 'k> {
-    reader: &'r mut Reader<'s>,
+struct ReferenceScope<'r, 's, 'k> {
+    reader: &'r mut WorkflowReader<'s>,
     context: &'static str,
     known: &'k BTreeSet<String>,
     missing: &'static str,
 }
 
-impl Scope<'_, '_, '_> {
+impl ReferenceScope<'_, '_, '_> {
     /// Looks at every expression below a node, which stands behind `key`.
-    fn look(&mut self, key: Option<&str>, node: &Node) {
+    fn check_node(&mut self, key: Option<&str>, node: &YamlNode) {
         if let Some(entries) = node.as_mapping() {
             for (key, node) in entries {
-                self.look(Some(&key.text), node);
+                self.check_node(Some(&key.text), node);
             }
         } else if let Some(items) = node.as_sequence() {
-            items.iter().for_each(|item| self.look(key, item));
+            items.iter().for_each(|item| self.check_node(key, item));
         } else if let Some(text) = node.as_str().filter(|text| text.contains(self.context)) {
             // What can't be read has been told already.
             if key == Some("if") {
-                let condition = Condition::parse(text, 0).unwrap_or_default();
+                let condition = IfCondition::parse(text, 0).unwrap_or_default();
                 self.exprs(condition.exprs(), node);
             } else if let Ok(template) = Template::parse(text, 0) {
                 self.exprs(template.exprs(), node);
@@ -110,13 +110,13 @@ impl Scope<'_, '_, '_> {
         }
     }
 
-    fn exprs<'e>(&mut self, exprs: impl Iterator<Item = &'e Expr>, node: &Node) {
+    fn exprs<'e>(&mut self, exprs: impl Iterator<Item = &'e Expr>, node: &YamlNode) {
         for expr in exprs {
             self.names(expr.properties_of(self.context), node);
         }
     }
 
-    fn names(&mut self, names: Vec<(String, std::ops::Range<usize>)>, node: &Node) {
+    fn names(&mut self, names: Vec<(String, std::ops::Range<usize>)>, node: &YamlNode) {
         for (name, at) in names {
             if self.known.contains(&name.to_ascii_lowercase()) {
                 continue;

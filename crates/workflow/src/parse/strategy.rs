@@ -1,14 +1,14 @@
 //! `strategy:`
 
-use shipway_syntax::{Node, Value as Yaml};
+use shipway_syntax::{YamlNode, YamlValue as Yaml};
 
-use super::{keys, reader::Reader};
+use super::{keys, reader::WorkflowReader};
 use crate::{
-    expr::Place,
-    model::{Matrix, Setting, Strategy, Tree},
+    expr::ExprSite,
+    model::{DeferredSetting, JobMatrix, JobStrategy, TemplateTree},
 };
 
-pub(super) fn strategy(reader: &mut Reader<'_>, node: &Node) -> Option<Strategy> {
+pub(super) fn strategy(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<JobStrategy> {
     if node.as_str().is_some_and(|text| text.contains("${{")) {
         reader.error_with_help(
             "unsupported",
@@ -20,28 +20,28 @@ pub(super) fn strategy(reader: &mut Reader<'_>, node: &Node) -> Option<Strategy>
     }
     keys::filled(reader, node, &[]);
     let fields = reader.fields(node, "strategy", &["matrix", "fail-fast", "max-parallel"])?;
-    Some(Strategy {
+    Some(JobStrategy {
         matrix: fields.get("matrix").and_then(|node| matrix(reader, node)),
         fail_fast: fields
             .get("fail-fast")
-            .map_or(Setting::Value(true), |node| {
-                reader.truth(node, "fail-fast", Place::Strategy)
+            .map_or(DeferredSetting::Value(true), |node| {
+                reader.truth(node, "fail-fast", ExprSite::Strategy)
             }),
         max_parallel: fields
             .get("max-parallel")
             // 0 is no limit, as at GitHub.
             .filter(|node| !matches!(node.value, Yaml::Number { number: 0.0, .. }))
-            .and_then(|node| reader.number(node, "max-parallel", Place::Strategy)),
+            .and_then(|node| reader.number(node, "max-parallel", ExprSite::Strategy)),
     })
 }
 
-fn matrix(reader: &mut Reader<'_>, node: &Node) -> Option<Matrix> {
+fn matrix(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<JobMatrix> {
     let entries = match &node.value {
         Yaml::Mapping(entries) => entries,
         Yaml::String { text, .. } if text.contains("${{") => {
             return reader
-                .template(node, "matrix", Place::Strategy)
-                .map(Matrix::Computed);
+                .template(node, "matrix", ExprSite::Strategy)
+                .map(JobMatrix::Computed);
         }
         _ => {
             reader.wrong_type(
@@ -61,7 +61,7 @@ fn matrix(reader: &mut Reader<'_>, node: &Node) -> Option<Matrix> {
             "include" => include = Some(tree),
             "exclude" => exclude = Some(tree),
             _ => {
-                if node.as_sequence().is_some_and(<[Node]>::is_empty) {
+                if node.as_sequence().is_some_and(<[YamlNode]>::is_empty) {
                     reader.error(
                         "empty",
                         node.span,
@@ -79,18 +79,18 @@ fn matrix(reader: &mut Reader<'_>, node: &Node) -> Option<Matrix> {
             "the matrix has neither lists nor `include`",
         );
     }
-    Some(Matrix::Written {
+    Some(JobMatrix::Written {
         axes,
         include,
         exclude,
     })
 }
 
-fn list(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Tree> {
+fn list(reader: &mut WorkflowReader<'_>, node: &YamlNode, what: &str) -> Option<TemplateTree> {
     let items = match &node.value {
         Yaml::Sequence(items) => items,
         Yaml::String { text, .. } if text.contains("${{") => {
-            return reader.tree(node, what, Place::Strategy);
+            return reader.tree(node, what, ExprSite::Strategy);
         }
         _ => {
             reader.wrong_type(node, what, "a list, or an expression");
@@ -106,5 +106,5 @@ fn list(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Tree> {
             }
         }
     }
-    reader.tree(node, what, Place::Strategy)
+    reader.tree(node, what, ExprSite::Strategy)
 }

@@ -1,16 +1,16 @@
 //! Files in, diagnostics out.
 
 use proptest::prelude::*;
-use shipway_syntax::Source;
+use shipway_syntax::SourceFile;
 
 use super::*;
 use crate::{
-    expr::{Contexts, Value},
-    model::{Action, Matrix, PushEvent, Setting},
+    expr::{Contexts, ExprValue},
+    model::{DeferredSetting, JobMatrix, PushEvent, StepAction},
 };
 
 fn read(text: &str) -> (Option<Workflow>, Vec<String>) {
-    let source = Source::new("ci.yml", text);
+    let source = SourceFile::new("ci.yml", text);
     let parsed = parse(&source);
     (
         parsed.workflow,
@@ -102,7 +102,10 @@ fn a_file_with_everything_is_understood() {
     let dispatch = workflow.on.workflow_dispatch.as_ref().unwrap();
     assert_eq!(
         dispatch.inputs([("LEVEL", "high")]).unwrap(),
-        Value::object([("level", Value::from("high")), ("dry", Value::Bool(false))])
+        ExprValue::object([
+            ("level", ExprValue::from("high")),
+            ("dry", ExprValue::Bool(false))
+        ])
     );
     assert_eq!(
         dispatch.inputs([("level", "x")]).unwrap_err().to_string(),
@@ -122,10 +125,10 @@ fn a_file_with_everything_is_understood() {
         (20, 3, 27)
     );
     assert!(
-        matches!(&build.steps[2].continue_on_error, Setting::Expr(template) if template.line() == 32)
+        matches!(&build.steps[2].continue_on_error, DeferredSetting::Expr(template) if template.line() == 32)
     );
     assert!(
-        matches!(&test.strategy.as_ref().unwrap().matrix, Some(Matrix::Written { axes, .. }) if axes.len() == 2)
+        matches!(&test.strategy.as_ref().unwrap().matrix, Some(JobMatrix::Written { axes, .. }) if axes.len() == 2)
     );
     assert_eq!(test.needs, ["build"]);
     assert_eq!(call.calls.as_ref().unwrap().at.line, 53);
@@ -133,7 +136,7 @@ fn a_file_with_everything_is_understood() {
         build.steps[1].title(),
         r#"Run echo "version=1" >> "$GITHUB_OUTPUT""#
     );
-    let Action::Run { script, .. } = &build.steps[1].action else {
+    let StepAction::Run { script, .. } = &build.steps[1].action else {
         panic!("a script")
     };
     assert_eq!(
@@ -423,11 +426,11 @@ fn what_many_expressions_make_together_is_bounded() {
         "env: {{ {env} }}\nsteps: [{{ run: a }}]\nstrategy: {{ matrix: {{ v: [{many}] }} }}"
     )));
     let contexts = |bytes: usize| {
-        let long = Value::from("x".repeat(bytes));
-        Contexts::new().with("vars", Value::object([("LONG", long)]))
+        let long = ExprValue::from("x".repeat(bytes));
+        Contexts::new().with("vars", ExprValue::object([("LONG", long)]))
     };
     let job = &workflow.jobs[0];
-    let Some(Matrix::Written { axes, .. }) = &job.strategy.as_ref().unwrap().matrix else {
+    let Some(JobMatrix::Written { axes, .. }) = &job.strategy.as_ref().unwrap().matrix else {
         panic!("a matrix")
     };
     let said = "these values together are larger than 10 MiB";
@@ -472,7 +475,7 @@ proptest! {
 
     #[test]
     fn no_text_makes_it_panic(text in "[ -~\n]{0,200}") {
-        let _ = parse(&Source::new("x", text));
+        let _ = parse(&SourceFile::new("x", text));
     }
 
     /// A good file with a piece taken out and another put in.
@@ -480,7 +483,7 @@ proptest! {
     fn no_damage_makes_it_panic(from in 0..LARGE.len(), length in 0..40usize, instead in r"[a-z\[\]{}:'${ \n-]{0,12}") {
         let to = (from + length).min(LARGE.len());
         if let (Some(before), Some(after)) = (LARGE.get(..from), LARGE.get(to..)) {
-            let source = Source::new("x", format!("{before}{instead}{after}"));
+            let source = SourceFile::new("x", format!("{before}{instead}{after}"));
             let parsed = parse(&source);
             prop_assert!(parsed.workflow.is_some() || !parsed.diagnostics.is_empty());
             for diagnostic in &parsed.diagnostics {
@@ -497,7 +500,7 @@ fn a_job_says_when_it_begins_anew() {
         let text = format!(
             "on: push\njobs:\n  a: {{ runs-on: x, retry: {text}, steps: [{{ run: a }}] }}\n"
         );
-        let source = Source::new("ci.yml", text);
+        let source = SourceFile::new("ci.yml", text);
         let parsed = crate::parse(&source);
         let told = parsed
             .diagnostics
@@ -508,7 +511,7 @@ fn a_job_says_when_it_begins_anew() {
             told.unwrap_or_default(),
         )
     };
-    let is = |max, when| Some(crate::model::Retry { max, when });
+    let is = |max, when| Some(crate::model::JobRetry { max, when });
     assert_eq!(retry("2").0, is(2, crate::model::RetryWhen::Any));
     assert_eq!(
         retry("{ max: 3, when: worker-lost }").0,

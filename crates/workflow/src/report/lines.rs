@@ -5,12 +5,12 @@
 //! lines that were not run.
 //!
 //! ```
-//! use shipway_workflow::report::Lines;
-//! let mut one = Lines::default();
+//! use shipway_workflow::report::LineCoverage;
+//! let mut one = LineCoverage::default();
 //! one.add("a.rs", [(1, true), (2, false)], Default::default());
-//! let mut other = Lines::default();
+//! let mut other = LineCoverage::default();
 //! other.add("a.rs", [(2, true), (3, false)], Default::default());
-//! one.put_together(&other);
+//! one.merge(&other);
 //! assert_eq!((one.coverage().lines.covered, one.coverage().lines.total), (2, 3));
 //! ```
 
@@ -21,7 +21,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Coverage, Covered};
+use super::{Coverage, CoverageCount};
 
 /// The largest number of a line. Files have no more, whatever a report says.
 const LINE_MAX: u32 = 10_000_000;
@@ -29,7 +29,7 @@ const LINE_MAX: u32 = 10_000_000;
 /// Lines of files, by the files' names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Lines(BTreeMap<String, OfFile>);
+pub struct LineCoverage(BTreeMap<String, OfFile>);
 
 /// Lines of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ fn is_nothing(coverage: &Coverage) -> bool {
     *coverage == Coverage::default()
 }
 
-impl Lines {
+impl LineCoverage {
     /// None yet.
     #[must_use]
     pub const fn new() -> Self {
@@ -87,16 +87,16 @@ impl Lines {
         };
         match self.0.entry(name.to_owned()) {
             Entry::Vacant(place) => drop(place.insert(more)),
-            Entry::Occupied(known) => known.into_mut().put_together(&more),
+            Entry::Occupied(known) => known.into_mut().merge(&more),
         }
     }
 
     /// What others know, too.
-    pub fn put_together(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         for (name, more) in &other.0 {
             match self.0.entry(name.clone()) {
                 Entry::Vacant(place) => drop(place.insert(more.clone())),
-                Entry::Occupied(known) => known.into_mut().put_together(more),
+                Entry::Occupied(known) => known.into_mut().merge(more),
             }
         }
     }
@@ -105,19 +105,19 @@ impl Lines {
     #[must_use]
     pub fn coverage(&self) -> Coverage {
         let each = self.0.values().map(OfFile::coverage);
-        each.fold(Coverage::default(), Coverage::plus)
+        each.fold(Coverage::default(), Coverage::merge)
     }
 }
 
 impl OfFile {
-    fn put_together(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         let mut lines = read(&self.lines);
         for (line, run) in read(&other.lines) {
             *lines.entry(line).or_default() |= run;
         }
         self.lines = written(&lines);
         // Of counts alone nobody knows which they are: the larger ones count.
-        let larger = |a: Covered, b: Covered| Covered {
+        let larger = |a: CoverageCount, b: CoverageCount| CoverageCount {
             covered: a.covered.max(b.covered),
             total: a.total.max(b.total),
         };
@@ -127,7 +127,7 @@ impl OfFile {
 
     fn coverage(&self) -> Coverage {
         let lines = read(&self.lines);
-        let told_apart = Covered {
+        let told_apart = CoverageCount {
             covered: lines.values().filter(|run| **run).count() as u64,
             total: lines.len() as u64,
         };
@@ -192,8 +192,8 @@ mod tests {
 
     use super::*;
 
-    fn of(lines: &BTreeMap<u32, bool>) -> Lines {
-        let mut all = Lines::default();
+    fn of(lines: &BTreeMap<u32, bool>) -> LineCoverage {
+        let mut all = LineCoverage::default();
         all.add("a", lines.clone(), Coverage::default());
         all
     }
@@ -210,14 +210,14 @@ mod tests {
         ];
         assert_eq!(written(&lines.into()), "1-2 3! 9 10-11!");
         let said = |covered, total| Coverage {
-            lines: Covered { covered, total },
+            lines: CoverageCount { covered, total },
             ..Coverage::default()
         };
-        let mut counted = Lines::default();
+        let mut counted = LineCoverage::default();
         counted.add("b", [], said(3, 10));
-        let mut more = Lines::default();
+        let mut more = LineCoverage::default();
         more.add("b", [], said(5, 9));
-        counted.put_together(&more);
+        counted.merge(&more);
         assert_eq!(counted.coverage(), said(5, 10));
         counted.add("b", [(1, true)], Coverage::default());
         assert_eq!(counted.coverage(), said(1, 1));
@@ -231,8 +231,8 @@ mod tests {
         ) {
             prop_assert_eq!(&read(&written(&one)), &one);
             let (mut here, mut there) = (of(&one), of(&other));
-            here.put_together(&of(&other));
-            there.put_together(&of(&one));
+            here.merge(&of(&other));
+            there.merge(&of(&one));
             prop_assert_eq!(&here, &there);
             let mut all = one.clone();
             for (line, run) in &other {

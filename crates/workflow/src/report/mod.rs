@@ -1,7 +1,7 @@
 //! What the tests of a job said, as a worker writes it down and everyone reads it: which tests there were, how each ended, and
 //! how much of the code they ran.
 //!
-//! The whole [`Report`] of a job is a file (gzipped JSON); what goes on record of it is the [`Summary`], which is small whatever
+//! The whole [`TestReport`] of a job is a file (gzipped JSON); what goes on record of it is the [`TestSummary`], which is small whatever
 //! the job did. It holds no secrets: the worker masks names and messages before they are written.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod lines;
 
-pub use lines::Lines;
+pub use lines::LineCoverage;
 
 /// Failing tests that are named on record; the rest is in the report.
 pub const FAILING_MAX: usize = 20;
@@ -35,9 +35,9 @@ const EVERYTHING: [&str; 9] = [
     "root",
 ];
 
-/// Where a job's reports are. Nothing named: where tools write them ([`Paths::JUNIT`], [`Paths::COVERAGE`]).
+/// Where a job's reports are. Nothing named: where tools write them ([`ReportPaths::JUNIT`], [`ReportPaths::COVERAGE`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Paths {
+pub struct ReportPaths {
     /// Patterns of JUnit XML files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub junit: Vec<String>,
@@ -46,7 +46,7 @@ pub struct Paths {
     pub coverage: Vec<String>,
 }
 
-impl Paths {
+impl ReportPaths {
     /// Where JUnit XML is looked for when nothing is said.
     pub const JUNIT: [&'static str; 1] = ["**/TEST-*.xml"];
     /// Where coverage is looked for when nothing is said.
@@ -129,7 +129,7 @@ fn fnv(bytes: &[u8]) -> u64 {
 /// How a test ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum TestOutcome {
     /// As it should.
     Passed,
     /// What it asserts is not so.
@@ -140,7 +140,7 @@ pub enum Outcome {
     Skipped,
 }
 
-impl Outcome {
+impl TestOutcome {
     /// Failed or errored.
     #[must_use]
     pub const fn is_bad(self) -> bool {
@@ -151,7 +151,7 @@ impl Outcome {
 /// Whether a test kept to one outcome while it ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Steadiness {
+pub enum TestStability {
     /// It did, as far as the report says.
     #[default]
     Steady,
@@ -161,7 +161,7 @@ pub enum Steadiness {
     Mixed,
 }
 
-impl Steadiness {
+impl TestStability {
     /// Whether there is nothing to say.
     #[must_use]
     pub fn is_steady(&self) -> bool {
@@ -171,16 +171,16 @@ impl Steadiness {
 
 /// One test and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Case {
+pub struct TestCase {
     /// Which.
     pub id: TestId,
     /// How; of several tries the last.
-    pub outcome: Outcome,
+    pub outcome: TestOutcome,
     /// How long, in milliseconds.
     pub took_ms: u64,
     /// Whether its tries agreed.
-    #[serde(default, skip_serializing_if = "Steadiness::is_steady")]
-    pub steadiness: Steadiness,
+    #[serde(default, skip_serializing_if = "TestStability::is_steady")]
+    pub steadiness: TestStability,
     /// Why, in a line, when it ended badly in any of its tries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -192,11 +192,11 @@ pub struct Case {
     pub line: Option<u32>,
 }
 
-impl Case {
+impl TestCase {
     /// Whether any try ended badly and no rerun has made up for it. A test that a report has twice, once failed, counts.
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        self.outcome.is_bad() || self.steadiness == Steadiness::Mixed
+        self.outcome.is_bad() || self.steadiness == TestStability::Mixed
     }
 
     /// Whether it passed and failed in one run.
@@ -208,14 +208,14 @@ impl Case {
 
 /// Covered parts of a whole: lines or branches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Covered {
+pub struct CoverageCount {
     /// So many were run.
     pub covered: u64,
     /// Of so many.
     pub total: u64,
 }
 
-impl Covered {
+impl CoverageCount {
     /// In hundredths of a percent, rounded down; none of nothing.
     #[must_use]
     pub fn basis_points(self) -> Option<u32> {
@@ -226,7 +226,7 @@ impl Covered {
 
     /// Both together.
     #[must_use]
-    pub const fn plus(self, other: Self) -> Self {
+    pub const fn merge(self, other: Self) -> Self {
         Self {
             covered: self.covered.saturating_add(other.covered),
             total: self.total.saturating_add(other.total),
@@ -238,46 +238,46 @@ impl Covered {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
     /// Lines.
-    pub lines: Covered,
+    pub lines: CoverageCount,
     /// Branches; 0 of 0 where nobody counted.
     #[serde(default)]
-    pub branches: Covered,
+    pub branches: CoverageCount,
 }
 
 impl Coverage {
     /// Both together.
     #[must_use]
-    pub const fn plus(self, other: Self) -> Self {
+    pub const fn merge(self, other: Self) -> Self {
         Self {
-            lines: self.lines.plus(other.lines),
-            branches: self.branches.plus(other.branches),
+            lines: self.lines.merge(other.lines),
+            branches: self.branches.merge(other.branches),
         }
     }
 }
 
 /// The coverage of several jobs together: line by line where their lines are known, else added up.
 #[must_use]
-pub fn together<'r>(
-    jobs: impl IntoIterator<Item = (Option<Coverage>, &'r Lines)>,
+pub fn combine_coverage<'r>(
+    jobs: impl IntoIterator<Item = (Option<Coverage>, &'r LineCoverage)>,
 ) -> Option<Coverage> {
-    let (mut lines, mut added) = (Lines::default(), None);
+    let (mut lines, mut added) = (LineCoverage::default(), None);
     for (coverage, known) in jobs {
         let Some(coverage) = coverage else { continue };
         if known.is_empty() {
-            added = Some(added.unwrap_or_else(Coverage::default).plus(coverage));
+            added = Some(added.unwrap_or_else(Coverage::default).merge(coverage));
         } else {
-            lines.put_together(known);
+            lines.merge(known);
         }
     }
     match (lines.is_empty(), added) {
         (true, added) => added,
-        (false, added) => Some(lines.coverage().plus(added.unwrap_or_default())),
+        (false, added) => Some(lines.coverage().merge(added.unwrap_or_default())),
     }
 }
 
 /// How many tests ended how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
+pub struct TestTotals {
     /// All.
     pub tests: u64,
     /// As they should.
@@ -295,18 +295,18 @@ pub struct Totals {
     pub took_ms: u64,
 }
 
-impl Totals {
+impl TestTotals {
     /// Of these tests.
     #[must_use]
-    pub fn of<'c>(cases: impl IntoIterator<Item = &'c Case>) -> Self {
+    pub fn from_cases<'c>(cases: impl IntoIterator<Item = &'c TestCase>) -> Self {
         let mut totals = Self::default();
         for case in cases {
             totals.tests += 1;
             match case.outcome {
-                Outcome::Passed => totals.passed += 1,
-                Outcome::Failed => totals.failed += 1,
-                Outcome::Errored => totals.errored += 1,
-                Outcome::Skipped => totals.skipped += 1,
+                TestOutcome::Passed => totals.passed += 1,
+                TestOutcome::Failed => totals.failed += 1,
+                TestOutcome::Errored => totals.errored += 1,
+                TestOutcome::Skipped => totals.skipped += 1,
             }
             totals.flaky += u64::from(case.is_flaky());
             totals.took_ms = totals.took_ms.saturating_add(case.took_ms);
@@ -316,7 +316,7 @@ impl Totals {
 
     /// Both together.
     #[must_use]
-    pub const fn plus(self, other: Self) -> Self {
+    pub const fn merge(self, other: Self) -> Self {
         Self {
             tests: self.tests + other.tests,
             passed: self.passed + other.passed,
@@ -337,31 +337,31 @@ impl Totals {
 
 /// All that the tests of a job said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct TestReport {
     /// The tests, each once, in order of their names.
-    pub cases: Vec<Case>,
+    pub cases: Vec<TestCase>,
     /// How much of the code was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
     /// Which lines that was.
-    #[serde(default, skip_serializing_if = "Lines::is_empty")]
-    pub lines: Lines,
+    #[serde(default, skip_serializing_if = "LineCoverage::is_empty")]
+    pub lines: LineCoverage,
     /// What could not be read. Where there is any, the report is not whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
-impl Report {
+impl TestReport {
     /// Its tests by name.
     #[must_use]
-    pub fn by_id(&self) -> BTreeMap<&TestId, &Case> {
+    pub fn by_id(&self) -> BTreeMap<&TestId, &TestCase> {
         self.cases.iter().map(|case| (&case.id, case)).collect()
     }
 }
 
 /// A failing test, as it is on record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failing {
+pub struct FailedTest {
     /// Which.
     pub id: TestId,
     /// Why, in a line.
@@ -371,18 +371,18 @@ pub struct Failing {
 
 /// What goes on record of a job's tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct TestSummary {
     /// How many ended how.
-    pub totals: Totals,
+    pub totals: TestTotals,
     /// The first of those that failed, at most [`FAILING_MAX`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub failing: Vec<Failing>,
+    pub failing: Vec<FailedTest>,
     /// How much of the code was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
     /// Which lines that was; none where that is too much for a record.
-    #[serde(default, skip_serializing_if = "Lines::is_empty")]
-    pub lines: Lines,
+    #[serde(default, skip_serializing_if = "LineCoverage::is_empty")]
+    pub lines: LineCoverage,
     /// What could not be read, the first few.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -392,16 +392,16 @@ pub struct Summary {
     pub explains: Option<usize>,
 }
 
-impl Summary {
+impl TestSummary {
     /// Of a report.
     #[must_use]
-    pub fn of(report: &Report, explains: Option<usize>) -> Self {
+    pub fn from_report(report: &TestReport, explains: Option<usize>) -> Self {
         let failing = report.cases.iter().filter(|case| case.is_failure());
         Self {
-            totals: Totals::of(&report.cases),
+            totals: TestTotals::from_cases(&report.cases),
             failing: failing
                 .take(FAILING_MAX)
-                .map(|case| Failing {
+                .map(|case| FailedTest {
                     id: case.id.clone(),
                     message: case.message.clone(),
                 })
@@ -410,7 +410,7 @@ impl Summary {
             lines: if report.lines.weight() <= LINES_BYTES_MAX {
                 report.lines.clone()
             } else {
-                Lines::default()
+                LineCoverage::default()
             },
             warnings: report.warnings.iter().take(5).cloned().collect(),
             explains: explains.filter(|_| report.warnings.is_empty()),
@@ -421,14 +421,14 @@ impl Summary {
 /// A job's report as a file, and what goes on record of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredReport {
-    /// The gzipped [`Report`].
+    /// The gzipped [`TestReport`].
     pub path: PathBuf,
     /// `sha256:…` of that file.
     pub digest: String,
     /// Its length in bytes.
     pub size: u64,
     /// In short.
-    pub summary: Summary,
+    pub summary: TestSummary,
 }
 
 #[cfg(test)]
@@ -456,7 +456,7 @@ mod tests {
 
     #[test]
     fn shares_of_nothing_are_none() {
-        let of = |covered, total| Covered { covered, total }.basis_points();
+        let of = |covered, total| CoverageCount { covered, total }.basis_points();
         assert_eq!(of(0, 0), None);
         assert_eq!(of(2, 3), Some(6_666));
         assert_eq!(of(u64::MAX, 1), Some(10_000));

@@ -11,7 +11,7 @@ use shipway_core::{
     config::{Config, Environment},
     rollout::strategy,
 };
-use shipway_syntax::{Diagnostic, Source};
+use shipway_syntax::{Diagnostic, SourceFile};
 use shipway_workflow::lint;
 
 use super::{addresses, ties};
@@ -65,7 +65,7 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
     for path in &files {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-        let source = Source::new(path.display().to_string().trim_start_matches("./"), text);
+        let source = SourceFile::new(path.display().to_string().trim_start_matches("./"), text);
         if let (Kind::Configuration, Ok((config, _))) =
             (Kind::of(path), shipway_core::config::parse(&source))
         {
@@ -96,7 +96,7 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
         .filter(|(_, problem)| problem.is_error())
         .count();
     if output.json {
-        let entry = |(source, problem): &(Source, Diagnostic)| {
+        let entry = |(source, problem): &(SourceFile, Diagnostic)| {
             let place = problem.span.map(|span| source.position(span.start));
             json!({ "path": source.path, "line": place.map(|it| it.0), "column": place.map(|it| it.1), "severity": problem.severity, "code": problem.code, "message": problem.message, "help": problem.help })
         };
@@ -139,7 +139,7 @@ fn traffic_notes(config: &Config) -> Vec<String> {
     config.environments.iter().flat_map(of).collect()
 }
 
-fn config_problems(path: &Path, source: &Source, server: &Server) -> Vec<Diagnostic> {
+fn config_problems(path: &Path, source: &SourceFile, server: &Server) -> Vec<Diagnostic> {
     match shipway_core::config::parse(source) {
         Ok((config, mut warnings)) => {
             warnings.extend(ties::warnings(source, server));

@@ -7,8 +7,8 @@ use std::{
 };
 
 use shipway_core::config::{ArtifactSource, Config};
-use shipway_syntax::{Diagnostic, Source, Span};
-use shipway_workflow::lint::{Uploads, check_local};
+use shipway_syntax::{Diagnostic, SourceFile, Span};
+use shipway_workflow::lint::{UploadedArtifacts, check_local};
 
 use super::holds_workflows;
 
@@ -16,7 +16,7 @@ use super::holds_workflows;
 const WORKFLOWS: &str = ".github/workflows";
 
 /// What is wrong between a workflow or an action and the files of its repository.
-pub(super) fn local_problems(path: &Path, source: &Source) -> Vec<Diagnostic> {
+pub(super) fn local_problems(path: &Path, source: &SourceFile) -> Vec<Diagnostic> {
     match repository_root(path) {
         Some(root) => check_local(source, &|file| read(&root, file)),
         None => Vec::new(),
@@ -24,14 +24,18 @@ pub(super) fn local_problems(path: &Path, source: &Source) -> Vec<Diagnostic> {
 }
 
 /// Compares `shipway.yaml` with the workflows of its repository.
-pub(super) fn config_problems(path: &Path, source: &Source, config: &Config) -> Vec<Diagnostic> {
+pub(super) fn config_problems(
+    path: &Path,
+    source: &SourceFile,
+    config: &Config,
+) -> Vec<Diagnostic> {
     let root = path.parent().unwrap_or(Path::new(""));
     // Without workflows this is not the `shipway.yaml` at the root of a repository.
     let Some(found) = workflows_in(root) else {
         return Vec::new();
     };
     let mut problems = Vec::new();
-    let mut uploads = Uploads::default();
+    let mut uploads = UploadedArtifacts::default();
     let named = &config.workflows;
     for file in if named.is_empty() { &found } else { named } {
         let Some(text) = read(root, file) else {
@@ -41,7 +45,7 @@ pub(super) fn config_problems(path: &Path, source: &Source, config: &Config) -> 
             problems.push(Diagnostic::error("missing-workflow", span, message).help(help));
             continue;
         };
-        match shipway_workflow::parse(&Source::new(file.as_str(), text)).workflow {
+        match shipway_workflow::parse(&SourceFile::new(file.as_str(), text)).workflow {
             Some(workflow) => uploads.add_workflow(&workflow, &|file| read(root, file)),
             // Its mistakes are told of by themselves; what it would upload is not known.
             None => uploads.has_unknown = true,
@@ -52,7 +56,11 @@ pub(super) fn config_problems(path: &Path, source: &Source, config: &Config) -> 
 }
 
 /// Without the artifact that `shipway.yaml` names a push releases nothing.
-fn missing_artifact(source: &Source, config: &Config, uploads: &Uploads) -> Option<Diagnostic> {
+fn missing_artifact(
+    source: &SourceFile,
+    config: &Config,
+    uploads: &UploadedArtifacts,
+) -> Option<Diagnostic> {
     let ArtifactSource::Run { name } = &config.artifact else {
         return None;
     };
@@ -83,7 +91,7 @@ fn missing_artifact(source: &Source, config: &Config, uploads: &Uploads) -> Opti
 }
 
 fn listed(names: &[String]) -> String {
-    shipway_workflow::expr::listed(names.iter().map(String::as_str))
+    shipway_workflow::expr::join_with_and(names.iter().map(String::as_str))
 }
 
 /// The paths of the workflows of a repository, from its root; none where it has no folder for them.
@@ -115,7 +123,7 @@ fn read(root: &Path, file: &str) -> Option<String> {
 }
 
 /// Where a key of the file stands; its first line when it has none.
-fn key_span(source: &Source, name: &str) -> Span {
+fn key_span(source: &SourceFile, name: &str) -> Span {
     let tree = shipway_syntax::parse(source).ok();
     let mut entries = tree
         .iter()

@@ -17,7 +17,7 @@ use shipway_core::{
 };
 use shipway_drivers::{jobs::JobRunner, tail};
 use shipway_workflow::{
-    expr::Value,
+    expr::ExprValue,
     graph,
     job::{ActionSource, Conclusion, JobKey, JobSpec, SourceTree, StoredArtifact, WithoutEngine},
     runner::RunnerMismatch,
@@ -369,9 +369,12 @@ impl Local {
 }
 
 /// All cells of matrices, those of called workflows among them.
-fn add_matrix_cells<'p>(progress: &'p graph::Progress, found: &mut Vec<&'p graph::Cell>) {
+fn add_matrix_cells<'p>(
+    progress: &'p graph::WorkflowProgress,
+    found: &mut Vec<&'p graph::MatrixCell>,
+) {
     for cell in progress.jobs.iter().flat_map(|job| &job.cells) {
-        if cell.matrix != Value::Null {
+        if cell.matrix != ExprValue::Null {
             found.push(cell);
         }
         if let Some(called) = &cell.called {

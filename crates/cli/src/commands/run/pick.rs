@@ -13,12 +13,12 @@ use shipway_core::{
     run::RunSpec,
     service::Purpose,
 };
-use shipway_syntax::{Source, nearest};
+use shipway_syntax::{SourceFile, nearest};
 use shipway_workflow::{
-    expr::{Contexts, Value},
-    graph::{Place, expand},
+    expr::{Contexts, ExprValue},
+    graph::{WorkflowLocation, expand_matrix},
     lint::mentions,
-    model::{Job, Matrix, Tree, Workflow},
+    model::{JobMatrix, TemplateTree, Workflow, WorkflowJob},
 };
 
 use super::given::{Given, pairs};
@@ -43,10 +43,11 @@ pub(super) struct Picked {
 impl Picked {
     /// Whether lines must say which job they are of.
     pub(super) fn has_several_jobs(&self) -> bool {
-        let source = Source::new(self.file.path.as_str(), self.file.text.as_str());
+        let source = SourceFile::new(self.file.path.as_str(), self.file.text.as_str());
         let jobs = shipway_workflow::parse(&source).workflow.map(|it| it.jobs);
         let jobs = jobs.unwrap_or_default();
-        let has_matrix = |job: &Job| job.strategy.as_ref().is_some_and(|it| it.matrix.is_some());
+        let has_matrix =
+            |job: &WorkflowJob| job.strategy.as_ref().is_some_and(|it| it.matrix.is_some());
         jobs.len() > 1
             || jobs
                 .iter()
@@ -89,7 +90,7 @@ pub(super) fn workflows(named: &[PathBuf], event: Option<&str>) -> Result<Vec<Pa
 /// A file that can't be read is run, to say why.
 fn is_started_by(path: &Path, event: &str) -> bool {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let parsed = shipway_workflow::parse(&Source::new(path.display().to_string(), text));
+    let parsed = shipway_workflow::parse(&SourceFile::new(path.display().to_string(), text));
     parsed
         .workflow
         .is_none_or(|workflow| events(&workflow).iter().any(|name| name == event))
@@ -116,7 +117,7 @@ pub(super) fn events(workflow: &Workflow) -> Vec<String> {
 pub(super) fn read_workflow(path: &Path, job: Option<&str>) -> Result<Picked, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-    let source = Source::new(path.display().to_string(), text.clone());
+    let source = SourceFile::new(path.display().to_string(), text.clone());
     let parsed = shipway_workflow::parse(&source);
     for problem in &parsed.diagnostics {
         error_line(&format!("{}\n", report::render(&source, problem)));
@@ -128,7 +129,7 @@ pub(super) fn read_workflow(path: &Path, job: Option<&str>) -> Result<Picked, Fa
         Some(job) => only_job(&workflow, job, &text)?,
         None => text,
     };
-    let secrets = mentions(&Source::new("", text.clone()), "secrets");
+    let secrets = mentions(&SourceFile::new("", text.clone()), "secrets");
     Ok(Picked {
         secrets,
         file: with_calls(path.display().to_string(), text),
@@ -142,12 +143,12 @@ fn with_calls(path: String, text: String) -> WorkflowFile {
     let mut file = WorkflowFile::new(path, text);
     let mut calls = file.calls();
     while let Some(name) = calls.next() {
-        let read = match Place::of(&name) {
-            Err(why) => Err(why),
-            Ok(Place::Here { path }) => {
+        let read = match WorkflowLocation::parse(&name) {
+            Err(error) => Err(error.to_string()),
+            Ok(WorkflowLocation::Here { path }) => {
                 std::fs::read_to_string(path).map_err(|error| error.to_string())
             }
-            Ok(Place::Elsewhere { .. }) => continue,
+            Ok(WorkflowLocation::Elsewhere { .. }) => continue,
         };
         calls.give(CalledFile::new(name, read));
     }
@@ -160,17 +161,17 @@ pub(super) struct Cells(Vec<(String, String)>);
 
 impl Cells {
     /// Whether one of the names is a name of this `matrix` context, and all that are have the values that were asked for.
-    pub(super) fn matches(&self, matrix: &Value) -> bool {
-        let has_name = |(name, _): &(String, String)| matrix.get(name) != Value::Null;
+    pub(super) fn matches(&self, matrix: &ExprValue) -> bool {
+        let has_name = |(name, _): &(String, String)| matrix.get(name) != ExprValue::Null;
         self.0.iter().any(has_name) && self.take(matrix)
     }
 
     /// Why nothing would run, when none of the cells matches; they are given by their names and `matrix` contexts.
     pub(super) fn check_match<'c>(
         &self,
-        cells: impl IntoIterator<Item = (String, &'c Value)>,
+        cells: impl IntoIterator<Item = (String, &'c ExprValue)>,
     ) -> Result<(), Failure> {
-        let cells: Vec<(String, &Value)> = cells.into_iter().collect();
+        let cells: Vec<(String, &ExprValue)> = cells.into_iter().collect();
         if self.0.is_empty() || cells.iter().any(|(_, matrix)| self.matches(matrix)) {
             return Ok(());
         }
@@ -188,10 +189,10 @@ impl Cells {
     }
 
     /// Whether a cell with this `matrix` context runs. One without a matrix, or without one of the names, does.
-    pub(super) fn take(&self, matrix: &Value) -> bool {
+    pub(super) fn take(&self, matrix: &ExprValue) -> bool {
         self.0.iter().all(|(name, wanted)| {
             let value = matrix.get(name);
-            value == Value::Null || *value.to_text() == **wanted
+            value == ExprValue::Null || *value.to_text() == **wanted
         })
     }
 }
@@ -203,8 +204,8 @@ pub(super) fn cells(texts: &[String], workflow: &Workflow) -> Result<Cells, Fail
     for matrix in matrices.filter_map(|strategy| strategy.matrix.as_ref()) {
         match matrix {
             // Known only when it runs.
-            Matrix::Computed(_) => return pairs(texts, ':', "NAME:VALUE").map(Cells),
-            Matrix::Written { axes, include, .. } => {
+            JobMatrix::Computed(_) => return pairs(texts, ':', "NAME:VALUE").map(Cells),
+            JobMatrix::Written { axes, include, .. } => {
                 known.extend(axes.iter().map(|(name, _)| name.as_str()));
                 known.extend(include.iter().flat_map(names_in));
             }
@@ -228,12 +229,12 @@ pub(super) fn cells(texts: &[String], workflow: &Workflow) -> Result<Cells, Fail
 }
 
 /// All cells of the workflow's matrices, by their names; none when some are known only when the run has begun.
-fn known_cells(workflow: &Workflow) -> Option<Vec<(String, Value)>> {
+fn known_cells(workflow: &Workflow) -> Option<Vec<(String, ExprValue)>> {
     let mut known = Vec::new();
     for job in &workflow.jobs {
         let matrix = job.strategy.as_ref().and_then(|it| it.matrix.as_ref());
         for cell in matrix
-            .map(|it| expand(it, &Contexts::new()))
+            .map(|it| expand_matrix(it, &Contexts::new()))
             .transpose()
             .ok()?
             .into_iter()
@@ -246,13 +247,13 @@ fn known_cells(workflow: &Workflow) -> Option<Vec<(String, Value)>> {
 }
 
 /// The names that `include:` adds.
-fn names_in(include: &Tree) -> Vec<&str> {
-    let Tree::List(items) = include else {
+fn names_in(include: &TemplateTree) -> Vec<&str> {
+    let TemplateTree::List(items) = include else {
         return Vec::new();
     };
     let maps = items.iter().filter_map(|item| match item {
-        Tree::Map(entries) => Some(entries),
-        Tree::Value(_) | Tree::Template(_) | Tree::List(_) => None,
+        TemplateTree::Map(entries) => Some(entries),
+        TemplateTree::Value(_) | TemplateTree::Template(_) | TemplateTree::List(_) => None,
     });
     maps.flatten().map(|(name, _)| name.as_str()).collect()
 }
@@ -381,7 +382,7 @@ pub(super) fn spec(
 /// Where tests report. A file with mistakes is `shipway check`'s business, not a reason to run nothing.
 fn reports(here: &Path) -> Reports {
     let text = std::fs::read_to_string(here.join("shipway.yaml")).unwrap_or_default();
-    let read = shipway_core::config::parse(&Source::new("shipway.yaml", text));
+    let read = shipway_core::config::parse(&SourceFile::new("shipway.yaml", text));
     read.map(|(config, _)| config.reports).unwrap_or_default()
 }
 
@@ -435,11 +436,11 @@ mod tests {
     #[test]
     fn a_job_alone_keeps_those_it_needs_and_places_stay() {
         let text = "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: a\n  b:\n    needs: a\n    runs-on: x\n    steps:\n      - run: b\n  c:\n    runs-on: x\n    steps:\n      - run: c\n";
-        let workflow = shipway_workflow::parse(&Source::new("w.yml", text))
+        let workflow = shipway_workflow::parse(&SourceFile::new("w.yml", text))
             .workflow
             .unwrap();
         let alone = only_job(&workflow, "b", text).unwrap();
-        let kept: Vec<String> = shipway_workflow::parse(&Source::new("w.yml", alone.clone()))
+        let kept: Vec<String> = shipway_workflow::parse(&SourceFile::new("w.yml", alone.clone()))
             .workflow
             .unwrap()
             .jobs
@@ -454,14 +455,17 @@ mod tests {
     #[test]
     fn cells_are_taken_by_the_values_that_are_named() {
         let text = "on: push\njobs:\n  a:\n    runs-on: x\n    strategy:\n      matrix:\n        os: [linux]\n        include: [{ py: 3 }]\n    steps: [{ run: a }]\n";
-        let workflow = shipway_workflow::parse(&Source::new("w.yml", text))
+        let workflow = shipway_workflow::parse(&SourceFile::new("w.yml", text))
             .workflow
             .unwrap();
         let of = |text: &str| cells(&[text.to_owned()], &workflow);
-        let linux = Value::object([("os", Value::from("linux")), ("py", Value::Number(3.0))]);
+        let linux = ExprValue::object([
+            ("os", ExprValue::from("linux")),
+            ("py", ExprValue::Number(3.0)),
+        ]);
         assert!(of("os:linux").unwrap().take(&linux) && of("py:3").unwrap().take(&linux));
         let mac = Cells(vec![("os".to_owned(), "mac".to_owned())]);
-        assert!(!mac.take(&linux) && mac.take(&Value::Null));
+        assert!(!mac.take(&linux) && mac.take(&ExprValue::Null));
         assert!(of("nope:1").unwrap_err().to_string().contains("nope"));
         assert!(of("os").is_err());
         let Failure::Usage { what, help } = of("os:mac").unwrap_err() else {

@@ -16,9 +16,9 @@ use shipway_core::{
     run::{Input, Plan as Ready, RunSpec, Runs, State},
 };
 use shipway_workflow::{
-    expr::{Condition, Contexts, Status, Template, Value},
-    graph::{Combination, expand},
-    model::{Action, Container, Job, Step},
+    expr::{Contexts, ExprValue, IfCondition, StatusChecks, Template},
+    graph::{MatrixCombination, expand_matrix},
+    model::{ContainerDefinition, StepAction, WorkflowJob, WorkflowStep},
     runner::RunnerLabels,
 };
 
@@ -226,16 +226,16 @@ impl Planner<'_> {
             .with("github", ground.github.clone())
             .with("inputs", ground.inputs.clone())
             .with("vars", ground.vars.clone())
-            .with_status(Status::FINE)
+            .with_status(StatusChecks::FINE)
     }
 
-    fn whether(&self, at: usize, job: &Job) -> Answer {
+    fn whether(&self, at: usize, job: &WorkflowJob) -> Answer {
         let needs = self.ready.graph.needs(at);
         let skipped = needs.iter().any(|&need| self.runs[need] == Answer::No);
         let open = needs.iter().any(|&need| self.runs[need] != Answer::Yes);
-        let fine = Status {
+        let fine = StatusChecks {
             success: !skipped,
-            ..Status::FINE
+            ..StatusChecks::FINE
         };
         let contexts = self.contexts().with_status(fine);
         match answer(&job.if_, &contexts) {
@@ -246,9 +246,13 @@ impl Planner<'_> {
     }
 
     /// The cells that would run; inside, none: they are known later. None: there is no matrix.
-    fn matrix(&self, job: &Job, contexts: &Contexts<'_>) -> Option<Option<Vec<Combination>>> {
+    fn matrix(
+        &self,
+        job: &WorkflowJob,
+        contexts: &Contexts<'_>,
+    ) -> Option<Option<Vec<MatrixCombination>>> {
         let matrix = job.strategy.as_ref()?.matrix.as_ref()?;
-        let cells = expand(matrix, contexts).ok();
+        let cells = expand_matrix(matrix, contexts).ok();
         Some(cells.map(|cells| {
             let taken = cells.into_iter().filter(|it| self.cells.take(&it.values));
             taken.collect()
@@ -256,7 +260,12 @@ impl Planner<'_> {
     }
 
     /// Why this machine can't run the job or cells of it. What `runs-on` asks for may be known only when it runs.
-    fn left_out(&self, job: &Job, cells: &[Combination], contexts: &Contexts<'_>) -> Vec<String> {
+    fn left_out(
+        &self,
+        job: &WorkflowJob,
+        cells: &[MatrixCombination],
+        contexts: &Contexts<'_>,
+    ) -> Vec<String> {
         let Some(runs_on) = &job.runs_on else {
             return Vec::new();
         };
@@ -268,46 +277,51 @@ impl Planner<'_> {
         if !has_matrix {
             return mismatch(contexts).iter().map(ToString::to_string).collect();
         }
-        let of_cell = |cell: &Combination| {
+        let of_cell = |cell: &MatrixCombination| {
             let why = mismatch(&contexts.clone().with("matrix", cell.values.clone()))?;
             Some(format!("{}: {why}", cell.label))
         };
         cells.iter().filter_map(of_cell).collect()
     }
 
-    fn image(&mut self, container: &Container, contexts: &Contexts<'_>) -> String {
+    fn image(&mut self, container: &ContainerDefinition, contexts: &Contexts<'_>) -> String {
         let image = known(&container.image, contexts);
         self.images.insert(image.clone());
         image
     }
 
-    fn step(&mut self, job: &Job, step: &Step, cells: &[Combination]) -> StepPlan {
+    fn step(
+        &mut self,
+        job: &WorkflowJob,
+        step: &WorkflowStep,
+        cells: &[MatrixCombination],
+    ) -> StepPlan {
         let mut contexts = self.contexts();
         if let [only] = cells {
             contexts.set("matrix", only.values.clone());
         } else if cells.is_empty() && job.strategy.is_none() {
-            contexts.set("matrix", Value::Null);
+            contexts.set("matrix", ExprValue::Null);
         }
         let name = match &step.name {
             Some(name) => known(name, &contexts),
             None => step.title(),
         };
         let does = match &step.action {
-            Action::Run { shell, .. } => {
+            StepAction::Run { shell, .. } => {
                 let outer = job.defaults.or(&self.ready.workflow.defaults).shell;
                 let outer = || outer.map(|shell| known(&shell, &contexts));
                 let shell = shell.clone().or_else(outer);
                 shell.unwrap_or_else(|| "bash".to_owned())
             }
-            Action::Uses { action, .. } => {
+            StepAction::Uses { action, .. } => {
                 match action.strip_prefix("docker://") {
                     Some(image) => self.images.insert(image.to_owned()),
                     None => self.actions.insert(action.clone()),
                 };
                 action.clone()
             }
-            Action::Wait { .. } | Action::WaitAll => "waits".to_owned(),
-            Action::Cancel { .. } => "cancels".to_owned(),
+            StepAction::Wait { .. } | StepAction::WaitAll => "waits".to_owned(),
+            StepAction::Cancel { .. } => "cancels".to_owned(),
         };
         let of_cells: Vec<(Answer, &str)> = cells
             .iter()
@@ -335,19 +349,19 @@ impl Planner<'_> {
 }
 
 /// What a condition comes to, as far as the contexts know.
-fn answer(condition: &Condition, contexts: &Contexts<'_>) -> Answer {
+fn answer(condition: &IfCondition, contexts: &Contexts<'_>) -> Answer {
     match condition.holds(contexts) {
         Err(_) => return Answer::Later,
         Ok(true) => return Answer::Yes,
         Ok(false) => {}
     }
     let (bad, over) = (
-        Status {
+        StatusChecks {
             success: false,
             failure: true,
             cancelled: false,
         },
-        Status {
+        StatusChecks {
             success: false,
             failure: false,
             cancelled: true,
@@ -362,7 +376,7 @@ fn answer(condition: &Condition, contexts: &Contexts<'_>) -> Answer {
     }
 }
 
-fn asked(condition: &Condition, answer: &Answer) -> Option<Asked> {
+fn asked(condition: &IfCondition, answer: &Answer) -> Option<Asked> {
     let text = condition.text().trim();
     (!text.is_empty()).then(|| Asked {
         text: text.to_owned(),

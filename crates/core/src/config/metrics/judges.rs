@@ -6,7 +6,7 @@ use shipway_analysis::{
     Counting, Direction, Expression, Kind, Metric, Rule, Sequential, Threshold, Unit,
     evidence::Alpha, expression::Condition, threshold::Bound,
 };
-use shipway_syntax::{Diagnostic, Fields, Spanned};
+use shipway_syntax::{Diagnostic, MappingFields, Spanned};
 
 use super::{Draft, Problems, bad, noted, number, value};
 use crate::config::decode::{unknown_word, word};
@@ -34,7 +34,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// `worse_than: stable`
 pub(super) fn comparison(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     metric: Metric,
     interval: Option<Duration>,
     problems: &mut Problems,
@@ -81,7 +81,11 @@ pub(super) fn comparison(
 }
 
 /// What holds where there is no stable release: a share of the requests.
-fn max_without_stable(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Option<f64> {
+fn max_without_stable(
+    fields: &MappingFields<'_>,
+    metric: Metric,
+    problems: &mut Problems,
+) -> Option<f64> {
     let text = fields.string("max_without_stable", problems)?;
     if !matches!(
         metric,
@@ -102,7 +106,11 @@ fn max_without_stable(fields: &Fields<'_>, metric: Metric, problems: &mut Proble
 }
 
 /// Which way is worse: known of what Shipway measures, told of what it doesn't.
-fn direction(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Option<Direction> {
+fn direction(
+    fields: &MappingFields<'_>,
+    metric: Metric,
+    problems: &mut Problems,
+) -> Option<Direction> {
     let words = [
         ("increase", Direction::Increase),
         ("decrease", Direction::Decrease),
@@ -124,7 +132,7 @@ fn direction(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Op
 }
 
 /// What is counted: users, where that can be.
-fn unit(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Option<Unit> {
+fn unit(fields: &MappingFields<'_>, metric: Metric, problems: &mut Problems) -> Option<Unit> {
     let Some(node) = fields.get("unit") else {
         return Some(Unit::default());
     };
@@ -183,7 +191,7 @@ fn margin(text: &Spanned<String>) -> Result<f64, Diagnostic> {
 }
 
 /// How often is looked, within what can be done.
-fn paced(fields: &Fields<'_>, interval: Duration, problems: &mut Problems) -> Duration {
+fn paced(fields: &MappingFields<'_>, interval: Duration, problems: &mut Problems) -> Duration {
     if interval < INTERVAL_MIN
         && let Some(node) = fields.get("interval")
     {
@@ -195,7 +203,7 @@ fn paced(fields: &Fields<'_>, interval: Duration, problems: &mut Problems) -> Du
 
 /// One limit.
 pub(super) fn limit(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     metric: Metric,
     interval: Option<Duration>,
     problems: &mut Problems,
@@ -231,7 +239,11 @@ pub(super) fn limit(
 }
 
 /// Whether a limit is forgiven where stable is about as bad: of what is counted by the time of instances.
-fn is_worse_than_stable(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> bool {
+fn is_worse_than_stable(
+    fields: &MappingFields<'_>,
+    metric: Metric,
+    problems: &mut Problems,
+) -> bool {
     let Some(other) = fields.string("worse_than", problems) else {
         return false;
     };
@@ -251,7 +263,7 @@ fn is_worse_than_stable(fields: &Fields<'_>, metric: Metric, problems: &mut Prob
 }
 
 /// A limit that no value can be beyond protects from nothing, and looks as if it did.
-fn refuse_what_never_fires(fields: &Fields<'_>, limit: &Threshold, problems: &mut Problems) {
+fn refuse_what_never_fires(fields: &MappingFields<'_>, limit: &Threshold, problems: &mut Problems) {
     let metric = limit.metric;
     let (min, max) = limit.bound.ends();
     let mut refuse = |key: &str, message: String, help: &str| {
@@ -281,7 +293,7 @@ fn refuse_what_never_fires(fields: &Fields<'_>, limit: &Threshold, problems: &mu
 
 /// `judge: expression`
 pub(super) fn expression(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     metric: Metric,
     interval: Option<Duration>,
     problems: &mut Problems,
@@ -306,7 +318,11 @@ pub(super) fn expression(
 }
 
 /// What Argo Rollouts counts by.
-fn counting(fields: &Fields<'_>, interval: Option<Duration>, problems: &mut Problems) -> Counting {
+fn counting(
+    fields: &MappingFields<'_>,
+    interval: Option<Duration>,
+    problems: &mut Problems,
+) -> Counting {
     Counting {
         interval: paced(fields, interval.unwrap_or(Counting::INTERVAL), problems),
         count: fields.integer("count", 1, u32::MAX, problems),

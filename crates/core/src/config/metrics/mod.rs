@@ -9,7 +9,7 @@ pub(super) mod source;
 use std::{fmt::Display, time::Duration};
 
 use shipway_analysis::{Analysis, Metric, Name, Rule, Sequential, evidence::Alpha};
-use shipway_syntax::{Diagnostic, Fields, Node, Span, Spanned};
+use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode};
 
 pub use self::source::{Query, Source};
 use super::decode::{unknown_word, word};
@@ -97,7 +97,7 @@ pub(super) fn metric_keys() -> Vec<&'static str> {
 }
 
 /// All rules, and where their metrics come from; what may be wrong in a rollout is split over the comparisons that don't say.
-pub(super) fn analysis(nodes: &[Node], problems: &mut Problems) -> (Analysis, Vec<Source>) {
+pub(super) fn analysis(nodes: &[YamlNode], problems: &mut Problems) -> (Analysis, Vec<Source>) {
     let mut sources = Vec::new();
     let drafts: Vec<Draft> = nodes
         .iter()
@@ -127,8 +127,8 @@ enum Draft {
     },
 }
 
-fn rule(node: &Node, sources: &mut Vec<Source>, problems: &mut Problems) -> Option<Draft> {
-    let fields = Fields::of(node, "a metric", &metric_keys(), problems)?;
+fn rule(node: &YamlNode, sources: &mut Vec<Source>, problems: &mut Problems) -> Option<Draft> {
+    let fields = MappingFields::read(node, "a metric", &metric_keys(), problems)?;
     let is_required = fields.bool("required", problems).unwrap_or(false);
     let draft = judged(&fields, sources, problems)?;
     Some(match draft {
@@ -145,7 +145,7 @@ fn rule(node: &Node, sources: &mut Vec<Source>, problems: &mut Problems) -> Opti
 }
 
 fn judged(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     sources: &mut Vec<Source>,
     problems: &mut Problems,
 ) -> Option<Draft> {
@@ -172,7 +172,7 @@ fn judged(
 
 /// A query that names stable has one answer for both sides, and there is nothing left to compare.
 fn by_itself(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     judge: Word,
     metric: Metric,
     sources: &[Source],
@@ -189,12 +189,12 @@ fn by_itself(
 }
 
 /// Who judges: as it is said, or as the other keys suggest; nothing else said, it is compared with stable.
-fn judge(fields: &Fields<'_>, problems: &mut Problems) -> Option<Word> {
+fn judge(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<Word> {
     if fields.get("judge").is_some() {
         return word(fields, "judge", &Word::ALL, problems);
     }
     let has = |key| fields.get(key).is_some();
-    let name = fields.get("metric").and_then(Node::as_scalar_text);
+    let name = fields.get("metric").and_then(YamlNode::as_scalar_text);
     let is_of_instances = matches!(name, Some("restarts" | "availability"));
     Some(
         if has("worse_than") && !(is_of_instances && (has("max") || has("min"))) {
@@ -210,7 +210,7 @@ fn judge(fields: &Fields<'_>, problems: &mut Problems) -> Option<Word> {
 }
 
 /// Names keys that another judge knows and this one doesn't.
-fn of_others(fields: &Fields<'_>, judge: Word, problems: &mut Problems) {
+fn of_others(fields: &MappingFields<'_>, judge: Word, problems: &mut Problems) {
     let knows = |word: Word, key: &&str| word.known().1.iter().any(|keys| keys.contains(key));
     let keys = metric_keys();
     let foreign = keys
@@ -228,7 +228,7 @@ fn of_others(fields: &Fields<'_>, judge: Word, problems: &mut Problems) {
         let theirs: Vec<&str> = owners.iter().map(|(called, ..)| *called).collect();
         let (called, ..) = judge.known();
         let message = format!("`{key}` is of {}, not of {called}", theirs.join(", "));
-        let metric = fields.get("metric").and_then(Node::as_scalar_text);
+        let metric = fields.get("metric").and_then(YamlNode::as_scalar_text);
         let metric = metric.unwrap_or("error-rate");
         let given = if sign.starts_with(key) {
             String::new()
@@ -245,7 +245,7 @@ fn of_others(fields: &Fields<'_>, judge: Word, problems: &mut Problems) {
 
 /// Whether requests without an answer are left out of the error rate.
 fn ignores_abandoned(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     metric: Option<Metric>,
     problems: &mut Problems,
 ) -> Option<bool> {
@@ -267,14 +267,14 @@ fn ignores_abandoned(
 
 /// What is measured. A name that isn't built in needs a provider, once in an environment.
 fn metric(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     interval: Option<Duration>,
     sources: &mut Vec<Source>,
     problems: &mut Problems,
 ) -> Option<Metric> {
     fields.require("metric", problems);
     let name = fields.string("metric", problems)?;
-    let is_auto = fields.get("over").and_then(Node::as_scalar_text) == Some("auto");
+    let is_auto = fields.get("over").and_then(YamlNode::as_scalar_text) == Some("auto");
     let over = if is_auto {
         None
     } else {
@@ -323,7 +323,7 @@ fn metric(
 
 /// A metric that somebody else measures.
 fn elsewhere(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     name: &Spanned<String>,
     interval: Option<Duration>,
     sources: &mut Vec<Source>,

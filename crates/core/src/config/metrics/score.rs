@@ -4,7 +4,7 @@ use shipway_analysis::{
     MannWhitney, Metric,
     mann_whitney::{Compared, EffectSize, Missing, Way},
 };
-use shipway_syntax::{Diagnostic, Fields, Spanned};
+use shipway_syntax::{Diagnostic, MappingFields, Spanned};
 
 use super::{Problems, Source, bad, metric, noted, number};
 use crate::config::decode::word;
@@ -40,7 +40,7 @@ const METRIC_KEYS: &[&str] = &[
 
 /// One metric: its score is 0 or 100.
 pub(super) fn alone(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     metric: Metric,
     problems: &mut Problems,
 ) -> Option<MannWhitney> {
@@ -50,14 +50,15 @@ pub(super) fn alone(
 
 /// `metrics: […]`
 pub(super) fn together(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     sources: &mut Vec<Source>,
     problems: &mut Problems,
 ) -> Option<MannWhitney> {
     let before = problems.len();
     let mut all = Vec::new();
     for node in fields.list("metrics", problems) {
-        let Some(one) = Fields::of(node, "a metric of a score", METRIC_KEYS, problems) else {
+        let Some(one) = MappingFields::read(node, "a metric of a score", METRIC_KEYS, problems)
+        else {
             continue;
         };
         let interval = one.duration("interval", problems);
@@ -76,7 +77,7 @@ pub(super) fn together(
 }
 
 fn scored(
-    fields: &Fields<'_>,
+    fields: &MappingFields<'_>,
     compared: Vec<Compared>,
     groups: Vec<(String, f64)>,
     problems: &mut Problems,
@@ -97,7 +98,7 @@ fn scored(
     Some(judge)
 }
 
-fn compared(fields: &Fields<'_>, metric: Metric, problems: &mut Problems) -> Compared {
+fn compared(fields: &MappingFields<'_>, metric: Metric, problems: &mut Problems) -> Compared {
     let ways = [
         ("increase", Way::Increase),
         ("decrease", Way::Decrease),

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{Metric, Name};
-use shipway_syntax::{Diagnostic, Fields, Node, Spanned};
+use shipway_syntax::{Diagnostic, MappingFields, Spanned, YamlNode};
 
 use super::Problems;
 
@@ -154,7 +154,7 @@ impl Query {
 /// `provider: events`, or a mapping.
 pub(super) fn source(
     metric: Name,
-    node: &Node,
+    node: &YamlNode,
     interval: Option<Duration>,
     problems: &mut Problems,
 ) -> Option<Source> {
@@ -177,7 +177,7 @@ pub(super) fn source(
         }
         None => {}
     }
-    let fields = Fields::of(node, "a provider", PROVIDER_KEYS, problems)?;
+    let fields = MappingFields::read(node, "a provider", PROVIDER_KEYS, problems)?;
     let before = problems.len();
     let query = query(&fields, problems);
     templates(&fields, problems);
@@ -206,7 +206,7 @@ pub(super) fn source(
     (problems.len() == before).then_some(source)
 }
 
-fn query(fields: &Fields<'_>, problems: &mut Problems) -> Option<Query> {
+fn query(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<Query> {
     const WHO: [&str; 4] = ["prometheus", "datadog", "web", "exec"];
     let mut named = WHO.iter().copied().filter(|who| fields.get(who).is_some());
     let (Some(who), None) = (named.next(), named.next()) else {
@@ -310,7 +310,7 @@ fn secret(text: Spanned<String>, problems: &mut Problems) -> Option<String> {
 }
 
 /// What stands in `{{…}}` must be known; a typo would ask about nothing, and nothing would answer.
-fn templates(fields: &Fields<'_>, problems: &mut Problems) {
+fn templates(fields: &MappingFields<'_>, problems: &mut Problems) {
     let texts: Vec<Spanned<String>> = ["prometheus", "datadog", "web", "exec", "query", "body"]
         .iter()
         .filter_map(|key| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shipway_syntax::{Diagnostic, Fields, Node};
+use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
 use super::{Brief, Compiler, Holds, bring_up, first_deployment, take_down};
 use crate::rollout::plan::{Action, HoldReason, Plan, Split};
@@ -38,10 +38,10 @@ impl Default for BlueGreen {
 impl Compiler for BlueGreen {
     const WORD: &'static str = "blue-green";
 
-    fn read(parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Self {
+    fn read(parameters: Option<&YamlNode>, problems: &mut Vec<Diagnostic>) -> Self {
         let keys = ["keep", "bake", "on_inconclusive", "min_hold"];
         let mut blue_green = Self::default();
-        let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, &keys, problems));
+        let fields = parameters.and_then(|node| MappingFields::read(node, Self::WORD, &keys, problems));
         let Some(fields) = fields else {
             return blue_green;
         };

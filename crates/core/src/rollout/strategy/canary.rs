@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shipway_syntax::{Diagnostic, Fields, Node};
+use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
 use super::{Brief, Compiler, Holds, bring_up, first_deployment, take_down};
 use crate::{
@@ -91,9 +91,9 @@ impl Default for Canary {
 impl Compiler for Canary {
     const WORD: &'static str = "canary";
 
-    fn read(parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Self {
+    fn read(parameters: Option<&YamlNode>, problems: &mut Vec<Diagnostic>) -> Self {
         let mut canary = Self::default();
-        let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, KEYS, problems));
+        let fields = parameters.and_then(|node| MappingFields::read(node, Self::WORD, KEYS, problems));
         let Some(fields) = fields else { return canary };
         canary.holds = Holds::read(&fields, problems);
         if let Some(node) = fields.get("match") {
@@ -176,9 +176,9 @@ impl Compiler for Canary {
 }
 
 impl Canary {
-    fn read_steps(&mut self, steps: &Node, fields: &Fields<'_>, problems: &mut Vec<Diagnostic>) {
+    fn read_steps(&mut self, steps: &YamlNode, fields: &MappingFields<'_>, problems: &mut Vec<Diagnostic>) {
         let nodes = fields.list("steps", problems);
-        let read: Vec<(CanaryStep, &Node)> = (nodes.iter())
+        let read: Vec<(CanaryStep, &YamlNode)> = (nodes.iter())
             .filter_map(|node| Some((step(node, problems)?, node)))
             .collect();
         if nodes.is_empty() {
@@ -335,8 +335,8 @@ impl Walk<'_> {
     }
 }
 
-fn step(node: &Node, problems: &mut Vec<Diagnostic>) -> Option<CanaryStep> {
-    let fields = Fields::of(node, "a step", STEP_KEYS, problems)?;
+fn step(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<CanaryStep> {
+    let fields = MappingFields::read(node, "a step", STEP_KEYS, problems)?;
     let weight = match fields.string("weight", problems) {
         None => Weight::ZERO,
         Some(text) => text

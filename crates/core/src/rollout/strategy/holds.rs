@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shipway_syntax::{Diagnostic, Fields};
+use shipway_syntax::{Diagnostic, MappingFields};
 
 use crate::config::decode::word;
 
@@ -55,7 +55,7 @@ impl Holds {
     pub const MIN: Duration = Duration::from_secs(10);
 
     /// What stands beside the other parameters of a strategy.
-    pub(super) fn read(fields: &Fields<'_>, problems: &mut Vec<Diagnostic>) -> Self {
+    pub(super) fn read(fields: &MappingFields<'_>, problems: &mut Vec<Diagnostic>) -> Self {
         let otherwise = word(fields, "on_inconclusive", &OnInconclusive::WORDS, problems);
         let min = fields.duration("min_hold", problems);
         Self {

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shipway_syntax::{Diagnostic, Node};
+use shipway_syntax::{Diagnostic, YamlNode};
 
 use crate::{
     address::EnvironmentAddresses,
@@ -42,7 +42,7 @@ macro_rules! strategies {
             }
 
             /// The strategy of this word with its parameters; `None` when there is no such word.
-            pub(crate) fn read(word: &str, parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Option<Self> {
+            pub(crate) fn read(word: &str, parameters: Option<&YamlNode>, problems: &mut Vec<Diagnostic>) -> Option<Self> {
                 match word {
                     $($name::WORD => Some(Self::$name($name::read(parameters, problems))),)*
                     _ => None,
@@ -95,7 +95,7 @@ pub trait Compiler: Default {
     const WORD: &'static str;
 
     /// Its parameters, read from the file; none given: its defaults.
-    fn read(parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Self;
+    fn read(parameters: Option<&YamlNode>, problems: &mut Vec<Diagnostic>) -> Self;
 
     /// The JSON Schema of its parameters.
     fn schema() -> Value;

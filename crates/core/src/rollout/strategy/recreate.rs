@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shipway_syntax::{Diagnostic, Fields, Node};
+use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
 use super::{Brief, Compiler, bring_up, finish, take_down};
 use crate::rollout::plan::{Action, Plan, Split};
@@ -14,9 +14,9 @@ pub struct Recreate {}
 impl Compiler for Recreate {
     const WORD: &'static str = "recreate";
 
-    fn read(parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Self {
+    fn read(parameters: Option<&YamlNode>, problems: &mut Vec<Diagnostic>) -> Self {
         if let Some(node) = parameters {
-            Fields::of(node, Self::WORD, &[], problems);
+            MappingFields::read(node, Self::WORD, &[], problems);
         }
         Self {}
     }

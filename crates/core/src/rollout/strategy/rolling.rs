@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shipway_syntax::{Diagnostic, Fields, Node};
+use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
 use super::{Brief, Compiler, Holds, bring_up, finish, first_deployment, take_down};
 use crate::{
@@ -51,9 +51,9 @@ impl Default for Rolling {
 impl Compiler for Rolling {
     const WORD: &'static str = "rolling";
 
-    fn read(parameters: Option<&Node>, problems: &mut Vec<Diagnostic>) -> Self {
+    fn read(parameters: Option<&YamlNode>, problems: &mut Vec<Diagnostic>) -> Self {
         let mut rolling = Self::default();
-        let fields = parameters.and_then(|node| Fields::of(node, Self::WORD, KEYS, problems));
+        let fields = parameters.and_then(|node| MappingFields::read(node, Self::WORD, KEYS, problems));
         let Some(fields) = fields else { return rolling };
         rolling.max_surge = count(&fields, "max_surge", problems).unwrap_or(rolling.max_surge);
         rolling.max_unavailable =

@@ -89,7 +89,8 @@ fn copies_come_before_users_and_are_judged() {
         ..Canary::default()
     };
     let text = "service: shop\nrun: { command: ./shop }\nenvironments:\n  production:\n    strategy: { canary: { mirror: 10%, steps: [{ weight: 10%, hold: 60s }] } }\n";
-    let (config, _) = config::parse(&shipway_syntax::Source::new("shipway.yaml", text)).unwrap();
+    let (config, _) =
+        config::parse(&shipway_syntax::SourceFile::new("shipway.yaml", text)).unwrap();
     let Strategy::Canary(read) = &config.environments[0].strategy else {
         panic!("a canary")
     };

@@ -1,7 +1,7 @@
 //! What may happen next at the gates of a run.
 
 use shipway_workflow::{
-    graph::{Cell, group_of_run},
+    graph::{MatrixCell, resolve_run_group},
     job::{Conclusion, JobKey},
 };
 
@@ -180,7 +180,7 @@ impl Decider {
                 return true;
             }
         } else {
-            match group_of_run(concurrency, &plan.ground) {
+            match resolve_run_group(concurrency, &plan.ground) {
                 Ok(None) => return true,
                 Ok(Some(group)) => {
                     let (ticket, again) = (run.gates.tickets + 1, run.gates.was_inside);
@@ -191,8 +191,8 @@ impl Decider {
                         again,
                     });
                 }
-                Err(why) => {
-                    let (conclusion, why) = (Conclusion::Failure, Some(why));
+                Err(error) => {
+                    let (conclusion, why) = (Conclusion::Failure, Some(error.to_string()));
                     self.emit(Body::Ended { conclusion, why });
                     return false;
                 }
@@ -235,7 +235,7 @@ impl Decider {
     /// Asks, for the jobs that may start, whom they have to ask.
     pub(in crate::run) fn ask_at_gates(&mut self) {
         let Some(run) = self.run() else { return };
-        let active: Vec<Cell> = (run.progress.active().into_iter())
+        let active: Vec<MatrixCell> = (run.progress.active().into_iter())
             .filter(|cell| cell.stopping.is_none())
             .cloned()
             .collect();
@@ -247,7 +247,7 @@ impl Decider {
     }
 
     /// Asks the groups on the way to a job, one after the other; true when all its turns have come.
-    fn ask_for_turns(&mut self, cell: &Cell) -> bool {
+    fn ask_for_turns(&mut self, cell: &MatrixCell) -> bool {
         let Some(run) = self.run() else { return false };
         let next = on_the_way(run, cell).find(|it| !has_its_turn(run, it));
         let Some((key, Some(group))) = next.map(|it| (it.key.clone(), it.gate.group.clone()))
@@ -266,7 +266,7 @@ impl Decider {
         false
     }
 
-    fn ask_people(&mut self, cell: Cell) {
+    fn ask_people(&mut self, cell: MatrixCell) {
         let Some(run) = self.run() else { return };
         let gate = run.gates.jobs.get(&cell.key);
         if gate.is_some_and(|gate| gate.approval.is_some()) {

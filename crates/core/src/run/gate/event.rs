@@ -1,7 +1,7 @@
 //! What can be said about the gates of a run, what happened at them, and what they ask of the world.
 
 use serde::{Deserialize, Serialize};
-use shipway_workflow::{graph::Group, job::JobKey};
+use shipway_workflow::{graph::ConcurrencyGroup, job::JobKey};
 
 use crate::{
     concurrency::{News, Standing},
@@ -20,7 +20,7 @@ pub enum GateFact {
         /// Which ask of the run it is.
         ticket: u32,
         /// Which group.
-        group: Group,
+        group: ConcurrencyGroup,
         /// Whether the run was over before.
         #[serde(default)]
         again: bool,
@@ -144,7 +144,7 @@ pub enum GateEffect {
         /// Which ask it is.
         ticket: u32,
         /// Which group.
-        group: Group,
+        group: ConcurrencyGroup,
         /// Whether the run was over before.
         again: bool,
     },

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
-    graph::{Cell, Group},
+    graph::{ConcurrencyGroup, MatrixCell},
     job::JobKey,
 };
 
@@ -86,7 +86,7 @@ struct JobGate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Turn {
     ticket: u32,
-    group: Group,
+    group: ConcurrencyGroup,
     again: bool,
     /// Whether the group has answered.
     answered: bool,
@@ -217,7 +217,7 @@ impl Gates {
 }
 
 /// Who must say yes before this job starts.
-fn rule<'a>(run: &'a Run, cell: &Cell) -> Option<&'a Approvals> {
+fn rule<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a Approvals> {
     let wanted = cell.gate.environment.as_deref()?;
     let rules = &run.spec.environments;
     rules
@@ -231,25 +231,25 @@ fn expires(approval: &Approval) -> Option<Timestamp> {
     approval.since.checked_add(APPROVAL_WITHIN).ok()
 }
 
-fn approval_awaited<'a>(run: &'a Run, cell: &Cell) -> Option<&'a Approval> {
+fn approval_awaited<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a Approval> {
     let approval = run.gates.jobs.get(&cell.key)?.approval.as_ref()?;
     (!approval.is_given() && cell.stopping.is_none() && cell.outcome.is_none()).then_some(approval)
 }
 
 /// The calls that lead to a job, the outermost first, and the job itself: each may have a group of its own.
-fn on_the_way<'r>(run: &'r Run, cell: &'r Cell) -> impl Iterator<Item = &'r Cell> {
+fn on_the_way<'r>(run: &'r Run, cell: &'r MatrixCell) -> impl Iterator<Item = &'r MatrixCell> {
     let callers = cell.key.callers();
     callers
         .filter_map(|caller| Some(run.cell(&caller)?.1))
         .chain([cell])
 }
 
-fn has_its_turn(run: &Run, cell: &Cell) -> bool {
+fn has_its_turn(run: &Run, cell: &MatrixCell) -> bool {
     cell.gate.group.is_none() || run.gates.turn(Some(&cell.key)).is_some_and(Turn::has_come)
 }
 
 /// Whether nothing keeps a job from starting.
-pub(super) fn is_open(run: &Run, cell: &Cell) -> bool {
+pub(super) fn is_open(run: &Run, cell: &MatrixCell) -> bool {
     if run.plan().is_ok_and(|plan| !plan.has_gates) {
         return true;
     }
@@ -290,7 +290,7 @@ pub(super) fn pending(run: &Run) -> impl Iterator<Item = (EffectKey, GateEffect)
 }
 
 /// The people that a job waits for.
-pub(super) fn awaited(run: &Run, cell: &Cell) -> Option<AwaitedApproval> {
+pub(super) fn awaited(run: &Run, cell: &MatrixCell) -> Option<AwaitedApproval> {
     let approval = approval_awaited(run, cell)?;
     Some(AwaitedApproval {
         environment: approval.environment.clone(),

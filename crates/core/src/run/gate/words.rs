@@ -1,6 +1,6 @@
 //! What a run waits for, in words.
 
-use shipway_workflow::{graph::Cell, job::JobKey};
+use shipway_workflow::{graph::MatrixCell, job::JobKey};
 
 use super::{Approval, GateFact, Turn, approval_awaited, on_the_way};
 use crate::{concurrency::Standing, config::Approvals, run::state::Run};
@@ -15,7 +15,7 @@ pub(in crate::run) fn run_waits_for(run: &Run) -> Option<String> {
 }
 
 /// What a job waits for, in words.
-pub(in crate::run) fn job_waits_for(run: &Run, cell: &Cell) -> Option<String> {
+pub(in crate::run) fn job_waits_for(run: &Run, cell: &MatrixCell) -> Option<String> {
     if cell.outcome.is_some() || cell.stopping.is_some() {
         return None;
     }

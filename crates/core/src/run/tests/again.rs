@@ -14,7 +14,7 @@ fn lost(log: &mut Log, key: &str) {
     log.say(Input::WorkerLost { key: job(key), why }).unwrap();
 }
 
-fn again(log: &mut Log, again: Again) -> Result<usize, Rejection> {
+fn again(log: &mut Log, again: RerunSelection) -> Result<usize, Rejection> {
     log.say(Input::RunAgain { again, from: None })
 }
 
@@ -53,7 +53,7 @@ fn a_lost_worker_is_followed_by_another_attempt_as_often_as_the_job_says() {
 fn failed_jobs_run_again_and_green_ones_keep_what_they_gave() {
     let mut log = driven(&BTreeSet::from(["test.2"]), None);
     assert_eq!(log.view().status, Status::Failure);
-    again(&mut log, Again::Failed).unwrap();
+    again(&mut log, RerunSelection::Failed).unwrap();
     assert_eq!(
         log.jobs(),
         "build success, test.1 queued, test.2 queued, test.3 success, docs skipped, report waiting"
@@ -73,7 +73,7 @@ fn failed_jobs_run_again_and_green_ones_keep_what_they_gave() {
     );
     assert_eq!(log.pending(), ["tell-service"]);
     log.say(Input::Told).unwrap();
-    let refused = again(&mut log, Again::Failed).unwrap_err();
+    let refused = again(&mut log, RerunSelection::Failed).unwrap_err();
     assert!(refused.to_string().contains("no job of shop/r12 failed"));
     is_the_same_from_every_length(&log);
 }
@@ -81,17 +81,17 @@ fn failed_jobs_run_again_and_green_ones_keep_what_they_gave() {
 #[test]
 fn one_job_runs_again_with_those_after_it() {
     let mut log = driven(&BTreeSet::new(), None);
-    again(&mut log, Again::Job(job("test.2"))).unwrap();
+    again(&mut log, RerunSelection::Job(job("test.2"))).unwrap();
     assert_eq!(log.pending(), ["job-test.2@2"]);
     assert!(matches!(
-        again(&mut log, Again::All),
+        again(&mut log, RerunSelection::All),
         Err(Rejection::UnderWay(_))
     ));
     log.end("test.2", Conclusion::Success);
     assert_eq!(log.pending(), ["job-report@2"]);
     log.end("report", Conclusion::Success);
     log.say(Input::Told).unwrap();
-    again(&mut log, Again::Job(job("test"))).unwrap();
+    again(&mut log, RerunSelection::Job(job("test"))).unwrap();
     assert_eq!(
         log.pending(),
         ["job-test.1@2", "job-test.2@3", "job-test.3@2"]
@@ -100,13 +100,13 @@ fn one_job_runs_again_with_those_after_it() {
         log.end(key, Conclusion::Success);
     }
     log.say(Input::Told).unwrap();
-    again(&mut log, Again::All).unwrap();
+    again(&mut log, RerunSelection::All).unwrap();
     assert_eq!(log.pending(), ["job-build@2"]);
-    assert!(again(&mut Log::open(spec(WORKFLOW)), Again::All).is_err());
+    assert!(again(&mut Log::open(spec(WORKFLOW)), RerunSelection::All).is_err());
     let mut log = driven(&BTreeSet::new(), None);
     for unknown in ["nope", "test.9", "build~x"] {
         assert!(
-            again(&mut log, Again::Job(job(unknown))).is_err(),
+            again(&mut log, RerunSelection::Job(job(unknown))).is_err(),
             "{unknown}"
         );
     }
@@ -118,20 +118,20 @@ fn jobs_of_calls_run_again_and_their_callers_wait_for_them() {
     let failing = BTreeSet::from(["release.2~upload"]);
     let mut log = driven_of(super::calls::called(), &failing, None);
     assert_eq!(log.view().status, Status::Failure);
-    again(&mut log, Again::Failed).unwrap();
+    again(&mut log, RerunSelection::Failed).unwrap();
     assert_eq!(log.pending(), ["job-release.2~upload@2"]);
     log.end("release.2~upload", Conclusion::Success);
     log.end("report", Conclusion::Success);
     assert_eq!(log.view().status, Status::Success);
     log.say(Input::Told).unwrap();
-    again(&mut log, Again::Job(job("release.1~sign"))).unwrap();
+    again(&mut log, RerunSelection::Job(job("release.1~sign"))).unwrap();
     assert_eq!(log.pending(), ["job-release.1~sign~key@2"]);
     log.end("release.1~sign~key", Conclusion::Success);
     assert_eq!(log.pending(), ["job-release.1~upload@2"]);
     log.end("release.1~upload", Conclusion::Success);
     log.end("report", Conclusion::Success);
     log.say(Input::Told).unwrap();
-    again(&mut log, Again::Job(job("release.2"))).unwrap();
+    again(&mut log, RerunSelection::Job(job("release.2"))).unwrap();
     assert_eq!(log.pending(), ["job-release.2~sign~key@2"]);
     is_the_same_from_every_length(&log);
 }
@@ -140,7 +140,7 @@ fn jobs_of_calls_run_again_and_their_callers_wait_for_them() {
 fn a_cancelled_run_goes_on_where_it_was_stopped() {
     let mut log = driven(&BTreeSet::new(), Some(1));
     assert_eq!(log.view().status, Status::Cancelled);
-    again(&mut log, Again::Failed).unwrap();
+    again(&mut log, RerunSelection::Failed).unwrap();
     assert!(log.state.0.as_deref().unwrap().progress.cancelled.is_none());
     for _ in 0..20 {
         let Some((_, Effect::RunJob { key, .. })) = Runs::pending(&log.state, at(0)).effects.pop()

@@ -112,7 +112,7 @@ fn called_jobs_see_what_the_call_hands_on_and_no_more() {
     assert!(spec.env[1].is_empty());
     assert_eq!(
         spec.contexts.inputs.get("to"),
-        shipway_workflow::expr::Value::Null
+        shipway_workflow::expr::ExprValue::Null
     );
     log.end("release.2~sign~key", Conclusion::Success);
     let spec = job_spec(&log.state, &job("release.2~upload"), around()).unwrap();

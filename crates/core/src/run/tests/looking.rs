@@ -1,7 +1,7 @@
 //! That a job has ended is decided by looking at what hangs on it alone: the same must come of it as of a look at everything.
 
 use proptest::prelude::*;
-use shipway_workflow::{graph::Progress, job::Conclusion};
+use shipway_workflow::{graph::WorkflowProgress, job::Conclusion};
 
 use super::*;
 use crate::{
@@ -71,7 +71,7 @@ fn opened(jobs: &[Drawn]) -> Log {
 fn assert_counts(log: &Log) -> Result<(), TestCaseError> {
     let progress = &log.state.0.as_deref().unwrap().progress;
     let text = serde_json::to_string(progress).unwrap();
-    let again: Progress = serde_json::from_str(&text).unwrap();
+    let again: WorkflowProgress = serde_json::from_str(&text).unwrap();
     prop_assert_eq!(&again, progress);
     Ok(())
 }

@@ -6,31 +6,34 @@ use crate::run::{JobTests, Place, three_lines};
 /// What two tests said, of which the second failed; in quarantine it is excused in step `excused`.
 fn reported(excused: Option<usize>, covered: u64) -> Box<JobTests> {
     use crate::testing::*;
-    let test = |name: &str, outcome| Case {
+    let test = |name: &str, outcome| TestCase {
         id: TestId::new("", "shop", name),
         outcome,
         took_ms: 1,
-        steadiness: Steadiness::Steady,
+        steadiness: TestStability::Steady,
         message: outcome.is_bad().then(|| "1 != 2".to_owned()),
         file: None,
         line: None,
     };
-    let lines = Covered {
+    let lines = CoverageCount {
         covered,
         total: 100,
     };
-    let report = Report {
-        cases: vec![test("adds", Outcome::Passed), test("pays", Outcome::Failed)],
+    let report = TestReport {
+        cases: vec![
+            test("adds", TestOutcome::Passed),
+            test("pays", TestOutcome::Failed),
+        ],
         coverage: Some(Coverage {
             lines,
             ..Coverage::default()
         }),
-        ..Report::default()
+        ..TestReport::default()
     };
     Box::new(JobTests {
         digest: crate::ids::Digest::of(b"a report"),
         size: 8,
-        summary: Summary::of(&report, Some(1)),
+        summary: TestSummary::from_report(&report, Some(1)),
         excuse: Excuse {
             step: excused,
             quarantined: vec![TestId::new("", "shop", "pays")],
@@ -117,16 +120,16 @@ fn a_job_that_failed_of_quarantined_tests_only_counts_as_green() {
 
 #[test]
 fn lines_that_several_jobs_ran_are_covered_once() {
-    use crate::testing::{Coverage, Report, Summary};
+    use crate::testing::{Coverage, TestReport, TestSummary};
     let tests = |lines: &[(u32, bool)]| {
-        let mut report = Report::default();
+        let mut report = TestReport::default();
         report
             .lines
             .add("a.rs", lines.iter().copied(), Coverage::default());
         report.coverage = Some(report.lines.coverage());
         let mut tests = reported(None, 0);
         tests.digest = crate::ids::Digest::of(format!("{lines:?}").as_bytes());
-        tests.summary = Summary::of(&report, None);
+        tests.summary = TestSummary::from_report(&report, None);
         tests
     };
     let mut log = Log::open(RunSpec {
@@ -227,7 +230,7 @@ fn a_failed_run_opens_with_three_lines() {
 fn of_a_job_that_runs_again_only_its_last_time_counts() {
     let mut log = failed_after_tests(&[2], None);
     log.say(Input::Told).unwrap();
-    let again = Again::Job(job("a"));
+    let again = RerunSelection::Job(job("a"));
     log.say(Input::RunAgain { again, from: None }).unwrap();
     // It hasn't reported yet: what it said before is history.
     let tests = log.view().tests.unwrap();

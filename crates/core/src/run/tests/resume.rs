@@ -13,7 +13,7 @@ fn left(keys: &[&str]) -> BTreeMap<JobKey, Left> {
 
 fn go_on(
     log: &mut Log,
-    again: Again,
+    again: RerunSelection,
     step: Option<&str>,
     left: BTreeMap<JobKey, Left>,
 ) -> Result<usize, Rejection> {
@@ -33,7 +33,7 @@ fn resume_of(log: &Log, key: &str) -> Option<(String, u32, String)> {
     Some((folder, resume.attempt, resume.step))
 }
 
-fn keys(log: &Log, again: &Again) -> Vec<String> {
+fn keys(log: &Log, again: &RerunSelection) -> Vec<String> {
     let run = log.state.0.as_deref().unwrap();
     let keys = run.may_go_on(again).into_iter();
     keys.map(|(key, attempt)| format!("{key}@{attempt}"))
@@ -44,9 +44,12 @@ fn keys(log: &Log, again: &Again) -> Vec<String> {
 fn failed_jobs_go_on_at_their_failed_steps_and_those_after_them_begin_anew() {
     let mut log = driven(&BTreeSet::from(["test.2", "report"]), None);
     // What comes after them sees something else, so it can't go on.
-    assert_eq!(keys(&log, &Again::Failed), ["test.1@1", "test.2@1"]);
+    assert_eq!(
+        keys(&log, &RerunSelection::Failed),
+        ["test.1@1", "test.2@1"]
+    );
     let left = left(&["test.1", "test.2"]);
-    go_on(&mut log, Again::Failed, None, left.clone()).unwrap();
+    go_on(&mut log, RerunSelection::Failed, None, left.clone()).unwrap();
     assert_eq!(log.pending(), ["job-test.1@2", "job-test.2@2"]);
     let expected = ("/tmp/earlier".to_owned(), 1, "b".to_owned());
     assert_eq!(resume_of(&log, "test.2"), Some(expected));
@@ -82,7 +85,7 @@ fn failed_jobs_go_on_at_their_failed_steps_and_those_after_them_begin_anew() {
     log.say(Input::Told).unwrap();
     // Anew, from its first step: what it went on from is forgotten.
     log.say(Input::RunAgain {
-        again: Again::Job(job("test.2")),
+        again: RerunSelection::Job(job("test.2")),
         from: None,
     })
     .unwrap();
@@ -93,7 +96,7 @@ fn failed_jobs_go_on_at_their_failed_steps_and_those_after_them_begin_anew() {
 #[test]
 fn one_job_goes_on_at_the_step_that_is_named() {
     let mut log = driven(&BTreeSet::from(["test.2"]), None);
-    let only = Again::Job(job("test.2"));
+    let only = RerunSelection::Job(job("test.2"));
     go_on(&mut log, only, Some("a"), left(&["test.2"])).unwrap();
     let expected = ("/tmp/earlier".to_owned(), 1, "a".to_owned());
     assert_eq!(resume_of(&log, "test.2"), Some(expected));
@@ -110,10 +113,10 @@ fn one_job_goes_on_at_the_step_that_is_named() {
         }
     }
     assert_eq!(
-        keys(&log, &Again::Job(job("test"))),
+        keys(&log, &RerunSelection::Job(job("test"))),
         ["test.1@1", "test.2@2"]
     );
-    let only = Again::Job(job("test.2"));
+    let only = RerunSelection::Job(job("test.2"));
     go_on(&mut log, only, None, left(&["test.2"])).unwrap();
     let expected = ("/tmp/earlier".to_owned(), 2, "b".to_owned());
     assert_eq!(resume_of(&log, "test.2"), Some(expected));
@@ -123,7 +126,7 @@ fn one_job_goes_on_at_the_step_that_is_named() {
 #[test]
 fn what_nobody_can_go_on_from_is_refused_and_it_is_said_what_can_be_done() {
     let mut log = driven(&BTreeSet::from(["test.2"]), None);
-    let test = || Again::Job(job("test.2"));
+    let test = || RerunSelection::Job(job("test.2"));
     let gone = |why: &str| BTreeMap::from([(job("test.2"), Left::Nothing(why.to_owned()))]);
     let whole = Left::Workspace {
         failed: None,
@@ -152,25 +155,25 @@ fn what_nobody_can_go_on_from_is_refused_and_it_is_said_what_can_be_done() {
             "its steps up to the one that failed are `a` and `b`",
         ),
         (
-            Again::Failed,
+            RerunSelection::Failed,
             Some("b"),
             both.clone(),
             "name one of them with --job",
         ),
         (
-            Again::Job(job("build")),
+            RerunSelection::Job(job("build")),
             None,
             both.clone(),
             "no job of shop/r12 that would run again failed",
         ),
         (
-            Again::All,
+            RerunSelection::All,
             None,
             both,
             "no job of shop/r12 that would run again failed",
         ),
         (
-            Again::Job(job("nope")),
+            RerunSelection::Job(job("nope")),
             None,
             BTreeMap::new(),
             "has no job nope",
@@ -184,7 +187,7 @@ fn what_nobody_can_go_on_from_is_refused_and_it_is_said_what_can_be_done() {
     // Nothing of it is on record.
     assert_eq!(log.view().attempt, 1);
     let mut running = Log::open(spec(WORKFLOW));
-    let refused = go_on(&mut running, Again::Failed, None, BTreeMap::new());
+    let refused = go_on(&mut running, RerunSelection::Failed, None, BTreeMap::new());
     assert!(matches!(refused, Err(Rejection::UnderWay(_))));
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 fn times(cron: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
-    let schedule = Schedule {
+    let schedule = ScheduleTrigger {
         cron: cron.to_owned(),
         timezone: Some(zone.to_owned()),
     };
@@ -63,7 +63,7 @@ fn zones_are_those_of_the_file_and_utc_else() {
         times("0 9 * * 1", "America/New_York", "2026-07-01T00:00:00Z", 2),
         ["2026-07-06T13:00:00Z", "2026-07-13T13:00:00Z"]
     );
-    let schedule = Schedule {
+    let schedule = ScheduleTrigger {
         cron: "0 9 * * *".to_owned(),
         timezone: None,
     };
@@ -83,7 +83,7 @@ fn standing(path: &str, cron: Option<&str>, after: Option<&str>) -> Standing {
                 "name: {path}\non: push\njobs: {{ a: {{ runs-on: x, steps: [{{ run: a }}] }} }}\n"
             ),
         ),
-        schedules: Vec::from_iter(cron.map(|cron| Schedule {
+        schedules: Vec::from_iter(cron.map(|cron| ScheduleTrigger {
             cron: cron.to_owned(),
             timezone: None,
         })),

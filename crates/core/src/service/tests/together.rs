@@ -78,7 +78,11 @@ fn the_rollouts_of_leader_and_fellow_know_the_whole_group() {
 
 #[test]
 fn a_group_that_makes_no_sense_is_named_with_what_to_do() {
-    let parse = |text: &str| config::parse(&Source::new("shipway.yaml", text)).unwrap().0;
+    let parse = |text: &str| {
+        config::parse(&SourceFile::new("shipway.yaml", text))
+            .unwrap()
+            .0
+    };
     let file = |name: &str, with: &str| {
         parse(&format!(
             "service: {name}\nrun: {{ command: ./run }}\nenvironments:\n  production: {{{with}}}\n"

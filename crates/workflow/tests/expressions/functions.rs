@@ -1,4 +1,6 @@
-//! Functions, how values are written, and what can be seen where.
+//! Functions, the text form of values, and the availability of contexts.
+
+use shipway_workflow::expr::{ExprSite, IfCondition};
 
 use super::*;
 
@@ -290,9 +292,9 @@ fn success_and_failure_may_ask_for_some_jobs_in_the_if_of_a_job() {
         "success('unknown')",
     ]);
     let expr = Expr::parse("success('good')", 0).unwrap();
-    assert!(expr.check(Place::JobIf).is_ok());
+    assert!(expr.check(ExprSite::JobIf).is_ok());
     assert_eq!(
-        expr.check(Place::StepIf).unwrap_err().message,
+        expr.check(ExprSite::StepIf).unwrap_err().message,
         "`success` takes nothing here"
     );
 }
@@ -300,7 +302,7 @@ fn success_and_failure_may_ask_for_some_jobs_in_the_if_of_a_job() {
 #[test]
 fn a_lone_literal_in_an_if_is_the_text_of_the_condition() {
     let holds = |text: &str| {
-        Condition::parse(text, 0)
+        IfCondition::parse(text, 0)
             .unwrap()
             .holds(&contexts())
             .unwrap()
@@ -310,11 +312,11 @@ fn a_lone_literal_in_an_if_is_the_text_of_the_condition() {
     assert!(holds("${{ ('false') }}"));
     assert!(holds("${{ '' }}"));
     assert!(
-        Condition::parse("${{ 'always()' }}", 0)
+        IfCondition::parse("${{ 'always()' }}", 0)
             .unwrap()
             .calls_status()
     );
-    assert!(!Condition::parse("'always()'", 0).unwrap().calls_status());
+    assert!(!IfCondition::parse("'always()'", 0).unwrap().calls_status());
 }
 
 /// The row of each place: what can be seen, as GitHub's table has it.
@@ -325,34 +327,34 @@ fn every_place_sees_what_githubs_table_says() {
     let runner = "github inputs vars needs strategy matrix steps job runner env";
     let with = |base: &str, more: &str| format!("{base} {more}");
     let rows = [
-        (Place::RunName, base.to_owned()),
-        (Place::Concurrency, base.to_owned()),
-        (Place::CallInput, base.to_owned()),
-        (Place::Env, with(base, "secrets")),
-        (Place::CallOutput, with(base, "jobs")),
+        (ExprSite::RunName, base.to_owned()),
+        (ExprSite::Concurrency, base.to_owned()),
+        (ExprSite::CallInput, base.to_owned()),
+        (ExprSite::Env, with(base, "secrets")),
+        (ExprSite::CallOutput, with(base, "jobs")),
         (
-            Place::JobIf,
+            ExprSite::JobIf,
             with(base, "needs always success failure cancelled"),
         ),
-        (Place::Strategy, with(base, "needs")),
-        (Place::Job, matrix.to_owned()),
+        (ExprSite::Strategy, with(base, "needs")),
+        (ExprSite::Job, matrix.to_owned()),
         (
-            Place::SnapshotIf,
+            ExprSite::SnapshotIf,
             with(matrix, "always success failure cancelled"),
         ),
-        (Place::JobSecrets, with(matrix, "secrets")),
-        (Place::JobEnv, with(matrix, "secrets")),
-        (Place::JobDefaults, with(matrix, "env")),
-        (Place::Credentials, with(matrix, "secrets env")),
-        (Place::EnvironmentUrl, runner.to_owned()),
-        (Place::JobOutputs, with(runner, "secrets")),
-        (Place::ContainerEnv, with(runner, "secrets")),
+        (ExprSite::JobSecrets, with(matrix, "secrets")),
+        (ExprSite::JobEnv, with(matrix, "secrets")),
+        (ExprSite::JobDefaults, with(matrix, "env")),
+        (ExprSite::Credentials, with(matrix, "secrets env")),
+        (ExprSite::EnvironmentUrl, runner.to_owned()),
+        (ExprSite::JobOutputs, with(runner, "secrets")),
+        (ExprSite::ContainerEnv, with(runner, "secrets")),
         (
-            Place::StepIf,
+            ExprSite::StepIf,
             with(runner, "always success failure cancelled hashFiles"),
         ),
-        (Place::Step, with(runner, "secrets hashFiles")),
-        (Place::Nowhere, String::new()),
+        (ExprSite::Step, with(runner, "secrets hashFiles")),
+        (ExprSite::Nowhere, String::new()),
     ];
     let contexts = "github inputs vars needs strategy matrix secrets steps job runner env jobs";
     for (place, seen) in rows {
@@ -389,7 +391,7 @@ fn expressions_that_explode_end_with_a_clear_error() {
     let all = vec![piece; 3].join(" == ");
     assert!(eval(&all).is_ok());
     let mut contexts = contexts();
-    contexts.set("text", Value::from("z".repeat(6 << 20)));
+    contexts.set("text", ExprValue::from("z".repeat(6 << 20)));
     let twice = Expr::parse("format('{0}{0}', text)", 0).unwrap();
     assert!(twice.eval(&contexts).unwrap_err().message.contains(large));
     let quoted = Expr::parse("toJSON(fromJSON(toJSON(text)))", 0).unwrap();

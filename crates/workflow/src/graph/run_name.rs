@@ -1,19 +1,22 @@
 //! What a run is called: `run-name`, answered from what is known when it begins.
 
-use super::Ground;
+use super::{RunContexts, RunSettingError};
 use crate::model::Workflow;
 
 /// Characters of a title; a list shows no more.
 pub const TITLE_MAX: usize = 250;
 
 /// What `run-name` says, on one line; none where there is none, or nothing in it. The error says why it has no value.
-pub fn run_name(workflow: &Workflow, ground: &Ground) -> Result<Option<String>, String> {
+pub fn resolve_run_name(
+    workflow: &Workflow,
+    ground: &RunContexts,
+) -> Result<Option<String>, RunSettingError> {
     let Some(template) = &workflow.run_name else {
         return Ok(None);
     };
     let text = template
         .resolve_text(&ground.contexts())
-        .map_err(|error| format!("the `run-name` has no value: {error}\n{}", error.snippet()))?;
+        .map_err(|error| RunSettingError::RunName { error })?;
     let title = in_one_line(&text);
     Ok((!title.is_empty()).then_some(title))
 }
@@ -33,22 +36,27 @@ pub fn in_one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shipway_syntax::Source;
+    use shipway_syntax::SourceFile;
 
     use super::*;
-    use crate::expr::Value;
+    use crate::expr::ExprValue;
 
-    fn named(name: &str) -> Result<Option<String>, String> {
+    fn named(name: &str) -> Result<Option<String>, RunSettingError> {
         let text = format!(
             "on: push\nrun-name: {name}\njobs: {{ a: {{ runs-on: x, steps: [{{ run: a }}] }} }}\n"
         );
-        let workflow = crate::parse(&Source::new("w.yml", text)).workflow.unwrap();
-        let ground = Ground {
-            github: Value::object([("actor", Value::from("ann")), ("ref_name", "v1".into())]),
-            inputs: Value::object([("where", Value::from("production"))]),
-            vars: Value::object([("TEAM", Value::from("shop"))]),
+        let workflow = crate::parse(&SourceFile::new("w.yml", text))
+            .workflow
+            .unwrap();
+        let ground = RunContexts {
+            github: ExprValue::object([
+                ("actor", ExprValue::from("ann")),
+                ("ref_name", "v1".into()),
+            ]),
+            inputs: ExprValue::object([("where", ExprValue::from("production"))]),
+            vars: ExprValue::object([("TEAM", ExprValue::from("shop"))]),
         };
-        run_name(&workflow, &ground)
+        resolve_run_name(&workflow, &ground)
     }
 
     #[test]
@@ -61,7 +69,9 @@ mod tests {
         let long = named(&"x".repeat(300)).unwrap().unwrap();
         assert_eq!(long.chars().count(), TITLE_MAX);
         assert!(long.ends_with("xx..."));
-        let wrong = named("${{ fromJSON(github.actor) }}").unwrap_err();
+        let wrong = named("${{ fromJSON(github.actor) }}")
+            .unwrap_err()
+            .to_string();
         assert!(
             wrong.starts_with("the `run-name` has no value: "),
             "{wrong}"

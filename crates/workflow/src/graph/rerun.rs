@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Graph,
-    progress::{Cell, JobProgress, Progress},
+    JobGraph,
+    progress::{JobProgress, MatrixCell, WorkflowProgress},
 };
 use crate::{
     job::{Conclusion, JobKey},
@@ -15,7 +15,7 @@ use crate::{
 /// Which jobs are run again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Again {
+pub enum RerunSelection {
     /// All.
     All,
     /// Those that failed or were cancelled, of a matrix these alone; and those after them.
@@ -26,13 +26,13 @@ pub enum Again {
 
 /// Forgets how the jobs went that are run again; gives the keys of those of them that had begun.
 pub(super) fn forget(
-    graph: &Graph,
+    graph: &JobGraph,
     workflow: &Workflow,
-    progress: &mut Progress,
-    again: &Again,
+    progress: &mut WorkflowProgress,
+    again: &RerunSelection,
 ) -> Vec<JobKey> {
     let mut forgotten = Vec::new();
-    Forget {
+    ProgressReset {
         again,
         forgotten: &mut forgotten,
     }
@@ -40,24 +40,24 @@ pub(super) fn forget(
     forgotten
 }
 
-struct Forget<'a> {
-    again: &'a Again,
+struct ProgressReset<'a> {
+    again: &'a RerunSelection,
     forgotten: &'a mut Vec<JobKey>,
 }
 
-impl Forget<'_> {
+impl ProgressReset<'_> {
     fn workflow(
         &mut self,
-        graph: &Graph,
+        graph: &JobGraph,
         workflow: &Workflow,
-        progress: &mut Progress,
+        progress: &mut WorkflowProgress,
         caller: Option<&JobKey>,
     ) {
         progress.cancelled = None;
         let chosen: Vec<usize> = (0..workflow.jobs.len())
             .filter(|&at| {
                 let id = &workflow.jobs[at].id;
-                let key = super::cells::key_of(caller, id, None);
+                let key = super::expansion::key_of(caller, id, None);
                 self.takes_job(&key, &progress.jobs[at])
             })
             .collect();
@@ -81,26 +81,26 @@ impl Forget<'_> {
 
     fn takes_job(&self, key: &JobKey, job: &JobProgress) -> bool {
         match self.again {
-            Again::All => true,
-            Again::Failed => matches!(
+            RerunSelection::All => true,
+            RerunSelection::Failed => matches!(
                 job.result,
                 Some(Conclusion::Failure | Conclusion::Cancelled | Conclusion::Incomplete)
             ),
-            Again::Job(wanted) => {
+            RerunSelection::Job(wanted) => {
                 leads_to(key, wanted) || job.cells.iter().any(|cell| leads_to(&cell.key, wanted))
             }
         }
     }
 
-    fn takes_cell(&self, job: &JobProgress, cell: &Cell) -> bool {
+    fn takes_cell(&self, job: &JobProgress, cell: &MatrixCell) -> bool {
         match self.again {
-            Again::All => true,
-            Again::Failed => !matches!(
+            RerunSelection::All => true,
+            RerunSelection::Failed => !matches!(
                 cell.conclusion(),
                 Some(Conclusion::Success | Conclusion::Skipped)
             ),
             // Without a cell the whole matrix is meant.
-            Again::Job(wanted) => {
+            RerunSelection::Job(wanted) => {
                 leads_to(&cell.key, wanted)
                     || !job.cells.iter().any(|cell| leads_to(&cell.key, wanted))
             }
@@ -113,7 +113,7 @@ impl Forget<'_> {
         *job = JobProgress::default();
     }
 
-    fn add(&mut self, cell: &Cell) {
+    fn add(&mut self, cell: &MatrixCell) {
         self.forgotten.push(cell.key.clone());
         let called = cell.called.iter().flat_map(|called| &called.progress.jobs);
         called
@@ -122,20 +122,20 @@ impl Forget<'_> {
     }
 
     /// A job of which only some cells run again. What the others gave to later jobs is kept.
-    fn part(&mut self, graph: &Graph, at: usize, job: &mut JobProgress) {
+    fn part(&mut self, graph: &JobGraph, at: usize, job: &mut JobProgress) {
         let taken: Vec<bool> = (job.cells.iter())
             .map(|cell| self.takes_cell(job, cell))
             .collect();
-        if *self.again == Again::All || !taken.contains(&true) {
+        if *self.again == RerunSelection::All || !taken.contains(&true) {
             return self.whole(job);
         }
         for (cell, _) in job.cells.iter_mut().zip(taken).filter(|(_, taken)| *taken) {
             (cell.outcome, cell.stopping) = (None, None);
             let key = cell.key.clone();
             let inside = match self.again {
-                Again::All => false,
-                Again::Failed => true,
-                Again::Job(wanted) => *wanted != key && leads_to(&key, wanted),
+                RerunSelection::All => false,
+                RerunSelection::Failed => true,
+                RerunSelection::Job(wanted) => *wanted != key && leads_to(&key, wanted),
             };
             match (cell.called.as_deref_mut(), graph.call(at)) {
                 (Some(called), Some(unit)) if inside && !called.progress.jobs.is_empty() => {
@@ -152,7 +152,7 @@ impl Forget<'_> {
                     let jobs = called.progress.jobs.iter();
                     jobs.flat_map(|job| &job.cells)
                         .for_each(|cell| self.add(cell));
-                    called.progress = Progress::of(unit.workflow.jobs.len());
+                    called.progress = WorkflowProgress::new(unit.workflow.jobs.len());
                 }
                 _ => self.forgotten.push(key),
             }

@@ -1,12 +1,12 @@
-//! The letter of GitHub's expressions, clause by clause: each test is a clause, each row an expression and its value as JSON,
-//! or what is said about it. The rows say what the runner's own lexer, parser and functions do, corners included.
+//! Conformance of GitHub's expressions, rule by rule: each test is a rule, each row an expression and its value as JSON, or its
+//! error. The rows record what the runner's own lexer, parser and functions do, corner cases included.
 
-use super::*;
+use shipway_workflow::expr::{Contexts, Expr, ExprValue, StatusChecks};
 
 mod functions;
 mod language;
 
-/// What the rows can see.
+/// The contexts that the rows evaluate against.
 fn contexts() -> Contexts<'static> {
     let json = r#"{
         "n": {"one": 1, "half": 0.5, "neg": -1, "big": 12345678901234567},
@@ -15,8 +15,8 @@ fn contexts() -> Contexts<'static> {
         "list": [{"id": 1, "tags": [{"k": "a"}, {"k": "b"}]}, {"id": 2, "tags": []}, {"ID": 3}, 4, null]
     }"#;
     let needs = r#"{"good": {"result": "success"}, "bad": {"result": "failure"}, "none": {"result": "skipped"}}"#;
-    let mut contexts = Contexts::new().with_status(Status::FINE);
-    let Value::Object(object) = serde_json::from_str(json).unwrap() else {
+    let mut contexts = Contexts::new().with_status(StatusChecks::FINE);
+    let ExprValue::Object(object) = serde_json::from_str(json).unwrap() else {
         panic!("an object")
     };
     for (name, value) in object.iter() {

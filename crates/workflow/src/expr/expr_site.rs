@@ -2,13 +2,13 @@
 
 use super::{
     Expr,
-    ast::{Function, Kind},
-    error::{ParseError, listed, suggestion},
+    ast::{BuiltinFunction, ExprKind},
+    error::{ParseError, join_with_and, suggestion},
 };
 
 /// A place in a workflow file where an expression may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ExprSite {
     /// `run-name`
     RunName,
     /// `concurrency` of the workflow.
@@ -68,7 +68,7 @@ const CONTEXTS: [&str; 12] = [
     "needs", "inputs",
 ];
 
-impl Place {
+impl ExprSite {
     /// The contexts that can be seen there.
     #[must_use]
     pub const fn contexts(self) -> &'static [&'static str] {
@@ -109,9 +109,9 @@ impl Place {
         }
     }
 
-    const fn takes(self, function: Function) -> bool {
+    const fn takes(self, function: BuiltinFunction) -> bool {
         match function {
-            Function::HashFiles => matches!(
+            BuiltinFunction::HashFiles => matches!(
                 self,
                 Self::StepIf
                     | Self::Step
@@ -120,7 +120,10 @@ impl Place {
                     | Self::ActionIf
                     | Self::ActionInput
             ),
-            Function::Success | Function::Failure | Function::Always | Function::Cancelled => {
+            BuiltinFunction::Success
+            | BuiltinFunction::Failure
+            | BuiltinFunction::Always
+            | BuiltinFunction::Cancelled => {
                 matches!(
                     self,
                     Self::JobIf
@@ -137,27 +140,27 @@ impl Place {
 
 impl Expr {
     /// Refuses names and functions that can't be seen from `place`.
-    pub fn check(&self, place: Place) -> Result<(), ParseError> {
+    pub fn check(&self, place: ExprSite) -> Result<(), ParseError> {
         let known = place.contexts();
         let mut result = Ok(());
         self.root.walk(&mut |node| {
             let problem = match &node.kind {
-                Kind::Context(name) if known.contains(&&**name) => return,
-                Kind::Context(name) if CONTEXTS.contains(&&**name) => {
-                    let mut help = format!("here there are {}", listed(known.iter().copied()));
-                    if &**name == "secrets" && place == Place::StepIf {
+                ExprKind::Context(name) if known.contains(&&**name) => return,
+                ExprKind::Context(name) if CONTEXTS.contains(&&**name) => {
+                    let mut help = format!("here there are {}", join_with_and(known.iter().copied()));
+                    if &**name == "secrets" && place == ExprSite::StepIf {
                         help.push_str("; give the job `env: { TOKEN: ${{ secrets.… }} }` and ask `env.TOKEN != ''`");
                     }
                     ParseError::new(format!("`{name}` can't be used here"), node.at.clone())
                         .help(help)
                 }
-                Kind::Context(name) => {
+                ExprKind::Context(name) => {
                     ParseError::new(format!("unknown name `{name}`"), node.at.clone())
                         .help(suggestion(name, known))
                 }
-                Kind::Call(function, _) if !place.takes(*function) => {
+                ExprKind::Call(function, _) if !place.takes(*function) => {
                     let help = match function {
-                        Function::HashFiles => {
+                        BuiltinFunction::HashFiles => {
                             "it can be used in steps, where there is a workspace"
                         }
                         _ => "it can be used in the `if` of a job or a step",
@@ -168,8 +171,8 @@ impl Expr {
                     )
                     .help(help)
                 }
-                Kind::Call(function, values)
-                    if function.is_status() && !values.is_empty() && place != Place::JobIf =>
+                ExprKind::Call(function, values)
+                    if function.is_status() && !values.is_empty() && place != ExprSite::JobIf =>
                 {
                     let message = format!("`{}` takes nothing here", function.name());
                     ParseError::new(message, node.at.clone())

@@ -3,15 +3,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ground, calls::Unit, cells::explained, progress::Called};
+use super::{
+    RunContexts, RunSettingError, calls::LinkedWorkflow, error::ExpansionError,
+    expansion::no_value, progress::CalledProgress,
+};
 use crate::{
     expr::{Contexts, EvalError},
-    model::{Concurrency, Job, Queue},
+    model::{ConcurrencyRule, QueueMode, WorkflowJob},
 };
 
 /// A concurrency group that a run or a job wants to be in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Group {
+pub struct ConcurrencyGroup {
     /// Its name; case doesn't matter.
     pub name: String,
     /// Whether the one that goes on is to stop for it.
@@ -19,21 +22,21 @@ pub struct Group {
     pub cancel_in_progress: bool,
     /// How many wait.
     #[serde(default)]
-    pub queue: Queue,
+    pub queue: QueueMode,
 }
 
 /// What a job waits for before it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gate {
+pub struct JobPreconditions {
     /// Its turn in a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub group: Option<Group>,
+    pub group: Option<ConcurrencyGroup>,
     /// The gates of this environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
 }
 
-impl Gate {
+impl JobPreconditions {
     /// Whether there is nothing to wait for.
     #[must_use]
     pub const fn is_open(&self) -> bool {
@@ -42,11 +45,11 @@ impl Gate {
 
     /// What a job waits for; `contexts` are those of its cell. A job that calls a workflow waits for its own group, or for that
     /// of the workflow.
-    pub(super) fn of(
-        job: &Job,
-        called: Option<(&Unit, &Called)>,
+    pub(super) fn resolve(
+        job: &WorkflowJob,
+        called: Option<(&LinkedWorkflow, &CalledProgress)>,
         contexts: &Contexts<'_>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ExpansionError> {
         let group = match (&job.concurrency, called) {
             (Some(concurrency), _) => group(concurrency, contexts),
             (None, Some((unit, called))) => match &unit.workflow.concurrency {
@@ -58,13 +61,13 @@ impl Gate {
             },
             (None, None) => Ok(None),
         };
-        let group = group.map_err(|error| explained(job, "concurrency", &error))?;
+        let group = group.map_err(|error| no_value(job, "concurrency", error))?;
         let environment = job
             .environment
             .as_ref()
             .map(|environment| environment.name.resolve_text(contexts))
             .transpose()
-            .map_err(|error| explained(job, "environment", &error))?;
+            .map_err(|error| no_value(job, "environment", error))?;
         Ok(Self {
             group,
             environment: environment
@@ -75,22 +78,27 @@ impl Gate {
 }
 
 /// The group that a run as a whole wants to be in.
-pub fn group_of_run(concurrency: &Concurrency, ground: &Ground) -> Result<Option<Group>, String> {
+pub fn resolve_run_group(
+    concurrency: &ConcurrencyRule,
+    ground: &RunContexts,
+) -> Result<Option<ConcurrencyGroup>, RunSettingError> {
     let contexts = Contexts::new()
         .with("github", ground.github.clone())
         .with("inputs", ground.inputs.clone())
         .with("vars", ground.vars.clone());
-    group(concurrency, &contexts)
-        .map_err(|error| format!("the `concurrency` of the workflow has no value: {error}"))
+    group(concurrency, &contexts).map_err(RunSettingError::Concurrency)
 }
 
 /// A name that is empty is no group: an expression says so that there is nothing to wait for.
-fn group(concurrency: &Concurrency, contexts: &Contexts<'_>) -> Result<Option<Group>, EvalError> {
+fn group(
+    concurrency: &ConcurrencyRule,
+    contexts: &Contexts<'_>,
+) -> Result<Option<ConcurrencyGroup>, EvalError> {
     let name = concurrency.group.resolve_text(contexts)?.trim().to_owned();
     if name.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Group {
+    Ok(Some(ConcurrencyGroup {
         name,
         cancel_in_progress: concurrency.cancel_in_progress.resolve(contexts)?,
         queue: concurrency.queue,

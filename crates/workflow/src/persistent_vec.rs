@@ -3,8 +3,8 @@
 //! cheap. Nothing in it is ever removed.
 //!
 //! ```
-//! use shipway_workflow::shared::Shared;
-//! let mut jobs: Shared<String> = ["a", "b"].map(str::to_owned).into_iter().collect();
+//! use shipway_workflow::persistent_vec::PersistentVec;
+//! let mut jobs: PersistentVec<String> = ["a", "b"].map(str::to_owned).into_iter().collect();
 //! let before = jobs.clone();
 //! jobs[1] = "c".to_owned();
 //! assert_eq!((before[1].as_str(), jobs[1].as_str()), ("b", "c"));
@@ -21,17 +21,17 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// both are the root of the length; for ten thousand that is a hundred.
 const PART: usize = 128;
 
-type Part<T> = Arc<Vec<Arc<T>>>;
+type VecChunk<T> = Arc<Vec<Arc<T>>>;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Shared<T> {
+pub struct PersistentVec<T> {
     /// All full but the last.
-    parts: Vec<Part<T>>,
+    parts: Vec<VecChunk<T>>,
     len: usize,
 }
 
-impl<T> Clone for Shared<T> {
+impl<T> Clone for PersistentVec<T> {
     fn clone(&self) -> Self {
         Self {
             parts: self.parts.clone(),
@@ -40,7 +40,7 @@ impl<T> Clone for Shared<T> {
     }
 }
 
-impl<T> Default for Shared<T> {
+impl<T> Default for PersistentVec<T> {
     fn default() -> Self {
         Self {
             parts: Vec::new(),
@@ -49,7 +49,7 @@ impl<T> Default for Shared<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<T> PersistentVec<T> {
     /// How many there are.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -70,8 +70,8 @@ impl<T> Shared<T> {
 
     /// All, in order.
     #[must_use]
-    pub const fn iter(&self) -> Iter<'_, T> {
-        Iter {
+    pub const fn iter(&self) -> PersistentVecIter<'_, T> {
+        PersistentVecIter {
             all: self,
             places: 0..self.len,
         }
@@ -80,12 +80,12 @@ impl<T> Shared<T> {
 
 /// All entries of a list, in order.
 #[derive(Debug)]
-pub struct Iter<'a, T> {
-    all: &'a Shared<T>,
+pub struct PersistentVecIter<'a, T> {
+    all: &'a PersistentVec<T>,
     places: std::ops::Range<usize>,
 }
 
-impl<'a, T> Iterator for Iter<'a, T> {
+impl<'a, T> Iterator for PersistentVecIter<'a, T> {
     type Item = &'a T;
 
     fn next(&mut self) -> Option<&'a T> {
@@ -97,18 +97,18 @@ impl<'a, T> Iterator for Iter<'a, T> {
     }
 }
 
-impl<T> ExactSizeIterator for Iter<'_, T> {}
+impl<T> ExactSizeIterator for PersistentVecIter<'_, T> {}
 
-impl<'a, T> IntoIterator for &'a Shared<T> {
+impl<'a, T> IntoIterator for &'a PersistentVec<T> {
     type Item = &'a T;
-    type IntoIter = Iter<'a, T>;
+    type IntoIter = PersistentVecIter<'a, T>;
 
-    fn into_iter(self) -> Iter<'a, T> {
+    fn into_iter(self) -> PersistentVecIter<'a, T> {
         self.iter()
     }
 }
 
-impl<T: Clone> Shared<T> {
+impl<T: Clone> PersistentVec<T> {
     /// The entry at a place, to be changed.
     pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
         let part = Arc::make_mut(self.parts.get_mut(at / PART)?);
@@ -127,7 +127,7 @@ impl<T: Clone> Shared<T> {
     }
 }
 
-impl<T: Clone> FromIterator<T> for Shared<T> {
+impl<T: Clone> FromIterator<T> for PersistentVec<T> {
     fn from_iter<I: IntoIterator<Item = T>>(entries: I) -> Self {
         let mut all = Self::default();
         entries.into_iter().for_each(|entry| all.push(entry));
@@ -135,7 +135,7 @@ impl<T: Clone> FromIterator<T> for Shared<T> {
     }
 }
 
-impl<T> Index<usize> for Shared<T> {
+impl<T> Index<usize> for PersistentVec<T> {
     type Output = T;
 
     fn index(&self, at: usize) -> &T {
@@ -143,25 +143,25 @@ impl<T> Index<usize> for Shared<T> {
     }
 }
 
-impl<T: Clone> IndexMut<usize> for Shared<T> {
+impl<T: Clone> IndexMut<usize> for PersistentVec<T> {
     fn index_mut(&mut self, at: usize) -> &mut T {
         Arc::make_mut(&mut Arc::make_mut(&mut self.parts[at / PART])[at % PART])
     }
 }
 
-impl<T: PartialEq> PartialEq for Shared<T> {
+impl<T: PartialEq> PartialEq for PersistentVec<T> {
     fn eq(&self, other: &Self) -> bool {
         self.len == other.len && self.iter().eq(other.iter())
     }
 }
 
-impl<T: Serialize> Serialize for Shared<T> {
+impl<T: Serialize> Serialize for PersistentVec<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter())
     }
 }
 
-impl<'de, T: Clone + Deserialize<'de>> Deserialize<'de> for Shared<T> {
+impl<'de, T: Clone + Deserialize<'de>> Deserialize<'de> for PersistentVec<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Vec::<T>::deserialize(deserializer)?.into_iter().collect())
     }
@@ -180,7 +180,7 @@ mod tests {
             changes in prop::collection::vec((any::<usize>(), any::<u8>()), 0..40),
         ) {
             let mut plain = entries.clone();
-            let mut shared: Shared<u8> = entries.iter().copied().collect();
+            let mut shared: PersistentVec<u8> = entries.iter().copied().collect();
             let before = shared.clone();
             for (at, value) in changes {
                 match plain.len() {
@@ -208,7 +208,7 @@ mod tests {
             prop_assert_eq!(shared.len(), plain.len());
             let text = serde_json::to_string(&shared).unwrap();
             prop_assert_eq!(&text, &serde_json::to_string(&plain).unwrap());
-            prop_assert!(serde_json::from_str::<Shared<u8>>(&text).unwrap() == shared);
+            prop_assert!(serde_json::from_str::<PersistentVec<u8>>(&text).unwrap() == shared);
         }
     }
 }

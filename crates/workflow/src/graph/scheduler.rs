@@ -1,27 +1,28 @@
 //! One look at all jobs that can change: who starts, who ends, who is told to stop. Calls are walked inside.
 
 use super::{
-    Decision, Graph, Ground, JOBS_MAX,
-    calls::Unit,
-    cells::{self, Caller, expanded, explained},
-    progress::Progress,
+    GraphDecision, JOBS_MAX, JobGraph, RunContexts,
+    calls::LinkedWorkflow,
+    error::ExpansionError,
+    expansion::{self, CallingJob, expanded, no_value},
+    progress::WorkflowProgress,
 };
 use crate::{
-    expr::{Contexts, Status},
+    expr::{Contexts, StatusChecks},
     job::{Conclusion, JobKey},
-    model::{Job, Workflow},
+    model::Workflow,
 };
 
 /// All that follows now, each already folded into `progress`.
-pub(super) fn all(
-    graph: &Graph,
+pub(super) fn decide_all(
+    graph: &JobGraph,
     workflow: &Workflow,
-    progress: &mut Progress,
-    ground: &Ground,
+    progress: &mut WorkflowProgress,
+    ground: &RunContexts,
     ended: Option<&JobKey>,
-) -> Vec<Decision> {
+) -> Vec<GraphDecision> {
     let mut size = progress.size();
-    let mut walk = Walk {
+    let mut scheduler = JobScheduler {
         graph,
         workflow,
         progress,
@@ -29,22 +30,22 @@ pub(super) fn all(
         caller: None,
         size: &mut size,
         decisions: Vec::new(),
-        way: ended.map(Way::to),
+        path: ended.map(PathToEnded::new),
     };
-    walk.go();
-    walk.decisions
+    scheduler.run();
+    scheduler.decisions
 }
 
 /// The cells that lead to the one that has ended, the outermost first, and that one.
 #[derive(Clone)]
-struct Way {
+struct PathToEnded {
     keys: std::sync::Arc<[JobKey]>,
     /// How many calls have been entered.
     depth: usize,
 }
 
-impl Way {
-    fn to(ended: &JobKey) -> Self {
+impl PathToEnded {
+    fn new(ended: &JobKey) -> Self {
         let keys = ended.callers().chain([ended.clone()]).collect();
         Self { keys, depth: 0 }
     }
@@ -54,46 +55,59 @@ impl Way {
         &self.keys[self.depth.min(self.keys.len() - 1)]
     }
 
-    /// The way on from a call, if it is on the way.
-    fn inside(&self, call: &JobKey) -> Option<Self> {
-        let goes_on = self.depth + 1 < self.keys.len() && self.key() == call;
-        goes_on.then(|| Self {
+    /// The path on from a call, if it is on the path.
+    fn next_call(&self, call: &JobKey) -> Option<Self> {
+        let continues = self.depth + 1 < self.keys.len() && self.key() == call;
+        continues.then(|| Self {
             keys: self.keys.clone(),
             depth: self.depth + 1,
         })
     }
 }
 
-struct Walk<'a> {
-    graph: &'a Graph,
-    workflow: &'a Workflow,
-    progress: &'a mut Progress,
-    ground: &'a Ground,
-    /// Who calls this workflow.
-    caller: Option<Caller>,
-    /// How many jobs the run has become.
-    size: &'a mut usize,
-    decisions: Vec<Decision>,
-    /// Where something has happened; none: anywhere.
-    way: Option<Way>,
+/// The calls of a job that are run by [`JobScheduler::run_calls`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CallsToRun {
+    /// All active ones: the job was stopped, which cancels what they call.
+    All,
+    /// Those on the path to the cell that has ended, and new ones.
+    Changed,
 }
 
-impl Walk<'_> {
-    fn go(&mut self) {
+struct JobScheduler<'a> {
+    graph: &'a JobGraph,
+    workflow: &'a Workflow,
+    progress: &'a mut WorkflowProgress,
+    ground: &'a RunContexts,
+    /// Who calls this workflow.
+    caller: Option<CallingJob>,
+    /// How many jobs the run has become.
+    size: &'a mut usize,
+    decisions: Vec<GraphDecision>,
+    /// Where something has happened; none: anywhere.
+    path: Option<PathToEnded>,
+}
+
+impl JobScheduler<'_> {
+    fn run(&mut self) {
         // Jobs to look at, the next one last.
-        let mut waiting: Vec<usize> = match &self.way {
-            Some(way) => self.graph.place(way.key().job_id()).into_iter().collect(),
+        let mut queue: Vec<usize> = match &self.path {
+            Some(path) => self
+                .graph
+                .job_index(path.key().job_id())
+                .into_iter()
+                .collect(),
             None => (0..self.workflow.jobs.len()).rev().collect(),
         };
-        while let Some(job) = waiting.pop() {
-            if self.look(job) {
-                waiting.extend(self.graph.dependents[job].iter().rev());
+        while let Some(job) = queue.pop() {
+            if self.decide_job(job) {
+                queue.extend(self.graph.dependents[job].iter().rev());
             }
         }
     }
 
     /// Decides what can be decided of a job; true when it has ended by that.
-    fn look(&mut self, job: usize) -> bool {
+    fn decide_job(&mut self, job: usize) -> bool {
         let state = &self.progress.jobs[job];
         if state.is_over()
             || !self.graph.needs[job]
@@ -103,9 +117,9 @@ impl Walk<'_> {
             return false;
         }
         if state.cells.is_empty() {
-            self.begin(job)
+            self.start_job(job)
         } else {
-            self.watch(job)
+            self.follow_job(job)
         }
     }
 
@@ -113,13 +127,13 @@ impl Walk<'_> {
         self.progress
             .end(job, &self.graph.needs[job], result, why.clone());
         let job = self.key(job);
-        self.decisions.push(Decision::End { job, result, why });
+        self.decisions.push(GraphDecision::End { job, result, why });
         true
     }
 
     /// The key of a job, without a cell.
     fn key(&self, job: usize) -> JobKey {
-        cells::key(self.caller.as_ref(), &self.workflow.jobs[job].id, None)
+        expansion::key(self.caller.as_ref(), &self.workflow.jobs[job].id, None)
     }
 
     /// Why jobs of this workflow don't go on: of a called one its caller has said it in full.
@@ -132,7 +146,7 @@ impl Walk<'_> {
     }
 
     /// A job whose needs have ended: it starts, is skipped, or fails before it could.
-    fn begin(&mut self, job: usize) -> bool {
+    fn start_job(&mut self, job: usize) -> bool {
         let description = &self.workflow.jobs[job];
         let contexts = self.contexts(job);
         let outcome = match description.if_.holds(&contexts) {
@@ -140,16 +154,18 @@ impl Walk<'_> {
                 return self.end(
                     job,
                     Conclusion::Failure,
-                    Some(explained(description, "if", &error)),
+                    Some(no_value(description, "if", error).to_string()),
                 );
             }
             Ok(false) if self.progress.cancelled.is_some() => {
                 return self.end(job, Conclusion::Cancelled, self.why_cancelled());
             }
             Ok(false) => return self.end(job, Conclusion::Skipped, Some(self.why_skipped(job))),
-            Ok(true) if *self.size >= JOBS_MAX => Err(too_many(description)),
+            Ok(true) if *self.size >= JOBS_MAX => {
+                Err(ExpansionError::TooManyJobs(description.into()))
+            }
             Ok(true) if description.calls.is_some() && self.graph.call(job).is_none() => {
-                Err("the workflow it calls was not read".to_owned())
+                Err(ExpansionError::CallNotRead)
             }
             Ok(true) => {
                 let unit = self.graph.call(job).map(|unit| &**unit);
@@ -162,32 +178,33 @@ impl Walk<'_> {
             if *self.size <= JOBS_MAX {
                 return Ok(expanded);
             }
-            Err(too_many(description))
+            Err(ExpansionError::TooManyJobs(description.into()))
         });
         match outcome {
-            Err(why) => self.end(job, Conclusion::Failure, Some(why)),
+            Err(error) => self.end(job, Conclusion::Failure, Some(error.to_string())),
             Ok(expanded) => {
                 self.progress.expand(job, expanded.clone(), called);
                 let key = self.key(job);
-                self.decisions.push(Decision::Expand { job: key, expanded });
+                self.decisions
+                    .push(GraphDecision::Expand { job: key, expanded });
                 // Workers tell how jobs go on; of calls it is known here.
-                called > 0 && self.watch(job)
+                called > 0 && self.follow_job(job)
             }
         }
     }
 
     /// A job that has started: whether its cells have ended, or must be stopped.
-    fn watch(&mut self, job: usize) -> bool {
+    fn follow_job(&mut self, job: usize) -> bool {
         loop {
-            let stopped = match self.why_stop(job) {
+            let calls = match self.why_stop(job) {
                 Some(why) => {
                     self.stop(job, &why);
-                    true
+                    CallsToRun::All
                 }
-                None => false,
+                None => CallsToRun::Changed,
             };
             // A call that has ended makes room for others, or is a reason to stop them.
-            if !self.walk_calls(job, stopped) {
+            if !self.run_calls(job, calls) {
                 break;
             }
         }
@@ -227,29 +244,38 @@ impl Walk<'_> {
 
     /// Goes on in the workflows that the cells of a job call, where something can have changed; true when one of them has ended by
     /// that. What was `stopped` has.
-    fn walk_calls(&mut self, job: usize, stopped: bool) -> bool {
+    fn run_calls(&mut self, job: usize, calls: CallsToRun) -> bool {
         let Some(unit) = self.graph.call(job) else {
             return false;
         };
         let mut open = Vec::new();
         for cell in self.progress.jobs[job].active() {
-            let inside = self.way.as_ref().and_then(|way| way.inside(&cell.key));
+            let inside = self
+                .path
+                .as_ref()
+                .and_then(|path| path.next_call(&cell.key));
             let has_begun =
-                (cell.called.as_ref()).is_some_and(|called| called.progress.has_begun());
-            if stopped || self.way.is_none() || !has_begun {
+                (cell.called.as_ref()).is_some_and(|called| called.progress.has_started());
+            if calls == CallsToRun::All || self.path.is_none() || !has_begun {
                 open.push((cell.key.clone(), None));
             } else if inside.is_some() {
                 open.push((cell.key.clone(), inside));
             }
         }
         let mut ended = false;
-        for (key, way) in open {
-            ended |= self.walk_call(job, unit, &key, way);
+        for (key, path) in open {
+            ended |= self.run_call(job, unit, &key, path);
         }
         ended
     }
 
-    fn walk_call(&mut self, job: usize, unit: &Unit, key: &JobKey, way: Option<Way>) -> bool {
+    fn run_call(
+        &mut self,
+        job: usize,
+        unit: &LinkedWorkflow,
+        key: &JobKey,
+        path: Option<PathToEnded>,
+    ) -> bool {
         let mut cells = self.progress.jobs[job].cells.iter_mut();
         let Some(cell) = cells.find(|cell| cell.key == *key) else {
             return false;
@@ -257,11 +283,11 @@ impl Walk<'_> {
         let Some(called) = cell.called.as_deref_mut() else {
             return false;
         };
-        let ground = Ground {
+        let ground = RunContexts {
             inputs: called.inputs.clone(),
             ..self.ground.clone()
         };
-        let mut walk = Walk {
+        let mut scheduler = JobScheduler {
             graph: &unit.graph,
             workflow: &unit.workflow,
             progress: &mut called.progress,
@@ -269,11 +295,11 @@ impl Walk<'_> {
             caller: Some((key.clone(), cell.name.clone())),
             size: &mut *self.size,
             decisions: std::mem::take(&mut self.decisions),
-            way,
+            path,
         };
-        let before = walk.progress.size();
-        walk.go();
-        self.decisions = walk.decisions;
+        let before = scheduler.progress.size();
+        scheduler.run();
+        self.decisions = scheduler.decisions;
         let more = called.progress.size() - before;
         let over = called.progress.is_over();
         let ended = over.then(|| unit.conclusion(&called.progress, &ground));
@@ -283,7 +309,7 @@ impl Walk<'_> {
         };
         self.progress
             .end_cell(job, key, outcome, &outputs, why.as_deref());
-        self.decisions.push(Decision::EndCell {
+        self.decisions.push(GraphDecision::EndCell {
             key: key.clone(),
             outcome,
             outputs,
@@ -314,11 +340,11 @@ impl Walk<'_> {
         }
         let why = self.why_cancelled()?;
         // A condition that can't be asked any more protects nothing.
-        let goes_on = self.workflow.jobs[job]
+        let continues = self.workflow.jobs[job]
             .if_
             .holds(&self.contexts(job))
             .unwrap_or_default();
-        (!goes_on).then_some(why)
+        (!continues).then_some(why)
     }
 
     fn stop(&mut self, job: usize, why: &str) {
@@ -340,7 +366,7 @@ impl Walk<'_> {
         for key in never.into_iter().rev() {
             self.progress
                 .end_cell(job, &key, Conclusion::Cancelled, &[], Some(why));
-            self.decisions.push(Decision::EndCell {
+            self.decisions.push(GraphDecision::EndCell {
                 key,
                 outcome: Conclusion::Cancelled,
                 outputs: Vec::new(),
@@ -349,7 +375,7 @@ impl Walk<'_> {
         }
         for key in active {
             self.progress.stop(job, &key, why);
-            self.decisions.push(Decision::Stop {
+            self.decisions.push(GraphDecision::Stop {
                 key,
                 why: why.to_owned(),
             });
@@ -359,7 +385,7 @@ impl Walk<'_> {
     fn contexts(&self, job: usize) -> Contexts<'static> {
         let needs = &self.graph.needs[job];
         let cancelled = self.progress.cancelled.is_some();
-        let status = Status {
+        let status = StatusChecks {
             success: !cancelled && needs.iter().all(|&need| self.progress.jobs[need].clear),
             failure: needs.iter().any(|&need| self.progress.jobs[need].tainted),
             cancelled,
@@ -405,11 +431,4 @@ impl Walk<'_> {
             name(need)
         )
     }
-}
-
-fn too_many(job: &Job) -> String {
-    format!(
-        "with the job `{}` (line {}) the run would have more than {JOBS_MAX} jobs",
-        job.id, job.at.line
-    )
 }

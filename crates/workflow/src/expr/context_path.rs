@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use super::{
-    Expr, Value,
-    ast::{Function, Kind, Node},
+    Expr, ExprValue,
+    ast::{BuiltinFunction, ExprKind, ExprNode},
 };
 
 /// A name and what is looked up in it, as far as it is written out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path {
+pub struct ContextPath {
     /// In lower case; `*` for a filter, and for an index that isn't a literal.
     pub names: Vec<String>,
     /// Its bytes, counted as the parser was told to.
@@ -18,7 +18,7 @@ pub struct Path {
     pub flows: bool,
 }
 
-impl Path {
+impl ContextPath {
     /// `github.event.commits.*.message`
     #[must_use]
     pub fn joined(&self) -> String {
@@ -29,9 +29,9 @@ impl Path {
 impl Expr {
     /// All that is looked at, each as far as it goes.
     #[must_use]
-    pub fn paths(&self) -> Vec<Path> {
+    pub fn paths(&self) -> Vec<ContextPath> {
         let mut paths = Vec::new();
-        collect(&self.root, true, &mut paths);
+        collect(&self.root, ValueUse::Result, &mut paths);
         paths
     }
 
@@ -41,9 +41,9 @@ impl Expr {
         let mut constant = true;
         self.root.walk(&mut |node| {
             constant &= match &node.kind {
-                Kind::Context(_) => false,
-                Kind::Call(function, _) => {
-                    !function.is_status() && *function != Function::HashFiles
+                ExprKind::Context(_) => false,
+                ExprKind::Call(function, _) => {
+                    !function.is_status() && *function != BuiltinFunction::HashFiles
                 }
                 _ => true,
             }
@@ -52,67 +52,90 @@ impl Expr {
     }
 }
 
-fn collect(node: &Node, flows: bool, paths: &mut Vec<Path>) {
+/// How the value of a node is used in its expression.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ValueUse {
+    /// It may become part of the result.
+    Result,
+    /// It is only compared or tested.
+    Tested,
+}
+
+fn collect(node: &ExprNode, value_use: ValueUse, paths: &mut Vec<ContextPath>) {
     match &node.kind {
-        Kind::Literal(_) => {}
-        Kind::Context(_) | Kind::Index(_) | Kind::Filter(_) => {
+        ExprKind::Literal(_) => {}
+        ExprKind::Context(_) | ExprKind::Index(_) | ExprKind::Filter(_) => {
             if let Some(names) = names(node, paths) {
-                paths.push(Path {
+                paths.push(ContextPath {
                     names,
                     at: node.at.clone(),
-                    flows,
+                    flows: value_use == ValueUse::Result,
                 });
             }
         }
-        Kind::Not(inner) => collect(inner, false, paths),
-        Kind::Compare(_, pair) => pair.iter().for_each(|node| collect(node, false, paths)),
+        ExprKind::Not(inner) => collect(inner, ValueUse::Tested, paths),
+        ExprKind::Compare(_, pair) => pair
+            .iter()
+            .for_each(|node| collect(node, ValueUse::Tested, paths)),
         // The last of `&&` is its value when the others hold; when one of them doesn't, its value is empty or false.
-        Kind::And(nodes) => {
+        ExprKind::And(nodes) => {
             for (at, node) in nodes.iter().enumerate() {
-                collect(node, flows && at + 1 == nodes.len(), paths);
+                let is_last = at + 1 == nodes.len();
+                let used = if is_last { value_use } else { ValueUse::Tested };
+                collect(node, used, paths);
             }
         }
-        Kind::Or(nodes) => nodes.iter().for_each(|node| collect(node, flows, paths)),
-        Kind::Call(function, values) => {
+        ExprKind::Or(nodes) => nodes
+            .iter()
+            .for_each(|node| collect(node, value_use, paths)),
+        ExprKind::Call(function, values) => {
             for (at, node) in values.iter().enumerate() {
-                collect(node, flows && passes_on(*function, at, values.len()), paths);
+                let used = if passes_on(*function, at, values.len()) {
+                    value_use
+                } else {
+                    ValueUse::Tested
+                };
+                collect(node, used, paths);
             }
         }
     }
 }
 
 /// Whether the text of a function's value may be in its answer.
-const fn passes_on(function: Function, at: usize, count: usize) -> bool {
+const fn passes_on(function: BuiltinFunction, at: usize, count: usize) -> bool {
     match function {
-        Function::Format | Function::Join | Function::ToJson | Function::FromJson => true,
-        Function::Case => at % 2 == 1 || at + 1 == count,
-        Function::Contains
-        | Function::StartsWith
-        | Function::EndsWith
-        | Function::HashFiles
-        | Function::Success
-        | Function::Failure
-        | Function::Always
-        | Function::Cancelled => false,
+        BuiltinFunction::Format
+        | BuiltinFunction::Join
+        | BuiltinFunction::ToJson
+        | BuiltinFunction::FromJson => true,
+        BuiltinFunction::Case => at % 2 == 1 || at + 1 == count,
+        BuiltinFunction::Contains
+        | BuiltinFunction::StartsWith
+        | BuiltinFunction::EndsWith
+        | BuiltinFunction::HashFiles
+        | BuiltinFunction::Success
+        | BuiltinFunction::Failure
+        | BuiltinFunction::Always
+        | BuiltinFunction::Cancelled => false,
     }
 }
 
 /// The names from a context down to `node`; what is looked at inside brackets on the way goes to `paths`.
-fn names(node: &Node, paths: &mut Vec<Path>) -> Option<Vec<String>> {
+fn names(node: &ExprNode, paths: &mut Vec<ContextPath>) -> Option<Vec<String>> {
     match &node.kind {
-        Kind::Context(name) => Some(vec![name.to_string()]),
-        Kind::Filter(inner) => {
+        ExprKind::Context(name) => Some(vec![name.to_string()]),
+        ExprKind::Filter(inner) => {
             let mut names = names(inner, paths)?;
             names.push("*".to_owned());
             Some(names)
         }
-        Kind::Index(pair) => {
+        ExprKind::Index(pair) => {
             let index = match &pair[1].kind {
-                Kind::Literal(Value::String(name)) => name.to_lowercase(),
+                ExprKind::Literal(ExprValue::String(name)) => name.to_lowercase(),
                 // An item of a list is like any of them.
-                Kind::Literal(_) => "*".to_owned(),
+                ExprKind::Literal(_) => "*".to_owned(),
                 _ => {
-                    collect(&pair[1], false, paths);
+                    collect(&pair[1], ValueUse::Tested, paths);
                     "*".to_owned()
                 }
             };
@@ -121,7 +144,7 @@ fn names(node: &Node, paths: &mut Vec<Path>) -> Option<Vec<String>> {
             Some(names)
         }
         _ => {
-            collect(node, true, paths);
+            collect(node, ValueUse::Result, paths);
             None
         }
     }
