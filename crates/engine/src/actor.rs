@@ -1,4 +1,14 @@
-//! One task per loaded stream: it alone owns the state.
+//! The task of a loaded stream, which owns its state.
+//!
+//! # Invariants
+//!
+//! - Inputs are decided one after the other, each against the state after the previous one.
+//! - A reply is sent after the events are durable.
+//!
+//! # Failure modes
+//!
+//! - The log can't be read: all waiting messages get the error, and the next message loads the stream again.
+//! - A conflict (another writer): the stream is reloaded and the batch is decided again.
 
 use std::sync::Arc;
 
@@ -7,24 +17,24 @@ use shipway_core::aggregate::{Actor, Aggregate, EffectKey, Event, Row};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    effects::{Effects, Patience},
+    effects::{RetryBackoff, RunningEffects},
     engine::{Engine, EngineError, Outcome},
     store::{Append, AppendError, StoreError},
 };
 
-/// Inputs decided and appended as one batch, at most.
+/// Most inputs per batch.
 const BATCH_MAX: usize = 256;
 
-type Reply<A> = oneshot::Sender<Result<Outcome<A>, EngineError<<A as Aggregate>::Rejection>>>;
+type InputReply<A> = oneshot::Sender<Result<Outcome<A>, EngineError<<A as Aggregate>::Rejection>>>;
 
-/// What a stream is told.
-pub(crate) enum Message<A: Aggregate> {
+/// Messages to a stream.
+pub(crate) enum StreamMessage<A: Aggregate> {
     Input {
         input: A::Input,
         by: Actor,
-        reply: Reply<A>,
+        reply: InputReply<A>,
     },
-    /// An effect has ended; `None` when its driver panicked.
+    /// An effect has ended; `None` if its driver panicked.
     EffectEnded {
         key: EffectKey,
         dispatch: u64,
@@ -35,60 +45,62 @@ pub(crate) enum Message<A: Aggregate> {
     },
 }
 
-/// Loads the stream and serves it until it rests or the engine stops.
-pub(crate) async fn run<A: Aggregate>(
+/// Loads the stream and serves it until it is unloaded or the engine stops.
+pub(crate) async fn run_stream<A: Aggregate>(
     engine: Engine<A>,
     stream: String,
-    this: mpsc::WeakSender<Message<A>>,
-    mut mailbox: mpsc::Receiver<Message<A>>,
+    this: mpsc::WeakSender<StreamMessage<A>>,
+    mut mailbox: mpsc::Receiver<StreamMessage<A>>,
 ) {
-    let mut actor = match Loaded::load(&engine, &stream).await {
+    let mut actor = match LoadedStream::load(&engine, &stream).await {
         Ok(loaded) => StreamActor {
-            effects: Effects::new(engine.clone(), stream.clone(), this.clone()),
+            effects: RunningEffects::new(engine.clone(), stream.clone(), this.clone()),
             engine: engine.clone(),
             stream: stream.clone(),
             loaded,
-            vain: None,
+            backoff: None,
         },
         Err(error) => {
-            // Everybody who waits gets the reason; the next message tries again.
+            // All waiting senders get the error; the next message tries again.
             if let Some(sender) = this.upgrade() {
-                engine.forget(&stream, &sender);
+                engine.remove_mailbox(&stream, &sender);
             }
             mailbox.close();
             while let Some(message) = mailbox.recv().await {
-                refuse(message, &error);
+                reject_message(message, &error);
             }
             return;
         }
     };
-    actor.serve(&mut mailbox).await;
+    actor.serve_mailbox(&mut mailbox).await;
     if let Some(sender) = this.upgrade() {
-        engine.forget(&stream, &sender);
+        engine.remove_mailbox(&stream, &sender);
     }
-    // The engine stops: what was said before is still answered, what it asks for is left to the next server.
+    // The engine stops: queued messages are still answered; pending effects are left to the next server.
     mailbox.close();
     while let Some(message) = mailbox.recv().await {
-        actor.hear(vec![message]).await;
+        actor.handle_messages(vec![message]).await;
     }
     actor.effects.cancel_all();
 }
 
-fn refuse<A: Aggregate>(message: Message<A>, error: &StoreError) {
+fn reject_message<A: Aggregate>(message: StreamMessage<A>, error: &StoreError) {
     match message {
-        Message::Input { reply, .. } => drop(reply.send(Err(EngineError::Store(error.clone())))),
-        Message::Peek { reply } => drop(reply.send(Err(error.clone()))),
-        Message::EffectEnded { .. } => {}
+        StreamMessage::Input { reply, .. } => {
+            drop(reply.send(Err(EngineError::Store(error.clone()))))
+        }
+        StreamMessage::Peek { reply } => drop(reply.send(Err(error.clone()))),
+        StreamMessage::EffectEnded { .. } => {}
     }
 }
 
-pub(crate) struct Loaded<A: Aggregate> {
+pub(crate) struct LoadedStream<A: Aggregate> {
     state: Arc<A::State>,
     version: u64,
     snapshot_version: u64,
 }
 
-impl<A: Aggregate> Loaded<A> {
+impl<A: Aggregate> LoadedStream<A> {
     pub(crate) async fn load(engine: &Engine<A>, stream: &str) -> Result<Self, StoreError> {
         let store = &engine.0.store;
         let mut state = A::State::default();
@@ -96,7 +108,7 @@ impl<A: Aggregate> Loaded<A> {
         if let Some(snapshot) = store.snapshot(stream).await? {
             match serde_json::from_str(&snapshot.state) {
                 Ok(read) => (state, version) = (read, snapshot.version),
-                // A snapshot is a cache: one of another version of Shipway is passed over.
+                // A snapshot is a cache: one of another version is ignored.
                 Err(error) => tracing::debug!(%error, stream, "the snapshot is of another version"),
             }
         }
@@ -114,7 +126,7 @@ impl<A: Aggregate> Loaded<A> {
         })
     }
 
-    /// The state; `None` when the stream has no events.
+    /// The state; `None` if the stream has no events.
     pub(crate) fn into_state(self) -> Option<A::State> {
         (self.version > 0)
             .then(|| Arc::into_inner(self.state))
@@ -125,25 +137,27 @@ impl<A: Aggregate> Loaded<A> {
 struct StreamActor<A: Aggregate> {
     engine: Engine<A>,
     stream: String,
-    loaded: Loaded<A>,
-    effects: Effects<A>,
-    /// Since when waking up has changed nothing, although the time had come.
-    vain: Option<Patience>,
+    loaded: LoadedStream<A>,
+    effects: RunningEffects<A>,
+    /// Backoff while waking up has no effect although it is due.
+    backoff: Option<RetryBackoff>,
 }
 
-/// A batch that has been decided and stored: all events, and which of them are whose.
-struct Batch<A: Aggregate> {
+/// A batch that was decided and stored: all events, and the range of each input.
+struct DecidedBatch<A: Aggregate> {
     results: Vec<Result<(usize, usize), A::Rejection>>,
     events: Vec<Event<A::Body>>,
 }
 
 impl<A: Aggregate> StreamActor<A> {
-    async fn serve(&mut self, mailbox: &mut mpsc::Receiver<Message<A>>) {
+    async fn serve_mailbox(&mut self, mailbox: &mut mpsc::Receiver<StreamMessage<A>>) {
         let engine = self.engine.clone();
         let mut batch = Vec::new();
         loop {
             let now = engine.0.clock.now();
-            let (wake_at, live) = self.effects.reconcile(&self.loaded.state, now, self.vain);
+            let (wake_at, live) = self
+                .effects
+                .reconcile(&self.loaded.state, now, self.backoff);
             batch.clear();
             let wake = async {
                 match wake_at {
@@ -159,11 +173,11 @@ impl<A: Aggregate> StreamActor<A> {
                     if count == 0 {
                         return;
                     }
-                    self.hear(std::mem::take(&mut batch)).await;
+                    self.handle_messages(std::mem::take(&mut batch)).await;
                 }
-                () = wake => self.wake(engine.0.clock.now()).await,
+                () = wake => self.handle_timer(engine.0.clock.now()).await,
                 () = tokio::time::sleep(engine.0.options.idle_after), if resting => {
-                    if engine.unload(&self.stream, mailbox) {
+                    if engine.try_unload(&self.stream, mailbox) {
                         return;
                     }
                 }
@@ -171,49 +185,49 @@ impl<A: Aggregate> StreamActor<A> {
         }
     }
 
-    /// The time has come: for the aggregate, or for an effect that is to be tried again.
-    async fn wake(&mut self, now: Timestamp) {
+    /// Handles a timer: of the aggregate, or of an effect that is to be retried.
+    async fn handle_timer(&mut self, now: Timestamp) {
         let is_due = |state: &A::State| {
             let wake_at = A::pending(state, now).wake_at;
             wake_at.is_some_and(|at| at <= now)
         };
-        if !is_due(&self.loaded.state) || self.vain.is_some_and(|vain| vain.until > now) {
+        if !is_due(&self.loaded.state) || self.backoff.is_some_and(|backoff| backoff.until > now) {
             return;
         }
         let before = self.loaded.version;
         let (reply, _) = oneshot::channel();
         let by = Actor::Shipway("the time has come".to_owned());
-        self.hear(vec![Message::Input {
+        self.handle_messages(vec![StreamMessage::Input {
             input: A::woken(),
             by,
             reply,
         }])
         .await;
-        // The log can't be written, or the aggregate has nothing to say: no reason to ask again at once.
+        // Writing failed, or the aggregate produced no event: back off.
         let in_vain = self.loaded.version == before && is_due(&self.loaded.state);
-        self.vain = in_vain.then(|| Patience::after(self.vain, now));
+        self.backoff = in_vain.then(|| RetryBackoff::after(self.backoff, now));
     }
 
-    async fn hear(&mut self, batch: Vec<Message<A>>) {
+    async fn handle_messages(&mut self, batch: Vec<StreamMessage<A>>) {
         let mut inputs = Vec::with_capacity(batch.len());
         let mut peeks = Vec::new();
         for message in batch {
             match message {
-                Message::Input { input, by, reply } => inputs.push((input, by, Some(reply))),
-                Message::EffectEnded {
+                StreamMessage::Input { input, by, reply } => inputs.push((input, by, Some(reply))),
+                StreamMessage::EffectEnded {
                     key,
                     dispatch,
                     input,
                 } => {
                     if let (true, Some(input)) = (
                         self.effects
-                            .ended(&key, dispatch, self.engine.0.clock.now()),
+                            .finish_effect(&key, dispatch, self.engine.0.clock.now()),
                         input,
                     ) {
                         inputs.push((input, Actor::Shipway(key.0), None));
                     }
                 }
-                Message::Peek { reply } => peeks.push(reply),
+                StreamMessage::Peek { reply } => peeks.push(reply),
             }
         }
         if !inputs.is_empty() {
@@ -226,8 +240,9 @@ impl<A: Aggregate> StreamActor<A> {
         }
     }
 
-    /// Decides all inputs in order, appends what follows as one batch, answers. A conflict reloads and decides again.
-    async fn decide(&mut self, inputs: Vec<(A::Input, Actor, Option<Reply<A>>)>) {
+    /// Decides all inputs in order, appends the events as one batch, and replies. A conflict reloads the stream and decides
+    /// again.
+    async fn decide(&mut self, inputs: Vec<(A::Input, Actor, Option<InputReply<A>>)>) {
         let now = self.engine.0.clock.now();
         let (mut questions, mut replies) = (
             Vec::with_capacity(inputs.len()),
@@ -246,15 +261,15 @@ impl<A: Aggregate> StreamActor<A> {
                     decide_one::<A>(&mut next, &mut events, input.clone(), by.clone(), now)
                 })
                 .collect::<Vec<_>>();
-            match self.append(&next, &events, now).await {
+            match self.append_events(&next, &events, now).await {
                 Ok(()) => {
                     self.loaded.version += events.len() as u64;
                     self.loaded.state = next;
-                    break Ok(Batch { results, events });
+                    break Ok(DecidedBatch { results, events });
                 }
                 Err(AppendError::Conflict { actual }) => {
                     tracing::debug!(stream = self.stream, actual, "somebody else was faster");
-                    match Loaded::load(&self.engine, &self.stream).await {
+                    match LoadedStream::load(&self.engine, &self.stream).await {
                         Ok(loaded) => self.loaded = loaded,
                         Err(error) => break Err(error),
                     }
@@ -262,11 +277,15 @@ impl<A: Aggregate> StreamActor<A> {
                 Err(AppendError::Store(error)) => break Err(error),
             }
         };
-        self.answer(outcome, replies);
+        self.send_replies(outcome, replies);
     }
 
-    fn answer(&self, outcome: Result<Batch<A>, StoreError>, replies: Vec<Option<Reply<A>>>) {
-        let Batch { results, events } = match outcome {
+    fn send_replies(
+        &self,
+        outcome: Result<DecidedBatch<A>, StoreError>,
+        replies: Vec<Option<InputReply<A>>>,
+    ) {
+        let DecidedBatch { results, events } = match outcome {
             Ok(batch) => batch,
             Err(error) => {
                 tracing::error!(stream = self.stream, %error, "nothing could be appended");
@@ -294,7 +313,7 @@ impl<A: Aggregate> StreamActor<A> {
         }
     }
 
-    async fn append(
+    async fn append_events(
         &mut self,
         next: &Arc<A::State>,
         events: &[Event<A::Body>],
@@ -332,7 +351,7 @@ impl<A: Aggregate> StreamActor<A> {
     }
 }
 
-/// Decides one input against the state so far; gives which of the events are its own.
+/// Decides one input against the state so far; returns the range of its events.
 fn decide_one<A: Aggregate>(
     next: &mut Arc<A::State>,
     events: &mut Vec<Event<A::Body>>,

@@ -1,4 +1,4 @@
-//! Immutable bytes by digest, as the engine's users need them.
+//! The interface of content-addressed storage.
 
 use std::{io, path::PathBuf, pin::Pin};
 
@@ -9,61 +9,61 @@ use tokio::io::AsyncRead;
 /// A stream of bytes.
 pub type Reader = Pin<Box<dyn AsyncRead + Send>>;
 
-/// What was stored.
+/// A stored blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredBlob {
-    /// Its digest.
+    /// Digest of the content.
     pub digest: Digest,
-    /// How many bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
 /// Why a blob could not be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
-    /// There is none of this digest.
+    /// There is no blob with this digest.
     #[error("there is no blob {0}")]
     Missing(Digest),
-    /// The bytes are not what their name says.
+    /// The content doesn't match the digest.
     #[error("blob {expected} is damaged: its bytes are {actual}")]
     Damaged {
-        /// The name.
+        /// The expected digest.
         expected: Digest,
-        /// What the bytes are.
+        /// The digest of the content.
         actual: Digest,
     },
-    /// Disk or source.
+    /// Reading or writing failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation.
         what: String,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Where artifacts are kept: by digest, once each.
+/// Content-addressed storage of artifacts.
 #[async_trait]
 pub trait Blobs: Send + Sync {
-    /// Stores what `source` gives, to its end. Acknowledged means durable; a crash before leaves nothing under any digest.
+    /// Stores `source` to its end. It is durable when this returns; after a crash before that there is no partial blob.
     async fn put(&self, source: Reader) -> Result<StoredBlob, BlobError>;
 
-    /// As [`Blobs::put`], refused when the bytes are not `expected`.
+    /// Like [`Blobs::put`], but fails if the digest is not `expected`.
     async fn put_expecting(
         &self,
         source: Reader,
         expected: &Digest,
     ) -> Result<StoredBlob, BlobError>;
 
-    /// The bytes; the reader fails at the end when they are not what their name says.
+    /// Opens a blob; the reader fails at the end if the content doesn't match the digest.
     async fn open(&self, digest: &Digest) -> Result<Reader, BlobError>;
 
-    /// How many bytes; `None` when there is no such blob.
+    /// Size in bytes; `None` if there is no such blob.
     async fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError>;
 
-    /// A local file with the bytes, verified, for programs that need one.
+    /// Path of a local file with the verified content, for programs that need one.
     async fn file(&self, digest: &Digest) -> Result<PathBuf, BlobError>;
 
-    /// Forgets a blob; none there is fine.
+    /// Deletes a blob; succeeds if it doesn't exist.
     async fn delete(&self, digest: &Digest) -> Result<(), BlobError>;
 }

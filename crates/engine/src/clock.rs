@@ -1,4 +1,4 @@
-//! Time that never goes back. The wall clock may be set; what is waited for must neither stall nor happen twice.
+//! A clock that never goes back. The wall clock may be set; timers must neither stall nor fire twice.
 
 use std::{
     collections::BTreeMap,
@@ -10,22 +10,22 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 
-/// The time, passed in.
+/// The source of time.
 #[async_trait]
 pub trait Clock: Send + Sync {
-    /// Now; never earlier than before.
+    /// The current time; never earlier than a previous result.
     fn now(&self) -> Timestamp;
 
-    /// Returns when it is `at` or later.
+    /// Waits until `at`.
     async fn sleep_until(&self, at: Timestamp);
 }
 
-/// The last fact may lie so far ahead of the wall clock and still be believed. Beyond, it is the log whose clock was wrong, and
-/// following it would date everything in the future until that has come.
+/// The last event may be this far ahead of the wall clock. Beyond that the log's clock was wrong, and following it would date
+/// all events in the future.
 const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
 
-/// The machine's clock, held to what the monotonic clock says: it follows a wall clock that is set forward, and goes on by
-/// itself when the wall clock is set back.
+/// The machine's clock, combined with the monotonic clock: it follows a wall clock that is set forward, and keeps its own time
+/// when the wall clock is set back.
 #[derive(Debug)]
 pub struct RealClock {
     base: Mutex<(Timestamp, Instant)>,
@@ -40,7 +40,7 @@ impl Default for RealClock {
 }
 
 impl RealClock {
-    /// A clock that goes on from the last fact of the log, for a wall clock that was set back while no server ran.
+    /// A clock that continues from the last event of the log, in case the wall clock was set back while no server ran.
     #[must_use]
     pub fn after(last: Option<Timestamp>) -> Self {
         let clock = Self::default();
@@ -85,31 +85,31 @@ impl Clock for RealClock {
     }
 }
 
-/// A clock that a test moves. Who sleeps is woken in the order of the times waited for, then of the waiting, so that a
-/// simulation on one thread goes the same way every time.
+/// A clock that is moved by tests. Sleepers are woken in the order of their times, then of their calls, so that a
+/// single-threaded simulation is deterministic.
 #[derive(Debug)]
-pub struct ManualClock(Mutex<Sleepers>);
+pub struct ManualClock(Mutex<SleeperQueue>);
 
 #[derive(Debug)]
-struct Sleepers {
+struct SleeperQueue {
     now: Timestamp,
     asleep: BTreeMap<(Timestamp, u64), oneshot::Sender<()>>,
-    /// Tells those apart that wait for the same time.
+    /// Distinguishes sleepers with the same time.
     count: u64,
 }
 
 impl ManualClock {
-    /// Starts at `now`.
+    /// Creates a clock at `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self(Mutex::new(Sleepers {
+        Self(Mutex::new(SleeperQueue {
             now,
             asleep: BTreeMap::new(),
             count: 0,
         }))
     }
 
-    /// Moves on to `at`; earlier times are ignored, as a clock never goes back.
+    /// Moves the clock to `at`; earlier times are ignored.
     pub fn set(&self, at: Timestamp) {
         let mut sleepers = self.lock();
         sleepers.now = at.max(sleepers.now);
@@ -117,19 +117,19 @@ impl ManualClock {
             if next.key().0 > at {
                 break;
             }
-            // Whoever has stopped waiting is not missed.
+            // The sleeper may have been dropped.
             let _ = next.remove().send(());
         }
         sleepers.asleep.retain(|_, sleeper| !sleeper.is_closed());
     }
 
-    /// Moves on by `by`.
+    /// Moves the clock forward by `by`.
     pub fn advance(&self, by: SignedDuration) {
         let now = self.lock().now;
         self.set(now.saturating_add(by).unwrap_or(now));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Sleepers> {
+    fn lock(&self) -> MutexGuard<'_, SleeperQueue> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -152,7 +152,7 @@ impl Clock for ManualClock {
             sleepers.asleep.insert(key, sleeper);
             woken
         };
-        // The sender is in `self`: it can't be gone.
+        // The sender is owned by `self`: it isn't dropped.
         let _ = woken.await;
     }
 }

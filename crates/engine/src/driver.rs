@@ -1,4 +1,4 @@
-//! Who carries effects out.
+//! The interface of drivers, which carry out effects.
 
 use std::sync::Arc;
 
@@ -8,32 +8,32 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::{Engine, EngineError, Outcome};
 
-/// Carries out the effects of one aggregate. It decides nothing: an effect comes in, an input goes back.
+/// Carries out the effects of one aggregate. It decides nothing: it gets an effect and returns an input.
 ///
-/// After a crash the same effect comes again under the same key; a driver does it again harmlessly, or finds it done.
+/// After a crash the same effect is dispatched again under the same key: a driver must be idempotent.
 #[async_trait]
 pub trait Driver<A: Aggregate>: Send + Sync + 'static {
-    /// Does the work and says how it went. When `work.cancelled` fires, nobody waits for the answer any more.
+    /// Carries out the effect and returns its result. When `work.cancelled` fires the result is no longer needed.
     async fn carry_out(&self, work: Work<A>) -> A::Input;
 }
 
-/// One effect to be carried out.
+/// An effect to carry out.
 pub struct Work<A: Aggregate> {
-    /// The stream it belongs to.
+    /// The effect's stream.
     pub stream: String,
-    /// The state when it was dispatched.
+    /// The state when the effect was dispatched.
     pub state: Arc<A::State>,
-    /// Its idempotency key.
+    /// The idempotency key.
     pub key: EffectKey,
-    /// What to do.
+    /// The effect.
     pub effect: A::Effect,
-    /// For what there is to say before the end.
+    /// Sends inputs before the effect has ended.
     pub report: Reporter<A>,
-    /// Fires when the work is no longer wanted.
+    /// Fires when the effect is no longer needed.
     pub cancelled: CancellationToken,
 }
 
-/// Says things to a stream while its effect is being carried out.
+/// Sends inputs to a stream while its effect is being carried out.
 pub struct Reporter<A: Aggregate> {
     pub(crate) engine: Engine<A>,
     pub(crate) stream: String,
@@ -41,7 +41,7 @@ pub struct Reporter<A: Aggregate> {
 }
 
 impl<A: Aggregate> Reporter<A> {
-    /// Says `input`, and returns when what follows is durable.
+    /// Sends `input`; returns when its events are durable.
     pub async fn send(&self, input: A::Input) -> Result<Outcome<A>, EngineError<A::Rejection>> {
         self.engine.send(&self.stream, input, self.by.clone()).await
     }

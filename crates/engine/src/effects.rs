@@ -1,5 +1,5 @@
-//! The effects of one stream that are under way: dispatched by key, cancelled when their key no longer comes out, tried again
-//! with growing patience when they end without having changed anything.
+//! The running effects of a stream: dispatched by key, cancelled when their key is no longer pending, retried with backoff when
+//! they end without a change.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,40 +9,40 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    actor::Message,
+    actor::StreamMessage,
     driver::{Reporter, Work},
     engine::Engine,
 };
 
-/// Before what has changed nothing but is still wanted is tried again; doubles with each time.
+/// First pause before an effect without a change is retried; doubled with each retry.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-/// The longest such wait.
+/// Longest pause before a retry.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-pub(crate) struct Effects<A: Aggregate> {
+pub(crate) struct RunningEffects<A: Aggregate> {
     engine: Engine<A>,
     stream: String,
-    mailbox: mpsc::WeakSender<Message<A>>,
-    running: BTreeMap<EffectKey, Running<A::Effect>>,
-    retries: BTreeMap<EffectKey, Patience>,
+    mailbox: mpsc::WeakSender<StreamMessage<A>>,
+    running: BTreeMap<EffectKey, RunningEffect<A::Effect>>,
+    retries: BTreeMap<EffectKey, RetryBackoff>,
     dispatches: u64,
 }
 
-struct Running<E> {
+struct RunningEffect<E> {
     effect: E,
     dispatch: u64,
     cancelled: CancellationToken,
 }
 
-/// What was tried and has changed nothing is left alone for a while, longer each time.
+/// Backoff of something that had no effect.
 #[derive(Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct RetryBackoff {
     times: u32,
     pub(crate) until: Timestamp,
 }
 
-impl Patience {
-    /// Tried once more, without success.
+impl RetryBackoff {
+    /// The backoff after another attempt without effect.
     pub(crate) fn after(before: Option<Self>, now: Timestamp) -> Self {
         let times = before.map_or(0, |patience| patience.times);
         let wait = RETRY_FIRST
@@ -58,11 +58,11 @@ impl Patience {
     }
 }
 
-impl<A: Aggregate> Effects<A> {
+impl<A: Aggregate> RunningEffects<A> {
     pub(crate) fn new(
         engine: Engine<A>,
         stream: String,
-        mailbox: mpsc::WeakSender<Message<A>>,
+        mailbox: mpsc::WeakSender<StreamMessage<A>>,
     ) -> Self {
         Self {
             engine,
@@ -78,13 +78,13 @@ impl<A: Aggregate> Effects<A> {
         self.running.is_empty() && self.retries.is_empty()
     }
 
-    /// Makes what is under way what the state asks for. Gives when to wake up, and whether the stream is live. While waking up
-    /// is in `vain`, a time that has come is put off.
+    /// Starts and cancels effects to match the state. Returns when to wake up, and whether the stream is live. While `backoff` is
+    /// set, a due wake-up is postponed.
     pub(crate) fn reconcile(
         &mut self,
         state: &Arc<A::State>,
         now: Timestamp,
-        vain: Option<Patience>,
+        backoff: Option<RetryBackoff>,
     ) -> (Option<Timestamp>, bool) {
         let pending = A::pending(state, now);
         let by_key: BTreeMap<&EffectKey, &A::Effect> = pending
@@ -103,10 +103,10 @@ impl<A: Aggregate> Effects<A> {
         });
         self.retries.retain(|key, _| by_key.contains_key(key));
         let mut wake_at = pending.wake_at;
-        if let (Some(at), Some(vain)) = (wake_at, vain)
+        if let (Some(at), Some(backoff)) = (wake_at, backoff)
             && at <= now
         {
-            wake_at = Some(vain.until);
+            wake_at = Some(backoff.until);
         }
         for (key, effect) in pending.effects {
             if self.running.contains_key(&key) {
@@ -122,8 +122,8 @@ impl<A: Aggregate> Effects<A> {
         (wake_at, pending.live)
     }
 
-    /// An effect has ended. False when it was cancelled before: then nobody wants to know.
-    pub(crate) fn ended(&mut self, key: &EffectKey, dispatch: u64, now: Timestamp) -> bool {
+    /// Records that an effect has ended; returns false if it was cancelled before, so that its result is dropped.
+    pub(crate) fn finish_effect(&mut self, key: &EffectKey, dispatch: u64, now: Timestamp) -> bool {
         if self
             .running
             .get(key)
@@ -132,10 +132,10 @@ impl<A: Aggregate> Effects<A> {
             return false;
         }
         self.running.remove(key);
-        // If the key still comes out after its input was decided, it is dispatched again, but not at once.
+        // If the key is still pending after its input was decided, it is dispatched again after a pause.
         let before = self.retries.get(key).copied();
         self.retries
-            .insert(key.clone(), Patience::after(before, now));
+            .insert(key.clone(), RetryBackoff::after(before, now));
         true
     }
 
@@ -151,7 +151,7 @@ impl<A: Aggregate> Effects<A> {
         let cancelled = self.engine.0.stopping.child_token();
         self.running.insert(
             key.clone(),
-            Running {
+            RunningEffect {
                 effect: effect.clone(),
                 dispatch,
                 cancelled: cancelled.clone(),
@@ -175,7 +175,7 @@ impl<A: Aggregate> Effects<A> {
             let Some(permit) = cancelled.run_until_cancelled(inner.effects.clone().acquire_owned()).await else { return };
             let driver = inner.driver.clone();
             let stream = work.stream.clone();
-            // A task of its own, so that a panic stays in it.
+            // A separate task isolates panics.
             let task = tokio::spawn(async move { driver.carry_out(work).await });
             let abort = task.abort_handle();
             let input = tokio::select! {
@@ -194,7 +194,7 @@ impl<A: Aggregate> Effects<A> {
             };
             drop(permit);
             if let Some(mailbox) = mailbox.upgrade() {
-                let _ = mailbox.send(Message::EffectEnded { key, dispatch, input }).await;
+                let _ = mailbox.send(StreamMessage::EffectEnded { key, dispatch, input }).await;
             }
         });
     }

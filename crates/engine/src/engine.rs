@@ -1,4 +1,4 @@
-//! The handle of an engine: says things to streams, reads their states, resumes and stops them.
+//! The handle of an engine: sends inputs to streams, reads their states, resumes and stops them.
 
 use std::{
     collections::HashMap,
@@ -11,27 +11,26 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    actor::{self, Loaded, Message},
+    actor::{self, LoadedStream, StreamMessage},
     clock::Clock,
     driver::Driver,
     store::{Store, StoreError},
 };
 
-/// Inputs that may wait at one stream; who says more waits.
+/// Queued messages per stream; senders wait beyond that.
 const MAILBOX: usize = 1_024;
 
-/// How an engine works. The defaults are for servers.
+/// Options of an engine. The defaults are for servers.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Effects under way at once. Most of them wait for something (a job, a probe), so the bound is there against runaways,
-    /// not for pacing.
+    /// Limit of concurrent effects. Most of them wait (for a job, a probe), so the limit only guards against runaways.
     pub effects_max: usize,
-    /// Events after which a stream's state is stored as a snapshot. A start reads all services: about half as many events of
-    /// each as this, and reading one costs far more than its share in writing a snapshot.
+    /// Number of events after which the state is stored as a snapshot. At startup all services are loaded: about half as many
+    /// events each, and reading an event costs far more than its share of writing a snapshot.
     pub snapshot_every: u64,
-    /// A stream that rests is unloaded after this long.
+    /// Time after which an idle stream is unloaded.
     pub idle_after: Duration,
-    /// How long effects may take to end when the engine stops.
+    /// Grace for effects when the engine stops.
     pub stop_grace: Duration,
 }
 
@@ -46,12 +45,12 @@ impl Default for Options {
     }
 }
 
-/// What followed from an input.
+/// The result of an input.
 #[derive(Debug)]
 pub struct Outcome<A: Aggregate> {
     /// The version of the stream afterwards.
     pub version: u64,
-    /// The facts, durable by now; none when nothing changed.
+    /// The durable events; empty if nothing changed.
     pub events: Vec<Event<A::Body>>,
     /// The state afterwards.
     pub state: Arc<A::State>,
@@ -60,19 +59,19 @@ pub struct Outcome<A: Aggregate> {
 /// Why an input had no effect.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError<R: std::error::Error> {
-    /// The aggregate refuses, with a reason.
+    /// The aggregate rejected it with a reason.
     #[error(transparent)]
     Rejected(R),
     /// The log can't be read or written; nothing has changed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The engine is stopping; say it again to the next server.
+    /// The engine is stopping; retry at the next server.
     #[error("the server is stopping")]
     Stopping,
 }
 
 /// Runs the streams of one aggregate. Cheap to clone.
-pub struct Engine<A: Aggregate>(pub(crate) Arc<Inner<A>>);
+pub struct Engine<A: Aggregate>(pub(crate) Arc<EngineState<A>>);
 
 impl<A: Aggregate> Clone for Engine<A> {
     fn clone(&self) -> Self {
@@ -80,7 +79,7 @@ impl<A: Aggregate> Clone for Engine<A> {
     }
 }
 
-pub(crate) struct Inner<A: Aggregate> {
+pub(crate) struct EngineState<A: Aggregate> {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) driver: Arc<dyn Driver<A>>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -88,18 +87,18 @@ pub(crate) struct Inner<A: Aggregate> {
     pub(crate) effects: Arc<Semaphore>,
     pub(crate) stopping: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    streams: Mutex<HashMap<String, mpsc::Sender<Message<A>>>>,
+    streams: Mutex<HashMap<String, mpsc::Sender<StreamMessage<A>>>>,
 }
 
 impl<A: Aggregate> Engine<A> {
-    /// An engine with nothing loaded yet; [`Engine::resume`] loads what is live.
+    /// Creates an engine with no stream loaded; [`Engine::resume`] loads the live ones.
     pub fn start(
         store: Arc<dyn Store>,
         driver: Arc<dyn Driver<A>>,
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(EngineState {
             store,
             driver,
             clock,
@@ -111,7 +110,7 @@ impl<A: Aggregate> Engine<A> {
         }))
     }
 
-    /// Says `input` to a stream, and returns when what follows from it is durable.
+    /// Sends `input` to a stream; returns when its events are durable.
     pub async fn send(
         &self,
         stream: &str,
@@ -119,29 +118,29 @@ impl<A: Aggregate> Engine<A> {
         by: Actor,
     ) -> Result<Outcome<A>, EngineError<A::Rejection>> {
         let (reply, answer) = oneshot::channel();
-        self.deliver(stream, Message::Input { input, by, reply })
+        self.deliver(stream, StreamMessage::Input { input, by, reply })
             .await?;
         answer.await.unwrap_or(Err(EngineError::Stopping))
     }
 
-    /// The state of a stream; `None` when it has no events.
+    /// The state of a stream; `None` if it has no events.
     pub async fn state(&self, stream: &str) -> Result<Option<Arc<A::State>>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let stopping = || StoreError("the server is stopping".to_owned());
-        self.deliver::<A::Rejection>(stream, Message::Peek { reply })
+        self.deliver::<A::Rejection>(stream, StreamMessage::Peek { reply })
             .await
             .map_err(|_| stopping())?;
         answer.await.unwrap_or_else(|_| Err(stopping()))
     }
 
-    /// The state of a stream as the log tells it, without waking the stream: nothing that it is owed is begun. For whoever has to
-    /// know how things stand before [`Engine::resume`].
+    /// Reads the state of a stream from the log without loading the stream: no effect is started. For callers that need states
+    /// before [`Engine::resume`].
     pub async fn read(&self, stream: &str) -> Result<Option<A::State>, StoreError> {
-        let loaded = Loaded::<A>::load(self, stream).await?;
+        let loaded = LoadedStream::<A>::load(self, stream).await?;
         Ok(loaded.into_state())
     }
 
-    /// Loads every live stream and dispatches what is outstanding.
+    /// Loads every live stream and dispatches its pending effects.
     pub async fn resume(&self) -> Result<(), StoreError> {
         for stream in self.0.store.live(A::KIND).await? {
             self.state(&stream).await?;
@@ -149,7 +148,7 @@ impl<A: Aggregate> Engine<A> {
         Ok(())
     }
 
-    /// Takes no more inputs, cancels what is under way and waits for it to end. What is outstanding comes out again at the
+    /// Rejects further inputs, cancels running effects and waits for them to end. Pending effects are dispatched again at the
     /// next start.
     pub async fn stop(&self) {
         self.0.stopping.cancel();
@@ -168,25 +167,25 @@ impl<A: Aggregate> Engine<A> {
     async fn deliver<R: std::error::Error>(
         &self,
         stream: &str,
-        mut message: Message<A>,
+        mut message: StreamMessage<A>,
     ) -> Result<(), EngineError<R>> {
         loop {
             if self.0.stopping.is_cancelled() {
                 return Err(EngineError::Stopping);
             }
-            let mailbox = self.mailbox(stream);
+            let mailbox = self.mailbox_for(stream);
             match mailbox.send(message).await {
                 Ok(()) => return Ok(()),
-                // Unloaded between the look-up and the sending: it is loaded again.
+                // Unloaded between lookup and send: load it again.
                 Err(mpsc::error::SendError(back)) => {
                     message = back;
-                    self.forget(stream, &mailbox);
+                    self.remove_mailbox(stream, &mailbox);
                 }
             }
         }
     }
 
-    fn mailbox(&self, stream: &str) -> mpsc::Sender<Message<A>> {
+    fn mailbox_for(&self, stream: &str) -> mpsc::Sender<StreamMessage<A>> {
         let mut streams = self
             .0
             .streams
@@ -197,7 +196,7 @@ impl<A: Aggregate> Engine<A> {
         }
         let (sender, receiver) = mpsc::channel(MAILBOX);
         streams.insert(stream.to_owned(), sender.clone());
-        self.0.tasks.spawn(actor::run(
+        self.0.tasks.spawn(actor::run_stream(
             self.clone(),
             stream.to_owned(),
             sender.downgrade(),
@@ -206,15 +205,19 @@ impl<A: Aggregate> Engine<A> {
         sender
     }
 
-    /// Takes leave of a stream that rests, unless somebody is about to say something to it: then it stays loaded. So nothing is
-    /// said to a stream that has ceased to look after what it is owed.
-    pub(crate) fn unload(&self, stream: &str, mailbox: &mpsc::Receiver<Message<A>>) -> bool {
+    /// Unloads an idle stream, unless a sender is about to send a message: a message must not be lost in the mailbox of an
+    /// unloaded stream.
+    pub(crate) fn try_unload(
+        &self,
+        stream: &str,
+        mailbox: &mpsc::Receiver<StreamMessage<A>>,
+    ) -> bool {
         let mut streams = self
             .0
             .streams
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // Who is about to speak holds a sender, which they get under this lock.
+        // A task that is about to send holds a sender, which it got under this lock.
         if mailbox.sender_strong_count() > 1 || !mailbox.is_empty() {
             return false;
         }
@@ -222,8 +225,8 @@ impl<A: Aggregate> Engine<A> {
         true
     }
 
-    /// Removes a mailbox that nobody reads any more, unless a new one is there already.
-    pub(crate) fn forget(&self, stream: &str, mailbox: &mpsc::Sender<Message<A>>) {
+    /// Removes a closed mailbox, unless it was replaced already.
+    pub(crate) fn remove_mailbox(&self, stream: &str, mailbox: &mpsc::Sender<StreamMessage<A>>) {
         let mut streams = self
             .0
             .streams

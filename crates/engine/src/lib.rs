@@ -1,12 +1,16 @@
-//! The loop: read, decide, append, dispatch; timers. It owns the traits that the outside implements: [`Store`], [`Blobs`],
-//! [`Driver`], [`Clock`].
+//! The engine loop: read, decide, append, dispatch effects, wait for timers. It owns the traits that the outside implements:
+//! [`Store`], [`Blobs`], [`Driver`], [`Clock`].
 //!
-//! One task per loaded stream owns its state. Inputs that wait together are decided together and appended as one batch; who
-//! said them is answered when the facts are durable. Effects are derived from the state after every commit
-//! ([`shipway_core::aggregate::Aggregate::pending`]): new keys are dispatched, keys that no longer come out are cancelled. So a
-//! server that was killed at any point goes on by loading the streams that are live.
+//! One task per loaded stream owns its state. Queued inputs are decided together and appended as one batch; their senders get a
+//! reply when the events are durable. Effects are derived from the state after every commit
+//! ([`shipway_core::aggregate::Aggregate::pending`]): new keys are dispatched, keys that are no longer pending are cancelled. So
+//! after a crash at any point the engine continues by loading the live streams.
 //!
-//! What it must never do: act before the facts are durable, decide anything itself, or poll.
+//! # Invariants
+//!
+//! - Nothing is acted on before its events are durable.
+//! - The engine makes no domain decision.
+//! - Nothing polls.
 
 mod actor;
 mod blobs;

@@ -1,5 +1,4 @@
-//! A log in memory, for tests and simulations: what it forgets is all gone, so a server never uses it. It keeps to everything
-//! that is asked of a [`Store`]; the tests that run over SQLite run over it.
+//! A log in memory, for tests and simulations. It passes the conformance tests of [`Store`], but loses everything at exit.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,30 +14,30 @@ use crate::store::{
     Append, AppendError, Recorded, RowPage, Snapshot, Store, StoreError, Subscription,
 };
 
-/// Events given to a subscriber at once.
+/// Events per read of a subscriber.
 const CHUNK: usize = 500;
 
-/// A log in memory. Clones share it, as connections share a database.
+/// A log in memory. Clones share it, like connections to a database.
 #[derive(Clone, Debug)]
 pub struct MemoryStore {
-    log: Arc<Mutex<Log>>,
+    log: Arc<Mutex<MemoryLog>>,
     position: Arc<watch::Sender<u64>>,
 }
 
 #[derive(Debug, Default)]
-struct Log {
+struct MemoryLog {
     events: Vec<Recorded>,
-    /// Streams in the order they began.
+    /// Streams in order of creation.
     streams: Vec<String>,
-    by_name: BTreeMap<String, Stream>,
+    by_name: BTreeMap<String, MemoryStream>,
     rows: BTreeMap<(String, String), (u64, Row)>,
-    /// Changes of rows so far.
+    /// Number of row changes so far.
     changes: u64,
 }
 
 #[derive(Debug, Default)]
-struct Stream {
-    /// Where its events are in the log.
+struct MemoryStream {
+    /// Indices of its events in the log.
     events: Vec<usize>,
     live: bool,
     snapshot: Option<Snapshot>,
@@ -54,12 +53,12 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
-    /// The log as a crash after its first `count` events leaves it, without its caches: a log of its own.
+    /// A copy of the log as a crash after `count` events leaves it, without caches.
     #[must_use]
     pub fn cut(&self, count: usize) -> Self {
         let cut = Self::default();
         for event in self.lock().events.iter().take(count) {
-            // Whether a stream is live can't be told from its events; to load one that rests does no harm.
+            // Liveness is unknown; loading an idle stream does no harm.
             cut.lock()
                 .append(Append {
                     stream: event.stream.clone(),
@@ -75,13 +74,13 @@ impl MemoryStore {
         cut
     }
 
-    /// All events, in the order of the log.
+    /// All events, in log order.
     #[must_use]
     pub fn events(&self) -> Vec<Recorded> {
         self.lock().events.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Log> {
+    fn lock(&self) -> MutexGuard<'_, MemoryLog> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,7 +90,7 @@ impl MemoryStore {
     }
 }
 
-impl Log {
+impl MemoryLog {
     fn append(&mut self, append: Append) -> Result<(), AppendError> {
         let actual = self
             .by_name
@@ -130,8 +129,8 @@ impl Log {
         }
     }
 
-    /// Its events leave gaps, so that positions stay what they are.
-    fn forget(&mut self, name: &str) {
+    /// Positions of other events don't change: the removed events leave gaps.
+    fn remove_stream(&mut self, name: &str) {
         let Some(stream) = self.by_name.remove(name) else {
             return;
         };
@@ -141,7 +140,7 @@ impl Log {
         }
     }
 
-    fn of_kind(&self, kind: &str, wanted: impl Fn(&Stream) -> bool) -> Vec<String> {
+    fn streams_of_kind(&self, kind: &str, wanted: impl Fn(&MemoryStream) -> bool) -> Vec<String> {
         self.streams
             .iter()
             .filter(|name| name.split('/').next() == Some(kind) && wanted(&self.by_name[*name]))
@@ -187,17 +186,17 @@ impl Store for MemoryStore {
         let mut log = self.lock();
         let newest = log.events.last().map(|event| event.stream.clone());
         for name in streams.iter().filter(|name| newest.as_ref() != Some(name)) {
-            log.forget(name);
+            log.remove_stream(name);
         }
         Ok(())
     }
 
     async fn live(&self, kind: &str) -> Result<Vec<String>, StoreError> {
-        Ok(self.lock().of_kind(kind, |stream| stream.live))
+        Ok(self.lock().streams_of_kind(kind, |stream| stream.live))
     }
 
     async fn streams(&self, kind: &str) -> Result<Vec<String>, StoreError> {
-        Ok(self.lock().of_kind(kind, |_| true))
+        Ok(self.lock().streams_of_kind(kind, |_| true))
     }
 
     async fn subscribe(&self, after: u64) -> Result<Subscription, StoreError> {
@@ -216,7 +215,7 @@ impl Store for MemoryStore {
                         .clone()
                         .next_back()
                         .map_or(after, |event| event.position);
-                    // Events of forgotten streams have none.
+                    // Events of removed streams have an empty name.
                     waiting.extend(chunk.filter(|event| !event.stream.is_empty()).cloned());
                 }
                 let event: Recorded = waiting.pop_front()?;

@@ -1,62 +1,62 @@
-//! The log as the engine needs it. SQLite implements it; PostgreSQL will.
+//! The interface of the event log.
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use shipway_core::aggregate::Row;
 
-/// Facts to be appended to one stream, with the caches that change with them. All of it is stored, or nothing.
+/// Events to append to one stream, with the caches that change with them. Stored completely or not at all.
 #[derive(Clone, Debug)]
 pub struct Append {
-    /// The stream: `rollout/shop/7`. Its first segment is its kind.
+    /// The stream, such as `rollout/shop/7`. The first segment is its kind.
     pub stream: String,
-    /// The version the facts were decided at: the number of events in the stream.
+    /// The version at which the events were decided: the number of events in the stream.
     pub expected: u64,
-    /// The facts as JSON, in order; never empty.
+    /// The events as JSON, in order; never empty.
     pub events: Vec<String>,
-    /// Rows of read models to be replaced.
+    /// Changed rows of read models.
     pub rows: Vec<Row>,
-    /// The state after these facts, as a cache that may be deleted.
+    /// The state after these events, as a cache that may be deleted.
     pub snapshot: Option<String>,
     /// Whether the stream must be loaded at the next start.
     pub live: bool,
 }
 
-/// Why facts were not appended. Nothing of them is stored.
+/// Why events were not appended. None of them is stored.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AppendError {
-    /// Somebody else was faster: reload and decide again.
+    /// The stream has changed: reload and decide again.
     #[error("the stream is at version {actual}")]
     Conflict {
-        /// The version it is at.
+        /// The current version.
         actual: u64,
     },
-    /// The store itself.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The store can't do what was asked: disk, file, connection.
+/// The store failed: disk, file or connection.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the event log failed: {0}")]
 pub struct StoreError(pub String);
 
-/// An event as the log tells it to subscribers.
+/// An event as delivered to subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// Its place in the whole log, rising, with gaps.
+    /// Position in the log; increasing, with gaps.
     pub position: u64,
-    /// Its stream.
+    /// The stream.
     pub stream: String,
-    /// Its place in the stream, from 1.
+    /// Position in the stream, from 1.
     pub version: u64,
     /// The event as JSON.
     pub event: String,
 }
 
-/// A state that was stored to shorten the next load.
+/// A stored state that shortens the next load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The version of the stream it belongs to.
+    /// The version of the stream.
     pub version: u64,
     /// The state as JSON.
     pub state: String,
@@ -67,52 +67,52 @@ pub struct Snapshot {
 pub struct RowPage {
     /// The rows, the newest change first.
     pub rows: Vec<Row>,
-    /// The cursor of the next page, when there is one.
+    /// The cursor of the next page, if there is one.
     pub next: Option<u64>,
 }
 
-/// Events in the order of the log, for ever: what is stored first, then what comes.
+/// An endless stream of events in log order: stored ones first, then new ones.
 pub type Subscription = BoxStream<'static, Result<Recorded, StoreError>>;
 
-/// The log, its caches, its read models.
+/// The event log with its caches and read models.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Appends to one stream. Acknowledged means durable: a crash before the answer may or may not have stored it, a crash
-    /// after it has. Never stores a part.
+    /// Appends to one stream, completely or not at all. The events are durable when this returns; a crash before that may or may
+    /// not have stored them.
     async fn append(&self, append: Append) -> Result<(), AppendError>;
 
-    /// Whether facts can be appended: fails with the reason of the last append that failed, until one succeeds again. After a
-    /// failure it tries to write, so that it recovers although nothing is appended. A store that can't fail has nothing to check.
+    /// Checks that events can be appended: fails with the reason of the last failed append until one succeeds. After a failure
+    /// it writes a test row, so that it recovers without an append. A store that can't fail has nothing to check.
     async fn check_appends(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Makes what was appended whole in the store's main file, so that a copy of that file is a backup. For the end of a process.
+    /// Moves all events into the store's main file, so that a copy of that file is a backup. Called at shutdown.
     async fn checkpoint(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// The events of a stream after `version`, in order. A crash loses nothing: it only reads.
+    /// The events of a stream after a version, in order. Only reads, so a crash has no effect.
     async fn read(&self, stream: &str, after: u64) -> Result<Vec<String>, StoreError>;
 
     /// The newest snapshot of a stream, if it has one.
     async fn snapshot(&self, stream: &str) -> Result<Option<Snapshot>, StoreError>;
 
-    /// Forgets all snapshots: they are caches.
+    /// Deletes all snapshots, which are caches.
     async fn forget_snapshots(&self) -> Result<(), StoreError>;
 
-    /// Forgets whole streams with their events and snapshots; only for streams whose facts may expire, see
-    /// `shipway_core::keyed_request`. A stream that has the newest event of the log stays, so that no position is given twice. A crash
-    /// forgets all of them or none.
+    /// Deletes streams with their events and snapshots; only for streams whose events may expire, see
+    /// `shipway_core::keyed_request`. The stream with the newest event of the log stays, so that no position is reused. A crash
+    /// deletes all of them or none.
     async fn forget_streams(&self, streams: Vec<String>) -> Result<(), StoreError>;
 
-    /// The streams of a kind that must be loaded at the start.
+    /// The streams of a kind that must be loaded at startup.
     async fn live(&self, kind: &str) -> Result<Vec<String>, StoreError>;
 
     /// All streams of a kind.
     async fn streams(&self, kind: &str) -> Result<Vec<String>, StoreError>;
 
-    /// All events after a position, then each new one; none missed, none twice. A slow reader holds nobody.
+    /// All events after a position, then each new one, exactly once. A slow reader blocks no one else.
     async fn subscribe(&self, after: u64) -> Result<Subscription, StoreError>;
 
     /// The position of the newest event; 0 in an empty log.
@@ -121,7 +121,7 @@ pub trait Store: Send + Sync {
     /// One row of a read model.
     async fn row(&self, kind: &str, key: &str) -> Result<Option<Row>, StoreError>;
 
-    /// Rows of a kind, the newest change first: of one service, of those still moving, from a cursor on.
+    /// Rows of a kind, the newest change first, optionally of one service, only live ones, and from a cursor.
     async fn rows(
         &self,
         kind: &str,
@@ -131,10 +131,10 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<RowPage, StoreError>;
 
-    /// Replaces rows outside of an append: for rebuilding read models, never for facts.
+    /// Replaces rows without an append, to rebuild read models.
     async fn replace_rows(&self, kind: &str, rows: Vec<Row>) -> Result<(), StoreError>;
 
-    /// All rows of a kind; for those that are few.
+    /// All rows of a kind; for small read models.
     async fn all_rows(&self, kind: &str) -> Result<Vec<Row>, StoreError> {
         let (mut all, mut cursor) = (Vec::new(), None);
         loop {

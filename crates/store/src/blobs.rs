@@ -1,5 +1,5 @@
-//! Immutable bytes as files named by their digest: `sha256/ab/cdef…`. Written beside, fsynced, then renamed: a name never
-//! stands for half a file.
+//! Immutable blobs as files named by their digest: `sha256/ab/cdef…`. Written to a temporary file, fsynced and renamed: a name
+//! never refers to an incomplete file.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// Bytes copied at once.
+/// Bytes copied per read.
 const CHUNK: usize = 256 * 1024;
 
 /// Blobs in a folder.
@@ -28,7 +28,7 @@ pub struct FileBlobs {
 }
 
 impl FileBlobs {
-    /// Opens the folder, making it where it is missing. What a crash left half-written is removed.
+    /// Opens the folder, creating it if missing. Incomplete files of a crash are removed.
     pub fn open(root: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(root.join("sha256"))?;
         let unfinished = root.join("unfinished");
@@ -46,9 +46,9 @@ impl FileBlobs {
         self.root.join("sha256").join(folder).join(name)
     }
 
-    /// Gives a finished file its name, durably. Over one that is there too: its bytes are the same, or damaged, or its name is
-    /// not durable yet.
-    async fn place(&self, finished: &Unfinished, digest: &Digest) -> io::Result<()> {
+    /// Renames a finished file to its digest, durably. It replaces an existing file, which has the same bytes, is damaged, or
+    /// whose name is not durable yet.
+    async fn rename_durably(&self, finished: &TemporaryFile, digest: &Digest) -> io::Result<()> {
         let path = self.path(digest);
         let folder = path.parent().expect("a blob is in a folder");
         fs::create_dir_all(folder).await?;
@@ -57,12 +57,12 @@ impl FileBlobs {
         sync_folder(&self.root.join("sha256")).await
     }
 
-    async fn store(
+    async fn store_verified(
         &self,
         mut source: Reader,
         expected: Option<&Digest>,
     ) -> Result<StoredBlob, BlobError> {
-        let unfinished = Unfinished(
+        let unfinished = TemporaryFile(
             self.root
                 .join("unfinished")
                 .join(Uuid::now_v7().to_string()),
@@ -105,24 +105,24 @@ impl FileBlobs {
             });
         }
         file.sync_all().await.map_err(failed("writing"))?;
-        self.place(&unfinished, &digest)
+        self.rename_durably(&unfinished, &digest)
             .await
             .map_err(failed("placing"))?;
         Ok(StoredBlob { digest, size })
     }
 }
 
-/// Makes the names in a folder survive a power cut.
+/// Makes the names in a folder durable.
 async fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder).await?.sync_all().await
 }
 
-/// A file that is removed unless it was renamed.
-struct Unfinished(PathBuf);
+/// A temporary file that is removed unless it was renamed.
+struct TemporaryFile(PathBuf);
 
-impl Drop for Unfinished {
+impl Drop for TemporaryFile {
     fn drop(&mut self) {
-        // Gone when it has found its place; otherwise the next start removes it as well.
+        // Fails after the rename; otherwise the next start removes it as well.
         let _ = std::fs::remove_file(&self.0);
     }
 }
@@ -130,7 +130,7 @@ impl Drop for Unfinished {
 #[async_trait]
 impl Blobs for FileBlobs {
     async fn put(&self, source: Reader) -> Result<StoredBlob, BlobError> {
-        self.store(source, None).await
+        self.store_verified(source, None).await
     }
 
     async fn put_expecting(
@@ -138,12 +138,12 @@ impl Blobs for FileBlobs {
         source: Reader,
         expected: &Digest,
     ) -> Result<StoredBlob, BlobError> {
-        self.store(source, Some(expected)).await
+        self.store_verified(source, Some(expected)).await
     }
 
     async fn open(&self, digest: &Digest) -> Result<Reader, BlobError> {
         match File::open(self.path(digest)).await {
-            Ok(file) => Ok(Box::pin(Verified {
+            Ok(file) => Ok(Box::pin(VerifiedReader {
                 file,
                 hash: Sha256::new(),
                 expected: digest.clone(),
@@ -174,7 +174,7 @@ impl Blobs for FileBlobs {
         let read = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
         match read {
             Ok(_) => Ok(self.path(digest)),
-            Err(error) => Err(damage(error, digest)),
+            Err(error) => Err(read_error(error, digest)),
         }
     }
 
@@ -189,12 +189,12 @@ impl Blobs for FileBlobs {
     }
 }
 
-/// What a verified reader says at the end of damaged bytes.
+/// The error of a verified reader at the end of damaged bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("the bytes are {0}")]
 struct OtherBytes(Digest);
 
-fn damage(error: io::Error, expected: &Digest) -> BlobError {
+fn read_error(error: io::Error, expected: &Digest) -> BlobError {
     let actual = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<OtherBytes>())
@@ -211,14 +211,14 @@ fn damage(error: io::Error, expected: &Digest) -> BlobError {
     }
 }
 
-/// Reads a file and fails at its end when the bytes are not what the name says.
-struct Verified {
+/// Reads a file and fails at its end if the bytes don't match the digest.
+struct VerifiedReader {
     file: File,
     hash: Sha256,
     expected: Digest,
 }
 
-impl AsyncRead for Verified {
+impl AsyncRead for VerifiedReader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

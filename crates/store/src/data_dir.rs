@@ -1,4 +1,4 @@
-//! One server per data directory: a lock that dies with its holder.
+//! Ensures one server per data directory, by a lock that the kernel releases with its process.
 
 use std::{
     fs::{File, OpenOptions, Permissions},
@@ -9,18 +9,18 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
-/// Where files of runs and instances are moved that belong to no run or release of the log.
+/// Folder for files of runs and instances that are not in the log.
 pub const SET_ASIDE: &str = "set-aside";
 
-/// Folders of the data directory that hold results of recorded events, with the noun for their entries. A repository alone proves
-/// nothing: it is made before the first event.
+/// Folders of the data directory that contain results of recorded events, with the noun for their entries. A repository proves
+/// nothing: it is created before the first event.
 const USED_FOLDERS: [(&str, &str); 3] = [
     ("runs", "services with runs"),
     ("instances", "sets of instances"),
     ("blobs/sha256", "folders of artifacts"),
 ];
 
-/// Files that are readable by the server's user alone, whatever an earlier version or an umask made of them.
+/// Files that must be readable by the server's user only, whatever an earlier version or a umask made of them.
 const PRIVATE_FILES: [&str; 5] = [
     "shipway.db",
     "shipway.db-wal",
@@ -29,59 +29,58 @@ const PRIVATE_FILES: [&str; 5] = [
     "happened.json",
 ];
 
-/// A data directory held by this process.
+/// A data directory locked by this process.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    // Held for its lock; the kernel lets go of it when the process ends, however it ends.
+    // Kept for its lock, which the kernel releases when the process exits.
     _lock: File,
 }
 
 /// Why a data directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// Another server holds it.
+    /// Another server uses it.
     #[error(
         "another server (pid {pid}) uses {path}; stop it, or give this one a folder of its own with --data"
     )]
     Held {
         /// The folder.
         path: String,
-        /// Who.
+        /// Process id of that server.
         pid: String,
     },
-    /// It was used before, and its log is gone: to start with an empty one would give the numbers of old runs and releases to new
-    /// ones.
+    /// It was used before, and its log is missing: an empty log would reuse the numbers of old runs and releases.
     #[error(
         "the data directory {path} was used before ({found}), but its event log {path}/shipway.db {missing}; put the log back (shipway.db, and shipway.db-wal if there is one) and start again, or begin with an empty log: shipway server --data {path} --new-log (what is there is moved to {path}/{SET_ASIDE})"
     )]
     LogMissing {
         /// The folder.
         path: String,
-        /// What shows that it was used: `3 runs, 2 sets of instances`.
+        /// What was found: `3 runs, 2 sets of instances`.
         found: String,
         /// `is missing` or `is empty`.
         missing: &'static str,
     },
-    /// It can't be made or locked.
+    /// It can't be created or locked.
     #[error("the data directory {path} can't be used: {source}")]
     Io {
         /// The folder.
         path: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
 impl DataDir {
-    /// Makes the folder where it is missing, readable by its owner alone, and locks it.
+    /// Creates the folder if missing, readable by its owner only, and locks it.
     pub fn lock(path: &Path) -> Result<Self, DataDirError> {
         let shown = path.display().to_string();
         let failed = |source| DataDirError::Io {
             path: shown.clone(),
             source,
         };
-        make_private(path).map_err(failed)?;
+        create_private_folder(path).map_err(failed)?;
         let path = path.canonicalize().map_err(failed)?;
         let mut lock = OpenOptions::new()
             .read(true)
@@ -93,7 +92,7 @@ impl DataDir {
             .map_err(failed)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
-            // For the message only.
+            // Only for the message.
             let _ = lock.read_to_string(&mut pid);
             return Err(DataDirError::Held {
                 path: shown,
@@ -104,7 +103,7 @@ impl DataDir {
             .and_then(|()| lock.rewind())
             .and_then(|()| writeln!(lock, "{}", std::process::id()))
             .map_err(failed)?;
-        tighten(&path).map_err(failed)?;
+        restrict_permissions(&path).map_err(failed)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -114,13 +113,13 @@ impl DataDir {
         &self.path
     }
 
-    /// Refuses a folder that was used before and whose event log is missing or empty.
+    /// Rejects a folder that was used before and whose event log is missing or empty.
     ///
     /// A new log would number runs and releases from 1 again, and the files of the old ones would be taken for theirs.
     pub fn require_log(&self) -> Result<(), DataDirError> {
         let log = self.path.join("shipway.db");
         let missing = match crate::sqlite::has_events(&log) {
-            // What can't be read is reported by the store when it opens the log.
+            // An unreadable log is reported when the store opens it.
             Ok(true) | Err(_) => return Ok(()),
             Ok(false) if log.exists() => "is empty",
             Ok(false) => "is missing",
@@ -142,14 +141,14 @@ impl DataDir {
         })
     }
 
-    /// Moves what earlier runs, instances and routes left out of the way of a new log. Gives where it is now, if there was any.
+    /// Moves files of earlier runs and instances aside for a new log. Returns their new folder, if there were any.
     pub fn set_aside(&self, label: &str) -> io::Result<Option<PathBuf>> {
         let to = self.path.join(SET_ASIDE).join(label);
         let mut is_moved = false;
         for name in ["runs", "instances", "happened.json"] {
             let from = self.path.join(name);
             if from.exists() {
-                make_private(&to)?;
+                create_private_folder(&to)?;
                 std::fs::rename(&from, to.join(name))?;
                 is_moved = true;
             }
@@ -158,15 +157,15 @@ impl DataDir {
     }
 }
 
-fn make_private(path: &Path) -> io::Result<()> {
+fn create_private_folder(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
 }
 
-/// Takes access from others, where an earlier version, an umask or a restored copy gave it.
-fn tighten(path: &Path) -> io::Result<()> {
+/// Removes access for other users, which an earlier version, a umask or a restored copy granted.
+fn restrict_permissions(path: &Path) -> io::Result<()> {
     let set_mode = |path: &Path, mode| -> io::Result<()> {
         let found = std::fs::symlink_metadata(path);
         let is_open =

@@ -1,7 +1,10 @@
-//! The event log on SQLite and content-addressed blobs on disk. The engine owns the traits; PostgreSQL and object stores will
-//! be neighbours here.
+//! The event log on SQLite and content-addressed blobs on disk. The engine owns the traits.
 //!
-//! What it must never do: acknowledge what is not fsynced, store a part of an append, or let a slow reader hold a writer.
+//! # Invariants
+//!
+//! - Nothing is acknowledged before it is fsynced.
+//! - An append is stored completely or not at all.
+//! - A slow reader never blocks the writer.
 
 mod blobs;
 mod data_dir;

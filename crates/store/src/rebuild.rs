@@ -1,4 +1,4 @@
-//! Read models made anew from the events: they are caches.
+//! Rebuilds read models, which are caches, from the events.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,14 +6,14 @@ use futures_util::StreamExt;
 use shipway_core::aggregate::{Aggregate, Event, Row};
 use shipway_engine::{Store, StoreError};
 
-/// Where in the log a row was last changed: at this event, and among its rows.
-type Changed = (u64, usize);
+/// When a row was last changed: position of the event, and index among its rows.
+type RowChange = (u64, usize);
 
-/// Folds every stream of an aggregate again and replaces the rows it gives. They come in the order they were last changed in, so
-/// lists look as they did. For a log that nobody appends to.
+/// Folds every stream of an aggregate again and replaces its rows, in the order of their last changes, so that lists keep their
+/// order. Nothing may append to the log meanwhile.
 pub async fn rebuild_rows<A: Aggregate>(store: &dyn Store) -> Result<usize, StoreError> {
-    let positions = positions(store, A::KIND).await?;
-    let mut by_kind: BTreeMap<String, HashMap<String, (Changed, Row)>> = BTreeMap::new();
+    let positions = event_positions(store, A::KIND).await?;
+    let mut by_kind: BTreeMap<String, HashMap<String, (RowChange, Row)>> = BTreeMap::new();
     for (stream, positions) in positions {
         let mut state = A::State::default();
         let events = store.read(&stream, 0).await?;
@@ -39,8 +39,8 @@ pub async fn rebuild_rows<A: Aggregate>(store: &dyn Store) -> Result<usize, Stor
     Ok(count)
 }
 
-/// Where the events of each stream of a kind are in the log.
-async fn positions(
+/// The positions of the events of each stream of a kind.
+async fn event_positions(
     store: &dyn Store,
     kind: &str,
 ) -> Result<BTreeMap<String, Vec<u64>>, StoreError> {

@@ -1,11 +1,12 @@
-//! The tables, and which version of them a file has.
+//! The tables and their version.
 
 use rusqlite::{Connection, config::DbConfig};
 
-/// The version this binary writes.
+/// The schema version of this binary.
 pub(crate) const VERSION: i64 = 1;
 
-/// `streams.name` is what the engine says; events refer to its short id. `rows.changed` orders lists by their last change.
+/// `streams.name` is the engine's name of a stream; events refer to its short id. `rows.changed` orders lists by their last
+/// change.
 const TABLES: &str = "
 CREATE TABLE streams(
   id INTEGER PRIMARY KEY,
@@ -41,32 +42,32 @@ CREATE INDEX rows_service ON rows(kind, service, changed);
 CREATE INDEX rows_live ON rows(kind, changed) WHERE live = 1;
 ";
 
-/// What every connection is set to. FULL: a commit returns after the write-ahead log is fsynced.
+/// Settings of every connection. FULL: a commit returns after the write-ahead log is fsynced.
 pub(crate) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "busy_timeout", 5_000)?;
-    // 16 MB of write-ahead log between two checkpoints: pages that change again and again are copied once.
+    // 16 MB of write-ahead log between checkpoints: pages that change often are copied once.
     connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "cache_size", -16_000)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
 
-/// What a file is, before anything is done to it.
-pub(crate) enum Found {
-    /// New, or made and not yet filled when its maker was killed.
-    Nothing,
+/// The kind of a file, before it is changed.
+pub(crate) enum FileKind {
+    /// Empty: new, or its creator was killed before creating the tables.
+    Empty,
     /// A log of this version.
-    Ours,
-    /// A log of this later version.
+    Current,
+    /// A log of this newer version.
     Newer(i64),
-    /// Something else.
+    /// Another database.
     Foreign,
 }
 
-/// Looks into a file and changes none of its bytes, nor those of its write-ahead log, even when the connection is then closed.
-pub(crate) fn find(connection: &Connection) -> rusqlite::Result<Found> {
+/// Inspects a file without changing it or its write-ahead log, even when the connection is closed afterwards.
+pub(crate) fn inspect_file(connection: &Connection) -> rusqlite::Result<FileKind> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let version = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let has_tables: bool =
@@ -75,19 +76,19 @@ pub(crate) fn find(connection: &Connection) -> rusqlite::Result<Found> {
         })?;
     let has_events = connection.table_exists(None, "events")?;
     let found = match (version, has_events) {
-        (0, _) if !has_tables => Found::Nothing,
-        (VERSION, true) => Found::Ours,
-        (newer, _) if newer > VERSION => Found::Newer(newer),
-        _ => Found::Foreign,
+        (0, _) if !has_tables => FileKind::Empty,
+        (VERSION, true) => FileKind::Current,
+        (newer, _) if newer > VERSION => FileKind::Newer(newer),
+        _ => FileKind::Foreign,
     };
-    if matches!(found, Found::Nothing | Found::Ours) {
+    if matches!(found, FileKind::Empty | FileKind::Current) {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     }
     Ok(found)
 }
 
-/// Makes the tables.
-pub(crate) fn create(connection: &Connection) -> rusqlite::Result<()> {
+/// Creates the tables.
+pub(crate) fn create_tables(connection: &Connection) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
     transaction.execute_batch(TABLES)?;
     transaction.pragma_update(None, "user_version", VERSION)?;

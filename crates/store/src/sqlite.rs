@@ -1,4 +1,4 @@
-//! The log in one SQLite file: one writer thread, readers beside it.
+//! The log in one SQLite file: one writer thread, concurrent readers.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,29 +14,29 @@ use shipway_engine::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    schema::{self, Found},
+    schema::{self, FileKind},
     subscribe,
-    writer::{self, Job},
+    writer::{self, WriterJob},
 };
 
-/// Appends that may wait for the writer; who has more waits.
+/// Queued jobs of the writer; callers wait beyond that.
 const QUEUE: usize = 4_096;
-/// Reader connections kept open.
+/// Idle reader connections that are kept open.
 const READERS_MAX: usize = 8;
 
-/// How a store is opened. The defaults are for servers.
+/// Options of a store. The defaults are for servers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SqliteOptions {
-    /// For tests of crashes: the process ends, as by `kill -9`, right after this many events are durable.
+    /// For tests of crashes: the process aborts right after this many events are durable.
     pub crash_after_events: Option<u64>,
-    /// For tests of full disks: the file may have this many pages.
+    /// For tests of full disks: limit of pages in the file.
     pub pages_max: Option<u32>,
 }
 
 /// Why a file can't be opened as a log.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// A newer Shipway has written it.
+    /// A newer Shipway wrote it.
     #[error(
         "{path} has schema version {found}, this binary knows {known}: use the newer shipway that wrote it; nothing was changed"
     )]
@@ -45,10 +45,10 @@ pub enum OpenError {
         path: String,
         /// Its version.
         found: i64,
-        /// Ours.
+        /// The version of this binary.
         known: i64,
     },
-    /// It has tables, but not ours.
+    /// It is the database of another program.
     #[error(
         "{path} can't be opened as an event log: it is the database of another program; nothing was changed"
     )]
@@ -56,30 +56,30 @@ pub enum OpenError {
         /// The file.
         path: String,
     },
-    /// It is no database, is damaged, or the disk fails.
+    /// It is not a database, is damaged, or the disk fails.
     #[error("{path} can't be opened as an event log: {source}")]
     Sqlite {
         /// The file.
         path: String,
-        /// What SQLite says.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
 }
 
-/// The log in one SQLite file. One process at a time: see [`crate::DataDir`].
+/// The log in one SQLite file. Only one process may use it: see [`crate::DataDir`].
 pub struct SqliteStore {
     path: PathBuf,
-    jobs: mpsc::Sender<Job>,
-    readers: Readers,
+    jobs: mpsc::Sender<WriterJob>,
+    readers: ReaderPool,
     position: watch::Receiver<u64>,
-    failure: Failure,
+    failure: LastFailure,
 }
 
-/// Why the last append failed; none when it succeeded.
-pub(crate) type Failure = Arc<Mutex<Option<StoreError>>>;
+/// Why the last append failed; `None` after a success.
+pub(crate) type LastFailure = Arc<Mutex<Option<StoreError>>>;
 
 impl SqliteStore {
-    /// Opens the file, making it where it is missing.
+    /// Opens the file, creating it if missing.
     pub fn open(path: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Sqlite {
             path: path.display().to_string(),
@@ -91,23 +91,23 @@ impl SqliteStore {
         }
         let connection = Connection::open(path).map_err(failed)?;
         let shown = || path.display().to_string();
-        match schema::find(&connection).map_err(failed)? {
-            Found::Newer(found) => {
+        match schema::inspect_file(&connection).map_err(failed)? {
+            FileKind::Newer(found) => {
                 return Err(OpenError::Newer {
                     path: shown(),
                     found,
                     known: schema::VERSION,
                 });
             }
-            Found::Foreign => return Err(OpenError::Foreign { path: shown() }),
-            Found::Nothing => {
+            FileKind::Foreign => return Err(OpenError::Foreign { path: shown() }),
+            FileKind::Empty => {
                 schema::configure(&connection).map_err(failed)?;
-                schema::create(&connection).map_err(failed)?;
+                schema::create_tables(&connection).map_err(failed)?;
             }
-            Found::Ours => schema::configure(&connection).map_err(failed)?,
+            FileKind::Current => schema::configure(&connection).map_err(failed)?,
         }
         if is_new && let Some(folder) = path.parent() {
-            // The file's name must survive a power cut as well as its contents.
+            // Make the file's name durable as well.
             let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
         }
         if let Some(pages) = options.pages_max {
@@ -118,8 +118,8 @@ impl SqliteStore {
         let last = writer::last_position(&connection).map_err(failed)?;
         let (position_sender, position) = watch::channel(last);
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let failure = Failure::default();
-        writer::start(
+        let failure = LastFailure::default();
+        writer::start_writer(
             connection,
             queue,
             position_sender,
@@ -129,13 +129,16 @@ impl SqliteStore {
         Ok(Self {
             path: path.to_owned(),
             jobs,
-            readers: Readers::default(),
+            readers: ReaderPool::default(),
             position,
             failure,
         })
     }
 
-    async fn write<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, StoreError> {
+    async fn send_job<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<T>) -> WriterJob,
+    ) -> Result<T, StoreError> {
         let gone = || StoreError("the writer has stopped".to_owned());
         let (reply, answer) = oneshot::channel();
         self.jobs.send(job(reply)).await.map_err(|_| gone())?;
@@ -150,7 +153,7 @@ impl SqliteStore {
     }
 }
 
-/// Creates the file for its owner alone; SQLite gives the files beside it the same mode. Where that fails, opening it says why.
+/// Creates the file with mode 0600; SQLite gives its companion files the same mode. A failure is reported when it is opened.
 fn create_private(path: &Path) {
     use std::os::unix::fs::OpenOptionsExt as _;
     let _ = std::fs::OpenOptions::new()
@@ -160,16 +163,16 @@ fn create_private(path: &Path) {
         .open(path);
 }
 
-/// Whether the file is a log with at least one event. Changes nothing: neither the file nor its write-ahead log.
+/// Whether the file is a log with at least one event. Changes neither the file nor its write-ahead log.
 pub(crate) fn has_events(path: &Path) -> rusqlite::Result<bool> {
     if std::fs::metadata(path).map_or(0, |it| it.len()) == 0 {
         return Ok(false);
     }
     let connection = Connection::open(path)?;
-    match schema::find(&connection)? {
-        Found::Nothing => Ok(false),
-        Found::Ours => Ok(writer::last_position(&connection)? > 0),
-        Found::Newer(_) | Found::Foreign => Ok(true),
+    match schema::inspect_file(&connection)? {
+        FileKind::Empty => Ok(false),
+        FileKind::Current => Ok(writer::last_position(&connection)? > 0),
+        FileKind::Newer(_) | FileKind::Foreign => Ok(true),
     }
 }
 
@@ -183,11 +186,11 @@ pub(crate) fn store_error(error: rusqlite::Error) -> StoreError {
     })
 }
 
-/// Connections for reading, used by blocking threads.
+/// A pool of connections for reading in blocking threads.
 #[derive(Clone, Default)]
-pub(crate) struct Readers(Arc<Mutex<Vec<Connection>>>);
+pub(crate) struct ReaderPool(Arc<Mutex<Vec<Connection>>>);
 
-impl Readers {
+impl ReaderPool {
     pub(crate) async fn query<T: Send + 'static>(
         &self,
         path: PathBuf,
@@ -223,7 +226,7 @@ impl Readers {
 #[async_trait]
 impl Store for SqliteStore {
     async fn append(&self, append: Append) -> Result<(), AppendError> {
-        self.write(|reply| Job::Append {
+        self.send_job(|reply| WriterJob::Append {
             append: Box::new(append),
             reply,
         })
@@ -238,11 +241,12 @@ impl Store for SqliteStore {
         if is_well() {
             return Ok(());
         }
-        self.write(|reply| Job::Probe { reply }).await?
+        self.send_job(|reply| WriterJob::Probe { reply }).await?
     }
 
     async fn checkpoint(&self) -> Result<(), StoreError> {
-        self.write(|reply| Job::Checkpoint { reply }).await?
+        self.send_job(|reply| WriterJob::Checkpoint { reply })
+            .await?
     }
 
     async fn read(&self, stream: &str, after: u64) -> Result<Vec<String>, StoreError> {
@@ -265,11 +269,12 @@ impl Store for SqliteStore {
     }
 
     async fn forget_snapshots(&self) -> Result<(), StoreError> {
-        self.write(|reply| Job::ForgetSnapshots { reply }).await?
+        self.send_job(|reply| WriterJob::ForgetSnapshots { reply })
+            .await?
     }
 
     async fn forget_streams(&self, streams: Vec<String>) -> Result<(), StoreError> {
-        self.write(|reply| Job::ForgetStreams { streams, reply })
+        self.send_job(|reply| WriterJob::ForgetStreams { streams, reply })
             .await?
     }
 
@@ -297,7 +302,7 @@ impl Store for SqliteStore {
     }
 
     async fn subscribe(&self, after: u64) -> Result<Subscription, StoreError> {
-        Ok(subscribe::stream(
+        Ok(subscribe::stream_events(
             self.readers.clone(),
             self.path.clone(),
             self.position.clone(),
@@ -365,7 +370,7 @@ impl Store for SqliteStore {
 
     async fn replace_rows(&self, kind: &str, rows: Vec<Row>) -> Result<(), StoreError> {
         let kind = kind.to_owned();
-        self.write(|reply| Job::ReplaceRows { kind, rows, reply })
+        self.send_job(|reply| WriterJob::ReplaceRows { kind, rows, reply })
             .await?
     }
 }

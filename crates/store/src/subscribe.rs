@@ -1,5 +1,5 @@
-//! The log as a stream of events: read from the table in the order of positions, woken by the writer. Nobody holds the writer:
-//! a reader that is slow reads later.
+//! The log as a stream of events, read from the table in the order of positions and woken by the writer. A slow reader doesn't
+//! block the writer.
 
 use std::{collections::VecDeque, path::PathBuf};
 
@@ -7,26 +7,26 @@ use futures_util::{StreamExt, stream};
 use shipway_engine::{Recorded, StoreError, Subscription};
 use tokio::sync::watch;
 
-use crate::sqlite::{Readers, events_after};
+use crate::sqlite::{ReaderPool, events_after};
 
-/// Events read at once.
+/// Events per query.
 const CHUNK: u32 = 500;
 
-struct Reading {
-    readers: Readers,
+struct SubscriptionReader {
+    readers: ReaderPool,
     path: PathBuf,
     position: watch::Receiver<u64>,
     after: u64,
     buffer: VecDeque<Recorded>,
 }
 
-pub(crate) fn stream(
-    readers: Readers,
+pub(crate) fn stream_events(
+    readers: ReaderPool,
     path: PathBuf,
     position: watch::Receiver<u64>,
     after: u64,
 ) -> Subscription {
-    let reading = Reading {
+    let reading = SubscriptionReader {
         readers,
         path,
         position,
@@ -35,22 +35,22 @@ pub(crate) fn stream(
     };
     stream::try_unfold(reading, |mut reading| async move {
         reading
-            .next()
+            .next_event()
             .await
             .map(|found| found.map(|event| (event, reading)))
     })
     .boxed()
 }
 
-impl Reading {
-    async fn next(&mut self) -> Result<Option<Recorded>, StoreError> {
+impl SubscriptionReader {
+    async fn next_event(&mut self) -> Result<Option<Recorded>, StoreError> {
         loop {
             if let Some(event) = self.buffer.pop_front() {
                 self.after = event.position;
                 return Ok(Some(event));
             }
             let after = self.after;
-            // Ends when the writer is gone.
+            // Ends when the writer has stopped.
             if self
                 .position
                 .wait_for(|position| *position > after)

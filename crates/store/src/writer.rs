@@ -1,4 +1,17 @@
-//! The only writer: a thread that takes what waits, stores all of it in one transaction with one fsync, and answers.
+//! The only writer: a thread that takes all queued jobs, stores their appends in one transaction with one fsync, and replies.
+//!
+//! # Why
+//!
+//! An fsync costs about a millisecond. Group commit lets concurrent appends share one.
+//!
+//! # Invariants
+//!
+//! - A reply is sent after the commit.
+//! - A conflict of one append doesn't affect the others of its group.
+//!
+//! # Failure modes
+//!
+//! The transaction fails: all appends of the group fail, and cached versions are discarded.
 
 use std::{
     collections::HashMap,
@@ -11,26 +24,26 @@ use shipway_core::aggregate::Row;
 use shipway_engine::{Append, AppendError, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::sqlite::{Failure, store_error};
+use crate::sqlite::{LastFailure, store_error};
 
-/// Appends stored in one transaction, at most.
+/// Most jobs per transaction.
 const GROUP_MAX: usize = 1_024;
-/// The longest wait for a group to come together: a commit takes about as long on a good disk.
+/// Longest wait for a group: about one commit on a good disk.
 const GATHER_MAX: Duration = Duration::from_millis(1);
-/// Between two looks for those who are awaited.
+/// Interval of checking for expected jobs.
 const GATHER_STEP: Duration = Duration::from_micros(20);
-/// Streams whose version is remembered; all are forgotten when there are more.
+/// Cached stream versions; the cache is cleared when it is full.
 const KNOWN_MAX: usize = 100_000;
 
-/// What a probe writes at least and at most.
+/// Bounds for the bytes that a probe writes.
 const PROBE_BYTES_MIN: usize = 4 << 10;
 const PROBE_BYTES_MAX: usize = 1 << 20;
 
-/// Rows that one append may change and still have an order among themselves.
+/// Rows of one append that can be ordered.
 const ROWS_MAX: u64 = 1 << 16;
 
-/// What the writer is asked.
-pub(crate) enum Job {
+/// A job for the writer.
+pub(crate) enum WriterJob {
     Append {
         append: Box<Append>,
         reply: oneshot::Sender<Result<(), AppendError>>,
@@ -47,46 +60,46 @@ pub(crate) enum Job {
         streams: Vec<String>,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
-    /// Write something: whether a transaction can be committed.
+    /// Writes a test row to check that a transaction can be committed.
     Probe {
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
-    /// Copy the write-ahead log into the database file and empty it.
+    /// Copies the write-ahead log into the database file and empties it.
     Checkpoint {
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
 }
 
-struct Writer {
+struct LogWriter {
     connection: Connection,
     position: u64,
-    known: HashMap<String, Known>,
-    /// SQLite's count of what other connections have written, when `position` and `known` were last right.
+    known: HashMap<String, KnownStream>,
+    /// SQLite's `data_version` when `position` and the cached versions were last valid.
     others: Option<i64>,
     published: watch::Sender<u64>,
-    failure: Failure,
-    /// How much the last append that failed would have written.
+    failure: LastFailure,
+    /// Size of the last failed append.
     failed_bytes: usize,
     crash_after: Option<u64>,
     written: u64,
 }
 
 #[derive(Clone, Copy)]
-struct Known {
+struct KnownStream {
     id: i64,
     version: u64,
 }
 
-/// Starts the thread; it ends when nobody can ask any more.
-pub(crate) fn start(
+/// Starts the thread; it ends when all senders are dropped.
+pub(crate) fn start_writer(
     connection: Connection,
-    mut jobs: mpsc::Receiver<Job>,
+    mut jobs: mpsc::Receiver<WriterJob>,
     published: watch::Sender<u64>,
-    failure: Failure,
+    failure: LastFailure,
     crash_after: Option<u64>,
 ) {
     let position = *published.borrow();
-    let mut writer = Writer {
+    let mut writer = LogWriter {
         connection,
         position,
         known: HashMap::new(),
@@ -103,19 +116,24 @@ pub(crate) fn start(
             let mut group = Vec::with_capacity(GROUP_MAX);
             let (mut last, mut took) = (0, Duration::ZERO);
             while jobs.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
-                gather(&mut jobs, &mut group, last, took / 2);
+                gather_group(&mut jobs, &mut group, last, took / 2);
                 last = group.len();
                 let began = Instant::now();
-                writer.handle(std::mem::take(&mut group));
+                writer.handle_group(std::mem::take(&mut group));
                 took = began.elapsed();
             }
         })
         .expect("a thread can be started at the start of the process");
 }
 
-/// Waits a moment for as many as came the last time. Those who were answered together mostly come back together, one shortly
-/// after the other: a commit for the first alone would make all others wait for it. A lone writer never waits.
-fn gather(jobs: &mut mpsc::Receiver<Job>, group: &mut Vec<Job>, last: usize, patience: Duration) {
+/// Waits briefly for as many jobs as the last group had. Callers that got their replies together usually come back together:
+/// committing the first one alone would delay the others. A single caller never waits.
+fn gather_group(
+    jobs: &mut mpsc::Receiver<WriterJob>,
+    group: &mut Vec<WriterJob>,
+    last: usize,
+    patience: Duration,
+) {
     let until = Instant::now() + patience.min(GATHER_MAX);
     while group.len() < last.min(GROUP_MAX) {
         match jobs.try_recv() {
@@ -126,25 +144,25 @@ fn gather(jobs: &mut mpsc::Receiver<Job>, group: &mut Vec<Job>, last: usize, pat
     }
 }
 
-impl Writer {
-    fn handle(&mut self, jobs: Vec<Job>) {
+impl LogWriter {
+    fn handle_group(&mut self, jobs: Vec<WriterJob>) {
         let (mut appends, mut replies) = (
             Vec::with_capacity(jobs.len()),
             Vec::with_capacity(jobs.len()),
         );
         for job in jobs {
             match job {
-                Job::Append { append, reply } => {
+                WriterJob::Append { append, reply } => {
                     appends.push(append);
                     replies.push(reply);
                 }
-                Job::ReplaceRows { kind, rows, reply } => {
+                WriterJob::ReplaceRows { kind, rows, reply } => {
                     let _ = reply.send(self.replace_rows(&kind, &rows).map_err(store_error));
                 }
-                Job::ForgetStreams { streams, reply } => {
+                WriterJob::ForgetStreams { streams, reply } => {
                     let _ = reply.send(self.forget_streams(&streams).map_err(store_error));
                 }
-                Job::ForgetSnapshots { reply } => {
+                WriterJob::ForgetSnapshots { reply } => {
                     let _ = reply.send(
                         self.connection
                             .execute("DELETE FROM snapshots", [])
@@ -152,14 +170,14 @@ impl Writer {
                             .map_err(store_error),
                     );
                 }
-                Job::Probe { reply } => {
+                WriterJob::Probe { reply } => {
                     let probed = self.probe().map_err(store_error);
                     if probed.is_ok() {
                         self.set_failure(None, 0);
                     }
                     let _ = reply.send(probed);
                 }
-                Job::Checkpoint { reply } => {
+                WriterJob::Checkpoint { reply } => {
                     let _ = reply.send(self.checkpoint());
                 }
             }
@@ -168,7 +186,7 @@ impl Writer {
             return;
         }
         let before = self.position;
-        match self.store(&appends) {
+        match self.store_group(&appends) {
             Ok(results) => {
                 self.written += self.position - before;
                 if self.crash_after.is_some_and(|limit| self.written >= limit) {
@@ -181,11 +199,11 @@ impl Writer {
                 }
             }
             Err(error) => {
-                // Nothing of the group is stored; what was remembered of its streams may be ahead of the file.
+                // Nothing of the group is stored; cached versions may be ahead of the file.
                 self.position = before;
                 self.others = None;
                 let error = store_error(error);
-                self.set_failure(Some(&error), size_of(&appends));
+                self.set_failure(Some(&error), total_bytes(&appends));
                 for reply in replies {
                     let _ = reply.send(Err(AppendError::Store(error.clone())));
                 }
@@ -214,7 +232,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes as much as the append that failed, durably, and removes it again.
+    /// Writes as much as the failed append, durably, and removes it again.
     fn probe(&self) -> rusqlite::Result<()> {
         let sql = "INSERT OR REPLACE INTO rows(kind, key, service, live, changed, doc) VALUES ('', 'probe', '', 0, 0, hex(zeroblob(?1)))";
         self.connection.execute(sql, [self.failed_bytes / 2])?;
@@ -223,12 +241,15 @@ impl Writer {
         Ok(())
     }
 
-    /// One transaction, one fsync. A conflict touches nothing, so that its neighbours are stored all the same.
-    fn store(&mut self, appends: &[Box<Append>]) -> rusqlite::Result<Vec<Result<(), AppendError>>> {
+    /// Stores a group in one transaction with one fsync. A conflict has no effect on the other appends.
+    fn store_group(
+        &mut self,
+        appends: &[Box<Append>],
+    ) -> rusqlite::Result<Vec<Result<(), AppendError>>> {
         if self.known.len() > KNOWN_MAX {
             self.known.clear();
         }
-        // Immediate: from here on nobody else writes, so that what is looked up stays right until the commit.
+        // IMMEDIATE: no other connection writes from here on, so cached versions stay valid until the commit.
         let transaction =
             Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
         let others = others_version(&transaction)?;
@@ -240,7 +261,7 @@ impl Writer {
         for append in appends {
             let known = match self.known.get(&append.stream) {
                 Some(known) => Some(*known),
-                None => find(&transaction, &append.stream)?,
+                None => find_stream(&transaction, &append.stream)?,
             };
             let actual = known.map_or(0, |known| known.version);
             if actual != append.expected {
@@ -249,12 +270,12 @@ impl Writer {
             }
             let known = match known {
                 Some(known) => known,
-                None => add(&transaction, &append.stream)?,
+                None => insert_stream(&transaction, &append.stream)?,
             };
-            self.position = write(&transaction, append, known, self.position)?;
+            self.position = write_append(&transaction, append, known, self.position)?;
             let version = known.version + append.events.len() as u64;
             self.known
-                .insert(append.stream.clone(), Known { version, ..known });
+                .insert(append.stream.clone(), KnownStream { version, ..known });
             results.push(Ok(()));
         }
         transaction.commit()?;
@@ -266,7 +287,7 @@ impl Writer {
         let transaction = self.connection.unchecked_transaction()?;
         let newest = last_position(&transaction)?;
         for name in streams {
-            let Some(known) = find(&transaction, name)? else {
+            let Some(known) = find_stream(&transaction, name)? else {
                 continue;
             };
             let has_newest: bool = transaction
@@ -293,18 +314,18 @@ impl Writer {
         let transaction = self.connection.unchecked_transaction()?;
         transaction.execute("DELETE FROM rows WHERE kind = ?1", [kind])?;
         for (index, row) in rows.iter().enumerate() {
-            put_row(&transaction, row, index as u64)?;
+            upsert_row(&transaction, row, index as u64)?;
         }
         transaction.commit()
     }
 }
 
-fn size_of(appends: &[Box<Append>]) -> usize {
+fn total_bytes(appends: &[Box<Append>]) -> usize {
     let events = appends.iter().flat_map(|append| &append.events);
     events.map(String::len).sum()
 }
 
-/// Changes when another connection has committed; what this one does leaves it as it is.
+/// Changes when another connection commits; not by this one's commits.
 fn others_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("PRAGMA data_version")?
@@ -318,9 +339,9 @@ pub(crate) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
         .query_row([], |row| row.get(0))
 }
 
-fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<Known>> {
+fn find_stream(connection: &Connection, name: &str) -> rusqlite::Result<Option<KnownStream>> {
     let read = |row: &rusqlite::Row<'_>| {
-        Ok(Known {
+        Ok(KnownStream {
             id: row.get(0)?,
             version: row.get(1)?,
         })
@@ -331,22 +352,22 @@ fn find(connection: &Connection, name: &str) -> rusqlite::Result<Option<Known>> 
         .optional()
 }
 
-fn add(connection: &Connection, name: &str) -> rusqlite::Result<Known> {
+fn insert_stream(connection: &Connection, name: &str) -> rusqlite::Result<KnownStream> {
     let kind = name.split('/').next().unwrap_or(name);
     connection
         .prepare_cached("INSERT INTO streams(name, kind, version, live) VALUES (?1, ?2, 0, 0)")?
         .execute([name, kind])?;
-    Ok(Known {
+    Ok(KnownStream {
         id: connection.last_insert_rowid(),
         version: 0,
     })
 }
 
-/// Writes one append; gives the position of its last event.
-fn write(
+/// Writes one append; returns the position of its last event.
+fn write_append(
     connection: &Connection,
     append: &Append,
-    known: Known,
+    known: KnownStream,
     mut position: u64,
 ) -> rusqlite::Result<u64> {
     let mut insert = connection.prepare_cached(
@@ -362,7 +383,7 @@ fn write(
         .prepare_cached("UPDATE streams SET version = ?2, live = ?3 WHERE id = ?1")?
         .execute(params![known.id, version, append.live])?;
     for (index, row) in append.rows.iter().enumerate() {
-        put_row(connection, row, changed(position, index as u64))?;
+        upsert_row(connection, row, row_order(position, index as u64))?;
     }
     if let Some(state) = &append.snapshot {
         connection
@@ -374,9 +395,9 @@ fn write(
     Ok(position)
 }
 
-/// When a row was changed: a number that no two rows share, so that a page can be cut anywhere. Rising with the position of the
-/// append, then with the place among its rows.
-const fn changed(position: u64, index: u64) -> u64 {
+/// Order number of a row's last change, unique so that pages can end anywhere: by position of the append, then by index among
+/// its rows.
+const fn row_order(position: u64, index: u64) -> u64 {
     position * ROWS_MAX
         + if index < ROWS_MAX {
             index
@@ -385,7 +406,7 @@ const fn changed(position: u64, index: u64) -> u64 {
         }
 }
 
-fn put_row(connection: &Connection, row: &Row, changed: u64) -> rusqlite::Result<()> {
+fn upsert_row(connection: &Connection, row: &Row, changed: u64) -> rusqlite::Result<()> {
     let doc = serde_json::to_string(&row.doc)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     connection
