@@ -152,17 +152,14 @@ impl JobExecution {
             pid: std::process::id(),
             start_time: own_start_time(),
         })?;
-        let previous_attempt = spec.resume.as_ref();
-        let previous_attempt = previous_attempt
-            .map(|resume| PreviousAttempt::read(resume, &spec.steps))
-            .transpose();
-        let (previous_attempt, lost) = match previous_attempt {
-            Ok(previous_attempt) => (previous_attempt, None),
-            Err(lost) => (None, Some(lost)),
-        };
-        let base = previous_attempt
-            .as_ref()
-            .map_or(folder, |previous_attempt| &previous_attempt.base);
+        let resume = spec.resume.as_ref();
+        let (previous_attempt, lost) =
+            match resume.map(|resume| PreviousAttempt::read(resume, &spec.steps)) {
+                None => (None, None),
+                Some(Ok(previous_attempt)) => (Some(previous_attempt), None),
+                Some(Err(lost)) => (None, Some(lost)),
+            };
+        let base = previous_attempt.as_ref().map_or(folder, |it| &it.base);
         let folders = JobFolders::create(folder, base)?;
         fs::write(&folders.event, spec.contexts.github.get("event").to_json())?;
         let library = ActionLibrary::new(&spec.actions, base);
