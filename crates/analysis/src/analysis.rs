@@ -5,23 +5,23 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Expression, Finality, Judge, Judgement, Kind, MannWhitney, Metric, Observation, Sequential,
-    Threshold,
+    ConditionRule, Finality, Judge, Judgement, MannWhitney, Metric, MetricKind, Observation,
+    SequentialComparison, ThresholdLimit,
 };
 
-/// Makes [`Rule`] of all judges there are. They are told apart by their key; limits have none, and come last.
+/// Generates [`AnalysisRule`] from the list of judges. The key of the JSON object selects the judge; limits have no key and come last.
 macro_rules! judges {
-    ($($(#[$doc:meta])* $judge:ident = $key:ident),* $(,)?) => {
-        /// One rule: what is measured, and the judge that judges it.
+    ($($(#[$doc:meta])* $variant:ident($judge:ident) = $key:ident),* $(,)?) => {
+        /// One rule of an environment: a judge with its metrics.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(untagged)]
-        pub enum Rule {
-            $($(#[$doc])* $judge {
-                /// How.
+        pub enum AnalysisRule {
+            $($(#[$doc])* $variant {
+                #[expect(missing_docs, reason = "named as its type")]
                 $key: $judge,
             },)*
             /// Against a limit.
-            Threshold(Threshold),
+            Threshold(ThresholdLimit),
         }
 
         /// Memory of one rule.
@@ -29,37 +29,37 @@ macro_rules! judges {
         #[serde(untagged)]
         #[expect(clippy::large_enum_variant, reason = "one for each rule: a handful")]
         enum RuleState {
-            $($judge { $key: <$judge as Judge>::State },)*
-            Threshold(<Threshold as Judge>::State),
+            $($variant { $key: <$judge as Judge>::State },)*
+            Threshold(<ThresholdLimit as Judge>::State),
         }
 
         impl RuleState {
-            fn begin_hold(&mut self) {
+            fn start_hold(&mut self) {
                 match self {
-                    $(Self::$judge { $key } => $judge::begin_hold($key),)*
-                    Self::Threshold(state) => Threshold::begin_hold(state),
+                    $(Self::$variant { $key } => $judge::start_hold($key),)*
+                    Self::Threshold(state) => ThresholdLimit::start_hold(state),
                 }
             }
         }
 
-        impl From<Threshold> for Rule {
-            fn from(threshold: Threshold) -> Self {
+        impl From<ThresholdLimit> for AnalysisRule {
+            fn from(threshold: ThresholdLimit) -> Self {
                 Self::Threshold(threshold)
             }
         }
 
-        $(impl From<$judge> for Rule {
+        $(impl From<$judge> for AnalysisRule {
             fn from($key: $judge) -> Self {
-                Self::$judge { $key }
+                Self::$variant { $key }
             }
         })*
 
-        impl Rule {
-            /// What is measured; never empty.
+        impl AnalysisRule {
+            /// Metrics of the rule; never empty.
             #[must_use]
             pub fn metrics(&self) -> Vec<Metric> {
                 match self {
-                    $(Self::$judge { $key } => $key.metrics(),)*
+                    $(Self::$variant { $key } => $key.metrics(),)*
                     Self::Threshold(threshold) => threshold.metrics(),
                 }
             }
@@ -68,7 +68,7 @@ macro_rules! judges {
             #[must_use]
             pub fn interval(&self) -> Option<Duration> {
                 match self {
-                    $(Self::$judge { $key } => $key.interval(),)*
+                    $(Self::$variant { $key } => $key.interval(),)*
                     Self::Threshold(threshold) => threshold.interval(),
                 }
             }
@@ -77,7 +77,7 @@ macro_rules! judges {
             #[must_use]
             pub fn compares(&self) -> bool {
                 match self {
-                    $(Self::$judge { $key } => $key.compares(),)*
+                    $(Self::$variant { $key } => $key.compares(),)*
                     Self::Threshold(threshold) => threshold.compares(),
                 }
             }
@@ -86,29 +86,29 @@ macro_rules! judges {
             #[must_use]
             pub fn is_required(&self) -> bool {
                 match self {
-                    $(Self::$judge { $key } => $key.is_required(),)*
+                    $(Self::$variant { $key } => $key.is_required(),)*
                     Self::Threshold(threshold) => threshold.is_required(),
                 }
             }
 
-            fn begin(&self) -> RuleState {
+            fn initial_state(&self) -> RuleState {
                 match self {
-                    $(Self::$judge { .. } => RuleState::$judge { $key: Default::default() },)*
+                    $(Self::$variant { .. } => RuleState::$variant { $key: Default::default() },)*
                     Self::Threshold(_) => RuleState::Threshold(Default::default()),
                 }
             }
 
             fn observe(&self, state: &mut RuleState, seen: &Observation) -> Judgement {
                 match (self, &mut *state) {
-                    $((Self::$judge { $key }, RuleState::$judge { $key: state }) => {
+                    $((Self::$variant { $key }, RuleState::$variant { $key: state }) => {
                         $key.observe(state, seen)
                     })*
                     (Self::Threshold(threshold), RuleState::Threshold(state)) => {
                         threshold.observe(state, seen)
                     }
-                    // Of an older configuration: what was known of another rule says nothing about this one.
+                    // State of another rule (older configuration): discard it.
                     _ => {
-                        *state = self.begin();
+                        *state = self.initial_state();
                         self.observe(state, seen)
                     }
                 }
@@ -119,14 +119,14 @@ macro_rules! judges {
 
 judges! {
     /// Against stable, as early as the evidence allows.
-    Sequential = sequential,
+    Sequential(SequentialComparison) = sequential,
     /// Windows of both sides, as Kayenta judges them.
-    MannWhitney = mann_whitney,
+    MannWhitney(MannWhitney) = mann_whitney,
     /// By a condition.
-    Expression = expression,
+    Expression(ConditionRule) = expression,
 }
 
-impl Rule {
+impl AnalysisRule {
     /// The same where too little traffic keeps a hold from ending.
     #[must_use]
     pub fn into_required(mut self) -> Self {
@@ -154,13 +154,13 @@ impl Rule {
     #[must_use]
     pub fn min_requests(&self) -> u64 {
         match self {
-            Self::Sequential { sequential } if sequential.metric.is_of_traffic() => {
+            Self::Sequential { sequential } if sequential.metric.is_traffic_metric() => {
                 sequential.min_requests
             }
-            Self::Expression { expression } if expression.metric.is_of_traffic() => {
+            Self::Expression { expression } if expression.metric.is_traffic_metric() => {
                 expression.counting.min_requests
             }
-            Self::Threshold(threshold) if threshold.metric.is_of_traffic() => {
+            Self::Threshold(threshold) if threshold.metric.is_traffic_metric() => {
                 threshold.counting.min_requests
             }
             Self::Sequential { .. }
@@ -173,7 +173,7 @@ impl Rule {
     /// Whether it remembers what the counts don't tell: values, windows, how often a limit failed.
     fn needs_checkpoint(&self) -> bool {
         match self {
-            Self::Sequential { sequential } => sequential.metric.kind() == Kind::Value,
+            Self::Sequential { sequential } => sequential.metric.kind() == MetricKind::Value,
             Self::MannWhitney { .. } => true,
             Self::Expression { expression } => expression.counting.counts_outcomes(),
             Self::Threshold(threshold) => threshold.counting.counts_outcomes(),
@@ -189,21 +189,21 @@ impl Rule {
         }
     }
 
-    /// What is measured, or the first of what is.
+    /// The first metric of the rule.
     #[must_use]
     pub fn metric(&self) -> Metric {
         self.metrics().first().copied().unwrap_or(Metric::Requests)
     }
 }
 
-/// What is judged during a hold.
+/// All rules of an environment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Analysis {
-    rules: Vec<Rule>,
+    rules: Vec<AnalysisRule>,
 }
 
-/// Memory of the rules, one entry for each. Belongs into the log with what was decided from it.
+/// State of all rules, in their order. It is logged together with the decisions made from it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AnalysisState {
@@ -218,27 +218,26 @@ pub struct AnalysisCheckpoint {
 }
 
 impl AnalysisCheckpoint {
-    /// Whether the counts alone are enough to go on from.
+    /// Whether the counts alone are enough to resume.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.iter().all(Option::is_none)
     }
 }
 
-/// How one rule stands.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The judgement of one rule.
+#[derive(Clone, Debug, PartialEq)]
 pub struct MetricJudgement {
-    /// What was measured.
+    /// The rule's metric; of several metrics the first.
     pub metric: Metric,
-    /// How it stands.
-    #[serde(flatten)]
+    /// The rule's judgement.
     pub judgement: Judgement,
 }
 
 impl Analysis {
     /// Judges by all of `rules`; the same metric may be among them more than once.
     #[must_use]
-    pub fn new<R: Into<Rule>>(rules: Vec<R>) -> Self {
+    pub fn new<R: Into<AnalysisRule>>(rules: Vec<R>) -> Self {
         Self {
             rules: rules.into_iter().map(Into::into).collect(),
         }
@@ -260,25 +259,25 @@ impl Analysis {
     /// The most requests of the new release that a rule needs before it passes.
     #[must_use]
     pub fn min_requests(&self) -> u64 {
-        let needs = self.rules.iter().map(Rule::min_requests);
+        let needs = self.rules.iter().map(AnalysisRule::min_requests);
         needs.max().unwrap_or_default()
     }
 
     /// Whether a rule lacks the limit of its slow rate (`over: auto`).
     #[must_use]
     pub fn needs_slow_limit(&self) -> bool {
-        let mut metrics = self.rules.iter().flat_map(Rule::metrics);
+        let mut metrics = self.rules.iter().flat_map(AnalysisRule::metrics);
         metrics.any(|metric| metric == Metric::SLOW_RATE_AUTO)
     }
 
     /// The rules.
     #[must_use]
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &[AnalysisRule] {
         &self.rules
     }
 
-    /// Whether there is nothing to judge. Then every observation is inconclusive: who wants to go on without evidence
-    /// says so by not asking.
+    /// Whether there are no rules. Every observation is then inconclusive: an environment without analysis must not call
+    /// [`Self::observe`].
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.rules.is_empty()
@@ -287,11 +286,11 @@ impl Analysis {
     /// Whether a judge remembers what the counts don't tell.
     #[must_use]
     pub fn has_memory(&self) -> bool {
-        self.rules.iter().any(Rule::needs_checkpoint)
+        self.rules.iter().any(AnalysisRule::needs_checkpoint)
     }
 
-    /// What must be kept of `state` beside the observation that it ends with, so that later observations can be judged as if all
-    /// between had been kept.
+    /// The part of `state` that can't be rebuilt from counts. Logged with the last observation, it gives the same judgements as a log
+    /// of all observations.
     #[must_use]
     pub fn checkpoint(&self, state: &AnalysisState) -> AnalysisCheckpoint {
         let rules = self.rules.iter().zip(&state.rules);
@@ -308,9 +307,9 @@ impl Analysis {
 
     /// The state when a rollout begins.
     #[must_use]
-    pub fn begin(&self) -> AnalysisState {
+    pub fn initial_state(&self) -> AnalysisState {
         AnalysisState {
-            rules: self.rules.iter().map(Rule::begin).collect(),
+            rules: self.rules.iter().map(AnalysisRule::initial_state).collect(),
         }
     }
 
@@ -323,19 +322,17 @@ impl Analysis {
         // A state of another length is of an older configuration; what it knows of rules that are still there stays.
         state.rules.truncate(self.rules.len());
         let missing = self.rules.iter().skip(state.rules.len());
-        state.rules.extend(missing.map(Rule::begin));
+        state.rules.extend(missing.map(AnalysisRule::initial_state));
         let judged = self.rules.iter().zip(&mut state.rules);
         judged
             .map(|(rule, state)| MetricJudgement {
                 metric: rule.metric(),
                 judgement: {
-                    let Judgement { verdict, finality } = rule.observe(state, seen);
-                    let verdict = if rule.is_required() {
-                        verdict.of_required_rule()
-                    } else {
-                        verdict
-                    };
-                    Judgement { verdict, finality }
+                    let mut judgement = rule.observe(state, seen);
+                    if rule.is_required() {
+                        judgement.verdict = judgement.verdict.into_required();
+                    }
+                    judgement
                 },
             })
             .collect()
@@ -345,7 +342,7 @@ impl Analysis {
     /// inconclusive, else any without data has no data, else it passes.
     ///
     /// A pass is settled, so that a hold may end early, when there are comparisons with stable, all of them are settled, and no
-    /// limit is exceeded: limits alone say nothing about the time that is left.
+    /// limit is exceeded: limits alone predict nothing about the rest of the hold.
     pub fn observe(&self, state: &mut AnalysisState, seen: &Observation) -> Judgement {
         let each = self.observe_each(state, seen);
         self.combine(&each)
@@ -355,12 +352,16 @@ impl Analysis {
     #[must_use]
     pub fn combine(&self, each: &[MetricJudgement]) -> Judgement {
         let mut judgement = Judgement::worst(each.iter().map(|judged| &judged.judgement));
+        judgement.metric = each
+            .iter()
+            .find(|judged| judged.judgement.verdict.is_same_kind(&judgement.verdict))
+            .map(|judged| judged.metric);
         if judgement.verdict.is_pass() {
             let mut comparisons = each
                 .iter()
                 .zip(&self.rules)
                 .filter(|(_, rule)| rule.compares())
-                .map(|(judged, _)| judged.judgement.is_settled())
+                .map(|(judged, _)| judged.judgement.is_final())
                 .peekable();
             let ends_early = comparisons.peek().is_some() && comparisons.all(|settled| settled);
             judgement.finality = if ends_early {
@@ -374,7 +375,7 @@ impl Analysis {
 }
 
 impl AnalysisState {
-    /// Puts what was kept in the place of what was folded from fewer observations.
+    /// Replaces the states that were folded from fewer observations by those of the checkpoint.
     pub fn restore(&mut self, checkpoint: &AnalysisCheckpoint) {
         for (state, kept) in self.rules.iter_mut().zip(&checkpoint.rules) {
             if let Some(kept) = kept {
@@ -383,10 +384,10 @@ impl AnalysisState {
         }
     }
 
-    /// The state when the next hold begins: limits are judged from now on, comparisons with stable go on.
-    pub fn begin_hold(&mut self) {
+    /// Starts the next hold: limits forget earlier measurements, comparisons with stable keep their evidence.
+    pub fn start_hold(&mut self) {
         for state in &mut self.rules {
-            state.begin_hold();
+            state.start_hold();
         }
     }
 }

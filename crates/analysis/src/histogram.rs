@@ -12,7 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::cdf::Buckets;
+use crate::evidence::cdf::BucketCounts;
 
 /// Counts by bucket, in rising order of buckets, none of them zero. They only ever grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +82,7 @@ impl Histogram {
         Self(counts.filter(|(_, count)| *count > 0).collect())
     }
 
-    /// What was counted since `earlier`. Where counts are smaller than before the counter was restarted, and all of it is new.
+    /// The increase since `earlier`. If a count is smaller than before, the counter was restarted and everything is new.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut before = earlier.0.iter().peekable();
@@ -110,7 +110,7 @@ impl Histogram {
 
     /// Both together.
     #[must_use]
-    pub fn plus(&self, other: &Self) -> Self {
+    pub fn merged(&self, other: &Self) -> Self {
         let (mut mine, mut theirs) = (self.0.as_slice(), other.0.as_slice());
         let mut sums = Vec::with_capacity(mine.len().max(theirs.len()));
         while let ([(left, of_left), rest @ ..], [(right, of_right), others @ ..]) = (mine, theirs)
@@ -128,14 +128,14 @@ impl Histogram {
 
     /// As a distribution over the whole scale.
     #[must_use]
-    pub fn buckets(&self) -> Buckets {
+    pub fn buckets(&self) -> BucketCounts {
         let mut counts = vec![0; Self::BUCKETS];
         for (bucket, count) in &self.0 {
             if let Some(place) = counts.get_mut(usize::from(*bucket)) {
                 *place += count;
             }
         }
-        Buckets::new(counts)
+        BucketCounts::new(counts)
     }
 }
 
@@ -172,12 +172,12 @@ mod tests {
     fn what_is_added_can_be_taken_away_and_a_restart_counts_anew() {
         let early: Histogram = [(3, 5), (9, 1)].into_iter().collect();
         let late: Histogram = [(3, 1), (20, 7)].into_iter().collect();
-        let both = early.plus(&late);
+        let both = early.merged(&late);
         assert_eq!(both.since(&early), late);
         assert_eq!(both.total(), 14);
         let summed: Histogram = [(3, 6), (9, 1), (20, 7)].into_iter().collect();
-        assert_eq!((both, late.plus(&early)), (summed.clone(), summed));
-        let both = early.plus(&late);
+        assert_eq!((both, late.merged(&early)), (summed.clone(), summed));
+        let both = early.merged(&late);
         assert_eq!(late.since(&early), late, "bucket 9 is gone: begun anew");
         assert_eq!(late.since(&both), late);
         assert_eq!(late.since(&late), Histogram::default());

@@ -8,13 +8,15 @@ use crate::{Judgement, Metric, Observation};
 
 /// Judges one metric of a rollout, or several together.
 ///
-/// A judge is configuration; all memory is in its state, which the log keeps. For any judge: observing, storing the
-/// state, reading it back and going on gives what uninterrupted observing gives.
+/// A judge is configuration only; its state is logged.
+///
+/// # Invariants
+/// Serializing the state, reading it back and resuming gives the same judgements as an uninterrupted run.
 pub trait Judge {
-    /// What is remembered between observations; `Default` is the state when a rollout begins.
+    /// State between observations; `Default` is the state when a rollout begins.
     type State: Clone + Default + PartialEq + Serialize + DeserializeOwned;
 
-    /// What it looks at; never empty.
+    /// The metrics that it reads; never empty.
     fn metrics(&self) -> Vec<Metric>;
 
     /// At least this long from one measurement to the next; `None`: every look counts.
@@ -29,7 +31,7 @@ pub trait Judge {
     fn is_required(&self) -> bool;
 
     /// The next hold begins.
-    fn begin_hold(state: &mut Self::State);
+    fn start_hold(state: &mut Self::State);
 
     /// Takes one observation into account and says how things stand. An observation that isn't due, or is older than
     /// one already taken, leaves the state as it is, so that a caller stores it only when it changed.

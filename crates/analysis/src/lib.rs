@@ -2,23 +2,23 @@
 //!
 //! A driver samples the releases of a rollout ([`Observation`]); a [`Judge`] folds observations into its state and says
 //! each time how things stand ([`Judgement`]). Everything counted is counted since the hold began, so a lost, late or
-//! repeated observation changes nothing that a later one doesn't repair, and a state read back from the log goes on
+//! repeated observation changes nothing that a later one doesn't repair, and a state read back from the log resumes
 //! exactly where it was.
 //!
 //! What a judge must never do: pass without evidence, or fail because evidence is missing. Evidence that can't be used is
-//! [`Verdict::Inconclusive`], too little traffic is [`Verdict::NoData`]; what follows from either is the executor's decision.
+//! [`Verdict::Inconclusive`], too little traffic is [`Verdict::NoData`]; the executor decides the consequence of either.
 //!
 //! Judges: [`sequential`] (against stable, as early as the evidence allows), [`threshold`] (limits, with Argo Rollouts'
 //! words), [`expression`] (conditions), [`mann_whitney`] (Kayenta's).
 //!
 //! ```
-//! use shipway_analysis::{Analysis, Metric, Observation, Sample, Side, Threshold, Verdict, threshold::Bound};
+//! use shipway_analysis::{Analysis, Metric, Observation, Sample, ReleaseSample, ThresholdLimit, Verdict, threshold::MetricBound};
 //!
-//! let analysis = Analysis::new(vec![Threshold::new(Metric::ErrorRate, Bound::Max(0.02))?]);
-//! let mut state = analysis.begin();
+//! let analysis = Analysis::new(vec![ThresholdLimit::new(Metric::ErrorRate, MetricBound::Max(0.02))?]);
+//! let mut state = analysis.initial_state();
 //! let seen = |seconds, requests, errors| Observation {
 //!     at: jiff::Timestamp::from_second(seconds).expect("in range"),
-//!     canary: Side { release: "#3".into(), sample: Some(Sample { requests, errors, ..Sample::default() }) },
+//!     canary: ReleaseSample { release: "#3".into(), sample: Some(Sample { requests, errors, ..Sample::default() }) },
 //!     stable: None,
 //! };
 //!
@@ -32,35 +32,36 @@
 //! ```
 
 mod analysis;
-mod asked;
-mod counting;
+mod counter_window;
 pub mod evidence;
 pub mod expression;
 mod histogram;
 mod judge;
 pub mod mann_whitney;
+mod measurement_policy;
 mod metric;
-mod name;
+mod metric_name;
 pub mod plot;
+mod required_metrics;
 mod sample;
 pub mod sequential;
 pub mod threshold;
-mod track;
 mod verdict;
 mod warm_up;
 
-pub use analysis::{Analysis, AnalysisCheckpoint, AnalysisState, MetricJudgement, Rule};
-pub use asked::Asked;
-pub use counting::{Counting, least_of};
-pub use expression::Expression;
+pub use analysis::{Analysis, AnalysisCheckpoint, AnalysisRule, AnalysisState, MetricJudgement};
+pub use expression::ConditionRule;
 pub use histogram::Histogram;
 pub use judge::Judge;
 pub use mann_whitney::MannWhitney;
-pub use metric::{Kind, Metric, ParseMetricError, ParseValueError};
-pub use name::{Name, ParseNameError};
+pub use measurement_policy::{MeasurementPolicy, shortest_interval};
+pub use metric::{Metric, MetricKind, ParseMetricError, ParseValueError};
+pub use metric_name::{MetricName, ParseNameError};
+pub use required_metrics::RequiredMetrics;
 pub use sample::{
-    Answer, Before, Happened, InstanceTime, Latency, Observation, Said, Sample, Side, Slow, Users,
+    BaselineSample, BusinessEventCount, FailedUsers, InstanceTime, LatencyQuantiles, Observation,
+    ProviderAnswer, ProviderReply, ReleaseSample, Sample, SlowCount,
 };
-pub use sequential::{Direction, Sequential, Unit};
-pub use threshold::Threshold;
+pub use sequential::{CountingUnit, SequentialComparison, WorseDirection};
+pub use threshold::ThresholdLimit;
 pub use verdict::{Finality, Judgement, Verdict};

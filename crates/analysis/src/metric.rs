@@ -1,4 +1,4 @@
-//! What is measured: the built-in metrics, their names, and how their values are read and shown.
+//! The metrics: their names, their kinds, and the parsing and formatting of their values.
 //!
 //! Inside, every value is an `f64` in the metric's base unit; units exist at the edge only.
 
@@ -6,9 +6,9 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Name;
+use crate::MetricName;
 
-/// What is measured. Each has one base unit, in which limits and values are held.
+/// A metric. Limits and values are in its base unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
@@ -40,9 +40,9 @@ pub enum Metric {
     /// Requests that each instance answers at once, on average.
     Saturation,
     /// A business event that is reported to Shipway: how often for each request.
-    Event(Name),
+    Event(MetricName),
     /// What a provider answers, a number without unit.
-    Value(Name),
+    Value(MetricName),
 }
 
 impl Metric {
@@ -122,16 +122,16 @@ impl Metric {
 
     /// What sort of thing it is, and so how it can be judged.
     #[must_use]
-    pub const fn kind(self) -> Kind {
+    pub const fn kind(self) -> MetricKind {
         match self {
             Self::ErrorRate | Self::AnsweredErrorRate | Self::SlowRate { .. } | Self::Event(_) => {
-                Kind::Events
+                MetricKind::Events
             }
-            Self::LatencyP50 => Kind::Quantile(0.5),
-            Self::LatencyP90 => Kind::Quantile(0.9),
-            Self::LatencyP99 => Kind::Quantile(0.99),
-            Self::Saturation | Self::Cpu | Self::Memory | Self::Value(_) => Kind::Value,
-            Self::Requests | Self::Restarts | Self::Availability => Kind::Total,
+            Self::LatencyP50 => MetricKind::Quantile(0.5),
+            Self::LatencyP90 => MetricKind::Quantile(0.9),
+            Self::LatencyP99 => MetricKind::Quantile(0.99),
+            Self::Saturation | Self::Cpu | Self::Memory | Self::Value(_) => MetricKind::Value,
+            Self::Requests | Self::Restarts | Self::Availability => MetricKind::Total,
         }
     }
 
@@ -157,7 +157,7 @@ impl Metric {
 
     /// Whether its values say something only once enough requests were answered.
     #[must_use]
-    pub const fn is_of_traffic(self) -> bool {
+    pub const fn is_traffic_metric(self) -> bool {
         match self {
             Self::ErrorRate
             | Self::AnsweredErrorRate
@@ -323,7 +323,7 @@ impl Metric {
 
 /// What sort of thing a metric is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Something that happens, counted for each request: errors, slow answers, orders.
     Events,
     /// A quantile of a distribution, 0 to 1.
@@ -420,7 +420,7 @@ impl FromStr for Metric {
     "`{text}` is no metric; there are error-rate, latency-p50, latency-p90, latency-p99, slow-rate, requests, saturation, cpu, memory, restarts and availability"
 )]
 pub struct ParseMetricError {
-    /// What was written.
+    /// The refused text.
     pub text: String,
 }
 
@@ -432,7 +432,7 @@ pub enum ParseValueError {
     Unreadable {
         /// Whose value it should have been.
         metric: Metric,
-        /// What was written.
+        /// The refused text.
         text: String,
     },
     /// A share of 1 and more without `%`.
@@ -440,7 +440,7 @@ pub enum ParseValueError {
     BareNumber {
         /// Whose value it should have been.
         metric: Metric,
-        /// What was written.
+        /// The refused text.
         text: String,
     },
 }
@@ -449,7 +449,7 @@ pub enum ParseValueError {
 mod tests {
     use super::*;
 
-    fn named(name: &str) -> Name {
+    fn named(name: &str) -> MetricName {
         name.parse().unwrap()
     }
 

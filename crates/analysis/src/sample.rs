@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Histogram, Metric, Name, evidence::mean::Series, track::Counts};
+use crate::{
+    Histogram, Metric, MetricName, counter_window::WindowCounts, evidence::mean::ValueSeries,
+};
 
 /// Both sides of a rollout as seen at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -11,21 +13,21 @@ pub struct Observation {
     /// When it was taken.
     pub at: Timestamp,
     /// The release being judged.
-    pub canary: Side,
+    pub canary: ReleaseSample,
     /// The release it would replace; absent at a first deployment.
-    pub stable: Option<Side>,
+    pub stable: Option<ReleaseSample>,
 }
 
 /// One release within an observation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Side {
+pub struct ReleaseSample {
     /// How people call it: `#3`.
     pub release: String,
-    /// What was measured; `None` when the source could not be read.
+    /// The measurements; `None` when the source could not be read.
     pub sample: Option<Sample>,
 }
 
-/// What was measured of one release. Counts only ever grow; where a counter was restarted and is smaller than before,
+/// Measurements of one release. Counters are monotonic; if a counter was restarted and is smaller than before,
 /// all it says is counted as new, as Prometheus' `increase` does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -45,11 +47,10 @@ pub struct Sample {
     /// one of `errors`, `late` or `abandoned` when it ends, so their sum only grows.
     #[serde(skip_serializing_if = "is_zero")]
     pub overdue: u64,
-    /// How long answers took. Quantiles can't be subtracted as counts can, so the sampler says what the recent ones
-    /// are: those since the last measurement ([`crate::threshold::State::measured_at`]) where it can tell, otherwise
+    /// Latency quantiles. Quantiles can't be subtracted as counts can, so the sampler reports those of recent requests: since the last measurement ([`crate::threshold::MeasurementState::measured_at`]) where it can tell, otherwise
     /// those of about the last `interval`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub latency: Option<Latency>,
+    pub latency: Option<LatencyQuantiles>,
     /// Share of one core that the busiest instance used lately: 1.0 is one core.
     #[serde(with = "any_float", skip_serializing_if = "Option::is_none")]
     pub cpu: Option<f64>,
@@ -62,7 +63,7 @@ pub struct Sample {
     /// How long the instances should have been ready, and were not; `None` where the target doesn't say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance_time: Option<InstanceTime>,
-    /// How many answers took how long, from any fixed point in time on; there when somebody compares quantiles.
+    /// How many answers took how long, from any fixed point in time on; present if a rule compares quantiles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub histogram: Option<Histogram>,
     /// How old requests were that ended without an answer, from any fixed point in time on; those are not in `histogram`.
@@ -71,28 +72,28 @@ pub struct Sample {
     /// How old the requests are that are open now; there with `histogram`.
     #[serde(skip_serializing_if = "Histogram::is_empty")]
     pub open_ages: Histogram,
-    /// For each limit that somebody asks about: how many requests took longer, from any fixed point in time on. One that has no
+    /// For each limit of a rule: how many requests took longer, from any fixed point in time on. A request without an
     /// answer counts when it is older than the limit.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub slow: Vec<Slow>,
+    pub slow: Vec<SlowCount>,
     /// Those of `slow` that have no answer: open now, or ended without one. They are not in `requests`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub slow_unanswered: Vec<Slow>,
+    pub slow_unanswered: Vec<SlowCount>,
     /// Requests open now, on average for each instance.
     #[serde(with = "any_float", skip_serializing_if = "Option::is_none")]
     pub saturation: Option<f64>,
     /// How often business events happened, from any fixed point in time on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub events: Vec<Happened>,
+    pub events: Vec<BusinessEventCount>,
     /// What providers said last, one answer for each metric.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub answers: Vec<Answer>,
-    /// Users who failed; there when users are known again, each by itself has one side, and somebody compares.
+    pub answers: Vec<ProviderAnswer>,
+    /// Users with failed requests; present if users are identified, each user has one side, and a rule compares them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub users: Option<Users>,
+    pub users: Option<FailedUsers>,
     /// Of a release that has lost its traffic: what it was while it had it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<Before>,
+    pub before: Option<BaselineSample>,
 }
 
 /// Time of all instances together, from any fixed point in time on.
@@ -106,23 +107,23 @@ pub struct InstanceTime {
 
 /// Users who failed, each counted once over the rollout, by the side on which they first did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Users {
+pub struct FailedUsers {
     /// Of 10,000 users, how many this side is given.
     pub weight: u32,
-    /// Those who were answered with 5xx, too late or not at all, from any fixed point in time on.
+    /// Users with a 5xx, a late or a missing answer, from any fixed point in time on.
     pub errors: u64,
-    /// For each limit that somebody asks about: those who waited longer, from any fixed point in time on.
+    /// For each limit of a rule: users who waited longer, from any fixed point in time on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub slow: Vec<Slow>,
+    pub slow: Vec<SlowCount>,
 }
 
-impl Users {
+impl FailedUsers {
     /// How many met what a metric counts; `None` when that isn't counted by user.
     pub(crate) fn failed(&self, metric: Metric) -> Option<u64> {
         match metric {
             Metric::ErrorRate => Some(self.errors),
-            Metric::SlowRate { over_micros } => Slow::count_in(&self.slow, over_micros),
-            // Users who met an error are counted together with those who had no answer.
+            Metric::SlowRate { over_micros } => SlowCount::count_in(&self.slow, over_micros),
+            // Users with a 5xx and users without an answer share one counter.
             Metric::AnsweredErrorRate
             | Metric::Event(_)
             | Metric::LatencyP50
@@ -142,10 +143,10 @@ impl Users {
 /// What a release was lately while it had its traffic, for comparisons once it has none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Before {
+pub struct BaselineSample {
     /// Metrics that have a value at each moment, each with its values in their order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub values: Vec<(Metric, Series)>,
+    pub values: Vec<(Metric, ValueSeries)>,
     /// How many answers took how long.
     #[serde(skip_serializing_if = "Histogram::is_empty")]
     pub took: Histogram,
@@ -153,15 +154,15 @@ pub struct Before {
 
 /// How many requests took longer than a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Slow {
+pub struct SlowCount {
     /// The limit, in microseconds.
     pub over_micros: u64,
     /// How many took longer.
     pub count: u64,
 }
 
-impl Slow {
-    /// The count of this limit; `None` when nobody counted by it.
+impl SlowCount {
+    /// The count of this limit; `None` if it wasn't counted.
     #[must_use]
     pub fn count_in(counted: &[Self], over_micros: u64) -> Option<u64> {
         let found = counted.iter().find(|it| it.over_micros == over_micros);
@@ -171,71 +172,71 @@ impl Slow {
 
 /// How often a business event happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Happened {
+pub struct BusinessEventCount {
     /// What.
-    pub event: Name,
+    pub event: MetricName,
     /// How often.
     pub count: u64,
 }
 
-/// What a provider said, and when it was asked: repeated until there is a newer one, and taken into account once.
+/// The latest answer of a metric provider. It is repeated in observations until there is a newer one, and judged once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
-    /// What was asked.
-    pub metric: Name,
-    /// The moment that was asked about; the same for both sides.
+pub struct ProviderAnswer {
+    /// The metric of the query.
+    pub metric: MetricName,
+    /// The evaluation time of the query; the same for both sides.
     pub at: Timestamp,
-    /// What was said.
-    pub said: Said,
+    /// The value or the reason why there is none.
+    pub said: ProviderReply,
 }
 
 /// What a provider said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Said {
+pub enum ProviderReply {
     /// A finite number.
     Value(f64),
     /// Nothing that could be used, and why, in words.
     Unknown(String),
 }
 
-impl Answer {
+impl ProviderAnswer {
     /// A number; one that isn't finite is no answer.
     #[must_use]
-    pub fn value(metric: Name, at: Timestamp, value: f64) -> Self {
+    pub fn value(metric: MetricName, at: Timestamp, value: f64) -> Self {
         let said = match value {
-            finite if finite.is_finite() => Said::Value(finite),
-            nan if nan.is_nan() => Said::Unknown("the provider says NaN".to_owned()),
-            _ => Said::Unknown("the provider says an infinite number".to_owned()),
+            finite if finite.is_finite() => ProviderReply::Value(finite),
+            nan if nan.is_nan() => ProviderReply::Unknown("the provider says NaN".to_owned()),
+            _ => ProviderReply::Unknown("the provider says an infinite number".to_owned()),
         };
         Self { metric, at, said }
     }
 
     /// No number.
     #[must_use]
-    pub const fn unknown(metric: Name, at: Timestamp, why: String) -> Self {
+    pub const fn unknown(metric: MetricName, at: Timestamp, why: String) -> Self {
         Self {
             metric,
             at,
-            said: Said::Unknown(why),
+            said: ProviderReply::Unknown(why),
         }
     }
 }
 
 impl Sample {
     /// The counts that a metric of this release is made of; `None` when this one isn't counted.
-    pub(crate) fn counts(&self, metric: Metric) -> Option<Counts> {
+    pub(crate) fn counts(&self, metric: Metric) -> Option<WindowCounts> {
         if let Metric::Availability = metric {
             let time = self.instance_time?;
-            return Some(Counts {
+            return Some(WindowCounts {
                 requests: time.observed_ms,
                 events: time.unavailable_ms,
-                ..Counts::default()
+                ..WindowCounts::default()
             });
         }
         let requests = match metric {
             Metric::SlowRate { over_micros } => {
-                let unanswered = Slow::count_in(&self.slow_unanswered, over_micros);
+                let unanswered = SlowCount::count_in(&self.slow_unanswered, over_micros);
                 self.requests + unanswered.unwrap_or(0)
             }
             Metric::AnsweredErrorRate | Metric::Requests => self.requests,
@@ -249,11 +250,11 @@ impl Sample {
             | Metric::Memory
             | Metric::Restarts
             | Metric::Availability
-            | Metric::Value(_) => self.known_requests(),
+            | Metric::Value(_) => self.classified_requests(),
         };
         let unanswered = self.late + self.overdue;
         let events = match metric {
-            Metric::SlowRate { over_micros } => Slow::count_in(&self.slow, over_micros)?,
+            Metric::SlowRate { over_micros } => SlowCount::count_in(&self.slow, over_micros)?,
             Metric::ErrorRate => self.failed_requests(),
             // An event that never happened need not be listed.
             Metric::Event(name) => {
@@ -281,7 +282,7 @@ impl Sample {
             ),
             _ => (requests, 0),
         };
-        Some(Counts {
+        Some(WindowCounts {
             requests,
             events,
             restarts,
@@ -295,7 +296,7 @@ impl Sample {
     pub fn judged_requests(&self) -> u64 {
         let slow = self.slow_unanswered.iter().map(|slow| slow.count).max();
         let slow = self.requests + slow.unwrap_or(0);
-        slow.max(self.known_requests())
+        slow.max(self.classified_requests())
     }
 
     /// Requests that were answered with an error, not in time, or not at all.
@@ -306,7 +307,7 @@ impl Sample {
 
     /// Requests of which it is known whether they were answered in time: those answered, abandoned or overdue.
     #[must_use]
-    pub const fn known_requests(&self) -> u64 {
+    pub const fn classified_requests(&self) -> u64 {
         self.requests + self.abandoned + self.overdue
     }
 
@@ -317,8 +318,8 @@ impl Sample {
             Metric::Memory => self.memory_bytes.ok_or("the target reports no memory"),
             Metric::Saturation => self.saturation.ok_or("no instance is ready"),
             Metric::Value(name) => match self.answer(name).map(|answer| &answer.said) {
-                Some(Said::Value(value)) => Ok(*value),
-                Some(Said::Unknown(why)) => Err(why),
+                Some(ProviderReply::Value(value)) => Ok(*value),
+                Some(ProviderReply::Unknown(why)) => Err(why),
                 None => Err("the provider hasn't answered yet"),
             },
             Metric::ErrorRate
@@ -335,7 +336,7 @@ impl Sample {
     }
 
     /// The values it had while it had traffic.
-    pub(crate) fn before(&self, metric: Metric) -> Option<&Series> {
+    pub(crate) fn before(&self, metric: Metric) -> Option<&ValueSeries> {
         let values = &self.before.as_ref()?.values;
         values
             .iter()
@@ -343,7 +344,7 @@ impl Sample {
     }
 
     /// What a provider said last.
-    pub(crate) fn answer(&self, metric: Name) -> Option<&Answer> {
+    pub(crate) fn answer(&self, metric: MetricName) -> Option<&ProviderAnswer> {
         self.answers.iter().find(|answer| answer.metric == metric)
     }
 }
@@ -351,7 +352,7 @@ impl Sample {
 /// Quantiles of the time an answer took, in milliseconds. `None` or NaN where there was nothing to take them of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Latency {
+pub struct LatencyQuantiles {
     /// Half of the answers were at least this fast.
     #[serde(with = "any_float")]
     pub p50_ms: Option<f64>,
@@ -368,13 +369,13 @@ const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Numbers that JSON doesn't have, as text. As `null`, a NaN would come back from the log as "no value", and what is
-/// judged from it again would not be what was judged.
+/// Serializes NaN and infinities as text, which JSON numbers can't represent. As `null`, a NaN would be read back as "no value" and
+/// the replayed judgement would differ.
 mod any_float {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
-    enum Odd {
+    enum NonFiniteNumber {
         NaN,
         #[serde(rename = "+Inf")]
         Infinite,
@@ -384,9 +385,9 @@ mod any_float {
 
     #[derive(Serialize, Deserialize)]
     #[serde(untagged)]
-    enum Written {
+    enum LoggedNumber {
         Finite(f64),
-        Odd(Odd),
+        NonFinite(NonFiniteNumber),
     }
 
     pub(super) fn serialize<S: Serializer>(
@@ -394,10 +395,10 @@ mod any_float {
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         let written = value.map(|value| match value {
-            v if v.is_nan() => Written::Odd(Odd::NaN),
-            f64::INFINITY => Written::Odd(Odd::Infinite),
-            f64::NEG_INFINITY => Written::Odd(Odd::MinusInfinite),
-            finite => Written::Finite(finite),
+            v if v.is_nan() => LoggedNumber::NonFinite(NonFiniteNumber::NaN),
+            f64::INFINITY => LoggedNumber::NonFinite(NonFiniteNumber::Infinite),
+            f64::NEG_INFINITY => LoggedNumber::NonFinite(NonFiniteNumber::MinusInfinite),
+            finite => LoggedNumber::Finite(finite),
         });
         written.serialize(serializer)
     }
@@ -406,11 +407,11 @@ mod any_float {
         deserializer: D,
     ) -> Result<Option<f64>, D::Error> {
         Ok(
-            Option::<Written>::deserialize(deserializer)?.map(|written| match written {
-                Written::Finite(value) => value,
-                Written::Odd(Odd::NaN) => f64::NAN,
-                Written::Odd(Odd::Infinite) => f64::INFINITY,
-                Written::Odd(Odd::MinusInfinite) => f64::NEG_INFINITY,
+            Option::<LoggedNumber>::deserialize(deserializer)?.map(|written| match written {
+                LoggedNumber::Finite(value) => value,
+                LoggedNumber::NonFinite(NonFiniteNumber::NaN) => f64::NAN,
+                LoggedNumber::NonFinite(NonFiniteNumber::Infinite) => f64::INFINITY,
+                LoggedNumber::NonFinite(NonFiniteNumber::MinusInfinite) => f64::NEG_INFINITY,
             }),
         )
     }
@@ -429,9 +430,9 @@ mod tests {
             Some(f64::INFINITY),
             Some(f64::NEG_INFINITY),
         ] {
-            let latency = Some(Latency {
+            let latency = Some(LatencyQuantiles {
                 p99_ms: odd,
-                ..Latency::default()
+                ..LatencyQuantiles::default()
             });
             let sample = Sample {
                 requests: 7,

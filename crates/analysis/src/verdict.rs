@@ -1,4 +1,4 @@
-//! What a judge says: three values and one sentence, and whether more evidence can still change it.
+//! Verdicts: pass, fail, inconclusive or no data, with one sentence, and whether more evidence can change it.
 
 use std::fmt;
 
@@ -9,24 +9,24 @@ use crate::{
     metric::{grouped, pluralized},
 };
 
-/// How the evidence stands, with one sentence for people.
+/// The result of an analysis, with one sentence for users.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
 pub enum Verdict {
     /// The evidence is good.
     Pass {
-        /// What was seen, against which limit.
+        /// The measured values, and the limit or the comparison.
         why: String,
     },
     /// The evidence is bad: the release goes back.
     Fail {
-        /// What was seen, against which limit.
+        /// The measured values, and the limit or the comparison.
         why: String,
     },
     /// The evidence can't be used (a source that is down, NaN, windows that contradict each other), or speaks against the release
     /// without being enough for a fail.
     Inconclusive {
-        /// What is missing.
+        /// The missing or contradicting evidence.
         why: String,
     },
     /// The service had too little traffic, and nothing speaks against the release. Never a pass; the end of a hold accepts it
@@ -84,13 +84,17 @@ impl Verdict {
     /// Whether the same follows from both, whatever their sentences say.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
-            && self.is_accepted_at_end() == other.is_accepted_at_end()
+        self.is_same_kind(other) && self.is_accepted_at_end() == other.is_accepted_at_end()
     }
 
-    /// Which of the four it is, in one or two words.
+    /// Whether it is the same of the four.
+    pub(crate) fn is_same_kind(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
+    /// `pass`, `fail`, `inconclusive` or `no data`
     #[must_use]
-    pub const fn word(&self) -> &'static str {
+    pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Pass { .. } => "pass",
             Self::Fail { .. } => "fail",
@@ -139,7 +143,7 @@ impl Verdict {
         }
     }
 
-    /// Two rules without data: what is said of both, and the counts of the one that has seen the smaller share of its need.
+    /// Combines two rules without data: both sentences, and the counts of the rule with the smaller share of its need.
     fn with_no_data(self, other: &Self) -> Self {
         match (self, other) {
             (
@@ -176,7 +180,7 @@ impl Verdict {
 
     /// The same of a rule that is `required`: too little traffic keeps a hold from ending.
     #[must_use]
-    pub fn of_required_rule(mut self) -> Self {
+    pub fn into_required(mut self) -> Self {
         if let Self::NoData { required, .. } = &mut self {
             *required = true;
         }
@@ -187,7 +191,7 @@ impl Verdict {
 impl fmt::Display for Verdict {
     /// `fail: error rate of #3 is over the limit: 5.2% …`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.word(), self.why())
+        write!(f, "{}: {}", self.as_str(), self.why())
     }
 }
 
@@ -242,30 +246,35 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Whether it can still change.
     pub finality: Finality,
+    /// Of several rules: the metric of the first rule with this verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Metric>,
 }
 
 impl Judgement {
     /// One that more evidence can change.
     #[must_use]
-    pub const fn open(verdict: Verdict) -> Self {
+    pub const fn new_open(verdict: Verdict) -> Self {
         Self {
             verdict,
             finality: Finality::Open,
+            metric: None,
         }
     }
 
     /// One that stays.
     #[must_use]
-    pub const fn settled(verdict: Verdict) -> Self {
+    pub const fn new_final(verdict: Verdict) -> Self {
         Self {
             verdict,
             finality: Finality::Settled,
+            metric: None,
         }
     }
 
     /// Whether waiting for more evidence is pointless.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub fn is_final(&self) -> bool {
         self.finality == Finality::Settled
     }
 
@@ -279,11 +288,11 @@ impl Judgement {
                 .map(|judgement| &judgement.verdict),
         );
         let mut judgements = judgements.into_iter().peekable();
-        let all_settled = judgements.peek().is_some() && judgements.all(Self::is_settled);
+        let all_settled = judgements.peek().is_some() && judgements.all(Self::is_final);
         if verdict.is_fail() || all_settled {
-            Self::settled(verdict)
+            Self::new_final(verdict)
         } else {
-            Self::open(verdict)
+            Self::new_open(verdict)
         }
     }
 }
@@ -339,33 +348,36 @@ mod tests {
             }
         );
         assert!(!both.is_pass() && both.is_accepted_at_end());
-        let required = no_data(30).of_required_rule();
+        let required = no_data(30).into_required();
         assert!(!Verdict::worst(&[required, no_data(7)]).is_accepted_at_end());
-        assert!(!unclear().of_required_rule().is_accepted_at_end());
-        assert!(pass().of_required_rule().is_accepted_at_end());
+        assert!(!unclear().into_required().is_accepted_at_end());
+        assert!(pass().into_required().is_accepted_at_end());
     }
 
     #[test]
     fn a_fail_needs_no_other_metric_to_be_settled() {
-        let open = Judgement::open(unclear());
-        assert!(Judgement::worst(&[open.clone(), Judgement::settled(fail())]).is_settled());
-        assert!(!Judgement::worst(&[open, Judgement::settled(pass())]).is_settled());
+        let open = Judgement::new_open(unclear());
+        assert!(Judgement::worst(&[open.clone(), Judgement::new_final(fail())]).is_final());
+        assert!(!Judgement::worst(&[open, Judgement::new_final(pass())]).is_final());
         assert!(
-            Judgement::worst(&[Judgement::settled(pass()), Judgement::settled(unclear())])
-                .is_settled()
+            Judgement::worst(&[
+                Judgement::new_final(pass()),
+                Judgement::new_final(unclear())
+            ])
+            .is_final()
         );
     }
 
     #[test]
     fn a_judgement_is_flat_json_and_reads_back() {
-        let json = serde_json::to_string(&Judgement::settled(fail())).unwrap();
+        let json = serde_json::to_string(&Judgement::new_final(fail())).unwrap();
         assert_eq!(
             json,
             r#"{"verdict":"fail","why":"bad","finality":"settled"}"#
         );
         assert_eq!(
             serde_json::from_str::<Judgement>(&json).unwrap(),
-            Judgement::settled(fail())
+            Judgement::new_final(fail())
         );
     }
 }

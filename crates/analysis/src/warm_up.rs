@@ -1,4 +1,4 @@
-//! The beginning of a hold that is left out when somebody asks: new instances have cold caches.
+//! The warm-up of a hold, in which nothing is counted: new instances have cold caches.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{Metric, Observation, Verdict};
 
-/// How much of the warm-up is left at `at`, when there is one; `began` remembers when the hold was first looked at.
-pub(crate) fn left(
+/// The rest of the warm-up at `at`; `None` afterwards. `began` is set to the time of the first observation of the hold.
+pub(crate) fn remaining(
     skip: Duration,
     began: &mut Option<Timestamp>,
     at: Timestamp,
@@ -21,7 +21,7 @@ pub(crate) fn left(
     left.is_positive().then_some(left)
 }
 
-/// What is said meanwhile.
+/// The verdict during the warm-up.
 pub(crate) fn verdict(metric: Metric, seen: &Observation, left: SignedDuration) -> Verdict {
     Verdict::Inconclusive {
         why: format!(

@@ -2,26 +2,26 @@
 
 use jiff::Timestamp;
 use shipway_analysis::{
-    Analysis, AnalysisState, InstanceTime, Metric, Observation, Sample, Side, Threshold, Verdict,
-    threshold::Bound,
+    Analysis, AnalysisState, InstanceTime, Metric, Observation, ReleaseSample, Sample,
+    ThresholdLimit, Verdict, threshold::MetricBound,
 };
 
 fn rules() -> Analysis {
-    let forgiving = |metric, bound| Threshold {
+    let forgiving = |metric, bound| ThresholdLimit {
         worse_than_stable: true,
-        ..Threshold::new(metric, bound).unwrap()
+        ..ThresholdLimit::new(metric, bound).unwrap()
     };
     Analysis::new(vec![
-        forgiving(Metric::Restarts, Bound::Max(0.0)),
-        forgiving(Metric::Availability, Bound::Min(0.95)),
+        forgiving(Metric::Restarts, MetricBound::Max(0.0)),
+        forgiving(Metric::Availability, MetricBound::Min(0.95)),
     ])
 }
 
 /// Instances, seconds each was down so far, and restarts so far.
 type Instances = (u64, f64, u64);
 
-fn side(release: &str, second: i64, (instances, down, restarts): Instances) -> Side {
-    Side {
+fn side(release: &str, second: i64, (instances, down, restarts): Instances) -> ReleaseSample {
+    ReleaseSample {
         release: release.to_owned(),
         sample: Some(Sample {
             // Its load falls back to stable: it looks healthy by its requests.
@@ -52,7 +52,7 @@ fn observe(
 
 #[test]
 fn a_healthy_release_passes_from_the_first_look_on() {
-    let mut state = rules().begin();
+    let mut state = rules().initial_state();
     for second in 1..=200 {
         let verdict = observe(&mut state, second, (2, 0.0, 0), Some((10, 0.0, 0)));
         assert!(verdict.is_pass(), "{second}: {verdict}");
@@ -62,7 +62,7 @@ fn a_healthy_release_passes_from_the_first_look_on() {
 #[test]
 fn the_first_restart_fails_also_in_a_later_hold_and_without_stable() {
     for stable in [Some((10, 0.0, 0)), None] {
-        let mut state = rules().begin();
+        let mut state = rules().initial_state();
         assert!(observe(&mut state, 1, (2, 0.0, 0), stable).is_pass());
         let crashed = observe(&mut state, 6, (2, 0.2, 1), stable);
         assert!(crashed.is_fail(), "{crashed}");
@@ -74,20 +74,20 @@ fn the_first_restart_fails_also_in_a_later_hold_and_without_stable() {
         );
     }
     // Nothing is judged between two holds.
-    let mut state = rules().begin();
+    let mut state = rules().initial_state();
     observe(&mut state, 1, (2, 0.0, 0), None);
-    state.begin_hold();
+    state.start_hold();
     assert!(observe(&mut state, 20, (2, 0.2, 1), None).is_fail());
 }
 
 #[test]
 fn what_brings_stable_down_too_is_not_the_new_releases_fault() {
-    let mut state = rules().begin();
+    let mut state = rules().initial_state();
     observe(&mut state, 1, (1, 0.0, 0), Some((1, 0.0, 0)));
     let both = observe(&mut state, 20, (1, 6.0, 2), Some((1, 5.0, 2)));
     assert!(both.is_pass(), "{both}");
     // One of ten that restarts is a tenth of what one of one is.
-    let mut state = rules().begin();
+    let mut state = rules().initial_state();
     observe(&mut state, 1, (1, 0.0, 0), Some((10, 0.0, 0)));
     let mostly_the_new_one = observe(&mut state, 20, (1, 0.0, 1), Some((10, 0.0, 1)));
     assert!(mostly_the_new_one.is_fail(), "{mostly_the_new_one}");
@@ -95,7 +95,7 @@ fn what_brings_stable_down_too_is_not_the_new_releases_fault() {
 
 #[test]
 fn instances_that_come_and_go_fail_once_they_were_down_for_more_than_a_minute_allows() {
-    let mut state = rules().begin();
+    let mut state = rules().initial_state();
     observe(&mut state, 1, (1, 0.0, 0), Some((1, 0.0, 0)));
     // Down for one second of ten.
     let failed = (2..200).find(|second| {
@@ -103,7 +103,7 @@ fn instances_that_come_and_go_fail_once_they_were_down_for_more_than_a_minute_al
         observe(&mut state, *second, (1, down, 0), Some((1, 0.0, 0))).is_fail()
     });
     assert_eq!(failed, Some(40));
-    let mut state = rules().begin();
+    let mut state = rules().initial_state();
     observe(&mut state, 1, (1, 0.0, 0), Some((1, 0.0, 0)));
     let failed = (2..2_000).find(|second| {
         let down = (second / 60) as f64;
@@ -114,10 +114,10 @@ fn instances_that_come_and_go_fail_once_they_were_down_for_more_than_a_minute_al
 
 #[test]
 fn a_target_that_does_not_say_is_inconclusive() {
-    let mut state = rules().begin();
+    let mut state = rules().initial_state();
     let seen = Observation {
         at: Timestamp::from_second(1_800_000_000).unwrap(),
-        canary: Side {
+        canary: ReleaseSample {
             release: "#3".to_owned(),
             sample: Some(Sample::default()),
         },

@@ -5,16 +5,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use shipway_analysis::{
-    Analysis, Answer, Counting, Direction, Expression, Happened, Histogram, Judgement, Latency,
-    MannWhitney, Metric, Name, Observation, Rule, Sample, Sequential, Side, Slow, Threshold,
-    Verdict, evidence::Alpha, mann_whitney::Compared, threshold::Bound,
+    Analysis, AnalysisRule, BusinessEventCount, ConditionRule, Histogram, Judgement,
+    LatencyQuantiles, MannWhitney, MeasurementPolicy, Metric, MetricName, Observation,
+    ProviderAnswer, ReleaseSample, Sample, SequentialComparison, SlowCount, ThresholdLimit,
+    Verdict, WorseDirection, evidence::Alpha, mann_whitney::ScoredMetric, threshold::MetricBound,
 };
 
 const SLOW: Metric = Metric::SlowRate {
     over_micros: 300_000,
 };
 
-fn name(text: &str) -> Name {
+fn name(text: &str) -> MetricName {
     text.parse().unwrap()
 }
 
@@ -26,20 +27,21 @@ fn at(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap()
 }
 
-fn sequential(metric: Metric) -> Sequential {
+fn sequential(metric: Metric) -> SequentialComparison {
     let share = |value| Alpha::new(value).unwrap();
     let (margin, tolerance) = (
-        Sequential::margin_of(metric),
-        Sequential::tolerance_of(metric),
+        SequentialComparison::default_margin(metric),
+        SequentialComparison::default_tolerance(metric),
     );
-    let mut judge = Sequential::new(metric, share(0.01), share(0.05), margin, tolerance).unwrap();
+    let mut judge =
+        SequentialComparison::new(metric, share(0.01), share(0.05), margin, tolerance).unwrap();
     judge.interval = Duration::from_secs(1);
     judge
 }
 
-fn fewer(metric: Metric) -> Sequential {
-    Sequential {
-        direction: Direction::Decrease,
+fn fewer(metric: Metric) -> SequentialComparison {
+    SequentialComparison {
+        direction: WorseDirection::Decrease,
         ..sequential(metric)
     }
 }
@@ -49,7 +51,7 @@ fn orders() -> Metric {
 }
 
 fn seen(millis: i64, canary: Option<Sample>, stable: Option<Sample>) -> Observation {
-    let side = |release: &str, sample| Side {
+    let side = |release: &str, sample| ReleaseSample {
         release: release.into(),
         sample,
     };
@@ -64,7 +66,7 @@ fn seen(millis: i64, canary: Option<Sample>, stable: Option<Sample>) -> Observat
 fn everything() -> Analysis {
     let mut score = MannWhitney::new(
         [Metric::ErrorRate, Metric::LatencyP90, Metric::Cpu, kpi()]
-            .map(Compared::new)
+            .map(ScoredMetric::new)
             .to_vec(),
         Vec::new(),
         95.0,
@@ -73,24 +75,24 @@ fn everything() -> Analysis {
     .unwrap();
     score.window = Duration::from_secs(1);
     let condition = |text: &str| Some(text.parse().unwrap());
-    let mut rules: Vec<Rule> = vec![
+    let mut rules: Vec<AnalysisRule> = vec![
         score.into(),
-        Expression::new(kpi(), condition("value >= 0.9 * stable"), None)
+        ConditionRule::new(kpi(), condition("value >= 0.9 * stable"), None)
             .unwrap()
             .into(),
-        Expression::new(
+        ConditionRule::new(
             Metric::ErrorRate,
             condition("value < 2%"),
             condition("value > 50%"),
         )
         .unwrap()
         .into(),
-        Threshold {
-            counting: Counting {
+        ThresholdLimit {
+            counting: MeasurementPolicy {
                 skip: Duration::from_secs(2),
-                ..Counting::default()
+                ..MeasurementPolicy::default()
             },
-            ..Threshold::new(Metric::ErrorRate, Bound::Max(0.1)).unwrap()
+            ..ThresholdLimit::new(Metric::ErrorRate, MetricBound::Max(0.1)).unwrap()
         }
         .into(),
     ];
@@ -106,7 +108,7 @@ fn everything() -> Analysis {
     );
     rules.extend([orders(), kpi()].map(|metric| fewer(metric).into()));
     rules.push(
-        Sequential {
+        SequentialComparison {
             skip: Duration::from_secs(3),
             ..sequential(Metric::ErrorRate)
         }
@@ -140,15 +142,15 @@ fn add(sum: &mut Sample, second: &Second, millis: i64) {
     let before = sum.slow.first().map_or(0, |slow| slow.count);
     let happened = sum.events.first().map_or(0, |happened| happened.count);
     let answer = kpi.map_or_else(
-        || Answer::unknown(name("kpi"), at(millis), "it is down".into()),
-        |value| Answer::value(name("kpi"), at(millis), value),
+        || ProviderAnswer::unknown(name("kpi"), at(millis), "it is down".into()),
+        |value| ProviderAnswer::value(name("kpi"), at(millis), value),
     );
     *sum = Sample {
         requests: sum.requests + requests,
         errors: sum.errors + errors,
-        latency: Some(Latency {
+        latency: Some(LatencyQuantiles {
             p90_ms: Some(f64::from(times.len() as u32)),
-            ..Latency::default()
+            ..LatencyQuantiles::default()
         }),
         cpu: Some(*cpu),
         memory_bytes: None,
@@ -158,14 +160,14 @@ fn add(sum: &mut Sample, second: &Second, millis: i64) {
             sum.histogram
                 .clone()
                 .unwrap_or_default()
-                .plus(&times.iter().map(|it| (*it, 1)).collect::<Histogram>()),
+                .merged(&times.iter().map(|it| (*it, 1)).collect::<Histogram>()),
         ),
-        slow: vec![Slow {
+        slow: vec![SlowCount {
             over_micros: 300_000,
             count: before + slow,
         }],
         saturation: None,
-        events: vec![Happened {
+        events: vec![BusinessEventCount {
             event: name("orders"),
             count: happened + orders,
         }],
@@ -211,11 +213,11 @@ proptest! {
     ) {
         let analysis: Analysis = through_the_log(&everything());
         prop_assert_eq!(&analysis, &everything());
-        let (mut straight, mut resumed) = (analysis.begin(), analysis.begin());
+        let (mut straight, mut resumed) = (analysis.initial_state(), analysis.initial_state());
         for (index, seen) in observations(&seconds).iter().enumerate() {
             if index == new_hold {
-                straight.begin_hold();
-                resumed.begin_hold();
+                straight.start_hold();
+                resumed.start_hold();
             }
             let said = analysis.observe_each(&mut straight, seen);
             resumed = through_the_log(&resumed);
@@ -227,7 +229,7 @@ proptest! {
     #[test]
     fn a_tick_that_comes_twice_changes_nothing(seconds in prop::collection::vec((second(), second()), 1..40)) {
         let analysis = everything();
-        let mut state = analysis.begin();
+        let mut state = analysis.initial_state();
         for seen in observations(&seconds) {
             analysis.observe(&mut state, &seen);
             let before = state.clone();
@@ -238,9 +240,12 @@ proptest! {
 }
 
 /// The verdict of one rule after all of `observations`.
-fn judge(rule: impl Into<Rule>, observations: impl IntoIterator<Item = Observation>) -> Judgement {
+fn judge(
+    rule: impl Into<AnalysisRule>,
+    observations: impl IntoIterator<Item = Observation>,
+) -> Judgement {
     let analysis = Analysis::new(vec![rule.into()]);
-    let mut state = analysis.begin();
+    let mut state = analysis.initial_state();
     let mut last = None;
     for seen in observations {
         last = Some(analysis.observe(&mut state, &seen));
@@ -268,8 +273,8 @@ fn answers(
 ) -> Vec<Observation> {
     let sample = |said: Result<f64, &'static str>, millis: i64| {
         let answer = match said {
-            Ok(value) => Answer::value(name("kpi"), at(millis), value),
-            Err(why) => Answer::unknown(name("kpi"), at(millis), why.into()),
+            Ok(value) => ProviderAnswer::value(name("kpi"), at(millis), value),
+            Err(why) => ProviderAnswer::unknown(name("kpi"), at(millis), why.into()),
         };
         Some(Sample {
             answers: vec![answer],
@@ -305,10 +310,7 @@ fn a_kpi_that_halves_fails_with_its_sentence_and_one_that_stays_passes_and_ends_
         120,
     );
     let judged = judge(fewer(kpi()), halved);
-    assert!(
-        judged.verdict.is_fail() && judged.is_settled(),
-        "{judged:?}"
-    );
+    assert!(judged.verdict.is_fail() && judged.is_final(), "{judged:?}");
     let why = judged.verdict.why();
     assert!(
         why.starts_with("kpi of #4 is worse than #3: 0.2")
@@ -321,10 +323,7 @@ fn a_kpi_that_halves_fails_with_its_sentence_and_one_that_stays_passes_and_ends_
         120,
     );
     let judged = judge(fewer(kpi()), same);
-    assert!(
-        judged.verdict.is_pass() && judged.is_settled(),
-        "{judged:?}"
-    );
+    assert!(judged.verdict.is_pass() && judged.is_final(), "{judged:?}");
     // More of it is not worse.
     let doubled = answers(
         |second| (Ok(0.8 + noise(second)), Ok(0.4 + noise(second + 3))),
@@ -359,7 +358,7 @@ fn a_provider_that_is_down_says_nothing_or_lies_never_passes_and_never_fails() {
         );
         inconclusive(
             &judge(
-                Threshold::new(kpi(), Bound::Min(0.1)).unwrap(),
+                ThresholdLimit::new(kpi(), MetricBound::Min(0.1)).unwrap(),
                 answers(|_| (Ok(value), Ok(0.4)), 80),
             ),
             "the provider says",
@@ -382,7 +381,10 @@ fn a_provider_that_is_down_says_nothing_or_lies_never_passes_and_never_fails() {
     });
     inconclusive(&judge(fewer(kpi()), nothing.clone()), "hasn't answered yet");
     inconclusive(
-        &judge(Threshold::new(kpi(), Bound::Min(0.1)).unwrap(), nothing),
+        &judge(
+            ThresholdLimit::new(kpi(), MetricBound::Min(0.1)).unwrap(),
+            nothing,
+        ),
         "not measured yet",
     );
 }
@@ -394,11 +396,11 @@ fn growing(canary: [u64; 4], stable: [u64; 4], seconds: i64) -> Vec<Observation>
         Some(Sample {
             requests: of[0],
             errors: of[1],
-            slow: vec![Slow {
+            slow: vec![SlowCount {
                 over_micros: 300_000,
                 count: of[2],
             }],
-            events: vec![Happened {
+            events: vec![BusinessEventCount {
                 event: name("orders"),
                 count: of[3],
             }],
@@ -442,7 +444,7 @@ fn slow_answers_and_lost_orders_are_counted_events() {
         fewer(orders()),
         growing([100, 0, 0, 20], [900, 0, 0, 90], 120),
     );
-    assert!(more.verdict.is_pass() && more.is_settled(), "{more:?}");
+    assert!(more.verdict.is_pass() && more.is_final(), "{more:?}");
     assert!(
         more.verdict.why().ends_with("at least 1/2 of #3"),
         "{more:?}"
@@ -479,7 +481,7 @@ fn a_median_that_is_slower_fails_and_one_that_is_not_ends_the_hold() {
         "{why}"
     );
     let equal = judge(sequential(Metric::LatencyP50), shifted(0, 1_200, 10));
-    assert!(equal.verdict.is_pass() && equal.is_settled(), "{equal:?}");
+    assert!(equal.verdict.is_pass() && equal.is_final(), "{equal:?}");
     let hasty = judge(sequential(Metric::LatencyP99), shifted(10, 10, 10));
     no_data(&hasty, "1,800 of the 6,592 requests needed on each side");
     no_data(
@@ -501,14 +503,20 @@ fn no_traffic_for_an_hour_one_user_and_clocks_that_jump_end_in_a_stated_verdict(
     }
     no_data(
         &judge(
-            Threshold::new(Metric::ErrorRate, Bound::Max(0.1)).unwrap(),
+            ThresholdLimit::new(Metric::ErrorRate, MetricBound::Max(0.1)).unwrap(),
             idle(),
         ),
         "0 of the 100 requests",
     );
     no_data(
         &judge(
-            MannWhitney::new(vec![Compared::new(Metric::ErrorRate)], vec![], 95.0, 75.0).unwrap(),
+            MannWhitney::new(
+                vec![ScoredMetric::new(Metric::ErrorRate)],
+                vec![],
+                95.0,
+                75.0,
+            )
+            .unwrap(),
             idle(),
         ),
         "has data",
@@ -517,7 +525,7 @@ fn no_traffic_for_an_hour_one_user_and_clocks_that_jump_end_in_a_stated_verdict(
     for (canary, stable) in [([0; 4], [500, 5, 0, 0]), ([500, 5, 0, 0], [0; 4])] {
         let judged = judge(sequential(Metric::ErrorRate), growing(canary, stable, 600));
         assert!(
-            !judged.is_settled() && !judged.verdict.is_fail(),
+            !judged.is_final() && !judged.verdict.is_fail(),
             "{judged:?}"
         );
     }
@@ -551,7 +559,7 @@ fn a_warm_up_is_left_out() {
     let mut cold = growing([100, 50, 0, 0], [900, 0, 0, 0], 30);
     let last = cold.last().unwrap().clone();
     cold.extend((30..120).map(|second| {
-        let grown = |side: &Side, by: u64| Side {
+        let grown = |side: &ReleaseSample, by: u64| ReleaseSample {
             sample: side.sample.clone().map(|sample| Sample {
                 requests: sample.requests + by * (second - 29),
                 ..sample
@@ -569,7 +577,7 @@ fn a_warm_up_is_left_out() {
             .verdict
             .is_fail()
     );
-    let patient = Sequential {
+    let patient = SequentialComparison {
         skip: Duration::from_secs(30),
         ..sequential(Metric::ErrorRate)
     };
@@ -586,12 +594,12 @@ fn a_warm_up_is_left_out() {
                 .contains("#4 is not shown to be worse than #3: 0%"),
         "{judged:?}"
     );
-    let limit = Threshold {
-        counting: Counting {
+    let limit = ThresholdLimit {
+        counting: MeasurementPolicy {
             skip: Duration::from_secs(30),
-            ..Counting::default()
+            ..MeasurementPolicy::default()
         },
-        ..Threshold::new(Metric::ErrorRate, Bound::Max(0.02)).unwrap()
+        ..ThresholdLimit::new(Metric::ErrorRate, MetricBound::Max(0.02)).unwrap()
     };
     assert!(judge(limit, cold).verdict.is_pass());
 }
@@ -600,11 +608,11 @@ fn a_warm_up_is_left_out() {
 fn kayentas_score_fails_a_release_that_is_worse_and_says_by_what() {
     let judged = |cpu: f64| {
         let metrics = vec![
-            Compared {
+            ScoredMetric {
                 critical: true,
-                ..Compared::new(Metric::Cpu)
+                ..ScoredMetric::new(Metric::Cpu)
             },
-            Compared::new(Metric::ErrorRate),
+            ScoredMetric::new(Metric::ErrorRate),
         ];
         let score = MannWhitney::new(metrics, Vec::new(), 95.0, 75.0).unwrap();
         let observations = growing([100, 1, 0, 0], [100, 1, 0, 0], 400);
@@ -631,5 +639,5 @@ fn kayentas_score_fails_a_release_that_is_worse_and_says_by_what() {
         "{worse:?}"
     );
     let fine = judged(0.5);
-    assert!(fine.verdict.is_pass() && !fine.is_settled(), "{fine:?}");
+    assert!(fine.verdict.is_pass() && !fine.is_final(), "{fine:?}");
 }

@@ -8,8 +8,8 @@ use common::{counts, judge, seen};
 use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
 use shipway_analysis::{
-    Counting, Judge, Latency, Metric, Observation, Sample, Threshold,
-    threshold::{Bound, State},
+    Judge, LatencyQuantiles, MeasurementPolicy, Metric, Observation, Sample, ThresholdLimit,
+    threshold::{MeasurementState, MetricBound},
 };
 
 /// Values as sources give them: mostly sane, sometimes none, NaN or infinite.
@@ -37,7 +37,7 @@ fn sample() -> impl Strategy<Value = Option<Sample>> {
             |(requests, errors, latency, cpu, memory_bytes, restarts)| Sample {
                 requests,
                 errors: errors.min(requests),
-                latency: latency.map(|(p50_ms, p90_ms, p99_ms)| Latency {
+                latency: latency.map(|(p50_ms, p90_ms, p99_ms)| LatencyQuantiles {
                     p50_ms,
                     p90_ms,
                     p99_ms,
@@ -74,11 +74,11 @@ fn observations() -> impl Strategy<Value = Vec<Observation>> {
     })
 }
 
-fn threshold() -> impl Strategy<Value = Threshold> {
+fn threshold() -> impl Strategy<Value = ThresholdLimit> {
     let bound = prop_oneof![
-        (0.0..1.0f64).prop_map(Bound::Max),
-        (0.0..1.0f64).prop_map(Bound::Min),
-        (0.0..0.5f64, 0.5..1.0f64).prop_map(|(min, max)| Bound::Between { min, max }),
+        (0.0..1.0f64).prop_map(MetricBound::Max),
+        (0.0..1.0f64).prop_map(MetricBound::Min),
+        (0.0..0.5f64, 0.5..1.0f64).prop_map(|(min, max)| MetricBound::Between { min, max }),
     ];
     let limits = (
         0..3u32,
@@ -101,17 +101,17 @@ fn threshold() -> impl Strategy<Value = Threshold> {
                 millis,
                 min_requests,
             )| {
-                Threshold {
-                    counting: Counting {
+                ThresholdLimit {
+                    counting: MeasurementPolicy {
                         interval: Duration::from_millis(millis),
                         count,
                         failure_limit,
                         consecutive_error_limit,
                         inconclusive_limit,
                         min_requests,
-                        ..Counting::default()
+                        ..MeasurementPolicy::default()
                     },
-                    ..Threshold::new(metric, bound).unwrap()
+                    ..ThresholdLimit::new(metric, bound).unwrap()
                 }
             },
         )
@@ -127,7 +127,7 @@ proptest! {
     #[test]
     fn resuming_at_every_tick_equals_no_interruption(threshold in threshold(), observations in observations()) {
         let (straight, said) = judge(&threshold, &observations);
-        let mut state = State::default();
+        let mut state = MeasurementState::default();
         for (seen, judgement) in observations.iter().zip(&said) {
             state = through_the_log(&state);
             prop_assert_eq!(&threshold.observe(&mut state, &through_the_log(seen)), judgement);
@@ -144,7 +144,7 @@ proptest! {
         // Without any interval two measurements may be taken at one moment, and a repeat is one.
         let mut threshold = threshold;
         threshold.counting.interval = threshold.counting.interval.max(Duration::from_millis(1));
-        let mut state = State::default();
+        let mut state = MeasurementState::default();
         for (index, seen) in observations.iter().enumerate() {
             threshold.observe(&mut state, seen);
             let before = state.clone();
@@ -168,7 +168,7 @@ proptest! {
             threshold.metric,
             Metric::Cpu | Metric::Memory | Metric::LatencyP50 | Metric::LatencyP90 | Metric::LatencyP99
         ));
-        let latency = Latency { p50_ms: nothing, p90_ms: nothing, p99_ms: nothing };
+        let latency = LatencyQuantiles { p50_ms: nothing, p90_ms: nothing, p99_ms: nothing };
         let mut at = 0;
         let observations: Vec<_> = (0..).zip(millis).map(|(index, millis)| {
             at += millis;
@@ -186,7 +186,7 @@ proptest! {
         max in 0.0..1.0f64,
         steps in prop::collection::vec((0..3000i64, 0..500u64), 1..40),
     ) {
-        let threshold = Threshold { metric: Metric::ErrorRate, bound: Bound::Max(max), ..threshold };
+        let threshold = ThresholdLimit { metric: Metric::ErrorRate, bound: MetricBound::Max(max), ..threshold };
         let (mut at, mut requests) = (0, 0);
         let observations: Vec<_> = steps.into_iter().map(|(millis, more)| {
             (at, requests) = (at + millis, requests + more);
@@ -205,7 +205,7 @@ proptest! {
         max in 0.0..0.5f64,
         steps in prop::collection::vec((1..3000i64, 100..500u64, 0..100u64), 1..30),
     ) {
-        let mut threshold = Threshold::new(Metric::ErrorRate, Bound::Max(max)).unwrap();
+        let mut threshold = ThresholdLimit::new(Metric::ErrorRate, MetricBound::Max(max)).unwrap();
         threshold.counting.interval = Duration::ZERO;
         let (mut at, mut requests, mut errors) = (0, 0, 0);
         let mut observations = vec![seen(0, Some(counts(0, 0)))];
@@ -222,10 +222,10 @@ proptest! {
     #[test]
     fn what_is_settled_stays(threshold in threshold(), observations in observations()) {
         let said = judge(&threshold, &observations).1;
-        if let Some(settled) = said.iter().position(|judgement| judgement.is_settled()) {
+        if let Some(settled) = said.iter().position(|judgement| judgement.is_final()) {
             prop_assert!(said[settled..].iter().all(|judgement| judgement == &said[settled]));
         }
-        prop_assert!(said.iter().all(|judgement| judgement.is_settled() || !judgement.verdict.is_fail()));
+        prop_assert!(said.iter().all(|judgement| judgement.is_final() || !judgement.verdict.is_fail()));
     }
 
     #[test]

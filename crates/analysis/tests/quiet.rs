@@ -2,26 +2,27 @@
 
 use jiff::Timestamp;
 use shipway_analysis::{
-    Judge, Judgement, Metric, Observation, Sample, Sequential, Side, Verdict, evidence::Alpha,
-    sequential::State,
+    Judge, Judgement, Metric, Observation, ReleaseSample, Sample, SequentialComparison, Verdict,
+    evidence::Alpha, sequential::SequentialState,
 };
 
-fn judge() -> Sequential {
+fn judge() -> SequentialComparison {
     let alpha = |value| Alpha::new(value).unwrap();
-    let compared = Sequential::new(Metric::ErrorRate, alpha(0.005), alpha(0.05), 1.0, 2.0);
-    Sequential {
+    let compared =
+        SequentialComparison::new(Metric::ErrorRate, alpha(0.005), alpha(0.05), 1.0, 2.0);
+    SequentialComparison {
         max_without_stable: Some(0.05),
         ..compared.unwrap()
     }
 }
 
 fn observe(
-    state: &mut State,
+    state: &mut SequentialState,
     second: i64,
     canary: (u64, u64),
     stable: Option<(u64, u64)>,
 ) -> Judgement {
-    let side = |release: &str, (requests, errors)| Side {
+    let side = |release: &str, (requests, errors)| ReleaseSample {
         release: release.to_owned(),
         sample: Some(Sample {
             requests,
@@ -39,7 +40,7 @@ fn observe(
 
 /// What is said after so many requests and errors on each side.
 fn said(canary: (u64, u64), stable: Option<(u64, u64)>) -> Verdict {
-    let mut state = State::default();
+    let mut state = SequentialState::default();
     observe(&mut state, 0, (0, 0), stable.map(|_| (0, 0)));
     observe(&mut state, 9, canary, stable).verdict
 }

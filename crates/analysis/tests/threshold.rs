@@ -6,31 +6,31 @@ use std::time::Duration;
 
 use common::{counts, judge, seen};
 use shipway_analysis::{
-    Analysis, Counting, Finality, Judgement, Latency, Metric, Observation, Sample, Threshold,
-    Verdict,
-    threshold::{Bound, InvalidThreshold},
+    Analysis, Finality, Judgement, LatencyQuantiles, MeasurementPolicy, Metric, Observation,
+    Sample, ThresholdLimit, Verdict,
+    threshold::{InvalidThreshold, MetricBound},
 };
 
-fn each_second() -> Counting {
-    Counting {
+fn each_second() -> MeasurementPolicy {
+    MeasurementPolicy {
         interval: Duration::from_secs(1),
-        ..Counting::default()
+        ..MeasurementPolicy::default()
     }
 }
 
-fn limit(metric: Metric, bound: Bound) -> Threshold {
-    Threshold {
+fn limit(metric: Metric, bound: MetricBound) -> ThresholdLimit {
+    ThresholdLimit {
         counting: each_second(),
-        ..Threshold::new(metric, bound).unwrap()
+        ..ThresholdLimit::new(metric, bound).unwrap()
     }
 }
 
-fn error_rate() -> Threshold {
-    limit(Metric::ErrorRate, Bound::Max(0.02))
+fn error_rate() -> ThresholdLimit {
+    limit(Metric::ErrorRate, MetricBound::Max(0.02))
 }
 
-fn cpu() -> Threshold {
-    limit(Metric::Cpu, Bound::Max(0.8))
+fn cpu() -> ThresholdLimit {
+    limit(Metric::Cpu, MetricBound::Max(0.8))
 }
 
 /// Seconds since the hold began with requests and errors since then.
@@ -52,7 +52,7 @@ fn gauges(values: &[Option<f64>]) -> Vec<Observation> {
         .collect()
 }
 
-fn last(threshold: &Threshold, observations: &[Observation]) -> Judgement {
+fn last(threshold: &ThresholdLimit, observations: &[Observation]) -> Judgement {
     judge(threshold, observations).1.pop().unwrap()
 }
 
@@ -123,8 +123,8 @@ fn a_late_regression_is_not_drowned_by_the_good_minutes_before_it() {
 
 #[test]
 fn forgiven_failures_do_not_pass_while_the_hold_as_a_whole_is_over_the_limit() {
-    let forgiving = Threshold {
-        counting: Counting {
+    let forgiving = ThresholdLimit {
+        counting: MeasurementPolicy {
             failure_limit: 3,
             ..each_second()
         },
@@ -166,8 +166,8 @@ fn forgiven_failures_do_not_pass_while_the_hold_as_a_whole_is_over_the_limit() {
 
 #[test]
 fn more_failures_than_the_limit_forgives_fail() {
-    let forgiving = Threshold {
-        counting: Counting {
+    let forgiving = ThresholdLimit {
+        counting: MeasurementPolicy {
             failure_limit: 2,
             ..each_second()
         },
@@ -215,8 +215,8 @@ fn nan_and_infinity_neither_pass_nor_fail() {
 
 #[test]
 fn more_inconclusive_measurements_than_the_limit_forgives_stay_inconclusive() {
-    let as_argo = Threshold {
-        counting: Counting {
+    let as_argo = ThresholdLimit {
+        counting: MeasurementPolicy {
             inconclusive_limit: Some(0),
             ..each_second()
         },
@@ -283,8 +283,8 @@ fn a_source_that_cannot_be_read_is_an_error_and_loses_no_count() {
 
 #[test]
 fn count_ends_it_as_argo_does_unless_nothing_was_successful() {
-    let thrice = Threshold {
-        counting: Counting {
+    let thrice = ThresholdLimit {
+        counting: MeasurementPolicy {
             count: Some(3),
             failure_limit: 1,
             ..each_second()
@@ -297,7 +297,7 @@ fn count_ends_it_as_argo_does_unless_nothing_was_successful() {
     );
     assert_eq!(said[1].finality, Finality::Open);
     assert!(
-        said[2].verdict.is_pass() && said[2].is_settled(),
+        said[2].verdict.is_pass() && said[2].is_final(),
         "{:?}",
         said[2]
     );
@@ -311,15 +311,15 @@ fn count_ends_it_as_argo_does_unless_nothing_was_successful() {
         .pop()
         .unwrap();
     assert!(
-        matches!(dark.verdict, Verdict::Inconclusive { .. }) && dark.is_settled(),
+        matches!(dark.verdict, Verdict::Inconclusive { .. }) && dark.is_final(),
         "{dark:?}"
     );
 }
 
 #[test]
 fn measurements_are_an_interval_apart() {
-    let slow = Threshold {
-        counting: Counting {
+    let slow = ThresholdLimit {
+        counting: MeasurementPolicy {
             interval: Duration::from_secs(10),
             failure_limit: 1,
             ..each_second()
@@ -333,8 +333,8 @@ fn measurements_are_an_interval_apart() {
 
 #[test]
 fn a_reading_that_comes_some_milliseconds_early_does_not_make_intervals_longer() {
-    let once = Threshold {
-        counting: Counting {
+    let once = ThresholdLimit {
+        counting: MeasurementPolicy {
             interval: Duration::from_secs(1),
             failure_limit: u32::MAX,
             ..each_second()
@@ -351,8 +351,8 @@ fn a_reading_that_comes_some_milliseconds_early_does_not_make_intervals_longer()
         .collect();
     let (state, _) = judge(&once, &jittery);
     assert_eq!(state.tally().count, 20, "one in each second");
-    let slow = Threshold {
-        counting: Counting {
+    let slow = ThresholdLimit {
+        counting: MeasurementPolicy {
             interval: Duration::from_secs(60),
             ..once.counting.clone()
         },
@@ -364,8 +364,8 @@ fn a_reading_that_comes_some_milliseconds_early_does_not_make_intervals_longer()
 
 #[test]
 fn without_a_minimum_no_traffic_is_a_measurement_that_says_nothing() {
-    let unguarded = Threshold {
-        counting: Counting {
+    let unguarded = ThresholdLimit {
+        counting: MeasurementPolicy {
             min_requests: 0,
             inconclusive_limit: Some(5),
             ..each_second()
@@ -382,9 +382,9 @@ fn without_a_minimum_no_traffic_is_a_measurement_that_says_nothing() {
 
 #[test]
 fn latencies_are_judged_once_enough_requests_came() {
-    let p99 = limit(Metric::LatencyP99, Bound::Max(500.0));
+    let p99 = limit(Metric::LatencyP99, MetricBound::Max(500.0));
     let slow = |requests| {
-        let latency = Latency {
+        let latency = LatencyQuantiles {
             p50_ms: Some(4.0),
             p90_ms: Some(40.0),
             p99_ms: Some(812.4),
@@ -408,7 +408,7 @@ fn latencies_are_judged_once_enough_requests_came() {
         said[2].verdict.to_string(),
         "fail: latency p99 of #3 is over the limit: 812 ms (240 requests), limit 500 ms"
     );
-    let p50 = Threshold {
+    let p50 = ThresholdLimit {
         metric: Metric::LatencyP50,
         ..p99
     };
@@ -417,12 +417,12 @@ fn latencies_are_judged_once_enough_requests_came() {
 
 #[test]
 fn a_lost_flow_of_requests_is_found_by_a_minimum() {
-    let flow = Threshold {
-        counting: Counting {
+    let flow = ThresholdLimit {
+        counting: MeasurementPolicy {
             interval: Duration::from_secs(10),
-            ..Counting::default()
+            ..MeasurementPolicy::default()
         },
-        ..Threshold::new(Metric::Requests, Bound::Min(5.0)).unwrap()
+        ..ThresholdLimit::new(Metric::Requests, MetricBound::Min(5.0)).unwrap()
     };
     let (_, said) = judge(
         &flow,
@@ -442,7 +442,7 @@ fn a_lost_flow_of_requests_is_found_by_a_minimum() {
 
 #[test]
 fn restarts_are_counted_from_the_beginning_of_the_hold() {
-    let none = limit(Metric::Restarts, Bound::Max(0.0));
+    let none = limit(Metric::Restarts, MetricBound::Max(0.0));
     let restarts = |number| {
         Some(Sample {
             restarts: number,
@@ -479,16 +479,17 @@ fn a_counter_that_was_restarted_starts_again_from_zero() {
 #[test]
 fn limits_that_cannot_hold_are_refused() {
     for bound in [
-        Bound::Max(f64::NAN),
-        Bound::Min(-1.0),
-        Bound::Max(f64::INFINITY),
+        MetricBound::Max(f64::NAN),
+        MetricBound::Min(-1.0),
+        MetricBound::Max(f64::INFINITY),
     ] {
         assert!(matches!(
-            Threshold::new(Metric::Cpu, bound),
+            ThresholdLimit::new(Metric::Cpu, bound),
             Err(InvalidThreshold::NoValue { .. })
         ));
     }
-    let crossed = Threshold::new(Metric::Cpu, Bound::Between { min: 0.8, max: 0.2 }).unwrap_err();
+    let crossed =
+        ThresholdLimit::new(Metric::Cpu, MetricBound::Between { min: 0.8, max: 0.2 }).unwrap_err();
     assert_eq!(
         crossed.to_string(),
         "the limits of cpu leave nothing between them: min 80% is above max 20%"
@@ -498,7 +499,7 @@ fn limits_that_cannot_hold_are_refused() {
 #[test]
 fn an_analysis_fails_by_its_worst_metric() {
     let analysis = Analysis::new(vec![error_rate(), cpu()]);
-    let mut state = analysis.begin();
+    let mut state = analysis.initial_state();
     let hot = |millis, requests| {
         seen(
             millis,
@@ -514,7 +515,7 @@ fn an_analysis_fails_by_its_worst_metric() {
         "fail: CPU use of #3 is over the limit: 95%, limit 80%"
     );
     assert!(
-        judgement.is_settled(),
+        judgement.is_final(),
         "though the error rate is not known yet"
     );
     assert!(

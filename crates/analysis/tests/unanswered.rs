@@ -2,8 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use shipway_analysis::{
-    Analysis, Histogram, Judgement, Latency, Metric, Observation, Rule, Sample, Sequential, Side,
-    Slow, Threshold, Verdict, evidence::Alpha, threshold::Bound,
+    Analysis, AnalysisRule, Histogram, Judgement, LatencyQuantiles, Metric, Observation,
+    ReleaseSample, Sample, SequentialComparison, SlowCount, ThresholdLimit, Verdict,
+    evidence::Alpha, threshold::MetricBound,
 };
 
 /// A release that answers nothing: so many requests are open for so long, and so many were given up.
@@ -22,16 +23,16 @@ fn hanging(seen: Hanging) -> Sample {
         overdue: seen.overdue,
         slow: vec![slow(seen.slow)],
         slow_unanswered: vec![slow(seen.slow)],
-        latency: Some(Latency {
+        latency: Some(LatencyQuantiles {
             p99_ms: Some(2_000.0),
-            ..Latency::default()
+            ..LatencyQuantiles::default()
         }),
         ..Sample::default()
     }
 }
 
-const fn slow(count: u64) -> Slow {
-    Slow {
+const fn slow(count: u64) -> SlowCount {
+    SlowCount {
         over_micros: LIMIT,
         count,
     }
@@ -47,7 +48,7 @@ fn healthy(requests: u64) -> Sample {
 }
 
 fn observed(second: i64, canary: Sample, stable: Sample) -> Observation {
-    let side = |release: &str, sample| Side {
+    let side = |release: &str, sample| ReleaseSample {
         release: release.to_owned(),
         sample: Some(sample),
     };
@@ -58,20 +59,22 @@ fn observed(second: i64, canary: Sample, stable: Sample) -> Observation {
     }
 }
 
-fn compared(metric: Metric) -> Rule {
+fn compared(metric: Metric) -> AnalysisRule {
     let share = |value| Alpha::new(value).unwrap();
-    let rule = Sequential::new(metric, share(0.01), share(0.05), 1.0, 2.0);
+    let rule = SequentialComparison::new(metric, share(0.01), share(0.05), 1.0, 2.0);
     rule.unwrap().into()
 }
 
-fn limited(metric: Metric, max: f64) -> Rule {
-    Threshold::new(metric, Bound::Max(max)).unwrap().into()
+fn limited(metric: Metric, max: f64) -> AnalysisRule {
+    ThresholdLimit::new(metric, MetricBound::Max(max))
+        .unwrap()
+        .into()
 }
 
 /// What a rule says of a beginning, and of five seconds later.
-fn judged(rule: Rule, canary: Sample, stable: Sample) -> Judgement {
+fn judged(rule: AnalysisRule, canary: Sample, stable: Sample) -> Judgement {
     let analysis = Analysis::new(vec![rule]);
-    let mut state = analysis.begin();
+    let mut state = analysis.initial_state();
     let begun = observed(0, hanging(Hanging::default()), healthy(0));
     analysis.observe(&mut state, &begun);
     analysis.observe(&mut state, &observed(5, canary, stable))
@@ -166,7 +169,7 @@ fn an_open_request_that_is_answered_after_all_counts_once() {
         limited(slow_rate, 0.5),
         limited(Metric::ErrorRate, 0.5),
     ]);
-    let mut state = analysis.begin();
+    let mut state = analysis.initial_state();
     let of = |requests: u64, open: u64, late: u64| Sample {
         requests,
         late,
@@ -207,7 +210,7 @@ fn a_quantile_is_compared_with_open_requests_among_it() {
         ..Sample::default()
     };
     let analysis = Analysis::new(vec![compared(Metric::LatencyP50)]);
-    let mut state = analysis.begin();
+    let mut state = analysis.initial_state();
     let none = || side(Histogram::default(), Histogram::default());
     analysis.observe(&mut state, &observed(0, none(), none()));
     let canary = side(Histogram::default(), ages(2_000, 3_000_000));

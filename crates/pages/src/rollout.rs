@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use maud::{Markup, PreEscaped, html};
 use shipway_analysis::{
     Verdict,
-    plot::{self, Estimate, Series},
+    plot::{self, Estimate, MetricSeries},
 };
 use shipway_core::rollout::{Kind, Progress, RolloutView, Status, strategy::OnInconclusive};
 
@@ -21,7 +21,7 @@ use crate::{
 pub struct RolloutPage {
     pub rollout: RolloutView,
     /// The analysis over time, one series for each metric.
-    pub series: Vec<Series>,
+    pub series: Vec<MetricSeries>,
     pub now: Timestamp,
 }
 
@@ -74,7 +74,7 @@ pub(crate) const fn kind_prefix(view: &RolloutView) -> &'static str {
 }
 
 /// Whether a range is drawn around its values.
-fn has_band(series: &Series) -> bool {
+fn has_band(series: &MetricSeries) -> bool {
     let is_range = |it: Estimate| it.low < it.high;
     let mut points = series.points.iter();
     points.any(|point| {
@@ -134,7 +134,7 @@ fn hold_notice(
 
 /// `pass error-rate …`, the word as a badge.
 fn verdict_text(verdict: &Verdict) -> Markup {
-    html! { (status_badge(verdict.word())) " " (verdict.why()) }
+    html! { (status_badge(verdict.as_str())) " " (verdict.why()) }
 }
 
 fn metrics_table(view: &RolloutView) -> Markup {
@@ -168,8 +168,8 @@ fn metrics_table(view: &RolloutView) -> Markup {
 const ROWS: usize = 12;
 
 /// The analysis over time: a plot for each metric, and the same as a table.
-fn evidence_section(view: &RolloutView, all: &[Series], now: Timestamp) -> Markup {
-    let shown = |series: &Series, estimate: Option<Estimate>| {
+fn evidence_section(view: &RolloutView, all: &[MetricSeries], now: Timestamp) -> Markup {
+    let shown = |series: &MetricSeries, estimate: Option<Estimate>| {
         estimate.map_or_else(
             || "–".to_owned(),
             |it| {
@@ -196,10 +196,10 @@ fn evidence_section(view: &RolloutView, all: &[Series], now: Timestamp) -> Marku
             @for series in all.iter().filter(|series| !series.points.is_empty()) { figure.evidence {
                 (PreEscaped(plot::svg(series)))
                 details id={ "numbers-" (series.metric) } {
-                    summary { (series.sentence()) }
+                    summary { (series.summary()) }
                     div.scroll { table {
                         thead { tr { th { "time" } th { "weight" } th.number { (series.canary) } @if let Some(stable) = &series.stable { th.number { (stable) } } } }
-                        tbody { @for point in plot::thinned(&series.points, ROWS) { tr {
+                        tbody { @for point in plot::thin_points(&series.points, ROWS) { tr {
                             td.tight { (clock_time(point.at, now)) } td.tight { (format!("{}%", (point.weight * 1_000.0).round() / 10.0)) }
                             td.number { (shown(series, point.canary)) }
                             @if series.stable.is_some() { td.number { (shown(series, point.stable)) } }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use shipway_analysis::{Happened, Name};
+use shipway_analysis::{BusinessEventCount, MetricName};
 use shipway_core::{ids::ReleaseNumber, target::Place};
 use shipway_drivers::atomic_file::write_atomic;
 
@@ -23,7 +23,7 @@ const NAMES_MAX: usize = 100;
 const RELEASES_MAX: usize = 32;
 
 /// The sums of a place: by release, by event.
-type OfPlace = BTreeMap<u32, BTreeMap<Name, u64>>;
+type OfPlace = BTreeMap<u32, BTreeMap<MetricName, u64>>;
 
 /// All sums.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub enum LedgerError {
     #[error(
         "there are {NAMES_MAX} different events already; `{0}` would be one more. A name is a kind of event, such as `orders`"
     )]
-    TooMany(Name),
+    TooMany(MetricName),
     /// Not on disk.
     #[error("the counts can't be written: {0}")]
     Unwritable(#[from] io::Error),
@@ -60,7 +60,7 @@ pub struct Report {
     /// On which release.
     pub release: ReleaseNumber,
     /// What.
-    pub event: Name,
+    pub event: MetricName,
     /// How often.
     pub count: u64,
 }
@@ -116,7 +116,7 @@ impl Ledger {
     fn add(&self, place: &Place, reports: &[Report]) -> Result<u64, LedgerError> {
         let mut sums = self.sums();
         let of_place = sums.places.entry(key(place)).or_default();
-        let known: std::collections::BTreeSet<Name> = of_place
+        let known: std::collections::BTreeSet<MetricName> = of_place
             .values()
             .flat_map(|events| events.keys().copied())
             .collect();
@@ -147,7 +147,7 @@ impl Ledger {
 
     /// The sums of a release.
     #[must_use]
-    pub fn of(&self, place: &Place, release: ReleaseNumber) -> Vec<Happened> {
+    pub fn of(&self, place: &Place, release: ReleaseNumber) -> Vec<BusinessEventCount> {
         let sums = self.sums();
         let events = sums
             .places
@@ -155,7 +155,7 @@ impl Ledger {
             .and_then(|of_place| of_place.get(&release.0));
         let counted = events.into_iter().flatten();
         counted
-            .map(|(event, count)| Happened {
+            .map(|(event, count)| BusinessEventCount {
                 event: *event,
                 count: *count,
             })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use shipway_analysis::plot::Series;
+use shipway_analysis::plot::MetricSeries;
 use shipway_api::RunDetails;
 use shipway_core::{
     aggregate::Event,
@@ -90,7 +90,7 @@ pub(crate) async fn newest_rows<T: DeserializeOwned>(
 pub(crate) async fn analysis_series(
     app: &App,
     id: &RolloutId,
-) -> Result<Vec<Series>, ReadModelError> {
+) -> Result<Vec<MetricSeries>, ReadModelError> {
     analysis_series_until(app, id, Timestamp::MAX).await
 }
 
@@ -99,7 +99,7 @@ pub(crate) async fn analysis_series_until(
     app: &App,
     id: &RolloutId,
     until: Timestamp,
-) -> Result<Vec<Series>, ReadModelError> {
+) -> Result<Vec<MetricSeries>, ReadModelError> {
     let log = app.store.read(&id.stream(), 0).await?;
     let read = move || {
         // An event that can't be read here could not be folded either, and there would be no rollout to show.

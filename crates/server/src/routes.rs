@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use shipway_analysis::Asked;
+use shipway_analysis::RequiredMetrics;
 use shipway_core::{
     address::{Address, EnvironmentAddresses},
     config::{Environment, RequestTimeouts, Sticky},
@@ -61,7 +61,7 @@ impl Lane {
     pub fn configure(&mut self, environment: &Environment) {
         self.sticky = environment.sticky.clone();
         self.timeouts = environment.timeouts.clone();
-        let asked = Asked::of(&environment.analysis);
+        let asked = RequiredMetrics::for_analysis(&environment.analysis);
         self.counted = asked.users.then_some(asked.slow);
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{compare::Row, summary};
+use crate::{compare::ComparisonRow, summary};
 
 const WIDTH: f64 = 760.0;
 /// Of a row of bars.
@@ -18,10 +18,10 @@ text { fill: var(--ink); } .dim { fill: var(--dim); font-size: 12px; } .bad { fi
 
 /// The rows as one drawing under a title. Wald's bound is drawn where it is known, in seconds.
 #[must_use]
-pub fn svg(title: &str, rows: &[Row], wald_s: Option<f64>) -> String {
+pub fn svg(title: &str, rows: &[ComparisonRow], wald_s: Option<f64>) -> String {
     let panel = 40.0 + ROW * rows.len() as f64;
     let height = 44.0 + 2.0 * panel + 24.0;
-    let about = rows.iter().map(sentence).collect::<Vec<_>>().join("; ");
+    let about = rows.iter().map(describe_row).collect::<Vec<_>>().join("; ");
     let mut out = String::with_capacity(8 * 1024);
     let _ = write!(
         out,
@@ -30,8 +30,8 @@ pub fn svg(title: &str, rows: &[Row], wald_s: Option<f64>) -> String {
         escaped(&about),
         escaped(title)
     );
-    let times: Vec<Bar> = rows.iter().map(time).collect();
-    let harms: Vec<Bar> = rows.iter().map(harm).collect();
+    let times: Vec<ChartBar> = rows.iter().map(time).collect();
+    let harms: Vec<ChartBar> = rows.iter().map(harm).collect();
     bars(
         &mut out,
         44.0,
@@ -53,25 +53,25 @@ pub fn svg(title: &str, rows: &[Row], wald_s: Option<f64>) -> String {
 }
 
 /// One bar: how long, how much further a thin line goes, and what is written behind it.
-struct Bar {
+struct ChartBar {
     length: Option<f64>,
     far: Option<f64>,
     text: String,
 }
 
-fn time(row: &Row) -> Bar {
+fn time(row: &ComparisonRow) -> ChartBar {
     let text = row
         .detect_median_s
         .map_or_else(|| "most are missed".to_owned(), summary::time);
-    Bar {
+    ChartBar {
         length: row.detect_median_s,
         far: row.detect_p90_s,
         text,
     }
 }
 
-fn harm(row: &Row) -> Bar {
-    Bar {
+fn harm(row: &ComparisonRow) -> ChartBar {
+    ChartBar {
         length: Some(row.harmed_mean),
         far: None,
         text: number(row.harmed_mean),
@@ -92,7 +92,7 @@ pub fn number(value: f64) -> String {
     text
 }
 
-fn sentence(row: &Row) -> String {
+fn describe_row(row: &ComparisonRow) -> String {
     let time = row.detect_median_s.map_or_else(
         || "most are missed".to_owned(),
         |it| format!("found after {}", summary::time(it)),
@@ -105,7 +105,14 @@ fn sentence(row: &Row) -> String {
     )
 }
 
-fn bars(out: &mut String, top: f64, title: &str, rows: &[Row], bars: &[Bar], mark: Option<f64>) {
+fn bars(
+    out: &mut String,
+    top: f64,
+    title: &str,
+    rows: &[ComparisonRow],
+    bars: &[ChartBar],
+    mark: Option<f64>,
+) {
     let largest = bars
         .iter()
         .flat_map(|bar| [bar.length, bar.far])
@@ -198,11 +205,14 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{Judge, row};
+    use crate::compare::{ComparedJudge, row};
 
     #[test]
     fn every_judge_is_in_it_and_who_misses_is_said_to() {
-        let rows = [row(&Judge::Shipway, &[], &[]), row(&Judge::ARGO, &[], &[])];
+        let rows = [
+            row(&ComparedJudge::Shipway, &[], &[]),
+            row(&ComparedJudge::ARGO, &[], &[]),
+        ];
         let drawn = svg("error-rate 0.5% < 1%", &rows, Some(34.0));
         for part in [
             "shipway",

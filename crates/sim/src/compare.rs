@@ -1,10 +1,10 @@
 //! Many rollouts of each contender, healthy ones and bad ones, as the rows of a table.
 //!
 //! ```
-//! use shipway_sim::{compare::{Comparison, Judge, compare}, policy::Policy, regression::Regression, world::Scenario};
-//! let bad = Scenario { regression: Some(Regression::error_rate(0.3)), ..Scenario::default() };
-//! let comparison = Comparison { policy: Policy::default(), scenario: bad, runs: 4, seed: 1, threads: 1 };
-//! let row = compare(&comparison, &Judge::Shipway, &|_| ());
+//! use shipway_sim::{compare::{ComparisonSetup, ComparedJudge, compare}, policy::SimulatedPolicy, regression::Regression, world::SimulatedScenario};
+//! let bad = SimulatedScenario { regression: Some(Regression::error_rate(0.3)), ..SimulatedScenario::default() };
+//! let comparison = ComparisonSetup { policy: SimulatedPolicy::default(), scenario: bad, runs: 4, seed: 1, threads: 1 };
+//! let row = compare(&comparison, &ComparedJudge::Shipway, &|_| ());
 //! assert_eq!((row.false_rollbacks, row.caught), (0, 4));
 //! ```
 
@@ -14,21 +14,24 @@ use serde::Serialize;
 use shipway_analysis::evidence::Alpha;
 
 use crate::{
-    contest::{End, Ended, play},
-    policy::Policy,
-    rivals::{Climb, Judged, Kayenta, Known, Setting, Ticks, Windows},
-    shipway::{Direct, Real},
+    contest::{PlayedRollout, RolloutEnd, play},
+    policy::SimulatedPolicy,
+    rivals::{
+        ArgoModel, FlaggerModel, KayentaModel, KayentaSetting, KnownRateModel, WeightClimb,
+        WindowSetting,
+    },
+    shipway::{DirectRollout, RealRollout},
     summary::{mean, quantile, upper_limit},
-    world::{Scenario, World},
+    world::{SimulatedScenario, SimulatedWorld},
 };
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub struct Comparison {
+pub struct ComparisonSetup {
     /// The policy that is tried; the others take its steps, where they have steps.
-    pub policy: Policy,
+    pub policy: SimulatedPolicy,
     /// The world, with what is wrong.
-    pub scenario: Scenario,
+    pub scenario: SimulatedScenario,
     /// Rollouts of a healthy release, and as many of a bad one.
     pub runs: u64,
     /// From which all chance comes.
@@ -39,17 +42,17 @@ pub struct Comparison {
 
 /// Who decides.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Judge {
+pub enum ComparedJudge {
     /// The real rollout.
     Shipway,
     /// The same judges and holds without the log around them.
     Direct,
     /// Argo Rollouts.
-    Argo(Setting),
+    Argo(WindowSetting),
     /// Flagger.
-    Flagger(Climb, Setting),
+    Flagger(WeightClimb, WindowSetting),
     /// Spinnaker.
-    Kayenta(Judged),
+    Kayenta(KayentaSetting),
     /// Shipway's evidence against a known rate.
     Known {
         /// The weight, which stays.
@@ -59,39 +62,39 @@ pub enum Judge {
     },
 }
 
-impl Judge {
+impl ComparedJudge {
     /// Argo Rollouts as analyses are usually written: windows of a minute that must be below 1%.
-    pub const ARGO: Self = Self::Argo(Setting {
+    pub const ARGO: Self = Self::Argo(WindowSetting {
         interval: 60,
         max: 0.01,
         forgiven: 0,
     });
     /// The same forgiving five windows.
-    pub const ARGO_FORGIVING: Self = Self::Argo(Setting {
+    pub const ARGO_FORGIVING: Self = Self::Argo(WindowSetting {
         interval: 60,
         max: 0.01,
         forgiven: 5,
     });
     /// Argo Rollouts' own example: 95% success, looked at every five minutes, three failures forgiven.
-    pub const ARGO_EXAMPLE: Self = Self::Argo(Setting {
+    pub const ARGO_EXAMPLE: Self = Self::Argo(WindowSetting {
         interval: 300,
         max: 0.05,
         forgiven: 3,
     });
     /// Flagger's own example: 99% success, looked at each minute, the fifth failure goes back; 10% more each minute, up to 50%.
     pub const FLAGGER: Self = Self::Flagger(
-        Climb {
+        WeightClimb {
             step: 0.1,
             top: Some(0.5),
         },
-        Setting {
+        WindowSetting {
             interval: 60,
             max: 0.01,
             forgiven: 4,
         },
     );
     /// Spinnaker with Kayenta's defaults, judged every ten minutes on a point each minute.
-    pub const KAYENTA: Self = Self::Kayenta(Judged {
+    pub const KAYENTA: Self = Self::Kayenta(KayentaSetting {
         interval: 600,
         step: 60,
         reach: 2.326,
@@ -99,18 +102,29 @@ impl Judge {
 
     /// Lets it decide one rollout.
     #[must_use]
-    pub fn play(&self, policy: &Policy, scenario: &Scenario, seed: u64) -> Ended {
-        let (world, until) = (World::new(scenario, seed), scenario.horizon);
+    pub fn play(
+        &self,
+        policy: &SimulatedPolicy,
+        scenario: &SimulatedScenario,
+        seed: u64,
+    ) -> PlayedRollout {
+        let (world, until) = (SimulatedWorld::new(scenario, seed), scenario.horizon);
         let steps = || policy.steps();
         match self {
-            Self::Shipway => play(&world, until, &mut Real::open(policy, seed)),
-            Self::Direct => play(&world, until, &mut Direct::open(policy, seed)),
-            Self::Argo(setting) => play(&world, until, &mut Windows::new(&steps(), *setting)),
-            Self::Flagger(climb, setting) => play(&world, until, &mut Ticks::new(*climb, *setting)),
-            Self::Kayenta(judged) => play(&world, until, &mut Kayenta::new(&steps(), *judged)),
+            Self::Shipway => play(&world, until, &mut RealRollout::open(policy, seed)),
+            Self::Direct => play(&world, until, &mut DirectRollout::open(policy, seed)),
+            Self::Argo(setting) => play(&world, until, &mut ArgoModel::new(&steps(), *setting)),
+            Self::Flagger(climb, setting) => {
+                play(&world, until, &mut FlaggerModel::new(*climb, *setting))
+            }
+            Self::Kayenta(judged) => play(&world, until, &mut KayentaModel::new(&steps(), *judged)),
             Self::Known { weight, rate } => {
                 let alpha = Alpha::new(policy.alpha()).expect("a policy's alpha is a probability");
-                play(&world, until, &mut Known::new(*weight, *rate, alpha))
+                play(
+                    &world,
+                    until,
+                    &mut KnownRateModel::new(*weight, *rate, alpha),
+                )
             }
         }
     }
@@ -130,7 +144,7 @@ impl Judge {
     /// How it is set, in a few words.
     #[must_use]
     pub fn setting(&self) -> String {
-        let limit = |setting: &Setting, what: &str| {
+        let limit = |setting: &WindowSetting, what: &str| {
             let max = crate::summary::percent(setting.max);
             format!("{} s windows over {max}, {what}", setting.interval)
         };
@@ -151,7 +165,7 @@ impl Judge {
 
 /// What became of one contender's rollouts. Times are seconds from the first user on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Row {
+pub struct ComparisonRow {
     /// Who.
     pub judge: String,
     /// How it was set.
@@ -185,7 +199,11 @@ pub struct Row {
 }
 
 /// Plays all rollouts of one contender. `done` hears how many more are over.
-pub fn compare(comparison: &Comparison, judge: &Judge, done: &(dyn Fn(u64) + Sync)) -> Row {
+pub fn compare(
+    comparison: &ComparisonSetup,
+    judge: &ComparedJudge,
+    done: &(dyn Fn(u64) + Sync),
+) -> ComparisonRow {
     let healthy = play_all(comparison, judge, &comparison.scenario.healthy(), done);
     let bad = play_all(comparison, judge, &comparison.scenario, done);
     row(judge, &healthy, &bad)
@@ -193,11 +211,11 @@ pub fn compare(comparison: &Comparison, judge: &Judge, done: &(dyn Fn(u64) + Syn
 
 /// Plays rollouts of one contender in one scenario; in the order of their seeds, whoever played them.
 pub fn play_all(
-    comparison: &Comparison,
-    judge: &Judge,
-    scenario: &Scenario,
+    comparison: &ComparisonSetup,
+    judge: &ComparedJudge,
+    scenario: &SimulatedScenario,
     done: &(dyn Fn(u64) + Sync),
-) -> Vec<Ended> {
+) -> Vec<PlayedRollout> {
     each_seed(
         comparison.seed,
         comparison.runs,
@@ -248,28 +266,33 @@ pub fn each_seed<T: Send>(
 
 /// Sums rollouts up.
 #[must_use]
-pub fn row(judge: &Judge, healthy: &[Ended], bad: &[Ended]) -> Row {
-    let count = |ended: &[Ended], how| ended.iter().filter(|it| it.how == Some(how)).count() as u64;
+pub fn row(
+    judge: &ComparedJudge,
+    healthy: &[PlayedRollout],
+    bad: &[PlayedRollout],
+) -> ComparisonRow {
+    let count =
+        |ended: &[PlayedRollout], how| ended.iter().filter(|it| it.how == Some(how)).count() as u64;
     let runs = healthy.len() as u64;
-    let false_rollbacks = count(healthy, End::RolledBack);
-    let found: Vec<&Ended> = bad
+    let false_rollbacks = count(healthy, RolloutEnd::RolledBack);
+    let found: Vec<&PlayedRollout> = bad
         .iter()
-        .filter(|it| it.how == Some(End::RolledBack))
+        .filter(|it| it.how == Some(RolloutEnd::RolledBack))
         .collect();
     let mut harmed: Vec<f64> = bad.iter().map(|it| it.harmed as f64).collect();
     harmed.sort_by(f64::total_cmp);
-    Row {
+    ComparisonRow {
         judge: judge.name().to_owned(),
         setting: judge.setting(),
         tuned: false,
         runs,
         false_rollbacks,
         false_rollback_limit: upper_limit(false_rollbacks, runs.max(1)),
-        healthy_paused: count(healthy, End::Paused),
-        promote_median_s: time_of(healthy, End::Promoted, 0.5),
+        healthy_paused: count(healthy, RolloutEnd::Paused),
+        promote_median_s: time_of(healthy, RolloutEnd::Promoted, 0.5),
         caught: found.len() as u64,
-        detect_median_s: time_of(bad, End::RolledBack, 0.5),
-        detect_p90_s: time_of(bad, End::RolledBack, 0.9),
+        detect_median_s: time_of(bad, RolloutEnd::RolledBack, 0.5),
+        detect_p90_s: time_of(bad, RolloutEnd::RolledBack, 0.9),
         detect_mean_s: mean(&found.iter().map(|it| f64::from(it.at)).collect::<Vec<_>>()),
         detect_requests: mean(&found.iter().map(|it| it.served as f64).collect::<Vec<_>>()),
         harmed_mean: mean(&harmed).unwrap_or(0.0),
@@ -278,8 +301,8 @@ pub fn row(judge: &Judge, healthy: &[Ended], bad: &[Ended]) -> Row {
 }
 
 /// Within which time this share of all ended so; none when fewer did.
-fn time_of(ended: &[Ended], how: End, share: f64) -> Option<f64> {
-    let time = |it: &Ended| {
+fn time_of(ended: &[PlayedRollout], how: RolloutEnd, share: f64) -> Option<f64> {
+    let time = |it: &PlayedRollout| {
         if it.how == Some(how) {
             f64::from(it.at)
         } else {

@@ -1,20 +1,20 @@
 //! One rollout, and whoever decides it: each second a contender says how much of the traffic the new release gets, sees what
 //! happened, and may end it. All of them meet the same world.
 
-use crate::world::{Second, World};
+use crate::world::{SimulatedSecond, SimulatedWorld};
 
 /// Who decides a rollout: Shipway, or a model of another controller.
-pub trait Contender {
+pub trait RolloutContender {
     /// The share of the new release in the second that comes; 0 to 1.
     fn weight(&self) -> f64;
 
     /// What happened in second `at`, counted from 1, and how the rollout ends if it ends now.
-    fn second(&mut self, at: u32, seen: &Second) -> Option<End>;
+    fn second(&mut self, at: u32, seen: &SimulatedSecond) -> Option<RolloutEnd>;
 }
 
 /// How a rollout ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum RolloutEnd {
     /// The new release serves everybody.
     Promoted,
     /// It was taken out.
@@ -25,9 +25,9 @@ pub enum End {
 
 /// How one rollout went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct PlayedRollout {
     /// How; `None` when the horizon came first.
-    pub how: Option<End>,
+    pub how: Option<RolloutEnd>,
     /// After how many seconds.
     pub at: u32,
     /// Requests that failed or were slow because of the regression, until the horizon.
@@ -37,7 +37,11 @@ pub struct Ended {
 }
 
 /// Lets a contender decide one rollout.
-pub fn play(world: &World<'_>, horizon: u32, contender: &mut impl Contender) -> Ended {
+pub fn play(
+    world: &SimulatedWorld<'_>,
+    horizon: u32,
+    contender: &mut impl RolloutContender,
+) -> PlayedRollout {
     let (mut harmed, mut served) = (0, 0);
     for at in 1..=horizon {
         let seen = world.second(at, contender.weight());
@@ -45,12 +49,12 @@ pub fn play(world: &World<'_>, horizon: u32, contender: &mut impl Contender) -> 
         served += seen.canary.requests;
         if let Some(how) = contender.second(at, &seen) {
             let weight = match how {
-                End::Promoted => 1.0,
-                End::RolledBack => 0.0,
-                End::Paused => contender.weight(),
+                RolloutEnd::Promoted => 1.0,
+                RolloutEnd::RolledBack => 0.0,
+                RolloutEnd::Paused => contender.weight(),
             };
             harmed += world.harmed_after(at, weight);
-            return Ended {
+            return PlayedRollout {
                 how: Some(how),
                 at,
                 harmed,
@@ -58,7 +62,7 @@ pub fn play(world: &World<'_>, horizon: u32, contender: &mut impl Contender) -> 
             };
         }
     }
-    Ended {
+    PlayedRollout {
         how: None,
         at: horizon,
         harmed,

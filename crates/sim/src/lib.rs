@@ -10,12 +10,12 @@
 //! - [`compare`]: many rollouts of each, [`tune`]d and as they come, as a table's rows.
 //!
 //! ```
-//! use shipway_sim::{contest::{End, play}, policy::Policy, regression::Regression, shipway::Real, world::{Scenario, World}};
+//! use shipway_sim::{contest::{RolloutEnd, play}, policy::SimulatedPolicy, regression::Regression, shipway::RealRollout, world::{SimulatedScenario, SimulatedWorld}};
 //!
-//! let policy = Policy::default();
-//! let bad = Scenario { regression: Some(Regression::error_rate(0.2)), ..Scenario::default() };
-//! let ended = play(&World::new(&bad, 7), bad.horizon, &mut Real::open(&policy, 7));
-//! assert_eq!(ended.how, Some(End::RolledBack));
+//! let policy = SimulatedPolicy::default();
+//! let bad = SimulatedScenario { regression: Some(Regression::error_rate(0.2)), ..SimulatedScenario::default() };
+//! let ended = play(&SimulatedWorld::new(&bad, 7), bad.horizon, &mut RealRollout::open(&policy, 7));
+//! assert_eq!(ended.how, Some(RolloutEnd::RolledBack));
 //! assert!(ended.at < 120, "within the first step");
 //! ```
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shipway_analysis::{Analysis, Metric, Rule, Sequential, evidence::Alpha};
+use shipway_analysis::{Analysis, AnalysisRule, Metric, SequentialComparison, evidence::Alpha};
 use shipway_core::{
     config::{self, Config, Environment, Watch},
     ids::{Digest, EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber},
@@ -32,7 +32,7 @@ pub const STABLE: ReleaseNumber = ReleaseNumber(1);
 
 /// An environment's policy.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct SimulatedPolicy {
     config: Config,
     environment: Environment,
     /// What a reader should know: what was put in the place of what isn't there.
@@ -41,7 +41,7 @@ pub struct Policy {
 
 /// A share of the traffic, and how long it is held.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
+pub struct HoldStep {
     /// The share of the new release; 0 to 1.
     pub weight: f64,
     /// How long it is held if nothing ends it earlier.
@@ -52,27 +52,27 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// There is none of this name.
-    #[error("there is no environment `{asked}`: there are {known}")]
+    #[error("there is no environment `{requested}`: there are {known}")]
     NoEnvironment {
-        /// What was asked for.
-        asked: String,
+        /// What was requested for.
+        requested: String,
         /// What there is.
         known: String,
     },
 }
 
-impl Default for Policy {
+impl Default for SimulatedPolicy {
     fn default() -> Self {
         let (config, _) = config::parse(&SourceFile::new("shipway.yaml", DEFAULT))
             .expect("a configuration of ours is right");
-        Self::of(config, None).expect("it has an environment")
+        Self::for_environment(config, None).expect("it has an environment")
     }
 }
 
-impl Policy {
+impl SimulatedPolicy {
     /// The default canary that compares error rates alone: what other controllers' settings are compared with.
     #[must_use]
-    pub fn of_errors() -> Self {
+    pub fn comparing_error_rates() -> Self {
         Self::default().judged_by(Analysis::new(vec![default_comparison()]))
     }
 
@@ -80,10 +80,13 @@ impl Policy {
     ///
     /// # Errors
     /// When there is no such environment.
-    pub fn of(config: Config, asked: Option<&EnvironmentName>) -> Result<Self, PolicyError> {
+    pub fn for_environment(
+        config: Config,
+        requested: Option<&EnvironmentName>,
+    ) -> Result<Self, PolicyError> {
         let is_held = |environment: &&Environment| !steps_of(&config, environment).is_empty();
-        let found = match asked {
-            Some(asked) => config.environments.iter().find(|it| it.name == *asked),
+        let found = match requested {
+            Some(requested) => config.environments.iter().find(|it| it.name == *requested),
             None => config
                 .environments
                 .iter()
@@ -97,9 +100,9 @@ impl Policy {
                 .iter()
                 .map(|it| it.name.to_string())
                 .collect();
-            let asked = asked.map(ToString::to_string).unwrap_or_default();
+            let requested = requested.map(ToString::to_string).unwrap_or_default();
             return Err(PolicyError::NoEnvironment {
-                asked,
+                requested,
                 known: names.join(", "),
             });
         };
@@ -127,11 +130,11 @@ impl Policy {
             self.environment.strategy = config::Strategy::Canary(strategy::Canary::default());
         }
         // What providers answer and what happens in the business isn't known to a simulation of requests.
-        let is_known = |rule: &Rule| {
+        let is_known = |rule: &AnalysisRule| {
             let elsewhere = |metric: &Metric| matches!(metric, Metric::Value(_) | Metric::Event(_));
             !rule.metrics().iter().any(elsewhere)
         };
-        let (known, others): (Vec<Rule>, Vec<Rule>) =
+        let (known, others): (Vec<AnalysisRule>, Vec<AnalysisRule>) =
             self.analysis().rules().iter().cloned().partition(is_known);
         if !others.is_empty() {
             let names: Vec<String> = others
@@ -144,7 +147,7 @@ impl Policy {
             ));
             self.environment.analysis = Analysis::new(known);
         }
-        if !self.analysis().rules().iter().any(Rule::compares) {
+        if !self.analysis().rules().iter().any(AnalysisRule::compares) {
             self.notes.push(format!(
                 "{name} compares nothing with stable: `{{ metric: error-rate, worse_than: stable }}` is tried beside its limits; write it under `analysis` to have it"
             ));
@@ -205,7 +208,7 @@ impl Policy {
             .rules()
             .iter()
             .filter_map(|rule| match rule {
-                Rule::Sequential { sequential } => Some(sequential.alpha.get()),
+                AnalysisRule::Sequential { sequential } => Some(sequential.alpha.get()),
                 _ => None,
             });
         shares.sum()
@@ -213,7 +216,7 @@ impl Policy {
 
     /// The steps, as the strategy compiles them.
     #[must_use]
-    pub fn steps(&self) -> Vec<Step> {
+    pub fn steps(&self) -> Vec<HoldStep> {
         steps_of(&self.config, &self.environment)
     }
 
@@ -241,19 +244,19 @@ fn usual_traffic() -> StableTraffic {
 
 /// `error-rate worse_than stable`, with the defaults.
 #[must_use]
-pub fn default_comparison() -> Rule {
+pub fn default_comparison() -> AnalysisRule {
     let share = |value| Alpha::new(value).expect("the defaults are probabilities");
-    let comparison = Sequential::new(
+    let comparison = SequentialComparison::new(
         Metric::ErrorRate,
-        share(Sequential::ALPHA),
-        share(Sequential::BETA),
+        share(SequentialComparison::ALPHA),
+        share(SequentialComparison::BETA),
         1.0,
-        Sequential::TOLERANCE,
+        SequentialComparison::TOLERANCE,
     );
-    Rule::from(comparison.expect("errors are counted"))
+    AnalysisRule::from(comparison.expect("errors are counted"))
 }
 
-fn steps_of(config: &Config, environment: &Environment) -> Vec<Step> {
+fn steps_of(config: &Config, environment: &Environment) -> Vec<HoldStep> {
     let spec = spec(config, environment);
     let plan = strategy::compile(&environment.strategy, &Rollout::brief(&spec));
     let (mut weight, mut steps) = (0.0, Vec::new());
@@ -263,7 +266,7 @@ fn steps_of(config: &Config, environment: &Environment) -> Vec<Step> {
             Action::Hold {
                 duration,
                 why: HoldReason::Evidence | HoldReason::Time,
-            } => steps.push(Step {
+            } => steps.push(HoldStep {
                 weight,
                 hold: *duration,
             }),
@@ -338,7 +341,7 @@ mod tests {
 
     #[test]
     fn the_default_is_the_default_canary_compared_with_stable() {
-        let policy = Policy::default();
+        let policy = SimulatedPolicy::default();
         let steps: Vec<(f64, u64)> = policy
             .steps()
             .iter()
@@ -352,15 +355,16 @@ mod tests {
     fn what_a_file_lacks_is_filled_in_and_said() {
         let text = "service: shop\nartifact: source\nrun: { command: ./shop }\nenvironments:\n  staging: { strategy: recreate }\n";
         let (config, _) = config::parse(&SourceFile::new("shipway.yaml", text)).unwrap();
-        let policy = Policy::of(config.clone(), None).unwrap();
+        let policy = SimulatedPolicy::for_environment(config.clone(), None).unwrap();
         assert_eq!(policy.steps().len(), 3);
         assert!(
             policy.notes[0].contains("staging is rolled out by `recreate`"),
             "{:?}",
             policy.notes
         );
-        assert_eq!(policy.analysis(), Policy::default().analysis());
-        let missing = Policy::of(config, Some(&"prod".parse().unwrap())).unwrap_err();
+        assert_eq!(policy.analysis(), SimulatedPolicy::default().analysis());
+        let missing =
+            SimulatedPolicy::for_environment(config, Some(&"prod".parse().unwrap())).unwrap_err();
         assert_eq!(
             missing.to_string(),
             "there is no environment `prod`: there are staging"

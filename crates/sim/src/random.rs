@@ -4,8 +4,8 @@
 //! asked before, so that all judges see the same traffic as long as they expose as much of it.
 //!
 //! ```
-//! use shipway_sim::random::Random;
-//! let draw = || Random::of(&[42, 3, 17]).binomial(1_000, 0.01);
+//! use shipway_sim::random::SeededRandom;
+//! let draw = || SeededRandom::for_purpose(&[42, 3, 17]).binomial(1_000, 0.01);
 //! assert_eq!(draw(), draw());
 //! ```
 
@@ -13,12 +13,12 @@ use rand_distr::{Beta, Binomial, Distribution, Gamma, Geometric, Poisson, Standa
 use rand_pcg::Pcg64;
 
 /// A generator for one purpose.
-pub struct Random(Pcg64);
+pub struct SeededRandom(Pcg64);
 
-impl Random {
+impl SeededRandom {
     /// The generator of this purpose: the seed first, then what it is for.
     #[must_use]
-    pub fn of(purpose: &[u64]) -> Self {
+    pub fn for_purpose(purpose: &[u64]) -> Self {
         // SplitMix64's finaliser over each part: neighbouring seconds and seeds have nothing in common.
         let mix = |state: u64, part: u64| {
             let mut z = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -84,20 +84,32 @@ mod tests {
             assert!((seen / asked - 1.0).abs() < 0.03, "{seen} for {asked}")
         };
         for rate in [0.4, 90.0] {
-            near(mean(&|i| Random::of(&[1, i]).poisson(rate) as f64), rate);
+            near(
+                mean(&|i| SeededRandom::for_purpose(&[1, i]).poisson(rate) as f64),
+                rate,
+            );
         }
         near(
-            mean(&|i| Random::of(&[2, i]).binomial(900, 0.02) as f64),
+            mean(&|i| SeededRandom::for_purpose(&[2, i]).binomial(900, 0.02) as f64),
             18.0,
         );
-        near(mean(&|i| Random::of(&[3, i]).geometric(0.1) as f64), 9.0);
-        near(mean(&|i| Random::of(&[4, i]).beta(2.0, 6.0)), 0.25);
-        near(mean(&|i| Random::of(&[5, i]).gamma(0.7)), 0.7);
+        near(
+            mean(&|i| SeededRandom::for_purpose(&[3, i]).geometric(0.1) as f64),
+            9.0,
+        );
+        near(
+            mean(&|i| SeededRandom::for_purpose(&[4, i]).beta(2.0, 6.0)),
+            0.25,
+        );
+        near(
+            mean(&|i| SeededRandom::for_purpose(&[5, i]).gamma(0.7)),
+            0.7,
+        );
     }
 
     #[test]
     fn what_cant_happen_doesnt_and_what_must_does() {
-        let mut random = Random::of(&[7]);
+        let mut random = SeededRandom::for_purpose(&[7]);
         assert_eq!(
             (
                 random.poisson(0.0),

@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
-use shipway_analysis::{Asked, Histogram, InstanceTime, Latency, Observation, Sample, Side, Slow};
+use shipway_analysis::{
+    Histogram, InstanceTime, LatencyQuantiles, Observation, ReleaseSample, RequiredMetrics, Sample,
+    SlowCount,
+};
 
 use crate::{
-    random::Random,
-    world::{Half, Second},
+    random::SeededRandom,
+    world::{SideSecond, SimulatedSecond},
 };
 
 /// The median answer of a release that is well, in milliseconds.
@@ -21,7 +24,7 @@ const MEMORY_BYTES: f64 = 64.0 * 1_048_576.0;
 
 /// The 99th percentile of the answers of a release that is well, in milliseconds.
 pub(crate) fn usual_p99_ms() -> f64 {
-    slowness(0.99, &Half::default())
+    slowness(0.99, &SideSecond::default())
 }
 
 /// When simulated rollouts begin.
@@ -38,27 +41,27 @@ pub fn moment(at: u32) -> Timestamp {
 
 /// The counters of both sides.
 #[derive(Default)]
-pub struct Counters {
-    canary: Counter,
-    stable: Counter,
+pub struct SimulatedCounters {
+    canary: SideCounter,
+    stable: SideCounter,
     seed: u64,
     seconds: u64,
-    asked: Asked,
+    asked: RequiredMetrics,
 }
 
 #[derive(Default)]
-struct Counter {
+struct SideCounter {
     requests: u64,
     errors: u64,
-    slow: Vec<Slow>,
+    slow: Vec<SlowCount>,
     histogram: Histogram,
-    recent: VecDeque<Half>,
+    recent: VecDeque<SideSecond>,
 }
 
-impl Counters {
+impl SimulatedCounters {
     /// Counters at zero.
     #[must_use]
-    pub fn new(seed: u64, asked: Asked) -> Self {
+    pub fn new(seed: u64, asked: RequiredMetrics) -> Self {
         Self {
             seed,
             asked,
@@ -67,14 +70,15 @@ impl Counters {
     }
 
     /// Counts a second in.
-    pub fn count(&mut self, seen: &Second) {
+    pub fn count(&mut self, seen: &SimulatedSecond) {
         self.seconds += 1;
         let sides = [
             (&mut self.canary, &seen.canary),
             (&mut self.stable, &seen.stable),
         ];
         for (purpose, (counter, half)) in sides.into_iter().enumerate() {
-            let mut random = Random::of(&[self.seed, self.seconds, 53 + purpose as u64]);
+            let mut random =
+                SeededRandom::for_purpose(&[self.seed, self.seconds, 53 + purpose as u64]);
             counter.count(half, &self.asked, &mut random);
         }
     }
@@ -82,13 +86,17 @@ impl Counters {
     /// What a driver reads at `at`.
     #[must_use]
     pub fn observe(&self, at: u32) -> Observation {
-        let side = |release: &str, counter: &Counter, purpose| Side {
+        let side = |release: &str, counter: &SideCounter, purpose| ReleaseSample {
             release: release.to_owned(),
             sample: Some(Sample {
                 requests: counter.requests,
                 errors: counter.errors,
                 latency: self.asked.latency.then(|| {
-                    counter.latency(&mut Random::of(&[self.seed, u64::from(at), purpose]))
+                    counter.latency(&mut SeededRandom::for_purpose(&[
+                        self.seed,
+                        u64::from(at),
+                        purpose,
+                    ]))
                 }),
                 cpu: Some(0.1),
                 memory_bytes: Some(MEMORY_BYTES),
@@ -112,8 +120,8 @@ impl Counters {
     }
 }
 
-impl Counter {
-    fn count(&mut self, half: &Half, asked: &Asked, random: &mut Random) {
+impl SideCounter {
+    fn count(&mut self, half: &SideSecond, asked: &RequiredMetrics, random: &mut SeededRandom) {
         self.requests += half.requests;
         self.errors += half.errors;
         let earlier = std::mem::take(&mut self.slow);
@@ -121,12 +129,12 @@ impl Counter {
             let before = earlier.get(place).map_or(0, |slow| slow.count);
             let beyond = 1.0 - within(over_micros as f64 / 1_000.0, half);
             let count = before + random.binomial(half.requests, beyond);
-            Slow { over_micros, count }
+            SlowCount { over_micros, count }
         });
         self.slow = sums.collect();
         if asked.histogram {
             let drawn = answers(half.requests, half, 1.0, random);
-            self.histogram = self.histogram.plus(&drawn.into_iter().collect());
+            self.histogram = self.histogram.merged(&drawn.into_iter().collect());
         }
         self.recent.push_back(*half);
         if self.recent.len() > WINDOW {
@@ -135,10 +143,10 @@ impl Counter {
     }
 
     /// Order statistics of so many answers: as far down the distribution as the k-th of n even draws, each above the one before.
-    fn latency(&self, random: &mut Random) -> Latency {
+    fn latency(&self, random: &mut SeededRandom) -> LatencyQuantiles {
         let answers: u64 = self.recent.iter().map(|half| half.requests).sum();
         let Some(last) = self.recent.back().filter(|_| answers > 0) else {
-            return Latency::default();
+            return LatencyQuantiles::default();
         };
         let mut below = (0, 0.0);
         let mut quantile = |q: f64| {
@@ -152,7 +160,7 @@ impl Counter {
             }
             Some(slowness(below.1, last))
         };
-        Latency {
+        LatencyQuantiles {
             p50_ms: quantile(0.5),
             p90_ms: quantile(0.9),
             p99_ms: quantile(0.99),
@@ -163,9 +171,9 @@ impl Counter {
 /// A second's answers in buckets, all of them taking so many times as long: of those that are left, so many fall into the next.
 pub(crate) fn answers(
     requests: u64,
-    half: &Half,
+    half: &SideSecond,
     times: f64,
-    random: &mut Random,
+    random: &mut SeededRandom,
 ) -> Vec<(u16, u64)> {
     let (mut left, mut below) = (requests, 0.0);
     let buckets = (0..Histogram::BUCKETS).map_while(|bucket| {
@@ -188,7 +196,7 @@ pub(crate) fn answers(
 }
 
 /// The share of the answers that come within a time.
-fn within(millis: f64, half: &Half) -> f64 {
+fn within(millis: f64, half: &SideSecond) -> f64 {
     let usual = |millis: f64| {
         if millis <= 0.0 {
             0.0
@@ -200,7 +208,7 @@ fn within(millis: f64, half: &Half) -> f64 {
 }
 
 /// The time within which this share of the answers came.
-fn slowness(share: f64, half: &Half) -> f64 {
+fn slowness(share: f64, half: &SideSecond) -> f64 {
     let (mut low, mut high) = (0.0, MEDIAN_MS * 1e3 + half.slower_ms);
     for _ in 0..48 {
         let middle = (low + high) / 2.0;
@@ -222,23 +230,23 @@ pub(crate) fn normal(z: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn read(slow_share: f64, slower_ms: f64, asked: Asked) -> Sample {
-        let mut counters = Counters::new(9, asked);
-        let canary = Half {
+    fn read(slow_share: f64, slower_ms: f64, asked: RequiredMetrics) -> Sample {
+        let mut counters = SimulatedCounters::new(9, asked);
+        let canary = SideSecond {
             requests: 20_000,
             slow_share,
             slower_ms,
-            ..Half::default()
+            ..SideSecond::default()
         };
-        let stable = Half::default();
-        counters.count(&Second { canary, stable });
+        let stable = SideSecond::default();
+        counters.count(&SimulatedSecond { canary, stable });
         counters.observe(1).canary.sample.unwrap()
     }
 
-    fn latency() -> Asked {
-        Asked {
+    fn latency() -> RequiredMetrics {
+        RequiredMetrics {
             latency: true,
-            ..Asked::default()
+            ..RequiredMetrics::default()
         }
     }
 
@@ -258,10 +266,10 @@ mod tests {
 
     #[test]
     fn slow_answers_and_buckets_are_those_of_the_same_distribution() {
-        let asked = Asked {
+        let asked = RequiredMetrics {
             histogram: true,
             slow: vec![100_000],
-            ..Asked::default()
+            ..RequiredMetrics::default()
         };
         let usual = read(0.0, 0.0, asked.clone());
         let histogram = usual.histogram.unwrap();
@@ -283,13 +291,13 @@ mod tests {
     #[test]
     fn nobody_asked_is_no_latency() {
         assert_eq!(
-            Counters::new(1, latency())
+            SimulatedCounters::new(1, latency())
                 .observe(1)
                 .canary
                 .sample
                 .unwrap()
                 .latency,
-            Some(Latency::default())
+            Some(LatencyQuantiles::default())
         );
     }
 }

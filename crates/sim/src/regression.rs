@@ -13,9 +13,9 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Regression {
     /// What.
-    pub what: Worse,
-    /// Where.
-    pub side: Where,
+    pub what: RegressionEffect,
+    /// AffectedSides.
+    pub side: AffectedSides,
     /// The share of the requests that it touches.
     pub affected: f64,
     /// Whether those are all of some users' rather than some of everybody's.
@@ -24,7 +24,7 @@ pub struct Regression {
 
 /// What is worse.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Worse {
+pub enum RegressionEffect {
     /// So many of the requests it touches fail; 0 to 1.
     ErrorRate(f64),
     /// Answers take so much longer, in milliseconds.
@@ -37,7 +37,7 @@ pub enum Worse {
 
 /// On which side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Where {
+pub enum AffectedSides {
     /// The new release alone: it should go back.
     Canary,
     /// Both alike, as when a database is down: going back would not help, and a comparison must not blame the release.
@@ -57,8 +57,8 @@ impl Regression {
     #[must_use]
     pub const fn error_rate(rate: f64) -> Self {
         Self {
-            what: Worse::ErrorRate(rate),
-            side: Where::Canary,
+            what: RegressionEffect::ErrorRate(rate),
+            side: AffectedSides::Canary,
             affected: 1.0,
             by_user: false,
         }
@@ -69,13 +69,13 @@ impl Regression {
     #[must_use]
     pub fn failing(&self, base: f64, at: u32) -> f64 {
         match self.what {
-            Worse::ErrorRate(rate) => {
+            RegressionEffect::ErrorRate(rate) => {
                 ((rate - base) / (1.0 - base).max(f64::MIN_POSITIVE)).clamp(0.0, 1.0)
             }
-            Worse::LeakOfErrors(each_minute) => {
+            RegressionEffect::LeakOfErrors(each_minute) => {
                 (each_minute * f64::from(at) / 60.0).clamp(0.0, 1.0)
             }
-            Worse::Latency(_) | Worse::LeakOfTime(_) => 0.0,
+            RegressionEffect::Latency(_) | RegressionEffect::LeakOfTime(_) => 0.0,
         }
     }
 
@@ -83,9 +83,9 @@ impl Regression {
     #[must_use]
     pub fn slower(&self, at: u32) -> f64 {
         match self.what {
-            Worse::Latency(millis) => millis,
-            Worse::LeakOfTime(each_minute) => each_minute * f64::from(at) / 60.0,
-            Worse::ErrorRate(_) | Worse::LeakOfErrors(_) => 0.0,
+            RegressionEffect::Latency(millis) => millis,
+            RegressionEffect::LeakOfTime(each_minute) => each_minute * f64::from(at) / 60.0,
+            RegressionEffect::ErrorRate(_) | RegressionEffect::LeakOfErrors(_) => 0.0,
         }
     }
 }
@@ -116,18 +116,18 @@ fn millis(text: &str) -> Option<f64> {
     (millis.is_finite() && millis >= 0.0).then_some(millis)
 }
 
-fn what(name: &str, value: &str) -> Option<Worse> {
+fn what(name: &str, value: &str) -> Option<RegressionEffect> {
     match name {
-        "error-rate" => share(value).ok().map(Worse::ErrorRate),
-        "latency" => millis(value).map(Worse::Latency),
+        "error-rate" => share(value).ok().map(RegressionEffect::ErrorRate),
+        "latency" => millis(value).map(RegressionEffect::Latency),
         "leak" => {
             let each_minute = value.trim().strip_suffix("/min")?;
             let errors = share(each_minute)
                 .ok()
                 .filter(|_| each_minute.ends_with('%'));
             errors
-                .map(Worse::LeakOfErrors)
-                .or_else(|| millis(each_minute).map(Worse::LeakOfTime))
+                .map(RegressionEffect::LeakOfErrors)
+                .or_else(|| millis(each_minute).map(RegressionEffect::LeakOfTime))
         }
         _ => None,
     }
@@ -145,8 +145,8 @@ impl FromStr for Regression {
             .ok_or_else(refused)?;
         let (name, value) = worse.split_once('=').ok_or_else(refused)?;
         let side = match side.trim() {
-            "canary" => Where::Canary,
-            "both" => Where::Both,
+            "canary" => AffectedSides::Canary,
+            "both" => AffectedSides::Both,
             _ => return Err(refused()),
         };
         let what = what(name.trim(), value).ok_or_else(refused)?;
@@ -174,16 +174,18 @@ impl fmt::Display for Regression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |share: f64| crate::summary::percent(share);
         match self.what {
-            Worse::ErrorRate(rate) => write!(f, "error-rate {}", percent(rate))?,
-            Worse::Latency(millis) => write!(f, "answers {millis} ms slower")?,
-            Worse::LeakOfErrors(rate) => {
+            RegressionEffect::ErrorRate(rate) => write!(f, "error-rate {}", percent(rate))?,
+            RegressionEffect::Latency(millis) => write!(f, "answers {millis} ms slower")?,
+            RegressionEffect::LeakOfErrors(rate) => {
                 write!(f, "error-rate growing by {} each minute", percent(rate))?
             }
-            Worse::LeakOfTime(millis) => write!(f, "answers {millis} ms slower each minute")?,
+            RegressionEffect::LeakOfTime(millis) => {
+                write!(f, "answers {millis} ms slower each minute")?
+            }
         }
         f.write_str(match self.side {
-            Where::Canary => " on the canary",
-            Where::Both => " on both sides",
+            AffectedSides::Canary => " on the canary",
+            AffectedSides::Both => " on both sides",
         })?;
         match (self.affected < 1.0, self.by_user) {
             (false, _) => Ok(()),

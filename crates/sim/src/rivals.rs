@@ -1,40 +1,40 @@
 //! Models of what else is there, faithful where it matters for when they decide: which window is looked at, how often, what is
 //! counted, and what follows.
 //!
-//! - [`Windows`]: Argo Rollouts' background analysis. A measurement each `interval` over the last `interval`; beyond the limit it
+//! - [`ArgoModel`]: Argo Rollouts' background analysis. A measurement each `interval` over the last `interval`; beyond the limit it
 //!   has failed; `failed > failureLimit` aborts, holds never end early. Source: argo-rollouts `analysis/analysis.go`
 //!   (`assessMetricStatus`) and `docs/features/analysis.md`.
-//! - [`Ticks`]: Flagger's scheduler. Each `interval` a tick: first `failedChecks >= threshold` rolls back, then the success rate of
+//! - [`FlaggerModel`]: Flagger's scheduler. Each `interval` a tick: first `failedChecks >= threshold` rolls back, then the success rate of
 //!   the last `interval` is checked: below the limit `failedChecks` grows and the weight stays, otherwise it rises by `stepWeight`, or
 //!   at `maxWeight` the release is promoted. Source: flagger `pkg/controller/scheduler.go` (`advanceCanary`, `runCanary`).
-//! - [`Kayenta`]: Spinnaker's canary stage. A point each `step` for both sides; each `interval` all points so far are judged: the
+//! - [`KayentaModel`]: Spinnaker's canary stage. A point each `step` for both sides; each `interval` all points so far are judged: the
 //!   metric is `High` when the confidence interval of the Mann-Whitney location shift lies above a quarter of the estimate; with one
 //!   metric the score is 100 or 0, and 0 is below `marginal`: the canary fails at once. Source: kayenta `MannWhitneyClassifier.scala`,
 //!   `NetflixACAJudge.scala` (98%, 0.25). The interval is the normal approximation without correction for ties.
-//! - [`Known`]: Shipway's own evidence when stable's rate is known from its history, Wald's situation.
+//! - [`KnownRateModel`]: Shipway's own evidence when stable's rate is known from its history, Wald's situation.
 //!
 //! Kindness to all of them: no scrape delay, no evaluation delay, no missing data; a window without requests is left out.
 
 use shipway_analysis::evidence::{
     Alpha,
-    ratio::{Counted, Evidence, Test},
+    ratio::{EventCounts, RatioEvidence, RatioTest},
 };
 
 use crate::{
-    contest::{Contender, End},
-    policy::Step,
-    world::{Half, Second},
+    contest::{RolloutContender, RolloutEnd},
+    policy::HoldStep,
+    world::{SideSecond, SimulatedSecond},
 };
 
 /// Requests and errors of the open window.
 #[derive(Clone, Copy, Debug, Default)]
-struct Window {
+struct RateWindow {
     requests: u64,
     errors: u64,
 }
 
-impl Window {
-    fn count(&mut self, half: &Half) {
+impl RateWindow {
+    fn count(&mut self, half: &SideSecond) {
         self.requests += half.requests;
         self.errors += half.errors;
     }
@@ -48,9 +48,9 @@ impl Window {
 
 /// Steps with fixed holds.
 #[derive(Clone, Debug)]
-struct Schedule(Vec<Step>);
+struct HoldSchedule(Vec<HoldStep>);
 
-impl Schedule {
+impl HoldSchedule {
     /// The weight in the second that follows `at`; `None` when all holds are over.
     fn weight(&self, at: u32) -> Option<f64> {
         let mut ends = 0.0;
@@ -65,7 +65,7 @@ impl Schedule {
 
 /// How a judge of windows is set.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Setting {
+pub struct WindowSetting {
     /// From one measurement to the next, and how long it looks back, in seconds.
     pub interval: u32,
     /// The error rate that is not to be exceeded.
@@ -75,37 +75,37 @@ pub struct Setting {
 }
 
 /// Argo Rollouts' threshold analysis.
-pub struct Windows {
-    schedule: Schedule,
-    setting: Setting,
+pub struct ArgoModel {
+    schedule: HoldSchedule,
+    setting: WindowSetting,
     at: u32,
-    window: Window,
+    window: RateWindow,
     failed: u32,
     /// What was measured, in order.
     pub measured: Vec<f64>,
 }
 
-impl Windows {
+impl ArgoModel {
     /// Over these steps.
     #[must_use]
-    pub fn new(steps: &[Step], setting: Setting) -> Self {
+    pub fn new(steps: &[HoldStep], setting: WindowSetting) -> Self {
         Self {
-            schedule: Schedule(steps.to_vec()),
+            schedule: HoldSchedule(steps.to_vec()),
             setting,
             at: 0,
-            window: Window::default(),
+            window: RateWindow::default(),
             failed: 0,
             measured: Vec::new(),
         }
     }
 }
 
-impl Contender for Windows {
+impl RolloutContender for ArgoModel {
     fn weight(&self) -> f64 {
         self.schedule.weight(self.at).unwrap_or(1.0)
     }
 
-    fn second(&mut self, at: u32, seen: &Second) -> Option<End> {
+    fn second(&mut self, at: u32, seen: &SimulatedSecond) -> Option<RolloutEnd> {
         self.at = at;
         self.window.count(&seen.canary);
         if at.is_multiple_of(self.setting.interval)
@@ -114,16 +114,19 @@ impl Contender for Windows {
             self.measured.push(rate);
             self.failed += u32::from(rate > self.setting.max);
             if self.failed > self.setting.forgiven {
-                return Some(End::RolledBack);
+                return Some(RolloutEnd::RolledBack);
             }
         }
-        self.schedule.weight(at).is_none().then_some(End::Promoted)
+        self.schedule
+            .weight(at)
+            .is_none()
+            .then_some(RolloutEnd::Promoted)
     }
 }
 
 /// How far and how fast Flagger goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Climb {
+pub struct WeightClimb {
     /// By how much the weight rises each tick; 0 to 1.
     pub step: f64,
     /// Where it promotes; none: it stays where it is, as long as anybody looks.
@@ -131,43 +134,43 @@ pub struct Climb {
 }
 
 /// Flagger's ticks. `forgiven + 1` is its `threshold`.
-pub struct Ticks {
-    climb: Climb,
-    setting: Setting,
+pub struct FlaggerModel {
+    climb: WeightClimb,
+    setting: WindowSetting,
     weight: f64,
-    window: Window,
+    window: RateWindow,
     failed: u32,
     /// What was measured, in order.
     pub measured: Vec<f64>,
 }
 
-impl Ticks {
+impl FlaggerModel {
     /// From the first tick on, which gives the release its first weight.
     #[must_use]
-    pub fn new(climb: Climb, setting: Setting) -> Self {
+    pub fn new(climb: WeightClimb, setting: WindowSetting) -> Self {
         Self {
             climb,
             setting,
             weight: climb.step,
-            window: Window::default(),
+            window: RateWindow::default(),
             failed: 0,
             measured: Vec::new(),
         }
     }
 }
 
-impl Contender for Ticks {
+impl RolloutContender for FlaggerModel {
     fn weight(&self) -> f64 {
         self.weight
     }
 
-    fn second(&mut self, at: u32, seen: &Second) -> Option<End> {
+    fn second(&mut self, at: u32, seen: &SimulatedSecond) -> Option<RolloutEnd> {
         self.window.count(&seen.canary);
         if !at.is_multiple_of(self.setting.interval) {
             return None;
         }
         if self.failed > self.setting.forgiven {
-            return Some(End::RolledBack);
+            return Some(RolloutEnd::RolledBack);
         }
         let rate = self.window.close()?;
         self.measured.push(rate);
@@ -176,7 +179,7 @@ impl Contender for Ticks {
             return None;
         }
         match self.climb.top {
-            Some(top) if self.weight >= top - 1e-9 => Some(End::Promoted),
+            Some(top) if self.weight >= top - 1e-9 => Some(RolloutEnd::Promoted),
             Some(top) => {
                 self.weight = (self.weight + self.climb.step).min(top);
                 None
@@ -188,7 +191,7 @@ impl Contender for Ticks {
 
 /// How Kayenta is set.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Judged {
+pub struct KayentaSetting {
     /// From one judgement to the next, in seconds.
     pub interval: u32,
     /// From one point of the series to the next, in seconds.
@@ -198,11 +201,11 @@ pub struct Judged {
 }
 
 /// Kayenta's judge.
-pub struct Kayenta {
-    schedule: Schedule,
-    judged: Judged,
+pub struct KayentaModel {
+    schedule: HoldSchedule,
+    judged: KayentaSetting,
     at: u32,
-    windows: (Window, Window),
+    windows: (RateWindow, RateWindow),
     canary: Vec<f64>,
     stable: Vec<f64>,
 }
@@ -210,12 +213,12 @@ pub struct Kayenta {
 /// The share of the estimated shift that must be exceeded.
 const FRACTION: f64 = 0.25;
 
-impl Kayenta {
+impl KayentaModel {
     /// Over these steps.
     #[must_use]
-    pub fn new(steps: &[Step], judged: Judged) -> Self {
+    pub fn new(steps: &[HoldStep], judged: KayentaSetting) -> Self {
         Self {
-            schedule: Schedule(steps.to_vec()),
+            schedule: HoldSchedule(steps.to_vec()),
             judged,
             at: 0,
             windows: Default::default(),
@@ -245,12 +248,12 @@ impl Kayenta {
     }
 }
 
-impl Contender for Kayenta {
+impl RolloutContender for KayentaModel {
     fn weight(&self) -> f64 {
         self.schedule.weight(self.at).unwrap_or(1.0)
     }
 
-    fn second(&mut self, at: u32, seen: &Second) -> Option<End> {
+    fn second(&mut self, at: u32, seen: &SimulatedSecond) -> Option<RolloutEnd> {
         self.at = at;
         self.windows.0.count(&seen.canary);
         self.windows.1.count(&seen.stable);
@@ -259,48 +262,52 @@ impl Contender for Kayenta {
             self.stable.extend(self.windows.1.close());
         }
         if at.is_multiple_of(self.judged.interval) && self.is_high() {
-            return Some(End::RolledBack);
+            return Some(RolloutEnd::RolledBack);
         }
-        self.schedule.weight(at).is_none().then_some(End::Promoted)
+        self.schedule
+            .weight(at)
+            .is_none()
+            .then_some(RolloutEnd::Promoted)
     }
 }
 
 /// Evidence against a rate that is known.
-pub struct Known {
+pub struct KnownRateModel {
     weight: f64,
     rate: f64,
-    test: Test,
+    test: RatioTest,
     limit: f64,
-    evidence: Evidence,
+    evidence: RatioEvidence,
 }
 
-impl Known {
+impl KnownRateModel {
     /// At a weight that stays; `rate` is what stable always had.
     #[must_use]
     pub fn new(weight: f64, rate: f64, alpha: Alpha) -> Self {
-        let test = Test::new(1.0, 2.0).expect("the defaults can be told apart");
+        let test = RatioTest::new(1.0, 2.0).expect("the defaults can be told apart");
         Self {
             weight,
             rate,
             test,
             limit: alpha.log_limit(),
-            evidence: test.begin(),
+            evidence: test.start(),
         }
     }
 }
 
-impl Contender for Known {
+impl RolloutContender for KnownRateModel {
     fn weight(&self) -> f64 {
         self.weight
     }
 
-    fn second(&mut self, _at: u32, seen: &Second) -> Option<End> {
-        let counted = Counted {
+    fn second(&mut self, _at: u32, seen: &SimulatedSecond) -> Option<RolloutEnd> {
+        let counted = EventCounts {
             events: seen.canary.errors,
             of: seen.canary.requests,
         };
-        self.evidence.look_against(&self.test, counted, self.rate);
-        (self.evidence.log_worse(&self.test) >= self.limit).then_some(End::RolledBack)
+        self.evidence
+            .record_against_rate(&self.test, counted, self.rate);
+        (self.evidence.log_worse(&self.test) >= self.limit).then_some(RolloutEnd::RolledBack)
     }
 }
 
@@ -322,29 +329,29 @@ mod tests {
 
     use super::*;
 
-    fn steps() -> Vec<Step> {
-        vec![Step {
+    fn steps() -> Vec<HoldStep> {
+        vec![HoldStep {
             weight: 0.1,
             hold: Duration::from_secs(3_600),
         }]
     }
 
-    fn half(requests: u64, errors: u64) -> Half {
-        Half {
+    fn half(requests: u64, errors: u64) -> SideSecond {
+        SideSecond {
             requests,
             errors,
-            ..Half::default()
+            ..SideSecond::default()
         }
     }
 
     /// What it does when each second has these errors in ten requests.
     fn runs(
-        contender: &mut impl Contender,
+        contender: &mut impl RolloutContender,
         errors: impl Fn(u32) -> u64,
         seconds: u32,
-    ) -> Option<(u32, End)> {
+    ) -> Option<(u32, RolloutEnd)> {
         (1..=seconds).find_map(|at| {
-            let seen = Second {
+            let seen = SimulatedSecond {
                 canary: half(10, errors(at)),
                 stable: half(90, u64::from(at % 3 == 0)),
             };
@@ -363,61 +370,64 @@ mod tests {
 
     #[test]
     fn argo_fails_with_the_measurement_that_is_one_too_many_and_promotes_when_all_holds_are_over() {
-        let setting = Setting {
+        let setting = WindowSetting {
             interval: 60,
             max: 0.01,
             forgiven: 0,
         };
         assert_eq!(
-            runs(&mut Windows::new(&steps(), setting), |_| 1, 4_000),
-            Some((60, End::RolledBack))
+            runs(&mut ArgoModel::new(&steps(), setting), |_| 1, 4_000),
+            Some((60, RolloutEnd::RolledBack))
         );
-        let forgiving = Setting {
+        let forgiving = WindowSetting {
             forgiven: 5,
             ..setting
         };
         assert_eq!(
-            runs(&mut Windows::new(&steps(), forgiving), |_| 1, 4_000),
-            Some((360, End::RolledBack))
+            runs(&mut ArgoModel::new(&steps(), forgiving), |_| 1, 4_000),
+            Some((360, RolloutEnd::RolledBack))
         );
         assert_eq!(
-            runs(&mut Windows::new(&steps(), setting), |_| 0, 4_000),
-            Some((3_600, End::Promoted))
+            runs(&mut ArgoModel::new(&steps(), setting), |_| 0, 4_000),
+            Some((3_600, RolloutEnd::Promoted))
         );
         // Six errors in 600 requests are 1%: within.
         assert_eq!(
             runs(
-                &mut Windows::new(&steps(), setting),
+                &mut ArgoModel::new(&steps(), setting),
                 |at| u64::from(at <= 6),
                 4_000
             ),
-            Some((3_600, End::Promoted))
+            Some((3_600, RolloutEnd::Promoted))
         );
     }
 
     #[test]
     fn flagger_rises_with_good_ticks_waits_with_bad_ones_and_goes_back_a_tick_after_the_last_it_forgives()
      {
-        let setting = Setting {
+        let setting = WindowSetting {
             interval: 60,
             max: 0.01,
             forgiven: 4,
         };
-        let climb = Climb {
+        let climb = WeightClimb {
             step: 0.1,
             top: Some(0.5),
         };
         assert_eq!(
-            runs(&mut Ticks::new(climb, setting), |_| 0, 4_000),
-            Some((300, End::Promoted))
+            runs(&mut FlaggerModel::new(climb, setting), |_| 0, 4_000),
+            Some((300, RolloutEnd::Promoted))
         );
-        let mut bad = Ticks::new(climb, setting);
-        assert_eq!(runs(&mut bad, |_| 1, 4_000), Some((360, End::RolledBack)));
+        let mut bad = FlaggerModel::new(climb, setting);
+        assert_eq!(
+            runs(&mut bad, |_| 1, 4_000),
+            Some((360, RolloutEnd::RolledBack))
+        );
         assert_eq!(bad.weight(), 0.1);
         assert_eq!(
             runs(
-                &mut Ticks::new(
-                    Climb {
+                &mut FlaggerModel::new(
+                    WeightClimb {
                         step: 0.1,
                         top: None
                     },
@@ -432,39 +442,39 @@ mod tests {
 
     #[test]
     fn kayenta_needs_enough_points_and_a_clear_shift() {
-        let judged = Judged {
+        let judged = KayentaSetting {
             interval: 60,
             step: 60,
             reach: 2.326,
         };
-        let (end, at) = match runs(&mut Kayenta::new(&steps(), judged), |_| 1, 4_000) {
+        let (end, at) = match runs(&mut KayentaModel::new(&steps(), judged), |_| 1, 4_000) {
             Some((at, end)) => (end, at),
             None => panic!("it never ended"),
         };
-        assert_eq!(end, End::RolledBack);
+        assert_eq!(end, RolloutEnd::RolledBack);
         assert!(
             (300..=480).contains(&at),
             "{at}: with 98% five points of each are the fewest"
         );
         assert_eq!(
             runs(
-                &mut Kayenta::new(&steps(), judged),
+                &mut KayentaModel::new(&steps(), judged),
                 |at| u64::from(at % 300 == 0),
                 4_000
             ),
-            Some((3_600, End::Promoted))
+            Some((3_600, RolloutEnd::Promoted))
         );
     }
 
     #[test]
     fn against_a_known_rate_a_regression_is_found_without_stable() {
-        let mut known = Known::new(0.1, 0.001, Alpha::new(0.01).unwrap());
+        let mut known = KnownRateModel::new(0.1, 0.001, Alpha::new(0.01).unwrap());
         let found = runs(&mut known, |at| u64::from(at % 10 == 0), 4_000);
         assert!(
-            found.is_some_and(|(at, end)| at < 100 && end == End::RolledBack),
+            found.is_some_and(|(at, end)| at < 100 && end == RolloutEnd::RolledBack),
             "{found:?}"
         );
-        let mut known = Known::new(0.1, 0.001, Alpha::new(0.01).unwrap());
+        let mut known = KnownRateModel::new(0.1, 0.001, Alpha::new(0.01).unwrap());
         assert_eq!(runs(&mut known, |at| u64::from(at % 100 == 0), 4_000), None);
     }
 }

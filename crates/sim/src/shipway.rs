@@ -1,12 +1,12 @@
 //! Shipway itself as a contender: the real rollout, and the same judges without the log around them.
 //!
-//! [`Real`] is the rollout aggregate with its plan, its holds and its way back; only time, instances and traffic are simulated.
-//! [`Direct`] walks the same holds by itself, for sweeps of many thousand rollouts; a test shows that both always decide alike.
+//! [`RealRollout`] is the rollout aggregate with its plan, its holds and its way back; only time, instances and traffic are simulated.
+//! [`DirectRollout`] walks the same holds by itself, for sweeps of many thousand rollouts; a test shows that both always decide alike.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use shipway_analysis::{AnalysisState, Asked, Judgement, Observation};
+use shipway_analysis::{AnalysisState, Judgement, Observation, RequiredMetrics};
 use shipway_core::{
     aggregate::{Actor, Aggregate, Event, fold},
     rollout::{
@@ -16,19 +16,19 @@ use shipway_core::{
 };
 
 use crate::{
-    contest::{Contender, End},
-    policy::{CANDIDATE, Policy, Step},
-    reading::{Counters, moment},
-    world::Second,
+    contest::{RolloutContender, RolloutEnd},
+    policy::{CANDIDATE, HoldStep, SimulatedPolicy},
+    reading::{SimulatedCounters, moment},
+    world::SimulatedSecond,
 };
 
 /// Inputs that one moment may take: far more than a plan has actions.
 const INPUTS_MAX: usize = 1_000;
 
 /// The real rollout.
-pub struct Real {
+pub struct RealRollout {
     state: State,
-    counters: Counters,
+    counters: SimulatedCounters,
     /// The evidence with all looks in it, and the exposure it is of.
     live: (u32, Evidence),
     /// Of the shift whose counts were read last.
@@ -37,21 +37,22 @@ pub struct Real {
     log: Option<Vec<Event<Body>>>,
 }
 
-impl Real {
+impl RealRollout {
     /// A rollout of this policy, opened and carried out up to its first hold.
     #[must_use]
-    pub fn open(policy: &Policy, seed: u64) -> Self {
-        Self::begin(policy, seed, None)
+    pub fn open(policy: &SimulatedPolicy, seed: u64) -> Self {
+        Self::start(policy, seed, None)
     }
 
     /// The same, remembering its log.
     #[must_use]
-    pub fn with_log(policy: &Policy, seed: u64) -> Self {
-        Self::begin(policy, seed, Some(Vec::new()))
+    pub fn with_log(policy: &SimulatedPolicy, seed: u64) -> Self {
+        Self::start(policy, seed, Some(Vec::new()))
     }
 
-    fn begin(policy: &Policy, seed: u64, log: Option<Vec<Event<Body>>>) -> Self {
-        let counters = Counters::new(seed, Asked::of(policy.analysis()));
+    fn start(policy: &SimulatedPolicy, seed: u64, log: Option<Vec<Event<Body>>>) -> Self {
+        let counters =
+            SimulatedCounters::new(seed, RequiredMetrics::for_analysis(policy.analysis()));
         let mut real = Self {
             state: State::default(),
             counters,
@@ -59,8 +60,8 @@ impl Real {
             exposure: None,
             log,
         };
-        real.say(Input::Open(Box::new(policy.spec())), moment(0));
-        real.settle(0);
+        real.decide(Input::Open(Box::new(policy.spec())), moment(0));
+        real.carry_out_effects(0);
         real
     }
 
@@ -76,11 +77,11 @@ impl Real {
         self.log.as_deref().unwrap_or_default()
     }
 
-    fn say(&mut self, input: Input, now: Timestamp) -> bool {
-        self.say_as(Actor::Shipway("a simulation".to_owned()), input, now)
+    fn decide(&mut self, input: Input, now: Timestamp) -> bool {
+        self.decide_as(Actor::Shipway("a simulation".to_owned()), input, now)
     }
 
-    fn say_as(&mut self, by: Actor, input: Input, now: Timestamp) -> bool {
+    fn decide_as(&mut self, by: Actor, input: Input, now: Timestamp) -> bool {
         // What is refused changes nothing, as in production.
         let events = Rollouts::decide(&self.state, input, by, now).unwrap_or_default();
         fold::<Rollouts>(&mut self.state, &events);
@@ -92,7 +93,7 @@ impl Real {
     }
 
     /// Everything that is owed at this moment is done at once: instances come up, drains are over, people say yes.
-    fn settle(&mut self, at: u32) {
+    fn carry_out_effects(&mut self, at: u32) {
         let now = moment(at);
         for _ in 0..INPUTS_MAX {
             if !self.step(at, now) {
@@ -106,7 +107,7 @@ impl Real {
         for (_, effect) in pending.effects {
             match effect {
                 Effect::Carry { plan, index, .. } => {
-                    return self.say(
+                    return self.decide(
                         Input::Done {
                             plan,
                             index,
@@ -119,9 +120,9 @@ impl Real {
                 Effect::Measure { exposure, .. } if self.exposure != Some(exposure) => {
                     // Both sides are read as soon as traffic has shifted.
                     self.exposure = Some(exposure);
-                    return self.measured(at) || self.step(at, now);
+                    return self.measure(at) || self.step(at, now);
                 }
-                Effect::TellService { .. } => return self.say(Input::Told, now),
+                Effect::TellService { .. } => return self.decide(Input::Told, now),
                 Effect::Measure { .. }
                 | Effect::Guard { .. }
                 | Effect::Fellows { .. }
@@ -131,7 +132,7 @@ impl Real {
         if let Some(Action::Ask { gate }) = self.rollout().action().cloned() {
             let approvals = self.rollout().approvals.len();
             let by = Actor::Person(format!("person {}", approvals + 1));
-            return self.say_as(
+            return self.decide_as(
                 by,
                 Input::Approve {
                     groups: gate.from,
@@ -140,10 +141,10 @@ impl Real {
                 now,
             );
         }
-        pending.wake_at.is_some_and(|wake_at| wake_at <= now) && self.say(Input::Woken, now)
+        pending.wake_at.is_some_and(|wake_at| wake_at <= now) && self.decide(Input::Woken, now)
     }
 
-    fn measured(&mut self, at: u32) -> bool {
+    fn measure(&mut self, at: u32) -> bool {
         let Some(exposure) = self.exposure.filter(|_| self.rollout().is_judged()) else {
             return false;
         };
@@ -156,78 +157,79 @@ impl Real {
         match rollout.look(&mut self.live.1, seen) {
             Some(look) => {
                 let look = Box::new(look);
-                self.say(Input::Looked { exposure, look }, moment(at))
+                self.decide(Input::Looked { exposure, look }, moment(at))
             }
             None => false,
         }
     }
 
-    fn ended(&self) -> Option<End> {
+    fn ended(&self) -> Option<RolloutEnd> {
         let rollout = self.rollout();
         match (&rollout.ended, rollout.direction) {
             (Some(end), _) => Some(match end.outcome {
-                Outcome::Promoted => End::Promoted,
+                Outcome::Promoted => RolloutEnd::Promoted,
                 Outcome::RolledBack
                 | Outcome::Aborted
                 | Outcome::Rejected
                 | Outcome::Superseded
-                | Outcome::Failed => End::RolledBack,
+                | Outcome::Failed => RolloutEnd::RolledBack,
             }),
-            (None, Direction::Back) => Some(End::RolledBack),
-            (None, Direction::Forward) => rollout.paused.as_ref().map(|_| End::Paused),
+            (None, Direction::Back) => Some(RolloutEnd::RolledBack),
+            (None, Direction::Forward) => rollout.paused.as_ref().map(|_| RolloutEnd::Paused),
         }
     }
 }
 
-impl Contender for Real {
+impl RolloutContender for RealRollout {
     fn weight(&self) -> f64 {
         self.rollout().observed.split.weight_of(CANDIDATE).percent() / 100.0
     }
 
-    fn second(&mut self, at: u32, seen: &Second) -> Option<End> {
+    fn second(&mut self, at: u32, seen: &SimulatedSecond) -> Option<RolloutEnd> {
         self.counters.count(seen);
         if self.exposure == Some(self.rollout().exposure) {
-            self.measured(at);
+            self.measure(at);
         }
-        self.settle(at);
+        self.carry_out_effects(at);
         self.ended()
     }
 }
 
 /// The judges and the holds alone.
-pub struct Direct<'p> {
-    policy: &'p Policy,
-    steps: Vec<Step>,
+pub struct DirectRollout<'p> {
+    policy: &'p SimulatedPolicy,
+    steps: Vec<HoldStep>,
     step: usize,
     since: u32,
     state: AnalysisState,
-    counters: Counters,
+    counters: SimulatedCounters,
 }
 
-impl<'p> Direct<'p> {
+impl<'p> DirectRollout<'p> {
     /// A rollout of this policy.
     #[must_use]
-    pub fn open(policy: &'p Policy, seed: u64) -> Self {
-        let counters = Counters::new(seed, Asked::of(policy.analysis()));
+    pub fn open(policy: &'p SimulatedPolicy, seed: u64) -> Self {
+        let counters =
+            SimulatedCounters::new(seed, RequiredMetrics::for_analysis(policy.analysis()));
         let mut direct = Self {
             policy,
             steps: policy.steps(),
             step: 0,
             since: 0,
-            state: policy.analysis().begin(),
+            state: policy.analysis().initial_state(),
             counters,
         };
-        direct.look(0);
+        direct.observe(0);
         direct
     }
 
-    fn look(&mut self, at: u32) -> Judgement {
+    fn observe(&mut self, at: u32) -> Judgement {
         let seen: Observation = self.counters.observe(at);
         self.policy.analysis().observe(&mut self.state, &seen)
     }
 
     /// What follows from a judgement at `at`: the next step, or an end.
-    fn follow(&mut self, at: u32, judgement: &Judgement) -> Option<End> {
+    fn follow(&mut self, at: u32, judgement: &Judgement) -> Option<RolloutEnd> {
         let hold = self.steps[self.step].hold;
         let held = Duration::from_secs(u64::from(at - self.since));
         let (passes, is_accepted) = (
@@ -235,43 +237,43 @@ impl<'p> Direct<'p> {
             judgement.verdict.is_accepted_at_end(),
         );
         if judgement.verdict.is_fail() {
-            return Some(End::RolledBack);
+            return Some(RolloutEnd::RolledBack);
         }
         let is_over = held >= hold && is_accepted
-            || passes && judgement.is_settled() && held >= self.policy.holds().min.min(hold);
+            || passes && judgement.is_final() && held >= self.policy.holds().min.min(hold);
         if is_over {
             return self.next(at);
         }
         if !is_accepted && held >= hold + hold.max(Duration::from_secs(60)) {
             return match self.policy.holds().on_inconclusive {
-                OnInconclusive::Pause => Some(End::Paused),
-                OnInconclusive::Rollback => Some(End::RolledBack),
+                OnInconclusive::Pause => Some(RolloutEnd::Paused),
+                OnInconclusive::Rollback => Some(RolloutEnd::RolledBack),
                 OnInconclusive::Promote => self.next(at),
             };
         }
         None
     }
 
-    fn next(&mut self, at: u32) -> Option<End> {
+    fn next(&mut self, at: u32) -> Option<RolloutEnd> {
         self.step += 1;
         self.since = at;
-        self.state.begin_hold();
+        self.state.start_hold();
         if self.step == self.steps.len() {
-            return Some(End::Promoted);
+            return Some(RolloutEnd::Promoted);
         }
-        let judgement = self.look(at);
+        let judgement = self.observe(at);
         self.follow(at, &judgement)
     }
 }
 
-impl Contender for Direct<'_> {
+impl RolloutContender for DirectRollout<'_> {
     fn weight(&self) -> f64 {
         self.steps.get(self.step).map_or(1.0, |step| step.weight)
     }
 
-    fn second(&mut self, at: u32, seen: &Second) -> Option<End> {
+    fn second(&mut self, at: u32, seen: &SimulatedSecond) -> Option<RolloutEnd> {
         self.counters.count(seen);
-        let judgement = self.look(at);
+        let judgement = self.observe(at);
         self.follow(at, &judgement)
     }
 }

@@ -1,15 +1,15 @@
 //! How many requests come in each second, and of how many users.
 //!
 //! ```
-//! use shipway_sim::traffic::{Shape, Traffic};
-//! let traffic: Traffic = "200rps,bursts".parse()?;
-//! assert_eq!((traffic.per_second, traffic.shape), (200.0, Shape::Bursts));
+//! use shipway_sim::traffic::{TrafficShape, SimulatedTraffic};
+//! let traffic: SimulatedTraffic = "200rps,bursts".parse()?;
+//! assert_eq!((traffic.per_second, traffic.shape), (200.0, TrafficShape::Bursts));
 //! # Ok::<(), shipway_sim::traffic::ParseTrafficError>(())
 //! ```
 
 use std::{f64::consts::TAU, fmt, str::FromStr};
 
-use crate::random::Random;
+use crate::random::SeededRandom;
 
 /// More than this is no service but all of them.
 const PER_SECOND_MAX: f64 = 1e6;
@@ -18,18 +18,18 @@ const BURST_SECONDS: u32 = 10;
 
 /// Requests of both sides together.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Traffic {
+pub struct SimulatedTraffic {
     /// On average.
     pub per_second: f64,
     /// How it varies beyond chance.
-    pub shape: Shape,
+    pub shape: TrafficShape,
     /// Users who stay on their side; 0: as many as there are requests, and the share of the canary is its weight.
     pub users: u32,
 }
 
 /// How traffic varies beyond chance: the number in each second is Poisson around what this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Shape {
+pub enum TrafficShape {
     /// Not at all.
     #[default]
     Steady,
@@ -46,17 +46,17 @@ pub enum Shape {
 )]
 pub struct ParseTrafficError(String);
 
-impl Default for Traffic {
+impl Default for SimulatedTraffic {
     fn default() -> Self {
         Self {
             per_second: 100.0,
-            shape: Shape::Steady,
+            shape: TrafficShape::Steady,
             users: 0,
         }
     }
 }
 
-impl FromStr for Traffic {
+impl FromStr for SimulatedTraffic {
     type Err = ParseTrafficError;
 
     fn from_str(text: &str) -> Result<Self, ParseTrafficError> {
@@ -69,9 +69,9 @@ impl FromStr for Traffic {
             .trim();
         let per_second: f64 = number.parse().map_err(|_| refused())?;
         let shape = match shape.trim() {
-            "steady" => Shape::Steady,
-            "bursts" => Shape::Bursts,
-            "day" => Shape::Day,
+            "steady" => TrafficShape::Steady,
+            "bursts" => TrafficShape::Bursts,
+            "day" => TrafficShape::Day,
             _ => return Err(refused()),
         };
         if (0.0..=PER_SECOND_MAX).contains(&per_second) {
@@ -86,14 +86,14 @@ impl FromStr for Traffic {
     }
 }
 
-impl fmt::Display for Traffic {
+impl fmt::Display for SimulatedTraffic {
     /// `100 requests/s, bursts`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} requests/s", self.per_second)?;
         match self.shape {
-            Shape::Steady => {}
-            Shape::Bursts => write!(f, " in bursts")?,
-            Shape::Day => write!(f, " with a day's ups and downs")?,
+            TrafficShape::Steady => {}
+            TrafficShape::Bursts => write!(f, " in bursts")?,
+            TrafficShape::Day => write!(f, " with a day's ups and downs")?,
         }
         if self.users > 0 {
             write!(f, ", {} users", self.users)?;
@@ -102,22 +102,22 @@ impl fmt::Display for Traffic {
     }
 }
 
-impl Traffic {
+impl SimulatedTraffic {
     /// What is expected in second `at` of the rollout with this seed.
     #[must_use]
     pub fn expected(&self, seed: u64, at: u32) -> f64 {
         let factor = match self.shape {
-            Shape::Steady => 1.0,
-            Shape::Bursts => {
+            TrafficShape::Steady => 1.0,
+            TrafficShape::Bursts => {
                 let slot = u64::from(at / BURST_SECONDS);
-                if Random::of(&[seed, slot, 11]).share() < 1.0 / 6.0 {
+                if SeededRandom::for_purpose(&[seed, slot, 11]).share() < 1.0 / 6.0 {
                     5.0
                 } else {
                     0.2
                 }
             }
-            Shape::Day => {
-                let begins = Random::of(&[seed, 12]).share();
+            TrafficShape::Day => {
+                let begins = SeededRandom::for_purpose(&[seed, 12]).share();
                 1.0 + 0.8 * libm::sin(TAU * (f64::from(at) / 86_400.0 + begins))
             }
         };
@@ -131,10 +131,13 @@ mod tests {
 
     #[test]
     fn traffic_is_read_as_people_write_it() {
-        let read = |text: &str| text.parse::<Traffic>().map(|it| (it.per_second, it.shape));
-        assert_eq!(read("100rps"), Ok((100.0, Shape::Steady)));
-        assert_eq!(read("0"), Ok((0.0, Shape::Steady)));
-        assert_eq!(read("2.5/s, day"), Ok((2.5, Shape::Day)));
+        let read = |text: &str| {
+            text.parse::<SimulatedTraffic>()
+                .map(|it| (it.per_second, it.shape))
+        };
+        assert_eq!(read("100rps"), Ok((100.0, TrafficShape::Steady)));
+        assert_eq!(read("0"), Ok((0.0, TrafficShape::Steady)));
+        assert_eq!(read("2.5/s, day"), Ok((2.5, TrafficShape::Day)));
         for bad in ["", "rps", "-1rps", "1e9", "NaN", "100rps,weekly"] {
             assert!(read(bad).is_err(), "{bad}");
         }
@@ -142,10 +145,14 @@ mod tests {
 
     #[test]
     fn whatever_its_shape_the_average_is_what_was_asked_for() {
-        for shape in [Shape::Steady, Shape::Bursts, Shape::Day] {
-            let traffic = Traffic {
+        for shape in [
+            TrafficShape::Steady,
+            TrafficShape::Bursts,
+            TrafficShape::Day,
+        ] {
+            let traffic = SimulatedTraffic {
                 shape,
-                ..Traffic::default()
+                ..SimulatedTraffic::default()
             };
             let sum: f64 = (0..4_000_u64)
                 .map(|seed| traffic.expected(seed, (seed % 600) as u32))

@@ -4,10 +4,10 @@
 //! That is more than anybody can do in production, where neither the traffic nor the regression is known beforehand.
 
 use crate::{
-    compare::{Comparison, Judge, each_seed, play_all, row},
+    compare::{ComparedJudge, ComparisonSetup, each_seed, play_all, row},
     contest::play,
-    rivals::{Climb, Judged, Setting, Ticks, Windows},
-    world::World,
+    rivals::{ArgoModel, FlaggerModel, KayentaSetting, WeightClimb, WindowSetting},
+    world::SimulatedWorld,
 };
 
 /// Windows that are tried, in seconds. Shorter ones than a scrape of Prometheus can't be had; the usual is one each 15 s or minute.
@@ -23,18 +23,18 @@ const REACHES: [f64; 8] = [2.326, 2.576, 2.807, 3.09, 3.291, 3.719, 4.265, 5.0];
 
 /// Settings of Argo Rollouts, Flagger and Kayenta that go back by mistake no more often than Shipway does on the same rollouts.
 #[derive(Clone, Debug)]
-pub struct Tuned {
+pub struct TunedRivals {
     /// Which share of healthy releases Shipway rolls back.
     pub false_alarms: f64,
-    rivals: [Vec<Judge>; 3],
+    rivals: [Vec<ComparedJudge>; 3],
 }
 
-impl Tuned {
+impl TunedRivals {
     /// Tried on as many rollouts as the comparison has.
     #[must_use]
-    pub fn on(comparison: &Comparison, climb: Climb) -> Self {
+    pub fn tune(comparison: &ComparisonSetup, climb: WeightClimb) -> Self {
         let trial = other_rollouts(comparison);
-        let false_alarms = wrong(&trial, &Judge::Direct);
+        let false_alarms = false_alarm_share(&trial, &ComparedJudge::Direct);
         let rivals = [
             argo(&trial, false_alarms),
             flagger(&trial, climb, false_alarms),
@@ -48,7 +48,7 @@ impl Tuned {
 
     /// Of each rival's settings, the one that harms fewest when this goes wrong.
     #[must_use]
-    pub fn best(&self, comparison: &Comparison) -> Vec<Judge> {
+    pub fn best(&self, comparison: &ComparisonSetup) -> Vec<ComparedJudge> {
         let trial = other_rollouts(comparison);
         let best = self.rivals.iter().filter_map(|of| least_harm(&trial, of));
         best.cloned().collect()
@@ -56,21 +56,24 @@ impl Tuned {
 }
 
 /// Other rollouts than those that rivals are measured on.
-fn other_rollouts(comparison: &Comparison) -> Comparison {
-    Comparison {
+fn other_rollouts(comparison: &ComparisonSetup) -> ComparisonSetup {
+    ComparisonSetup {
         seed: comparison.seed.wrapping_add(77),
         ..comparison.clone()
     }
 }
 
 /// Which share of healthy releases a judge rolls back.
-fn wrong(trial: &Comparison, judge: &Judge) -> f64 {
+fn false_alarm_share(trial: &ComparisonSetup, judge: &ComparedJudge) -> f64 {
     let ended = play_all(trial, judge, &trial.scenario.healthy(), &|_| ());
     row(judge, &ended, &[]).false_rollbacks as f64 / trial.runs as f64
 }
 
-fn least_harm<'a>(trial: &Comparison, settings: &'a [Judge]) -> Option<&'a Judge> {
-    let harm = |judge: &Judge| {
+fn least_harm<'a>(
+    trial: &ComparisonSetup,
+    settings: &'a [ComparedJudge],
+) -> Option<&'a ComparedJudge> {
+    let harm = |judge: &ComparedJudge| {
         let ended = play_all(trial, judge, &trial.scenario, &|_| ());
         row(judge, &[], &ended).harmed_mean
     };
@@ -81,20 +84,20 @@ fn least_harm<'a>(trial: &Comparison, settings: &'a [Judge]) -> Option<&'a Judge
 }
 
 /// Argo Rollouts, at each interval.
-fn argo(trial: &Comparison, target: f64) -> Vec<Judge> {
+fn argo(trial: &ComparisonSetup, target: f64) -> Vec<ComparedJudge> {
     let steps = trial.policy.steps();
-    windows(trial, target, Judge::Argo, |setting, world| {
-        let mut recorder = Windows::new(&steps, setting);
+    windows(trial, target, ComparedJudge::Argo, |setting, world| {
+        let mut recorder = ArgoModel::new(&steps, setting);
         play(world, trial.scenario.horizon, &mut recorder);
         recorder.measured
     })
 }
 
 /// Flagger, at each interval.
-fn flagger(trial: &Comparison, climb: Climb, target: f64) -> Vec<Judge> {
-    let judge = |setting| Judge::Flagger(climb, setting);
+fn flagger(trial: &ComparisonSetup, climb: WeightClimb, target: f64) -> Vec<ComparedJudge> {
+    let judge = |setting| ComparedJudge::Flagger(climb, setting);
     windows(trial, target, judge, |setting, world| {
-        let mut recorder = Ticks::new(climb, setting);
+        let mut recorder = FlaggerModel::new(climb, setting);
         play(world, trial.scenario.horizon, &mut recorder);
         recorder.measured
     })
@@ -102,21 +105,21 @@ fn flagger(trial: &Comparison, climb: Climb, target: f64) -> Vec<Judge> {
 
 /// The lowest limit for each interval by which healthy rollouts are rolled back no more often than `target`.
 fn windows(
-    trial: &Comparison,
+    trial: &ComparisonSetup,
     target: f64,
-    judge: impl Fn(Setting) -> Judge,
-    record: impl Fn(Setting, &World<'_>) -> Vec<f64> + Sync,
-) -> Vec<Judge> {
+    judge: impl Fn(WindowSetting) -> ComparedJudge,
+    record: impl Fn(WindowSetting, &SimulatedWorld<'_>) -> Vec<f64> + Sync,
+) -> Vec<ComparedJudge> {
     let healthy = trial.scenario.healthy();
     let mut settings = Vec::new();
     for interval in INTERVALS {
-        let without_limit = Setting {
+        let without_limit = WindowSetting {
             interval,
             max: f64::INFINITY,
             forgiven: 0,
         };
         let measured = each_seed(trial.seed, trial.runs, trial.threads, |seed| {
-            let mut measured = record(without_limit, &World::new(&healthy, seed));
+            let mut measured = record(without_limit, &SimulatedWorld::new(&healthy, seed));
             measured.sort_by(|one, other| other.total_cmp(one));
             measured
         });
@@ -131,27 +134,27 @@ fn windows(
             // Those who wait after a failure, as Flagger does, look more often than they do without a limit.
             let tried = (0..=allowed).rev().filter_map(|place| worst.get(place));
             let mut judges = tried.map(|max| {
-                judge(Setting {
+                judge(WindowSetting {
                     interval,
                     max: *max,
                     forgiven,
                 })
             });
-            settings.extend(judges.find(|judge| wrong(trial, judge) <= target));
+            settings.extend(judges.find(|judge| false_alarm_share(trial, judge) <= target));
         }
     }
     settings
 }
 
 /// Kayenta, at each pace: the narrowest interval that is not wrong too often.
-fn kayenta(trial: &Comparison, target: f64) -> Vec<Judge> {
-    let trial = Comparison {
+fn kayenta(trial: &ComparisonSetup, target: f64) -> Vec<ComparedJudge> {
+    let trial = ComparisonSetup {
         runs: trial.runs.min(KAYENTA_RUNS),
         ..trial.clone()
     };
     let at_pace = |interval: u32| {
         let judges = REACHES.map(|reach| {
-            Judge::Kayenta(Judged {
+            ComparedJudge::Kayenta(KayentaSetting {
                 interval,
                 step: interval.min(60),
                 reach,
@@ -159,7 +162,7 @@ fn kayenta(trial: &Comparison, target: f64) -> Vec<Judge> {
         });
         judges
             .into_iter()
-            .find(|judge| wrong(&trial, judge) <= target)
+            .find(|judge| false_alarm_share(&trial, judge) <= target)
     };
     JUDGEMENTS.into_iter().filter_map(at_pace).collect()
 }

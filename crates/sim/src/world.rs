@@ -1,16 +1,16 @@
 //! One rollout's world: who asks when, who fails, and how long answers take. The same seed is the same world.
 //!
 //! ```
-//! use shipway_sim::{traffic::Traffic, world::{Scenario, World}};
-//! let scenario = Scenario { traffic: Traffic::default(), ..Scenario::default() };
-//! let (one, same) = (World::new(&scenario, 3), World::new(&scenario, 3));
+//! use shipway_sim::{traffic::SimulatedTraffic, world::{SimulatedScenario, SimulatedWorld}};
+//! let scenario = SimulatedScenario { traffic: SimulatedTraffic::default(), ..SimulatedScenario::default() };
+//! let (one, same) = (SimulatedWorld::new(&scenario, 3), SimulatedWorld::new(&scenario, 3));
 //! assert_eq!(one.second(17, 0.1), same.second(17, 0.1));
 //! ```
 
 use crate::{
-    random::Random,
-    regression::{Regression, Where},
-    traffic::Traffic,
+    random::SeededRandom,
+    regression::{AffectedSides, Regression},
+    traffic::SimulatedTraffic,
 };
 
 /// Steps of the share that users are spread over.
@@ -18,9 +18,9 @@ const CELLS: usize = 200;
 
 /// What all rollouts of a simulation have in common.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scenario {
+pub struct SimulatedScenario {
     /// How many requests come.
-    pub traffic: Traffic,
+    pub traffic: SimulatedTraffic,
     /// How many of them fail anyway; 0 to 1.
     pub base: f64,
     /// What is wrong with the new release; nothing: it is as good as stable.
@@ -31,10 +31,10 @@ pub struct Scenario {
     pub horizon: u32,
 }
 
-impl Default for Scenario {
+impl Default for SimulatedScenario {
     fn default() -> Self {
         Self {
-            traffic: Traffic::default(),
+            traffic: SimulatedTraffic::default(),
             base: 0.001,
             regression: None,
             burst: 1.0,
@@ -43,11 +43,11 @@ impl Default for Scenario {
     }
 }
 
-impl Scenario {
+impl SimulatedScenario {
     /// The same with a release that is as good as stable.
     #[must_use]
     pub fn healthy(&self) -> Self {
-        let both = self.regression.filter(|it| it.side == Where::Both);
+        let both = self.regression.filter(|it| it.side == AffectedSides::Both);
         Self {
             regression: both,
             ..self.clone()
@@ -56,15 +56,15 @@ impl Scenario {
 }
 
 /// The world of one rollout.
-pub struct World<'s> {
-    scenario: &'s Scenario,
+pub struct SimulatedWorld<'s> {
+    scenario: &'s SimulatedScenario,
     seed: u64,
-    users: Option<Users>,
+    users: Option<SimulatedUsers>,
 }
 
 /// What happened on one side in one second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Half {
+pub struct SideSecond {
     /// Requests.
     pub requests: u64,
     /// Those of them that failed.
@@ -79,26 +79,26 @@ pub struct Half {
 
 /// What happened in one second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Second {
+pub struct SimulatedSecond {
     /// On the new release.
-    pub canary: Half,
+    pub canary: SideSecond,
     /// On the stable one.
-    pub stable: Half,
+    pub stable: SideSecond,
 }
 
 /// Users who stay on their side: cumulated activity by the point on the split's scale where they are. Raising the weight only
 /// ever adds users.
-struct Users {
+struct SimulatedUsers {
     /// Of those whom the regression touches, when it touches some.
     touched: Vec<f64>,
     others: Vec<f64>,
 }
 
-impl Users {
+impl SimulatedUsers {
     /// Users whose activity varies as that of people: many with little, few with much.
     fn draw(seed: u64, count: u32, touched: f64) -> Self {
         let path = |part: f64, purpose: u64| {
-            let mut random = Random::of(&[seed, purpose]);
+            let mut random = SeededRandom::for_purpose(&[seed, purpose]);
             let each = f64::from(count) * part / CELLS as f64;
             let mut sum = 0.0;
             let mut path = vec![0.0];
@@ -135,16 +135,16 @@ impl Users {
     }
 }
 
-impl<'s> World<'s> {
+impl<'s> SimulatedWorld<'s> {
     /// The world of the rollout with this seed.
     #[must_use]
-    pub fn new(scenario: &'s Scenario, seed: u64) -> Self {
+    pub fn new(scenario: &'s SimulatedScenario, seed: u64) -> Self {
         let touched = scenario
             .regression
             .filter(|it| it.by_user)
             .map_or(0.0, |it| it.affected);
         let users = (scenario.traffic.users > 0)
-            .then(|| Users::draw(seed, scenario.traffic.users, touched));
+            .then(|| SimulatedUsers::draw(seed, scenario.traffic.users, touched));
         Self {
             scenario,
             seed,
@@ -154,14 +154,14 @@ impl<'s> World<'s> {
 
     /// What happens in second `at`, from 1 on, when the new release has this weight.
     #[must_use]
-    pub fn second(&self, at: u32, weight: f64) -> Second {
-        let mut random = Random::of(&[self.seed, u64::from(at), 31]);
+    pub fn second(&self, at: u32, weight: f64) -> SimulatedSecond {
+        let mut random = SeededRandom::for_purpose(&[self.seed, u64::from(at), 31]);
         let requests = random.poisson(self.scenario.traffic.expected(self.seed, at));
         let (share, touched) = self.shares(weight);
         let of_canary = random.binomial(requests, share);
         let regression = self.scenario.regression.as_ref();
         let canary = self.half(&mut random, of_canary, at, regression, touched);
-        let both = regression.filter(|it| it.side == Where::Both);
+        let both = regression.filter(|it| it.side == AffectedSides::Both);
         let stable = self.half(
             &mut random,
             requests - of_canary,
@@ -169,7 +169,7 @@ impl<'s> World<'s> {
             both,
             both.map_or(0.0, |it| it.affected),
         );
-        Second { canary, stable }
+        SimulatedSecond { canary, stable }
     }
 
     fn shares(&self, weight: f64) -> (f64, f64) {
@@ -186,19 +186,19 @@ impl<'s> World<'s> {
 
     fn half(
         &self,
-        random: &mut Random,
+        random: &mut SeededRandom,
         requests: u64,
         at: u32,
         regression: Option<&Regression>,
         touched: f64,
-    ) -> Half {
+    ) -> SideSecond {
         let base = self.scenario.base;
         let usual = self.failed(random, requests, base);
         let Some(regression) = regression else {
-            return Half {
+            return SideSecond {
                 requests,
                 errors: usual,
-                ..Half::default()
+                ..SideSecond::default()
             };
         };
         let failing = regression.failing(base, at) * touched;
@@ -209,7 +209,7 @@ impl<'s> World<'s> {
         } else {
             0
         };
-        Half {
+        SideSecond {
             requests,
             errors: usual + more,
             harmed: more + slow,
@@ -219,7 +219,7 @@ impl<'s> World<'s> {
     }
 
     /// How many fail: one by one, or for some users several in a row.
-    fn failed(&self, random: &mut Random, requests: u64, rate: f64) -> u64 {
+    fn failed(&self, random: &mut SeededRandom, requests: u64, rate: f64) -> u64 {
         let burst = self.scenario.burst.max(1.0);
         if burst <= 1.0 {
             return random.binomial(requests, rate);
@@ -245,7 +245,7 @@ impl<'s> World<'s> {
             self.scenario.traffic.expected(self.seed, at) * share * touched * hurt
         };
         let sum = (from + 1..=self.scenario.horizon).map(expected).sum();
-        Random::of(&[self.seed, 41]).poisson(sum)
+        SeededRandom::for_purpose(&[self.seed, 41]).poisson(sum)
     }
 }
 
@@ -253,10 +253,10 @@ impl<'s> World<'s> {
 mod tests {
     use super::*;
 
-    fn sums(scenario: &Scenario, weight: f64) -> (f64, f64, f64) {
+    fn sums(scenario: &SimulatedScenario, weight: f64) -> (f64, f64, f64) {
         let (mut canary, mut errors, mut all) = (0, 0, 0);
         for seed in 0..40 {
-            let world = World::new(scenario, seed);
+            let world = SimulatedWorld::new(scenario, seed);
             for at in 1..=100 {
                 let second = world.second(at, weight);
                 canary += second.canary.requests;
@@ -273,9 +273,9 @@ mod tests {
 
     #[test]
     fn shares_and_rates_are_what_was_asked_for() {
-        let mut scenario = Scenario {
+        let mut scenario = SimulatedScenario {
             regression: Some(Regression::error_rate(0.02)),
-            ..Scenario::default()
+            ..SimulatedScenario::default()
         };
         for (users, burst) in [(0, 1.0), (20_000, 1.0), (20_000, 3.0)] {
             scenario.traffic.users = users;
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn raising_the_weight_only_ever_adds_users() {
-        let users = Users::draw(5, 300, 0.1);
+        let users = SimulatedUsers::draw(5, 300, 0.1);
         let mut last = 0.0;
         for weight in 0..=100 {
             let (share, touched) = users.shares(f64::from(weight) / 100.0);
@@ -305,11 +305,11 @@ mod tests {
     #[test]
     fn what_hits_both_sides_hits_them_alike_and_a_healthy_release_keeps_it() {
         let regression = Some("error-rate=10%@both".parse().unwrap());
-        let scenario = Scenario {
+        let scenario = SimulatedScenario {
             regression,
-            ..Scenario::default()
+            ..SimulatedScenario::default()
         };
-        let world = World::new(&scenario, 1);
+        let world = SimulatedWorld::new(&scenario, 1);
         let (mut canary, mut stable) = (0, 0);
         for at in 1..=200 {
             let second = world.second(at, 0.5);
@@ -325,14 +325,14 @@ mod tests {
 
     #[test]
     fn what_is_drawn_at_once_is_what_would_have_come_second_by_second() {
-        let scenario = Scenario {
+        let scenario = SimulatedScenario {
             regression: Some(Regression::error_rate(0.05)),
             horizon: 1_000,
-            ..Scenario::default()
+            ..SimulatedScenario::default()
         };
         let (mut at_once, mut by_second) = (0, 0);
         for seed in 0..30 {
-            let world = World::new(&scenario, seed);
+            let world = SimulatedWorld::new(&scenario, seed);
             at_once += world.harmed_after(400, 1.0);
             by_second += (401..=1_000)
                 .map(|at| world.second(at, 1.0).canary.harmed)

@@ -6,7 +6,7 @@
 use shipway_sim::{
     null::{
         self,
-        ticks::{Play, wrongly_rolled_back},
+        ticks::{NullSimulation, count_false_rollbacks},
     },
     summary::upper_limit,
 };
@@ -18,9 +18,9 @@ fn a_release_that_is_no_worse_is_rolled_back_no_more_often_than_alpha_however_of
         .and_then(|runs| runs.parse().ok())
         .unwrap_or(2_000);
     let alpha = 0.05;
-    let wrong = null::events::wrongly_rolled_back(runs, 5, alpha, 2);
+    let wrong = null::events::count_false_rollbacks(runs, 5, alpha, 2);
     let limit = upper_limit(wrong, runs);
-    println!("{}", null::sentence(wrong, runs));
+    println!("{}", null::describe_false_rollbacks(wrong, runs));
     // Not only the rate: what it is below with 95% confidence. And it can fail: some are rolled back.
     assert!(
         limit <= alpha && wrong > 0,
@@ -31,16 +31,19 @@ fn a_release_that_is_no_worse_is_rolled_back_no_more_often_than_alpha_however_of
 #[test]
 fn whatever_is_compared_at_every_tick_rolls_back_no_more_often_than_alpha() {
     // `bench/analysis/run` shows the limit that the rates are below over ten thousand of them; these few show a mistake.
-    let play = Play {
+    let play = NullSimulation {
         runs: 200,
         seed: 5,
         alpha: 0.1,
         stretch: 0.35,
         threads: 2,
     };
-    let counted = wrongly_rolled_back(&play);
+    let counted = count_false_rollbacks(&play);
     for (what, wrong) in &counted {
-        println!("{what}: {}", null::sentence(*wrong, play.runs));
+        println!(
+            "{what}: {}",
+            null::describe_false_rollbacks(*wrong, play.runs)
+        );
     }
     let most = (play.alpha * play.runs as f64) as u64;
     assert!(

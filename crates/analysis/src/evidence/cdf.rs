@@ -1,11 +1,11 @@
-//! Whole distributions: how far an empirical distribution function may be from the true one, at all times at once.
+//! Confidence bands for whole distributions, valid at every point in time (time-uniform).
 //!
 //! With probability `1 - alpha`, for all `t ≥ from` at once, `sup |F_t − F| ≤ g(t) = 0.85·√((ln(1 + ln(t/from)) + C)/t)`.
 //! Source: Howard & Ramdas (2022), theorem 2; `C` is found so that the error of the union bound there is `alpha`.
 //!
 //! ```
-//! use shipway_analysis::evidence::{Alpha, cdf::Band};
-//! let band = Band::new(Alpha::new(0.05)?, 100);
+//! use shipway_analysis::evidence::{Alpha, cdf::CdfBand};
+//! let band = CdfBand::new(Alpha::new(0.05)?, 100);
 //! assert!((band.radius(1000) - 0.0820477).abs() < 1e-7);
 //! # Ok::<(), shipway_analysis::evidence::InvalidAlpha>(())
 //! ```
@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Alpha, Interval,
+    Alpha, ConfidenceInterval,
     numeric::{bisect, smallest},
 };
 
@@ -22,12 +22,12 @@ const A: f64 = 0.85;
 
 /// The bound for one distribution.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Band {
+pub struct CdfBand {
     from: u64,
     constant: f64,
 }
 
-impl Band {
+impl CdfBand {
     /// The bound that holds with probability `1 - alpha` from `from` values on. Finding its constant takes some
     /// thousand logarithms: it is made once.
     #[must_use]
@@ -60,7 +60,7 @@ fn log_error(constant: f64) -> f64 {
         let root = A - libm::sqrt(2.0 * (eta - 1.0) / constant);
         2.0 / eta * root * root
     };
-    // Where γ² falls to 1 the union bound says nothing any more.
+    // The union bound is vacuous from γ² = 1 on.
     let last = bisect(1.0, 2.0 * A * A, |eta| {
         libm::sqrt(eta / 2.0) + libm::sqrt(2.0 * (eta - 1.0) / constant) - A
     });
@@ -76,13 +76,13 @@ fn log_error(constant: f64) -> f64 {
 
 /// Values counted in buckets: how many lie at or below each edge of a common scale, and above the last edge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Buckets {
+pub struct BucketCounts {
     /// For each bucket, how many values lie in it or below.
     below: Vec<u64>,
 }
 
-impl Buckets {
-    /// Counts by bucket, in rising order of what is in them; both sides of a comparison use the same scale.
+impl BucketCounts {
+    /// Counts per bucket, in ascending order of the buckets; both sides of a comparison use the same scale.
     #[must_use]
     pub fn new(counts: Vec<u64>) -> Self {
         let mut below = counts;
@@ -121,7 +121,7 @@ impl Buckets {
 
 /// The largest gap by which the canary's distribution lies beyond stable's, and whether that is more than both bounds allow.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Gap {
+pub struct CdfGap {
     /// `sup (F_stable − F_canary)`: the largest share of answers by which the canary is behind at some time.
     pub gap: f64,
     /// The bucket where it is.
@@ -130,7 +130,7 @@ pub struct Gap {
     pub allowed: f64,
 }
 
-impl Gap {
+impl CdfGap {
     /// Whether the canary is slower, beyond doubt.
     #[must_use]
     pub fn is_beyond(&self) -> bool {
@@ -140,7 +140,7 @@ impl Gap {
 
 /// Compares two distributions on the same scale; `band` is that of each side, made with half of what may be wrong.
 #[must_use]
-pub fn slower(canary: &Buckets, stable: &Buckets, band: &Band) -> Gap {
+pub fn slower(canary: &BucketCounts, stable: &BucketCounts, band: &CdfBand) -> CdfGap {
     let buckets = canary.below.len().max(stable.below.len());
     let gaps = stable
         .shares(buckets)
@@ -150,7 +150,7 @@ pub fn slower(canary: &Buckets, stable: &Buckets, band: &Band) -> Gap {
         (0, 0.0),
         |most, here| if here.1 > most.1 { here } else { most },
     );
-    Gap {
+    CdfGap {
         gap,
         bucket,
         allowed: band.radius(canary.total()) + band.radius(stable.total()),
@@ -161,20 +161,20 @@ pub fn slower(canary: &Buckets, stable: &Buckets, band: &Band) -> Gap {
 ///
 /// As positions on the scale of buckets; the last bucket holds whatever lies beyond the scale.
 #[must_use]
-pub fn quantile(of: &Buckets, quantile: f64, band: &Band) -> Interval {
+pub fn quantile(of: &BucketCounts, quantile: f64, band: &CdfBand) -> ConfidenceInterval {
     let radius = band.radius(of.total());
     let buckets = of.below.len();
     let first_with = |share: f64| of.first_with(share).unwrap_or(buckets.saturating_sub(1));
-    Interval {
+    ConfidenceInterval {
         low: first_with(quantile - radius) as f64,
         high: first_with(quantile + radius) as f64,
     }
 }
 
-/// How far the count of values below the true quantile may be from `quantile · count`, at all times at once.
+/// A time-uniform bound on the distance between the count of values below the true quantile and `quantile · count`.
 ///
 /// Source: Howard & Ramdas (2022), theorem 3 (double stitching), with the published `s = 1.4`, `η = 2`, `δ = 0.5`;
-/// tightest at about `tightest_at` values. Tighter than [`Band`] for one quantile near the ends.
+/// tightest at about `tightest_at` values. Tighter than [`CdfBand`] for one quantile near the ends.
 #[must_use]
 pub fn double_stitching(quantile: f64, count: f64, alpha: Alpha, tightest_at: f64) -> f64 {
     const S: f64 = 1.4;
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_numbers_that_any_correct_implementation_gives() {
-        let band = Band::new(alpha(0.05), 100);
+        let band = CdfBand::new(alpha(0.05), 100);
         assert!((band.constant - 8.1227).abs() < 5e-5, "{}", band.constant);
         // The published .08204769 is of a minimiser that stops early; this is the minimum.
         assert!(
@@ -238,9 +238,12 @@ mod tests {
 
     #[test]
     fn before_enough_values_nothing_is_known() {
-        let band = Band::new(alpha(0.01), 100);
+        let band = CdfBand::new(alpha(0.01), 100);
         assert_eq!(band.radius(99), f64::INFINITY);
-        let (few, many) = (Buckets::new(vec![0, 0, 50]), Buckets::new(vec![5000, 0, 0]));
+        let (few, many) = (
+            BucketCounts::new(vec![0, 0, 50]),
+            BucketCounts::new(vec![5000, 0, 0]),
+        );
         assert!(
             !slower(&few, &many, &band).is_beyond(),
             "50 answers prove nothing"
@@ -248,7 +251,7 @@ mod tests {
         let all = quantile(&few, 0.99, &band);
         assert_eq!(
             all,
-            Interval {
+            ConfidenceInterval {
                 low: 0.0,
                 high: 2.0
             }
@@ -257,9 +260,9 @@ mod tests {
 
     #[test]
     fn a_shifted_distribution_is_found_and_an_equal_one_is_not() {
-        let band = Band::new(alpha(0.005), 100);
-        let fast = Buckets::new(vec![700, 200, 90, 10]);
-        let slow = Buckets::new(vec![300, 500, 150, 50]);
+        let band = CdfBand::new(alpha(0.005), 100);
+        let fast = BucketCounts::new(vec![700, 200, 90, 10]);
+        let slow = BucketCounts::new(vec![300, 500, 150, 50]);
         let gap = slower(&slow, &fast, &band);
         assert!(gap.is_beyond(), "{gap:?}");
         assert_eq!(gap.bucket, 0);
@@ -275,7 +278,7 @@ mod tests {
     fn constants_are_found_for_any_alpha() {
         let mut last = 0.0;
         for value in [0.5, 0.1, 0.01, 1e-6, 1e-20] {
-            let band = Band::new(alpha(value), 10);
+            let band = CdfBand::new(alpha(value), 10);
             assert!(
                 band.constant > last && band.constant < 200.0,
                 "{value}: {band:?}"

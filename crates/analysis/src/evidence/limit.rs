@@ -1,4 +1,4 @@
-//! A share on one side against a limit, at all times at once: what is judged where there is nothing to compare with.
+//! A time-uniform test of one proportion against a limit, for rollouts without a stable release to compare with.
 
 use super::numeric::log_sum_exp;
 

@@ -1,4 +1,4 @@
-//! Values rather than events: CPU, memory, the worth of an order. The difference of two means, at all times at once.
+//! Confidence sequences for means of values: CPU, memory, the value of an order.
 //!
 //! An *asymptotic* confidence sequence: it needs no knowledge of how the values are distributed, only a finite variance,
 //! and is exact once there are enough of them, as a t-test is. Source: Waudby-Smith et al. (2021), theorem 2.2, on the
@@ -6,19 +6,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Alpha, Edition, Interval};
+use super::{Alpha, ConfidenceInterval, EstimatorVersion};
 
 /// Values seen on one side: how many, their mean, and how far they scatter. Kept by Welford's method, which loses no
 /// digits however large the values are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Moments {
+pub struct ValueMoments {
     count: u64,
     mean: f64,
     /// The sum of the squared distances from the mean.
     scatter: f64,
 }
 
-impl Moments {
+impl ValueMoments {
     /// Takes a value in. One that isn't finite is refused: no evidence comes of it.
     pub fn add(&mut self, value: f64) -> bool {
         if value.is_finite() {
@@ -52,24 +52,21 @@ impl Moments {
 /// Values that come one after the other, and how much they resemble those before: what a service uses now it used a moment ago
 /// too, and a hundred such values say less than a hundred independent ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Series {
+pub struct ValueSeries {
     #[serde(flatten)]
-    values: Neighbours,
+    values: LaggedMoments,
     /// The sum of the cubed distances from the mean.
-    #[serde(default)]
     cubed: f64,
     /// How many values differ from the one before.
-    #[serde(default)]
     moves: u64,
     /// The same series in stretches of 1, 2, 4, … values.
-    #[serde(default)]
-    stretches: Vec<Stretch>,
+    stretches: Vec<BatchMeans>,
 }
 
 /// Values, and how much each resembles the one before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Neighbours {
-    moments: Moments,
+struct LaggedMoments {
+    moments: ValueMoments,
     last: f64,
     /// The first value; products are taken of distances from it, which loses no digits.
     first: f64,
@@ -79,13 +76,13 @@ struct Neighbours {
 
 /// A series of means of so many values each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Stretch {
-    means: Neighbours,
+struct BatchMeans {
+    means: LaggedMoments,
     /// The sum of the last one, until there is another to make one of twice the length with.
     waiting: Option<f64>,
 }
 
-impl Neighbours {
+impl LaggedMoments {
     fn add(&mut self, value: f64) {
         self.moments.add(value);
         if self.moments.count == 1 {
@@ -123,7 +120,7 @@ impl Neighbours {
     }
 }
 
-impl Series {
+impl ValueSeries {
     /// Takes the next value in. One that isn't finite is refused.
     pub fn add(&mut self, value: f64) -> bool {
         if !value.is_finite() {
@@ -132,7 +129,7 @@ impl Series {
         let before = self.values.moments;
         self.moves += u64::from(before.count > 0 && value != self.values.last);
         self.values.add(value);
-        // Terriberry's method, beside Welford's.
+        // Third central moment by Terriberry's update, as Welford's for the second.
         let count = self.values.moments.count as f64;
         let step = (value - before.mean) / count;
         let squared = (value - before.mean) * step * (count - 1.0);
@@ -145,7 +142,7 @@ impl Series {
         let (mut sum, mut length) = (value, 1.0);
         for place in 0..STRETCHES {
             if place == self.stretches.len() {
-                self.stretches.push(Stretch::default());
+                self.stretches.push(BatchMeans::default());
             }
             let stretch = &mut self.stretches[place];
             stretch.means.add(sum / length);
@@ -159,7 +156,7 @@ impl Series {
 
     /// How many values there were, and their mean.
     #[must_use]
-    pub const fn moments(&self) -> &Moments {
+    pub const fn moments(&self) -> &ValueMoments {
         &self.values.moments
     }
 
@@ -179,7 +176,7 @@ impl Series {
     /// which there are enough, whichever is more. Noise that fades fast hides noise that stays from a look at neighbours alone, and
     /// not from one at longer stretches.
     fn long_run(&self) -> (f64, f64) {
-        let said = |values: &Neighbours| (values.uncertainty(), values.moments.count);
+        let said = |values: &LaggedMoments| (values.uncertainty(), values.moments.count);
         let long = self
             .stretches
             .iter()
@@ -216,9 +213,7 @@ const SKEWNESS_UNSEEN: f64 = 1.5;
 /// Beyond this a series stands still, and no number of values is enough.
 const LIKENESS_MAX: f64 = 0.98;
 
-/// As many independent values at least must be among them, as the first edition counts them;
-const INDEPENDENT_MIN_FIRST: f64 = 20.0;
-/// so many as later ones do.
+/// Independent values that a series must be worth before it has a confidence sequence.
 const INDEPENDENT_MIN: f64 = 25.0;
 
 /// The confidence sequence of the mean of a series; `None` before it has [`VALUES_MIN`] values, and enough that are new.
@@ -228,33 +223,32 @@ const INDEPENDENT_MIN: f64 = 25.0;
 /// of them can only ever widen it (`bench/analysis`, false rollbacks; without them one good release in seven was rolled back where
 /// one in twenty was allowed):
 ///
-/// - the variance is also taken from longer stretches (`Series::long_run`);
+/// - the variance is also taken from longer stretches (`ValueSeries::long_run`);
 /// - that it is estimated: the quantile of Student's distribution instead of the normal one, to its first order (Fisher 1925);
-/// - values that lean to one side: of many small ones and few large the mean is mostly below what it is in the long run, and scatters
-///   little while it is (`leant`).
+/// - skewness: with many small and few large values the mean is mostly below its expectation and has a small variance while it is
+///   (`leant`).
 ///
 /// `unseen` is variance of the mean that is there and can't be seen in the values: of a conversion rate of which one request in fifty
 /// is a hit, the side with a few requests shows zeros for minutes, which look as if they were certain.
 #[must_use]
 pub fn sequence(
-    series: &Series,
+    series: &ValueSeries,
     unseen: f64,
     alpha: Alpha,
     tightest_at: f64,
-    edition: Edition,
-) -> Option<Interval> {
-    match edition {
-        Edition::First => sequence_first(&series.values, alpha, tightest_at),
-        Edition::Second => sequence_second(series, unseen, alpha, tightest_at),
+    estimator: EstimatorVersion,
+) -> Option<ConfidenceInterval> {
+    match estimator {
+        EstimatorVersion::V1 => sequence_v1(series, unseen, alpha, tightest_at),
     }
 }
 
-fn sequence_second(
-    series: &Series,
+fn sequence_v1(
+    series: &ValueSeries,
     unseen: f64,
     alpha: Alpha,
     tightest_at: f64,
-) -> Option<Interval> {
+) -> Option<ConfidenceInterval> {
     let moments = series.moments();
     if moments.count < VALUES_MIN {
         return None;
@@ -262,13 +256,13 @@ fn sequence_second(
     let (seen, freedom) = series.long_run();
     let uncertainty = seen + unseen;
     if uncertainty <= 0.0 {
-        return Some(Interval {
+        return Some(ConfidenceInterval {
             low: moments.mean,
             high: moments.mean,
         });
     }
     let count = moments.count as f64;
-    // Values that never differ are all there is to know of what they say.
+    // Zero variance: every value counts as independent.
     let independent = if seen > 0.0 {
         count * moments.uncertainty() / seen
     } else {
@@ -282,7 +276,7 @@ fn sequence_second(
     let reach = radius(1.0 / uncertainty, tuned, alpha) / error;
     let reach = reach * (1.0 + (reach * reach + 1.0) / (4.0 * freedom));
     let lean = SKEWNESS_UNSEEN * series.skewness() / libm::sqrt(independent);
-    Some(Interval {
+    Some(ConfidenceInterval {
         low: moments.mean - error * leant(reach, lean.min(0.0)),
         high: moments.mean - error * leant(-reach, lean.max(0.0)),
     })
@@ -298,28 +292,6 @@ fn leant(reach: f64, lean: f64) -> f64 {
     3.0 / lean * (libm::cbrt(1.0 + lean * (reach - lean / 6.0)) - 1.0)
 }
 
-/// The confidence sequence of the mean of a series, as rollouts of the first edition go on to have it.
-fn sequence_first(series: &Neighbours, alpha: Alpha, tightest_at: f64) -> Option<Interval> {
-    if series.moments.count < VALUES_MIN || series.independent() < INDEPENDENT_MIN_FIRST {
-        return None;
-    }
-    let uncertainty = series.uncertainty();
-    let radius = if uncertainty > 0.0 {
-        let count = series.moments.count as f64;
-        radius(
-            1.0 / uncertainty,
-            tightest_at / (uncertainty * count),
-            alpha,
-        )
-    } else {
-        0.0
-    };
-    Some(Interval {
-        low: series.moments.mean - radius,
-        high: series.moments.mean + radius,
-    })
-}
-
 /// From so many values on each side the central limit theorem is relied on.
 pub const VALUES_MIN: u64 = 30;
 
@@ -328,11 +300,11 @@ pub const VALUES_MIN: u64 = 30;
 /// `tightest_at` is the number of values on each side at which it is tightest.
 #[must_use]
 pub fn difference(
-    canary: &Moments,
-    stable: &Moments,
+    canary: &ValueMoments,
+    stable: &ValueMoments,
     alpha: Alpha,
     tightest_at: f64,
-) -> Option<Interval> {
+) -> Option<ConfidenceInterval> {
     if canary.count.min(stable.count) < VALUES_MIN {
         return None;
     }
@@ -347,10 +319,10 @@ pub fn difference(
             alpha,
         )
     } else {
-        // Values that never differ: the means are what they are.
+        // Zero variance: the difference is exact.
         0.0
     };
-    Some(Interval {
+    Some(ConfidenceInterval {
         low: difference - radius,
         high: difference + radius,
     })
@@ -370,8 +342,8 @@ fn radius(seen: f64, tuned: f64, alpha: Alpha) -> f64 {
 mod tests {
     use super::*;
 
-    fn moments(values: impl IntoIterator<Item = f64>) -> Moments {
-        let mut moments = Moments::default();
+    fn moments(values: impl IntoIterator<Item = f64>) -> ValueMoments {
+        let mut moments = ValueMoments::default();
         values
             .into_iter()
             .for_each(|value| assert!(moments.add(value)));
@@ -398,7 +370,7 @@ mod tests {
         let apart = difference(&sevens, &fives, alpha, 100.0).unwrap();
         assert_eq!(
             apart,
-            Interval {
+            ConfidenceInterval {
                 low: 2.0,
                 high: 2.0
             }
@@ -411,12 +383,12 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(11);
         let (rollouts, mut wrong) = (400, 0);
         for _ in 0..rollouts {
-            let (mut series, mut value, mut left) = (Series::default(), 0.0, false);
+            let (mut series, mut value, mut left) = (ValueSeries::default(), 0.0, false);
             for _ in 0..600 {
                 // Each is nine tenths the one before; their mean is 0.
                 value = 0.9 * value + random.f64() - 0.5;
                 series.add(value);
-                let interval = sequence(&series, 0.0, alpha, 100.0, Edition::Second);
+                let interval = sequence(&series, 0.0, alpha, 100.0, EstimatorVersion::V1);
                 left |= interval.is_some_and(|interval| !interval.holds(0.0));
             }
             wrong += u32::from(left);
@@ -431,36 +403,32 @@ mod tests {
     fn noise_that_stays_is_not_hidden_by_noise_that_fades_nor_by_values_that_lean() {
         let alpha = Alpha::new(0.05).unwrap();
         let mut random = fastrand::Rng::with_seed(12);
-        let mut wrong = [0, 0];
+        let mut wrong = 0;
         for _ in 0..500 {
-            let (mut series, mut slow) = (Series::default(), 0.0);
-            let mut left = [false, false];
+            let (mut series, mut slow) = (ValueSeries::default(), 0.0);
+            let mut left = false;
             for _ in 0..300 {
                 // Their mean is 0: half of the scatter stays for ten values, half is gone at once and leans to one side.
                 slow = 0.9 * slow + random.f64() - 0.5;
                 let leaning = 0.6 * (1.0 + random.f64().ln());
                 series.add(slow + leaning);
-                for (edition, left) in [Edition::First, Edition::Second].into_iter().zip(&mut left)
-                {
-                    // As the first hold asks: half of what may be wrong, and only whether it is worse.
-                    let interval = sequence(&series, 0.0, alpha.split(2), 100.0, edition);
-                    *left |= interval.is_some_and(|interval| interval.low > 0.0);
-                }
+                // As in the first hold: half of alpha, and only whether it is worse.
+                let alpha = alpha.split(2);
+                let interval = sequence(&series, 0.0, alpha, 100.0, EstimatorVersion::V1);
+                left |= interval.is_some_and(|interval| interval.low > 0.0);
             }
-            wrong[0] += u32::from(left[0]);
-            wrong[1] += u32::from(left[1]);
+            wrong += u32::from(left);
         }
         let most = (alpha.get() * 500.0) as u32;
-        assert!(wrong[1] <= most, "{wrong:?}");
-        assert!(wrong[0] > most, "the first edition can't: {wrong:?}");
+        assert!(wrong <= most, "{wrong} of {most}");
     }
 
     #[test]
-    fn a_series_comes_back_from_the_log_and_one_of_an_earlier_version_is_read() {
+    fn a_series_comes_back_from_the_log() {
         let mut random = fastrand::Rng::with_seed(13);
-        let mut series = Series::default();
+        let mut series = ValueSeries::default();
         for _ in 0..200 {
-            let back: Series =
+            let back: ValueSeries =
                 serde_json::from_str(&serde_json::to_string(&series).unwrap()).unwrap();
             assert_eq!(back, series);
             series.add(random.f64());
@@ -471,9 +439,6 @@ mod tests {
             .map(|it| it.means.moments.count)
             .collect();
         assert_eq!(values, [200, 100, 50, 25, 12, 6, 3, 1]);
-        let old = r#"{"moments":{"count":2,"mean":1.5,"scatter":0.5},"last":2.0,"first":1.0,"products":0.0}"#;
-        let old: Series = serde_json::from_str(old).unwrap();
-        assert_eq!(old.moments().count(), 2);
     }
 
     #[test]
@@ -482,7 +447,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         let mut wrong = 0;
         for _ in 0..500 {
-            let (mut canary, mut stable) = (Moments::default(), Moments::default());
+            let (mut canary, mut stable) = (ValueMoments::default(), ValueMoments::default());
             let mut left = false;
             for _ in 0..400 {
                 canary.add(random.f64());

@@ -2,8 +2,8 @@
 //!
 //! An *e-process* starts at 1 and, as long as its null hypothesis is true, is on average never more than 1, whenever one
 //! stops to look; so the chance that it *ever* reaches `1/alpha` is at most `alpha` (Ville's inequality). A *confidence
-//! sequence* holds the truth at all times at once with probability `1 - alpha`. Both may be watched continuously, which
-//! a p-value of a fixed test may not.
+//! sequence* contains the true value at every point in time with probability `1 - alpha`. Both allow continuous monitoring, which
+//! p-values of fixed-sample tests don't.
 //!
 //! - [`ratio`]: how much more often something happens on the canary than on stable (errors, slow requests, orders), while
 //!   the weights change and the traffic rises and falls.
@@ -12,8 +12,10 @@
 //! - [`cdf`]: whole distributions (latency) by bounds on their empirical distribution functions.
 //! - [`mean`]: values such as CPU, memory or the worth of an order, by an asymptotic confidence sequence.
 //!
-//! Here are numbers only: what follows from them is a [`Judge`](crate::Judge)'s decision. Logarithms come from `libm`, not
-//! from the machine: a state read back from the log elsewhere goes on to the same last digit.
+//! # Invariants
+//! - Pure arithmetic: verdicts are made by a [`Judge`](crate::Judge).
+//! - Logarithms and exponentials come from `libm`, not from the platform: a state from the log gives bit-identical results on every
+//!   machine.
 //!
 //! Sources: Lindon & Malek, *Anytime-valid inference for multinomial count data* (2020); Lindon, Sanden & Shirikian, *Rapid
 //! regression detection in software deployments through sequential testing* (2022); Howard & Ramdas, *Sequential estimation
@@ -87,37 +89,30 @@ impl From<Alpha> for f64 {
     }
 }
 
-/// How evidence is weighed. A rollout goes on as it began, since its log is judged again whenever it is read; so there are all that
-/// ever were, and what is written without one is of the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Version of the estimators that a comparison uses. A log is judged again whenever it is read, so a rollout keeps the version that
+/// it was opened with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Edition {
-    /// Means of values resemble each other from one to the next at most.
-    #[default]
-    First,
-    /// They may over any time, lean to one side, and be few ([`mean::sequence`]).
-    Second,
+pub enum EstimatorVersion {
+    /// Means of correlated, skewed and few values ([`mean::sequence`]).
+    V1,
 }
 
-impl Edition {
-    /// What rollouts begin with.
-    pub const NEWEST: Self = Self::Second;
-
-    pub(crate) fn is_first(&self) -> bool {
-        *self == Self::First
-    }
+impl EstimatorVersion {
+    /// The version that new rollouts use.
+    pub const LATEST: Self = Self::V1;
 }
 
 /// A range that holds the truth, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Interval {
+pub struct ConfidenceInterval {
     /// Its lower end.
     pub low: f64,
     /// Its upper end.
     pub high: f64,
 }
 
-impl Interval {
+impl ConfidenceInterval {
     /// What both hold: a confidence sequence only shrinks. Two that hold nothing in common give the newer one's nearest
     /// point, which happens with probability `alpha` at most.
     #[must_use]
@@ -154,29 +149,29 @@ mod tests {
     #[test]
     fn a_sequence_only_shrinks() {
         let (old, new) = (
-            Interval {
+            ConfidenceInterval {
                 low: 1.0,
                 high: 3.0,
             },
-            Interval {
+            ConfidenceInterval {
                 low: 0.5,
                 high: 2.0,
             },
         );
         assert_eq!(
             new.within(old),
-            Interval {
+            ConfidenceInterval {
                 low: 1.0,
                 high: 2.0
             }
         );
-        let apart = Interval {
+        let apart = ConfidenceInterval {
             low: 4.0,
             high: 5.0,
         };
         assert_eq!(
             apart.within(old),
-            Interval {
+            ConfidenceInterval {
                 low: 3.0,
                 high: 3.0
             }

@@ -11,7 +11,7 @@ pub(super) fn log_sum_exp(terms: impl Iterator<Item = f64> + Clone) -> f64 {
     if largest == f64::NEG_INFINITY {
         return largest;
     }
-    // Next to 1 what is smaller than a double's last digit adds nothing; most terms of a likelihood are.
+    // Terms below the precision of a double don't change the sum; most terms of a likelihood are that small.
     let sum: f64 = terms
         .map(|term| term - largest)
         .filter(|below| *below > -40.0)

@@ -1,7 +1,7 @@
-//! A proportion on one side: the range it lies in, at all times at once.
+//! The confidence sequence of one proportion.
 
 use super::{
-    Alpha, Interval,
+    Alpha, ConfidenceInterval,
     numeric::{bisect, log_beta},
 };
 
@@ -10,9 +10,9 @@ use super::{
 /// The mixture of Howard, Ramdas, McAuliffe & Sekhon (2021), proposition 7, two-sided: for each candidate `p` a beta-binomial
 /// supermartingale, and those candidates that aren't rejected. Without trials it is everything.
 #[must_use]
-pub fn interval(events: u64, trials: u64, alpha: Alpha, tightest_at: f64) -> Interval {
+pub fn interval(events: u64, trials: u64, alpha: Alpha, tightest_at: f64) -> ConfidenceInterval {
     if trials == 0 {
-        return Interval {
+        return ConfidenceInterval {
             low: 0.0,
             high: 1.0,
         };
@@ -20,7 +20,7 @@ pub fn interval(events: u64, trials: u64, alpha: Alpha, tightest_at: f64) -> Int
     let (events, trials) = (events.min(trials) as f64, trials as f64);
     let seen = events / trials;
     let excess = |p: f64| log_evidence(events, trials, p, tightest_at) - alpha.log_limit();
-    // Below the smallest double that is not zero nothing can be told apart; the ends themselves have no likelihood.
+    // The likelihood is undefined at exactly 0 and 1.
     let edge = 1e-15;
     let low = if seen <= edge || excess(edge) <= 0.0 {
         0.0
@@ -32,12 +32,12 @@ pub fn interval(events: u64, trials: u64, alpha: Alpha, tightest_at: f64) -> Int
     } else {
         bisect(seen, 1.0 - edge, excess)
     };
-    Interval { low, high }
+    ConfidenceInterval { low, high }
 }
 
 /// The logarithm of the evidence against the proportion `p`: a Beta prior around `p` whose width suits `tightest_at` trials.
 fn log_evidence(events: f64, trials: f64, p: f64, tightest_at: f64) -> f64 {
-    // The level that the width is chosen for; the published choice, whatever alpha is asked for afterwards.
+    // The prior width is tuned for this level, as published, independently of `alpha`.
     const TUNED_FOR: f64 = 0.05;
     let q = 1.0 - p;
     let needed = -2.0 * libm::log(TUNED_FOR);
@@ -54,13 +54,13 @@ fn log_evidence(events: f64, trials: f64, p: f64, tightest_at: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn of(events: u64, trials: u64) -> Interval {
+    fn of(events: u64, trials: u64) -> ConfidenceInterval {
         interval(events, trials, Alpha::new(0.05).unwrap(), 100.0)
     }
 
     #[test]
     fn the_numbers_that_any_correct_implementation_gives() {
-        let Interval { low, high } = of(700, 1000);
+        let ConfidenceInterval { low, high } = of(700, 1000);
         assert!((low - 0.651_629).abs() < 1e-6, "{low}");
         assert!((high - 0.745_949).abs() < 1e-6, "{high}");
     }
@@ -69,7 +69,7 @@ mod tests {
     fn ends_are_ends() {
         assert_eq!(
             of(0, 0),
-            Interval {
+            ConfidenceInterval {
                 low: 0.0,
                 high: 1.0
             }

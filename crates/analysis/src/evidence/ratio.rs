@@ -1,30 +1,33 @@
-//! How much more often something happens on the canary than on stable, per request: the rate ratio `r`.
+//! Sequential evidence on the rate ratio `r`: how much more often an event happens per request on the canary than on stable.
 //!
-//! Events are errors, slow requests, orders. Of the events of one look, each is the canary's with probability
-//! `θ(r) = ρr / (ρr + 1 − ρ)`, where `ρ` is the canary's share of the requests of that look; how many events there are
-//! in all, and so how the traffic rises and falls, says nothing about `r` and is conditioned away. `ρ` is what was
-//! really served, not the weight that was set: a few heavy users on one side don't look like a regression, and a weight
-//! may change at any moment. (Requests of one look are exchangeable if the sides are equally good; drawing events from
-//! them without replacement scatters less than the binomial that is assumed, so the evidence only gets more careful.)
+//! # Method
+//! Events are errors, slow requests or orders. Each event of one observation is the canary's with probability
+//! `θ(r) = ρr / (ρr + 1 − ρ)`, where `ρ` is the canary's share of the requests in that observation. The total number of events
+//! carries no information about `r` and is conditioned on, so changes of the traffic don't matter. The log likelihood of `r`
+//! relative to `r = 1` is kept on a fixed grid of `ln r`; it is a sum over observations, so their order doesn't matter and
+//! observations without events cost nothing. Source: Lindon & Malek (2020), with a mixture over the grid as prior.
 //!
-//! Where users are known again, each is counted once and `ρ` is the weight that was set: who gets the canary is drawn by a hash, so
-//! it is exact, whatever users do ([`Evidence::look_by_user`]).
+//! # Why the served share, not the weight
+//! `ρ` is the share of requests that was really served: a few heavy users on one side don't look like a regression, and the
+//! weight may change at any moment. (Requests of one observation are exchangeable if the releases are equally good; drawing events
+//! without replacement has less variance than the assumed binomial, so the test is conservative.) If users are identified, each
+//! failing user counts once and `ρ` is the configured weight: a hash assigns users, so that share is exact
+//! ([`RatioEvidence::record_users_in_all`]).
 //!
-//! The likelihood of `r`, relative to `r = 1`, is kept on a fixed grid of logarithms; it is a sum over looks, so their order
-//! doesn't matter, and looks without events cost nothing. Everything else is read off it:
+//! # Results
 //!
-//! - [`Evidence::log_worse`] against `r ≤ margin`: the mixture of all `r` above, relative to `margin`. Each ratio of
+//! - [`RatioEvidence::log_worse`] against `r ≤ margin`: the mixture of all `r` above, relative to `margin`. Each ratio of
 //!   likelihoods is a supermartingale for every `r` below `margin`, since the likelihood ratio is monotone.
-//! - [`Evidence::log_no_worse`] against `r ≥ tolerance`, likewise from below: it ends a hold early.
-//! - [`Evidence::range`]: all `r` that the mixture of the whole grid doesn't reject, and it only shrinks.
+//! - [`RatioEvidence::log_no_worse`] against `r ≥ tolerance`, likewise from below: it ends a hold early.
+//! - [`RatioEvidence::range`]: all `r` that the mixture of the whole grid doesn't reject, and it only shrinks.
 //!
 //! ```
-//! use shipway_analysis::evidence::{Alpha, ratio::{Counted, Test}};
-//! let test = Test::new(1.0, 2.0)?;
-//! let mut evidence = test.begin();
+//! use shipway_analysis::evidence::{Alpha, ratio::{EventCounts, RatioTest}};
+//! let test = RatioTest::new(1.0, 2.0)?;
+//! let mut evidence = test.start();
 //! for _ in 0..40 {
 //!     // Each second: 100 requests on the canary, 5 of them bad; 900 on stable, one of them bad.
-//!     evidence.look(&test, Counted { events: 5, of: 100 }, Counted { events: 1, of: 900 });
+//!     evidence.record(&test, EventCounts { events: 5, of: 100 }, EventCounts { events: 1, of: 900 });
 //!     evidence.narrow(Alpha::new(0.05)?);
 //! }
 //! assert!(evidence.log_worse(&test) > Alpha::new(0.01)?.log_limit());
@@ -36,7 +39,7 @@ use std::{f64::consts::LN_2, sync::LazyLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Alpha, Interval, numeric::log_sum_exp};
+use super::{Alpha, ConfidenceInterval, numeric::log_sum_exp};
 
 /// Points of the grid to a doubling of `r`.
 const PER_DOUBLING: i32 = 6;
@@ -51,17 +54,17 @@ const ALL: f64 = 1.0 - 1e-9;
 
 /// A point of the grid.
 #[derive(Clone, Copy)]
-struct Point {
+struct GridPoint {
     ratio: f64,
     /// `ln ratio`
     log: f64,
 }
 
 /// The grid, worked out once.
-static GRID: LazyLock<[Point; POINTS]> = LazyLock::new(|| {
+static GRID: LazyLock<[GridPoint; POINTS]> = LazyLock::new(|| {
     std::array::from_fn(|place| {
         let log = f64::from(FIRST + place as i32) * LN_2 / f64::from(PER_DOUBLING);
-        Point {
+        GridPoint {
             ratio: libm::exp(log),
             log,
         }
@@ -70,14 +73,14 @@ static GRID: LazyLock<[Point; POINTS]> = LazyLock::new(|| {
 
 /// How often something happened in how many requests, or to how many users, on one side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
+pub struct EventCounts {
     /// How often.
     pub events: u64,
     /// Among how many.
     pub of: u64,
 }
 
-impl Counted {
+impl EventCounts {
     /// How often per request; 0 without any.
     #[must_use]
     pub fn rate(self) -> f64 {
@@ -96,7 +99,7 @@ impl Counted {
 
 /// Users for whom something happened for the first time since the look before.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Firsts {
+pub struct NewlyFailedUsers {
     /// Those of the canary.
     pub canary: u64,
     /// Those of stable.
@@ -105,14 +108,14 @@ pub struct Firsts {
     pub share: f64,
 }
 
-/// Which ratios are asked about.
+/// The ratios of the two tests.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Test {
+pub struct RatioTest {
     margin: f64,
     tolerance: f64,
 }
 
-/// Ratios that can't be asked about.
+/// Ratios that can't be tested.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error(
     "a margin of {margin} and a tolerance of {tolerance} can't be told apart: both lie between 0.1 and 100, and the tolerance is above the margin and above 1"
@@ -122,7 +125,7 @@ pub struct InvalidTest {
     tolerance: f64,
 }
 
-impl Test {
+impl RatioTest {
     /// Worse is more than `margin` times as often as on stable; no worse is less than `tolerance` times as often.
     ///
     /// # Errors
@@ -154,33 +157,33 @@ impl Test {
 
     /// No evidence yet.
     #[must_use]
-    pub fn begin(&self) -> Evidence {
-        Evidence::default()
+    pub fn start(&self) -> RatioEvidence {
+        RatioEvidence::default()
     }
 }
 
-/// What is known so far. `Default` is nothing.
+/// The evidence so far; `Default` has seen no events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
-    canary: Counted,
-    stable: Counted,
+pub struct RatioEvidence {
+    canary: EventCounts,
+    stable: EventCounts,
     /// For each point of the grid `ln L(r) − ln L(1)`; empty before the first event.
     likelihood: Vec<f64>,
     /// The same where the test asks.
     at_margin: f64,
     at_tolerance: f64,
-    range: Interval,
+    range: ConfidenceInterval,
 }
 
-impl Default for Evidence {
+impl Default for RatioEvidence {
     fn default() -> Self {
         Self {
-            canary: Counted::default(),
-            stable: Counted::default(),
+            canary: EventCounts::default(),
+            stable: EventCounts::default(),
             likelihood: Vec::new(),
             at_margin: 0.0,
             at_tolerance: 0.0,
-            range: Interval {
+            range: ConfidenceInterval {
                 low: 0.0,
                 high: f64::MAX,
             },
@@ -188,17 +191,22 @@ impl Default for Evidence {
     }
 }
 
-impl Evidence {
-    /// Takes in what happened on both sides since the look before. Without requests on both sides it can't be compared:
-    /// then it is counted and says nothing.
-    pub fn look(&mut self, test: &Test, canary: Counted, stable: Counted) {
+impl RatioEvidence {
+    /// Records the counts of both sides since the previous observation. If one side has no requests, they are counted but are no
+    /// evidence.
+    pub fn record(&mut self, test: &RatioTest, canary: EventCounts, stable: EventCounts) {
         self.canary.add(canary);
         self.stable.add(stable);
         self.compare(test, canary, stable);
     }
 
     /// Takes the same look in on several: what it says is worked out once.
-    pub fn look_on(all: [&mut Self; 2], test: &Test, canary: Counted, stable: Counted) {
+    pub fn record_in_all(
+        all: [&mut Self; 2],
+        test: &RatioTest,
+        canary: EventCounts,
+        stable: EventCounts,
+    ) {
         let gain = compared(test, canary, stable);
         for evidence in all {
             evidence.canary.add(canary);
@@ -209,13 +217,13 @@ impl Evidence {
         }
     }
 
-    /// The same where users were counted instead, each once: what was counted by request is shown, and says nothing.
-    pub fn look_by_user(
+    /// The same with users as the unit, each counted once: counts of requests are kept for display and are no evidence.
+    pub fn record_users_in_all(
         all: [&mut Self; 2],
-        test: &Test,
-        canary: Counted,
-        stable: Counted,
-        users: Firsts,
+        test: &RatioTest,
+        canary: EventCounts,
+        stable: EventCounts,
+        users: NewlyFailedUsers,
     ) {
         let gain = fallen(test, users.canary, users.stable, users.share);
         for evidence in all {
@@ -228,22 +236,22 @@ impl Evidence {
     }
 
     /// The same where happening less often is worse: the ratio is then how much more often it happens on stable.
-    pub fn look_swapped(&mut self, test: &Test, canary: Counted, stable: Counted) {
+    pub fn record_swapped(&mut self, test: &RatioTest, canary: EventCounts, stable: EventCounts) {
         self.canary.add(canary);
         self.stable.add(stable);
         self.compare(test, stable, canary);
     }
 
     /// Takes in where the events of one look fell.
-    fn compare(&mut self, test: &Test, canary: Counted, stable: Counted) {
+    fn compare(&mut self, test: &RatioTest, canary: EventCounts, stable: EventCounts) {
         if let Some(gain) = compared(test, canary, stable) {
             self.absorb(&gain);
         }
     }
 
-    /// Takes in what happened on the canary alone, when stable's rate is known from its history: Wald's situation. A rate of
+    /// Records counts of the canary against a known rate of stable, as in Wald's sequential test. A rate of
     /// more than all requests is taken to be all of them.
-    pub fn look_against(&mut self, test: &Test, canary: Counted, stable_rate: f64) {
+    pub fn record_against_rate(&mut self, test: &RatioTest, canary: EventCounts, stable_rate: f64) {
         self.canary.add(canary);
         if canary.of == 0 || !(stable_rate > 0.0 && stable_rate < 1.0) {
             return;
@@ -259,11 +267,11 @@ impl Evidence {
         });
     }
 
-    fn add(&mut self, test: &Test, gain: impl Fn(f64, f64) -> f64) {
-        self.absorb(&Gain::of(test, gain));
+    fn add(&mut self, test: &RatioTest, gain: impl Fn(f64, f64) -> f64) {
+        self.absorb(&LikelihoodGain::from_log_gain(test, gain));
     }
 
-    fn absorb(&mut self, gain: &Gain) {
+    fn absorb(&mut self, gain: &LikelihoodGain) {
         self.likelihood.resize(POINTS, 0.0);
         for (gain, likelihood) in gain.points.iter().zip(&mut self.likelihood) {
             *likelihood += gain;
@@ -272,28 +280,28 @@ impl Evidence {
         self.at_tolerance += gain.at_tolerance;
     }
 
-    /// What was counted on the canary.
+    /// Counts of the canary.
     #[must_use]
-    pub const fn canary(&self) -> Counted {
+    pub const fn canary(&self) -> EventCounts {
         self.canary
     }
 
-    /// What was counted on stable.
+    /// Counts of stable.
     #[must_use]
-    pub const fn stable(&self) -> Counted {
+    pub const fn stable(&self) -> EventCounts {
         self.stable
     }
 
     /// The logarithm of the evidence that the canary's rate is more than `margin` times stable's.
     #[must_use]
-    pub fn log_worse(&self, test: &Test) -> f64 {
+    pub fn log_worse(&self, test: &RatioTest) -> f64 {
         let margin = libm::log(test.margin);
         self.mixture(self.at_margin, |log_ratio| log_ratio > margin)
     }
 
     /// The logarithm of the evidence that the canary's rate is less than `tolerance` times stable's.
     #[must_use]
-    pub fn log_no_worse(&self, test: &Test) -> f64 {
+    pub fn log_no_worse(&self, test: &RatioTest) -> f64 {
         let tolerance = libm::log(test.tolerance);
         // Where most healthy releases are; how much better one is than stable is not asked.
         let least = -2.0 * LN_2;
@@ -316,15 +324,14 @@ impl Evidence {
         log_sum_exp(taken) - libm::log(count) - null
     }
 
-    /// Narrows the range of the ratio by what is known now. Called after each look whose result is shown; left out, the range
-    /// is only wider than it could be.
+    /// Intersects the confidence sequence of the ratio with the current one. Skipping a call only leaves it wider.
     pub fn narrow(&mut self, alpha: Alpha) {
         if self.likelihood.is_empty() {
             return;
         }
         let rejects_below = self.mixture(0.0, |_| true) - alpha.log_limit();
         let is_held = |point: usize| self.likelihood[point] > rejects_below;
-        // The likelihood is one hill: what is held is one stretch, and its ends are taken one point wider.
+        // The likelihood is unimodal, so the accepted points are contiguous; widen both ends by one grid point.
         let (Some(first), Some(last)) = (
             (0..POINTS).find(|&point| is_held(point)),
             (0..POINTS).rev().find(|&point| is_held(point)),
@@ -341,26 +348,26 @@ impl Evidence {
         } else {
             GRID[last + 1].ratio
         };
-        self.range = Interval { low, high }.within(self.range);
+        self.range = ConfidenceInterval { low, high }.within(self.range);
     }
 
-    /// The range that holds the ratio, at all times at once, as of the last [`Self::narrow`].
+    /// The confidence sequence of the ratio as of the last [`Self::narrow`].
     #[must_use]
-    pub const fn range(&self) -> Interval {
+    pub const fn range(&self) -> ConfidenceInterval {
         self.range
     }
 }
 
 /// What one look adds to the logarithms of the likelihood.
-struct Gain {
+struct LikelihoodGain {
     points: [f64; POINTS],
     at_margin: f64,
     at_tolerance: f64,
 }
 
-impl Gain {
+impl LikelihoodGain {
     /// `gain` of a ratio's logarithm and the ratio.
-    fn of(test: &Test, gain: impl Fn(f64, f64) -> f64) -> Self {
+    fn from_log_gain(test: &RatioTest, gain: impl Fn(f64, f64) -> f64) -> Self {
         let grid = &*GRID;
         Self {
             points: std::array::from_fn(|place| gain(grid[place].log, grid[place].ratio)),
@@ -371,7 +378,7 @@ impl Gain {
 }
 
 /// Where the events of one look fell, by the share of the requests; nothing when there were none, or nothing to compare.
-fn compared(test: &Test, canary: Counted, stable: Counted) -> Option<Gain> {
+fn compared(test: &RatioTest, canary: EventCounts, stable: EventCounts) -> Option<LikelihoodGain> {
     if canary.of == 0 || stable.of == 0 {
         return None;
     }
@@ -380,13 +387,13 @@ fn compared(test: &Test, canary: Counted, stable: Counted) -> Option<Gain> {
 }
 
 /// Where events fell, each of which would have been the canary's with probability `share`.
-fn fallen(test: &Test, canary: u64, stable: u64, share: f64) -> Option<Gain> {
+fn fallen(test: &RatioTest, canary: u64, stable: u64, share: f64) -> Option<LikelihoodGain> {
     let events = canary.saturating_add(stable);
     if events == 0 || share <= 0.0 || share >= 1.0 {
         return None;
     }
     let (of_canary, events) = (canary as f64, events as f64);
-    Some(Gain::of(test, |log_ratio, ratio| {
+    Some(LikelihoodGain::from_log_gain(test, |log_ratio, ratio| {
         of_canary * log_ratio - events * libm::log1p(share * (ratio - 1.0))
     }))
 }
@@ -397,17 +404,17 @@ mod tests {
 
     use super::*;
 
-    fn test() -> Test {
-        Test::new(1.0, 2.0).unwrap()
+    fn test() -> RatioTest {
+        RatioTest::new(1.0, 2.0).unwrap()
     }
 
-    fn counted(events: u64, of: u64) -> Counted {
-        Counted { events, of }
+    fn counted(events: u64, of: u64) -> EventCounts {
+        EventCounts { events, of }
     }
 
     /// How many of `of` happen, each with probability `rate`.
-    fn drawn(random: &mut Rng, of: u64, rate: f64) -> Counted {
-        // From one that happens to the next: as fast as there are events.
+    fn drawn(random: &mut Rng, of: u64, rate: f64) -> EventCounts {
+        // Sample geometric gaps between events: O(events), not O(requests).
         let (mut events, mut at) = (0, 0.0);
         loop {
             at += 1.0 + (random.f64().ln() / (-rate).ln_1p()).floor();
@@ -421,7 +428,7 @@ mod tests {
     #[test]
     fn the_order_of_looks_does_not_matter_and_neither_does_where_they_are_cut() {
         let mut random = Rng::with_seed(1);
-        let mut looks: Vec<(Counted, Counted)> = (0..200)
+        let mut looks: Vec<(EventCounts, EventCounts)> = (0..200)
             .map(|_| {
                 let canary = random.u64(1..200);
                 (
@@ -430,10 +437,10 @@ mod tests {
                 )
             })
             .collect();
-        let after = |looks: &[(Counted, Counted)]| {
-            let mut evidence = test().begin();
+        let after = |looks: &[(EventCounts, EventCounts)]| {
+            let mut evidence = test().start();
             for (canary, stable) in looks {
-                evidence.look(&test(), *canary, *stable);
+                evidence.record(&test(), *canary, *stable);
             }
             (evidence.log_worse(&test()), evidence.log_no_worse(&test()))
         };
@@ -445,14 +452,14 @@ mod tests {
 
     #[test]
     fn it_comes_back_from_the_log_to_the_last_digit() {
-        let mut evidence = test().begin();
+        let mut evidence = test().start();
         let mut random = Rng::with_seed(2);
         for _ in 0..50 {
             evidence = serde_json::from_str(&serde_json::to_string(&evidence).unwrap()).unwrap();
             let mut unbroken = evidence.clone();
             let (canary, stable) = (drawn(&mut random, 100, 0.02), drawn(&mut random, 900, 0.01));
             for it in [&mut evidence, &mut unbroken] {
-                it.look(&test(), canary, stable);
+                it.record(&test(), canary, stable);
                 it.narrow(Alpha::new(0.05).unwrap());
             }
             assert_eq!(evidence, unbroken);
@@ -461,13 +468,13 @@ mod tests {
 
     #[test]
     fn without_events_or_without_requests_on_both_sides_nothing_is_known() {
-        let mut evidence = test().begin();
+        let mut evidence = test().start();
         for (canary, stable) in [
             (counted(0, 1000), counted(0, 1000)),
             (counted(10, 10), counted(0, 0)),
             (counted(0, 0), counted(10, 1000)),
         ] {
-            evidence.look(&test(), canary, stable);
+            evidence.record(&test(), canary, stable);
         }
         assert_eq!(
             (evidence.log_worse(&test()), evidence.log_no_worse(&test())),
@@ -479,8 +486,8 @@ mod tests {
 
     #[test]
     fn a_likelihood_is_what_the_formula_says() {
-        let mut evidence = test().begin();
-        evidence.look(&test(), counted(3, 100), counted(2, 300));
+        let mut evidence = test().start();
+        evidence.record(&test(), counted(3, 100), counted(2, 300));
         let theta = |r: f64| 0.25 * r / (0.25 * r + 0.75);
         let expected = 3.0 * (theta(2.0) / 0.25).ln() + 2.0 * ((1.0 - theta(2.0)) / 0.75).ln();
         let two = (PER_DOUBLING - FIRST) as usize;
@@ -492,7 +499,7 @@ mod tests {
     /// One rollout of equal sides: the weight rises, the traffic swings by the hour, users are sticky and some are busy.
     /// Whether evidence ever rejects, looked at after every second with traffic.
     fn is_wrongly_rejected(random: &mut Rng, limit: f64) -> bool {
-        let mut evidence = test().begin();
+        let mut evidence = test().start();
         let rate = [0.001, 0.01, 0.1][random.usize(0..3)];
         for (step, weight) in [0.01, 0.1, 0.5].into_iter().enumerate() {
             for second in 0..40 {
@@ -503,7 +510,7 @@ mod tests {
                 let canary = drawn(random, requests as u64, weight).events + busy;
                 let stable = (requests as u64).saturating_sub(canary - busy) + (30 - busy);
                 let looked = (drawn(random, canary, rate), drawn(random, stable, rate));
-                evidence.look(&test(), looked.0, looked.1);
+                evidence.record(&test(), looked.0, looked.1);
                 if evidence.log_worse(&test()) >= limit {
                     return true;
                 }
@@ -530,15 +537,15 @@ mod tests {
     fn a_regression_is_found_and_a_healthy_release_is_cleared() {
         let (mut random, mut seconds, mut cleared) = (Rng::with_seed(4), Vec::new(), 0);
         for _ in 0..40 {
-            let (mut bad, mut good) = (test().begin(), test().begin());
+            let (mut bad, mut good) = (test().start(), test().start());
             let mut found = None;
             for second in 1..2000 {
                 let stable = drawn(&mut random, 90, 0.001);
                 if found.is_none() {
-                    bad.look(&test(), drawn(&mut random, 10, 0.02), stable);
+                    bad.record(&test(), drawn(&mut random, 10, 0.02), stable);
                     found = (bad.log_worse(&test()) >= 100_f64.ln()).then_some(second);
                 }
-                good.look(
+                good.record(
                     &test(),
                     drawn(&mut random, 1000, 0.01),
                     drawn(&mut random, 1000, 0.01),

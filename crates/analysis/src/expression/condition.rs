@@ -4,8 +4,8 @@
 //! A condition over what isn't known, or is no number, is neither true nor false.
 //!
 //! ```
-//! use shipway_analysis::expression::Condition;
-//! let condition: Condition = "value >= 0.95 * stable".parse()?;
+//! use shipway_analysis::expression::ValueCondition;
+//! let condition: ValueCondition = "value >= 0.95 * stable".parse()?;
 //! assert_eq!(condition.holds(99.0, Some(100.0)), Some(true));
 //! assert_eq!(condition.holds(99.0, None), None);
 //! # Ok::<(), shipway_analysis::expression::InvalidCondition>(())
@@ -18,18 +18,65 @@ use serde::{Deserialize, Serialize};
 /// Something that is true or false of a value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Condition {
+pub struct ValueCondition {
     text: String,
-    tree: Tree,
+    tree: ConditionTree,
 }
 
 /// Why a text is no condition.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no condition: {why} (at character {place}); one is `value >= 0.95 * stable`")]
+#[error(
+    "`{text}` is not a valid condition: {problem} (at character {character}); an example is `value >= 0.95 * stable`"
+)]
 pub struct InvalidCondition {
     text: String,
-    why: String,
-    place: usize,
+    problem: ConditionProblem,
+    character: usize,
+}
+
+/// The reason why a text isn't a condition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum ConditionProblem {
+    #[error("it has more than {CHARS_MAX} characters")]
+    TooLong,
+    #[error("it is nested too deeply")]
+    TooDeep,
+    #[error("a `)` is missing")]
+    MissingParenthesis,
+    #[error("it ends where a value is expected")]
+    UnexpectedEnd,
+    #[error("unexpected `{0}`")]
+    UnexpectedCharacter(char),
+    #[error("`{0}` is not a number")]
+    InvalidNumber(String),
+    #[error("`{0}` is unknown; use `value` and `stable`")]
+    UnknownName(String),
+    #[error("`{sign}` needs {operand} {side} it")]
+    WrongOperand {
+        sign: String,
+        operand: OperandType,
+        side: OperandSide,
+    },
+    #[error("the end is expected")]
+    TrailingText,
+    #[error("it is a number, not a condition")]
+    IsNumber,
+}
+
+/// The side of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OperandSide {
+    Before,
+    After,
+}
+
+impl fmt::Display for OperandSide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Before => "before",
+            Self::After => "after",
+        })
+    }
 }
 
 /// Characters of a condition, at most: more is a program.
@@ -38,17 +85,17 @@ const CHARS_MAX: usize = 500;
 const DEPTH_MAX: usize = 32;
 
 #[derive(Clone, Debug, PartialEq)]
-enum Tree {
+enum ConditionTree {
     Number(f64),
     Value,
     Stable,
     Minus(Box<Self>),
     Not(Box<Self>),
-    Both(Operator, Box<Self>, Box<Self>),
+    Both(ConditionOperator, Box<Self>, Box<Self>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operator {
+enum ConditionOperator {
     Or,
     And,
     Equal,
@@ -64,45 +111,56 @@ enum Operator {
 }
 
 /// The operators, longer ones before those they begin with, each with how tightly it binds.
-const OPERATORS: [(&str, Operator, u8); 12] = [
-    ("||", Operator::Or, 1),
-    ("&&", Operator::And, 2),
-    ("==", Operator::Equal, 3),
-    ("!=", Operator::Unequal, 3),
-    ("<=", Operator::LessOrEqual, 3),
-    (">=", Operator::MoreOrEqual, 3),
-    ("<", Operator::Less, 3),
-    (">", Operator::More, 3),
-    ("+", Operator::Plus, 4),
-    ("-", Operator::Minus, 4),
-    ("*", Operator::Times, 5),
-    ("/", Operator::By, 5),
+const OPERATORS: [(&str, ConditionOperator, u8); 12] = [
+    ("||", ConditionOperator::Or, 1),
+    ("&&", ConditionOperator::And, 2),
+    ("==", ConditionOperator::Equal, 3),
+    ("!=", ConditionOperator::Unequal, 3),
+    ("<=", ConditionOperator::LessOrEqual, 3),
+    (">=", ConditionOperator::MoreOrEqual, 3),
+    ("<", ConditionOperator::Less, 3),
+    (">", ConditionOperator::More, 3),
+    ("+", ConditionOperator::Plus, 4),
+    ("-", ConditionOperator::Minus, 4),
+    ("*", ConditionOperator::Times, 5),
+    ("/", ConditionOperator::By, 5),
 ];
 
 /// What a part of a condition is; `None` where it isn't known.
-#[derive(Clone, Copy, PartialEq)]
-enum Sort {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OperandType {
     Number,
     Truth,
 }
 
-impl Operator {
+impl fmt::Display for OperandType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Number => "a number",
+            Self::Truth => "a condition",
+        })
+    }
+}
+
+impl ConditionOperator {
     /// What it takes and what it gives.
-    const fn sorts(self) -> (Sort, Sort) {
+    const fn sorts(self) -> (OperandType, OperandType) {
         match self {
-            Self::Or | Self::And => (Sort::Truth, Sort::Truth),
-            Self::Plus | Self::Minus | Self::Times | Self::By => (Sort::Number, Sort::Number),
+            Self::Or | Self::And => (OperandType::Truth, OperandType::Truth),
+            Self::Plus | Self::Minus | Self::Times | Self::By => {
+                (OperandType::Number, OperandType::Number)
+            }
             Self::Equal
             | Self::Unequal
             | Self::Less
             | Self::LessOrEqual
             | Self::More
-            | Self::MoreOrEqual => (Sort::Number, Sort::Truth),
+            | Self::MoreOrEqual => (OperandType::Number, OperandType::Truth),
         }
     }
 }
 
-impl Condition {
+impl ValueCondition {
     /// Whether it holds of these; `None` when that isn't known.
     #[must_use]
     pub fn holds(&self, value: f64, stable: Option<f64>) -> Option<bool> {
@@ -110,11 +168,11 @@ impl Condition {
     }
 }
 
-impl Tree {
-    fn sort(&self) -> Sort {
+impl ConditionTree {
+    fn sort(&self) -> OperandType {
         match self {
-            Self::Number(_) | Self::Value | Self::Stable | Self::Minus(_) => Sort::Number,
-            Self::Not(_) => Sort::Truth,
+            Self::Number(_) | Self::Value | Self::Stable | Self::Minus(_) => OperandType::Number,
+            Self::Not(_) => OperandType::Truth,
             Self::Both(operator, ..) => operator.sorts().1,
         }
     }
@@ -129,18 +187,18 @@ impl Tree {
             Self::Both(operator, left, right) => {
                 let (left, right) = (left.number(value, stable)?, right.number(value, stable)?);
                 match operator {
-                    Operator::Plus => left + right,
-                    Operator::Minus => left - right,
-                    Operator::Times => left * right,
-                    Operator::By => left / right,
-                    Operator::Or
-                    | Operator::And
-                    | Operator::Equal
-                    | Operator::Unequal
-                    | Operator::Less
-                    | Operator::LessOrEqual
-                    | Operator::More
-                    | Operator::MoreOrEqual => return None,
+                    ConditionOperator::Plus => left + right,
+                    ConditionOperator::Minus => left - right,
+                    ConditionOperator::Times => left * right,
+                    ConditionOperator::By => left / right,
+                    ConditionOperator::Or
+                    | ConditionOperator::And
+                    | ConditionOperator::Equal
+                    | ConditionOperator::Unequal
+                    | ConditionOperator::Less
+                    | ConditionOperator::LessOrEqual
+                    | ConditionOperator::More
+                    | ConditionOperator::MoreOrEqual => return None,
                 }
             }
             Self::Not(_) => return None,
@@ -151,8 +209,12 @@ impl Tree {
     fn truth(&self, value: f64, stable: Option<f64>) -> Option<bool> {
         match self {
             Self::Not(of) => of.truth(value, stable).map(|truth| !truth),
-            Self::Both(operator @ (Operator::Or | Operator::And), left, right) => {
-                let decides = *operator == Operator::Or;
+            Self::Both(
+                operator @ (ConditionOperator::Or | ConditionOperator::And),
+                left,
+                right,
+            ) => {
+                let decides = *operator == ConditionOperator::Or;
                 match (left.truth(value, stable), right.truth(value, stable)) {
                     (Some(left), _) if left == decides => Some(decides),
                     (_, Some(right)) if right == decides => Some(decides),
@@ -163,18 +225,18 @@ impl Tree {
             Self::Both(operator, left, right) => {
                 let (left, right) = (left.number(value, stable)?, right.number(value, stable)?);
                 match operator {
-                    Operator::Equal => Some(left == right),
-                    Operator::Unequal => Some(left != right),
-                    Operator::Less => Some(left < right),
-                    Operator::LessOrEqual => Some(left <= right),
-                    Operator::More => Some(left > right),
-                    Operator::MoreOrEqual => Some(left >= right),
-                    Operator::Or
-                    | Operator::And
-                    | Operator::Plus
-                    | Operator::Minus
-                    | Operator::Times
-                    | Operator::By => None,
+                    ConditionOperator::Equal => Some(left == right),
+                    ConditionOperator::Unequal => Some(left != right),
+                    ConditionOperator::Less => Some(left < right),
+                    ConditionOperator::LessOrEqual => Some(left <= right),
+                    ConditionOperator::More => Some(left > right),
+                    ConditionOperator::MoreOrEqual => Some(left >= right),
+                    ConditionOperator::Or
+                    | ConditionOperator::And
+                    | ConditionOperator::Plus
+                    | ConditionOperator::Minus
+                    | ConditionOperator::Times
+                    | ConditionOperator::By => None,
                 }
             }
             Self::Number(_) | Self::Value | Self::Stable | Self::Minus(_) => None,
@@ -183,17 +245,17 @@ impl Tree {
 }
 
 /// Reads a condition from left to right.
-struct Reader<'a> {
+struct ConditionParser<'a> {
     rest: &'a str,
     depth: usize,
 }
 
-impl Reader<'_> {
+impl ConditionParser<'_> {
     fn skip_spaces(&mut self) {
         self.rest = self.rest.trim_start();
     }
 
-    fn operator(&self) -> Option<(usize, Operator, u8)> {
+    fn peek_operator(&self) -> Option<(usize, ConditionOperator, u8)> {
         let found = OPERATORS
             .iter()
             .find(|(text, ..)| self.rest.starts_with(text));
@@ -201,88 +263,90 @@ impl Reader<'_> {
     }
 
     /// A part whose operators bind at least this tightly.
-    fn part(&mut self, least: u8) -> Result<Tree, String> {
-        let mut left = self.operand()?;
+    fn parse_expression(&mut self, least: u8) -> Result<ConditionTree, ConditionProblem> {
+        let mut left = self.parse_operand()?;
         loop {
             self.skip_spaces();
-            let Some((length, operator, binds)) = self.operator().filter(|it| it.2 >= least) else {
+            let Some((length, operator, binds)) = self.peek_operator().filter(|it| it.2 >= least)
+            else {
                 return Ok(left);
             };
             let takes = operator.sorts().0;
             let sign = self.rest[..length].to_owned();
             if left.sort() != takes {
-                return Err(expects(&sign, takes, "before"));
+                return Err(wrong_operand(&sign, takes, OperandSide::Before));
             }
             self.rest = &self.rest[length..];
-            let right = self.part(binds + 1)?;
+            let right = self.parse_expression(binds + 1)?;
             if right.sort() != takes {
-                return Err(expects(&sign, takes, "after"));
+                return Err(wrong_operand(&sign, takes, OperandSide::After));
             }
-            left = Tree::Both(operator, Box::new(left), Box::new(right));
+            left = ConditionTree::Both(operator, Box::new(left), Box::new(right));
         }
     }
 
-    fn operand(&mut self) -> Result<Tree, String> {
+    fn parse_operand(&mut self) -> Result<ConditionTree, ConditionProblem> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err("it is nested too deeply".to_owned());
+            return Err(ConditionProblem::TooDeep);
         }
         self.skip_spaces();
         let tree = if let Some(rest) = self.rest.strip_prefix('(') {
             self.rest = rest;
-            let inner = self.part(0)?;
+            let inner = self.parse_expression(0)?;
             self.skip_spaces();
-            self.rest = self.rest.strip_prefix(')').ok_or("a `)` is missing")?;
+            self.rest = self
+                .rest
+                .strip_prefix(')')
+                .ok_or(ConditionProblem::MissingParenthesis)?;
             inner
         } else if let Some(rest) = self.rest.strip_prefix('!') {
             self.rest = rest;
-            let of = self.operand()?;
-            if of.sort() != Sort::Truth {
-                return Err(expects("!", Sort::Truth, "after"));
+            let of = self.parse_operand()?;
+            if of.sort() != OperandType::Truth {
+                return Err(wrong_operand("!", OperandType::Truth, OperandSide::After));
             }
-            Tree::Not(Box::new(of))
+            ConditionTree::Not(Box::new(of))
         } else if let Some(rest) = self.rest.strip_prefix('-') {
             self.rest = rest;
-            let of = self.operand()?;
-            if of.sort() != Sort::Number {
-                return Err(expects("-", Sort::Number, "after"));
+            let of = self.parse_operand()?;
+            if of.sort() != OperandType::Number {
+                return Err(wrong_operand("-", OperandType::Number, OperandSide::After));
             }
-            Tree::Minus(Box::new(of))
+            ConditionTree::Minus(Box::new(of))
         } else {
-            self.word()?
+            self.parse_term()?
         };
         self.depth -= 1;
         Ok(tree)
     }
 
-    fn word(&mut self) -> Result<Tree, String> {
+    fn parse_term(&mut self) -> Result<ConditionTree, ConditionProblem> {
         let end = self
             .rest
             .find(|c: char| !(c.is_ascii_alphanumeric() || "._".contains(c)));
         let (word, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         let tree = match word {
-            "value" | "canary" => Tree::Value,
-            "stable" => Tree::Stable,
+            "value" | "canary" => ConditionTree::Value,
+            "stable" => ConditionTree::Stable,
             "" => {
                 return Err(match self.rest.chars().next() {
-                    Some(other) => format!("`{other}` has no meaning here"),
-                    None => "something is missing at its end".to_owned(),
+                    Some(other) => ConditionProblem::UnexpectedCharacter(other),
+                    None => ConditionProblem::UnexpectedEnd,
                 });
             }
             number if number.starts_with(|c: char| c.is_ascii_digit() || c == '.') => {
                 let number: f64 = number
                     .parse()
-                    .map_err(|_| format!("`{word}` is no number"))?;
+                    .map_err(|_| ConditionProblem::InvalidNumber(word.to_owned()))?;
                 if let Some(rest) = rest.strip_prefix('%') {
                     self.rest = rest;
-                    return Ok(Tree::Number(number / 100.0));
+                    return Ok(ConditionTree::Number(number / 100.0));
                 }
-                Tree::Number(number)
+                ConditionTree::Number(number)
             }
             other => {
-                return Err(format!(
-                    "`{other}` is not known; there are `value` and `stable`"
-                ));
+                return Err(ConditionProblem::UnknownName(other.to_owned()));
             }
         };
         self.rest = rest;
@@ -290,40 +354,39 @@ impl Reader<'_> {
     }
 }
 
-fn expects(sign: &str, takes: Sort, side: &str) -> String {
-    let what = match takes {
-        Sort::Number => "a number",
-        Sort::Truth => "a condition",
-    };
-    format!("`{sign}` takes {what}, and {side} it stands none")
+fn wrong_operand(sign: &str, operand: OperandType, side: OperandSide) -> ConditionProblem {
+    ConditionProblem::WrongOperand {
+        sign: sign.to_owned(),
+        operand,
+        side,
+    }
 }
 
-impl FromStr for Condition {
+impl FromStr for ValueCondition {
     type Err = InvalidCondition;
 
     fn from_str(text: &str) -> Result<Self, InvalidCondition> {
-        let refused = |why: String, rest: &str| InvalidCondition {
+        let refused = |problem: ConditionProblem, rest: &str| InvalidCondition {
             text: text.chars().take(CHARS_MAX).collect(),
-            why,
-            place: text[..text.len() - rest.len()].chars().count() + 1,
+            problem,
+            character: text[..text.len() - rest.len()].chars().count() + 1,
         };
         if text.chars().count() > CHARS_MAX {
-            return Err(refused(
-                format!("it has more than {CHARS_MAX} characters"),
-                text,
-            ));
+            return Err(refused(ConditionProblem::TooLong, text));
         }
-        let mut reader = Reader {
+        let mut reader = ConditionParser {
             rest: text,
             depth: 0,
         };
-        let tree = reader.part(0).map_err(|why| refused(why, reader.rest))?;
+        let tree = reader
+            .parse_expression(0)
+            .map_err(|problem| refused(problem, reader.rest))?;
         reader.skip_spaces();
         if !reader.rest.is_empty() {
-            return Err(refused("nothing more is expected".to_owned(), reader.rest));
+            return Err(refused(ConditionProblem::TrailingText, reader.rest));
         }
-        if tree.sort() != Sort::Truth {
-            return Err(refused("it is a number, not a condition".to_owned(), text));
+        if tree.sort() != OperandType::Truth {
+            return Err(refused(ConditionProblem::IsNumber, text));
         }
         Ok(Self {
             text: text.to_owned(),
@@ -332,20 +395,20 @@ impl FromStr for Condition {
     }
 }
 
-impl TryFrom<String> for Condition {
+impl TryFrom<String> for ValueCondition {
     type Error = InvalidCondition;
     fn try_from(text: String) -> Result<Self, InvalidCondition> {
         text.parse()
     }
 }
 
-impl From<Condition> for String {
-    fn from(condition: Condition) -> Self {
+impl From<ValueCondition> for String {
+    fn from(condition: ValueCondition) -> Self {
         condition.text
     }
 }
 
-impl fmt::Display for Condition {
+impl fmt::Display for ValueCondition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
@@ -356,7 +419,7 @@ mod tests {
     use super::*;
 
     fn holds(text: &str, value: f64, stable: Option<f64>) -> Option<bool> {
-        text.parse::<Condition>().unwrap().holds(value, stable)
+        text.parse::<ValueCondition>().unwrap().holds(value, stable)
     }
 
     #[test]
@@ -395,36 +458,35 @@ mod tests {
     #[test]
     fn what_is_no_condition_is_refused_with_its_place() {
         for (text, said) in [
-            ("", "something is missing at its end"),
+            ("", "it ends where a value is expected"),
             ("value", "it is a number, not a condition"),
-            ("value >", "something is missing at its end"),
+            ("value >", "it ends where a value is expected"),
             (
                 "value > x",
-                "`x` is not known; there are `value` and `stable` (at character 9)",
+                "`x` is unknown; use `value` and `stable` (at character 9)",
             ),
-            ("value > 1 2", "nothing more is expected (at character 11)"),
+            ("value > 1 2", "the end is expected (at character 11)"),
             ("(value > 1", "a `)` is missing"),
-            (
-                "value && 1 > 0",
-                "`&&` takes a condition, and before it stands none",
-            ),
-            (
-                "1 < value < 3",
-                "`<` takes a number, and before it stands none",
-            ),
-            ("value > 1.2.3", "`1.2.3` is no number"),
-            ("value > ä", "`ä` has no meaning here"),
+            ("value && 1 > 0", "`&&` needs a condition before it"),
+            ("1 < value < 3", "`<` needs a number before it"),
+            ("value > 1.2.3", "`1.2.3` is not a number"),
+            ("value > ä", "unexpected `ä`"),
         ] {
-            let refused = text.parse::<Condition>().unwrap_err().to_string();
+            let refused = text.parse::<ValueCondition>().unwrap_err().to_string();
             assert!(refused.contains(said), "{text}: {refused}");
         }
         let deep = format!("{}value > 1{}", "(".repeat(400), ")".repeat(40));
         assert!(
-            deep.parse::<Condition>()
+            deep.parse::<ValueCondition>()
                 .unwrap_err()
                 .to_string()
                 .contains("deeply")
         );
-        assert!("value > 1 && ".repeat(50).parse::<Condition>().is_err());
+        assert!(
+            "value > 1 && "
+                .repeat(50)
+                .parse::<ValueCondition>()
+                .is_err()
+        );
     }
 }

@@ -5,9 +5,9 @@
 //! inconclusive. So is a condition over what isn't known, such as `stable` at a first deployment.
 //!
 //! ```
-//! use shipway_analysis::{Expression, Metric};
+//! use shipway_analysis::{ConditionRule, Metric};
 //! let metric = Metric::Value("conversion".parse()?);
-//! let judge = Expression::new(metric, Some("value >= 0.95 * stable".parse()?), None)?;
+//! let judge = ConditionRule::new(metric, Some("value >= 0.95 * stable".parse()?), None)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -17,27 +17,27 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::condition::{Condition, InvalidCondition};
+pub use self::condition::{InvalidCondition, ValueCondition};
 use crate::{
-    Counting, Judge, Judgement, Metric, Observation,
+    Judge, Judgement, MeasurementPolicy, Metric, Observation,
     threshold::{
-        OutcomeKind, State,
-        series::{Assess, BoundRelation, Series},
+        MeasurementState, OutcomeKind,
+        measurement_series::{BoundRelation, MeasurementCheck, MeasurementSeries},
     },
 };
 
 /// Conditions on one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Expression {
-    /// What is measured.
+pub struct ConditionRule {
+    /// The measured metric.
     pub metric: Metric,
     /// When a measurement is good.
-    pub pass: Option<Condition>,
+    pub pass: Option<ValueCondition>,
     /// When a measurement is bad.
-    pub fail: Option<Condition>,
+    pub fail: Option<ValueCondition>,
     /// How measurements are counted.
     #[serde(flatten)]
-    pub counting: Counting,
+    pub counting: MeasurementPolicy,
 }
 
 /// Nothing that could be judged by.
@@ -45,15 +45,15 @@ pub struct Expression {
 #[error("an expression without `pass` and without `fail` would judge nothing")]
 pub struct NoCondition;
 
-impl Expression {
+impl ConditionRule {
     /// Conditions with the defaults of limits.
     ///
     /// # Errors
     /// When there is none.
     pub fn new(
         metric: Metric,
-        pass: Option<Condition>,
-        fail: Option<Condition>,
+        pass: Option<ValueCondition>,
+        fail: Option<ValueCondition>,
     ) -> Result<Self, NoCondition> {
         if pass.is_none() && fail.is_none() {
             return Err(NoCondition);
@@ -62,14 +62,14 @@ impl Expression {
             metric,
             pass,
             fail,
-            counting: Counting::default(),
+            counting: MeasurementPolicy::default(),
         })
     }
 }
 
-impl Assess for Expression {
+impl MeasurementCheck for ConditionRule {
     fn assess(&self, value: f64, stable: Option<f64>) -> OutcomeKind {
-        let holds = |condition: &Option<Condition>| {
+        let holds = |condition: &Option<ValueCondition>| {
             condition
                 .as_ref()
                 .map(|condition| condition.holds(value, stable))
@@ -83,13 +83,13 @@ impl Assess for Expression {
         }
     }
 
-    /// More events only make it worse where a condition says so; who knows.
+    /// A condition may accept more events, so no count decides early.
     fn is_lost(&self, _: u64, _: u64) -> bool {
         false
     }
 
     fn relation(&self, _: Metric, _: f64) -> BoundRelation {
-        let explain = |outcome: &str, condition: &Option<Condition>| {
+        let explain = |outcome: &str, condition: &Option<ValueCondition>| {
             let condition = condition.as_ref()?;
             Some(format!("{outcome} if `{condition}`"))
         };
@@ -102,8 +102,8 @@ impl Assess for Expression {
     }
 }
 
-impl Judge for Expression {
-    type State = State;
+impl Judge for ConditionRule {
+    type State = MeasurementState;
 
     fn metrics(&self) -> Vec<Metric> {
         vec![self.metric]
@@ -117,12 +117,12 @@ impl Judge for Expression {
         self.counting.required
     }
 
-    fn begin_hold(state: &mut State) {
-        state.begin_hold();
+    fn start_hold(state: &mut MeasurementState) {
+        state.start_hold();
     }
 
-    fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
-        let series = Series {
+    fn observe(&self, state: &mut MeasurementState, seen: &Observation) -> Judgement {
+        let series = MeasurementSeries {
             metric: self.metric,
             counting: &self.counting,
             assess: self,
@@ -137,14 +137,14 @@ mod tests {
 
     fn assess(pass: &str, fail: &str, value: f64, stable: Option<f64>) -> OutcomeKind {
         let condition = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
-        let judge = Expression::new(Metric::Cpu, condition(pass), condition(fail)).unwrap();
+        let judge = ConditionRule::new(Metric::Cpu, condition(pass), condition(fail)).unwrap();
         judge.assess(value, stable)
     }
 
     #[test]
     fn conditions_stand_in_sentences_as_they_are_written() {
         let condition = |text: &str| Some(text.parse().unwrap());
-        let judge = Expression::new(Metric::Cpu, condition("value < 1"), condition("value > 2"));
+        let judge = ConditionRule::new(Metric::Cpu, condition("value < 1"), condition("value > 2"));
         assert_eq!(
             judge.unwrap().relation(Metric::Cpu, 3.0).bound,
             "passes if `value < 1`, fails if `value > 2`"
@@ -165,6 +165,9 @@ mod tests {
             assess("value < 1", "value > stable", 0.5, None),
             Inconclusive
         );
-        assert_eq!(Expression::new(Metric::Cpu, None, None), Err(NoCondition));
+        assert_eq!(
+            ConditionRule::new(Metric::Cpu, None, None),
+            Err(NoCondition)
+        );
     }
 }

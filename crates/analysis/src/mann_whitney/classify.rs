@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rank::shift;
+use super::value_shift::shift;
 
 /// The share of the estimated shift by which the range must clear zero.
 const TOLERANCE: f64 = 0.25;
@@ -14,7 +14,7 @@ const OUTLIER_FACTOR: f64 = 3.0;
 /// Which way is worse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
+pub enum DeviationDirection {
     /// More.
     Increase,
     /// Less.
@@ -27,7 +27,7 @@ pub enum Way {
 /// What a window without a value is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Missing {
+pub enum MissingValues {
     /// Left out.
     #[default]
     Remove,
@@ -57,7 +57,7 @@ impl Default for EffectSize {
 /// Where the canary stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Class {
+pub enum MetricClass {
     /// No worse.
     Pass,
     /// Worse: too high.
@@ -70,9 +70,9 @@ pub enum Class {
 
 /// A class, and how many times stable's mean the canary's is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Classified {
+pub struct MetricClassification {
     /// Where the canary stands.
-    pub class: Class,
+    pub class: MetricClass,
     /// `mean(canary) / mean(stable)`; 1 where stable's is zero.
     pub ratio: f64,
 }
@@ -82,20 +82,20 @@ pub struct Classified {
 pub fn classify(
     canary: &[Option<f64>],
     stable: &[Option<f64>],
-    way: Way,
-    missing: Missing,
+    way: DeviationDirection,
+    missing: MissingValues,
     effect: EffectSize,
-) -> Classified {
+) -> MetricClassification {
     let (canary, stable) = (prepared(canary, missing), prepared(stable, missing));
-    let as_it_is = |class| Classified { class, ratio: 1.0 };
+    let as_it_is = |class| MetricClassification { class, ratio: 1.0 };
     if canary.is_empty() || stable.is_empty() {
         return as_it_is(match missing {
-            Missing::Remove => Class::NoData,
-            Missing::Replace => Class::Pass,
+            MissingValues::Remove => MetricClass::NoData,
+            MissingValues::Replace => MetricClass::Pass,
         });
     }
     if canary == stable {
-        return as_it_is(Class::Pass);
+        return as_it_is(MetricClass::Pass);
     }
     let found = shift(&canary, &stable, Z);
     let critical = TOLERANCE * found.estimate.abs();
@@ -104,24 +104,26 @@ pub fn classify(
         0.0 => 1.0,
         of_stable => mean(&canary) / of_stable,
     };
-    let is_high = way != Way::Decrease && found.low > critical && ratio >= effect.increase;
-    let is_low = way != Way::Increase && found.high < -critical && ratio <= effect.decrease;
+    let is_high =
+        way != DeviationDirection::Decrease && found.low > critical && ratio >= effect.increase;
+    let is_low =
+        way != DeviationDirection::Increase && found.high < -critical && ratio <= effect.decrease;
     let class = match (is_high, is_low) {
-        (true, _) => Class::High,
-        (false, true) => Class::Low,
-        (false, false) => Class::Pass,
+        (true, _) => MetricClass::High,
+        (false, true) => MetricClass::Low,
+        (false, false) => MetricClass::Pass,
     };
-    Classified { class, ratio }
+    MetricClassification { class, ratio }
 }
 
 /// Without windows that have no value, and without outliers; in rising order.
-fn prepared(values: &[Option<f64>], missing: Missing) -> Vec<f64> {
+fn prepared(values: &[Option<f64>], missing: MissingValues) -> Vec<f64> {
     let known = values
         .iter()
         .map(|value| value.filter(|value| value.is_finite()));
     let mut values: Vec<f64> = match missing {
-        Missing::Remove => known.flatten().collect(),
-        Missing::Replace => known.map(Option::unwrap_or_default).collect(),
+        MissingValues::Remove => known.flatten().collect(),
+        MissingValues::Replace => known.map(Option::unwrap_or_default).collect(),
     };
     values.sort_by(f64::total_cmp);
     if values.is_empty() {
@@ -152,13 +154,13 @@ mod tests {
         values.iter().copied().map(Some).collect()
     }
 
-    fn class(canary: &[f64], stable: &[f64], way: Way) -> Class {
+    fn class(canary: &[f64], stable: &[f64], way: DeviationDirection) -> MetricClass {
         let effect = EffectSize::default();
         classify(
             &windows(canary),
             &windows(stable),
             way,
-            Missing::Remove,
+            MissingValues::Remove,
             effect,
         )
         .class
@@ -170,14 +172,35 @@ mod tests {
     #[test]
     fn a_shift_is_high_or_low_as_its_direction_is_asked_for() {
         let (high, low) = (STABLE.map(|it| it + 20.0), STABLE.map(|it| it - 20.0));
-        assert_eq!(class(&high, &STABLE, Way::Either), Class::High);
-        assert_eq!(class(&high, &STABLE, Way::Increase), Class::High);
-        assert_eq!(class(&high, &STABLE, Way::Decrease), Class::Pass);
-        assert_eq!(class(&low, &STABLE, Way::Either), Class::Low);
-        assert_eq!(class(&low, &STABLE, Way::Increase), Class::Pass);
+        assert_eq!(
+            class(&high, &STABLE, DeviationDirection::Either),
+            MetricClass::High
+        );
+        assert_eq!(
+            class(&high, &STABLE, DeviationDirection::Increase),
+            MetricClass::High
+        );
+        assert_eq!(
+            class(&high, &STABLE, DeviationDirection::Decrease),
+            MetricClass::Pass
+        );
+        assert_eq!(
+            class(&low, &STABLE, DeviationDirection::Either),
+            MetricClass::Low
+        );
+        assert_eq!(
+            class(&low, &STABLE, DeviationDirection::Increase),
+            MetricClass::Pass
+        );
         let near = STABLE.map(|it| it + 0.5);
-        assert_eq!(class(&near, &STABLE, Way::Either), Class::Pass);
-        assert_eq!(class(&STABLE, &STABLE, Way::Either), Class::Pass);
+        assert_eq!(
+            class(&near, &STABLE, DeviationDirection::Either),
+            MetricClass::Pass
+        );
+        assert_eq!(
+            class(&STABLE, &STABLE, DeviationDirection::Either),
+            MetricClass::Pass
+        );
     }
 
     #[test]
@@ -185,9 +208,14 @@ mod tests {
         let none = [None, Some(f64::NAN), Some(f64::INFINITY)];
         let effect = EffectSize::default();
         let stable = windows(&STABLE.map(|it| it + 10.0));
-        let missing = |missing| classify(&none, &stable, Way::Either, missing, effect).class;
-        assert_eq!(missing(Missing::Remove), Class::NoData);
-        assert_eq!(missing(Missing::Replace), Class::Low, "three zeros");
+        let missing =
+            |missing| classify(&none, &stable, DeviationDirection::Either, missing, effect).class;
+        assert_eq!(missing(MissingValues::Remove), MetricClass::NoData);
+        assert_eq!(
+            missing(MissingValues::Replace),
+            MetricClass::Low,
+            "three zeros"
+        );
     }
 
     #[test]
@@ -201,13 +229,13 @@ mod tests {
             classify(
                 &windows(&high),
                 &windows(&STABLE),
-                Way::Increase,
-                Missing::Remove,
+                DeviationDirection::Increase,
+                MissingValues::Remove,
                 effect,
             )
         };
-        assert_eq!(asked(5.0).class, Class::High);
-        assert_eq!(asked(6.0).class, Class::Pass);
+        assert_eq!(asked(5.0).class, MetricClass::High);
+        assert_eq!(asked(6.0).class, MetricClass::Pass);
         assert!((asked(6.0).ratio - 24.5 / 4.5).abs() < 1e-12);
     }
 
@@ -215,6 +243,6 @@ mod tests {
     fn one_window_far_out_does_not_decide() {
         let mut out = vec![10.0; 50];
         out.extend([10.1, 9.9, 10.2, 5_000.0]);
-        assert!(!prepared(&windows(&out), Missing::Remove).contains(&5_000.0));
+        assert!(!prepared(&windows(&out), MissingValues::Remove).contains(&5_000.0));
     }
 }

@@ -12,24 +12,26 @@
 //!
 //! - **Missing evidence never fails**: a critical metric without data is inconclusive, not zero.
 //! - **[`WINDOWS_MIN`] windows first**: of one window each the classifier calls any difference high.
-//! - **Nobody corrects for looking often.** Each look at 98% may be wrong, and looks add up. [`sequential`](crate::sequential)
+//! - **No correction for repeated testing.** Each test at 98% may be wrong, and the errors add up. [`sequential`](crate::sequential)
 //!   doesn't have that problem; this one is for comparison and for moving over.
 
 mod classify;
-mod rank;
+mod value_shift;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::classify::{Class, Classified, EffectSize, Missing, Way, classify};
+pub use self::classify::{
+    DeviationDirection, EffectSize, MetricClass, MetricClassification, MissingValues, classify,
+};
 use crate::{
-    Judge, Judgement, Metric, Observation, Sample, Verdict, counting::is_over, metric::Kind,
-    track::Track, warm_up,
+    Judge, Judgement, Metric, Observation, Sample, Verdict, counter_window::CounterWindow,
+    measurement_policy::is_over, metric::MetricKind, warm_up,
 };
 
-/// Windows before anything is said.
+/// Windows before the first score.
 pub const WINDOWS_MIN: usize = 10;
 /// Windows that are looked at, at most: the latest. Two hours at the usual pace, a millisecond's work.
 pub const WINDOWS_MAX: usize = 720;
@@ -37,9 +39,9 @@ pub const WINDOWS_MAX: usize = 720;
 /// Metrics that are judged together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MannWhitney {
-    /// What is compared; never empty.
-    pub compared: Vec<Compared>,
-    /// Weights of groups, in percent; groups without one share what is left.
+    /// The compared metrics; never empty.
+    pub compared: Vec<ScoredMetric>,
+    /// Weights of groups, in percent; groups without a weight share the rest.
     pub groups: Vec<(String, f64)>,
     /// From this score on it passes.
     pub pass: f64,
@@ -57,13 +59,13 @@ pub struct MannWhitney {
 
 /// One metric of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Compared {
-    /// What is measured.
+pub struct ScoredMetric {
+    /// The measured metric.
     pub metric: Metric,
     /// Which way is worse.
-    pub direction: Way,
+    pub direction: DeviationDirection,
     /// What a window without a value is.
-    pub missing: Missing,
+    pub missing: MissingValues,
     /// Whether the score is zero when it doesn't pass.
     pub critical: bool,
     /// How large a difference must be to count.
@@ -72,14 +74,14 @@ pub struct Compared {
     pub group: String,
 }
 
-impl Compared {
-    /// A metric as Kayenta takes it when nobody says more.
+impl ScoredMetric {
+    /// A metric with Kayenta's defaults.
     #[must_use]
     pub fn new(metric: Metric) -> Self {
         Self {
             metric,
-            direction: Way::Either,
-            missing: Missing::Remove,
+            direction: DeviationDirection::Either,
+            missing: MissingValues::Remove,
             critical: false,
             effect: EffectSize::default(),
             group: String::new(),
@@ -124,7 +126,7 @@ impl MannWhitney {
     /// # Errors
     /// When there is nothing to compare, or the weights don't add up.
     pub fn new(
-        compared: Vec<Compared>,
+        compared: Vec<ScoredMetric>,
         groups: Vec<(String, f64)>,
         pass: f64,
         marginal: f64,
@@ -167,9 +169,11 @@ impl MannWhitney {
 
     /// The score of classified metrics, in the order of [`Self::compared`]; `None` when none has data.
     #[must_use]
-    pub fn score(&self, classes: &[Class]) -> Option<f64> {
+    pub fn score(&self, classes: &[MetricClass]) -> Option<f64> {
         let all = || self.compared.iter().zip(classes);
-        if all().any(|(it, class)| it.critical && matches!(class, Class::High | Class::Low)) {
+        if all()
+            .any(|(it, class)| it.critical && matches!(class, MetricClass::High | MetricClass::Low))
+        {
             return Some(0.0);
         }
         let mut names: Vec<&str> = self.compared.iter().map(|it| it.group.as_str()).collect();
@@ -189,9 +193,13 @@ impl MannWhitney {
                     .filter(|(it, _)| it.group == name)
                     .map(|(_, class)| *class)
             };
-            let with_data = of_group().filter(|class| *class != Class::NoData).count();
+            let with_data = of_group()
+                .filter(|class| *class != MetricClass::NoData)
+                .count();
             if with_data > 0 {
-                let passed = of_group().filter(|class| *class == Class::Pass).count();
+                let passed = of_group()
+                    .filter(|class| *class == MetricClass::Pass)
+                    .count();
                 let share = passed as f64 / with_data as f64;
                 *score.get_or_insert(0.0) += share * weight_of(name).unwrap_or(rest);
             }
@@ -200,10 +208,10 @@ impl MannWhitney {
     }
 }
 
-/// What is remembered of a hold.
+/// State of one hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    rows: Vec<Row>,
+pub struct MannWhitneyState {
+    rows: Vec<MetricWindows>,
     /// When the last window ended.
     at: Option<Timestamp>,
     began: Option<Timestamp>,
@@ -212,18 +220,18 @@ pub struct State {
 
 /// The windows of one metric.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Row {
-    canary: Windows,
-    stable: Windows,
+struct MetricWindows {
+    canary: WindowValues,
+    stable: WindowValues,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Windows {
-    track: Track,
+struct WindowValues {
+    track: CounterWindow,
     values: Vec<Option<f64>>,
 }
 
-impl Windows {
+impl WindowValues {
     fn close(&mut self, metric: Metric, sample: &Sample, at: Timestamp) {
         self.values.push(
             self.value(metric, sample, at)
@@ -231,12 +239,12 @@ impl Windows {
         );
         let too_many = self.values.len().saturating_sub(WINDOWS_MAX);
         self.values.drain(..too_many);
-        self.begin(metric, sample, at);
+        self.start(metric, sample, at);
     }
 
-    fn begin(&mut self, metric: Metric, sample: &Sample, at: Timestamp) {
+    fn start(&mut self, metric: Metric, sample: &Sample, at: Timestamp) {
         if let Some(counts) = sample.counts(metric) {
-            self.track.pass_over(counts, at);
+            self.track.skip_to(counts, at);
         }
     }
 
@@ -244,20 +252,22 @@ impl Windows {
         let window = self.track.window(sample.counts(metric)?);
         match (metric, metric.kind()) {
             (Metric::Event(_), _) => Some(window.rate()),
-            (_, Kind::Events) => Some(window.share()),
+            (_, MetricKind::Events) => Some(window.share()),
             (Metric::LatencyP50, _) => sample.latency?.p50_ms,
             (Metric::LatencyP90, _) => sample.latency?.p90_ms,
             (Metric::LatencyP99, _) => sample.latency?.p99_ms,
             (Metric::Requests, _) => Some(window.requests as f64 / self.track.seconds_since(at)),
             (Metric::Restarts, _) => Some(window.restarts as f64),
             (Metric::Availability, _) => Some(1.0 - window.share()),
-            (metric, Kind::Value | Kind::Quantile(_) | Kind::Total) => sample.value(metric).ok(),
+            (metric, MetricKind::Value | MetricKind::Quantile(_) | MetricKind::Total) => {
+                sample.value(metric).ok()
+            }
         }
     }
 }
 
 impl Judge for MannWhitney {
-    type State = State;
+    type State = MannWhitneyState;
 
     fn metrics(&self) -> Vec<Metric> {
         self.compared.iter().map(|it| it.metric).collect()
@@ -271,13 +281,13 @@ impl Judge for MannWhitney {
         self.required
     }
 
-    fn begin_hold(state: &mut State) {
-        *state = State::default();
+    fn start_hold(state: &mut MannWhitneyState) {
+        *state = MannWhitneyState::default();
     }
 
-    fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
-        let unknown = |why: String| Judgement::open(Verdict::Inconclusive { why });
-        if let Some(judged) = state.judged.clone().filter(Judgement::is_settled) {
+    fn observe(&self, state: &mut MannWhitneyState, seen: &Observation) -> Judgement {
+        let unknown = |why: String| Judgement::new_open(Verdict::Inconclusive { why });
+        if let Some(judged) = state.judged.clone().filter(Judgement::is_final) {
             return judged;
         }
         let Some(stable) = &seen.stable else {
@@ -289,16 +299,18 @@ impl Judge for MannWhitney {
                 seen.canary.release
             ));
         };
-        state.rows.resize(self.compared.len(), Row::default());
-        let left = warm_up::left(self.skip, &mut state.began, seen.at);
+        state
+            .rows
+            .resize(self.compared.len(), MetricWindows::default());
+        let left = warm_up::remaining(self.skip, &mut state.began, seen.at);
         if left.is_some() || state.at.is_none() {
             for (it, row) in self.compared.iter().zip(&mut state.rows) {
-                row.canary.begin(it.metric, of_canary, seen.at);
-                row.stable.begin(it.metric, of_stable, seen.at);
+                row.canary.start(it.metric, of_canary, seen.at);
+                row.stable.start(it.metric, of_stable, seen.at);
             }
             state.at = Some(seen.at);
             if let (Some(left), Some(first)) = (left, self.compared.first()) {
-                return Judgement::open(warm_up::verdict(first.metric, seen, left));
+                return Judgement::new_open(warm_up::verdict(first.metric, seen, left));
             }
         }
         if state.at.is_some_and(|at| is_over(self.window, at, seen.at)) {
@@ -325,12 +337,17 @@ impl MannWhitney {
     }
 
     /// The verdict of the windows so far; `None` while there are too few.
-    fn judge(&self, state: &State, seen: &Observation, stable: &str) -> Option<Judgement> {
+    fn judge(
+        &self,
+        state: &MannWhitneyState,
+        seen: &Observation,
+        stable: &str,
+    ) -> Option<Judgement> {
         let windows = state.rows.first().map_or(0, |row| row.canary.values.len());
         if windows < WINDOWS_MIN {
             return None;
         }
-        let classified: Vec<Classified> = self
+        let classified: Vec<MetricClassification> = self
             .compared
             .iter()
             .zip(&state.rows)
@@ -344,68 +361,73 @@ impl MannWhitney {
                 )
             })
             .collect();
-        let classes: Vec<Class> = classified.iter().map(|it| it.class).collect();
+        let classes: Vec<MetricClass> = classified.iter().map(|it| it.class).collect();
         let of = &seen.canary.release;
-        let blind = self.compared.iter().zip(&classes);
-        let blind = blind.filter(|(it, class)| it.critical && **class == Class::NoData);
-        if let Some((it, _)) = blind.clone().next() {
-            let why = format!(
-                "the critical metric {} of {of} has no data in {windows} windows",
-                it.metric.title()
-            );
-            return Some(Judgement::open(without_data(
-                it.metric.is_of_traffic(),
-                why,
-            )));
+        let mut without = self.compared.iter().zip(&classes);
+        if let Some((it, _)) =
+            without.find(|(it, class)| it.critical && **class == MetricClass::NoData)
+        {
+            let title = it.metric.title();
+            let why =
+                format!("the critical metric {title} of {of} has no data in {windows} windows");
+            let verdict = without_data(std::iter::once(&it.metric), why);
+            return Some(Judgement::new_open(verdict));
         }
         let Some(score) = self.score(&classes) else {
             let why = format!("no metric of {of} has data in {windows} windows");
-            let is_of_traffic = self.compared.iter().all(|it| it.metric.is_of_traffic());
-            return Some(Judgement::open(without_data(is_of_traffic, why)));
+            let verdict = without_data(self.compared.iter().map(|it| &it.metric), why);
+            return Some(Judgement::new_open(verdict));
         };
-        let told: Vec<String> = self
+        let result =
+            format!("score of {of} vs {stable} is {score:.0} of 100 after {windows} windows");
+        Some(self.judge_score(score, &result, &self.explain(&classified)))
+    }
+
+    fn judge_score(&self, score: f64, result: &str, details: &str) -> Judgement {
+        if score < self.marginal {
+            let why = format!("{result}, fails below {}{details}", self.marginal);
+            Judgement::new_final(Verdict::Fail { why })
+        } else if score < self.pass {
+            let why = format!("{result}, passes from {}{details}", self.pass);
+            Judgement::new_open(Verdict::Inconclusive { why })
+        } else {
+            let why = format!("{result}{details}");
+            Judgement::new_open(Verdict::Pass { why })
+        }
+    }
+
+    /// `: CPU use high (1.80 times, critical), error rate without data`; empty when all metrics pass.
+    fn explain(&self, classified: &[MetricClassification]) -> String {
+        let explained: Vec<String> = self
             .compared
             .iter()
-            .zip(&classified)
+            .zip(classified)
             .filter_map(|(it, found)| {
-                let word = match found.class {
-                    Class::High => "high",
-                    Class::Low => "low",
-                    Class::NoData => return Some(format!("{} without data", it.metric.title())),
-                    Class::Pass => return None,
+                let title = it.metric.title();
+                let level = match found.class {
+                    MetricClass::High => "high",
+                    MetricClass::Low => "low",
+                    MetricClass::NoData => return Some(format!("{title} without data")),
+                    MetricClass::Pass => return None,
                 };
                 let critical = if it.critical { ", critical" } else { "" };
                 Some(format!(
-                    "{} {word} ({:.2} times{critical})",
-                    it.metric.title(),
+                    "{title} {level} ({:.2} times{critical})",
                     found.ratio
                 ))
             })
             .collect();
-        let details = if told.is_empty() {
+        if explained.is_empty() {
             String::new()
         } else {
-            format!(": {}", told.join(", "))
-        };
-        let beside =
-            format!("score of {of} vs {stable} is {score:.0} of 100 after {windows} windows");
-        Some(if score < self.marginal {
-            let why = format!("{beside}, fails below {}{details}", self.marginal);
-            Judgement::settled(Verdict::Fail { why })
-        } else if score < self.pass {
-            let why = format!("{beside}, passes from {}{details}", self.pass);
-            Judgement::open(Verdict::Inconclusive { why })
-        } else {
-            Judgement::open(Verdict::Pass {
-                why: format!("{beside}{details}"),
-            })
-        })
+            format!(": {}", explained.join(", "))
+        }
     }
 }
 
-/// What windows without a value mean: of metrics of the traffic, that there was none.
-fn without_data(is_of_traffic: bool, why: String) -> Verdict {
-    if is_of_traffic {
+/// The verdict on windows without a value: without traffic there is no data, otherwise the source failed.
+fn without_data<'m>(mut metrics: impl Iterator<Item = &'m Metric>, why: String) -> Verdict {
+    if metrics.all(|metric| metric.is_traffic_metric()) {
         Verdict::NoData {
             why,
             seen: 0,
@@ -421,10 +443,10 @@ fn without_data(is_of_traffic: bool, why: String) -> Verdict {
 mod tests {
     use super::*;
 
-    fn of(metric: Metric, group: &str) -> Compared {
-        Compared {
+    fn of(metric: Metric, group: &str) -> ScoredMetric {
+        ScoredMetric {
             group: group.to_owned(),
-            ..Compared::new(metric)
+            ..ScoredMetric::new(metric)
         }
     }
 
@@ -444,7 +466,7 @@ mod tests {
 
     #[test]
     fn scores_are_weighted_as_kayentas_are() {
-        use Class::{High, Low, NoData, Pass};
+        use MetricClass::{High, Low, NoData, Pass};
         let weighted = judge(&[("errors", 50.0), ("latency", 30.0), ("system", 20.0)]);
         assert_eq!(weighted.score(&[Pass; 4]), Some(100.0));
         assert_eq!(weighted.score(&[Pass, High, Pass, Pass]), Some(85.0));

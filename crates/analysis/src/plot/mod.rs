@@ -1,19 +1,19 @@
-//! What was judged, drawn: both releases' values with their intervals over time, the limit, the moment of the decision, and
-//! the weight below. As SVG for pages and files ([`svg`]), for terminals ([`terminal`]), and as one line of text ([`sparkline`]).
+//! Plots of judged metrics: both releases' values with their confidence intervals over time, the limit, the decision, and the
+//! weight below. As SVG for pages and files ([`svg`]), for terminals ([`terminal`]), and as one line of text ([`sparkline`]).
 //!
-//! Numbers go in, text comes out; nothing here decides, and nothing is drawn that isn't in the [`Series`], which is also what the
-//! API answers with: who can't see a plot reads the same as a table.
+//! Numbers go in, text comes out; nothing here decides, and nothing is drawn that isn't in the [`MetricSeries`], which is also what the
+//! API returns, so the page can show the same data as a table.
 //!
 //! ```
-//! use shipway_analysis::plot::{Estimate, Point, Series, Unit, svg};
-//! let point = |second: i64, canary: f64| Point {
+//! use shipway_analysis::plot::{Estimate, SeriesPoint, MetricSeries, PlotUnit, svg};
+//! let point = |second: i64, canary: f64| SeriesPoint {
 //!     at: jiff::Timestamp::from_second(second).expect("in range"),
 //!     weight: 0.1,
 //!     canary: Some(Estimate { value: canary, low: canary / 2.0, high: canary * 2.0 }),
 //!     stable: None,
 //! };
-//! let series = Series {
-//!     metric: "error-rate".into(), unit: Unit::Share, canary: "#3".into(), stable: None, limit: Some(0.02),
+//! let series = MetricSeries {
+//!     metric: "error-rate".into(), unit: PlotUnit::Share, canary: "#3".into(), stable: None, limit: Some(0.02),
 //!     points: vec![point(0, 0.001), point(60, 0.03)], decision: None,
 //! };
 //! assert!(svg(&series).starts_with("<svg"));
@@ -28,11 +28,13 @@ mod unit;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::Metric;
+
 pub use self::{
     sparkline::sparkline,
     svg::{STYLE, standalone, svg},
-    terminal::{Ink, terminal},
-    unit::Unit,
+    terminal::{ColorMode, terminal},
+    unit::PlotUnit,
 };
 
 /// Points that a series has at most: more than a screen has room for.
@@ -40,11 +42,11 @@ pub const POINTS_MAX: usize = 240;
 
 /// One metric over a rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Series {
+pub struct MetricSeries {
     /// The metric's name.
     pub metric: String,
     /// How its values are shown.
-    pub unit: Unit,
+    pub unit: PlotUnit,
     /// The release that is judged: `#3`.
     pub canary: String,
     /// The release it is compared with.
@@ -52,14 +54,14 @@ pub struct Series {
     /// The limit, where there is one.
     pub limit: Option<f64>,
     /// In order of time; [`POINTS_MAX`] at most.
-    pub points: Vec<Point>,
-    /// What was decided, and when.
-    pub decision: Option<Decision>,
+    pub points: Vec<SeriesPoint>,
+    /// The rollout's decision, if there is one.
+    pub decision: Option<RolloutDecision>,
 }
 
 /// Both sides at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Point {
+pub struct SeriesPoint {
     /// When.
     pub at: Timestamp,
     /// The share of the judged release; 0 to 1.
@@ -73,7 +75,7 @@ pub struct Point {
 /// A value, and the range that the truth is in.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// What was measured.
+    /// The measured value.
     pub value: f64,
     /// The lower end of its confidence sequence; the value itself where there is none.
     pub low: f64,
@@ -81,9 +83,9 @@ pub struct Estimate {
     pub high: f64,
 }
 
-/// What was decided.
+/// The decision of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decision {
+pub struct RolloutDecision {
     /// When.
     pub at: Timestamp,
     /// Whether the release goes back.
@@ -92,10 +94,10 @@ pub struct Decision {
     pub why: String,
 }
 
-impl Series {
-    /// The plot in a sentence, for who can't see it: `error-rate: 2.1% on #42, 0.1% on #41`.
+impl MetricSeries {
+    /// The plot as a sentence for screen readers and legends: `error-rate: 2.1% on #42, 0.1% on #41`.
     #[must_use]
-    pub fn sentence(&self) -> String {
+    pub fn summary(&self) -> String {
         let Some(last) = self.points.last() else {
             return format!("{}: nothing measured yet", self.metric);
         };
@@ -115,22 +117,18 @@ impl Series {
     }
 }
 
-/// The series that a sentence is about: the metric that it names first; the first series where it names none.
+/// The series of the metric that decided a judgement; the first series where no metric did.
 #[must_use]
-pub fn about<'s>(all: &'s [Series], sentence: &str) -> Option<&'s Series> {
-    let named = all.iter().filter_map(|series| {
-        let place = sentence.find(&series.metric)?;
-        // Of two names that begin at one place, the longer one is the word that stands there.
-        Some(((place, usize::MAX - series.metric.len()), series))
-    });
-    named
-        .min_by_key(|(place, _)| *place)
-        .map_or(all.first(), |(_, series)| Some(series))
+pub fn deciding_series(all: &[MetricSeries], metric: Option<Metric>) -> Option<&MetricSeries> {
+    let name = metric.map(|metric| metric.to_string());
+    all.iter()
+        .find(|series| Some(&series.metric) == name.as_ref())
+        .or(all.first())
 }
 
 /// At most `most` of `points`, evenly over time: the last of each stretch, and the last of all.
 #[must_use]
-pub fn thinned<P: Clone>(points: &[P], most: usize) -> Vec<P> {
+pub fn thin_points<P: Clone>(points: &[P], most: usize) -> Vec<P> {
     let most = most.max(1);
     if points.len() <= most {
         return points.to_vec();
@@ -141,7 +139,7 @@ pub fn thinned<P: Clone>(points: &[P], most: usize) -> Vec<P> {
 }
 
 /// Those of both sides.
-fn estimates(points: &[Point]) -> impl Iterator<Item = Estimate> {
+fn estimates(points: &[SeriesPoint]) -> impl Iterator<Item = Estimate> {
     let both = points.iter().map(|point| [point.canary, point.stable]);
     both.flatten().flatten()
 }
@@ -156,37 +154,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sentence_is_about_the_metric_that_it_names_first() {
-        let named = |metric: &str| Series {
+    fn the_series_of_the_deciding_metric_is_found_and_otherwise_the_first() {
+        let named = |metric: &str| MetricSeries {
             metric: metric.to_owned(),
-            unit: Unit::Share,
+            unit: PlotUnit::Share,
             canary: "#4".to_owned(),
             stable: None,
             limit: None,
             points: Vec::new(),
             decision: None,
         };
-        let all = ["cpu", "orders", "orders-eu"].map(named);
-        let chosen = |sentence| about(&all, sentence).map(|it| it.metric.as_str());
-        assert_eq!(
-            chosen("inconclusive: orders-eu 2 on #4; cpu 3"),
-            Some("orders-eu")
-        );
-        assert_eq!(chosen("orders 2 on #4; orders-eu"), Some("orders"));
-        assert_eq!(chosen("#4 serves all traffic"), Some("cpu"));
-        assert!(about(&[], "cpu").is_none());
+        let all = ["cpu", "slow-rate (over 300 ms)", "orders"].map(named);
+        let chosen = |metric| deciding_series(&all, metric).map(|it| it.metric.as_str());
+        let slow = Metric::SlowRate {
+            over_micros: 300_000,
+        };
+        assert_eq!(chosen(Some(slow)), Some("slow-rate (over 300 ms)"));
+        assert_eq!(chosen(Some(Metric::Memory)), Some("cpu"));
+        assert_eq!(chosen(None), Some("cpu"));
+        assert!(deciding_series(&[], Some(slow)).is_none());
     }
 
     #[test]
     fn thinning_keeps_the_last_and_is_even() {
         let points: Vec<u32> = (0..1_000).collect();
-        let thin = thinned(&points, 240);
+        let thin = thin_points(&points, 240);
         assert_eq!((thin.len(), thin.last()), (240, Some(&999)));
         assert!(
             thin.windows(2)
                 .all(|pair| (3..=5).contains(&(pair[1] - pair[0])))
         );
-        assert_eq!(thinned(&points, 5_000), points);
-        assert!(thinned::<u32>(&[], 10).is_empty());
+        assert_eq!(thin_points(&points, 5_000), points);
+        assert!(thin_points::<u32>(&[], 10).is_empty());
     }
 }

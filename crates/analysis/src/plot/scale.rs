@@ -1,15 +1,15 @@
-//! From values to places, and the round numbers beside an axis.
+//! Linear scales and axis ticks.
 
 /// A stretch of values on a stretch of places.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scale {
+pub(super) struct AxisScale {
     from: f64,
     to: f64,
     first: f64,
     last: f64,
 }
 
-impl Scale {
+impl AxisScale {
     /// `from` lies at `first`, `to` at `last`.
     pub(super) fn new((from, to): (f64, f64), (first, last): (f64, f64)) -> Self {
         let to = if to > from { to } else { from + 1.0 };
@@ -21,8 +21,8 @@ impl Scale {
         }
     }
 
-    /// Where `value` lies; what is beyond an end lies on it.
-    pub(super) fn place(self, value: f64) -> f64 {
+    /// The position of `value`, clamped to the ends of the scale.
+    pub(super) fn position(self, value: f64) -> f64 {
         let share = ((value - self.from) / (self.to - self.from)).clamp(0.0, 1.0);
         self.first + share * (self.last - self.first)
     }
@@ -109,9 +109,9 @@ mod tests {
 
     #[test]
     fn what_is_beyond_lies_on_the_end() {
-        let scale = Scale::new((0.0, 2.0), (100.0, 0.0));
+        let scale = AxisScale::new((0.0, 2.0), (100.0, 0.0));
         assert_eq!(
-            [-1.0, 0.0, 1.0, 5.0].map(|it| scale.place(it)),
+            [-1.0, 0.0, 1.0, 5.0].map(|it| scale.position(it)),
             [100.0, 100.0, 50.0, 0.0]
         );
     }

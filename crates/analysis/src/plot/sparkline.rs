@@ -2,7 +2,7 @@
 //!
 //! Nothing in it depends on a font of fixed width or on colours, and no space carries meaning: what passes it on may join them.
 
-use super::{Estimate, Point, Series, estimates, highest, thinned};
+use super::{Estimate, MetricSeries, SeriesPoint, estimates, highest, thin_points};
 
 /// Eighths of a letter's height.
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -11,13 +11,13 @@ const UNKNOWN: char = '·';
 
 /// The line, with `width` moments of each side; the highest value of both, or the limit, is the full height. Empty without points.
 #[must_use]
-pub fn sparkline(series: &Series, width: usize) -> String {
-    let thin = thinned(&series.points, width);
+pub fn sparkline(series: &MetricSeries, width: usize) -> String {
+    let thin = thin_points(&series.points, width);
     let Some(last) = thin.last() else {
         return String::new();
     };
     let top = highest(estimates(&thin).map(|it| it.value).chain(series.limit));
-    let side = |read: fn(&Point) -> Option<Estimate>, release: &str| {
+    let side = |read: fn(&SeriesPoint) -> Option<Estimate>, release: &str| {
         let drawn: String = thin.iter().map(|point| bar(read(point), top)).collect();
         let value = read(last).map_or_else(
             || "unknown".to_owned(),
@@ -52,24 +52,24 @@ mod tests {
     use jiff::{SignedDuration, Timestamp};
 
     use super::*;
-    use crate::plot::Unit;
+    use crate::plot::PlotUnit;
 
-    fn series(points: &[(Option<f64>, Option<f64>)]) -> Series {
+    fn series(points: &[(Option<f64>, Option<f64>)]) -> MetricSeries {
         let estimate = |value: f64| Estimate {
             value,
             low: value,
             high: value,
         };
-        let points = points.iter().enumerate().map(|(index, sides)| Point {
+        let points = points.iter().enumerate().map(|(index, sides)| SeriesPoint {
             at: Timestamp::from_second(1_800_000_000).unwrap()
                 + SignedDuration::from_secs(index as i64),
             weight: 0.1,
             canary: sides.0.map(estimate),
             stable: sides.1.map(estimate),
         });
-        Series {
+        MetricSeries {
             metric: "error-rate".into(),
-            unit: Unit::Share,
+            unit: PlotUnit::Share,
             canary: "#4".into(),
             stable: Some("#3".into()),
             limit: Some(0.02),

@@ -1,4 +1,4 @@
-//! The plot as SVG: legible in light and dark, wide and narrow. Colours are classes and CSS variables of the page it stands in;
+//! The plot as SVG: legible in light and dark, wide and narrow. Colours are CSS classes and variables of the embedding page;
 //! [`standalone`] brings its own.
 
 use std::fmt::Write;
@@ -6,8 +6,8 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::{
-    Estimate, Point, Series, estimates, highest,
-    scale::{Scale, ticks, times},
+    Estimate, MetricSeries, SeriesPoint, estimates, highest,
+    scale::{AxisScale, ticks, times},
     unit::short,
 };
 
@@ -40,7 +40,7 @@ pub const STYLE: &str = "\
 .plot .weight { fill: var(--canary, #d9822b); opacity: .35; stroke: none; }
 ";
 
-/// The colours of a drawing that stands alone.
+/// The colours of a standalone file.
 const COLOURS: &str = "\
 :root { --ground: #fff; --ink: #16202b; --dim: #55616e; --line: #d9dee5; --accent: #0b62c4; --good: #146c3c; --bad: #a4211c; --canary: #d9822b; }
 @media (prefers-color-scheme: dark) { :root { --ground: #18212b; --ink: #e6ebf1; --dim: #9fabb8; --line: #2b3846; --accent: #74b3ff; --good: #7bdca2; --bad: #ff9d96; --canary: #f0a35a; } }
@@ -49,13 +49,13 @@ svg { background: var(--ground); }
 
 /// The plot as an element of a page.
 #[must_use]
-pub fn svg(series: &Series) -> String {
+pub fn svg(series: &MetricSeries) -> String {
     drawn(series, "")
 }
 
 /// The plot as a file: with a namespace, colours, and a ground of its own.
 #[must_use]
-pub fn standalone(series: &Series) -> String {
+pub fn standalone(series: &MetricSeries) -> String {
     drawn(series, &style())
 }
 
@@ -74,9 +74,9 @@ fn escaped(text: &str) -> String {
 }
 
 /// A number as short as it can be for a drawing.
-struct N(f64);
+struct SvgNumber(f64);
 
-impl std::fmt::Display for N {
+impl std::fmt::Display for SvgNumber {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = format!("{:.1}", self.0);
         f.write_str(text.strip_suffix(".0").unwrap_or(&text))
@@ -84,16 +84,16 @@ impl std::fmt::Display for N {
 }
 
 /// The scales that everything is placed by.
-struct Frame {
-    x: Scale,
-    y: Scale,
+struct PlotFrame {
+    x: AxisScale,
+    y: AxisScale,
     begins: Timestamp,
     seconds: f64,
     ticks: Vec<f64>,
 }
 
-impl Frame {
-    fn of(series: &Series) -> Self {
+impl PlotFrame {
+    fn for_series(series: &MetricSeries) -> Self {
         let begins = series
             .points
             .first()
@@ -103,8 +103,8 @@ impl Frame {
         let ticks = ticks(top(series));
         let highest = ticks.last().copied().unwrap_or(1.0);
         Self {
-            x: Scale::new((0.0, seconds), ACROSS),
-            y: Scale::new((0.0, highest), VALUES),
+            x: AxisScale::new((0.0, seconds), ACROSS),
+            y: AxisScale::new((0.0, highest), VALUES),
             begins,
             seconds,
             ticks,
@@ -112,12 +112,13 @@ impl Frame {
     }
 
     fn across(&self, at: Timestamp) -> f64 {
-        self.x.place(at.duration_since(self.begins).as_secs_f64())
+        self.x
+            .position(at.duration_since(self.begins).as_secs_f64())
     }
 }
 
 /// How high the plot must be: all values, the limit, and as much of the ranges as leaves the values legible. Ranges begin wide open.
-fn top(series: &Series) -> f64 {
+fn top(series: &MetricSeries) -> f64 {
     let since = |begin| estimates(&series.points[begin..]);
     let late = series.points.len() / 4;
     let values_since = |begin| highest(since(begin).map(|it| it.value).chain(series.limit));
@@ -136,8 +137,8 @@ fn top(series: &Series) -> f64 {
     }
 }
 
-fn drawn(series: &Series, style: &str) -> String {
-    let frame = Frame::of(series);
+fn drawn(series: &MetricSeries, style: &str) -> String {
+    let frame = PlotFrame::for_series(series);
     let mut out = String::with_capacity(16 * 1024);
     let (title, about) = (escaped(&series.metric), escaped(&describe(series)));
     let _ = write!(
@@ -147,7 +148,7 @@ fn drawn(series: &Series, style: &str) -> String {
     legend(&mut out, series);
     axes(&mut out, series, &frame);
     let sides = [
-        ("stable", stable as fn(&Point) -> Option<Estimate>),
+        ("stable", stable as fn(&SeriesPoint) -> Option<Estimate>),
         ("canary", canary),
     ];
     for (class, side) in sides {
@@ -157,15 +158,15 @@ fn drawn(series: &Series, style: &str) -> String {
         line(&mut out, series, &frame, class, side);
     }
     if let Some(limit) = series.limit {
-        let y = frame.y.place(limit);
+        let y = frame.y.position(limit);
         let _ = write!(
             out,
             r#"<path class="limit" d="M{} {}H{}"/><text x="{}" y="{}" text-anchor="end">limit {}</text>"#,
-            N(ACROSS.0),
-            N(y),
-            N(ACROSS.1),
-            N(ACROSS.1 - 4.0),
-            N(y - 4.0),
+            SvgNumber(ACROSS.0),
+            SvgNumber(y),
+            SvgNumber(ACROSS.1),
+            SvgNumber(ACROSS.1 - 4.0),
+            SvgNumber(y - 4.0),
             escaped(&series.unit.show(limit))
         );
     }
@@ -175,22 +176,22 @@ fn drawn(series: &Series, style: &str) -> String {
     out
 }
 
-fn canary(point: &Point) -> Option<Estimate> {
+fn canary(point: &SeriesPoint) -> Option<Estimate> {
     point.canary
 }
 
-fn stable(point: &Point) -> Option<Estimate> {
+fn stable(point: &SeriesPoint) -> Option<Estimate> {
     point.stable
 }
 
-fn describe(series: &Series) -> String {
+fn describe(series: &MetricSeries) -> String {
     match &series.decision {
-        Some(decision) => format!("{}. Decided: {}", series.sentence(), decision.why),
-        None => series.sentence(),
+        Some(decision) => format!("{}. Decided: {}", series.summary(), decision.why),
+        None => series.summary(),
     }
 }
 
-fn legend(out: &mut String, series: &Series) {
+fn legend(out: &mut String, series: &MetricSeries) {
     let _ = write!(
         out,
         r#"<text class="name" x="12" y="18">{}</text>"#,
@@ -219,52 +220,55 @@ fn legend(out: &mut String, series: &Series) {
         let _ = write!(
             out,
             r#"<path class="{class}" d="M{} 14h16"/><text x="{}" y="18">{}</text>"#,
-            N(x),
-            N(x + 22.0),
+            SvgNumber(x),
+            SvgNumber(x + 22.0),
             escaped(&text)
         );
         x += 44.0 + 7.0 * text.chars().count() as f64;
     }
 }
 
-fn axes(out: &mut String, series: &Series, frame: &Frame) {
+fn axes(out: &mut String, series: &MetricSeries, frame: &PlotFrame) {
     for tick in &frame.ticks {
-        let y = frame.y.place(*tick);
+        let y = frame.y.position(*tick);
         let _ = write!(
             out,
             r#"<path class="axis" d="M{} {}H{}"/><text x="{}" y="{}" text-anchor="end">{}</text>"#,
-            N(ACROSS.0),
-            N(y),
-            N(ACROSS.1),
-            N(ACROSS.0 - 6.0),
-            N(y + 4.0),
+            SvgNumber(ACROSS.0),
+            SvgNumber(y),
+            SvgNumber(ACROSS.1),
+            SvgNumber(ACROSS.0 - 6.0),
+            SvgNumber(y + 4.0),
             escaped(&series.unit.show(*tick))
         );
     }
     for (time, written) in times(frame.seconds) {
-        let x = frame.x.place(time);
+        let x = frame.x.position(time);
         let _ = write!(
             out,
             r#"<path class="axis" d="M{} {}v4"/><text x="{}" y="{}" text-anchor="middle">{written}</text>"#,
-            N(x),
-            N(WEIGHTS.0),
-            N(x),
-            N(WEIGHTS.0 + 18.0)
+            SvgNumber(x),
+            SvgNumber(WEIGHTS.0),
+            SvgNumber(x),
+            SvgNumber(WEIGHTS.0 + 18.0)
         );
     }
     let _ = write!(
         out,
         r#"<path class="axis" d="M{} {}H{}"/><text x="{}" y="{}" text-anchor="end">weight</text>"#,
-        N(ACROSS.0),
-        N(WEIGHTS.0),
-        N(ACROSS.1),
-        N(ACROSS.0 - 6.0),
-        N(WEIGHTS.0 - 14.0)
+        SvgNumber(ACROSS.0),
+        SvgNumber(WEIGHTS.0),
+        SvgNumber(ACROSS.1),
+        SvgNumber(ACROSS.0 - 6.0),
+        SvgNumber(WEIGHTS.0 - 14.0)
     );
 }
 
 /// The stretches of points where this side is known.
-fn known(series: &Series, side: fn(&Point) -> Option<Estimate>) -> Vec<(Timestamp, Estimate)> {
+fn known_points(
+    series: &MetricSeries,
+    side: fn(&SeriesPoint) -> Option<Estimate>,
+) -> Vec<(Timestamp, Estimate)> {
     let known = series
         .points
         .iter()
@@ -274,19 +278,19 @@ fn known(series: &Series, side: fn(&Point) -> Option<Estimate>) -> Vec<(Timestam
 
 fn line(
     out: &mut String,
-    series: &Series,
-    frame: &Frame,
+    series: &MetricSeries,
+    frame: &PlotFrame,
     class: &str,
-    side: fn(&Point) -> Option<Estimate>,
+    side: fn(&SeriesPoint) -> Option<Estimate>,
 ) {
     let mut path = String::new();
-    for (at, estimate) in known(series, side) {
+    for (at, estimate) in known_points(series, side) {
         let letter = if path.is_empty() { 'M' } else { 'L' };
         let _ = write!(
             path,
             "{letter}{} {}",
-            N(frame.across(at)),
-            N(frame.y.place(estimate.value))
+            SvgNumber(frame.across(at)),
+            SvgNumber(frame.y.position(estimate.value))
         );
     }
     if !path.is_empty() {
@@ -296,12 +300,12 @@ fn line(
 
 fn range(
     out: &mut String,
-    series: &Series,
-    frame: &Frame,
+    series: &MetricSeries,
+    frame: &PlotFrame,
     class: &str,
-    side: fn(&Point) -> Option<Estimate>,
+    side: fn(&SeriesPoint) -> Option<Estimate>,
 ) {
-    let known = known(series, side);
+    let known = known_points(series, side);
     if !known.iter().any(|(_, it)| it.high > it.low) {
         return;
     }
@@ -311,41 +315,45 @@ fn range(
         let _ = write!(
             path,
             "{letter}{} {}",
-            N(frame.across(*at)),
-            N(frame.y.place(estimate.high))
+            SvgNumber(frame.across(*at)),
+            SvgNumber(frame.y.position(estimate.high))
         );
     }
     for (at, estimate) in known.iter().rev() {
         let _ = write!(
             path,
             "L{} {}",
-            N(frame.across(*at)),
-            N(frame.y.place(estimate.low))
+            SvgNumber(frame.across(*at)),
+            SvgNumber(frame.y.position(estimate.low))
         );
     }
     let _ = write!(out, r#"<path class="range {class}" d="{path}Z"/>"#);
 }
 
 /// The weight as a staircase: it holds until the next point says otherwise.
-fn weights(out: &mut String, series: &Series, frame: &Frame) {
-    let scale = Scale::new((0.0, 1.0), WEIGHTS);
+fn weights(out: &mut String, series: &MetricSeries, frame: &PlotFrame) {
+    let scale = AxisScale::new((0.0, 1.0), WEIGHTS);
     let Some(first) = series.points.first() else {
         return;
     };
-    let mut path = format!("M{} {}", N(frame.across(first.at)), N(WEIGHTS.0));
+    let mut path = format!(
+        "M{} {}",
+        SvgNumber(frame.across(first.at)),
+        SvgNumber(WEIGHTS.0)
+    );
     let (mut last, mut labels) = (f64::NAN, String::new());
     let mut free_from = 0.0;
     for point in &series.points {
-        let (x, y) = (frame.across(point.at), scale.place(point.weight));
+        let (x, y) = (frame.across(point.at), scale.position(point.weight));
         if point.weight != last {
-            let _ = write!(path, "H{}V{}", N(x), N(y));
+            let _ = write!(path, "H{}V{}", SvgNumber(x), SvgNumber(y));
             if x >= free_from {
                 let percent = short(point.weight * 100.0);
                 let _ = write!(
                     labels,
                     r#"<text x="{}" y="{}">{percent}%</text>"#,
-                    N(x + 3.0),
-                    N(WEIGHTS.1 - 3.0)
+                    SvgNumber(x + 3.0),
+                    SvgNumber(WEIGHTS.1 - 3.0)
                 );
                 free_from = x + 46.0;
             }
@@ -359,12 +367,12 @@ fn weights(out: &mut String, series: &Series, frame: &Frame) {
     let _ = write!(
         out,
         r#"<path class="weight" d="{path}H{}V{}Z"/>{labels}"#,
-        N(end),
-        N(WEIGHTS.0)
+        SvgNumber(end),
+        SvgNumber(WEIGHTS.0)
     );
 }
 
-fn decision(out: &mut String, series: &Series, frame: &Frame) {
+fn decision(out: &mut String, series: &MetricSeries, frame: &PlotFrame) {
     let Some(decision) = &series.decision else {
         return;
     };
@@ -383,11 +391,11 @@ fn decision(out: &mut String, series: &Series, frame: &Frame) {
     let _ = write!(
         out,
         r#"<path class="{class}" d="M{} {}V{}"/><text class="{class}" x="{}" y="{}" text-anchor="{anchor}">{word} after {}</text>"#,
-        N(x),
-        N(WEIGHTS.0),
-        N(VALUES.1 - 8.0),
-        N(beside),
-        N(VALUES.1 - 10.0),
+        SvgNumber(x),
+        SvgNumber(WEIGHTS.0),
+        SvgNumber(VALUES.1 - 8.0),
+        SvgNumber(beside),
+        SvgNumber(VALUES.1 - 10.0),
         span(seconds)
     );
 }
@@ -405,9 +413,9 @@ fn span(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::{Decision, Unit};
+    use crate::plot::{PlotUnit, RolloutDecision};
 
-    pub(super) fn series(points: usize) -> Series {
+    pub(super) fn series(points: usize) -> MetricSeries {
         let begins = Timestamp::from_second(1_800_000_000).unwrap();
         let points = (0..points).map(|index| {
             let value = 0.001 + index as f64 * 1e-4;
@@ -419,23 +427,23 @@ mod tests {
                     high: value + spread,
                 })
             };
-            Point {
+            SeriesPoint {
                 at: begins + jiff::SignedDuration::from_secs(index as i64),
                 weight: if index < 20 { 0.01 } else { 0.1 },
                 canary: estimate(value),
                 stable: estimate(0.001),
             }
         });
-        let points: Vec<Point> = points.collect();
+        let points: Vec<SeriesPoint> = points.collect();
         let at = points.last().map_or(begins, |point| point.at);
-        Series {
+        MetricSeries {
             metric: "error-rate".into(),
-            unit: Unit::Share,
+            unit: PlotUnit::Share,
             canary: "#4".into(),
             stable: Some("#3".into()),
             limit: Some(0.004),
             points,
-            decision: Some(Decision {
+            decision: Some(RolloutDecision {
                 at,
                 is_bad: true,
                 why: "5xx <2.1%> & rising".into(),

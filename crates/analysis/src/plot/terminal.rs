@@ -1,8 +1,8 @@
 //! The plot for a terminal, in dots of two by four to a letter.
 
 use super::{
-    Estimate, Point, Series, estimates, highest,
-    scale::{Scale, ticks},
+    Estimate, MetricSeries, SeriesPoint, estimates, highest,
+    scale::{AxisScale, ticks},
     sparkline::block,
 };
 
@@ -18,16 +18,16 @@ const LIMIT: u8 = 31;
 
 /// Whether a terminal shows colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ink {
+pub enum ColorMode {
     /// Escape sequences for colours.
     Colours,
     /// Letters only.
     Plain,
 }
 
-/// One letter's worth of dots, by who is in it.
+/// The braille dots of one character cell, per side.
 #[derive(Clone, Copy, Default)]
-struct Cell {
+struct BrailleCell {
     canary: u8,
     stable: u8,
     limit: bool,
@@ -35,7 +35,7 @@ struct Cell {
 
 /// The plot in `width` columns and about `height` lines, the legend and the weights among them. Too narrow or without points: empty.
 #[must_use]
-pub fn terminal(series: &Series, width: usize, height: usize, ink: Ink) -> String {
+pub fn terminal(series: &MetricSeries, width: usize, height: usize, ink: ColorMode) -> String {
     let (columns, rows) = (width.saturating_sub(MARGIN), height.saturating_sub(2));
     let (Some(first), Some(last)) = (series.points.first(), series.points.last()) else {
         return String::new();
@@ -47,14 +47,14 @@ pub fn terminal(series: &Series, width: usize, height: usize, ink: Ink) -> Strin
     let top = highest(values.chain(series.limit));
     let summit = ticks(top).last().copied().unwrap_or(1.0);
     let seconds = last.at.duration_since(first.at).as_secs_f64().max(1.0);
-    let x = Scale::new((0.0, seconds), (0.0, (columns * 2 - 1) as f64));
-    let y = Scale::new((0.0, summit), ((rows * 4 - 1) as f64, 0.0));
-    let mut cells = vec![vec![Cell::default(); columns]; rows];
+    let x = AxisScale::new((0.0, seconds), (0.0, (columns * 2 - 1) as f64));
+    let y = AxisScale::new((0.0, summit), ((rows * 4 - 1) as f64, 0.0));
+    let mut cells = vec![vec![BrailleCell::default(); columns]; rows];
     if let Some(limit) = series.limit {
-        let row = y.place(limit) as usize / 4;
+        let row = y.position(limit) as usize / 4;
         cells[row].iter_mut().for_each(|cell| cell.limit = true);
     }
-    let sides = [canary as fn(&Point) -> Option<Estimate>, stable];
+    let sides = [canary as fn(&SeriesPoint) -> Option<Estimate>, stable];
     for (side, read) in sides.into_iter().enumerate() {
         for (column, dot) in path(series, &x, &y, read) {
             let cell = &mut cells[dot / 4][column / 2];
@@ -88,20 +88,20 @@ pub fn terminal(series: &Series, width: usize, height: usize, ink: Ink) -> Strin
     lines.join("\n")
 }
 
-fn canary(point: &Point) -> Option<Estimate> {
+fn canary(point: &SeriesPoint) -> Option<Estimate> {
     point.canary
 }
 
-fn stable(point: &Point) -> Option<Estimate> {
+fn stable(point: &SeriesPoint) -> Option<Estimate> {
     point.stable
 }
 
 /// The dots of one side, one in each column it covers, the gaps between points filled in.
 fn path(
-    series: &Series,
-    x: &Scale,
-    y: &Scale,
-    side: fn(&Point) -> Option<Estimate>,
+    series: &MetricSeries,
+    x: &AxisScale,
+    y: &AxisScale,
+    side: fn(&SeriesPoint) -> Option<Estimate>,
 ) -> Vec<(usize, usize)> {
     let Some(first) = series.points.first() else {
         return Vec::new();
@@ -109,7 +109,9 @@ fn path(
     let known = series.points.iter().filter_map(|point| {
         let value = side(point)?.value;
         let since = point.at.duration_since(first.at).as_secs_f64();
-        value.is_finite().then(|| (x.place(since), y.place(value)))
+        value
+            .is_finite()
+            .then(|| (x.position(since), y.position(value)))
     });
     let mut dots: Vec<(usize, usize)> = Vec::new();
     let mut before: Option<(f64, f64)> = None;
@@ -131,7 +133,7 @@ fn path(
     dots
 }
 
-fn drawn(cells: &[Cell], ink: Ink) -> String {
+fn drawn(cells: &[BrailleCell], ink: ColorMode) -> String {
     let mut out = String::new();
     let mut inked = None;
     for cell in cells {
@@ -147,7 +149,7 @@ fn drawn(cells: &[Cell], ink: Ink) -> String {
             (0, _, _) => Some(STABLE),
             _ => Some(CANARY),
         };
-        let colour = colour.filter(|_| ink == Ink::Colours);
+        let colour = colour.filter(|_| ink == ColorMode::Colours);
         if colour != inked {
             out.push_str(&format!("\u{1b}[{}m", colour.unwrap_or(0)));
             inked = colour;
@@ -160,15 +162,15 @@ fn drawn(cells: &[Cell], ink: Ink) -> String {
     out
 }
 
-fn legend(series: &Series, columns: usize, ink: Ink) -> String {
-    let mut text = series.sentence();
+fn legend(series: &MetricSeries, columns: usize, ink: ColorMode) -> String {
+    let mut text = series.summary();
     if text.chars().count() > columns {
         text = text.chars().take(columns.saturating_sub(1)).collect();
         text.push('…');
     }
     match ink {
-        Ink::Plain => text,
-        Ink::Colours => {
+        ColorMode::Plain => text,
+        ColorMode::Colours => {
             // Names in the colours of their lines.
             let named = |text: String, release: &str, colour: u8| {
                 let (plain, inked) = (
@@ -186,7 +188,7 @@ fn legend(series: &Series, columns: usize, ink: Ink) -> String {
     }
 }
 
-fn weights(series: &Series, columns: usize) -> String {
+fn weights(series: &MetricSeries, columns: usize) -> String {
     (0..columns)
         .map(|column| {
             let place = column * series.points.len() / columns;
@@ -201,9 +203,9 @@ mod tests {
     use jiff::{SignedDuration, Timestamp};
 
     use super::*;
-    use crate::plot::Unit;
+    use crate::plot::PlotUnit;
 
-    fn series(points: usize) -> Series {
+    fn series(points: usize) -> MetricSeries {
         let estimate = |value: f64| {
             Some(Estimate {
                 value,
@@ -211,16 +213,16 @@ mod tests {
                 high: value,
             })
         };
-        let point = |index: usize| Point {
+        let point = |index: usize| SeriesPoint {
             at: Timestamp::from_second(1_800_000_000).unwrap()
                 + SignedDuration::from_secs(index as i64),
             weight: if index < points / 2 { 0.1 } else { 0.5 },
             canary: estimate(index as f64 / points as f64 * 0.04),
             stable: estimate(0.01),
         };
-        Series {
+        MetricSeries {
             metric: "error-rate".into(),
-            unit: Unit::Share,
+            unit: PlotUnit::Share,
             canary: "#4".into(),
             stable: Some("#3".into()),
             limit: Some(0.02),
@@ -231,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_rising_rate_rises_from_corner_to_corner() {
-        let drawn = terminal(&series(100), 60, 10, Ink::Plain);
+        let drawn = terminal(&series(100), 60, 10, ColorMode::Plain);
         let lines: Vec<&str> = drawn.lines().collect();
         assert_eq!(lines.len(), 10, "{drawn}");
         assert_eq!(lines[0], "error-rate: 3.96% on #4, 1% on #3, limit 2%");
@@ -247,7 +249,7 @@ mod tests {
 
     #[test]
     fn colours_begin_and_end_once_for_each_stretch() {
-        let drawn = terminal(&series(100), 60, 10, Ink::Colours);
+        let drawn = terminal(&series(100), 60, 10, ColorMode::Colours);
         for line in drawn.lines() {
             let codes: Vec<&str> = (line.split('\u{1b}').skip(1))
                 .filter_map(|it| Some(it.split_once('m')?.0))
@@ -274,12 +276,15 @@ mod tests {
                         .collect::<String>()
             })
             .collect();
-        assert_eq!(plain.join("\n"), terminal(&series(100), 60, 10, Ink::Plain));
+        assert_eq!(
+            plain.join("\n"),
+            terminal(&series(100), 60, 10, ColorMode::Plain)
+        );
     }
 
     #[test]
     fn what_it_is_about_is_shortened_to_the_width() {
-        let drawn = terminal(&series(100), 32, 6, Ink::Plain);
+        let drawn = terminal(&series(100), 32, 6, ColorMode::Plain);
         assert_eq!(
             drawn.lines().next(),
             Some("error-rate: 3.96% on #4, 1% on …")
@@ -288,8 +293,8 @@ mod tests {
 
     #[test]
     fn where_there_is_no_room_or_nothing_to_draw_nothing_is_drawn() {
-        assert_eq!(terminal(&series(100), 20, 10, Ink::Plain), "");
-        assert_eq!(terminal(&series(0), 80, 10, Ink::Plain), "");
-        assert!(!terminal(&series(1), 80, 10, Ink::Plain).is_empty());
+        assert_eq!(terminal(&series(100), 20, 10, ColorMode::Plain), "");
+        assert_eq!(terminal(&series(0), 80, 10, ColorMode::Plain), "");
+        assert!(!terminal(&series(1), 80, 10, ColorMode::Plain).is_empty());
     }
 }

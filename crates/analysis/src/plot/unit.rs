@@ -7,7 +7,7 @@ use crate::Metric;
 /// What the numbers are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unit {
+pub enum PlotUnit {
     /// A share, 0 to 1; shown in percent.
     Share,
     /// Milliseconds.
@@ -20,7 +20,7 @@ pub enum Unit {
     Number,
 }
 
-impl From<Metric> for Unit {
+impl From<Metric> for PlotUnit {
     fn from(metric: Metric) -> Self {
         match metric {
             Metric::ErrorRate
@@ -37,7 +37,7 @@ impl From<Metric> for Unit {
     }
 }
 
-impl Unit {
+impl PlotUnit {
     /// `0.12%`, `480 ms`, `20/s`, `64 MiB`
     #[must_use]
     pub fn show(self, value: f64) -> String {
@@ -90,15 +90,15 @@ mod tests {
     #[test]
     fn values_are_short_and_neighbours_differ() {
         assert_eq!(
-            [0.001, 0.0004, 0.00025, 0.0213, 1.0].map(|it| Unit::Share.show(it)),
+            [0.001, 0.0004, 0.00025, 0.0213, 1.0].map(|it| PlotUnit::Share.show(it)),
             ["0.1%", "0.04%", "0.025%", "2.13%", "100%"]
         );
         assert_eq!(
-            [480.0, 12_500.0].map(|it| Unit::Millis.show(it)),
+            [480.0, 12_500.0].map(|it| PlotUnit::Millis.show(it)),
             ["480 ms", "12.5 s"]
         );
-        assert_eq!(Unit::Bytes.show(64.0 * 1_048_576.0), "64 MiB");
-        assert_eq!(Unit::PerSecond.show(1_240.0), "1,240/s");
-        assert_eq!(Unit::Number.show(f64::NAN), "not a number");
+        assert_eq!(PlotUnit::Bytes.show(64.0 * 1_048_576.0), "64 MiB");
+        assert_eq!(PlotUnit::PerSecond.show(1_240.0), "1,240/s");
+        assert_eq!(PlotUnit::Number.show(f64::NAN), "not a number");
     }
 }

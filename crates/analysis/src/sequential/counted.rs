@@ -1,31 +1,38 @@
-//! Something that happens, compared by how often it does for each request.
+//! Comparison of events per request by the rate ratio.
 
-use super::{Looked, ODDS_INCONCLUSIVE, Sequential, Standing, State, users::Told};
+use super::{
+    ComparisonResult, ODDS_INCONCLUSIVE, ObservedPair, SequentialComparison, SequentialState,
+    users::UserCounts,
+};
 use crate::{
     Metric, Observation, Sample,
+    counter_window::WindowCounts,
     evidence::{
         limit::log_above,
-        ratio::{Counted, Evidence},
+        ratio::{EventCounts, RatioEvidence},
     },
     metric::{grouped, pluralized},
-    threshold::words::without_answer,
-    track::Counts,
+    threshold::explanation::without_answer,
     verdict::RequestSource,
 };
 
 /// A release of which more than this share of the requests is bad doesn't pass, though there is nothing to compare it with.
 const DOUBTFUL_SHARE: f64 = 0.05;
 
-/// Takes a look in and says how the evidence stands.
-pub(super) fn judge(judge: &Sequential, state: &mut State, seen: &Looked<'_>) -> Standing {
+/// Records an observation and compares the rates.
+pub(super) fn judge(
+    judge: &SequentialComparison,
+    state: &mut SequentialState,
+    seen: &ObservedPair<'_>,
+) -> ComparisonResult {
     if take_in(judge, state, seen).is_none() {
-        return Standing::Unknown("it isn't counted".to_owned());
+        return ComparisonResult::Unknown("it isn't counted".to_owned());
     }
     let against = state.rollout.log_worse(&judge.test);
     let (limit, cleared) = (judge.alpha.log_limit(), judge.beta.log_limit());
     let requests = state.counted().0.of;
     if against >= limit {
-        Standing::Worse(format!(
+        ComparisonResult::Worse(format!(
             "{}; {}",
             compared(judge, state, seen, "is worse than"),
             odds(against, limit)
@@ -36,33 +43,36 @@ pub(super) fn judge(judge: &Sequential, state: &mut State, seen: &Looked<'_>) ->
             None => without_limit(judge, state, seen.names.0),
         }
     } else if against >= libm::log(ODDS_INCONCLUSIVE) {
-        Standing::Against(format!(
+        ComparisonResult::Against(format!(
             "{}; {}",
             compared(judge, state, seen, "may be worse than"),
             odds(against, limit)
         ))
     } else if requests < judge.min_requests {
-        Standing::NoData(requests, judge.min_requests, RequestSource::Canary)
-    } else if state.users.is_of_few(judge, &state.hold, &state.rollout) {
-        Standing::Against(format!(
+        ComparisonResult::NoData(requests, judge.min_requests, RequestSource::Canary)
+    } else if state
+        .users
+        .is_caused_by_few_users(judge, &state.hold, &state.rollout)
+    {
+        ComparisonResult::Against(format!(
             "{}; too few users to tell whether the release or a single user is the cause",
             compared(judge, state, seen, "may be worse than")
         ))
     } else if state.hold.log_no_worse(&judge.test) >= cleared
-        && state.users.agrees(judge, &state.hold)
+        && state.users.agrees_with_requests(judge, &state.hold)
     {
         let tolerance = judge.test.tolerance();
         let times = match judge.direction {
-            super::Direction::Increase => format!("within {tolerance} times"),
-            super::Direction::Decrease => format!("at least 1/{tolerance} of"),
+            super::WorseDirection::Increase => format!("within {tolerance} times"),
+            super::WorseDirection::Decrease => format!("at least 1/{tolerance} of"),
         };
-        Standing::NoWorse(format!(
+        ComparisonResult::NoWorse(format!(
             "{}, {times} {}",
             compared(judge, state, seen, "is no worse than"),
             seen.names.1
         ))
     } else {
-        Standing::Open(format!(
+        ComparisonResult::Open(format!(
             "{}; {}",
             compared(judge, state, seen, "is not shown to be worse than"),
             odds(against, limit)
@@ -72,46 +82,55 @@ pub(super) fn judge(judge: &Sequential, state: &mut State, seen: &Looked<'_>) ->
 
 /// The same where there is no stable release.
 pub(super) fn judge_alone(
-    judge: &Sequential,
-    state: &mut State,
+    judge: &SequentialComparison,
+    state: &mut SequentialState,
     seen: &Observation,
     sample: &Sample,
     max: f64,
-) -> Standing {
+) -> ComparisonResult {
     let Some(counts) = sample.counts(judge.metric) else {
-        return Standing::Unknown("it isn't counted".to_owned());
+        return ComparisonResult::Unknown("it isn't counted".to_owned());
     };
     if state.canary.at().is_none_or(|at| at < seen.at) {
-        state.canary.begin(counts, seen.at);
+        state.canary.start(counts, seen.at);
         let window = counted(judge.metric, state.canary.window(counts));
         let both = [&mut state.rollout, &mut state.hold];
-        Evidence::look_on(both, &judge.test, window, Counted::default());
+        RatioEvidence::record_in_all(both, &judge.test, window, EventCounts::default());
         state.canary.close(counts, seen.at);
     }
     against_limit(judge, state, &seen.canary.release, max)
 }
 
 /// The same without a configured limit: it never fails, but many errors are no pass.
-fn without_limit(judge: &Sequential, state: &State, release: &str) -> Standing {
+fn without_limit(
+    judge: &SequentialComparison,
+    state: &SequentialState,
+    release: &str,
+) -> ComparisonResult {
     let canary = state.counted().0;
     let is_counted_against = judge.direction.is_increase();
     let doubt = log_above(canary.events, canary.of, DOUBTFUL_SHARE);
     if is_counted_against && doubt >= libm::log(ODDS_INCONCLUSIVE) {
-        Standing::Against(format!(
+        ComparisonResult::Against(format!(
             "{} of {release} is high: {} ({}), and stable had no requests to compare with",
             judge.metric.title(),
             judge.metric.show(canary.rate()),
             amount(judge.metric, canary)
         ))
     } else if canary.of < judge.min_requests {
-        Standing::NoData(canary.of, judge.min_requests, RequestSource::Canary)
+        ComparisonResult::NoData(canary.of, judge.min_requests, RequestSource::Canary)
     } else {
-        Standing::NoData(0, 1, RequestSource::Stable)
+        ComparisonResult::NoData(0, 1, RequestSource::Stable)
     }
 }
 
-/// How the release stands against a limit, where there is nothing to compare with.
-fn against_limit(judge: &Sequential, state: &State, release: &str, max: f64) -> Standing {
+/// Tests the release against a limit, without a comparison.
+fn against_limit(
+    judge: &SequentialComparison,
+    state: &SequentialState,
+    release: &str,
+    max: f64,
+) -> ComparisonResult {
     let canary = state.counted().0;
     let against = log_above(canary.events, canary.of, max);
     let limit = judge.alpha.log_limit();
@@ -126,46 +145,49 @@ fn against_limit(judge: &Sequential, state: &State, release: &str, max: f64) -> 
         )
     };
     if against >= limit {
-        Standing::Worse(why("is over the limit"))
+        ComparisonResult::Worse(why("is over the limit"))
     } else if against >= libm::log(ODDS_INCONCLUSIVE) {
-        Standing::Against(why("may be over the limit"))
+        ComparisonResult::Against(why("may be over the limit"))
     } else if canary.of < judge.min_requests {
-        Standing::NoData(canary.of, judge.min_requests, RequestSource::Canary)
+        ComparisonResult::NoData(canary.of, judge.min_requests, RequestSource::Canary)
     } else {
-        Standing::Open(why("is not shown to be over the limit"))
+        ComparisonResult::Open(why("is not shown to be over the limit"))
     }
 }
 
-/// Counts what happened on both sides since the look before, over the same time. A look that is older than one already
-/// taken is left alone; `None` when a side doesn't count this.
-fn take_in(judge: &Sequential, state: &mut State, seen: &Looked<'_>) -> Option<()> {
+/// Records the increases of both sides since the previous observation, over the same time. A stale observation is ignored; `None` when a side doesn't count this.
+fn take_in(
+    judge: &SequentialComparison,
+    state: &mut SequentialState,
+    seen: &ObservedPair<'_>,
+) -> Option<()> {
     let (canary, stable) = counts(judge.metric, seen)?;
     if is_stale(state, seen) {
         return Some(());
     }
-    state.canary.begin(canary, seen.at);
-    state.stable.begin(stable, seen.at);
+    state.canary.start(canary, seen.at);
+    state.stable.start(stable, seen.at);
     let of_canary = counted(judge.metric, state.canary.window(canary));
     let of_stable = counted(judge.metric, state.stable.window(stable));
-    let told = Told::of(judge, seen);
+    let told = UserCounts::from_pair(judge, seen);
     let mut events = of_canary.events.saturating_add(of_stable.events);
     // Less often is worse: then stable's must not be more than the canary's.
     if let Some(told) = told {
         let users = state.users.take_in(told);
         events = users.canary.saturating_add(users.stable);
         let both = [&mut state.rollout, &mut state.hold];
-        Evidence::look_by_user(both, &judge.test, of_canary, of_stable, users);
+        RatioEvidence::record_users_in_all(both, &judge.test, of_canary, of_stable, users);
     } else if judge.direction.is_increase() {
         let both = [&mut state.rollout, &mut state.hold];
-        Evidence::look_on(both, &judge.test, of_canary, of_stable);
+        RatioEvidence::record_in_all(both, &judge.test, of_canary, of_stable);
     } else {
         state
             .rollout
-            .look_swapped(&judge.test, of_canary, of_stable);
-        state.hold.look_swapped(&judge.test, of_canary, of_stable);
+            .record_swapped(&judge.test, of_canary, of_stable);
+        state.hold.record_swapped(&judge.test, of_canary, of_stable);
     }
     if told.is_none() {
-        state.users.pass_over(None);
+        state.users.skip_to(None);
     }
     if events > 0 {
         state.rollout.narrow(judge.alpha);
@@ -175,40 +197,49 @@ fn take_in(judge: &Sequential, state: &mut State, seen: &Looked<'_>) -> Option<(
     Some(())
 }
 
-pub(super) fn pass_over(judge: &Sequential, state: &mut State, seen: &Looked<'_>) {
+pub(super) fn skip_to(
+    judge: &SequentialComparison,
+    state: &mut SequentialState,
+    seen: &ObservedPair<'_>,
+) {
     if let Some((canary, stable)) = counts(judge.metric, seen).filter(|_| !is_stale(state, seen)) {
-        state.canary.pass_over(canary, seen.at);
-        state.stable.pass_over(stable, seen.at);
-        state.users.pass_over(Told::of(judge, seen));
+        state.canary.skip_to(canary, seen.at);
+        state.stable.skip_to(stable, seen.at);
+        state.users.skip_to(UserCounts::from_pair(judge, seen));
     }
 }
 
-fn counts(metric: Metric, seen: &Looked<'_>) -> Option<(Counts, Counts)> {
+fn counts(metric: Metric, seen: &ObservedPair<'_>) -> Option<(WindowCounts, WindowCounts)> {
     Some((seen.canary.counts(metric)?, seen.stable.counts(metric)?))
 }
 
-fn is_stale(state: &State, seen: &Looked<'_>) -> bool {
+fn is_stale(state: &SequentialState, seen: &ObservedPair<'_>) -> bool {
     let known = [state.canary.at(), state.stable.at()];
     known.into_iter().flatten().any(|known| seen.at <= known)
 }
 
-fn counted(metric: Metric, counts: Counts) -> Counted {
+fn counted(metric: Metric, counts: WindowCounts) -> EventCounts {
     let most = match metric {
         // Of orders there may be several for a request.
         Metric::Event(_) => u64::MAX,
         // The two counters may be read a moment apart.
         _ => counts.requests,
     };
-    Counted {
+    EventCounts {
         events: counts.events.min(most),
         of: counts.requests,
     }
 }
 
 /// `error rate of #42 is worse than #41: 2.1% vs 0.1% (130 of 6,200 requests, 41 users)`
-fn compared(judge: &Sequential, state: &State, seen: &Looked<'_>, relation: &str) -> String {
+fn compared(
+    judge: &SequentialComparison,
+    state: &SequentialState,
+    seen: &ObservedPair<'_>,
+    relation: &str,
+) -> String {
     let (canary, other) = state.counted();
-    let shown = |counted: Counted| {
+    let shown = |counted: EventCounts| {
         if counted.of == 0 {
             "no requests".to_owned()
         } else {
@@ -233,7 +264,7 @@ fn compared(judge: &Sequential, state: &State, seen: &Looked<'_>, relation: &str
 }
 
 /// `3 of 62 requests`, `15 orders in 300 requests`
-fn amount(metric: Metric, counted: Counted) -> String {
+fn amount(metric: Metric, counted: EventCounts) -> String {
     let (events, requests) = (grouped(&counted.events.to_string()), counted.of);
     let requests = pluralized(requests, "request");
     match metric {

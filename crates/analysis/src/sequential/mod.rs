@@ -12,7 +12,7 @@
 //! Where nothing can be compared (a side can't be read, a provider has no answer), it is inconclusive. Without stable, or with one
 //! that had no requests, errors and slow answers are held against `max_without_stable`, where that is given.
 //!
-//! What is compared, and by what:
+//! # Method
 //!
 //! - [`counted`]: something that happens (errors, slow answers, orders), by the rate ratio. Its evidence is collected over
 //!   the whole rollout. Of errors and slow answers users are counted, each once, where they are known again ([`users`]).
@@ -35,12 +35,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Judge, Judgement, Metric, Observation, Sample, Verdict,
+    counter_window::CounterWindow,
     evidence::{
-        Alpha, Edition, Interval,
-        ratio::{Counted, Evidence, InvalidTest, Test},
+        Alpha, ConfidenceInterval, EstimatorVersion,
+        ratio::{EventCounts, InvalidTest, RatioEvidence, RatioTest},
     },
-    metric::{Kind, grouped},
-    track::Track,
+    metric::{MetricKind, grouped},
     verdict::{self, RequestSource},
     warm_up,
 };
@@ -51,7 +51,7 @@ pub const ODDS_INCONCLUSIVE: f64 = 10.0;
 /// Which way is worse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Direction {
+pub enum WorseDirection {
     /// More is worse: errors.
     #[default]
     Increase,
@@ -59,12 +59,12 @@ pub enum Direction {
     Decrease,
 }
 
-impl Direction {
+impl WorseDirection {
     const fn is_increase(&self) -> bool {
         matches!(self, Self::Increase)
     }
 
-    /// Of what is of the canary and of stable: first what must not be more than the second.
+    /// The two values in the order (must not be larger, reference).
     fn order<T>(self, canary: T, stable: T) -> (T, T) {
         match self {
             Self::Increase => (canary, stable),
@@ -73,18 +73,18 @@ impl Direction {
     }
 }
 
-/// What is counted of errors and slow answers.
+/// The unit of errors and slow answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unit {
+pub enum CountingUnit {
     /// Users who met one, each once, where users are known again; otherwise requests.
     #[default]
     Users,
-    /// Requests, whoever sent them.
+    /// Requests, regardless of the user.
     Requests,
 }
 
-impl Unit {
+impl CountingUnit {
     const fn is_users(&self) -> bool {
         matches!(self, Self::Users)
     }
@@ -92,32 +92,31 @@ impl Unit {
 
 /// A comparison with stable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sequential {
-    /// What is compared.
+pub struct SequentialComparison {
+    /// The compared metric.
     pub metric: Metric,
     /// How probable it may be that a release that is no worse is failed; the metric's share of the rollout's.
     pub alpha: Alpha,
     /// How probable it may be that a hold ends early with a release that is worse than the tolerance.
     pub beta: Alpha,
-    /// Which ratios are asked about.
-    pub test: Test,
+    /// The tested ratios.
+    pub test: RatioTest,
     /// Requests of the canary before "nothing against it" counts for something.
     pub min_requests: u64,
     /// Which way is worse.
-    #[serde(default, skip_serializing_if = "Direction::is_increase")]
-    pub direction: Direction,
-    /// What is counted of errors and slow answers; other metrics don't look at it.
-    #[serde(default, skip_serializing_if = "Unit::is_users")]
-    pub unit: Unit,
+    #[serde(default, skip_serializing_if = "WorseDirection::is_increase")]
+    pub direction: WorseDirection,
+    /// The unit of errors and slow answers; other metrics ignore it.
+    #[serde(default, skip_serializing_if = "CountingUnit::is_users")]
+    pub unit: CountingUnit,
     /// How long after a hold began nothing is counted: a warm-up.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub skip: Duration,
-    /// From one value of CPU, memory or saturation to the next; how often a provider is asked. Other metrics don't look at it.
+    /// Sampling interval of CPU, memory, saturation and provider values; other metrics ignore it.
     #[serde(default = "interval", skip_serializing_if = "is_interval")]
     pub interval: Duration,
-    /// How evidence is weighed.
-    #[serde(default, skip_serializing_if = "Edition::is_first")]
-    pub edition: Edition,
+    /// Version of the estimators.
+    pub estimator: EstimatorVersion,
     /// The limit where there is no stable release, or it had no requests: of errors and slow answers alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_without_stable: Option<f64>,
@@ -127,11 +126,11 @@ pub struct Sequential {
 }
 
 const fn interval() -> Duration {
-    Sequential::INTERVAL
+    SequentialComparison::INTERVAL
 }
 
 fn is_interval(interval: &Duration) -> bool {
-    *interval == Sequential::INTERVAL
+    *interval == SequentialComparison::INTERVAL
 }
 
 /// Why a comparison can't be made.
@@ -144,10 +143,10 @@ pub enum InvalidSequential {
     Metric(Metric),
     /// Not ratios.
     #[error(transparent)]
-    Test(#[from] InvalidTest),
+    RatioTest(#[from] InvalidTest),
 }
 
-impl Sequential {
+impl SequentialComparison {
     /// A wrongly failed release in a hundred rollouts, all metrics together.
     pub const ALPHA: f64 = 0.01;
     /// A hold ended early in twenty with a release that is just as bad as is tolerated.
@@ -162,7 +161,7 @@ impl Sequential {
     /// A comparison with the defaults. `alpha` is this metric's share.
     ///
     /// # Errors
-    /// When the metric is one that has only limits, or the ratios can't be asked about.
+    /// When the metric can't be compared, or the ratios can't be tested.
     pub fn new(
         metric: Metric,
         alpha: Alpha,
@@ -170,20 +169,20 @@ impl Sequential {
         margin: f64,
         tolerance: f64,
     ) -> Result<Self, InvalidSequential> {
-        if metric.kind() == Kind::Total {
+        if metric.kind() == MetricKind::Total {
             return Err(InvalidSequential::Metric(metric));
         }
         Ok(Self {
             metric,
             alpha,
             beta,
-            test: Test::new(margin, tolerance)?,
+            test: RatioTest::new(margin, tolerance)?,
             min_requests: Self::MIN_REQUESTS,
-            direction: Direction::Increase,
-            unit: Unit::Users,
+            direction: WorseDirection::Increase,
+            unit: CountingUnit::Users,
             skip: Duration::ZERO,
             interval: Self::INTERVAL,
-            edition: Edition::NEWEST,
+            estimator: EstimatorVersion::LATEST,
             max_without_stable: None,
             required: false,
         })
@@ -196,97 +195,96 @@ impl Sequential {
             && matches!(self.metric, Metric::ErrorRate | Metric::SlowRate { .. })
     }
 
-    /// More than this many times stable's is worse, when nobody says: anything for what is counted; CPU and memory of two
-    /// processes are never quite the same.
+    /// The default margin: more than this many times stable's value is worse. 1 for counted events; 1.1 for CPU and memory, which
+    /// differ slightly between any two processes.
     #[must_use]
-    pub const fn margin_of(metric: Metric) -> f64 {
+    pub const fn default_margin(metric: Metric) -> f64 {
         match metric {
             Metric::Cpu | Metric::Memory | Metric::Saturation => 1.1,
             _ => 1.0,
         }
     }
 
-    /// What a hold that ends early has excluded, when nobody says: twice as many errors are still few, an answer half as
-    /// slow again is not what people wait for.
+    /// The default tolerance: a hold ends early when a ratio this large is excluded. Twice as many errors are still few; users notice
+    /// latency that is 1.5 times as high.
     #[must_use]
-    pub fn tolerance_of(metric: Metric) -> f64 {
+    pub fn default_tolerance(metric: Metric) -> f64 {
         match metric.kind() {
-            Kind::Events | Kind::Total => Self::TOLERANCE,
-            Kind::Quantile(_) | Kind::Value => 1.5,
+            MetricKind::Events | MetricKind::Total => Self::TOLERANCE,
+            MetricKind::Quantile(_) | MetricKind::Value => 1.5,
         }
     }
 
     /// The share of `alpha` that this hold has, where each begins anew.
-    fn alpha_of(&self, holds: u32) -> Alpha {
+    fn hold_alpha(&self, holds: u32) -> Alpha {
         let holds = holds as usize + 1;
         self.alpha.split(holds * (holds + 1))
     }
 }
 
-/// What is remembered. `Default` is the state when a rollout begins.
+/// State of one comparison; `Default` is the state when a rollout begins.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    canary: Track,
-    stable: Track,
+pub struct SequentialState {
+    canary: CounterWindow,
+    stable: CounterWindow,
     /// Of the whole rollout.
-    rollout: Evidence,
+    rollout: RatioEvidence,
     /// Of this hold.
-    hold: Evidence,
+    hold: RatioEvidence,
     failed: Option<Judgement>,
-    /// Holds that are over.
-    #[serde(default)]
+    /// Number of finished holds.
     holds: u32,
     /// When this hold was first looked at, where its beginning is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     began: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "users::State::is_new")]
-    users: users::State,
-    #[serde(default, skip_serializing_if = "quantile::State::is_new")]
-    quantile: quantile::State,
-    #[serde(default, skip_serializing_if = "value::State::is_new")]
-    value: value::State,
+    #[serde(default, skip_serializing_if = "users::FailedUserState::is_new")]
+    users: users::FailedUserState,
+    #[serde(default, skip_serializing_if = "quantile::QuantileState::is_new")]
+    quantile: quantile::QuantileState,
+    #[serde(default, skip_serializing_if = "value::ValueState::is_new")]
+    value: value::ValueState,
 }
 
-impl State {
-    /// The range of the ratio between the two rates, so far; wide open before the first event. Of what is counted alone.
+impl SequentialState {
+    /// The confidence sequence of the rate ratio; unbounded before the first event and for values and quantiles.
     #[must_use]
-    pub const fn ratio(&self) -> Interval {
+    pub const fn ratio(&self) -> ConfidenceInterval {
         self.rollout.range()
     }
 
-    /// What was counted on the canary and on stable over the whole rollout; zeros for what isn't counted.
+    /// Counts of the canary and of stable over the whole rollout; zero for values and quantiles.
     #[must_use]
-    pub const fn counted(&self) -> (Counted, Counted) {
+    pub const fn counted(&self) -> (EventCounts, EventCounts) {
         (self.rollout.canary(), self.rollout.stable())
     }
 }
 
-/// How the evidence stands.
-enum Standing {
-    /// Nothing that could be used.
+/// Result of one comparison, before it becomes a verdict.
+enum ComparisonResult {
+    /// The comparison is impossible; the reason.
     Unknown(String),
     /// Too little traffic: the requests seen, the requests needed, and of which releases.
     NoData(u64, u64, RequestSource),
-    /// Too little for a fail, too much for a pass.
+    /// Evidence against the release that isn't enough for a fail.
     Against(String),
-    /// Worse, beyond doubt.
+    /// Worse with the required certainty.
     Worse(String),
-    /// No worse than tolerated, beyond doubt.
+    /// Not worse than tolerated with the required certainty.
     NoWorse(String),
     /// Neither.
     Open(String),
 }
 
-impl Judge for Sequential {
-    type State = State;
+impl Judge for SequentialComparison {
+    type State = SequentialState;
 
     fn metrics(&self) -> Vec<Metric> {
         vec![self.metric]
     }
 
-    /// What is counted is looked at all the time; values have a pace.
+    /// Only values have an interval; counts are judged at every observation.
     fn interval(&self) -> Option<Duration> {
-        (self.metric.kind() == Kind::Value).then_some(self.interval)
+        (self.metric.kind() == MetricKind::Value).then_some(self.interval)
     }
 
     fn compares(&self) -> bool {
@@ -297,22 +295,22 @@ impl Judge for Sequential {
         self.required
     }
 
-    fn begin_hold(state: &mut State) {
-        state.hold = Evidence::default();
+    fn start_hold(state: &mut SequentialState) {
+        state.hold = RatioEvidence::default();
         state.holds = state.holds.saturating_add(1);
         state.began = None;
-        state.users.begin_hold();
-        state.quantile = quantile::State::default();
-        state.value = value::State::default();
+        state.users.start_hold();
+        state.quantile = quantile::QuantileState::default();
+        state.value = value::ValueState::default();
     }
 
-    fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
+    fn observe(&self, state: &mut SequentialState, seen: &Observation) -> Judgement {
         if let Some(failed) = &state.failed {
             return failed.clone();
         }
         let unknown = |why: &str| {
             let why = verdict::not_judged(self.metric, &seen.canary.release, why);
-            Judgement::open(Verdict::Inconclusive { why })
+            Judgement::new_open(Verdict::Inconclusive { why })
         };
         let Some(stable) = &seen.stable else {
             return match (&seen.canary.sample, self.max_without_stable) {
@@ -324,80 +322,87 @@ impl Judge for Sequential {
         let (Some(of_canary), Some(of_stable)) = (&seen.canary.sample, &stable.sample) else {
             return unknown("the source could not be read");
         };
-        let looked = Looked {
+        let looked = ObservedPair {
             at: seen.at,
             canary: of_canary,
             stable: of_stable,
             names: (&seen.canary.release, &stable.release),
         };
-        if let Some(left) = warm_up::left(self.skip, &mut state.began, seen.at) {
-            self.pass_over(state, &looked);
-            return Judgement::open(warm_up::verdict(self.metric, seen, left));
+        if let Some(left) = warm_up::remaining(self.skip, &mut state.began, seen.at) {
+            self.skip_to(state, &looked);
+            return Judgement::new_open(warm_up::verdict(self.metric, seen, left));
         }
         let standing = match self.metric.kind() {
-            Kind::Quantile(quantile) => quantile::judge(self, state, &looked, quantile),
-            Kind::Value => value::judge(self, state, &looked),
-            Kind::Events | Kind::Total => counted::judge(self, state, &looked),
+            MetricKind::Quantile(quantile) => quantile::judge(self, state, &looked, quantile),
+            MetricKind::Value => value::judge(self, state, &looked),
+            MetricKind::Events | MetricKind::Total => counted::judge(self, state, &looked),
         };
         self.judgement(state, seen, standing)
     }
 }
 
-impl Sequential {
+impl SequentialComparison {
     /// Judges a release that has no stable release to compare with.
     fn judge_alone(
         &self,
-        state: &mut State,
+        state: &mut SequentialState,
         seen: &Observation,
         sample: &Sample,
         limit: f64,
     ) -> Judgement {
-        if let Some(left) = warm_up::left(self.skip, &mut state.began, seen.at) {
+        if let Some(left) = warm_up::remaining(self.skip, &mut state.began, seen.at) {
             if let Some(counts) = sample.counts(self.metric) {
-                state.canary.pass_over(counts, seen.at);
+                state.canary.skip_to(counts, seen.at);
             }
-            return Judgement::open(warm_up::verdict(self.metric, seen, left));
+            return Judgement::new_open(warm_up::verdict(self.metric, seen, left));
         }
         let standing = counted::judge_alone(self, state, seen, sample, limit);
         self.judgement(state, seen, standing)
     }
 
-    fn judgement(&self, state: &mut State, seen: &Observation, standing: Standing) -> Judgement {
+    fn judgement(
+        &self,
+        state: &mut SequentialState,
+        seen: &Observation,
+        standing: ComparisonResult,
+    ) -> Judgement {
         let of = &seen.canary.release;
         match standing {
-            Standing::Unknown(why) => {
+            ComparisonResult::Unknown(why) => {
                 let why = verdict::not_judged(self.metric, of, &why);
-                Judgement::open(Verdict::Inconclusive { why })
+                Judgement::new_open(Verdict::Inconclusive { why })
             }
-            Standing::NoData(seen, needed, source) => Judgement::open(Verdict::NoData {
-                why: verdict::too_little_traffic(self.metric, of, seen, needed, source),
-                seen,
-                needed,
-                required: false,
-            }),
-            Standing::Against(why) => Judgement::open(Verdict::Inconclusive { why }),
-            Standing::Worse(why) => {
-                let failed = Judgement::settled(Verdict::Fail { why });
+            ComparisonResult::NoData(seen, needed, source) => {
+                Judgement::new_open(Verdict::NoData {
+                    why: verdict::too_little_traffic(self.metric, of, seen, needed, source),
+                    seen,
+                    needed,
+                    required: false,
+                })
+            }
+            ComparisonResult::Against(why) => Judgement::new_open(Verdict::Inconclusive { why }),
+            ComparisonResult::Worse(why) => {
+                let failed = Judgement::new_final(Verdict::Fail { why });
                 state.failed = Some(failed.clone());
                 failed
             }
-            Standing::NoWorse(why) => Judgement::settled(Verdict::Pass { why }),
-            Standing::Open(why) => Judgement::open(Verdict::Pass { why }),
+            ComparisonResult::NoWorse(why) => Judgement::new_final(Verdict::Pass { why }),
+            ComparisonResult::Open(why) => Judgement::new_open(Verdict::Pass { why }),
         }
     }
 
-    /// Remembers where everything stands, and counts nothing.
-    fn pass_over(&self, state: &mut State, seen: &Looked<'_>) {
+    /// Moves all windows to this observation without counting it.
+    fn skip_to(&self, state: &mut SequentialState, seen: &ObservedPair<'_>) {
         match self.metric.kind() {
-            Kind::Quantile(_) => state.quantile.pass_over(seen),
-            Kind::Value => state.value.pass_over(self, seen),
-            Kind::Events | Kind::Total => counted::pass_over(self, state, seen),
+            MetricKind::Quantile(_) => state.quantile.skip_to(seen),
+            MetricKind::Value => state.value.skip_to(self, seen),
+            MetricKind::Events | MetricKind::Total => counted::skip_to(self, state, seen),
         }
     }
 }
 
 /// Both sides of an observation that has both.
-struct Looked<'a> {
+struct ObservedPair<'a> {
     at: Timestamp,
     canary: &'a Sample,
     stable: &'a Sample,
@@ -426,15 +431,15 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::{Sample, Side};
+    use crate::{ReleaseSample, Sample};
 
-    fn judge() -> Sequential {
+    fn judge() -> SequentialComparison {
         let (alpha, beta) = (Alpha::new(0.01).unwrap(), Alpha::new(0.05).unwrap());
-        Sequential::new(Metric::ErrorRate, alpha, beta, 1.0, 2.0).unwrap()
+        SequentialComparison::new(Metric::ErrorRate, alpha, beta, 1.0, 2.0).unwrap()
     }
 
     fn seen(second: i64, canary: (u64, u64), stable: (u64, u64)) -> Observation {
-        let side = |release: &str, (requests, errors)| Side {
+        let side = |release: &str, (requests, errors)| ReleaseSample {
             release: release.to_owned(),
             sample: Some(Sample {
                 requests,
@@ -451,21 +456,21 @@ mod tests {
 
     #[test]
     fn a_regression_fails_with_a_sentence_and_for_good() {
-        let mut state = State::default();
+        let mut state = SequentialState::default();
         judge().observe(&mut state, &seen(0, (50, 50), (9_000, 900)));
         let judged = judge().observe(&mut state, &seen(10, (350, 65), (11_700, 903)));
         assert_eq!(
             judged.verdict.why(),
             "error rate of #3 is worse than #2: 5% vs 0.11% (15 of 300 requests); odds over 1,000,000:1, threshold 100:1"
         );
-        assert!(judged.verdict.is_fail() && judged.is_settled());
+        assert!(judged.verdict.is_fail() && judged.is_final());
         let later = judge().observe(&mut state, &seen(20, (99_350, 65), (11_700, 903)));
         assert_eq!(later, judged, "what has failed stays so");
     }
 
     #[test]
     fn a_good_release_passes_as_it_stands_and_ends_the_hold_once_it_is_shown_to_be_no_worse() {
-        let mut state = State::default();
+        let mut state = SequentialState::default();
         judge().observe(&mut state, &seen(0, (0, 0), (0, 0)));
         let few = judge().observe(&mut state, &seen(1, (60, 0), (540, 1)));
         assert_eq!(
@@ -478,22 +483,22 @@ mod tests {
             }
         );
         let open = judge().observe(&mut state, &seen(2, (200, 2), (1_800, 18)));
-        assert!(open.verdict.is_pass() && !open.is_settled(), "{open:?}");
+        assert!(open.verdict.is_pass() && !open.is_final(), "{open:?}");
         let clear = judge().observe(&mut state, &seen(60, (10_000, 95), (90_000, 900)));
-        assert!(clear.verdict.is_pass() && clear.is_settled(), "{clear:?}");
+        assert!(clear.verdict.is_pass() && clear.is_final(), "{clear:?}");
         assert_eq!(
             clear.verdict.why(),
             "error rate of #3 is no worse than #2: 0.95% vs 1% (95 of 10,000 requests), within 2 times #2"
         );
         assert!(state.ratio().holds(1.0) && state.ratio().high < 3.0);
-        Sequential::begin_hold(&mut state);
+        SequentialComparison::start_hold(&mut state);
         let next = judge().observe(&mut state, &seen(61, (10_100, 96), (90_900, 909)));
-        assert!(!next.is_settled(), "each hold shows it anew");
+        assert!(!next.is_final(), "each hold shows it anew");
     }
 
     #[test]
     fn without_traffic_without_stable_or_without_a_source_nothing_passes() {
-        let mut state = State::default();
+        let mut state = SequentialState::default();
         for second in 0..100 {
             let judged = judge().observe(&mut state, &seen(second, (7, 7), (7, 0)));
             assert!(matches!(judged.verdict, Verdict::NoData { seen: 0, .. }));
@@ -503,7 +508,7 @@ mod tests {
         let mut dark = seen(200, (500, 0), (500, 0));
         dark.canary.sample = None;
         for observation in [alone, dark] {
-            let judged = judge().observe(&mut State::default(), &observation);
+            let judged = judge().observe(&mut SequentialState::default(), &observation);
             assert!(
                 matches!(judged.verdict, Verdict::Inconclusive { .. }),
                 "{judged:?}"
@@ -513,20 +518,21 @@ mod tests {
 
     #[test]
     fn a_restarted_counter_and_a_late_look_count_once() {
-        let mut state = State::default();
+        let mut state = SequentialState::default();
         judge().observe(&mut state, &seen(0, (1_000, 10), (1_000, 10)));
         judge().observe(&mut state, &seen(2, (1_100, 11), (1_100, 11)));
         judge().observe(&mut state, &seen(1, (1_050, 10), (1_050, 10)));
         judge().observe(&mut state, &seen(3, (40, 1), (1_200, 12)));
-        assert_eq!(state.rollout.canary(), Counted { events: 2, of: 140 });
-        assert_eq!(state.rollout.stable(), Counted { events: 2, of: 200 });
+        assert_eq!(state.rollout.canary(), EventCounts { events: 2, of: 140 });
+        assert_eq!(state.rollout.stable(), EventCounts { events: 2, of: 200 });
     }
 
     #[test]
     fn what_is_only_a_count_has_nothing_to_be_compared_by() {
         let alpha = Alpha::new(0.01).unwrap();
-        let refused = Sequential::new(Metric::Restarts, alpha, alpha, 1.0, 2.0).unwrap_err();
+        let refused =
+            SequentialComparison::new(Metric::Restarts, alpha, alpha, 1.0, 2.0).unwrap_err();
         assert!(refused.to_string().contains("`max` or `min`"), "{refused}");
-        assert!(Sequential::new(Metric::ErrorRate, alpha, alpha, 2.0, 1.5).is_err());
+        assert!(SequentialComparison::new(Metric::ErrorRate, alpha, alpha, 2.0, 1.5).is_err());
     }
 }

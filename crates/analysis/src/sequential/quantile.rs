@@ -2,18 +2,18 @@
 //! ([`double_stitching`]): the canary is slower when its quantile, taken as low as it may be, is above stable's, taken as
 //! high as it may be.
 //!
-//! The 99th percentile needs about 5,000 requests on each side before anything can be said, the median some hundreds. (A bound
-//! on whole distributions, [`Band`](crate::evidence::cdf::Band), needs about 75,000 for the 99th percentile.)
+//! The 99th percentile needs about 5,000 requests on each side for a first result, the median some hundreds. (A bound
+//! on whole distributions, [`CdfBand`](crate::evidence::cdf::CdfBand), needs about 75,000 for the 99th percentile.)
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Looked, Sequential, Standing, confidence, doubt};
+use super::{ComparisonResult, ObservedPair, SequentialComparison, confidence, doubt};
 use crate::{
     Histogram, Sample,
     evidence::{
         Alpha,
-        cdf::{Buckets, double_stitching},
+        cdf::{BucketCounts, double_stitching},
     },
     metric::pluralized,
     verdict::RequestSource,
@@ -24,15 +24,15 @@ const TIGHTEST_AT: f64 = 1_000.0;
 
 /// Both distributions since the hold began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct State {
-    canary: Side,
-    stable: Side,
+pub(super) struct QuantileState {
+    canary: SideLatencies,
+    stable: SideLatencies,
     at: Option<Timestamp>,
 }
 
-/// One side: what the source had counted, and what came since the hold began.
+/// Histograms of one side: the counters at the start, and the increase since the hold began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Side {
+struct SideLatencies {
     mark: Histogram,
     seen: Histogram,
     /// Where the source stood with requests that ended without an answer.
@@ -46,15 +46,15 @@ struct Side {
     open: Histogram,
 }
 
-impl Side {
+impl SideLatencies {
     fn take_in(&mut self, answered: &Histogram, now: &Sample) {
-        self.seen = self.seen.plus(&answered.since(&self.mark));
+        self.seen = self.seen.merged(&answered.since(&self.mark));
         let unfinished = now.unfinished.since(&self.unfinished_mark);
-        self.unfinished = self.unfinished.plus(&unfinished);
-        self.pass_over(answered, now);
+        self.unfinished = self.unfinished.merged(&unfinished);
+        self.skip_to(answered, now);
     }
 
-    fn pass_over(&mut self, answered: &Histogram, now: &Sample) {
+    fn skip_to(&mut self, answered: &Histogram, now: &Sample) {
         self.mark.clone_from(answered);
         self.unfinished_mark.clone_from(&now.unfinished);
         self.open.clone_from(&now.open_ages);
@@ -62,49 +62,50 @@ impl Side {
 
     /// All requests, those without an answer as if it had come when last seen.
     fn at_least(&self) -> Histogram {
-        self.seen.plus(&self.unfinished).plus(&self.open)
+        self.seen.merged(&self.unfinished).merged(&self.open)
     }
 
     /// All requests, those without an answer as if it never came.
     fn at_most(&self) -> Histogram {
         let never = (Histogram::BUCKETS - 1) as u16;
         let unanswered = self.unfinished.total().saturating_add(self.open.total());
-        self.seen.plus(&[(never, unanswered)].into_iter().collect())
+        self.seen
+            .merged(&[(never, unanswered)].into_iter().collect())
     }
 }
 
 /// The range that a quantile lies in, in microseconds.
-struct Range {
+struct QuantileRange {
     low: u64,
     high: u64,
 }
 
-impl State {
+impl QuantileState {
     pub(super) fn is_new(&self) -> bool {
         self.at.is_none()
     }
 
-    pub(super) fn pass_over(&mut self, seen: &Looked<'_>) {
+    pub(super) fn skip_to(&mut self, seen: &ObservedPair<'_>) {
         if let (Some(canary), Some(stable)) = (&seen.canary.histogram, &seen.stable.histogram) {
-            self.canary.pass_over(canary, seen.canary);
-            self.stable.pass_over(stable, seen.stable);
+            self.canary.skip_to(canary, seen.canary);
+            self.stable.skip_to(stable, seen.stable);
             self.at = Some(seen.at);
         }
     }
 }
 
-/// Takes a look in and says how the evidence stands.
+/// Records an observation and compares the quantile.
 pub(super) fn judge(
-    judge: &Sequential,
-    state: &mut super::State,
-    seen: &Looked<'_>,
+    judge: &SequentialComparison,
+    state: &mut super::SequentialState,
+    seen: &ObservedPair<'_>,
     quantile: f64,
-) -> Standing {
+) -> ComparisonResult {
     let (Some(canary), Some(stable)) = (&seen.canary.histogram, &seen.stable.histogram) else {
-        return Standing::Unknown("no latencies were measured".to_owned());
+        return ComparisonResult::Unknown("no latencies were measured".to_owned());
     };
     match state.quantile.at {
-        None => state.quantile.pass_over(seen),
+        None => state.quantile.skip_to(seen),
         Some(at) if at < seen.at => {
             state.quantile.canary.take_in(canary, seen.canary);
             state.quantile.stable.take_in(stable, seen.stable);
@@ -116,19 +117,19 @@ pub(super) fn judge(
     let (of_canary, of_stable) = (of.canary.at_least(), of.stable.at_least());
     let requests = of_canary.total().min(of_stable.total());
     if requests < judge.min_requests {
-        return Standing::NoData(requests, judge.min_requests, RequestSource::BothReleases);
+        return ComparisonResult::NoData(requests, judge.min_requests, RequestSource::BothReleases);
     }
-    let alpha = judge.alpha_of(state.holds);
+    let alpha = judge.hold_alpha(state.holds);
     let (canary, stable) = (
-        Distribution::of(&of_canary, &of.canary.at_most()),
-        Distribution::of(&of_stable, &of.stable.at_most()),
+        LatencyDistribution::from_histograms(&of_canary, &of.canary.at_most()),
+        LatencyDistribution::from_histograms(&of_stable, &of.stable.at_most()),
     );
     // Half of what may be wrong for each side.
     let ranges = |alpha: Alpha| {
         let alpha = alpha.split(2);
         (canary.range(quantile, alpha), stable.range(quantile, alpha))
     };
-    let explain = |(canary, stable): &(Range, Range), relation: &str| {
+    let explain = |(canary, stable): &(QuantileRange, QuantileRange), relation: &str| {
         format!(
             "{} of {} {relation} {}: {} vs {} ({})",
             judge.metric.title(),
@@ -142,21 +143,21 @@ pub(super) fn judge(
     let against = ranges(alpha);
     let (more, less) = judge.direction.order(&against.0, &against.1);
     if more.low as f64 >= judge.test.margin() * less.high as f64 {
-        return Standing::Worse(format!(
+        return ComparisonResult::Worse(format!(
             "{}; certainty {}",
             explain(&against, "is worse than"),
             confidence(alpha)
         ));
     }
-    // Whatever the answers took, this could not have been a fail.
+    // With so few requests no latencies could have led to a fail.
     if more.low == 0 || less.high == u64::MAX {
         let needed = requests_needed(quantile, alpha.split(2)).max(requests + 1);
-        return Standing::NoData(requests, needed, RequestSource::BothReleases);
+        return ComparisonResult::NoData(requests, needed, RequestSource::BothReleases);
     }
     let doubted = ranges(doubt());
     let (more, less) = judge.direction.order(&doubted.0, &doubted.1);
     if more.low as f64 > judge.test.margin() * less.high as f64 {
-        return Standing::Against(format!(
+        return ComparisonResult::Against(format!(
             "{}; certainty {}, threshold {}",
             explain(&doubted, "may be worse than"),
             confidence(doubt()),
@@ -167,13 +168,13 @@ pub(super) fn judge(
     let (more, less) = judge.direction.order(&cleared.0, &cleared.1);
     if more.high as f64 <= judge.test.tolerance() * less.low as f64 {
         let tolerance = judge.test.tolerance();
-        return Standing::NoWorse(format!(
+        return ComparisonResult::NoWorse(format!(
             "{}, within {tolerance} times {}",
             explain(&cleared, "is no worse than"),
             seen.names.1
         ));
     }
-    Standing::Open(explain(&against, "is not shown to be worse than"))
+    ComparisonResult::Open(explain(&against, "is not shown to be worse than"))
 }
 
 /// How many requests it takes until a quantile has both a lower and an upper end; a limit on latency (`slow-rate`) needs far fewer.
@@ -201,15 +202,15 @@ fn requests_needed(quantile: f64, alpha: Alpha) -> u64 {
 }
 
 /// One side's answers, made ready for looking up more than one range.
-struct Distribution {
+struct LatencyDistribution {
     count: f64,
     /// Where each request is taken as short as it can be, and as long.
-    at_least: Buckets,
-    at_most: Buckets,
+    at_least: BucketCounts,
+    at_most: BucketCounts,
 }
 
-impl Distribution {
-    fn of(at_least: &Histogram, at_most: &Histogram) -> Self {
+impl LatencyDistribution {
+    fn from_histograms(at_least: &Histogram, at_most: &Histogram) -> Self {
         Self {
             count: at_least.total() as f64,
             at_least: at_least.buckets(),
@@ -218,13 +219,13 @@ impl Distribution {
     }
 
     /// The range of a quantile, by the bound that is wrong with probability `alpha`.
-    fn range(&self, quantile: f64, alpha: Alpha) -> Range {
+    fn range(&self, quantile: f64, alpha: Alpha) -> QuantileRange {
         // The bound above a quantile and the one below it differ; the wider one is taken for both.
         let bound =
             |quantile| double_stitching(quantile, self.count, alpha, TIGHTEST_AT) / self.count;
         let radius = bound(quantile).max(bound(1.0 - quantile));
         let low = self.at_least.first_with(quantile - radius).unwrap_or(0);
-        Range {
+        QuantileRange {
             low: low.checked_sub(1).map_or(0, Histogram::upper_micros),
             // Beyond all that was seen anything is possible.
             high: (quantile + radius < 1.0)
@@ -236,7 +237,7 @@ impl Distribution {
 }
 
 /// `290 ms to 330 ms`, `over 290 ms`
-fn show(judge: &Sequential, range: &Range) -> String {
+fn show(judge: &SequentialComparison, range: &QuantileRange) -> String {
     let millis = |micros: u64| judge.metric.show(micros as f64 / 1000.0);
     if range.high == u64::MAX {
         format!("over {}", millis(range.low))

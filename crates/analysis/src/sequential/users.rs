@@ -1,43 +1,47 @@
-//! Users who failed, each counted once: what a comparison of errors and slow answers stands on where users are known again.
+//! Failed users, each counted once: the unit of error and slow-rate comparisons if users are identified.
 //!
-//! Who is on which side is drawn by a hash, for each user by itself. So the first failure of a user is the canary's with the
-//! probability of its weight, whatever the user does: comes often or seldom, tries again, always fails. Requests have none of
-//! that: a robot that asks each second for what never worked fails by chance on the canary, and by request that is a regression
-//! beyond doubt. A user who has failed on either side doesn't count again on the other, so that a weight that rises moves nobody
-//! who always fails over as if new.
+//! # Why
+//! A hash assigns each user to a side independently. So the first failure of a user is the canary's with probability equal to its
+//! weight, however often the user comes, retries or fails. Requests don't have that property: a robot that requests a broken page
+//! every second may be on the canary by chance, and by request that is a regression beyond doubt.
 //!
-//! What that costs: of few users, little can be learnt. Where by request the canary looks worse and most of its failures are those
-//! of users counted already, the comparison says so and nothing passes ([`State::is_of_few`]).
+//! # Invariants
+//! A user who failed on either side is never counted again on the other, so a rising weight doesn't turn users who always fail into
+//! new failures.
+//!
+//! # Failure modes
+//! Few users carry little information. If the canary looks worse by request and most of its failures come from users counted
+//! before, the comparison is inconclusive ([`FailedUserState::is_caused_by_few_users`]).
 
 use serde::{Deserialize, Serialize};
 
-use super::{Looked, Sequential};
-use crate::evidence::ratio::{Evidence, Firsts};
+use super::{ObservedPair, SequentialComparison};
+use crate::evidence::ratio::{NewlyFailedUsers, RatioEvidence};
 
-/// What is remembered.
+/// Counts of failed users.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct State {
-    /// What was said at the last look; `None` when that one was not by user.
+pub(super) struct FailedUserState {
+    /// Counts of the previous observation; `None` if it had no user counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    last: Option<Told>,
+    last: Option<UserCounts>,
     /// Users of the canary and of stable that were counted over the whole rollout.
     all: (u64, u64),
     /// Those of this hold.
     hold: (u64, u64),
 }
 
-/// How many users have failed so far, from any fixed point in time on.
+/// Failed users of both sides, from any fixed point in time on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Told {
-    /// The share of users that are the canary's, of those that are on either side.
+pub(super) struct UserCounts {
+    /// The canary's share of the users of both sides.
     share: f64,
     canary: u64,
     stable: u64,
 }
 
-impl Told {
-    /// What a look says by user; `None` where it doesn't, or where all users are on one side.
-    pub(super) fn of(judge: &Sequential, seen: &Looked<'_>) -> Option<Self> {
+impl UserCounts {
+    /// The user counts of an observation; `None` without them, or if all users are on one side.
+    pub(super) fn from_pair(judge: &SequentialComparison, seen: &ObservedPair<'_>) -> Option<Self> {
         if !judge.is_by_user() {
             return None;
         }
@@ -52,22 +56,22 @@ impl Told {
     }
 }
 
-impl State {
+impl FailedUserState {
     pub(super) fn is_new(&self) -> bool {
         *self == Self::default()
     }
 
-    pub(super) fn begin_hold(&mut self) {
+    pub(super) fn start_hold(&mut self) {
         self.hold = (0, 0);
     }
 
-    /// Users who failed since the look before. Between two looks of different weights it isn't known which were in force: who
-    /// failed then is left out, on both sides.
-    pub(super) fn take_in(&mut self, now: Told) -> Firsts {
+    /// Users who failed since the previous observation. If the weight changed in between, the weight at the time of a failure is
+    /// unknown, so these users are left out on both sides.
+    pub(super) fn take_in(&mut self, now: UserCounts) -> NewlyFailedUsers {
         let before = self.last.replace(now);
         let (canary, stable) = match before {
             Some(before) if before.share.to_bits() == now.share.to_bits() => (
-                // The proxy was started again: all that it says is new.
+                // The proxy was restarted: its whole count is new.
                 now.canary.checked_sub(before.canary).unwrap_or(now.canary),
                 now.stable.checked_sub(before.stable).unwrap_or(now.stable),
             ),
@@ -77,15 +81,15 @@ impl State {
             sum.0 = sum.0.saturating_add(canary);
             sum.1 = sum.1.saturating_add(stable);
         }
-        Firsts {
+        NewlyFailedUsers {
             canary,
             stable,
             share: now.share,
         }
     }
 
-    /// Counts nothing, and goes on from here; without anything by user, the next look begins anew.
-    pub(super) fn pass_over(&mut self, now: Option<Told>) {
+    /// Sets the baseline for the next observation without counting; `None` if users aren't counted.
+    pub(super) fn skip_to(&mut self, now: Option<UserCounts>) {
         self.last = now;
     }
 
@@ -94,21 +98,29 @@ impl State {
         self.last.map(|_| self.all.0)
     }
 
-    /// Whether users can't tell what requests say: in this hold the canary looks worse by request, and most of what speaks
-    /// against it are failures of users who were counted before.
-    pub(super) fn is_of_few(&self, judge: &Sequential, hold: &Evidence, all: &Evidence) -> bool {
+    /// Whether the canary looks worse by request in this hold while most of its failures come from users counted before.
+    pub(super) fn is_caused_by_few_users(
+        &self,
+        judge: &SequentialComparison,
+        hold: &RatioEvidence,
+        all: &RatioEvidence,
+    ) -> bool {
         // Stable may have no requests any more.
         let (canary, stable) = (hold.canary(), all.stable());
         let are_repeats = canary.events > self.hold.0.saturating_mul(2);
         self.last.is_some() && are_repeats && {
-            let mut by_request = judge.test.begin();
-            by_request.look(&judge.test, canary, stable);
+            let mut by_request = judge.test.start();
+            by_request.record(&judge.test, canary, stable);
             by_request.log_worse(&judge.test) >= judge.alpha.log_limit()
         }
     }
 
-    /// Whether requests say what users do: that the canary is no worse than tolerated.
-    pub(super) fn agrees(&self, judge: &Sequential, hold: &Evidence) -> bool {
+    /// Whether the request counts agree that the canary is no worse than tolerated.
+    pub(super) fn agrees_with_requests(
+        &self,
+        judge: &SequentialComparison,
+        hold: &RatioEvidence,
+    ) -> bool {
         let (canary, stable) = (hold.canary().rate(), hold.stable().rate());
         self.last.is_none() || canary <= judge.test.tolerance() * stable
     }
@@ -121,13 +133,13 @@ mod tests {
 
     use super::*;
     use crate::{
-        Judge, Judgement, Metric, Observation, Sample, Side, Unit, Users, Verdict, evidence::Alpha,
-        sequential,
+        CountingUnit, FailedUsers, Judge, Judgement, Metric, Observation, ReleaseSample, Sample,
+        Verdict, evidence::Alpha, sequential,
     };
 
-    fn judge(alpha: f64) -> Sequential {
+    fn judge(alpha: f64) -> SequentialComparison {
         let (alpha, beta) = (Alpha::new(alpha).unwrap(), Alpha::new(0.05).unwrap());
-        Sequential::new(Metric::ErrorRate, alpha, beta, 1.0, 2.0).unwrap()
+        SequentialComparison::new(Metric::ErrorRate, alpha, beta, 1.0, 2.0).unwrap()
     }
 
     /// Requests, errors and users of one side, from the beginning.
@@ -139,15 +151,15 @@ mod tests {
     }
 
     fn seen(second: i64, weight: u32, [canary, stable]: [Sums; 2]) -> Observation {
-        let side = |release: &str, weight, sums: Sums| Side {
+        let side = |release: &str, weight, sums: Sums| ReleaseSample {
             release: release.to_owned(),
             sample: Some(Sample {
                 requests: sums.requests,
                 errors: sums.errors,
-                users: Some(Users {
+                users: Some(FailedUsers {
                     weight,
                     errors: sums.users,
-                    ..Users::default()
+                    ..FailedUsers::default()
                 }),
                 ..Sample::default()
             }),
@@ -186,11 +198,15 @@ mod tests {
                 has_failed: false,
             })
             .collect();
-        let judges = [Unit::Users, Unit::Requests].map(|unit| Sequential {
-            unit,
-            ..judge(alpha)
-        });
-        let mut states = [sequential::State::default(), sequential::State::default()];
+        let judges =
+            [CountingUnit::Users, CountingUnit::Requests].map(|unit| SequentialComparison {
+                unit,
+                ..judge(alpha)
+            });
+        let mut states = [
+            sequential::SequentialState::default(),
+            sequential::SequentialState::default(),
+        ];
         let (mut sides, mut is_failed) = ([Sums::default(); 2], [false; 2]);
         for second in 0..90 {
             let weight = [100, 1_000, 5_000][second / 30];
@@ -207,7 +223,7 @@ mod tests {
             let observation = seen(second as i64, weight, sides);
             for (place, judge) in judges.iter().enumerate() {
                 if second % 30 == 0 {
-                    Sequential::begin_hold(&mut states[place]);
+                    SequentialComparison::start_hold(&mut states[place]);
                 }
                 let judged = judge.observe(&mut states[place], &observation);
                 is_failed[place] |= judged.verdict.is_fail();
@@ -236,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_regression_that_many_users_meet_fails_and_says_how_many() {
-        let mut state = sequential::State::default();
+        let mut state = sequential::SequentialState::default();
         let begun = [sums(0, 0, 0), sums(0, 0, 0)];
         judge(0.01).observe(&mut state, &seen(0, 1_000, begun));
         let bad = [sums(600, 60, 12), sums(5_400, 9, 3)];
@@ -253,7 +269,7 @@ mod tests {
 
     #[test]
     fn one_users_burst_neither_fails_nor_passes() {
-        let mut state = sequential::State::default();
+        let mut state = sequential::SequentialState::default();
         let begun = [sums(0, 0, 0), sums(0, 0, 0)];
         judge(0.01).observe(&mut state, &seen(0, 1_000, begun));
         let burst = [sums(600, 400, 1), sums(5_400, 9, 3)];
@@ -270,7 +286,7 @@ mod tests {
 
     #[test]
     fn traffic_of_one_user_alone_is_nothing_to_compare() {
-        let mut state = sequential::State::default();
+        let mut state = sequential::SequentialState::default();
         for second in 0..60 {
             let alone = [sums(100 * second, 100 * second, 1), sums(0, 0, 0)];
             let judged = judge(0.01).observe(&mut state, &seen(second as i64, 1_000, alone));
@@ -281,8 +297,8 @@ mod tests {
 
     #[test]
     fn between_two_weights_and_after_a_restart_of_the_proxy_users_are_counted_as_far_as_is_known() {
-        let mut state = State::default();
-        let told = |share, canary, stable| Told {
+        let mut state = FailedUserState::default();
+        let told = |share, canary, stable| UserCounts {
             share,
             canary,
             stable,
@@ -296,30 +312,30 @@ mod tests {
         assert_eq!(firsts(told(0.5, 9, 60)), (0, 0), "which weight was it?");
         assert_eq!(firsts(told(0.5, 3, 4)), (3, 4), "a new proxy");
         assert_eq!(state.all, (4, 6));
-        state.begin_hold();
+        state.start_hold();
         assert_eq!((state.hold, state.all), ((0, 0), (4, 6)));
     }
 
     #[test]
     fn where_all_users_have_one_side_or_somebody_asks_for_requests_it_is_not_by_user() {
         let sides = [sums(100, 1, 1), sums(100, 1, 1)];
-        let by_user = |judge: &Sequential, weight| {
+        let by_user = |judge: &SequentialComparison, weight| {
             let observation = seen(0, weight, sides);
             let (canary, stable) = (&observation.canary, observation.stable.as_ref().unwrap());
-            let looked = Looked {
+            let looked = ObservedPair {
                 at: observation.at,
                 canary: canary.sample.as_ref().unwrap(),
                 stable: stable.sample.as_ref().unwrap(),
                 names: ("#3", "#2"),
             };
-            Told::of(judge, &looked).is_some()
+            UserCounts::from_pair(judge, &looked).is_some()
         };
         assert!(by_user(&judge(0.01), 1));
         assert!(!by_user(&judge(0.01), 0) && !by_user(&judge(0.01), 10_000));
         let mut other = judge(0.01);
-        other.unit = Unit::Requests;
+        other.unit = CountingUnit::Requests;
         assert!(!by_user(&other, 1_000));
-        other.unit = Unit::Users;
+        other.unit = CountingUnit::Users;
         other.metric = Metric::SLOW_RATE;
         assert!(!by_user(&other, 1_000), "no slow users were counted");
     }

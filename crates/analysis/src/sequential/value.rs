@@ -1,5 +1,5 @@
-//! Values of both sides, compared by the mean of the differences between those of the same instant: what comes and goes on
-//! both sides, such as the traffic, falls out.
+//! Comparison of values by the mean of paired differences: values of the same instant are subtracted, so effects on both sides, such
+//! as changes of the traffic, cancel out.
 //!
 //! A stable that has lost its traffic has no values of the same instants, but those it had before: then each mean has a range of
 //! its own, half of what may be wrong for each, and the canary is worse where the ranges are apart.
@@ -7,14 +7,16 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Looked, Sequential, Standing, confidence, doubt, values_needed};
+use super::{
+    ComparisonResult, ObservedPair, SequentialComparison, confidence, doubt, values_needed,
+};
 use crate::{
     Metric, Sample,
-    counting::is_over,
     evidence::{
         Alpha,
-        mean::{Moments, Series, VALUES_MIN, sequence},
+        mean::{VALUES_MIN, ValueMoments, ValueSeries, sequence},
     },
+    measurement_policy::is_over,
     metric::{grouped, pluralized},
 };
 
@@ -23,36 +25,34 @@ const TIGHTEST_AT: f64 = 60.0;
 
 /// The values since the hold began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct State {
-    canary: Moments,
-    stable: Moments,
-    /// What is more than the margin allows.
-    beyond_margin: Series,
-    /// What is more than is tolerated.
-    beyond_tolerance: Series,
+pub(super) struct ValueState {
+    canary: ValueMoments,
+    stable: ValueMoments,
+    /// `more − margin · less` of each pair; a positive mean is worse.
+    beyond_margin: ValueSeries,
+    /// `more − tolerance · less` of each pair; a negative mean is no worse.
+    beyond_tolerance: ValueSeries,
     /// How often the values of each side changed.
-    #[serde(default)]
-    moves: Moves,
+    moves: ChangeCounts,
     /// The requests that each side had answered when the hold began.
-    #[serde(default)]
     requests: Option<(u64, u64)>,
     /// The canary's, where stable's are of another time.
     #[serde(default, skip_serializing_if = "is_new")]
-    alone: Series,
+    alone: ValueSeries,
     /// The moment of the last values.
     at: Option<Timestamp>,
 }
 
 /// How often the values of each side changed, and how often those of either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Moves {
+struct ChangeCounts {
     last: Option<(f64, f64)>,
     canary: u64,
     stable: u64,
     either: u64,
 }
 
-impl Moves {
+impl ChangeCounts {
     fn add(&mut self, canary: f64, stable: f64) {
         if let Some((canary_last, stable_last)) = self.last.replace((canary, stable)) {
             let moved = (canary != canary_last, stable != stable_last);
@@ -63,7 +63,7 @@ impl Moves {
     }
 }
 
-/// Which part of the time a side stood still while there was movement.
+/// The share of the changes that a side didn't follow.
 fn stillness(moves: u64, of: u64) -> f64 {
     if moves < of {
         1.0 - moves as f64 / of as f64
@@ -72,28 +72,28 @@ fn stillness(moves: u64, of: u64) -> f64 {
     }
 }
 
-fn is_new(series: &Series) -> bool {
+fn is_new(series: &ValueSeries) -> bool {
     series.moments().count() == 0
 }
 
-impl State {
+impl ValueState {
     pub(super) fn is_new(&self) -> bool {
         self.at.is_none()
     }
 
-    pub(super) fn pass_over(&mut self, judge: &Sequential, seen: &Looked<'_>) {
+    pub(super) fn skip_to(&mut self, judge: &SequentialComparison, seen: &ObservedPair<'_>) {
         self.at = Some(moment(judge, seen).unwrap_or(seen.at));
     }
 
     /// Whether values of this moment are new: what a provider says is when it says it, others have a pace.
-    fn is_due(&self, judge: &Sequential, at: Timestamp) -> bool {
+    fn is_due(&self, judge: &SequentialComparison, at: Timestamp) -> bool {
         self.at.is_none_or(|last| match judge.metric {
             Metric::Value(_) => at > last,
             _ => is_over(judge.interval, last, at),
         })
     }
 
-    fn take_in(&mut self, judge: &Sequential, canary: f64, stable: f64) {
+    fn take_in(&mut self, judge: &SequentialComparison, canary: f64, stable: f64) {
         let (more, less) = judge.direction.order(canary, stable);
         let beyond = |times: f64| more - times * less;
         let (margin, tolerance) = (beyond(judge.test.margin()), beyond(judge.test.tolerance()));
@@ -107,9 +107,9 @@ impl State {
     }
 
     /// How many times the variance that is seen is there unseen. What a provider says is often a quotient of counts, and of few
-    /// requests it stands still, mostly at zero, until the rare thing happens: then what is seen is the other side's variance, and its
+    /// requests it stays constant, mostly at zero, until a rare event happens: the variance seen is then the other side's, and its
     /// own is as many times larger as it has fewer requests.
-    fn unseen(&self, judge: &Sequential, seen: &Looked<'_>) -> f64 {
+    fn unseen(&self, judge: &SequentialComparison, seen: &ObservedPair<'_>) -> f64 {
         let (Metric::Value(_), Some(began)) = (judge.metric, self.requests) else {
             return 0.0;
         };
@@ -125,7 +125,7 @@ impl State {
 }
 
 /// The moment that both values are of; `None` where the two sides were not asked about the same.
-fn moment(judge: &Sequential, seen: &Looked<'_>) -> Option<Timestamp> {
+fn moment(judge: &SequentialComparison, seen: &ObservedPair<'_>) -> Option<Timestamp> {
     let Metric::Value(name) = judge.metric else {
         return Some(seen.at);
     };
@@ -133,8 +133,12 @@ fn moment(judge: &Sequential, seen: &Looked<'_>) -> Option<Timestamp> {
     (canary.at == stable.at).then_some(canary.at)
 }
 
-/// Takes a look in and says how the evidence stands.
-pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<'_>) -> Standing {
+/// Records an observation and compares the means.
+pub(super) fn judge(
+    judge: &SequentialComparison,
+    state: &mut super::SequentialState,
+    seen: &ObservedPair<'_>,
+) -> ComparisonResult {
     if let Some(before) = seen.stable.before(judge.metric) {
         return against_before(judge, state, seen, before);
     }
@@ -145,15 +149,15 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
     let (canary, stable) = match values {
         (Ok(canary), Ok(stable)) if canary.is_finite() && stable.is_finite() => (canary, stable),
         (Ok(_), Ok(_)) => {
-            return Standing::Unknown(
+            return ComparisonResult::Unknown(
                 "the source reported a value that is not a number".to_owned(),
             );
         }
-        (Err(why), _) => return Standing::Unknown(why.to_owned()),
-        (_, Err(why)) => return Standing::Unknown(format!("{}: {why}", seen.names.1)),
+        (Err(why), _) => return ComparisonResult::Unknown(why.to_owned()),
+        (_, Err(why)) => return ComparisonResult::Unknown(format!("{}: {why}", seen.names.1)),
     };
     let Some(at) = moment(judge, seen) else {
-        return Standing::Unknown(
+        return ComparisonResult::Unknown(
             "the values of the two releases are from different times".to_owned(),
         );
     };
@@ -166,15 +170,15 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
     }
     let count = of.canary.count();
     if count < VALUES_MIN {
-        return Standing::Unknown(values_needed(count, VALUES_MIN));
+        return ComparisonResult::Unknown(values_needed(count, VALUES_MIN));
     }
     let means = (of.canary.mean(), of.stable.mean());
     let explain = |relation: &str| compared(judge, seen, relation, means, count);
-    let alpha = judge.alpha_of(state.holds);
+    let alpha = judge.hold_alpha(state.holds);
     let unseen = of.unseen(judge, seen);
-    let range = |series: &Series, alpha| {
+    let range = |series: &ValueSeries, alpha| {
         let unseen = unseen * series.uncertainty();
-        sequence(series, unseen, alpha, TIGHTEST_AT, judge.edition)
+        sequence(series, unseen, alpha, TIGHTEST_AT, judge.estimator)
     };
     let worse = range(&of.beyond_margin, alpha);
     if let Some(worse) = worse.filter(|range| range.low > 0.0) {
@@ -183,7 +187,7 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
             1.0 => String::new(),
             margin => format!("{margin} times "),
         };
-        return Standing::Worse(format!(
+        return ComparisonResult::Worse(format!(
             "{}; {more} exceeds {times}{less} by at least {}, certainty {}",
             explain("is worse than"),
             judge.metric.show(worse.low),
@@ -193,7 +197,7 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
     let doubted = range(&of.beyond_margin, doubt());
     if doubted.is_some_and(|range| range.low > 0.0) {
         let (certainty, threshold) = (confidence(doubt()), confidence(alpha));
-        return Standing::Against(format!(
+        return ComparisonResult::Against(format!(
             "{}; certainty {certainty}, threshold {threshold}",
             explain("may be worse than")
         ));
@@ -201,19 +205,19 @@ pub(super) fn judge(judge: &Sequential, state: &mut super::State, seen: &Looked<
     let tolerated = range(&of.beyond_tolerance, judge.beta);
     if tolerated.is_some_and(|range| range.high < 0.0) {
         let tolerance = judge.test.tolerance();
-        return Standing::NoWorse(format!(
+        return ComparisonResult::NoWorse(format!(
             "{}, within {tolerance} times {}",
             explain("is no worse than"),
             seen.names.1
         ));
     }
-    Standing::Open(explain("is not shown to be worse than"))
+    ComparisonResult::Open(explain("is not shown to be worse than"))
 }
 
 /// `CPU use of #3 is worse than #2: 50% vs 30% (60 values)`
 fn compared(
-    judge: &Sequential,
-    seen: &Looked<'_>,
+    judge: &SequentialComparison,
+    seen: &ObservedPair<'_>,
     relation: &str,
     (canary, stable): (f64, f64),
     values: u64,
@@ -231,19 +235,19 @@ fn compared(
 
 /// The same against the values that stable had while it had traffic.
 fn against_before(
-    judge: &Sequential,
-    state: &mut super::State,
-    seen: &Looked<'_>,
-    before: &Series,
-) -> Standing {
+    judge: &SequentialComparison,
+    state: &mut super::SequentialState,
+    seen: &ObservedPair<'_>,
+    before: &ValueSeries,
+) -> ComparisonResult {
     let canary = match seen.canary.value(judge.metric) {
         Ok(canary) if canary.is_finite() => canary,
         Ok(_) => {
-            return Standing::Unknown(
+            return ComparisonResult::Unknown(
                 "the source reported a value that is not a number".to_owned(),
             );
         }
-        Err(why) => return Standing::Unknown(why.to_owned()),
+        Err(why) => return ComparisonResult::Unknown(why.to_owned()),
     };
     let at = match judge.metric {
         Metric::Value(name) => seen.canary.answer(name).map_or(seen.at, |answer| answer.at),
@@ -257,18 +261,18 @@ fn against_before(
     let (now, then) = (of.alone.moments(), before.moments());
     if then.count() < VALUES_MIN {
         let values = values_needed(then.count(), VALUES_MIN);
-        return Standing::Unknown(format!("{} had only {values}", seen.names.1));
+        return ComparisonResult::Unknown(format!("{} had only {values}", seen.names.1));
     }
-    // There won't be more of them: what is open now would be open for ever.
-    let Some(_) = sequence(before, 0.0, judge.beta, TIGHTEST_AT, judge.edition) else {
-        return Standing::Unknown(format!(
+    // Stable gets no more values, so a comparison that is impossible now stays impossible.
+    let Some(_) = sequence(before, 0.0, judge.beta, TIGHTEST_AT, judge.estimator) else {
+        return ComparisonResult::Unknown(format!(
             "the {} values of {} are too strongly correlated to estimate their variance",
             grouped(&then.count().to_string()),
             seen.names.1
         ));
     };
     if now.count() < VALUES_MIN {
-        return Standing::Unknown(values_needed(now.count(), VALUES_MIN));
+        return ComparisonResult::Unknown(values_needed(now.count(), VALUES_MIN));
     }
     let means = (now.mean(), then.mean());
     let explain = |relation: &str| compared(judge, seen, relation, means, now.count());
@@ -278,14 +282,14 @@ fn against_before(
     let unseen = still * before.uncertainty() * then.count() as f64 / now.count() as f64;
     let ranges = |alpha: Alpha| {
         let alpha = alpha.split(2);
-        let canary = sequence(&of.alone, unseen, alpha, TIGHTEST_AT, judge.edition)?;
-        let stable = sequence(before, 0.0, alpha, TIGHTEST_AT, judge.edition)?;
+        let canary = sequence(&of.alone, unseen, alpha, TIGHTEST_AT, judge.estimator)?;
+        let stable = sequence(before, 0.0, alpha, TIGHTEST_AT, judge.estimator)?;
         Some(judge.direction.order(canary, stable))
     };
-    let alpha = judge.alpha_of(state.holds);
+    let alpha = judge.hold_alpha(state.holds);
     let margin = judge.test.margin();
     if ranges(alpha).is_some_and(|(more, less)| more.low > margin * less.high) {
-        return Standing::Worse(format!(
+        return ComparisonResult::Worse(format!(
             "{}; certainty {}",
             explain("is worse than"),
             confidence(alpha)
@@ -293,33 +297,33 @@ fn against_before(
     }
     if ranges(doubt()).is_some_and(|(more, less)| more.low > margin * less.high) {
         let (certainty, threshold) = (confidence(doubt()), confidence(alpha));
-        return Standing::Against(format!(
+        return ComparisonResult::Against(format!(
             "{}; certainty {certainty}, threshold {threshold}",
             explain("may be worse than")
         ));
     }
     let tolerance = judge.test.tolerance();
     if ranges(judge.beta).is_some_and(|(more, less)| more.high < tolerance * less.low) {
-        return Standing::NoWorse(format!(
+        return ComparisonResult::NoWorse(format!(
             "{}, within {tolerance} times {}",
             explain("is no worse than"),
             seen.names.1
         ));
     }
-    Standing::Open(explain("is not shown to be worse than"))
+    ComparisonResult::Open(explain("is not shown to be worse than"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Answer, Judge, Observation, Side, Verdict};
+    use crate::{Judge, Observation, ProviderAnswer, ReleaseSample, Verdict};
 
-    fn orders() -> Sequential {
+    fn orders() -> SequentialComparison {
         let alpha = Alpha::new(0.01).unwrap();
         let metric = Metric::Value("conversion".parse().unwrap());
-        Sequential {
-            direction: super::super::Direction::Decrease,
-            ..Sequential::new(metric, alpha, alpha, 1.0, 1.5).unwrap()
+        SequentialComparison {
+            direction: super::super::WorseDirection::Decrease,
+            ..SequentialComparison::new(metric, alpha, alpha, 1.0, 1.5).unwrap()
         }
     }
 
@@ -330,7 +334,7 @@ mod tests {
     /// What a hold of 300 seconds comes to in which each second the canary has so many requests, stable 200.
     fn held(seed: u64, requests: u64, rates: (f64, f64)) -> Verdict {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut state = super::super::State::default();
+        let mut state = super::super::SequentialState::default();
         let mut verdict = None;
         for second in 0..300 {
             let at = Timestamp::from_second(second).unwrap();
@@ -338,10 +342,14 @@ mod tests {
                 let value = hits(&mut random, of, rate);
                 let sample = Sample {
                     requests: of * second.unsigned_abs(),
-                    answers: vec![Answer::value("conversion".parse().unwrap(), at, value)],
+                    answers: vec![ProviderAnswer::value(
+                        "conversion".parse().unwrap(),
+                        at,
+                        value,
+                    )],
                     ..Sample::default()
                 };
-                Side {
+                ReleaseSample {
                     release: release.to_owned(),
                     sample: Some(sample),
                 }
@@ -370,14 +378,14 @@ mod tests {
     #[test]
     fn a_value_that_comes_some_milliseconds_early_is_taken_in() {
         let alpha = Alpha::new(0.01).unwrap();
-        let judge = Sequential {
+        let judge = SequentialComparison {
             interval: std::time::Duration::from_secs(1),
-            ..Sequential::new(Metric::Cpu, alpha, alpha, 1.1, 1.5).unwrap()
+            ..SequentialComparison::new(Metric::Cpu, alpha, alpha, 1.1, 1.5).unwrap()
         };
-        let mut state = super::super::State::default();
+        let mut state = super::super::SequentialState::default();
         for second in 0..40 {
             let early = if second % 2 == 0 { 40 } else { 0 };
-            let side = |release: &str| Side {
+            let side = |release: &str| ReleaseSample {
                 release: release.to_owned(),
                 sample: Some(Sample {
                     cpu: Some(0.5),
@@ -396,34 +404,34 @@ mod tests {
 
     #[test]
     fn after_the_switch_a_value_that_stands_at_zero_is_not_certain() {
-        use crate::Before;
+        use crate::BaselineSample;
         let name = "conversion".parse().unwrap();
         let mut wrong = 0;
         for seed in 0..200 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let mut before = Series::default();
+            let mut before = ValueSeries::default();
             (0..900).for_each(|_| {
                 before.add(hits(&mut random, 2, 0.01));
             });
-            let mut state = super::super::State::default();
+            let mut state = super::super::SequentialState::default();
             let mut is_back = false;
             for second in 0..120 {
                 let at = Timestamp::from_second(second).unwrap();
                 let value = hits(&mut random, 2, 0.01);
-                let stable = Before {
+                let stable = BaselineSample {
                     values: vec![(Metric::Value(name), before.clone())],
-                    ..Before::default()
+                    ..BaselineSample::default()
                 };
                 let seen = Observation {
                     at,
-                    canary: Side {
+                    canary: ReleaseSample {
                         release: "#2".to_owned(),
                         sample: Some(Sample {
-                            answers: vec![Answer::value(name, at, value)],
+                            answers: vec![ProviderAnswer::value(name, at, value)],
                             ..Sample::default()
                         }),
                     },
-                    stable: Some(Side {
+                    stable: Some(ReleaseSample {
                         release: "#1".to_owned(),
                         sample: Some(Sample {
                             before: Some(stable),

@@ -11,7 +11,7 @@
 //!
 //! `failed > failure_limit` fails, `inconclusive > inconclusive_limit` and `consecutive errors >
 //! consecutive_error_limit` are inconclusive, each at once and for good; any other outcome ends a row of errors. When
-//! `count` measurements (errors not among them) were taken it is over; without `count` measuring goes on until the hold
+//! `count` measurements (errors not among them) were taken it ends; without `count` it continues until the hold
 //! ends. Source: Argo Rollouts, "Analysis & Progressive Delivery" (`docs/features/analysis.md`), and the counting of
 //! `assessMetricFailureInconclusiveOrError` in its `analysis/analysis.go`.
 //!
@@ -29,38 +29,38 @@
 //! - **`restarts` and `availability` are of instances, not of requests.** Restarts are counted over the whole rollout. Availability is
 //!   looked at each time within windows of a minute: it fails as soon as the instances were down for longer than the
 //!   bound allows in a whole window, and an outage in a window that has just begun is held against a whole one.
-//! - **What has no answer counts**: a request that is open for longer than the limit of a quantile takes longer than it, and is
+//! - **Unanswered requests count**: a request that is open for longer than the limit of a quantile takes longer than it, and is
 //!   counted then; `min_requests` are not waited for when those make it certain that the quantile is beyond the limit.
 //! - **Failing is decided per interval, passing over the whole hold too.** Per interval, because a regression that starts
 //!   late would drown in the good minutes before it. Over the whole hold, because `failure_limit` forgives intervals, and
 //!   what they forgave may together still be over the limit: then it isn't a pass but inconclusive. Both follow from
 //!   counts; quantiles can't be added up, so `latency-*` is judged per interval alone.
 
-pub(crate) mod series;
-mod state;
-pub(crate) mod words;
+pub(crate) mod explanation;
+pub(crate) mod measurement_series;
+mod measurement_state;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use self::series::{Assess, BoundRelation, Series};
-pub(crate) use self::state::OutcomeKind;
-pub use self::state::{State, Tally};
-use crate::{Counting, Judge, Judgement, Kind, Metric, Observation};
+use self::measurement_series::{BoundRelation, MeasurementCheck, MeasurementSeries};
+pub(crate) use self::measurement_state::OutcomeKind;
+pub use self::measurement_state::{MeasurementState, OutcomeTally};
+use crate::{Judge, Judgement, MeasurementPolicy, Metric, MetricKind, Observation};
 
 /// A limit on one metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Threshold {
-    /// What is measured.
+pub struct ThresholdLimit {
+    /// The measured metric.
     pub metric: Metric,
     /// Where it must stay, in the metric's base unit.
-    pub bound: Bound,
+    pub bound: MetricBound,
     /// How measurements are counted.
     #[serde(flatten)]
-    pub counting: Counting,
-    /// Whether a value beyond the bound is forgiven where stable's is about as bad: what hits both releases is not the new one's
-    /// fault. Of what is counted by the time of instances alone.
+    pub counting: MeasurementPolicy,
+    /// Whether a value beyond the bound is accepted if stable's value is about as bad, so that a problem of both releases isn't blamed
+    /// on the new one. Only for restarts and availability.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub worse_than_stable: bool,
 }
@@ -68,17 +68,17 @@ pub struct Threshold {
 /// A value beyond the bound is stable's fault too unless it is this many times as bad as stable's.
 const TIMES_STABLE: f64 = 2.0;
 
-impl Threshold {
+impl ThresholdLimit {
     /// A limit with the defaults: looked at every 5 s until the hold ends, no failure forgiven.
     ///
     /// # Errors
     /// When the bound can't hold: not finite, negative, or its minimum above its maximum.
-    pub fn new(metric: Metric, bound: Bound) -> Result<Self, InvalidThreshold> {
+    pub fn new(metric: Metric, bound: MetricBound) -> Result<Self, InvalidThreshold> {
         bound.check(metric)?;
         Ok(Self {
             metric,
             bound,
-            counting: Counting::default(),
+            counting: MeasurementPolicy::default(),
             worse_than_stable: false,
         })
     }
@@ -95,7 +95,7 @@ impl Threshold {
     }
 }
 
-impl Assess for Threshold {
+impl MeasurementCheck for ThresholdLimit {
     fn max(&self) -> Option<f64> {
         self.bound.ends().1
     }
@@ -118,7 +118,7 @@ impl Assess for Threshold {
     }
 }
 
-impl Threshold {
+impl ThresholdLimit {
     /// The upper limit of a quantile of the latency, in microseconds.
     pub(crate) fn limit_micros(&self) -> Option<u64> {
         limit_micros(self.metric, self.bound.ends().1)
@@ -127,7 +127,7 @@ impl Threshold {
 
 /// An upper limit of a quantile of the latency, in microseconds.
 pub(crate) fn limit_micros(metric: Metric, max: Option<f64>) -> Option<u64> {
-    let is_quantile = matches!(metric.kind(), Kind::Quantile(_));
+    let is_quantile = matches!(metric.kind(), MetricKind::Quantile(_));
     max.filter(|_| is_quantile)
         .map(|millis| (millis * 1_000.0) as u64)
 }
@@ -135,7 +135,7 @@ pub(crate) fn limit_micros(metric: Metric, max: Option<f64>) -> Option<u64> {
 /// Where a value must stay. A value on the bound is within.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Bound {
+pub enum MetricBound {
     /// Not above.
     Max(f64),
     /// Not below.
@@ -149,10 +149,10 @@ pub enum Bound {
     },
 }
 
-impl Bound {
-    /// The bound of a `min` and a `max` as they stand in a file; `None` when there is neither.
+impl MetricBound {
+    /// The bound of an optional `min` and `max`; `None` if both are missing.
     #[must_use]
-    pub const fn of(min: Option<f64>, max: Option<f64>) -> Option<Self> {
+    pub const fn from_limits(min: Option<f64>, max: Option<f64>) -> Option<Self> {
         match (min, max) {
             (None, None) => None,
             (None, Some(max)) => Some(Self::Max(max)),
@@ -220,7 +220,7 @@ pub enum InvalidThreshold {
     },
 }
 
-impl Assess for Bound {
+impl MeasurementCheck for MetricBound {
     fn assess(&self, value: f64, _: Option<f64>) -> OutcomeKind {
         if self.admits(value) {
             OutcomeKind::Successful
@@ -259,8 +259,8 @@ impl Assess for Bound {
     }
 }
 
-impl Judge for Threshold {
-    type State = State;
+impl Judge for ThresholdLimit {
+    type State = MeasurementState;
 
     fn metrics(&self) -> Vec<Metric> {
         vec![self.metric]
@@ -274,12 +274,12 @@ impl Judge for Threshold {
         self.counting.required
     }
 
-    fn begin_hold(state: &mut State) {
-        state.begin_hold();
+    fn start_hold(state: &mut MeasurementState) {
+        state.start_hold();
     }
 
-    fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
-        let series = Series {
+    fn observe(&self, state: &mut MeasurementState, seen: &Observation) -> Judgement {
+        let series = MeasurementSeries {
             metric: self.metric,
             counting: &self.counting,
             assess: self,

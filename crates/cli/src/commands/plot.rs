@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use shipway_analysis::plot::{Ink, Series, about, terminal};
+use shipway_analysis::plot::{ColorMode, MetricSeries, deciding_series, terminal};
 use shipway_core::rollout::RolloutView;
 
 use crate::{client::Server, live::Size, print::line};
@@ -27,15 +27,15 @@ const MOST: Size = Size {
 /// A rollout's plot, fetched anew as time goes by.
 pub struct Plot {
     path: String,
-    ink: Ink,
+    ink: ColorMode,
     looked: Option<Instant>,
-    series: Option<Series>,
+    series: Option<MetricSeries>,
 }
 
 /// What the API answers with, as far as it is drawn.
 #[derive(Deserialize)]
 struct Judged {
-    series: Vec<Series>,
+    series: Vec<MetricSeries>,
 }
 
 impl Plot {
@@ -45,7 +45,11 @@ impl Plot {
         let is_plain = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
         Self {
             path,
-            ink: if is_plain { Ink::Plain } else { Ink::Colours },
+            ink: if is_plain {
+                ColorMode::Plain
+            } else {
+                ColorMode::Colours
+            },
             looked: None,
             series: None,
         }
@@ -82,10 +86,9 @@ impl Plot {
 
     /// The metric that it goes back for, or that the verdict is about. A plot is for the eye: where it can't be had, what is followed
     /// goes on without it.
-    fn fetch(&self, server: &Server, view: &RolloutView) -> Option<Series> {
+    fn fetch(&self, server: &Server, view: &RolloutView) -> Option<MetricSeries> {
         let judged = server.get::<Judged>(&self.path).ok()?;
-        let turned = view.turned_back.as_ref().map(|turn| turn.why.as_str());
-        let verdict = view.judgement.as_ref().map(|it| it.verdict.why());
-        about(&judged.series, turned.or(verdict).unwrap_or_default()).cloned()
+        let metric = view.judgement.as_ref().and_then(|it| it.metric);
+        deciding_series(&judged.series, metric).cloned()
     }
 }

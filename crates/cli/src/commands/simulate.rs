@@ -15,14 +15,14 @@ use shipway_core::{
 };
 use shipway_sim::{
     chart,
-    compare::{Comparison, Judge, Row, compare},
-    policy::Policy,
-    regression::{Regression, Where, share},
-    rivals::{Climb, wald},
+    compare::{ComparedJudge, ComparisonRow, ComparisonSetup, compare},
+    policy::SimulatedPolicy,
+    regression::{AffectedSides, Regression, share},
+    rivals::{WeightClimb, wald},
     summary::{percent, time},
-    traffic::Traffic,
-    tune::Tuned,
-    world::Scenario,
+    traffic::SimulatedTraffic,
+    tune::TunedRivals,
+    world::SimulatedScenario,
 };
 use shipway_syntax::SourceFile;
 
@@ -67,7 +67,7 @@ pub struct Args {
 
     /// Requests of both releases together, and how they vary: steady, bursts or day
     #[arg(long, value_name = "RATE[,SHAPE]", default_value = "100rps")]
-    traffic: Traffic,
+    traffic: SimulatedTraffic,
 
     /// Users who stay on their side of the split; each request is somebody else's when none is given
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
@@ -143,7 +143,7 @@ const TRIED_MAX: u64 = 600;
 
 /// What came out.
 struct Outcome {
-    rows: Vec<Row>,
+    rows: Vec<ComparisonRow>,
     /// Requests of the new release that any test needs on average, and how long they take to come.
     wald: Option<(f64, f64)>,
 }
@@ -167,18 +167,18 @@ pub fn run(args: &Args, output: Output) -> Result<(), Failure> {
         .iter()
         .map(|step| 2.0 * step.hold.as_secs_f64().max(60.0))
         .sum();
-    let scenario = Scenario {
-        traffic: Traffic {
+    let scenario = SimulatedScenario {
+        traffic: SimulatedTraffic {
             users: args.users,
             ..args.traffic
         },
         base: args.base,
         regression: Some(args.regress),
         horizon: (longest as u32 + 60).clamp(3_600, 7 * 86_400),
-        ..Scenario::default()
+        ..SimulatedScenario::default()
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let comparison = Comparison {
+    let comparison = ComparisonSetup {
         policy,
         scenario,
         runs: args.runs,
@@ -213,14 +213,15 @@ pub fn run(args: &Args, output: Output) -> Result<(), Failure> {
 }
 
 /// The policy of the file; the default one where there is no file and none was asked for.
-fn policy(args: &Args) -> Result<Policy, Failure> {
+fn policy(args: &Args) -> Result<SimulatedPolicy, Failure> {
     if !args.file.exists() && args.file == Path::new("shipway.yaml") {
-        let mut policy = Policy::default();
+        let mut policy = SimulatedPolicy::default();
         policy.notes.push("there is no shipway.yaml here: the default canary (1% for 2 min, 10% and 50% for 5 min each), compared with stable, is tried".to_owned());
         return Ok(policy);
     }
     let config = read(&args.file)?;
-    Policy::of(config, args.environment.as_ref()).map_err(|error| Failure::usage(error.to_string()))
+    SimulatedPolicy::for_environment(config, args.environment.as_ref())
+        .map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn read(path: &Path) -> Result<Config, Failure> {
@@ -245,13 +246,13 @@ fn read(path: &Path) -> Result<Config, Failure> {
         })
 }
 
-fn simulate(comparison: &Comparison, output: Output) -> Outcome {
+fn simulate(comparison: &ComparisonSetup, output: Output) -> Outcome {
     let fixed = [
-        Judge::Shipway,
-        Judge::ARGO,
-        Judge::ARGO_FORGIVING,
-        Judge::FLAGGER,
-        Judge::KAYENTA,
+        ComparedJudge::Shipway,
+        ComparedJudge::ARGO,
+        ComparedJudge::ARGO_FORGIVING,
+        ComparedJudge::FLAGGER,
+        ComparedJudge::KAYENTA,
     ];
     // Two kinds of rollouts for each judge, and three more that are tuned.
     let total = 2 * comparison.runs * (fixed.len() as u64 + 3);
@@ -263,21 +264,21 @@ fn simulate(comparison: &Comparison, output: Output) -> Outcome {
             bar.set_position(now);
         }
     };
-    let mut rows: Vec<Row> = fixed
+    let mut rows: Vec<ComparisonRow> = fixed
         .iter()
         .map(|judge| compare(comparison, judge, &tick))
         .collect();
     bar.set_message("tuning the others");
-    let climb = Climb {
+    let climb = WeightClimb {
         step: 0.1,
         top: Some(0.5),
     };
-    let trial = Comparison {
+    let trial = ComparisonSetup {
         runs: comparison.runs.min(TRIED_MAX),
         ..comparison.clone()
     };
-    for judge in Tuned::on(&trial, climb).best(&trial) {
-        rows.push(Row {
+    for judge in TunedRivals::tune(&trial, climb).best(&trial) {
+        rows.push(ComparisonRow {
             tuned: true,
             ..compare(comparison, &judge, &tick)
         });
@@ -301,9 +302,11 @@ fn progress(total: u64, output: Output) -> ProgressBar {
 }
 
 /// Wald's bound for a plain change of the error rate, with the time its requests take at the steps' weights.
-fn bound(comparison: &Comparison) -> Option<(f64, f64)> {
+fn bound(comparison: &ComparisonSetup) -> Option<(f64, f64)> {
     let scenario = &comparison.scenario;
-    let regression = scenario.regression.filter(|it| it.side == Where::Canary)?;
+    let regression = scenario
+        .regression
+        .filter(|it| it.side == AffectedSides::Canary)?;
     let bad = scenario.base
         + (1.0 - scenario.base) * regression.failing(scenario.base, 1) * regression.affected;
     let is_constant =
@@ -327,7 +330,7 @@ fn bound(comparison: &Comparison) -> Option<(f64, f64)> {
         .filter(|(_, seconds)| seconds.is_finite())
 }
 
-fn print(comparison: &Comparison, title: &str, outcome: &Outcome, output: Output) {
+fn print(comparison: &ComparisonSetup, title: &str, outcome: &Outcome, output: Output) {
     let policy = &comparison.policy;
     if !output.quiet {
         let steps: Vec<String> = policy
@@ -383,7 +386,7 @@ fn print(comparison: &Comparison, title: &str, outcome: &Outcome, output: Output
     }
 }
 
-fn cells(row: &Row, own: f64) -> Vec<String> {
+fn cells(row: &ComparisonRow, own: f64) -> Vec<String> {
     let or_missed = |seconds: Option<f64>| seconds.map_or_else(|| "missed".to_owned(), time);
     let share = |count: u64| percent(count as f64 / row.runs as f64);
     let ratio = if own > 0.0 {
@@ -423,7 +426,7 @@ fn advice(outcome: &Outcome) -> Option<String> {
     })
 }
 
-fn document(comparison: &Comparison, title: &str, outcome: &Outcome) -> serde_json::Value {
+fn document(comparison: &ComparisonSetup, title: &str, outcome: &Outcome) -> serde_json::Value {
     let steps: Vec<_> = comparison
         .policy
         .steps()

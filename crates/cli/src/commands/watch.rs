@@ -133,7 +133,7 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
                 // With evidence only when the verdict is another one: its sentence changes each second.
                 let verdict = view.judgement.as_ref().map(|it| &it.verdict);
                 let (now, said) = match verdict {
-                    Some(verdict) => (verdict.word().to_owned(), verdict.to_string()),
+                    Some(verdict) => (verdict.as_str().to_owned(), verdict.to_string()),
                     None => (standing(&view), standing(&view)),
                 };
                 if now != announced {

@@ -451,7 +451,9 @@ fn what_may_be_wrong_is_split_over_the_comparisons_that_do_not_say() {
         .rules()
         .iter()
         .map(|rule| match rule {
-            shipway_analysis::Rule::Sequential { sequential } => Some(sequential.alpha.get()),
+            shipway_analysis::AnalysisRule::Sequential { sequential } => {
+                Some(sequential.alpha.get())
+            }
             _ => None,
         })
         .collect();

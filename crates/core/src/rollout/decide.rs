@@ -250,7 +250,7 @@ fn not_this_release(rollout: &Rollout) -> Step {
 /// Why nothing is gained by holding on, once the evidence says so.
 pub(super) fn settled_pass(rollout: &Rollout) -> Option<&str> {
     let judgement = rollout.evidence.judgement()?;
-    let is_enough = rollout.is_judged() && judgement.is_settled() && judgement.verdict.is_pass();
+    let is_enough = rollout.is_judged() && judgement.is_final() && judgement.verdict.is_pass();
     is_enough.then(|| judgement.verdict.why())
 }
 

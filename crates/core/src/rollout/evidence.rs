@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{
-    Analysis, AnalysisCheckpoint, AnalysisState, Before, Happened, Judgement, Observation, Sample,
-    Slow,
+    Analysis, AnalysisCheckpoint, AnalysisState, BaselineSample, BusinessEventCount, Judgement,
+    Observation, Sample, SlowCount,
 };
 
 /// Begins anew at each shift, so that both sides are counted from the same moment; what speaks against the release in a
@@ -156,7 +156,7 @@ impl Evidence {
 
     /// What stable was lately: as this reading has it, or else as one before had it. A server that was started anew since the
     /// switch knows nothing of the time before.
-    fn lately(&self, sample: Option<Sample>) -> Option<Before> {
+    fn lately(&self, sample: Option<Sample>) -> Option<BaselineSample> {
         let mut now = sample.and_then(|sample| sample.before).unwrap_or_default();
         let last = self.last.as_ref().and_then(|last| last.stable.as_ref());
         let known = last.and_then(|side| side.sample.as_ref()?.before.as_ref());
@@ -170,13 +170,13 @@ impl Evidence {
                 }
             }
         }
-        (now != Before::default()).then_some(now)
+        (now != BaselineSample::default()).then_some(now)
     }
 
     /// What the next exposure begins with.
     #[must_use]
     pub(super) fn after_shift(mut self) -> Self {
-        self.state.begin_hold();
+        self.state.start_hold();
         Self {
             state: self.state,
             ..Self::default()
@@ -211,7 +211,7 @@ impl Evidence {
 /// `more` requests after those of `before`, as they were; how long answers took as they took lately, and not more of them than
 /// there were. What isn't counted by request (load, answers of providers) isn't known of a release that nobody asks, but what it
 /// was.
-fn at_the_rate_of(before: &Sample, lately: Option<Before>, more: u64) -> Sample {
+fn at_the_rate_of(before: &Sample, lately: Option<BaselineSample>, more: u64) -> Sample {
     let grown = |count: u64| {
         let share = u128::from(more) * u128::from(count) / u128::from(before.requests.max(1));
         count.saturating_add(u64::try_from(share).unwrap_or(u64::MAX))
@@ -219,7 +219,7 @@ fn at_the_rate_of(before: &Sample, lately: Option<Before>, more: u64) -> Sample 
     let took = lately.as_ref().map(|lately| &lately.took);
     let took = took.filter(|took| !took.is_empty()).map(|took| {
         let answers = took.total();
-        took.plus(&took.portion(more.min(answers), answers))
+        took.merged(&took.portion(more.min(answers), answers))
     });
     Sample {
         requests: before.requests.saturating_add(more),
@@ -231,13 +231,13 @@ fn at_the_rate_of(before: &Sample, lately: Option<Before>, more: u64) -> Sample 
         restarts: before.restarts,
         histogram: took,
         slow: (before.slow.iter())
-            .map(|slow| Slow {
+            .map(|slow| SlowCount {
                 count: grown(slow.count),
                 ..*slow
             })
             .collect(),
         events: (before.events.iter())
-            .map(|happened| Happened {
+            .map(|happened| BusinessEventCount {
                 count: grown(happened.count),
                 ..*happened
             })

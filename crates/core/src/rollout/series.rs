@@ -5,9 +5,9 @@
 
 use jiff::Timestamp;
 use shipway_analysis::{
-    Metric, Rule, Said, Sample, Slow,
+    AnalysisRule, Metric, ProviderReply, Sample, SlowCount,
     evidence::{Alpha, proportion},
-    plot::{Decision, Estimate, POINTS_MAX, Point, Series, thinned},
+    plot::{Estimate, MetricSeries, POINTS_MAX, RolloutDecision, SeriesPoint, thin_points},
 };
 
 use super::{
@@ -25,7 +25,7 @@ const TIGHTEST_AT: f64 = 1_000.0;
 
 /// The series of a rollout, one for each metric that is judged, in the order of its rules. Empty when nothing was measured.
 #[must_use]
-pub fn series<'e>(events: impl IntoIterator<Item = &'e Event<Body>>) -> Vec<Series> {
+pub fn series<'e>(events: impl IntoIterator<Item = &'e Event<Body>>) -> Vec<MetricSeries> {
     let mut story = Story::default();
     for event in events {
         story.hear(event);
@@ -43,7 +43,7 @@ struct Story {
     is_back: bool,
     observed: Observed,
     readings: Vec<Reading>,
-    decision: Option<Decision>,
+    decision: Option<RolloutDecision>,
 }
 
 /// Both sides at one moment, as counted since the first reading.
@@ -76,7 +76,7 @@ impl Story {
                     .analysis
                     .rules()
                     .iter()
-                    .flat_map(Rule::metrics)
+                    .flat_map(AnalysisRule::metrics)
                 {
                     if !self.metrics.contains(&metric) {
                         self.metrics.push(metric);
@@ -136,7 +136,7 @@ impl Story {
             .is_none_or(|known| is_bad && !known.is_bad);
         if is_new {
             let why = why.to_owned();
-            self.decision = Some(Decision { at, is_bad, why });
+            self.decision = Some(RolloutDecision { at, is_bad, why });
         }
     }
 
@@ -161,14 +161,14 @@ impl Story {
         });
     }
 
-    fn series(self) -> Vec<Series> {
+    fn series(self) -> Vec<MetricSeries> {
         let Some(spec) = &self.spec else {
             return Vec::new();
         };
         if self.readings.is_empty() {
             return Vec::new();
         }
-        let readings = thinned(&self.readings, POINTS_MAX);
+        let readings = thin_points(&self.readings, POINTS_MAX);
         let stable = spec.stable.as_ref().map(|stable| stable.release.number);
         let rules = spec.environment.analysis.rules();
         let limit = |metric| rules.iter().find_map(|rule| limit_of(rule, metric));
@@ -176,7 +176,7 @@ impl Story {
             .metrics
             .iter()
             .enumerate()
-            .map(|(place, &metric)| Series {
+            .map(|(place, &metric)| MetricSeries {
                 metric: metric.to_string(),
                 unit: metric.into(),
                 canary: spec.release.number.to_string(),
@@ -193,16 +193,16 @@ impl Story {
 }
 
 /// The limit that this rule sets to this metric.
-fn limit_of(rule: &Rule, metric: Metric) -> Option<f64> {
+fn limit_of(rule: &AnalysisRule, metric: Metric) -> Option<f64> {
     match rule {
-        Rule::Threshold(threshold) if threshold.metric == metric => {
+        AnalysisRule::Threshold(threshold) if threshold.metric == metric => {
             let (min, max) = threshold.bound.ends();
             max.or(min)
         }
-        Rule::Threshold(_)
-        | Rule::Sequential { .. }
-        | Rule::MannWhitney { .. }
-        | Rule::Expression { .. } => None,
+        AnalysisRule::Threshold(_)
+        | AnalysisRule::Sequential { .. }
+        | AnalysisRule::MannWhitney { .. }
+        | AnalysisRule::Expression { .. } => None,
     }
 }
 
@@ -230,7 +230,10 @@ impl Counted {
                 now.saturating_sub(then)
             }
         };
-        let known = (sample.known_requests(), before.sample.known_requests());
+        let known = (
+            sample.classified_requests(),
+            before.sample.classified_requests(),
+        );
         let requests = more(known.0, known.1);
         let happened = metrics.iter().zip(&before.happened).map(|(metric, sum)| {
             sum + more(events(*metric, sample), events(*metric, &before.sample))
@@ -252,7 +255,7 @@ fn events(metric: Metric, sample: &Sample) -> u64 {
         Metric::ErrorRate => sample.failed_requests(),
         Metric::AnsweredErrorRate => sample.errors,
         Metric::SlowRate { over_micros } => {
-            Slow::count_in(&sample.slow, over_micros).unwrap_or_default()
+            SlowCount::count_in(&sample.slow, over_micros).unwrap_or_default()
         }
         Metric::Event(name) => {
             let happened = sample.events.iter().find(|it| it.event == name);
@@ -262,7 +265,7 @@ fn events(metric: Metric, sample: &Sample) -> u64 {
     }
 }
 
-fn point(metric: Metric, place: usize, reading: &Reading) -> Point {
+fn point(metric: Metric, place: usize, reading: &Reading) -> SeriesPoint {
     let side = |counted: Option<&Counted>| {
         let counted = counted?;
         estimate(
@@ -271,7 +274,7 @@ fn point(metric: Metric, place: usize, reading: &Reading) -> Point {
             counted.happened.get(place).copied().unwrap_or(0),
         )
     };
-    Point {
+    SeriesPoint {
         at: reading.at,
         weight: reading.weight,
         canary: side(reading.canary.as_ref()),
@@ -302,8 +305,8 @@ fn estimate(metric: Metric, counted: &Counted, happened: u64) -> Option<Estimate
         Metric::Value(name) => {
             let answer = sample.answers.iter().find(|answer| answer.metric == name)?;
             match answer.said {
-                Said::Value(value) => Some(value),
-                Said::Unknown(_) => None,
+                ProviderReply::Value(value) => Some(value),
+                ProviderReply::Unknown(_) => None,
             }
         }
     };

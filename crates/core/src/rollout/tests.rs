@@ -15,7 +15,9 @@ mod watched;
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use shipway_analysis::{Analysis, Metric, Observation, Sample, Side, Threshold, threshold::Bound};
+use shipway_analysis::{
+    Analysis, Metric, Observation, ReleaseSample, Sample, ThresholdLimit, threshold::MetricBound,
+};
 
 mod strategies;
 
@@ -50,7 +52,7 @@ fn environment(strategy: Strategy, instances: u32) -> Environment {
         smoke: Vec::new(),
         tests: None,
         analysis: Analysis::new(vec![
-            Threshold::new(Metric::ErrorRate, Bound::Max(0.02)).unwrap(),
+            ThresholdLimit::new(Metric::ErrorRate, MetricBound::Max(0.02)).unwrap(),
         ]),
         analysis_source: Default::default(),
         sources: Vec::new(),
@@ -244,11 +246,11 @@ impl Stage {
         };
         let seen = Observation {
             at: self.now,
-            canary: Side {
+            canary: ReleaseSample {
                 release: "#4".into(),
                 sample: sample(requests, errors),
             },
-            stable: Some(Side {
+            stable: Some(ReleaseSample {
                 release: "#3".into(),
                 sample: sample(requests * 9, 0),
             }),

@@ -11,7 +11,7 @@ use axum::{
 use serde::Serialize;
 use shipway_analysis::{
     Judgement,
-    plot::{self, Series},
+    plot::{self, MetricSeries},
 };
 use shipway_core::ids::RolloutId;
 
@@ -29,7 +29,7 @@ pub(super) struct Judged {
     /// How things stand, with the sentence.
     judgement: Option<Judgement>,
     /// One for each metric, in the order of the rules.
-    series: Vec<Series>,
+    series: Vec<MetricSeries>,
 }
 
 /// What was judged in a rollout: for each metric both releases' values with their 95% confidence sequences over time (at most 240

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use shipway_analysis::{Answer, Metric, Name, evidence::mean::Series};
+use shipway_analysis::{Metric, MetricName, ProviderAnswer, evidence::mean::ValueSeries};
 use shipway_core::{
     config::{Query, Source},
     ids::ReleaseNumber,
@@ -24,10 +24,10 @@ use super::lately;
 use crate::app::App;
 
 /// The last answers for both sides.
-type Answers = Arc<Mutex<BTreeMap<Name, (Answer, Option<Answer>)>>>;
+type Answers = Arc<Mutex<BTreeMap<MetricName, (ProviderAnswer, Option<ProviderAnswer>)>>>;
 
 /// What was said of stable before it lost its traffic.
-type Past = Arc<Mutex<Vec<(Metric, Series)>>>;
+type Past = Arc<Mutex<Vec<(Metric, ValueSeries)>>>;
 
 /// Moments of the past that are asked about: a quarter of an hour at the usual pace, as the load is kept.
 const PAST_VALUES: u32 = 180;
@@ -109,19 +109,19 @@ impl Asking {
     }
 
     /// What stable was before it lost its traffic, once all of that is answered.
-    pub(super) fn of_before(&self) -> Vec<(Metric, Series)> {
+    pub(super) fn of_before(&self) -> Vec<(Metric, ValueSeries)> {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         past.clone()
     }
 
     /// The last answers for the canary.
-    pub(super) fn of_canary(&self) -> Vec<Answer> {
+    pub(super) fn of_canary(&self) -> Vec<ProviderAnswer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.values().map(|(canary, _)| canary.clone()).collect()
     }
 
     /// The last answers for stable.
-    pub(super) fn of_stable(&self) -> Vec<Answer> {
+    pub(super) fn of_stable(&self) -> Vec<ProviderAnswer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers
             .values()
@@ -153,8 +153,8 @@ async fn ask(app: Arc<App>, source: Source, sides: Sides, answers: Answers) {
         };
         let (canary, stable) = tokio::join!(about(&sides.canary), of_stable);
         let answer = |said: Result<f64, String>| match said {
-            Ok(value) => Answer::value(source.metric, at, value),
-            Err(why) => Answer::unknown(source.metric, at, why),
+            Ok(value) => ProviderAnswer::value(source.metric, at, value),
+            Err(why) => ProviderAnswer::unknown(source.metric, at, why),
         };
         let said = (answer(canary), stable.map(answer));
         let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,7 +191,7 @@ async fn ask_back(app: Arc<App>, source: Source, stable: QuerySubject, set: SetK
             break;
         }
     }
-    let mut values = Series::default();
+    let mut values = ValueSeries::default();
     for value in found.into_iter().rev() {
         values.add(value);
     }

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shipway_analysis::{Analysis, Asked, Before, Histogram, Metric, Rule, evidence::mean::Series};
+use shipway_analysis::{
+    Analysis, AnalysisRule, BaselineSample, Histogram, Metric, RequiredMetrics,
+    evidence::mean::ValueSeries,
+};
 use shipway_core::{
     rollout::{Pace, Spec, StableTraffic},
     target::SetKey,
@@ -120,15 +123,17 @@ impl Recent {
         })
     }
 
-    fn before(&self, now: Option<Histogram>, analysis: &Analysis) -> Before {
+    fn before(&self, now: Option<Histogram>, analysis: &Analysis) -> BaselineSample {
         let oldest = self.took.len().saturating_sub(DISTRIBUTIONS_COMPARED);
         let took = match (self.took.get(oldest), now) {
-            (Some((_, first)), Some(now)) if Asked::of(analysis).histogram => now.since(first),
+            (Some((_, first)), Some(now)) if RequiredMetrics::for_analysis(analysis).histogram => {
+                now.since(first)
+            }
             _ => Histogram::default(),
         };
-        let mut values: Vec<(Metric, Series)> = Vec::new();
+        let mut values: Vec<(Metric, ValueSeries)> = Vec::new();
         for metric in compared(analysis) {
-            let mut series = Series::default();
+            let mut series = ValueSeries::default();
             for value in self.loads.iter().filter_map(|load| load.value(metric)) {
                 series.add(value);
             }
@@ -137,14 +142,14 @@ impl Recent {
                 values.push((metric, series));
             }
         }
-        Before { values, took }
+        BaselineSample { values, took }
     }
 }
 
 /// What is compared with stable.
 pub(super) fn compared(analysis: &Analysis) -> impl Iterator<Item = Metric> {
     let rules = analysis.rules().iter().filter(|rule| rule.compares());
-    rules.flat_map(Rule::metrics)
+    rules.flat_map(AnalysisRule::metrics)
 }
 
 impl Lately {
@@ -154,10 +159,10 @@ impl Lately {
         set: &SetKey,
         now: Option<Histogram>,
         analysis: &Analysis,
-    ) -> Option<Before> {
+    ) -> Option<BaselineSample> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.get(set)?.before(now, analysis);
-        (before != Before::default()).then_some(before)
+        (before != BaselineSample::default()).then_some(before)
     }
 
     fn traffic(&self, set: &SetKey, all: &Histogram) -> Option<StableTraffic> {

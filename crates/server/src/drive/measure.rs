@@ -3,8 +3,9 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use shipway_analysis::{
-    Analysis, Answer, Asked, Before, Happened, Histogram, InstanceTime, Kind, Latency, Metric,
-    Observation, Rule, Sample, Side, Slow, Users, evidence::mean, least_of,
+    Analysis, AnalysisRule, BaselineSample, BusinessEventCount, FailedUsers, Histogram,
+    InstanceTime, LatencyQuantiles, Metric, MetricKind, Observation, ProviderAnswer, ReleaseSample,
+    RequiredMetrics, Sample, SlowCount, evidence::mean, shortest_interval,
 };
 use shipway_core::{
     ids::ReleaseNumber,
@@ -37,7 +38,7 @@ pub(super) async fn run(
     let environment = &rollout.spec.environment;
     let place = rollout.spec.release.place(&environment.name);
     let mut before = Past::of(&environment.analysis);
-    let asked = Asked::of(&environment.analysis);
+    let asked = RequiredMetrics::for_analysis(&environment.analysis);
     // Asked beside: a provider may take its time.
     let asking = Asking::begin(app, rollout, candidate, stable);
     let alone = stable.filter(|_| rollout.stands_alone());
@@ -45,7 +46,7 @@ pub(super) async fn run(
         Some(stable) => lately(app, rollout, stable).await,
         None => None,
     };
-    let told = |release: ReleaseNumber, answers: Vec<Answer>| Told {
+    let told = |release: ReleaseNumber, answers: Vec<ProviderAnswer>| Told {
         events: if asked.events {
             app.happened.of(&place, release)
         } else {
@@ -112,7 +113,7 @@ pub(super) async fn run(
 }
 
 /// What a release that has just lost its traffic was.
-async fn lately(app: &App, rollout: &Rollout, stable: ReleaseNumber) -> Option<Before> {
+async fn lately(app: &App, rollout: &Rollout, stable: ReleaseNumber) -> Option<BaselineSample> {
     let environment = &rollout.spec.environment;
     let place = rollout.spec.release.place(&environment.name);
     let totals = app.meter.read_totals().await.ok();
@@ -127,20 +128,24 @@ async fn lately(app: &App, rollout: &Rollout, stable: ReleaseNumber) -> Option<B
 /// Adds what stable was before the switch, with what providers say of that time.
 fn before_switch(
     seen: &mut Observation,
-    lately: Option<&Before>,
-    values: Vec<(Metric, mean::Series)>,
+    lately: Option<&BaselineSample>,
+    values: Vec<(Metric, mean::ValueSeries)>,
 ) {
     let side = seen.stable.as_mut().and_then(|side| side.sample.as_mut());
     if let Some(sample) = side {
         let mut before = lately.cloned().unwrap_or_default();
         before.values.extend(values);
-        sample.before = (before != Before::default()).then_some(before);
+        sample.before = (before != BaselineSample::default()).then_some(before);
     }
 }
 
 /// As often as the shortest interval of a limit, within reason.
 fn pace(analysis: &Analysis) -> Duration {
-    let shortest = analysis.rules().iter().filter_map(Rule::interval).min();
+    let shortest = analysis
+        .rules()
+        .iter()
+        .filter_map(AnalysisRule::interval)
+        .min();
     shortest
         .unwrap_or(INTERVAL_MAX)
         .clamp(INTERVAL_MIN, INTERVAL_MAX)
@@ -148,8 +153,8 @@ fn pace(analysis: &Analysis) -> Duration {
 
 /// What others say of a release.
 struct Told {
-    events: Vec<Happened>,
-    answers: Vec<Answer>,
+    events: Vec<BusinessEventCount>,
+    answers: Vec<ProviderAnswer>,
 }
 
 /// Both sides at one instant.
@@ -168,14 +173,14 @@ struct Past {
 
 impl Past {
     fn of(analysis: &Analysis) -> Self {
-        let is_latency = |metric: &Metric| matches!(metric.kind(), Kind::Quantile(_));
+        let is_latency = |metric: &Metric| matches!(metric.kind(), MetricKind::Quantile(_));
         let rules = analysis.rules().iter();
         let intervals = rules
             .filter(|rule| rule.metrics().iter().any(is_latency))
-            .filter_map(Rule::interval);
+            .filter_map(AnalysisRule::interval);
         Self {
             readings: VecDeque::new(),
-            window: least_of(intervals.max().unwrap_or(INTERVAL_MAX)),
+            window: shortest_interval(intervals.max().unwrap_or(INTERVAL_MAX)),
         }
     }
 
@@ -247,11 +252,11 @@ pub(super) fn read(
 
 fn side<'a>(
     release: ReleaseNumber,
-    asked: &Asked,
+    asked: &RequiredMetrics,
     (before, which): (&'a Past, impl Fn(&'a Readings) -> Option<&'a Reading>),
     now: &Reading,
     (weight, told): (Option<u32>, Told),
-) -> Side {
+) -> ReleaseSample {
     let begin = before.readings.front().and_then(&which);
     let last = before.readings.back().and_then(&which);
     let sample = now.traffic.as_ref().map(|traffic| Sample {
@@ -291,7 +296,7 @@ fn side<'a>(
         users: weight.and_then(|weight| Some(users(traffic.users.as_ref()?, weight))),
         before: None,
     });
-    Side {
+    ReleaseSample {
         release: release.to_string(),
         sample,
     }
@@ -308,36 +313,36 @@ fn coarser(latency: &protocol::LatencyHistogram) -> Histogram {
 }
 
 /// Requests in buckets that lie beyond the limit as a whole: within 3% of it a request may count as quick.
-fn slow(traffic: &TrafficTotals, over_micros: u64) -> Slow {
+fn slow(traffic: &TrafficTotals, over_micros: u64) -> SlowCount {
     let (_, count) = traffic.slower_than(Duration::from_micros(over_micros));
-    Slow { over_micros, count }
+    SlowCount { over_micros, count }
 }
 
 /// Those of them that have no answer.
-fn slow_unanswered(traffic: &TrafficTotals, over_micros: u64) -> Slow {
+fn slow_unanswered(traffic: &TrafficTotals, over_micros: u64) -> SlowCount {
     let (known, _) = traffic.slower_than(Duration::from_micros(over_micros));
     let count = known.saturating_sub(traffic.latency.count());
-    Slow { over_micros, count }
+    SlowCount { over_micros, count }
 }
 
 /// Users who failed, of a side that is given this weight.
-fn users(counted: &protocol::FailedUserCounts, weight: u32) -> Users {
+fn users(counted: &protocol::FailedUserCounts, weight: u32) -> FailedUsers {
     let slow = counted.slow.iter();
-    Users {
+    FailedUsers {
         weight,
         errors: counted.errors,
         slow: slow
-            .map(|(&over_micros, &count)| Slow { over_micros, count })
+            .map(|(&over_micros, &count)| SlowCount { over_micros, count })
             .collect(),
     }
 }
 
-fn latency(now: &TrafficTotals, before: &TrafficTotals) -> Latency {
+fn latency(now: &TrafficTotals, before: &TrafficTotals) -> LatencyQuantiles {
     let millis = |quantile| {
         now.quantile_since(before, quantile)
             .map(|took| took.as_secs_f64() * 1_000.0)
     };
-    Latency {
+    LatencyQuantiles {
         p50_ms: millis(0.5),
         p90_ms: millis(0.9),
         p99_ms: millis(0.99),

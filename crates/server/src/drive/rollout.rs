@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use shipway_analysis::plot::{about, sparkline};
+use shipway_analysis::plot::{deciding_series, sparkline};
 use shipway_core::{
     address::EnvironmentAddresses,
     aggregate::Actor,
@@ -392,7 +392,8 @@ async fn plot(app: &Arc<App>, rollout: &Rollout, notice: &Notice) -> Option<Stri
     let all = analysis_series_until(app, &rollout.spec.id, notice.at)
         .await
         .unwrap_or_default();
-    let line = sparkline(about(&all, &notice.text)?, PLOT_COLUMNS);
+    let metric = rollout.evidence.judgement().and_then(|it| it.metric);
+    let line = sparkline(deciding_series(&all, metric)?, PLOT_COLUMNS);
     (!line.is_empty()).then_some(line)
 }
 

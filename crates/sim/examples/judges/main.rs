@@ -8,15 +8,15 @@ mod parts;
 use std::time::{Duration, Instant};
 
 use shipway_sim::{
-    compare::{Comparison, Judge, Row, compare, play_all, row},
-    contest::Ended,
+    compare::{ComparedJudge, ComparisonRow, ComparisonSetup, compare, play_all, row},
+    contest::PlayedRollout,
     null,
-    policy::Policy,
+    policy::SimulatedPolicy,
     regression::Regression,
-    rivals::{Climb, Setting},
+    rivals::{WeightClimb, WindowSetting},
     summary::{percent, time},
-    tune::Tuned,
-    world::Scenario,
+    tune::TunedRivals,
+    world::SimulatedScenario,
 };
 
 use crate::parts::{cost, grid, quiet, target};
@@ -58,9 +58,9 @@ fn main() {
     eprintln!("bench/analysis: {} s", began.elapsed().as_secs());
 }
 
-fn comparison(policy: Policy, scenario: Scenario, runs: u64) -> Comparison {
+fn comparison(policy: SimulatedPolicy, scenario: SimulatedScenario, runs: u64) -> ComparisonSetup {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    Comparison {
+    ComparisonSetup {
         policy,
         scenario,
         runs,
@@ -69,11 +69,11 @@ fn comparison(policy: Policy, scenario: Scenario, runs: u64) -> Comparison {
     }
 }
 
-fn bad(base: f64, rate: f64) -> Scenario {
-    Scenario {
+fn bad(base: f64, rate: f64) -> SimulatedScenario {
+    SimulatedScenario {
         base,
         regression: Some(Regression::error_rate(rate)),
-        ..Scenario::default()
+        ..SimulatedScenario::default()
     }
 }
 
@@ -83,16 +83,16 @@ fn effects(runs: u64) {
     println!(
         "100 requests a second, 10% of them to the new release, 0.1% fail anyway, two hours at most. Default settings are those that their documentation shows; tuned ones are chosen on 4,000 other healthy rollouts of this very traffic so that they roll back no more of them than Shipway does, and of those the one that harms fewest at this very effect. Flagger's weight stays at 10% here, and Shipway's hold does not end early.\n"
     );
-    let Judge::Flagger(_, ticks) = Judge::FLAGGER else {
+    let ComparedJudge::Flagger(_, ticks) = ComparedJudge::FLAGGER else {
         unreachable!("it is Flagger")
     };
-    let stays = Climb {
+    let stays = WeightClimb {
         step: 0.1,
         top: None,
     };
     let rates = [0.002, 0.005, 0.01, 0.02, 0.05, 0.2];
     let two_hours = Duration::from_secs(WATCHED.into());
-    let policy = Policy::of_errors()
+    let policy = SimulatedPolicy::comparing_error_rates()
         .held_at(10.0, two_hours, two_hours)
         .expect("10 is a weight");
     beside_others(&rates, &policy, WATCHED, (stays, ticks), runs);
@@ -101,9 +101,9 @@ fn effects(runs: u64) {
 /// Our own judge beside others, as they come and tuned, at each of these error rates.
 fn beside_others(
     rates: &[f64],
-    policy: &Policy,
+    policy: &SimulatedPolicy,
     horizon: u32,
-    flagger: (Climb, Setting),
+    flagger: (WeightClimb, WindowSetting),
     runs: u64,
 ) {
     let mut table = grid::Table::new(&[
@@ -122,38 +122,38 @@ fn beside_others(
     let (climb, ticks) = flagger;
     let mut rows = Rows::default();
     let defaults = [
-        Judge::ARGO,
-        Judge::ARGO_FORGIVING,
-        Judge::ARGO_EXAMPLE,
-        Judge::Flagger(climb, ticks),
-        Judge::KAYENTA,
+        ComparedJudge::ARGO,
+        ComparedJudge::ARGO_FORGIVING,
+        ComparedJudge::ARGO_EXAMPLE,
+        ComparedJudge::Flagger(climb, ticks),
+        ComparedJudge::KAYENTA,
     ];
     let of = |rate, runs| {
-        let scenario = Scenario {
+        let scenario = SimulatedScenario {
             horizon,
             ..bad(0.001, rate)
         };
         comparison(policy.clone(), scenario, runs)
     };
     // Healthy releases are the same whatever the others do wrong.
-    let tuned = Tuned::on(&of(rates[0], runs.max(TUNED_ON)), climb);
+    let tuned = TunedRivals::tune(&of(rates[0], runs.max(TUNED_ON)), climb);
     println!(
         "Of the healthy rollouts that settings were chosen on, Shipway rolled back {}.\n",
         percent(tuned.false_alarms)
     );
     for &rate in rates {
         let comparison = of(rate, runs);
-        let own = rows.of(&comparison, &Judge::Direct);
+        let own = rows.of(&comparison, &ComparedJudge::Direct);
         table.judged(rate, &own, &own, None);
         for judge in &defaults {
             let row = rows.of(&comparison, judge);
             // The strictest of windows is nobody's default; it is compared like a tuned one.
-            let is_strictest = *judge == Judge::ARGO;
+            let is_strictest = *judge == ComparedJudge::ARGO;
             let least = if is_strictest { 1.0 } else { 3.0 };
             table.judged(rate, &row, &own, Some(least));
         }
         for judge in tuned.best(&comparison) {
-            let row = Row {
+            let row = ComparisonRow {
                 tuned: true,
                 ..rows.of(&comparison, &judge)
             };
@@ -165,11 +165,11 @@ fn beside_others(
 
 /// Rows of judges; the healthy rollouts of each are played once.
 #[derive(Default)]
-struct Rows(Vec<(Judge, Vec<Ended>)>);
+struct Rows(Vec<(ComparedJudge, Vec<PlayedRollout>)>);
 
 impl Rows {
-    fn of(&mut self, comparison: &Comparison, judge: &Judge) -> Row {
-        let play = |scenario: &Scenario| play_all(comparison, judge, scenario, &|_| ());
+    fn of(&mut self, comparison: &ComparisonSetup, judge: &ComparedJudge) -> ComparisonRow {
+        let play = |scenario: &SimulatedScenario| play_all(comparison, judge, scenario, &|_| ());
         let bad = play(&comparison.scenario);
         if let Some((_, healthy)) = self.0.iter().find(|(of, _)| of == judge) {
             return row(judge, healthy, &bad);
@@ -187,12 +187,12 @@ fn rollouts(runs: u64) {
     println!(
         "The default canary (1% for 2 min, 10% and 50% for 5 min each), 100 requests a second, 0.1% fail anyway; Argo Rollouts and Kayenta with the same steps, Flagger with its own (10% more each minute, up to 50%). What is promoted goes on harming until an hour is over. Windows of a minute that fail at once roll back one healthy release in eight here: at 1% of the traffic a single error is over their limit. At 0.2%, just what the policy tolerates, twelve minutes of holds are too short to be sure for anybody; Flagger finds it where its ticks are five minutes long and a rollout lasts half an hour, a healthy one too.\n"
     );
-    let Judge::Flagger(climb, ticks) = Judge::FLAGGER else {
+    let ComparedJudge::Flagger(climb, ticks) = ComparedJudge::FLAGGER else {
         unreachable!("it is Flagger")
     };
     beside_others(
         &[0.002, 0.005, 0.02, 0.2],
-        &Policy::of_errors(),
+        &SimulatedPolicy::comparing_error_rates(),
         3_600,
         (climb, ticks),
         runs,
@@ -222,25 +222,25 @@ fn bounds(runs: u64) {
         (0.01, 0.02),
         (0.01, 0.05),
     ] {
-        let scenario = Scenario {
+        let scenario = SimulatedScenario {
             horizon: 20_000,
             ..bad(base, rate)
         };
         let horizon = Duration::from_secs(scenario.horizon.into());
-        let policy = Policy::of_errors()
+        let policy = SimulatedPolicy::comparing_error_rates()
             .held_at(10.0, horizon, horizon)
             .expect("10 is a weight");
         let comparison = comparison(policy, scenario, runs.min(1_000));
-        let requests = |judge: &Judge| {
+        let requests = |judge: &ComparedJudge| {
             let ended = play_all(&comparison, judge, &comparison.scenario, &|_| ());
             ended.iter().map(|it| it.served as f64).sum::<f64>() / ended.len() as f64
         };
         let bound = shipway_sim::rivals::wald(base, rate, 0.01, 0.05);
-        let known = requests(&Judge::Known {
+        let known = requests(&ComparedJudge::Known {
             weight: 0.1,
             rate: base,
         });
-        let learnt = requests(&Judge::Direct);
+        let learnt = requests(&ComparedJudge::Direct);
         let times = known / bound;
         table.row(&[
             percent(base),
@@ -278,13 +278,17 @@ fn healthy(runs: u64) {
         (100.0, 0.01),
         (100.0, 0.001),
     ] {
-        let mut scenario = Scenario {
+        let mut scenario = SimulatedScenario {
             base,
-            ..Scenario::default()
+            ..SimulatedScenario::default()
         };
         scenario.traffic.per_second = per_second;
-        let comparison = comparison(Policy::of_errors(), scenario, runs.min(1_000));
-        let row: Row = compare(&comparison, &Judge::Direct, &|_| ());
+        let comparison = comparison(
+            SimulatedPolicy::comparing_error_rates(),
+            scenario,
+            runs.min(1_000),
+        );
+        let row: ComparisonRow = compare(&comparison, &ComparedJudge::Direct, &|_| ());
         let fixed: f64 = comparison
             .policy
             .steps()
@@ -317,7 +321,7 @@ fn ticks(runs: u64, seed: u64) {
     println!(
         "{runs} rollouts (seed {seed}), 12 minutes each, looked at each second by every comparison there is, each with `alpha` 1%; the last line is five of them in one `alpha`. Weights from 1% to 50%, 20 to 2,000 requests a second that swing and burst, errors and latency that swing with them, users who stay on their side. CPU, memory and saturation are worse by just what their margin allows. Values resemble those before them, have spikes, and scatter more on the side with less traffic. `ratio` is `alpha` by the limit that the rate is below with 95% confidence.\n"
     );
-    let play = null::ticks::Play {
+    let play = null::ticks::NullSimulation {
         runs,
         seed,
         alpha: 0.01,
@@ -325,11 +329,11 @@ fn ticks(runs: u64, seed: u64) {
         threads: 2,
     };
     let mut table = grid::Table::new(&["compared", "rolled back", "target", "ratio"]);
-    for (what, wrong) in null::ticks::wrongly_rolled_back(&play) {
+    for (what, wrong) in null::ticks::count_false_rollbacks(&play) {
         let limit = shipway_sim::summary::upper_limit(wrong, runs);
         table.row(&[
             what,
-            null::sentence(wrong, runs),
+            null::describe_false_rollbacks(wrong, runs),
             "≤ 1%".into(),
             target(play.alpha / limit),
         ]);
@@ -346,11 +350,11 @@ fn peeking() {
     );
     let mut table = grid::Table::new(&["alpha", "rolled back", "ratio"]);
     for alpha in [0.01, 0.05] {
-        let wrong = null::events::wrongly_rolled_back(RUNS, SEED, alpha, 2);
+        let wrong = null::events::count_false_rollbacks(RUNS, SEED, alpha, 2);
         let limit = shipway_sim::summary::upper_limit(wrong, RUNS);
         table.row(&[
             percent(alpha),
-            null::sentence(wrong, RUNS),
+            null::describe_false_rollbacks(wrong, RUNS),
             target(alpha / limit),
         ]);
     }

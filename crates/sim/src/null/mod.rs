@@ -10,21 +10,21 @@ pub mod events;
 pub mod ticks;
 pub mod values;
 
-use crate::{random::Random, summary::percent};
+use crate::{random::SeededRandom, summary::percent};
 
 /// Users, some of them busy.
 const USERS: f64 = 500.0;
 
 /// The share of the traffic that the new release has when its weight rises from `weight_before`, at which it was `share`: those who
 /// are on it stay; some of the others join, some busy, some not.
-fn share_after(share: f64, weight_before: f64, weight: f64, random: &mut Random) -> f64 {
+fn share_after(share: f64, weight_before: f64, weight: f64, random: &mut SeededRandom) -> f64 {
     let (joins, stays) = ((weight - weight_before) * USERS, (1.0 - weight) * USERS);
     share + (1.0 - share) * random.beta(joins, stays)
 }
 
 /// `12 of 10,000 (0.12%, with 95% confidence below 0.2%)`
 #[must_use]
-pub fn sentence(wrong: u64, runs: u64) -> String {
+pub fn describe_false_rollbacks(wrong: u64, runs: u64) -> String {
     let limit = crate::summary::upper_limit(wrong, runs);
     format!(
         "{wrong} of {} ({}, with 95% confidence below {})",

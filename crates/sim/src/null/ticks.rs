@@ -4,8 +4,8 @@
 //! What has a margin is just as much worse as the margin allows: the worst of what is no worse.
 //!
 //! ```
-//! use shipway_sim::null::ticks::{Play, wrongly_rolled_back};
-//! let counted = wrongly_rolled_back(&Play { runs: 4, seed: 1, alpha: 0.001, stretch: 0.1, threads: 1 });
+//! use shipway_sim::null::ticks::{NullSimulation, count_false_rollbacks};
+//! let counted = count_false_rollbacks(&NullSimulation { runs: 4, seed: 1, alpha: 0.001, stretch: 0.1, threads: 1 });
 //! assert!(counted.iter().all(|(_, wrong)| *wrong == 0));
 //! ```
 
@@ -13,19 +13,20 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use shipway_analysis::{
-    Analysis, AnalysisState, Answer, Happened, Histogram, Metric, Name, Observation, Rule, Sample,
-    Sequential, Side, Slow, evidence::Alpha, sequential::Direction,
+    Analysis, AnalysisRule, AnalysisState, BusinessEventCount, Histogram, Metric, MetricName,
+    Observation, ProviderAnswer, ReleaseSample, Sample, SequentialComparison, SlowCount,
+    evidence::Alpha, sequential::WorseDirection,
 };
 
 use super::{
     share_after,
-    values::{Reading, Values},
+    values::{SideValues, ValueProcesses},
 };
 use crate::{
     compare::each_seed,
-    random::Random,
+    random::SeededRandom,
     reading::{answers, beginning},
-    world::Half,
+    world::SideSecond,
 };
 
 /// The weights, and for how many ticks each is held.
@@ -42,7 +43,7 @@ const COMPLAINS: f64 = 0.005;
 
 /// What is played.
 #[derive(Clone, Copy, Debug)]
-pub struct Play {
+pub struct NullSimulation {
     /// Rollouts.
     pub runs: u64,
     /// From which all chance comes.
@@ -57,7 +58,7 @@ pub struct Play {
 
 /// For each metric, and for five of them together: its name, and how many rollouts it rolled back.
 #[must_use]
-pub fn wrongly_rolled_back(play: &Play) -> Vec<(String, u64)> {
+pub fn count_false_rollbacks(play: &NullSimulation) -> Vec<(String, u64)> {
     let cases = cases(play.alpha);
     let wrong = each_seed(play.seed, play.runs, play.threads, |seed| {
         rolled_back_by(&cases, seed, play.stretch)
@@ -67,18 +68,18 @@ pub fn wrongly_rolled_back(play: &Play) -> Vec<(String, u64)> {
     names.map(|(place, name)| (name, count(place))).collect()
 }
 
-fn named(name: &str) -> Name {
+fn named(name: &str) -> MetricName {
     name.parse().expect("a name of ours is one")
 }
 
-fn compared(metric: Metric, direction: Direction, alpha: Alpha) -> Rule {
-    let beta = Alpha::new(Sequential::BETA).expect("a default");
+fn compared(metric: Metric, direction: WorseDirection, alpha: Alpha) -> AnalysisRule {
+    let beta = Alpha::new(SequentialComparison::BETA).expect("a default");
     let (margin, tolerance) = (
-        Sequential::margin_of(metric),
-        Sequential::tolerance_of(metric),
+        SequentialComparison::default_margin(metric),
+        SequentialComparison::default_tolerance(metric),
     );
-    let comparison = Sequential::new(metric, alpha, beta, margin, tolerance);
-    Rule::from(Sequential {
+    let comparison = SequentialComparison::new(metric, alpha, beta, margin, tolerance);
+    AnalysisRule::from(SequentialComparison {
         direction,
         // A value at every tick: more looks than a rollout would have.
         interval: Duration::from_secs(1),
@@ -88,7 +89,7 @@ fn compared(metric: Metric, direction: Direction, alpha: Alpha) -> Rule {
 
 /// What is judged: each alone, and five together.
 fn cases(alpha: f64) -> Vec<(String, Analysis)> {
-    use Direction::{Decrease, Increase};
+    use WorseDirection::{Decrease, Increase};
     let alpha = Alpha::new(alpha).expect("asked for as a probability");
     let (worth, conversion) = (
         Metric::Value(named("worth")),
@@ -146,9 +147,9 @@ fn cases(alpha: f64) -> Vec<(String, Analysis)> {
 fn rolled_back_by(cases: &[(String, Analysis)], seed: u64, stretch: f64) -> Vec<bool> {
     let mut judges: Vec<(&Analysis, AnalysisState, bool)> = cases
         .iter()
-        .map(|(_, analysis)| (analysis, analysis.begin(), false))
+        .map(|(_, analysis)| (analysis, analysis.initial_state(), false))
         .collect();
-    let mut world = Ticks::new(seed);
+    let mut world = NullWorld::new(seed);
     let (mut share, mut weight_before) = (0.0, 0.0);
     for (step, (weight, ticks)) in STEPS.into_iter().enumerate() {
         share = share_after(share, weight_before, weight, &mut world.random);
@@ -156,7 +157,7 @@ fn rolled_back_by(cases: &[(String, Analysis)], seed: u64, stretch: f64) -> Vec<
         if step > 0 {
             judges
                 .iter_mut()
-                .for_each(|(_, state, _)| state.begin_hold());
+                .for_each(|(_, state, _)| state.start_hold());
         }
         let ticks = (ticks * stretch).ceil() as u32;
         // Both sides are read as soon as traffic has shifted.
@@ -174,19 +175,19 @@ fn rolled_back_by(cases: &[(String, Analysis)], seed: u64, stretch: f64) -> Vec<
 }
 
 /// Two equally good sides, second by second.
-struct Ticks {
-    random: Random,
+struct NullWorld {
+    random: SeededRandom,
     seed: u64,
     at: u32,
     per_second: f64,
-    values: Values,
+    values: ValueProcesses,
     /// Of the new release, and of stable.
-    sides: [Counter; 2],
-    now: [Reading; 2],
+    sides: [NullCounter; 2],
+    now: [SideValues; 2],
 }
 
 #[derive(Default)]
-struct Counter {
+struct NullCounter {
     requests: u64,
     errors: u64,
     slow: u64,
@@ -195,14 +196,14 @@ struct Counter {
     complaints: u64,
 }
 
-impl Ticks {
+impl NullWorld {
     fn new(seed: u64) -> Self {
         Self {
-            random: Random::of(&[seed, 67]),
+            random: SeededRandom::for_purpose(&[seed, 67]),
             seed,
             at: 0,
             per_second: TRAFFIC[(seed % 4) as usize],
-            values: Values::new(seed),
+            values: ValueProcesses::new(seed),
             sides: Default::default(),
             now: Default::default(),
         }
@@ -220,7 +221,7 @@ impl Ticks {
         for (side, requests) in self.sides.iter_mut().zip(of) {
             side.count(requests, 1.0 + 0.8 * wave, load, &mut self.random);
         }
-        let margin = Sequential::margin_of(Metric::Cpu);
+        let margin = SequentialComparison::default_margin(Metric::Cpu);
         self.now = self.values.next(&mut self.random, load, of, [margin, 1.0]);
     }
 
@@ -228,11 +229,11 @@ impl Ticks {
         let at = beginning() + SignedDuration::from_secs(i64::from(self.at));
         let side = |release: &str, place: usize| {
             let (counter, now) = (&self.sides[place], &self.now[place]);
-            let happened = |event, count| Happened {
+            let happened = |event, count| BusinessEventCount {
                 event: named(event),
                 count,
             };
-            Side {
+            ReleaseSample {
                 release: release.to_owned(),
                 sample: Some(Sample {
                     requests: counter.requests,
@@ -241,7 +242,7 @@ impl Ticks {
                     memory_bytes: Some(now.memory),
                     saturation: Some(now.saturation),
                     histogram: Some(counter.histogram.clone()),
-                    slow: vec![Slow {
+                    slow: vec![SlowCount {
                         over_micros: SLOW_MICROS,
                         count: counter.slow,
                     }],
@@ -250,8 +251,8 @@ impl Ticks {
                         happened("orders", counter.orders),
                     ],
                     answers: vec![
-                        Answer::value(named("conversion"), at, now.conversion),
-                        Answer::value(named("worth"), at, now.worth),
+                        ProviderAnswer::value(named("conversion"), at, now.conversion),
+                        ProviderAnswer::value(named("worth"), at, now.worth),
                     ],
                     ..Sample::default()
                 }),
@@ -265,18 +266,18 @@ impl Ticks {
     }
 }
 
-impl Counter {
-    fn count(&mut self, requests: u64, swing: f64, load: f64, random: &mut Random) {
+impl NullCounter {
+    fn count(&mut self, requests: u64, swing: f64, load: f64, random: &mut SeededRandom) {
         self.requests += requests;
         self.errors += random.binomial(requests, FAILS * swing);
         self.orders += random.poisson(requests as f64 * ORDERS * swing);
         self.complaints += random.poisson(requests as f64 * COMPLAINS * swing);
-        let answers = answers(requests, &Half::default(), 0.6 + 0.2 * load, random);
+        let answers = answers(requests, &SideSecond::default(), 0.6 + 0.2 * load, random);
         self.slow += answers
             .iter()
             .filter(|(bucket, _)| usize::from(*bucket) > SLOW_BUCKET)
             .map(|(_, count)| count)
             .sum::<u64>();
-        self.histogram = self.histogram.plus(&answers.into_iter().collect());
+        self.histogram = self.histogram.merged(&answers.into_iter().collect());
     }
 }

@@ -2,15 +2,15 @@
 //! what it was a moment ago, it has spikes, it stands at zero for minutes, and the side with less traffic scatters more.
 //!
 //! ```
-//! use shipway_sim::{null::values::Values, random::Random};
-//! let mut values = Values::new(3);
-//! let both = values.next(&mut Random::of(&[1]), 1.0, [10, 90], [1.1, 1.0]);
+//! use shipway_sim::{null::values::ValueProcesses, random::SeededRandom};
+//! let mut values = ValueProcesses::new(3);
+//! let both = values.next(&mut SeededRandom::for_purpose(&[1]), 1.0, [10, 90], [1.1, 1.0]);
 //! assert!(both.iter().all(|side| side.memory > 0.0));
 //! ```
 
 use std::{collections::VecDeque, f64::consts::TAU};
 
-use crate::random::Random;
+use crate::random::SeededRandom;
 
 /// How much of its value of a second ago noise keeps.
 const CPU_KEEPS: f64 = 0.8;
@@ -23,7 +23,7 @@ const CONVERTS: f64 = 0.02;
 
 /// One side's values of one second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Reading {
+pub struct SideValues {
     /// Share of a core.
     pub cpu: f64,
     /// Bytes.
@@ -37,7 +37,7 @@ pub struct Reading {
 }
 
 #[derive(Default)]
-struct Side {
+struct ValueProcess {
     cpu: f64,
     memory: f64,
     worth: f64,
@@ -48,22 +48,22 @@ struct Side {
 }
 
 /// Both sides, the new release first.
-pub struct Values {
-    sides: [Side; 2],
+pub struct ValueProcesses {
+    sides: [ValueProcess; 2],
     second: f64,
     /// Requests at once of an instance.
     open: f64,
 }
 
-impl Values {
+impl ValueProcesses {
     /// Those of the rollout with this seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let mut random = Random::of(&[seed, 71]);
-        let mut side = || Side {
+        let mut random = SeededRandom::for_purpose(&[seed, 71]);
+        let mut side = || ValueProcess {
             phase: random.share(),
             period: 20.0 + 60.0 * random.share(),
-            ..Side::default()
+            ..ValueProcess::default()
         };
         Self {
             sides: [side(), side()],
@@ -76,19 +76,19 @@ impl Values {
     /// saturation of a side are.
     pub fn next(
         &mut self,
-        random: &mut Random,
+        random: &mut SeededRandom,
         load: f64,
         requests: [u64; 2],
         times: [f64; 2],
-    ) -> [Reading; 2] {
+    ) -> [SideValues; 2] {
         self.second += 1.0;
         let all = (requests[0] + requests[1]).max(1) as f64;
         std::array::from_fn(|index| {
             let side = &mut self.sides[index];
             let times = times[index];
-            keep(&mut side.cpu, CPU_KEEPS, random);
-            keep(&mut side.memory, MEMORY_KEEPS, random);
-            keep(&mut side.worth, WORTH_KEEPS, random);
+            step_noise(&mut side.cpu, CPU_KEEPS, random);
+            step_noise(&mut side.memory, MEMORY_KEEPS, random);
+            step_noise(&mut side.worth, WORTH_KEEPS, random);
             // Now and then somebody asks for a report.
             let spike = if random.share() < 0.05 {
                 0.3 * random.gamma(1.0)
@@ -99,7 +99,7 @@ impl Values {
             let instances = if index == 0 { 1.0 } else { 3.0 };
             // A mean over few requests scatters more than one over many.
             let spread = 0.15 + 0.35 * (1.0 - requests[index] as f64 / all);
-            Reading {
+            SideValues {
                 cpu: times * (0.2 * load * (1.0 + 0.3 * side.cpu).max(0.0) + spike),
                 memory: times * 1e8 * (1.0 + 0.2 * saw + 0.05 * side.memory),
                 saturation: random.poisson(times * self.open * load * instances) as f64 / instances,
@@ -112,8 +112,8 @@ impl Values {
     }
 }
 
-impl Side {
-    fn converted(&mut self, requests: u64, random: &mut Random) -> f64 {
+impl ValueProcess {
+    fn converted(&mut self, requests: u64, random: &mut SeededRandom) -> f64 {
         self.window
             .push_back((random.binomial(requests, CONVERTS), requests));
         if self.window.len() > WINDOW {
@@ -128,6 +128,6 @@ impl Side {
 }
 
 /// Noise with the variance 1 of which each value keeps a part of the one before.
-fn keep(noise: &mut f64, part: f64, random: &mut Random) {
+fn step_noise(noise: &mut f64, part: f64, random: &mut SeededRandom) {
     *noise = part * *noise + libm::sqrt(1.0 - part * part) * random.normal();
 }

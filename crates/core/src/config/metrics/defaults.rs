@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use shipway_analysis::{
-    Analysis, Metric, Rule, Sequential, Threshold, evidence::Alpha, threshold::Bound,
+    Analysis, AnalysisRule, Metric, SequentialComparison, ThresholdLimit, evidence::Alpha,
+    threshold::MetricBound,
 };
 
 /// The share of errors that a release without a stable one to compare with may have.
@@ -21,24 +22,24 @@ pub(crate) const SLOW_WITHOUT_STABLE: Duration = Duration::from_secs(1);
 
 /// The default rules.
 pub(in crate::config) fn rules() -> Analysis {
-    let alpha = Alpha::new(Sequential::ALPHA).expect("a probability");
-    let beta = Alpha::new(Sequential::BETA).expect("a probability");
+    let alpha = Alpha::new(SequentialComparison::ALPHA).expect("a probability");
+    let beta = Alpha::new(SequentialComparison::BETA).expect("a probability");
     let compared = |metric, max| {
-        let comparison = Sequential::new(
+        let comparison = SequentialComparison::new(
             metric,
             alpha.split(2),
             beta,
-            Sequential::margin_of(metric),
-            Sequential::tolerance_of(metric),
+            SequentialComparison::default_margin(metric),
+            SequentialComparison::default_tolerance(metric),
         );
-        Rule::from(Sequential {
+        AnalysisRule::from(SequentialComparison {
             max_without_stable: Some(max),
             ..comparison.expect("errors and slow answers are counted")
         })
     };
     let limited = |metric, bound| {
-        let limit = Threshold::new(metric, bound).expect("the bounds are numbers");
-        Rule::from(Threshold {
+        let limit = ThresholdLimit::new(metric, bound).expect("the bounds are numbers");
+        AnalysisRule::from(ThresholdLimit {
             worse_than_stable: true,
             ..limit
         })
@@ -46,7 +47,7 @@ pub(in crate::config) fn rules() -> Analysis {
     Analysis::new(vec![
         compared(Metric::ErrorRate, ERRORS_MAX),
         compared(Metric::SLOW_RATE_AUTO, SLOW_MAX),
-        limited(Metric::Restarts, Bound::Max(RESTARTS_MAX)),
-        limited(Metric::Availability, Bound::Min(AVAILABILITY_MIN)),
+        limited(Metric::Restarts, MetricBound::Max(RESTARTS_MAX)),
+        limited(Metric::Availability, MetricBound::Min(AVAILABILITY_MIN)),
     ])
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use shipway_analysis::{
-    Counting, Direction, Expression, Kind, Metric, Rule, Sequential, Threshold, Unit,
-    evidence::Alpha, expression::Condition, threshold::Bound,
+    AnalysisRule, ConditionRule, CountingUnit, MeasurementPolicy, Metric, MetricKind,
+    SequentialComparison, ThresholdLimit, WorseDirection, evidence::Alpha,
+    expression::ValueCondition, threshold::MetricBound,
 };
 use shipway_syntax::{Diagnostic, MappingFields, Spanned};
 
@@ -49,19 +50,18 @@ pub(super) fn comparison(
         .and_then(|text| noted(probability(&text), problems));
     let margin = fields
         .string("margin", problems)
-        .map_or(Some(Sequential::margin_of(metric)), |text| {
+        .map_or(Some(SequentialComparison::default_margin(metric)), |text| {
             noted(margin(&text), problems)
         })?;
-    let tolerance = fields
-        .string("tolerance", problems)
-        .map_or(Some(Sequential::tolerance_of(metric)), |text| {
-            noted(tolerance(&text), problems)
-        })?;
+    let tolerance = fields.string("tolerance", problems).map_or(
+        Some(SequentialComparison::default_tolerance(metric)),
+        |text| noted(tolerance(&text), problems),
+    )?;
     let share = |value| Alpha::new(value).expect("the defaults are probabilities");
-    let comparison = Sequential::new(
+    let comparison = SequentialComparison::new(
         metric,
-        share(Sequential::ALPHA),
-        share(Sequential::BETA),
+        share(SequentialComparison::ALPHA),
+        share(SequentialComparison::BETA),
         margin,
         tolerance,
     );
@@ -110,10 +110,10 @@ fn direction(
     fields: &MappingFields<'_>,
     metric: Metric,
     problems: &mut Problems,
-) -> Option<Direction> {
+) -> Option<WorseDirection> {
     let words = [
-        ("increase", Direction::Increase),
-        ("decrease", Direction::Decrease),
+        ("increase", WorseDirection::Increase),
+        ("decrease", WorseDirection::Decrease),
     ];
     if fields.get("direction").is_some() {
         return word(fields, "direction", &words, problems);
@@ -127,14 +127,18 @@ fn direction(
             );
             None
         }
-        _ => Some(Direction::Increase),
+        _ => Some(WorseDirection::Increase),
     }
 }
 
 /// What is counted: users, where that can be.
-fn unit(fields: &MappingFields<'_>, metric: Metric, problems: &mut Problems) -> Option<Unit> {
+fn unit(
+    fields: &MappingFields<'_>,
+    metric: Metric,
+    problems: &mut Problems,
+) -> Option<CountingUnit> {
     let Some(node) = fields.get("unit") else {
-        return Some(Unit::default());
+        return Some(CountingUnit::default());
     };
     if !matches!(
         metric,
@@ -144,7 +148,10 @@ fn unit(fields: &MappingFields<'_>, metric: Metric, problems: &mut Problems) -> 
         problems.push(bad(node.span, &message));
         return None;
     }
-    let words = [("users", Unit::Users), ("requests", Unit::Requests)];
+    let words = [
+        ("users", CountingUnit::Users),
+        ("requests", CountingUnit::Requests),
+    ];
     word(fields, "unit", &words, problems)
 }
 
@@ -207,17 +214,17 @@ pub(super) fn limit(
     metric: Metric,
     interval: Option<Duration>,
     problems: &mut Problems,
-) -> Option<Rule> {
+) -> Option<AnalysisRule> {
     let mut end = |key: &str| {
         fields
             .string(key, problems)
             .and_then(|text| value(metric, &text, problems))
     };
     let (min, max) = (end("min"), end("max"));
-    let Some(bound) = Bound::of(min, max) else {
+    let Some(bound) = MetricBound::from_limits(min, max) else {
         if fields.get("max").or(fields.get("min")).is_none() {
             let compare = match metric.kind() {
-                Kind::Total => "",
+                MetricKind::Total => "",
                 _ => ", or `worse_than: stable`",
             };
             problems.push(
@@ -230,7 +237,7 @@ pub(super) fn limit(
         }
         return None;
     };
-    let limit = Threshold::new(metric, bound).map_err(|error| bad(fields.span, &error));
+    let limit = ThresholdLimit::new(metric, bound).map_err(|error| bad(fields.span, &error));
     let mut limit = noted(limit, problems)?;
     limit.counting = counting(fields, interval, problems);
     limit.worse_than_stable = is_worse_than_stable(fields, metric, problems);
@@ -263,7 +270,11 @@ fn is_worse_than_stable(
 }
 
 /// A limit that no value can be beyond protects from nothing, and looks as if it did.
-fn refuse_what_never_fires(fields: &MappingFields<'_>, limit: &Threshold, problems: &mut Problems) {
+fn refuse_what_never_fires(
+    fields: &MappingFields<'_>,
+    limit: &ThresholdLimit,
+    problems: &mut Problems,
+) {
     let metric = limit.metric;
     let (min, max) = limit.bound.ends();
     let mut refuse = |key: &str, message: String, help: &str| {
@@ -297,10 +308,10 @@ pub(super) fn expression(
     metric: Metric,
     interval: Option<Duration>,
     problems: &mut Problems,
-) -> Option<Rule> {
+) -> Option<AnalysisRule> {
     let mut condition = |key: &str| {
         let text = fields.string(key, problems)?;
-        let condition = text.value.parse::<Condition>();
+        let condition = text.value.parse::<ValueCondition>();
         noted(condition.map_err(|error| bad(text.span, &error)), problems)
     };
     let (pass, fail) = (condition("pass"), condition("fail"));
@@ -308,7 +319,7 @@ pub(super) fn expression(
     if (wanted("pass") && pass.is_none()) || (wanted("fail") && fail.is_none()) {
         return None;
     }
-    let judge = Expression::new(metric, pass, fail).map_err(|error| {
+    let judge = ConditionRule::new(metric, pass, fail).map_err(|error| {
         Diagnostic::error("missing-key", fields.span, error.to_string())
             .help("pass: value >= 0.95 * stable")
     });
@@ -322,20 +333,24 @@ fn counting(
     fields: &MappingFields<'_>,
     interval: Option<Duration>,
     problems: &mut Problems,
-) -> Counting {
-    Counting {
-        interval: paced(fields, interval.unwrap_or(Counting::INTERVAL), problems),
+) -> MeasurementPolicy {
+    MeasurementPolicy {
+        interval: paced(
+            fields,
+            interval.unwrap_or(MeasurementPolicy::INTERVAL),
+            problems,
+        ),
         count: fields.integer("count", 1, u32::MAX, problems),
         failure_limit: fields
             .integer("failure_limit", 0, u32::MAX, problems)
             .unwrap_or_default(),
         consecutive_error_limit: fields
             .integer("consecutive_error_limit", 0, u32::MAX, problems)
-            .unwrap_or(Counting::CONSECUTIVE_ERROR_LIMIT),
+            .unwrap_or(MeasurementPolicy::CONSECUTIVE_ERROR_LIMIT),
         inconclusive_limit: fields.integer("inconclusive_limit", 0, u32::MAX, problems),
         min_requests: fields
             .integer("min_requests", 0, u32::MAX, problems)
-            .map_or(Counting::MIN_REQUESTS, u64::from),
+            .map_or(MeasurementPolicy::MIN_REQUESTS, u64::from),
         skip: fields.duration("skip", problems).unwrap_or_default(),
         required: false,
     }

@@ -8,7 +8,9 @@ pub(super) mod source;
 
 use std::{fmt::Display, time::Duration};
 
-use shipway_analysis::{Analysis, Metric, Name, Rule, Sequential, evidence::Alpha};
+use shipway_analysis::{
+    Analysis, AnalysisRule, Metric, MetricName, SequentialComparison, evidence::Alpha,
+};
 use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode};
 
 pub use self::source::{Query, Source};
@@ -112,7 +114,7 @@ pub(super) fn analysis(nodes: &[YamlNode], problems: &mut Problems) -> (Analysis
             alpha,
         } => {
             comparison.alpha = alpha.unwrap_or(comparison.alpha.split(sharing));
-            Rule::from(comparison)
+            AnalysisRule::from(comparison)
         }
     });
     (Analysis::new(rules.collect::<Vec<_>>()), sources)
@@ -120,9 +122,9 @@ pub(super) fn analysis(nodes: &[YamlNode], problems: &mut Problems) -> (Analysis
 
 /// A rule whose share of what may be wrong isn't known before all are read.
 enum Draft {
-    Ready(Rule),
+    Ready(AnalysisRule),
     Comparison {
-        comparison: Sequential,
+        comparison: SequentialComparison,
         alpha: Option<Alpha>,
     },
 }
@@ -329,7 +331,7 @@ fn elsewhere(
     sources: &mut Vec<Source>,
     problems: &mut Problems,
 ) -> Option<Metric> {
-    let is_known = |it: &Name| it.as_str() == name.value;
+    let is_known = |it: &MetricName| it.as_str() == name.value;
     let Some(node) = fields.get("provider") else {
         if let Some(source) = sources.iter().find(|source| is_known(&source.metric)) {
             return Some(source.as_metric());
@@ -345,7 +347,7 @@ fn elsewhere(
         }));
         return None;
     };
-    let metric = name.value.parse::<Name>();
+    let metric = name.value.parse::<MetricName>();
     let metric = noted(metric.map_err(|error| bad(name.span, &error)), problems)?;
     let source = source::source(metric, node, interval, problems)?;
     match sources.iter().find(|it| it.metric == metric) {

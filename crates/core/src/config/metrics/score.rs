@@ -2,7 +2,7 @@
 
 use shipway_analysis::{
     MannWhitney, Metric,
-    mann_whitney::{Compared, EffectSize, Missing, Way},
+    mann_whitney::{DeviationDirection, EffectSize, MissingValues, ScoredMetric},
 };
 use shipway_syntax::{Diagnostic, MappingFields, Spanned};
 
@@ -78,7 +78,7 @@ pub(super) fn together(
 
 fn scored(
     fields: &MappingFields<'_>,
-    compared: Vec<Compared>,
+    compared: Vec<ScoredMetric>,
     groups: Vec<(String, f64)>,
     problems: &mut Problems,
 ) -> Option<MannWhitney> {
@@ -98,14 +98,17 @@ fn scored(
     Some(judge)
 }
 
-fn compared(fields: &MappingFields<'_>, metric: Metric, problems: &mut Problems) -> Compared {
+fn compared(fields: &MappingFields<'_>, metric: Metric, problems: &mut Problems) -> ScoredMetric {
     let ways = [
-        ("increase", Way::Increase),
-        ("decrease", Way::Decrease),
-        ("either", Way::Either),
+        ("increase", DeviationDirection::Increase),
+        ("decrease", DeviationDirection::Decrease),
+        ("either", DeviationDirection::Either),
     ];
-    let missing = [("remove", Missing::Remove), ("replace", Missing::Replace)];
-    let plain = Compared::new(metric);
+    let missing = [
+        ("remove", MissingValues::Remove),
+        ("replace", MissingValues::Replace),
+    ];
+    let plain = ScoredMetric::new(metric);
     let mut times = |key: &str| {
         let text = fields.string(key, problems)?;
         let what = format!("`{key}` is how many times stable's mean counts, such as 1.2");
@@ -118,7 +121,7 @@ fn compared(fields: &MappingFields<'_>, metric: Metric, problems: &mut Problems)
         increase: times("increase").unwrap_or(plain.effect.increase),
         decrease: times("decrease").unwrap_or(plain.effect.decrease),
     };
-    Compared {
+    ScoredMetric {
         direction: word(fields, "direction", &ways, problems).unwrap_or(plain.direction),
         missing: word(fields, "missing", &missing, problems).unwrap_or(plain.missing),
         critical: fields.bool("critical", problems).unwrap_or(plain.critical),

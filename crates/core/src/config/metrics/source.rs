@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use shipway_analysis::{Metric, Name};
+use shipway_analysis::{Metric, MetricName};
 use shipway_syntax::{Diagnostic, MappingFields, Spanned, YamlNode};
 
 use super::Problems;
@@ -39,7 +39,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// What it is called here.
-    pub metric: Name,
+    pub metric: MetricName,
     /// Who is asked what.
     pub query: Query,
     /// From one answer to the next.
@@ -153,12 +153,12 @@ impl Query {
 
 /// `provider: events`, or a mapping.
 pub(super) fn source(
-    metric: Name,
+    metric: MetricName,
     node: &YamlNode,
     interval: Option<Duration>,
     problems: &mut Problems,
 ) -> Option<Source> {
-    let interval = interval.unwrap_or(shipway_analysis::Counting::INTERVAL);
+    let interval = interval.unwrap_or(shipway_analysis::MeasurementPolicy::INTERVAL);
     let plain = |query| Source {
         metric,
         query,

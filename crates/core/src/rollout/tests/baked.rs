@@ -1,9 +1,10 @@
 //! A bake that is judged by what isn't counted by request: against what stable was before the switch.
 
 use shipway_analysis::{
-    Answer, Before, Direction as Way, Expression, Histogram, MannWhitney, Rule, Sequential,
-    evidence::{Alpha, mean::Series},
-    mann_whitney::Compared,
+    AnalysisRule, BaselineSample, ConditionRule, Histogram, MannWhitney, ProviderAnswer,
+    SequentialComparison, WorseDirection,
+    evidence::{Alpha, mean::ValueSeries},
+    mann_whitney::ScoredMetric,
 };
 
 use super::*;
@@ -11,7 +12,7 @@ use super::*;
 const BAKE: u64 = 600;
 
 /// Switched to #4, for as long as it is baked.
-fn baking(rule: Rule) -> Stage {
+fn baking(rule: AnalysisRule) -> Stage {
     let strategy = Strategy::BlueGreen(BlueGreen {
         bake: Some(Duration::from_secs(BAKE)),
         ..BlueGreen::default()
@@ -24,18 +25,18 @@ fn baking(rule: Rule) -> Stage {
     stage
 }
 
-fn compared(metric: Metric, way: Way) -> Rule {
+fn compared(metric: Metric, way: WorseDirection) -> AnalysisRule {
     let (alpha, beta) = (Alpha::new(0.01).unwrap(), Alpha::new(0.05).unwrap());
     let (margin, tolerance) = (
-        Sequential::margin_of(metric),
-        Sequential::tolerance_of(metric),
+        SequentialComparison::default_margin(metric),
+        SequentialComparison::default_tolerance(metric),
     );
-    let mut sequential = Sequential::new(metric, alpha, beta, margin, tolerance).unwrap();
+    let mut sequential = SequentialComparison::new(metric, alpha, beta, margin, tolerance).unwrap();
     sequential.direction = way;
-    Rule::from(sequential)
+    AnalysisRule::from(sequential)
 }
 
-fn kpi() -> shipway_analysis::Name {
+fn kpi() -> shipway_analysis::MetricName {
     "conversion".parse().unwrap()
 }
 
@@ -44,19 +45,23 @@ fn noise(turn: u64) -> f64 {
     ((turn * 7_919) % 13) as f64 / 130.0
 }
 
-fn values(metric: Metric, level: f64, count: u64) -> Before {
-    let mut values = Series::default();
+fn values(metric: Metric, level: f64, count: u64) -> BaselineSample {
+    let mut values = ValueSeries::default();
     for turn in 0..count {
         values.add(level * (1.0 + noise(turn)));
     }
-    Before {
+    BaselineSample {
         values: vec![(metric, values)],
         took: Histogram::default(),
     }
 }
 
 /// Each second of the bake, to its end: the canary's side, and what is known of stable's time before.
-fn bake(stage: &mut Stage, canary: impl Fn(u64, Timestamp) -> Sample, before: Option<&Before>) {
+fn bake(
+    stage: &mut Stage,
+    canary: impl Fn(u64, Timestamp) -> Sample,
+    before: Option<&BaselineSample>,
+) {
     looks(stage, canary, before, 2 * BAKE);
     stage.carry();
 }
@@ -65,7 +70,7 @@ fn bake(stage: &mut Stage, canary: impl Fn(u64, Timestamp) -> Sample, before: Op
 fn looks(
     stage: &mut Stage,
     canary: impl Fn(u64, Timestamp) -> Sample,
-    before: Option<&Before>,
+    before: Option<&BaselineSample>,
     seconds: u64,
 ) {
     for _ in 0..seconds {
@@ -73,7 +78,7 @@ fn looks(
             break;
         }
         let since = stage.now.duration_since(stage.rollout().action_since);
-        let side = |release: &str, sample| Side {
+        let side = |release: &str, sample| ReleaseSample {
             release: release.into(),
             sample: Some(sample),
         };
@@ -109,7 +114,7 @@ fn using(cpu: f64) -> impl Fn(u64, Timestamp) -> Sample {
 #[test]
 fn a_release_that_uses_more_than_stable_did_goes_back_and_one_that_does_not_is_promoted() {
     let before = values(Metric::Cpu, 0.4, 120);
-    let mut stage = baking(compared(Metric::Cpu, Way::Increase));
+    let mut stage = baking(compared(Metric::Cpu, WorseDirection::Increase));
     bake(&mut stage, using(0.8), Some(&before));
     assert_eq!(stage.rollout().status(), Status::RolledBack);
     let turn = stage.rollout().turned_back.clone().unwrap();
@@ -120,7 +125,7 @@ fn a_release_that_uses_more_than_stable_did_goes_back_and_one_that_does_not_is_p
     ] {
         assert!(turn.why.contains(words), "{words}: {}", turn.why);
     }
-    let mut stage = baking(compared(Metric::Cpu, Way::Increase));
+    let mut stage = baking(compared(Metric::Cpu, WorseDirection::Increase));
     bake(&mut stage, using(0.4), Some(&before));
     assert_eq!(
         stage.rollout().observed.promoted,
@@ -136,13 +141,13 @@ fn a_release_that_uses_more_than_stable_did_goes_back_and_one_that_does_not_is_p
 fn what_is_not_known_of_the_time_before_is_inconclusive_and_never_passes() {
     let few = values(Metric::Cpu, 0.4, 5);
     // Values that stand still for long and then jump: thirty of them, but two that are new.
-    let mut alike = Series::default();
+    let mut alike = ValueSeries::default();
     for turn in 0..30 {
         alike.add(if turn < 15 { 0.4 } else { 0.5 });
     }
-    let alike = Before {
+    let alike = BaselineSample {
         values: vec![(Metric::Cpu, alike)],
-        ..Before::default()
+        ..BaselineSample::default()
     };
     for (before, words) in [
         (None, "#3 before the switch: "),
@@ -155,7 +160,7 @@ fn what_is_not_known_of_the_time_before_is_inconclusive_and_never_passes() {
             "#3 before the switch had only 5 of the 30 values needed",
         ),
     ] {
-        let mut stage = baking(compared(Metric::Cpu, Way::Increase));
+        let mut stage = baking(compared(Metric::Cpu, WorseDirection::Increase));
         bake(&mut stage, using(0.8), before);
         assert_eq!(stage.rollout().status(), Status::Paused);
         let paused = stage.rollout().paused.clone().unwrap();
@@ -166,7 +171,11 @@ fn what_is_not_known_of_the_time_before_is_inconclusive_and_never_passes() {
 fn answering(value: f64) -> impl Fn(u64, Timestamp) -> Sample {
     move |second, at| Sample {
         requests: 100 * second,
-        answers: vec![Answer::value(kpi(), at, value * (1.0 + noise(second)))],
+        answers: vec![ProviderAnswer::value(
+            kpi(),
+            at,
+            value * (1.0 + noise(second)),
+        )],
         ..Sample::default()
     }
 }
@@ -174,7 +183,7 @@ fn answering(value: f64) -> impl Fn(u64, Timestamp) -> Sample {
 #[test]
 fn a_kpi_that_halves_after_the_switch_goes_back_though_the_server_was_started_anew_in_between() {
     let metric = Metric::Value(kpi());
-    let mut stage = baking(compared(metric, Way::Decrease));
+    let mut stage = baking(compared(metric, WorseDirection::Decrease));
     let before = values(metric, 0.4, 60);
     // The first seconds with what is known, the others without: it is in the log.
     looks(&mut stage, answering(0.2), Some(&before), 10);
@@ -185,7 +194,7 @@ fn a_kpi_that_halves_after_the_switch_goes_back_though_the_server_was_started_an
         "{:#?}",
         stage.story
     );
-    let mut stage = baking(compared(metric, Way::Decrease));
+    let mut stage = baking(compared(metric, WorseDirection::Decrease));
     bake(&mut stage, answering(0.4), Some(&before));
     assert_eq!(stage.rollout().observed.promoted, Some(ReleaseNumber(4)));
 }
@@ -196,7 +205,7 @@ fn a_condition_on_stable_looks_at_the_mean_of_the_time_before() {
     let before = values(metric, 0.4, 60);
     for (value, promoted) in [(0.2, 3), (0.4, 4)] {
         let pass = "value >= 0.8 * stable".parse().unwrap();
-        let rule = Rule::from(Expression::new(metric, Some(pass), None).unwrap());
+        let rule = AnalysisRule::from(ConditionRule::new(metric, Some(pass), None).unwrap());
         let mut stage = baking(rule);
         bake(&mut stage, answering(value), Some(&before));
         let found = stage.rollout().observed.promoted;
@@ -207,9 +216,9 @@ fn a_condition_on_stable_looks_at_the_mean_of_the_time_before() {
 #[test]
 fn answers_that_take_longer_than_before_the_switch_go_back_and_no_more_of_them_are_claimed_than_were_seen()
  {
-    let before = Before {
+    let before = BaselineSample {
         took: [(60, 4_000), (64, 1_000)].into_iter().collect(),
-        ..Before::default()
+        ..BaselineSample::default()
     };
     let answers = |bucket: u16| {
         move |second: u64, _: Timestamp| Sample {
@@ -218,7 +227,7 @@ fn answers_that_take_longer_than_before_the_switch_go_back_and_no_more_of_them_a
             ..Sample::default()
         }
     };
-    let rule = || compared(Metric::LatencyP50, Way::Increase);
+    let rule = || compared(Metric::LatencyP50, WorseDirection::Increase);
     let mut stage = baking(rule());
     bake(&mut stage, answers(80), Some(&before));
     assert_eq!(stage.rollout().status(), Status::RolledBack);
@@ -239,8 +248,8 @@ fn answers_that_take_longer_than_before_the_switch_go_back_and_no_more_of_them_a
 
 #[test]
 fn windows_of_a_stable_that_has_no_traffic_are_not_made_up() {
-    let windows = MannWhitney::new(vec![Compared::new(Metric::Cpu)], Vec::new(), 95.0, 75.0);
-    let mut stage = baking(Rule::from(windows.unwrap()));
+    let windows = MannWhitney::new(vec![ScoredMetric::new(Metric::Cpu)], Vec::new(), 95.0, 75.0);
+    let mut stage = baking(AnalysisRule::from(windows.unwrap()));
     bake(&mut stage, using(0.8), Some(&values(Metric::Cpu, 0.4, 120)));
     assert_eq!(stage.rollout().status(), Status::Paused);
 }

@@ -1,14 +1,14 @@
 //! Rollouts whose canary is compared with stable: evidence ends a hold early, both ways.
 
-use shipway_analysis::{Rule, Sequential, evidence::Alpha};
+use shipway_analysis::{AnalysisRule, SequentialComparison, evidence::Alpha};
 
 use super::*;
 
 /// A canary that is judged against stable by its error rate.
-pub(super) fn compared_rule() -> Rule {
+pub(super) fn compared_rule() -> AnalysisRule {
     let (alpha, beta) = (Alpha::new(0.01).unwrap(), Alpha::new(0.05).unwrap());
-    let sequential = Sequential::new(Metric::ErrorRate, alpha, beta, 1.0, 2.0).unwrap();
-    Rule::from(sequential)
+    let sequential = SequentialComparison::new(Metric::ErrorRate, alpha, beta, 1.0, 2.0).unwrap();
+    AnalysisRule::from(sequential)
 }
 
 pub(super) fn compared() -> Spec {
@@ -20,7 +20,7 @@ pub(super) fn compared() -> Spec {
 impl Stage {
     /// Requests and errors of the canary and of stable, since ever.
     pub(super) fn compare(&mut self, canary: (u64, u64), stable: (u64, u64)) {
-        let side = |release: &str, (requests, errors)| Side {
+        let side = |release: &str, (requests, errors)| ReleaseSample {
             release: release.into(),
             sample: Some(Sample {
                 requests,
@@ -135,15 +135,15 @@ fn without_traffic_there_is_nothing_to_compare_and_the_time_ends_the_hold() {
 
 /// A canary that is judged by what a provider says, with what it says of both sides.
 fn by_a_kpi(stage: &mut Stage, canary: Result<f64, &str>, stable: Result<f64, &str>) {
-    use shipway_analysis::Answer;
-    let kpi: shipway_analysis::Name = "conversion".parse().unwrap();
+    use shipway_analysis::ProviderAnswer;
+    let kpi: shipway_analysis::MetricName = "conversion".parse().unwrap();
     let now = stage.now;
-    let side = |release: &str, said: Result<f64, &str>| Side {
+    let side = |release: &str, said: Result<f64, &str>| ReleaseSample {
         release: release.into(),
         sample: Some(Sample {
             answers: vec![match said {
-                Ok(value) => Answer::value(kpi, now, value),
-                Err(why) => Answer::unknown(kpi, now, why.to_owned()),
+                Ok(value) => ProviderAnswer::value(kpi, now, value),
+                Err(why) => ProviderAnswer::unknown(kpi, now, why.to_owned()),
             }],
             ..Sample::default()
         }),
@@ -161,10 +161,10 @@ fn by_a_kpi(stage: &mut Stage, canary: Result<f64, &str>, stable: Result<f64, &s
 fn a_provider_that_dies_in_the_middle_pauses_and_one_that_says_half_rolls_back() {
     let (alpha, beta) = (Alpha::new(0.01).unwrap(), Alpha::new(0.05).unwrap());
     let metric = Metric::Value("conversion".parse().unwrap());
-    let mut sequential = Sequential::new(metric, alpha, beta, 1.0, 1.5).unwrap();
-    sequential.direction = shipway_analysis::Direction::Decrease;
+    let mut sequential = SequentialComparison::new(metric, alpha, beta, 1.0, 1.5).unwrap();
+    sequential.direction = shipway_analysis::WorseDirection::Decrease;
     let mut spec = compared();
-    spec.environment.analysis = Analysis::new(vec![Rule::from(sequential)]);
+    spec.environment.analysis = Analysis::new(vec![AnalysisRule::from(sequential)]);
     let noise = |second: i32| f64::from((second * 7_919) % 13) / 1_000.0;
     for dies in [true, false] {
         let mut stage = Stage::open(spec.clone());

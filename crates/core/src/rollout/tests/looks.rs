@@ -3,7 +3,7 @@
 use super::{compared::compared, *};
 
 fn both(at: Timestamp, canary: (u64, u64), stable: (u64, u64)) -> Observation {
-    let side = |release: &str, (requests, errors)| Side {
+    let side = |release: &str, (requests, errors)| ReleaseSample {
         release: release.into(),
         sample: Some(Sample {
             requests,

@@ -1,13 +1,13 @@
 //! Services with little traffic: the time ends a hold when nothing speaks against the release, and says how little was seen.
 
-use shipway_analysis::Rule;
+use shipway_analysis::AnalysisRule;
 
 use super::*;
 
 fn required() -> Spec {
     let mut wanted = spec(canary(), 3, Some(3));
     let rules = wanted.environment.analysis.rules().to_vec();
-    let rules: Vec<Rule> = rules.into_iter().map(Rule::into_required).collect();
+    let rules: Vec<AnalysisRule> = rules.into_iter().map(AnalysisRule::into_required).collect();
     wanted.environment.analysis = Analysis::new(rules);
     wanted
 }
@@ -68,7 +68,7 @@ fn a_plan_says_how_much_traffic_each_hold_needs_and_can_expect() {
         p99_micros: Some(263_000),
     };
     let mut wanted = spec(canary(), 3, Some(3));
-    let slow = Threshold::new(Metric::SLOW_RATE_AUTO, Bound::Max(0.05)).unwrap();
+    let slow = ThresholdLimit::new(Metric::SLOW_RATE_AUTO, MetricBound::Max(0.05)).unwrap();
     wanted.environment.analysis = Analysis::new(vec![slow]);
     let known = Stage::open(wanted.clone().with_stable_traffic(traffic));
     insta::assert_debug_snapshot!(known.rollout().plan.notes, @r#"

@@ -199,7 +199,7 @@ fn requests_that_never_get_an_answer_are_failures_too() {
     for strategy in [rolling(), Strategy::Recreate(Recreate {})] {
         let mut stage = compared_after_promotion(strategy);
         stage.pass_time(1);
-        let side = |release: &str, sample| Side {
+        let side = |release: &str, sample| ReleaseSample {
             release: release.into(),
             sample: Some(sample),
         };

@@ -1,14 +1,14 @@
 //! What judging costs: time for each metric and look, memory of a thousand rollouts.
 
 use shipway_analysis::{
-    Analysis, AnalysisState, Asked, Metric, Rule, Sequential, Threshold, evidence::Alpha,
-    threshold::Bound,
+    Analysis, AnalysisRule, AnalysisState, Metric, RequiredMetrics, SequentialComparison,
+    ThresholdLimit, evidence::Alpha, threshold::MetricBound,
 };
 use shipway_sim::{
     policy::default_comparison,
-    reading::Counters,
+    reading::SimulatedCounters,
     regression::Regression,
-    world::{Scenario, World},
+    world::{SimulatedScenario, SimulatedWorld},
 };
 
 use super::{grid::Table, target};
@@ -61,7 +61,7 @@ pub fn section() {
     table.print();
 }
 
-fn comparisons() -> Vec<Rule> {
+fn comparisons() -> Vec<AnalysisRule> {
     let slow = |over_micros| compared(Metric::SlowRate { over_micros });
     vec![
         default_comparison(),
@@ -72,24 +72,26 @@ fn comparisons() -> Vec<Rule> {
     ]
 }
 
-fn compared(metric: Metric) -> Rule {
+fn compared(metric: Metric) -> AnalysisRule {
     let share = |value| Alpha::new(value).expect("the defaults are probabilities");
     let (margin, tolerance) = (
-        Sequential::margin_of(metric),
-        Sequential::tolerance_of(metric),
+        SequentialComparison::default_margin(metric),
+        SequentialComparison::default_tolerance(metric),
     );
-    let comparison = Sequential::new(
+    let comparison = SequentialComparison::new(
         metric,
         share(0.002),
-        share(Sequential::BETA),
+        share(SequentialComparison::BETA),
         margin,
         tolerance,
     );
-    Rule::from(comparison.expect("it can be compared"))
+    AnalysisRule::from(comparison.expect("it can be compared"))
 }
 
-fn mixed() -> Vec<Rule> {
-    let limit = |metric, max| Rule::from(Threshold::new(metric, Bound::Max(max)).expect("a limit"));
+fn mixed() -> Vec<AnalysisRule> {
+    let limit = |metric, max| {
+        AnalysisRule::from(ThresholdLimit::new(metric, MetricBound::Max(max)).expect("a limit"))
+    };
     vec![
         default_comparison(),
         limit(Metric::ErrorRate, 0.5),
@@ -101,14 +103,14 @@ fn mixed() -> Vec<Rule> {
 
 /// Microseconds for each metric and look, seconds for a look at all rollouts, resident memory in MiB.
 fn measure(analysis: &Analysis) -> (f64, f64, f64) {
-    let scenario = Scenario {
+    let scenario = SimulatedScenario {
         base: 0.01,
         regression: Some(Regression::error_rate(0.01)),
-        ..Scenario::default()
+        ..SimulatedScenario::default()
     };
-    let mut states: Vec<AnalysisState> = (0..ROLLOUTS).map(|_| analysis.begin()).collect();
-    let mut counters: Vec<Counters> = (0..ROLLOUTS as u64)
-        .map(|seed| Counters::new(seed, Asked::of(analysis)))
+    let mut states: Vec<AnalysisState> = (0..ROLLOUTS).map(|_| analysis.initial_state()).collect();
+    let mut counters: Vec<SimulatedCounters> = (0..ROLLOUTS as u64)
+        .map(|seed| SimulatedCounters::new(seed, RequiredMetrics::for_analysis(analysis)))
         .collect();
     let (mut judging, mut looks) = (0.0, 0);
     for at in 1..=SECONDS {
@@ -116,7 +118,7 @@ fn measure(analysis: &Analysis) -> (f64, f64, f64) {
             .iter_mut()
             .enumerate()
             .map(|(seed, counters)| {
-                counters.count(&World::new(&scenario, seed as u64).second(at, 0.1));
+                counters.count(&SimulatedWorld::new(&scenario, seed as u64).second(at, 0.1));
                 counters.observe(at)
             })
             .collect();

@@ -2,7 +2,7 @@
 
 use shipway_sim::{
     chart::number,
-    compare::Row,
+    compare::ComparisonRow,
     summary::{percent, time},
 };
 
@@ -21,7 +21,13 @@ impl Table {
     }
 
     /// A judge beside our own; `least`: how many times as many it should harm at least.
-    pub fn judged(&mut self, rate: f64, row: &Row, own: &Row, least: Option<f64>) {
+    pub fn judged(
+        &mut self,
+        rate: f64,
+        row: &ComparisonRow,
+        own: &ComparisonRow,
+        least: Option<f64>,
+    ) {
         let times = row.harmed_mean / own.harmed_mean;
         let or_missed = |seconds: Option<f64>| seconds.map_or_else(|| "missed".to_owned(), time);
         let tuned = if row.tuned { ", tuned" } else { "" };

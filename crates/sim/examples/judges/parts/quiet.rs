@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use shipway_core::rollout::Body;
 use shipway_sim::{
-    compare::{Judge, play_all},
-    contest::{End, play},
-    policy::Policy,
-    shipway::Real,
+    compare::{ComparedJudge, play_all},
+    contest::{RolloutEnd, play},
+    policy::SimulatedPolicy,
+    shipway::RealRollout,
     summary::{percent, quantile, time},
-    traffic::Traffic,
-    world::{Scenario, World},
+    traffic::SimulatedTraffic,
+    world::{SimulatedScenario, SimulatedWorld},
 };
 
 use super::grid::Table;
@@ -43,14 +43,14 @@ pub fn section(runs: u64) {
                 Some("latency=+300ms@canary,users=10%"),
             ),
         ] {
-            let scenario = Scenario {
-                traffic: Traffic {
+            let scenario = SimulatedScenario {
+                traffic: SimulatedTraffic {
                     per_second,
                     users,
-                    ..Traffic::default()
+                    ..SimulatedTraffic::default()
                 },
                 regression: regression.and_then(|text| text.parse().ok()),
-                ..Scenario::default()
+                ..SimulatedScenario::default()
             };
             table.row(&line(per_second, release, scenario, runs));
         }
@@ -58,9 +58,14 @@ pub fn section(runs: u64) {
     table.print();
 }
 
-fn line(per_second: f64, release: &str, scenario: Scenario, runs: u64) -> [String; 8] {
-    let comparison = comparison(Policy::default(), scenario, runs);
-    let ended = play_all(&comparison, &Judge::Direct, &comparison.scenario, &|_| ());
+fn line(per_second: f64, release: &str, scenario: SimulatedScenario, runs: u64) -> [String; 8] {
+    let comparison = comparison(SimulatedPolicy::default(), scenario, runs);
+    let ended = play_all(
+        &comparison,
+        &ComparedJudge::Direct,
+        &comparison.scenario,
+        &|_| (),
+    );
     let share = |how| {
         let count = ended.iter().filter(|it| it.how == Some(how)).count();
         percent(count as f64 / ended.len() as f64)
@@ -72,9 +77,9 @@ fn line(per_second: f64, release: &str, scenario: Scenario, runs: u64) -> [Strin
     [
         format!("{per_second}"),
         release.to_owned(),
-        share(End::Promoted),
-        share(End::RolledBack),
-        share(End::Paused),
+        share(RolloutEnd::Promoted),
+        share(RolloutEnd::RolledBack),
+        share(RolloutEnd::Paused),
         after(0.5),
         after(0.9),
         format!("{:.0}", harmed as f64 / ended.len() as f64),
@@ -90,15 +95,19 @@ pub fn records() {
     let mut table = Table::new(&["hold", "looks judged", "looks recorded", "events", "bytes"]);
     for seconds in [60_u32, 1_800, 24 * 3_600] {
         let hold = Duration::from_secs(u64::from(seconds));
-        let policy = Policy::default()
+        let policy = SimulatedPolicy::default()
             .held_at(10.0, hold, hold)
             .expect("10 is a weight");
-        let scenario = Scenario {
+        let scenario = SimulatedScenario {
             horizon: u32::MAX,
-            ..Scenario::default()
+            ..SimulatedScenario::default()
         };
-        let mut real = Real::with_log(&policy, 5);
-        let ended = play(&World::new(&scenario, 5), scenario.horizon, &mut real);
+        let mut real = RealRollout::with_log(&policy, 5);
+        let ended = play(
+            &SimulatedWorld::new(&scenario, 5),
+            scenario.horizon,
+            &mut real,
+        );
         let log = real.log();
         let looks = log
             .iter()

@@ -5,15 +5,14 @@ use std::{borrow::Cow, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    State, limit_micros,
-    state::{Outcome, OutcomeKind},
-    words,
+    MeasurementState, explanation, limit_micros,
+    measurement_state::{MeasurementOutcome, OutcomeKind},
 };
 use crate::{
-    Counting, Judgement, Latency, Metric, Observation, Sample, Verdict,
-    counting::{is_over, least_of},
-    metric::Kind,
-    track::{Counts, Track},
+    Judgement, LatencyQuantiles, MeasurementPolicy, Metric, Observation, Sample, Verdict,
+    counter_window::{CounterWindow, WindowCounts},
+    measurement_policy::{is_over, shortest_interval},
+    metric::MetricKind,
     warm_up,
 };
 
@@ -21,7 +20,7 @@ use crate::{
 pub(crate) const AVAILABILITY_WINDOW: Duration = Duration::from_secs(60);
 
 /// How a value is looked at: by a limit, or by conditions.
-pub(crate) trait Assess {
+pub(crate) trait MeasurementCheck {
     /// How a measurement of `value` ends, where stable has `stable`.
     fn assess(&self, value: f64, stable: Option<f64>) -> OutcomeKind;
 
@@ -45,15 +44,15 @@ pub(crate) struct BoundRelation {
     pub(crate) bound: String,
 }
 
-/// What is measured, and how it is counted and looked at.
-pub(crate) struct Series<'a> {
+/// A metric with its measurement policy and its bound or conditions.
+pub(crate) struct MeasurementSeries<'a> {
     pub(crate) metric: Metric,
-    pub(crate) counting: &'a Counting,
-    pub(crate) assess: &'a dyn Assess,
+    pub(crate) counting: &'a MeasurementPolicy,
+    pub(crate) assess: &'a dyn MeasurementCheck,
 }
 
 /// What a look at the canary gave.
-enum Reading {
+enum MeasurementReading {
     /// Nothing yet: not enough requests, or no time has passed.
     NotYet,
     /// A value within or beyond the bound, NaN and infinite included.
@@ -62,24 +61,24 @@ enum Reading {
     NoData(Cow<'static, str>),
 }
 
-impl Series<'_> {
+impl MeasurementSeries<'_> {
     /// What a sample counts for it: of a quantile with an upper limit, the requests that take longer.
-    pub(super) fn counts(&self, sample: &Sample) -> Option<Counts> {
+    pub(super) fn counts(&self, sample: &Sample) -> Option<WindowCounts> {
         let limit = limit_micros(self.metric, self.assess.max());
         let slow = limit.and_then(|over_micros| sample.counts(Metric::SlowRate { over_micros }));
         slow.or_else(|| sample.counts(self.metric))
     }
 
-    pub(crate) fn observe(&self, state: &mut State, seen: &Observation) -> Judgement {
+    pub(crate) fn observe(&self, state: &mut MeasurementState, seen: &Observation) -> Judgement {
         if let Some(settled) = &state.settled {
             return settled.clone();
         }
         if !state.is_stale(seen.at) {
-            if let Some(left) = warm_up::left(self.counting.skip, &mut state.began, seen.at) {
-                state.pass_over(self, seen);
-                return Judgement::open(warm_up::verdict(self.metric, seen, left));
+            if let Some(left) = warm_up::remaining(self.counting.skip, &mut state.began, seen.at) {
+                state.skip_to(self, seen);
+                return Judgement::new_open(warm_up::verdict(self.metric, seen, left));
             }
-            state.begin(self, seen);
+            state.start(self, seen);
             if self.is_due(state, seen) {
                 self.measure(state, seen);
             }
@@ -87,11 +86,11 @@ impl Series<'_> {
         state
             .settled
             .clone()
-            .unwrap_or_else(|| Judgement::open(self.standing(state, seen)))
+            .unwrap_or_else(|| Judgement::new_open(self.current_verdict(state, seen)))
     }
 
-    /// What providers say is measured when they say it: they are asked once in the interval.
-    fn is_due(&self, state: &State, seen: &Observation) -> bool {
+    /// Answers of providers are measured when they arrive: the driver queries them once per interval.
+    fn is_due(&self, state: &MeasurementState, seen: &Observation) -> bool {
         if let (Metric::Value(name), Some(sample)) = (self.metric, &seen.canary.sample) {
             return sample
                 .answer(name)
@@ -108,35 +107,35 @@ impl Series<'_> {
     }
 
     /// Takes a measurement if there is something to measure.
-    fn measure(&self, state: &mut State, seen: &Observation) {
+    fn measure(&self, state: &mut MeasurementState, seen: &Observation) {
         let outcome = match self.read(state, seen) {
-            Reading::NotYet => return,
-            Reading::NoData(why) => Outcome {
+            MeasurementReading::NotYet => return,
+            MeasurementReading::NoData(why) => MeasurementOutcome {
                 kind: OutcomeKind::Error,
-                why: words::no_data(self, seen, &why),
+                why: explanation::no_data(self, seen, &why),
                 is_idle: false,
             },
-            Reading::Value(value) if !value.is_finite() => Outcome {
+            MeasurementReading::Value(value) if !value.is_finite() => MeasurementOutcome {
                 kind: OutcomeKind::Inconclusive,
-                why: words::not_a_number(self, state, seen),
-                is_idle: words::is_idle(self, state, seen),
+                why: explanation::not_a_number(self, state, seen),
+                is_idle: explanation::is_idle(self, state, seen),
             },
-            Reading::Value(value) => {
-                let stable = words::value_of_stable(self, state, seen);
-                Outcome {
+            MeasurementReading::Value(value) => {
+                let stable = explanation::value_of_stable(self, state, seen);
+                MeasurementOutcome {
                     kind: self.assess.assess(value, stable),
-                    why: words::measured(self, state, seen, value),
+                    why: explanation::measured(self, state, seen, value),
                     is_idle: false,
                 }
             }
         };
         state.record(self, seen, outcome);
-        state.settled = self.settle(state, seen);
+        state.settled = self.final_judgement(state, seen);
     }
 
-    fn read(&self, state: &State, seen: &Observation) -> Reading {
+    fn read(&self, state: &MeasurementState, seen: &Observation) -> MeasurementReading {
         let Some(sample) = &seen.canary.sample else {
-            return Reading::NoData("the source could not be read".into());
+            return MeasurementReading::NoData("the source could not be read".into());
         };
         let Some(counts) = self.counts(sample) else {
             let why = match self.metric {
@@ -144,35 +143,44 @@ impl Series<'_> {
                 Metric::Availability => "the target doesn't report when its instances were ready",
                 _ => "it isn't counted",
             };
-            return Reading::NoData(why.into());
+            return MeasurementReading::NoData(why.into());
         };
         let window = state.canary.window(counts);
         match (self.metric, self.metric.kind()) {
-            (_, Kind::Events) => self.read_events(self.unusual(window, state, seen)),
+            (_, MetricKind::Events) => {
+                self.read_events(self.without_usual_timeouts(window, state, seen))
+            }
             (Metric::LatencyP50, _) => self.read_latency(window, sample, |it| it.p50_ms),
             (Metric::LatencyP90, _) => self.read_latency(window, sample, |it| it.p90_ms),
             (Metric::LatencyP99, _) => self.read_latency(window, sample, |it| it.p99_ms),
             (Metric::Requests, _) => self.read_throughput(state, window, seen.at),
             (Metric::Restarts, _) => {
-                Reading::Value(state.rollout.canary.window(counts).restarts as f64)
+                MeasurementReading::Value(state.rollout.canary.window(counts).restarts as f64)
             }
             (Metric::Availability, _) => self.read_availability(state, counts, seen),
-            (metric, Kind::Value | Kind::Quantile(_) | Kind::Total) => match sample.value(metric) {
-                Ok(value) => Reading::Value(value),
-                Err(why) => Reading::NoData(why.to_owned().into()),
-            },
+            (metric, MetricKind::Value | MetricKind::Quantile(_) | MetricKind::Total) => {
+                match sample.value(metric) {
+                    Ok(value) => MeasurementReading::Value(value),
+                    Err(why) => MeasurementReading::NoData(why.to_owned().into()),
+                }
+            }
         }
     }
 
     /// Counts without the requests that had no answer in time, where that is usual: long polling, reports. It is when stable's
     /// share of them is at least half as large.
-    pub(super) fn unusual(&self, counts: Counts, state: &State, seen: &Observation) -> Counts {
+    pub(super) fn without_usual_timeouts(
+        &self,
+        counts: WindowCounts,
+        state: &MeasurementState,
+        seen: &Observation,
+    ) -> WindowCounts {
         let stable = seen.stable.as_ref().and_then(|side| side.sample.as_ref());
         let stable = stable.and_then(|sample| self.counts(sample));
-        let share = |of: Counts| of.unanswered as f64 / of.requests as f64;
+        let share = |of: WindowCounts| of.unanswered as f64 / of.requests as f64;
         let usual = stable.map_or(0.0, |counts| share(state.stable.whole(counts)));
         if usual > 0.0 && share(counts) <= 2.0 * usual {
-            Counts {
+            WindowCounts {
                 events: counts.events.saturating_sub(counts.unanswered),
                 unanswered: 0,
                 ..counts
@@ -182,53 +190,60 @@ impl Series<'_> {
         }
     }
 
-    fn read_events(&self, window: Counts) -> Reading {
+    fn read_events(&self, window: WindowCounts) -> MeasurementReading {
         let lost = self
             .assess
             .is_lost(window.events, self.counting.min_requests);
         if window.requests >= self.counting.min_requests || lost {
-            Reading::Value(words::rate(self.metric, window))
+            MeasurementReading::Value(explanation::rate(self.metric, window))
         } else {
-            Reading::NotYet
+            MeasurementReading::NotYet
         }
     }
 
-    /// Within the bound it is measured when the window is over, beyond it at once.
-    fn read_availability(&self, state: &State, counts: Counts, seen: &Observation) -> Reading {
+    /// A value within the bound is measured at the end of the window, a value beyond it immediately.
+    fn read_availability(
+        &self,
+        state: &MeasurementState,
+        counts: WindowCounts,
+        seen: &Observation,
+    ) -> MeasurementReading {
         let Some(value) = availability(&state.canary, counts, seen.at) else {
-            return Reading::NotYet;
+            return MeasurementReading::NotYet;
         };
-        let stable = words::value_of_stable(self, state, seen);
+        let stable = explanation::value_of_stable(self, state, seen);
         let is_over = state.canary.seconds_since(seen.at) >= AVAILABILITY_WINDOW.as_secs_f64();
         if is_over || self.assess.assess(value, stable) == OutcomeKind::Failed {
-            Reading::Value(value)
+            MeasurementReading::Value(value)
         } else {
-            Reading::NotYet
+            MeasurementReading::NotYet
         }
     }
 
     fn read_latency(
         &self,
-        window: Counts,
+        window: WindowCounts,
         sample: &Sample,
-        quantile: impl Fn(&Latency) -> Option<f64>,
-    ) -> Reading {
+        quantile: impl Fn(&LatencyQuantiles) -> Option<f64>,
+    ) -> MeasurementReading {
         if window.requests < self.counting.min_requests && !self.is_beyond(window) {
-            return Reading::NotYet;
+            return MeasurementReading::NotYet;
         }
         if window.requests == 0 {
-            return Reading::Value(f64::NAN);
+            return MeasurementReading::Value(f64::NAN);
         }
         match sample.latency.as_ref().and_then(quantile) {
-            Some(value) => Reading::Value(value),
-            None => Reading::NoData("there were requests, but no latencies were measured".into()),
+            Some(value) => MeasurementReading::Value(value),
+            None => MeasurementReading::NoData(
+                "there were requests, but no latencies were measured".into(),
+            ),
         }
     }
 
     /// Whether a quantile is beyond its limit already, whatever else comes until there are `min_requests`.
-    fn is_beyond(&self, window: Counts) -> bool {
+    fn is_beyond(&self, window: WindowCounts) -> bool {
         match self.metric.kind() {
-            Kind::Quantile(quantile) if self.assess.max().is_some() => {
+            MetricKind::Quantile(quantile) if self.assess.max().is_some() => {
                 window.events as f64 > (1.0 - quantile) * self.counting.min_requests as f64
             }
             _ => false,
@@ -236,17 +251,22 @@ impl Series<'_> {
     }
 
     /// A rate needs time to have passed: at least an interval since the counts were last taken.
-    fn read_throughput(&self, state: &State, window: Counts, at: Timestamp) -> Reading {
+    fn read_throughput(
+        &self,
+        state: &MeasurementState,
+        window: WindowCounts,
+        at: Timestamp,
+    ) -> MeasurementReading {
         let seconds = state.canary.seconds_since(at);
-        if seconds > 0.0 && seconds >= least_of(self.counting.interval).as_secs_f64() {
-            Reading::Value(window.requests as f64 / seconds)
+        if seconds > 0.0 && seconds >= shortest_interval(self.counting.interval).as_secs_f64() {
+            MeasurementReading::Value(window.requests as f64 / seconds)
         } else {
-            Reading::NotYet
+            MeasurementReading::NotYet
         }
     }
 
-    /// What no further measurement can change, if anything.
-    fn settle(&self, state: &State, seen: &Observation) -> Option<Judgement> {
+    /// The final judgement, if no further measurement can change it.
+    fn final_judgement(&self, state: &MeasurementState, seen: &Observation) -> Option<Judgement> {
         let tally = &state.tally;
         let latest = || {
             state
@@ -256,7 +276,7 @@ impl Series<'_> {
         };
         let verdict = if tally.failed > self.counting.failure_limit {
             Verdict::Fail {
-                why: words::times(
+                why: explanation::times(
                     latest(),
                     "failed measurements",
                     tally.failed,
@@ -270,7 +290,7 @@ impl Series<'_> {
         {
             let limit = self.counting.inconclusive_limit.unwrap_or_default();
             Verdict::Inconclusive {
-                why: words::times(
+                why: explanation::times(
                     latest(),
                     "inconclusive measurements",
                     tally.inconclusive,
@@ -280,7 +300,7 @@ impl Series<'_> {
         } else if tally.consecutive_error > self.counting.consecutive_error_limit {
             let limit = self.counting.consecutive_error_limit;
             Verdict::Inconclusive {
-                why: words::times(
+                why: explanation::times(
                     latest(),
                     "measurements without data in a row",
                     tally.consecutive_error,
@@ -292,18 +312,18 @@ impl Series<'_> {
             .count
             .is_some_and(|count| tally.count >= count)
         {
-            self.at_best(state, seen)
+            self.passing_verdict(state, seen)
         } else {
             return None;
         };
-        Some(Judgement::settled(verdict))
+        Some(Judgement::new_final(verdict))
     }
 
-    /// How things stand when more measurements may come: what the last one said, unless it said nothing.
-    fn standing(&self, state: &State, seen: &Observation) -> Verdict {
+    /// The verdict while more measurements may follow: that of the last measurement.
+    fn current_verdict(&self, state: &MeasurementState, seen: &Observation) -> Verdict {
         match &state.latest {
-            None => self.before_the_first(state, seen),
-            Some(Outcome {
+            None => self.verdict_before_measuring(state, seen),
+            Some(MeasurementOutcome {
                 kind: OutcomeKind::Inconclusive,
                 why,
                 is_idle: true,
@@ -313,20 +333,20 @@ impl Series<'_> {
                 needed: self.counting.min_requests.max(1),
                 required: false,
             },
-            Some(Outcome {
+            Some(MeasurementOutcome {
                 kind: OutcomeKind::Inconclusive | OutcomeKind::Error,
                 why,
                 ..
             }) => Verdict::Inconclusive { why: why.clone() },
-            Some(Outcome {
+            Some(MeasurementOutcome {
                 kind: OutcomeKind::Successful | OutcomeKind::Failed,
                 ..
-            }) => self.at_best(state, seen),
+            }) => self.passing_verdict(state, seen),
         }
     }
 
-    /// How things stand before anything was measured.
-    fn before_the_first(&self, state: &State, seen: &Observation) -> Verdict {
+    /// The verdict before the first measurement.
+    fn verdict_before_measuring(&self, state: &MeasurementState, seen: &Observation) -> Verdict {
         let sample = seen.canary.sample.as_ref();
         let counts = sample.and_then(|sample| self.counts(sample));
         match (self.metric, counts) {
@@ -334,23 +354,23 @@ impl Series<'_> {
                 let value = availability(&state.canary, counts, seen.at);
                 let value = value.unwrap_or(1.0);
                 Verdict::Pass {
-                    why: words::measured(self, state, seen, value),
+                    why: explanation::measured(self, state, seen, value),
                 }
             }
-            (metric, Some(_)) if metric.is_of_traffic() => Verdict::NoData {
-                why: words::too_little_traffic(self, state, seen),
+            (metric, Some(_)) if metric.is_traffic_metric() => Verdict::NoData {
+                why: explanation::too_little_traffic(self, state, seen),
                 seen: state.whole_of_canary(self, seen).requests,
                 needed: self.counting.min_requests.max(1),
                 required: false,
             },
             _ => Verdict::Inconclusive {
-                why: words::no_data(self, seen, "not measured yet"),
+                why: explanation::no_data(self, seen, "not measured yet"),
             },
         }
     }
 
     /// A pass, if the measurements allow it: one at least was successful, and the hold as a whole is within the bound.
-    fn at_best(&self, state: &State, seen: &Observation) -> Verdict {
+    fn passing_verdict(&self, state: &MeasurementState, seen: &Observation) -> Verdict {
         let latest = state
             .latest
             .as_ref()
@@ -360,15 +380,15 @@ impl Series<'_> {
                 why: format!("{latest}; no successful measurement yet"),
             };
         }
-        if self.metric.kind() != Kind::Events {
+        if self.metric.kind() != MetricKind::Events {
             return Verdict::Pass {
                 why: latest.to_owned(),
             };
         }
-        let whole = self.unusual(state.whole_of_canary(self, seen), state, seen);
-        let why = words::over_the_hold(self, state, seen, whole);
-        let value = words::rate(self.metric, whole);
-        let stable = words::value_of_stable(self, state, seen);
+        let whole = self.without_usual_timeouts(state.whole_of_canary(self, seen), state, seen);
+        let why = explanation::over_the_hold(self, state, seen, whole);
+        let value = explanation::rate(self.metric, whole);
+        let stable = explanation::value_of_stable(self, state, seen);
         if self.assess.assess(value, stable) == OutcomeKind::Successful {
             Verdict::Pass { why }
         } else {
@@ -379,7 +399,11 @@ impl Series<'_> {
 
 /// The share of the instances' time in which they were ready, since the window of `track` began. A window that has just begun counts
 /// as a whole one whose rest is good. `None` before any instance should have been ready.
-pub(super) fn availability(track: &Track, counts: Counts, at: Timestamp) -> Option<f64> {
+pub(super) fn availability(
+    track: &CounterWindow,
+    counts: WindowCounts,
+    at: Timestamp,
+) -> Option<f64> {
     let window = track.window(counts);
     (window.requests > 0).then(|| {
         let elapsed = track.seconds_since(at) / AVAILABILITY_WINDOW.as_secs_f64();

@@ -1,29 +1,29 @@
-//! The sentences of the threshold judge: what was seen, against which limit, of how much, and how the stable side does.
+//! Sentences of the threshold judge: the value, the limit, the number of requests, and stable's value.
 
 use super::{
-    State,
-    series::{BoundRelation, Series, availability},
+    MeasurementState,
+    measurement_series::{BoundRelation, MeasurementSeries, availability},
 };
 use crate::{
     Metric, Observation,
-    metric::{Kind, grouped, pluralized},
-    track::Counts,
+    counter_window::WindowCounts,
+    metric::{MetricKind, grouped, pluralized},
     verdict::{self, RequestSource},
 };
 
 /// `error rate of #3 is over the limit: 5.2% (64 of 1,240 requests), limit 2%; stable #2: 0.1%`
 pub(super) fn measured(
-    series: &Series<'_>,
-    state: &State,
+    series: &MeasurementSeries<'_>,
+    state: &MeasurementState,
     seen: &Observation,
     value: f64,
 ) -> String {
     let sample = seen.canary.sample.as_ref();
     let counts = sample.and_then(|sample| series.counts(sample));
     let amount = counts
-        .filter(|_| series.metric.is_of_traffic())
+        .filter(|_| series.metric.is_traffic_metric())
         .map(|counts| {
-            let window = series.unusual(state.canary.window(counts), state, seen);
+            let window = series.without_usual_timeouts(state.canary.window(counts), state, seen);
             let mut text = amount(series.metric, window);
             if !state.canary.is_first_window() {
                 let seconds = seconds(state.canary.seconds_since(seen.at));
@@ -36,10 +36,10 @@ pub(super) fn measured(
 
 /// The same over the whole hold.
 pub(super) fn over_the_hold(
-    series: &Series<'_>,
-    state: &State,
+    series: &MeasurementSeries<'_>,
+    state: &MeasurementState,
     seen: &Observation,
-    whole: Counts,
+    whole: WindowCounts,
 ) -> String {
     let amount = amount(series.metric, whole) + &without_answer(series.metric, whole);
     let value = rate(series.metric, whole);
@@ -47,8 +47,8 @@ pub(super) fn over_the_hold(
 }
 
 fn explained(
-    series: &Series<'_>,
-    state: &State,
+    series: &MeasurementSeries<'_>,
+    state: &MeasurementState,
     seen: &Observation,
     value: f64,
     amount: Option<String>,
@@ -61,12 +61,16 @@ fn explained(
         seen.canary.release,
         metric.show(value),
         amount.map_or_else(String::new, |amount| format!(" ({amount})")),
-        beside(series, state, seen)
+        stable_suffix(series, state, seen)
     )
 }
 
 /// `too little traffic to judge the error rate of #3: 12 of the 100 requests needed`
-pub(super) fn too_little_traffic(series: &Series<'_>, state: &State, seen: &Observation) -> String {
+pub(super) fn too_little_traffic(
+    series: &MeasurementSeries<'_>,
+    state: &MeasurementState,
+    seen: &Observation,
+) -> String {
     let requests = state.whole_of_canary(series, seen).requests;
     verdict::too_little_traffic(
         series.metric,
@@ -78,12 +82,16 @@ pub(super) fn too_little_traffic(series: &Series<'_>, state: &State, seen: &Obse
 }
 
 /// `CPU use of #3 can't be judged: the target reports no CPU use`
-pub(super) fn no_data(series: &Series<'_>, seen: &Observation, why: &str) -> String {
+pub(super) fn no_data(series: &MeasurementSeries<'_>, seen: &Observation, why: &str) -> String {
     verdict::not_judged(series.metric, &seen.canary.release, why)
 }
 
 /// `error rate of #3 can't be judged: no requests in the last 5 s`
-pub(super) fn not_a_number(series: &Series<'_>, state: &State, seen: &Observation) -> String {
+pub(super) fn not_a_number(
+    series: &MeasurementSeries<'_>,
+    state: &MeasurementState,
+    seen: &Observation,
+) -> String {
     if is_idle(series, state, seen) {
         let since = seconds(state.canary.seconds_since(seen.at));
         no_data(series, seen, &format!("no requests in the last {since}"))
@@ -94,10 +102,14 @@ pub(super) fn not_a_number(series: &Series<'_>, state: &State, seen: &Observatio
 }
 
 /// Whether there were no requests to measure anything of.
-pub(super) fn is_idle(series: &Series<'_>, state: &State, seen: &Observation) -> bool {
+pub(super) fn is_idle(
+    series: &MeasurementSeries<'_>,
+    state: &MeasurementState,
+    seen: &Observation,
+) -> bool {
     let sample = seen.canary.sample.as_ref();
     let counts = sample.and_then(|sample| series.counts(sample));
-    series.metric.is_of_traffic()
+    series.metric.is_traffic_metric()
         && counts.is_some_and(|counts| state.canary.window(counts).requests == 0)
 }
 
@@ -111,7 +123,7 @@ pub(super) fn times(why: &str, what: &str, times: u32, limit: u32) -> String {
 }
 
 /// How often for each request; an error or a slow answer is one request's, of orders there may be several.
-pub(super) fn rate(metric: Metric, counts: Counts) -> f64 {
+pub(super) fn rate(metric: Metric, counts: WindowCounts) -> f64 {
     match metric {
         Metric::Event(_) => counts.rate(),
         _ => counts.share(),
@@ -119,7 +131,7 @@ pub(super) fn rate(metric: Metric, counts: Counts) -> f64 {
 }
 
 /// `64 of 1,240 requests`, `15 orders in 300 requests`, `240 requests`
-fn amount(metric: Metric, counts: Counts) -> String {
+fn amount(metric: Metric, counts: WindowCounts) -> String {
     let (events, requests) = (
         grouped(&counts.events.to_string()),
         pluralized(counts.requests, "request"),
@@ -134,7 +146,7 @@ fn amount(metric: Metric, counts: Counts) -> String {
 }
 
 /// `, 12 abandoned, 3 unanswered`; empty where all requests were answered in time.
-pub(crate) fn without_answer(metric: Metric, counts: Counts) -> String {
+pub(crate) fn without_answer(metric: Metric, counts: WindowCounts) -> String {
     let mut text = String::new();
     if metric != Metric::ErrorRate {
         return text;
@@ -151,7 +163,11 @@ pub(crate) fn without_answer(metric: Metric, counts: Counts) -> String {
 }
 
 /// `; stable #2: 0.1%`; empty where it isn't known.
-fn beside(series: &Series<'_>, state: &State, seen: &Observation) -> String {
+fn stable_suffix(
+    series: &MeasurementSeries<'_>,
+    state: &MeasurementState,
+    seen: &Observation,
+) -> String {
     match (&seen.stable, value_of_stable(series, state, seen)) {
         (Some(stable), Some(value)) => {
             format!("; stable {}: {}", stable.release, series.metric.show(value))
@@ -162,8 +178,8 @@ fn beside(series: &Series<'_>, state: &State, seen: &Observation) -> String {
 
 /// The same of stable; `None` where it isn't known.
 pub(super) fn value_of_stable(
-    series: &Series<'_>,
-    state: &State,
+    series: &MeasurementSeries<'_>,
+    state: &MeasurementState,
     seen: &Observation,
 ) -> Option<f64> {
     let metric = series.metric;
@@ -173,7 +189,7 @@ pub(super) fn value_of_stable(
     }
     let counts = series.counts(sample)?;
     let value = match (metric, metric.kind()) {
-        (_, Kind::Events) => rate(metric, state.stable.whole(counts)),
+        (_, MetricKind::Events) => rate(metric, state.stable.whole(counts)),
         (Metric::LatencyP50, _) => sample.latency?.p50_ms?,
         (Metric::LatencyP90, _) => sample.latency?.p90_ms?,
         (Metric::LatencyP99, _) => sample.latency?.p99_ms?,
@@ -182,7 +198,9 @@ pub(super) fn value_of_stable(
         }
         (Metric::Restarts, _) => restarts_in_the_time_of_the_canary(state, seen, counts)?,
         (Metric::Availability, _) => availability(&state.stable, counts, seen.at)?,
-        (metric, Kind::Value | Kind::Quantile(_) | Kind::Total) => sample.value(metric).ok()?,
+        (metric, MetricKind::Value | MetricKind::Quantile(_) | MetricKind::Total) => {
+            sample.value(metric).ok()?
+        }
     };
     value.is_finite().then_some(value)
 }
@@ -190,9 +208,9 @@ pub(super) fn value_of_stable(
 /// How often as many instances of stable as there are of the canary would have been restarted; all of stable's restarts where the
 /// time of the instances isn't known.
 fn restarts_in_the_time_of_the_canary(
-    state: &State,
+    state: &MeasurementState,
     seen: &Observation,
-    of_stable: Counts,
+    of_stable: WindowCounts,
 ) -> Option<f64> {
     let sample = seen.canary.sample.as_ref()?;
     let canary = state

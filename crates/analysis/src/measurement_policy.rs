@@ -5,12 +5,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// How often is looked, and how often what is forgiven. In the log these stand among the keys of the judge.
+/// The interval and the limits of measurements. In the log these are keys of the judge's object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counting {
+pub struct MeasurementPolicy {
     /// At least this long from one measurement to the next.
     pub interval: Duration,
-    /// Measurements after which it is over; `None`: until the hold ends.
+    /// Number of measurements; `None`: until the hold ends.
     pub count: Option<u32>,
     /// Failed measurements that are forgiven.
     pub failure_limit: u32,
@@ -28,9 +28,9 @@ pub struct Counting {
     pub required: bool,
 }
 
-impl Counting {
-    /// How often is looked when nobody says: often enough to catch an outage before people call, seldom enough for an
-    /// interval to hold some requests.
+impl MeasurementPolicy {
+    /// Default interval: short enough to catch an outage before users report it, long enough for some requests in each
+    /// interval.
     pub const INTERVAL: Duration = Duration::from_secs(5);
     /// Argo Rollouts' default.
     pub const CONSECUTIVE_ERROR_LIMIT: u32 = 4;
@@ -38,7 +38,7 @@ impl Counting {
     pub const MIN_REQUESTS: u64 = 100;
 }
 
-impl Counting {
+impl MeasurementPolicy {
     /// Whether it matters how many measurements ended how.
     pub(crate) const fn counts_outcomes(&self) -> bool {
         self.count.is_some() || self.failure_limit > 0 || self.inconclusive_limit.is_some()
@@ -49,20 +49,21 @@ impl Counting {
 /// each interval longer by it, an interval of one second twice as long.
 const EARLY_MAX: Duration = Duration::from_millis(100);
 
-/// How long after a look the next one counts, where a look in each `interval` is asked for: a little less, so that it doesn't
-/// wait for one reading more.
+/// The shortest time between two measurements with this interval: slightly less than the interval, so that jitter of the readings
+/// doesn't skip one.
 #[must_use]
-pub fn least_of(interval: Duration) -> Duration {
+pub fn shortest_interval(interval: Duration) -> Duration {
     interval - (interval / 10).min(EARLY_MAX)
 }
 
-/// Whether an interval that began at `last` is over.
+/// Whether an interval that started at `last` has elapsed.
 pub(crate) fn is_over(interval: Duration, last: Timestamp, now: Timestamp) -> bool {
-    let least = SignedDuration::try_from(least_of(interval)).unwrap_or(SignedDuration::MAX);
+    let least =
+        SignedDuration::try_from(shortest_interval(interval)).unwrap_or(SignedDuration::MAX);
     now.duration_since(last) >= least
 }
 
-impl Default for Counting {
+impl Default for MeasurementPolicy {
     /// Looked at every 5 s until the hold ends, no failure forgiven.
     fn default() -> Self {
         Self {

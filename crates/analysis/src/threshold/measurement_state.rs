@@ -4,20 +4,20 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::series::Series;
+use super::measurement_series::MeasurementSeries;
 use crate::{
     Judgement, Metric, Observation,
-    track::{Counts, Track},
+    counter_window::{CounterWindow, WindowCounts},
 };
 
 /// Memory of one hold. `Default` is the state when the hold begins.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    pub(super) canary: Track,
-    pub(super) stable: Track,
+pub struct MeasurementState {
+    pub(super) canary: CounterWindow,
+    pub(super) stable: CounterWindow,
     measured_at: Option<Timestamp>,
-    pub(super) tally: Tally,
-    pub(super) latest: Option<Outcome>,
+    pub(super) tally: OutcomeTally,
+    pub(super) latest: Option<MeasurementOutcome>,
     pub(super) settled: Option<Judgement>,
     /// The moment that a provider's last answer was about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,7 +25,7 @@ pub struct State {
     /// When the hold was first looked at, where its beginning is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) began: Option<Timestamp>,
-    /// What is counted over the whole rollout, whatever hold it is in.
+    /// Counters over the whole rollout, across holds.
     #[serde(default, skip_serializing_if = "RolloutCounts::is_new")]
     pub(super) rollout: RolloutCounts,
 }
@@ -33,8 +33,8 @@ pub struct State {
 /// The counters of both sides when the rollout was first looked at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct RolloutCounts {
-    pub(super) canary: Track,
-    pub(super) stable: Track,
+    pub(super) canary: CounterWindow,
+    pub(super) stable: CounterWindow,
 }
 
 impl RolloutCounts {
@@ -45,7 +45,7 @@ impl RolloutCounts {
 
 /// How many measurements ended how. The names are Argo Rollouts'.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct OutcomeTally {
     /// All but errors.
     pub count: u32,
     /// Within the bound.
@@ -62,7 +62,7 @@ pub struct Tally {
 
 /// How the last measurement ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Outcome {
+pub(super) struct MeasurementOutcome {
     pub(super) kind: OutcomeKind,
     pub(super) why: String,
     /// Whether nothing was measured because there were no requests.
@@ -79,7 +79,7 @@ pub(crate) enum OutcomeKind {
     Error,
 }
 
-impl State {
+impl MeasurementState {
     /// When the last measurement was taken; `None` before the first.
     #[must_use]
     pub const fn measured_at(&self) -> Option<Timestamp> {
@@ -88,11 +88,11 @@ impl State {
 
     /// The counts so far.
     #[must_use]
-    pub const fn tally(&self) -> Tally {
+    pub const fn tally(&self) -> OutcomeTally {
         self.tally
     }
 
-    /// Whether `at` lies before what was already taken into account.
+    /// Whether an observation at `at` is older than one already recorded.
     pub(super) fn is_stale(&self, at: Timestamp) -> bool {
         [self.canary.at(), self.stable.at(), self.measured_at]
             .into_iter()
@@ -100,8 +100,8 @@ impl State {
             .any(|known| at < known)
     }
 
-    /// Forgets the hold; what is counted over the whole rollout stays.
-    pub(crate) fn begin_hold(&mut self) {
+    /// Resets the state of the hold; counters over the whole rollout stay.
+    pub(crate) fn start_hold(&mut self) {
         *self = Self {
             rollout: std::mem::take(&mut self.rollout),
             ..Self::default()
@@ -109,49 +109,54 @@ impl State {
     }
 
     /// Remembers where the counts of each side stood when it was first seen.
-    pub(super) fn begin(&mut self, series: &Series<'_>, seen: &Observation) {
+    pub(super) fn start(&mut self, series: &MeasurementSeries<'_>, seen: &Observation) {
         let (canary, stable) = counts(series, seen);
         if series.metric == Metric::Restarts {
             if let Some(counts) = canary {
-                self.rollout.canary.begin(counts, seen.at);
+                self.rollout.canary.start(counts, seen.at);
             }
             if let Some(counts) = stable {
-                self.rollout.stable.begin(counts, seen.at);
+                self.rollout.stable.start(counts, seen.at);
             }
         }
         if let Some(counts) = canary {
-            self.canary.begin(counts, seen.at);
+            self.canary.start(counts, seen.at);
         }
         if let Some(counts) = stable {
-            self.stable.begin(counts, seen.at);
+            self.stable.start(counts, seen.at);
         }
     }
 
     /// Begins to count here: a warm-up is left out.
-    pub(super) fn pass_over(&mut self, series: &Series<'_>, seen: &Observation) {
+    pub(super) fn skip_to(&mut self, series: &MeasurementSeries<'_>, seen: &Observation) {
         let (canary, stable) = counts(series, seen);
         if let Some(counts) = canary {
-            self.canary.pass_over(counts, seen.at);
+            self.canary.skip_to(counts, seen.at);
         }
         if let Some(counts) = stable {
-            self.stable.pass_over(counts, seen.at);
+            self.stable.skip_to(counts, seen.at);
         }
-        self.hear(series, seen);
+        self.remember_answer(series, seen);
     }
 
-    /// What a provider has said now isn't asked about again.
-    fn hear(&mut self, series: &Series<'_>, seen: &Observation) {
+    /// Marks the provider's current answer as measured.
+    fn remember_answer(&mut self, series: &MeasurementSeries<'_>, seen: &Observation) {
         if let (Metric::Value(name), Some(sample)) = (series.metric, &seen.canary.sample) {
             self.answered_at = sample.answer(name).map(|answer| answer.at);
         }
     }
 
     /// Counts a measurement and closes its window on both sides.
-    pub(super) fn record(&mut self, series: &Series<'_>, seen: &Observation, outcome: Outcome) {
+    pub(super) fn record(
+        &mut self,
+        series: &MeasurementSeries<'_>,
+        seen: &Observation,
+        outcome: MeasurementOutcome,
+    ) {
         self.tally.record(outcome.kind);
         self.measured_at = Some(seen.at);
         self.latest = Some(outcome);
-        self.hear(series, seen);
+        self.remember_answer(series, seen);
         let (canary, stable) = counts(series, seen);
         if let Some(counts) = canary {
             self.canary.close(counts, seen.at);
@@ -162,7 +167,11 @@ impl State {
     }
 
     /// What the canary did since the hold began, the open window included unless the observation is late.
-    pub(super) fn whole_of_canary(&self, series: &Series<'_>, seen: &Observation) -> Counts {
+    pub(super) fn whole_of_canary(
+        &self,
+        series: &MeasurementSeries<'_>,
+        seen: &Observation,
+    ) -> WindowCounts {
         match counts(series, seen).0 {
             Some(counts) if !self.is_stale(seen.at) => self.canary.whole(counts),
             _ => self.canary.closed,
@@ -171,7 +180,10 @@ impl State {
 }
 
 /// What both sides have counted.
-pub(super) fn counts(series: &Series<'_>, seen: &Observation) -> (Option<Counts>, Option<Counts>) {
+pub(super) fn counts(
+    series: &MeasurementSeries<'_>,
+    seen: &Observation,
+) -> (Option<WindowCounts>, Option<WindowCounts>) {
     let of = |sample: &Option<crate::Sample>| series.counts(sample.as_ref()?);
     (
         of(&seen.canary.sample),
@@ -179,7 +191,7 @@ pub(super) fn counts(series: &Series<'_>, seen: &Observation) -> (Option<Counts>
     )
 }
 
-impl Tally {
+impl OutcomeTally {
     fn record(&mut self, kind: OutcomeKind) {
         let counter = match kind {
             OutcomeKind::Successful => &mut self.successful,

@@ -3,10 +3,10 @@
 //! It lies in place and is copied like a number, so a [`Metric`](crate::Metric) still is; that bounds its length.
 //!
 //! ```
-//! use shipway_analysis::Name;
-//! let orders: Name = "orders".parse()?;
+//! use shipway_analysis::MetricName;
+//! let orders: MetricName = "orders".parse()?;
 //! assert_eq!(orders.as_str(), "orders");
-//! assert!("Orders per day!".parse::<Name>().is_err());
+//! assert!("Orders per day!".parse::<MetricName>().is_err());
 //! # Ok::<(), shipway_analysis::ParseNameError>(())
 //! ```
 
@@ -14,27 +14,27 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A name: letters, digits, `-`, `_` and `.`, a letter first; [`Name::BYTES_MAX`] at most.
+/// A name: letters, digits, `-`, `_` and `.`, a letter first; [`MetricName::BYTES_MAX`] at most.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Name {
+pub struct MetricName {
     /// Zeros after the end.
     bytes: [u8; Self::BYTES_MAX],
     length: u8,
 }
 
-/// What is no name of a metric.
+/// A text that isn't a valid metric name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{text}` is no name of a metric: that is made of letters, digits, `-`, `_` and `.`, begins with a letter and has {max} characters at most",
-    max = Name::BYTES_MAX
+    max = MetricName::BYTES_MAX
 )]
 pub struct ParseNameError {
-    /// What was written.
+    /// The refused text.
     pub text: String,
 }
 
-impl Name {
+impl MetricName {
     /// As long as a name may be.
     pub const BYTES_MAX: usize = 48;
 
@@ -47,7 +47,7 @@ impl Name {
     }
 }
 
-impl FromStr for Name {
+impl FromStr for MetricName {
     type Err = ParseNameError;
 
     fn from_str(text: &str) -> Result<Self, ParseNameError> {
@@ -72,26 +72,26 @@ impl FromStr for Name {
     }
 }
 
-impl TryFrom<String> for Name {
+impl TryFrom<String> for MetricName {
     type Error = ParseNameError;
     fn try_from(text: String) -> Result<Self, ParseNameError> {
         text.parse()
     }
 }
 
-impl From<Name> for String {
-    fn from(name: Name) -> Self {
+impl From<MetricName> for String {
+    fn from(name: MetricName) -> Self {
         name.as_str().to_owned()
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for MetricName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
 }
 
-impl fmt::Debug for Name {
+impl fmt::Debug for MetricName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }
@@ -110,13 +110,13 @@ mod tests {
             "A1",
             &"x".repeat(48),
         ] {
-            let name: Name = text.parse().unwrap();
+            let name: MetricName = text.parse().unwrap();
             assert_eq!(name.as_str(), text);
             let json = serde_json::to_string(&name).unwrap();
-            assert_eq!(serde_json::from_str::<Name>(&json).unwrap(), name);
+            assert_eq!(serde_json::from_str::<MetricName>(&json).unwrap(), name);
         }
         for text in ["", "1st", "-a", "a b", "ä", "a/b", &"x".repeat(49)] {
-            assert!(text.parse::<Name>().is_err(), "{text}");
+            assert!(text.parse::<MetricName>().is_err(), "{text}");
         }
     }
 }

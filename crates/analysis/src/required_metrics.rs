@@ -1,20 +1,20 @@
-//! What an analysis looks at. Some of a sample is long, costly to measure, and goes into the log each time: it is measured
-//! for who looks at it, and for nobody else.
+//! The optional measurements that an analysis needs. Histograms and user counts are costly to measure and to log, so the driver
+//! takes only those that a rule reads.
 //!
 //! ```
-//! use shipway_analysis::{Analysis, Asked, Metric, Threshold, threshold::Bound};
+//! use shipway_analysis::{Analysis, RequiredMetrics, Metric, ThresholdLimit, threshold::MetricBound};
 //!
 //! let slow = Metric::SlowRate { over_micros: 300_000 };
-//! let asked = Asked::of(&Analysis::new(vec![Threshold::new(slow, Bound::Max(0.05))?]));
-//! assert_eq!(asked, Asked { slow: vec![300_000], ..Asked::default() });
+//! let required = RequiredMetrics::for_analysis(&Analysis::new(vec![ThresholdLimit::new(slow, MetricBound::Max(0.05))?]));
+//! assert_eq!(required, RequiredMetrics { slow: vec![300_000], ..RequiredMetrics::default() });
 //! # Ok::<(), shipway_analysis::threshold::InvalidThreshold>(())
 //! ```
 
-use crate::{Analysis, Kind, Metric, Rule};
+use crate::{Analysis, AnalysisRule, Metric, MetricKind};
 
-/// What isn't measured unless somebody asks.
+/// Measurements that are only taken if a rule reads them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequiredMetrics {
     /// Whether quantiles of the latency are looked at.
     pub latency: bool,
     /// Whether they are compared with stable's: that needs whole distributions.
@@ -27,12 +27,12 @@ pub struct Asked {
     pub users: bool,
 }
 
-impl Asked {
+impl RequiredMetrics {
     /// What these rules look at.
     #[must_use]
-    pub fn of(analysis: &Analysis) -> Self {
-        let metrics = || analysis.rules().iter().flat_map(Rule::metrics);
-        let is_quantile = |metric: Metric| matches!(metric.kind(), Kind::Quantile(_));
+    pub fn for_analysis(analysis: &Analysis) -> Self {
+        let metrics = || analysis.rules().iter().flat_map(AnalysisRule::metrics);
+        let is_quantile = |metric: Metric| matches!(metric.kind(), MetricKind::Quantile(_));
         let mut slow: Vec<u64> = metrics()
             .filter_map(|metric| match metric {
                 // Nothing can be counted by a limit that isn't known yet.
@@ -47,7 +47,7 @@ impl Asked {
         let comparing = analysis.rules().iter().filter(|rule| rule.compares());
         Self {
             latency: metrics().any(is_quantile),
-            histogram: comparing.flat_map(Rule::metrics).any(is_quantile),
+            histogram: comparing.flat_map(AnalysisRule::metrics).any(is_quantile),
             slow,
             events: metrics().any(|metric| matches!(metric, Metric::Event(_))),
             users: analysis.rules().iter().any(is_by_user),
@@ -56,29 +56,33 @@ impl Asked {
 }
 
 /// The limit on a quantile of the latency, in microseconds: requests beyond it are known before they have an answer.
-fn limit_of_latency(rule: &Rule) -> Option<u64> {
+fn limit_of_latency(rule: &AnalysisRule) -> Option<u64> {
     match rule {
-        Rule::Threshold(threshold) => threshold.limit_micros(),
-        Rule::Sequential { .. } | Rule::MannWhitney { .. } | Rule::Expression { .. } => None,
+        AnalysisRule::Threshold(threshold) => threshold.limit_micros(),
+        AnalysisRule::Sequential { .. }
+        | AnalysisRule::MannWhitney { .. }
+        | AnalysisRule::Expression { .. } => None,
     }
 }
 
-fn is_by_user(rule: &Rule) -> bool {
-    matches!(rule, Rule::Sequential { sequential } if sequential.is_by_user())
+fn is_by_user(rule: &AnalysisRule) -> bool {
+    matches!(rule, AnalysisRule::Sequential { sequential } if sequential.is_by_user())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Sequential, Threshold, evidence::Alpha, threshold::Bound};
+    use crate::{SequentialComparison, ThresholdLimit, evidence::Alpha, threshold::MetricBound};
 
-    fn limit(metric: Metric) -> Rule {
-        Threshold::new(metric, Bound::Max(0.5)).unwrap().into()
+    fn limit(metric: Metric) -> AnalysisRule {
+        ThresholdLimit::new(metric, MetricBound::Max(0.5))
+            .unwrap()
+            .into()
     }
 
-    fn comparison(metric: Metric) -> Rule {
+    fn comparison(metric: Metric) -> AnalysisRule {
         let share = |value| Alpha::new(value).unwrap();
-        Sequential::new(metric, share(0.01), share(0.05), 1.1, 2.0)
+        SequentialComparison::new(metric, share(0.01), share(0.05), 1.1, 2.0)
             .unwrap()
             .into()
     }
@@ -86,24 +90,32 @@ mod tests {
     #[test]
     fn what_nobody_looks_at_is_not_asked_for() {
         let plain = Analysis::new(vec![limit(Metric::ErrorRate), comparison(Metric::Cpu)]);
-        assert_eq!(Asked::of(&plain), Asked::default());
+        assert_eq!(
+            RequiredMetrics::for_analysis(&plain),
+            RequiredMetrics::default()
+        );
     }
 
     #[test]
     fn each_is_asked_for_by_who_needs_it() {
         let slow = |over_micros| limit(Metric::SlowRate { over_micros });
         let limits = Analysis::new(vec![slow(900), slow(300), slow(900)]);
-        assert_eq!(Asked::of(&limits).slow, [300, 900]);
+        assert_eq!(RequiredMetrics::for_analysis(&limits).slow, [300, 900]);
 
-        let limited = Asked::of(&Analysis::new(vec![limit(Metric::LatencyP99)]));
+        let limited =
+            RequiredMetrics::for_analysis(&Analysis::new(vec![limit(Metric::LatencyP99)]));
         assert!(limited.latency && !limited.histogram, "{limited:?}");
         assert_eq!(limited.slow, [500], "half a millisecond");
-        let compared = Asked::of(&Analysis::new(vec![comparison(Metric::LatencyP99)]));
+        let compared =
+            RequiredMetrics::for_analysis(&Analysis::new(vec![comparison(Metric::LatencyP99)]));
         assert!(compared.latency && compared.histogram, "{compared:?}");
 
-        assert!(Asked::of(&Analysis::new(vec![comparison(Metric::ErrorRate)])).users);
+        assert!(
+            RequiredMetrics::for_analysis(&Analysis::new(vec![comparison(Metric::ErrorRate)]))
+                .users
+        );
 
         let orders = Metric::Event("orders".parse().unwrap());
-        assert!(Asked::of(&Analysis::new(vec![limit(orders)])).events);
+        assert!(RequiredMetrics::for_analysis(&Analysis::new(vec![limit(orders)])).events);
     }
 }

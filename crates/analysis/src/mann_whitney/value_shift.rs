@@ -6,7 +6,7 @@
 
 /// The range of the shift, and the Hodges-Lehmann estimate: the median of all differences.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Shift {
+pub(super) struct ValueShift {
     pub(super) low: f64,
     pub(super) high: f64,
     pub(super) estimate: f64,
@@ -16,7 +16,7 @@ pub(super) struct Shift {
 const HALVINGS: usize = 100;
 
 /// By how much `experiment` is above `control`; `z` is the normal quantile of the confidence. Neither may be empty.
-pub(super) fn shift(experiment: &[f64], control: &[f64], z: f64) -> Shift {
+pub(super) fn shift(experiment: &[f64], control: &[f64], z: f64) -> ValueShift {
     let ends = |values: &[f64]| {
         values
             .iter()
@@ -27,8 +27,8 @@ pub(super) fn shift(experiment: &[f64], control: &[f64], z: f64) -> Shift {
     let ((low_x, high_x), (low_y, high_y)) = (ends(experiment), ends(control));
     let (least, most) = (low_x - high_y, high_x - low_y);
     if least >= most || (low_x == high_x && low_y == high_y) {
-        // Values that never differ within a side: the difference is what it is.
-        return Shift {
+        // Zero variance on both sides: the shift is exact.
+        return ValueShift {
             low: least,
             high: most,
             estimate: least + (most - least) / 2.0,
@@ -57,14 +57,14 @@ pub(super) fn shift(experiment: &[f64], control: &[f64], z: f64) -> Shift {
         high
     };
     let middle = (falls_below(0.0, false), falls_below(0.0, true));
-    Shift {
+    ValueShift {
         low: falls_below(z, false),
         high: falls_below(-z, false),
         estimate: middle.0 + (middle.1 - middle.0) / 2.0,
     }
 }
 
-/// The standardised rank sum of `x − shift` among both; zero where it can't be told.
+/// The standardised rank sum of `x − shift` among both; zero if all values are tied.
 fn statistic(x: &[f64], y: &[f64], shift: f64) -> f64 {
     let (of_x, of_y) = (x.len() as f64, y.len() as f64);
     let moved = x.iter().map(|value| (value - shift, true));
@@ -91,7 +91,7 @@ fn statistic(x: &[f64], y: &[f64], shift: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn close(shift: Shift, low: f64, high: f64, estimate: f64) {
+    fn close(shift: ValueShift, low: f64, high: f64, estimate: f64) {
         for (got, wanted) in [
             (shift.low, low),
             (shift.high, high),

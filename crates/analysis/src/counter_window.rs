@@ -1,28 +1,33 @@
-//! Counters of a source that only ever grow, read in windows: what happened since the last look, and in all.
+//! Windows over monotonic counters: the increase since the last measurement, and since the hold began.
+//!
+//! # Failure modes
+//! A counter that is smaller than before was restarted; its whole value counts as new, as in Prometheus' `increase`.
+
+use std::ops::Add;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The counts of one side: those of closed windows, and where the open window began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Track {
-    pub(crate) closed: Counts,
-    mark: Option<Mark>,
+pub(crate) struct CounterWindow {
+    pub(crate) closed: WindowCounts,
+    mark: Option<CounterMark>,
 }
 
 /// The source's counters at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Mark {
+struct CounterMark {
     at: Timestamp,
     #[serde(flatten)]
-    counts: Counts,
+    counts: WindowCounts,
 }
 
-/// What happened within a time, or since any fixed point in time.
+/// Increases of the counters of one release, or their values since an arbitrary start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Counts {
+pub(crate) struct WindowCounts {
     pub(crate) requests: u64,
-    /// What the metric counts: errors, unless it says otherwise.
+    /// Events of the metric: errors, slow answers, business events, or milliseconds without readiness.
     #[serde(rename = "errors")]
     pub(crate) events: u64,
     pub(crate) restarts: u64,
@@ -39,7 +44,7 @@ const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-impl Counts {
+impl WindowCounts {
     /// How often for each request; NaN when there were none.
     pub(crate) fn rate(self) -> f64 {
         self.events as f64 / self.requests as f64
@@ -50,8 +55,12 @@ impl Counts {
         let rate = self.rate();
         if rate > 1.0 { 1.0 } else { rate }
     }
+}
 
-    fn plus(self, other: Self) -> Self {
+impl Add for WindowCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
         Self {
             requests: self.requests.saturating_add(other.requests),
             events: self.events.saturating_add(other.events),
@@ -62,32 +71,32 @@ impl Counts {
     }
 }
 
-impl Track {
+impl CounterWindow {
     /// When it was last closed.
     pub(crate) fn at(&self) -> Option<Timestamp> {
         self.mark.map(|mark| mark.at)
     }
 
-    /// Begins to count, unless it has.
-    pub(crate) fn begin(&mut self, counts: Counts, at: Timestamp) {
-        self.mark.get_or_insert(Mark { at, counts });
+    /// Starts the first window; later calls have no effect.
+    pub(crate) fn start(&mut self, counts: WindowCounts, at: Timestamp) {
+        self.mark.get_or_insert(CounterMark { at, counts });
     }
 
-    /// Begins to count here: what came before is left out.
-    pub(crate) fn pass_over(&mut self, counts: Counts, at: Timestamp) {
-        self.mark = Some(Mark { at, counts });
+    /// Starts a window here and drops the current one.
+    pub(crate) fn skip_to(&mut self, counts: WindowCounts, at: Timestamp) {
+        self.mark = Some(CounterMark { at, counts });
     }
 
     /// Ends the window and begins the next.
-    pub(crate) fn close(&mut self, counts: Counts, at: Timestamp) {
-        self.closed = self.closed.plus(self.window(counts));
-        self.mark = Some(Mark { at, counts });
+    pub(crate) fn close(&mut self, counts: WindowCounts, at: Timestamp) {
+        self.closed = self.closed + self.window(counts);
+        self.mark = Some(CounterMark { at, counts });
     }
 
-    /// What happened since the last measurement.
-    pub(crate) fn window(&self, now: Counts) -> Counts {
-        let Some(Mark { counts: mark, .. }) = self.mark else {
-            return Counts::default();
+    /// The increase since the last measurement.
+    pub(crate) fn window(&self, now: WindowCounts) -> WindowCounts {
+        let Some(CounterMark { counts: mark, .. }) = self.mark else {
+            return WindowCounts::default();
         };
         // The counters belong together: when the requests were restarted, so were the errors. Restarts are the target's.
         let (requests, events) = if now.requests < mark.requests {
@@ -96,7 +105,7 @@ impl Track {
             let events = now.events.checked_sub(mark.events);
             (now.requests - mark.requests, events.unwrap_or(now.events))
         };
-        Counts {
+        WindowCounts {
             requests,
             events,
             restarts: now
@@ -109,9 +118,9 @@ impl Track {
         }
     }
 
-    /// What happened since the hold began.
-    pub(crate) fn whole(&self, now: Counts) -> Counts {
-        self.closed.plus(self.window(now))
+    /// The increase since the hold began.
+    pub(crate) fn whole(&self, now: WindowCounts) -> WindowCounts {
+        self.closed + self.window(now)
     }
 
     /// How long the open window has lasted.
@@ -122,6 +131,6 @@ impl Track {
 
     /// Whether the open window is the first, and so is all there is.
     pub(crate) fn is_first_window(&self) -> bool {
-        self.closed == Counts::default()
+        self.closed == WindowCounts::default()
     }
 }
