@@ -1,4 +1,4 @@
-//! What is wrong with a text, where, and what to do about it.
+//! Diagnostics: message, position and help.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// What kind of mistake, for machines: `unknown-key`.
     pub code: &'static str,
-    /// What is wrong.
+    /// The message.
     pub message: String,
     /// Where; none when it is about the whole text.
     pub span: Option<Span>,

@@ -1,5 +1,5 @@
-//! What must hold for any bytes at all: the targets of `fuzz/`, driven for a moment by ordinary tests as well. Each takes
-//! bytes, reads them as what it is about, and panics when something doesn't hold. Not part of the crate's interface.
+//! Properties that hold for any input: the fuzz targets of `fuzz/`, which ordinary tests also run briefly. Each takes
+//! bytes, parses them, and panics when a property doesn't hold. Not part of the crate's interface.
 
 use shipway_syntax::{Diagnostic, SourceFile};
 

@@ -103,7 +103,7 @@ impl BuiltinFunction {
         self.row().1
     }
 
-    /// What is wrong with being given `count` values.
+    /// The error for `count` arguments, if that is not an allowed number.
     pub(crate) fn arity_error(self, count: usize) -> Option<String> {
         let (_, name, least, most) = *self.row();
         let wanted = match (least, most) {
@@ -128,7 +128,7 @@ impl BuiltinFunction {
         Some(format!("`{name}` takes {wanted}, and is given {count}"))
     }
 
-    /// Whether it asks how things went so far.
+    /// Whether it is a status function: `success`, `failure`, `always`, `cancelled`.
     pub(crate) const fn is_status(self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! What an expression looks at: `github.event.issue.title`, `needs.build.outputs.x`; for those who read files with care.
+//! The context paths that an expression reads: `github.event.issue.title`, `needs.build.outputs.x`. Used by lints.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::{
     ast::{BuiltinFunction, ExprKind, ExprNode},
 };
 
-/// A name and what is looked up in it, as far as it is written out.
+/// A context and the properties read from it, as far as they are literal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextPath {
     /// In lower case; `*` for a filter, and for an index that isn't a literal.
@@ -27,7 +27,7 @@ impl ContextPath {
 }
 
 impl Expr {
-    /// All that is looked at, each as far as it goes.
+    /// All context paths of the expression, each as long as possible.
     #[must_use]
     pub fn paths(&self) -> Vec<ContextPath> {
         let mut paths = Vec::new();
@@ -35,7 +35,7 @@ impl Expr {
         paths
     }
 
-    /// Whether it comes to the same always: it looks at nothing, and asks neither how things went nor for files.
+    /// Whether its value never changes: it reads no context, no status and no files.
     #[must_use]
     pub fn is_constant(&self) -> bool {
         let mut constant = true;

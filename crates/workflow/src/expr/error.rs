@@ -1,4 +1,4 @@
-//! What can be wrong with an expression, where, and what would be right.
+//! Errors of expressions: message, position and suggestion.
 
 use std::ops::Range;
 
@@ -8,11 +8,11 @@ use shipway_syntax::nearest;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ParseError {
-    /// What is wrong: ``unknown function `contians` ``.
+    /// The message: ``unknown function `contians` ``.
     pub message: String,
-    /// What would be right: ``did you mean `contains`?``, or the names that exist.
+    /// A suggestion: ``did you mean `contains`?``, or the names that exist.
     pub help: Option<String>,
-    /// Which bytes are meant, counted from where the caller said that the text begins.
+    /// The byte range, counted from the offset that the caller passed.
     pub at: Range<usize>,
 }
 
@@ -44,11 +44,11 @@ impl ParseError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} in `{expression}`")]
 pub struct EvalError {
-    /// What is wrong: `fromJSON: expected value at line 1 column 1`.
+    /// The message: `fromJSON: expected value at line 1 column 1`.
     pub message: String,
     /// The expression's own text.
     pub expression: String,
-    /// Which bytes of it are meant.
+    /// The byte range in `expression`.
     pub at: Range<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! What an expression comes to.
+//! Evaluation of expressions.
 //!
 //! Bounded in time and memory: the tree is at most 50 deep, and all that one evaluation makes is counted against
 //! [`BYTES_MAX`].
@@ -16,7 +16,7 @@ use super::{
 /// Bytes of text and references that one evaluation may make; GitHub allows as much for a whole template.
 pub(crate) const BYTES_MAX: usize = 10 << 20;
 
-/// Looks at files for `hashFiles`. Implemented by whoever has a workspace.
+/// Reads files for `hashFiles`. Implemented by the worker, which has the workspace.
 pub trait HashFiles {
     /// The SHA-256, in hex, over the SHA-256 of each file below the workspace that the patterns take; empty when none is.
     ///
@@ -29,7 +29,7 @@ pub trait HashFiles {
 #[error("{0}")]
 pub struct HashFilesError(pub String);
 
-/// How things went so far: what `success()`, `failure()` and `cancelled()` answer. `always()` needs no state.
+/// The results of `success()`, `failure()` and `cancelled()` at this point of the run. `always()` needs no state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusChecks {
     /// Nothing has failed, and nothing was cancelled (for a job: nothing before it was skipped).
@@ -49,7 +49,7 @@ impl StatusChecks {
     };
 }
 
-/// What expressions can see.
+/// The contexts that an expression can read, and the state behind its functions.
 #[derive(Clone, Default)]
 pub struct Contexts<'c> {
     values: BTreeMap<String, ExprValue>,
@@ -82,20 +82,20 @@ impl<'c> Contexts<'c> {
         self.values.get(name)
     }
 
-    /// With what the status functions answer.
+    /// Sets the results of the status functions.
     #[must_use]
     pub const fn with_status(mut self, status: StatusChecks) -> Self {
         self.status = Some(status);
         self
     }
 
-    /// What the status functions answer; fine when nobody said otherwise.
+    /// The status checks; [`StatusChecks::FINE`] unless set.
     #[must_use]
     pub fn status(&self) -> StatusChecks {
         self.status.unwrap_or(StatusChecks::FINE)
     }
 
-    /// With what `hashFiles` looks at.
+    /// Sets the reader for `hashFiles`.
     #[must_use]
     pub const fn with_files(mut self, files: &'c dyn HashFiles) -> Self {
         self.files = Some(files);
@@ -113,7 +113,7 @@ impl std::fmt::Debug for Contexts<'_> {
     }
 }
 
-/// What `expr` comes to.
+/// The value of `expr`.
 pub(super) fn evaluate(expr: &Expr, contexts: &Contexts<'_>) -> Result<ExprValue, EvalError> {
     let mut evaluation = ExprEvaluator {
         contexts,
@@ -236,7 +236,7 @@ impl ExprEvaluator<'_, '_> {
         Ok(items)
     }
 
-    /// The index is asked only when there is something to look into, as in GitHub's runner.
+    /// The index is evaluated only if the collection exists, as in GitHub's runner.
     fn index(
         &mut self,
         collection: &ExprNode,
@@ -264,7 +264,7 @@ impl ExprEvaluator<'_, '_> {
         }
     }
 
-    /// Values that the answer doesn't depend on are not asked, so their errors don't count: as in GitHub's runner.
+    /// Arguments that the result doesn't depend on are not evaluated, so their errors don't count, as in GitHub's runner.
     fn call(
         &mut self,
         function: BuiltinFunction,
@@ -332,7 +332,7 @@ impl ExprEvaluator<'_, '_> {
             .collect()
     }
 
-    /// `contains`, `startsWith`, `endsWith`: nothing is looked for where nothing can be found.
+    /// `contains`, `startsWith`, `endsWith`. The second argument is not evaluated if the first can't contain anything.
     fn search(
         &mut self,
         values: &[ExprNode],
@@ -364,7 +364,7 @@ impl ExprEvaluator<'_, '_> {
             .collect())
     }
 
-    /// Only the values whose places are in the pattern are asked, each once.
+    /// Only the arguments that the pattern refers to are evaluated, each once.
     fn format(
         &mut self,
         values: &[ExprNode],
@@ -393,7 +393,7 @@ impl ExprEvaluator<'_, '_> {
         let text = self.node(value)?.value.to_text();
         let value = functions::from_json(&text)
             .map_err(|error| self.failed(BuiltinFunction::FromJson, &error, node))?;
-        // What JSON makes is some times as large as its text.
+        // Parsed JSON takes a multiple of the size of its text.
         self.spend(text.len().saturating_mul(2), &node.at)?;
         Ok(value.into())
     }

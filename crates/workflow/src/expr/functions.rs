@@ -1,4 +1,4 @@
-//! What the functions answer. Errors are sentences without the function's name.
+//! The built-in functions. Their errors don't contain the function's name.
 
 use std::sync::Arc;
 

@@ -73,7 +73,7 @@ impl Expr {
         self.root.at.start + 1
     }
 
-    /// What it comes to.
+    /// Evaluates the expression.
     pub fn eval(&self, contexts: &Contexts<'_>) -> Result<ExprValue, EvalError> {
         eval::evaluate(self, contexts)
     }

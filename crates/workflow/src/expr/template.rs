@@ -227,7 +227,7 @@ impl fmt::Display for Template {
     }
 }
 
-/// What stands behind `if:`. Nothing there means `success()`, and what asks for no status is asked only after success.
+/// The condition of an `if:`. An empty one means `success()`; one without a status function holds only after success.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "StoredCondition", into = "StoredCondition")]
 pub struct IfCondition {

@@ -1,8 +1,8 @@
-//! Workflows that workflows call: which files a run needs, and how they fit together. Reads no file itself: whoever orders a run
-//! asks [`find_called_workflows`] until nothing is missing, and [`link_calls`] then makes one tree of it, or says what is wrong and where.
+//! Reusable workflows: which files a run needs, and how they are linked. Reads no file itself: the caller
+//! calls [`find_called_workflows`] until no file is missing; [`link_calls`] then builds one graph, or returns the mistakes.
 //!
-//! A called workflow is named as it was found: by its path in the run's own repository, or `owner/repo/path@ref`. What a file of
-//! another repository calls with `./` is of that repository, and of the same ref.
+//! A called workflow is identified by its path in the run's own repository, or `owner/repo/path@ref`. A call with `./` in a file of
+//! another repository refers to that repository at the same ref.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -31,7 +31,7 @@ pub const CALLED_MAX: usize = 50;
 /// Mistakes told at once.
 const MISTAKES_MAX: usize = 10;
 
-/// Where workflows are kept; only there they can be called.
+/// The only folder whose workflows can be called.
 const FOLDER: &str = ".github/workflows/";
 
 /// Characters that the cell of a matrix adds to a key: `.256`.
@@ -128,7 +128,7 @@ pub struct CalledText<'a> {
 /// A called workflow, linked with those that it calls itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinkedWorkflow {
-    /// What it says.
+    /// The parsed workflow.
     pub workflow: Workflow,
     /// Its edges.
     pub graph: JobGraph,
@@ -214,7 +214,7 @@ impl CallLinker<'_> {
                     }
                     graph.calls.insert(at, unit);
                 }
-                // It has been told.
+                // Already reported.
                 Ok(None) => {}
                 Err(mistake) => self
                     .mistakes
@@ -304,7 +304,7 @@ impl CallLinker<'_> {
     }
 }
 
-/// Something that is wrong with a call.
+/// A mistake in a call.
 #[derive(Clone, Debug)]
 pub(crate) struct CallMistake {
     /// The entry that is wrong, by the key of its table (`with`, `secrets`) and its name; none when one is missing.
@@ -313,7 +313,7 @@ pub(crate) struct CallMistake {
     pub(crate) message: String,
 }
 
-/// What is wrong with the call of a workflow that is called `name` and asks for `asked`, as far as that is known before it.
+/// The mistakes in a call of the workflow `name`, whose `workflow_call` is `asked`, that can be found statically.
 pub(crate) fn call_mistakes(
     job: &WorkflowJob,
     call: &ReusableCall,
@@ -432,7 +432,7 @@ impl LinkedWorkflow {
         Ok(ExprValue::object(inputs))
     }
 
-    /// How a call counts whose jobs have all ended, what it gives back, and why it isn't green.
+    /// Conclusion, outputs and failure reason of a call whose jobs have all ended.
     pub(super) fn conclusion(
         &self,
         progress: &WorkflowProgress,

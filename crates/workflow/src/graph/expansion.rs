@@ -1,4 +1,4 @@
-//! What a job that may start becomes: its cells, each with what of it is known by then.
+//! Expansion of a job that may start into its cells, with their settings resolved.
 
 use super::{
     StrategyContext,
@@ -20,7 +20,7 @@ const TIMEOUT_MINUTES: f64 = 360.0;
 /// The longest time that is kept apart from "for ever": ten years.
 const TIMEOUT_MINUTES_MAX: f64 = 5_256_000.0;
 
-/// Who calls the workflow that a job stands in: the key of the calling cell, and its name.
+/// The key and the display name of the cell that calls the workflow of a job.
 pub(super) type CallingJob = (JobKey, String);
 
 /// The key of a job or of one of its cells, inside the workflow that `caller` calls.

@@ -1,4 +1,4 @@
-//! What combinations a matrix makes: GitHub's rules for `include` and `exclude`, and the names of the jobs.
+//! Matrix combinations: GitHub's rules for `include` and `exclude`, and the names of the jobs.
 
 use crate::{
     expr::{Contexts, EvalError, ExprValue},

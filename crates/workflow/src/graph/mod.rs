@@ -1,10 +1,10 @@
-//! Which jobs may start, which never will, and why. Pure: of the workflow, how far its jobs are, and what is known of the run.
+//! Decides which jobs may start, which are skipped, and why. Pure: a function of the workflow, its progress and the contexts of the run.
 //!
 //! A job is looked at when all jobs that it needs have ended; its `if` decides. `success()` and `failure()` look at all
 //! jobs before it, so what was skipped skips what comes after. Each look costs what the job's own edges cost: a run of
 //! ten thousand jobs is planned in one walk.
 //!
-//! A job that calls a workflow is a walk inside the walk: its cell holds how far the called jobs are, and ends when they have.
+//! A job that calls a workflow is scheduled recursively: its cell holds the progress of the called jobs, and ends when they have.
 //!
 //! ```
 //! use shipway_workflow::graph::{GraphDecision, JobGraph, RunContexts, WorkflowProgress};
@@ -100,7 +100,7 @@ pub enum GraphDecision {
         key: JobKey,
         /// How.
         outcome: Conclusion,
-        /// What later jobs see of it.
+        /// Outputs that later jobs can read.
         outputs: Vec<(String, String)>,
         /// Why, when it didn't succeed.
         why: Option<String>,
@@ -285,7 +285,7 @@ impl JobGraph {
         scheduler::decide_all(self, workflow, progress, ground, Some(ended))
     }
 
-    /// Forgets how the jobs went that are run again; gives the keys of those of them that had begun.
+    /// Resets the progress of the jobs to re-run; returns the keys of the cells that had started.
     pub fn forget(
         &self,
         workflow: &Workflow,

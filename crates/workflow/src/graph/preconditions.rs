@@ -1,5 +1,5 @@
-//! What a run or a job waits for beside the jobs it needs: the expressions of `concurrency` and `environment`, answered.
-//! Who waits, and how long, is not decided here.
+//! What a run or a job waits for in addition to its `needs`: `concurrency` and `environment`, with their expressions resolved.
+//! Queueing and approval are decided in `shipway-core`.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use crate::{
 pub struct ConcurrencyGroup {
     /// Its name; case doesn't matter.
     pub name: String,
-    /// Whether the one that goes on is to stop for it.
+    /// Whether the running member of the group is cancelled.
     #[serde(default)]
     pub cancel_in_progress: bool,
     /// How many wait.
@@ -37,7 +37,7 @@ pub struct JobPreconditions {
 }
 
 impl JobPreconditions {
-    /// Whether there is nothing to wait for.
+    /// Whether the job can start immediately.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         self.group.is_none() && self.environment.is_none()
@@ -89,7 +89,7 @@ pub fn resolve_run_group(
     group(concurrency, &contexts).map_err(RunSettingError::Concurrency)
 }
 
-/// A name that is empty is no group: an expression says so that there is nothing to wait for.
+/// An empty name means no group, so an expression can opt out.
 fn group(
     concurrency: &ConcurrencyRule,
     contexts: &Contexts<'_>,

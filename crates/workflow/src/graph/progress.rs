@@ -1,4 +1,4 @@
-//! How far the jobs of a run are. Plain data that only grows forward; every change is a method here, so that deciding and
+//! Progress of the jobs of a run. Plain data, changed only by the methods here, so that deciding and
 //! folding events can't drift apart.
 
 use serde::{Deserialize, Serialize};
@@ -19,13 +19,13 @@ pub struct WorkflowProgress {
     pub jobs: PersistentVec<JobProgress>,
     /// Why the run was cancelled, once it was.
     pub cancelled: Option<String>,
-    /// How many of them have ended, and what they have become: counted along, as counting ten thousand for each that ends would
-    /// be a hundred million.
+    /// Cached counts of ended jobs and cells: recounting ten thousand jobs whenever one ends would
+    /// be a hundred million steps.
     #[serde(skip)]
     counts: ProgressCounts,
 }
 
-/// What is counted along.
+/// Counts that are kept up to date by the methods of [`WorkflowProgress`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct ProgressCounts {
     over: usize,
@@ -79,7 +79,7 @@ pub struct JobProgress {
     pub result: Option<Conclusion>,
     /// Why it didn't run, or how it failed.
     pub why: Option<String>,
-    /// What later jobs see of it.
+    /// Outputs that later jobs can read.
     pub outputs: Vec<(String, String)>,
     /// Whether it and all jobs before it succeeded; known when it has ended.
     pub clear: bool,
@@ -92,7 +92,7 @@ pub struct JobProgress {
 pub struct MatrixCell {
     /// Its name within the run.
     pub key: JobKey,
-    /// What people call it.
+    /// Display name.
     pub name: String,
     /// The `matrix` context; null without a matrix.
     pub matrix: ExprValue,
@@ -106,7 +106,7 @@ pub struct MatrixCell {
     /// What it waits for before it starts.
     #[serde(default, skip_serializing_if = "JobPreconditions::is_open")]
     pub gate: JobPreconditions,
-    /// Why it was told to stop, once it was.
+    /// Why it is being stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<String>,
     /// How it ended, `continue-on-error` not counted.
@@ -122,13 +122,13 @@ pub struct MatrixCell {
 pub struct CalledProgress {
     /// The `inputs` context of its jobs.
     pub inputs: ExprValue,
-    /// How far its jobs are. On record it is told that they have not begun by leaving them out.
+    /// Progress of its jobs. Not serialized until one of them has started.
     #[serde(default)]
     pub progress: WorkflowProgress,
 }
 
 impl MatrixCell {
-    /// How it counts: a failure that may be, counts as success.
+    /// The outcome after `continue-on-error`.
     #[must_use]
     pub fn conclusion(&self) -> Option<Conclusion> {
         match self.outcome {
@@ -148,7 +148,7 @@ impl JobProgress {
             .take(most)
     }
 
-    /// Whether nothing of it can change any more.
+    /// Whether it has ended.
     #[must_use]
     pub const fn is_over(&self) -> bool {
         self.result.is_some()

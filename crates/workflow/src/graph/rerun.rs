@@ -1,5 +1,5 @@
-//! Running jobs again: what of how far they are is forgotten, and what is kept. Pure; the jobs after what is run again are run
-//! again too, as what they saw may be different now.
+//! Re-runs: which progress is reset and which is preserved. Pure. Jobs that depend on a re-run job are
+//! re-run too, because their inputs may have changed.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub enum RerunSelection {
     Job(JobKey),
 }
 
-/// Forgets how the jobs went that are run again; gives the keys of those of them that had begun.
+/// Resets the progress of the jobs to re-run; returns the keys of the cells that had started.
 pub(super) fn forget(
     graph: &JobGraph,
     workflow: &Workflow,
@@ -99,7 +99,7 @@ impl ProgressReset<'_> {
                 cell.conclusion(),
                 Some(Conclusion::Success | Conclusion::Skipped)
             ),
-            // Without a cell the whole matrix is meant.
+            // A key without a cell selects the whole matrix.
             RerunSelection::Job(wanted) => {
                 leads_to(&cell.key, wanted)
                     || !job.cells.iter().any(|cell| leads_to(&cell.key, wanted))
@@ -121,7 +121,7 @@ impl ProgressReset<'_> {
             .for_each(|cell| self.add(cell));
     }
 
-    /// A job of which only some cells run again. What the others gave to later jobs is kept.
+    /// A job of which only some cells are re-run. The outputs of the other cells are preserved.
     fn part(&mut self, graph: &JobGraph, at: usize, job: &mut JobProgress) {
         let taken: Vec<bool> = (job.cells.iter())
             .map(|cell| self.takes_cell(job, cell))

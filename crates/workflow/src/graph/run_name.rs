@@ -1,4 +1,4 @@
-//! What a run is called: `run-name`, answered from what is known when it begins.
+//! The title of a run: `run-name`, resolved when the run starts.
 
 use super::{RunContexts, RunSettingError};
 use crate::model::Workflow;

@@ -1,4 +1,4 @@
-//! One look at all jobs that can change: who starts, who ends, who is told to stop. Calls are walked inside.
+//! The scheduler: decides which jobs start, end or are stopped now. Called workflows are scheduled recursively.
 
 use super::{
     GraphDecision, JOBS_MAX, JobGraph, RunContexts,
@@ -79,7 +79,7 @@ struct JobScheduler<'a> {
     workflow: &'a Workflow,
     progress: &'a mut WorkflowProgress,
     ground: &'a RunContexts,
-    /// Who calls this workflow.
+    /// The calling job; `None` for the workflow of the run.
     caller: Option<CallingJob>,
     /// How many jobs the run has become.
     size: &'a mut usize,
@@ -136,7 +136,7 @@ impl JobScheduler<'_> {
         expansion::key(self.caller.as_ref(), &self.workflow.jobs[job].id, None)
     }
 
-    /// Why jobs of this workflow don't go on: of a called one its caller has said it in full.
+    /// Why jobs of this workflow are cancelled. In a called workflow the caller's reason is already complete.
     fn why_cancelled(&self) -> Option<String> {
         let why = self.progress.cancelled.as_ref()?;
         Some(match self.caller {
@@ -318,7 +318,7 @@ impl JobScheduler<'_> {
         true
     }
 
-    /// Why all cells of a job that haven't ended should: a sister failed, or the run was cancelled and its `if` agrees.
+    /// Why the unfinished cells of a job must stop: another cell failed with `fail-fast`, or the run was cancelled and the `if` doesn't hold.
     fn why_stop(&self, job: usize) -> Option<String> {
         let state = &self.progress.jobs[job];
         if state
@@ -339,7 +339,7 @@ impl JobScheduler<'_> {
             ));
         }
         let why = self.why_cancelled()?;
-        // A condition that can't be asked any more protects nothing.
+        // A condition that can't be evaluated doesn't keep the job running.
         let continues = self.workflow.jobs[job]
             .if_
             .holds(&self.contexts(job))
@@ -398,7 +398,7 @@ impl JobScheduler<'_> {
             .with_status(status)
     }
 
-    /// Which job before it is to blame, or its own condition.
+    /// The job that caused the skip, or its own condition.
     fn why_skipped(&self, job: usize) -> String {
         let description = &self.workflow.jobs[job];
         let needs = &self.graph.needs[job];

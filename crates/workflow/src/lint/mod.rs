@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use shipway_syntax::SourceFile;
-//! let source = Source::new("ci.yml", "on: push\njobs:\n  a:\n    runs-on: x\n    steps: [{ uses: some/one@v1 }]\n");
+//! let source = SourceFile::new("ci.yml", "on: push\njobs:\n  a:\n    runs-on: x\n    steps: [{ uses: some/one@v1 }]\n");
 //! let told = shipway_workflow::lint::check_workflow(&source);
 //! assert_eq!(told[0].code, "unpinned-action");
 //! ```

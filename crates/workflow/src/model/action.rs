@@ -14,7 +14,7 @@ pub struct ActionFile {
     pub inputs: Vec<ActionInput>,
     /// What it gives. Only those of a composite action have values; others set theirs as they run.
     pub outputs: Vec<ActionOutput>,
-    /// What it does.
+    /// Its action.
     pub runs: ActionRuns,
 }
 
@@ -33,11 +33,11 @@ impl ActionFile {
 pub struct ActionInput {
     /// Its name.
     pub name: String,
-    /// What it is when nobody says.
+    /// Default value.
     pub default: Option<Template>,
     /// Whether the caller should say; a remark for readers, as at GitHub.
     pub required: bool,
-    /// What to tell those who still use it.
+    /// Deprecation message.
     pub deprecation: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a workflow file says, ready to be run. Data only: reading is [`crate::parse()`], deciding is [`crate::graph`].
+//! The model of a workflow file. Data only: [`crate::parse()`] reads it, [`crate::graph`] schedules it.
 //!
 //! The whole model is plain JSON under serde: it travels in job specs. What may hold an expression is a [`Template`], a
 //! [`IfCondition`] or a [`DeferredSetting`], parsed already, with the place in the file where it stands.
@@ -39,7 +39,7 @@ pub struct Workflow {
     pub name: Option<String>,
     /// `run-name:`
     pub run_name: Option<Template>,
-    /// What starts it.
+    /// Its triggers.
     pub on: Triggers,
     /// Environment variables of all jobs.
     pub env: TemplateTable,
@@ -74,11 +74,11 @@ pub struct WorkflowJob {
     pub needs: Vec<String>,
     /// `if:`
     pub if_: IfCondition,
-    /// What it wants to run on.
+    /// The runner it requires.
     pub runs_on: Option<RunsOn>,
     /// Environment variables of its steps.
     pub env: TemplateTable,
-    /// What later jobs see of it.
+    /// Outputs that later jobs can read.
     pub outputs: TemplateTable,
     /// How often it runs, and with what.
     pub strategy: Option<JobStrategy>,
@@ -98,7 +98,7 @@ pub struct WorkflowJob {
     pub permissions: Option<Permissions>,
     /// The container its steps run in.
     pub container: Option<ContainerDefinition>,
-    /// Containers that run beside it.
+    /// Service containers.
     pub services: Vec<(String, ContainerDefinition)>,
     /// The workflow it calls.
     pub calls: Option<ReusableCall>,
@@ -138,7 +138,7 @@ pub struct WorkflowStep {
     pub name: Option<Template>,
     /// `if:`
     pub if_: IfCondition,
-    /// What it does.
+    /// Its action.
     pub action: StepAction,
     /// Its environment variables.
     pub env: TemplateTable,
@@ -146,7 +146,7 @@ pub struct WorkflowStep {
     pub continue_on_error: DeferredSetting<bool>,
     /// How long it may take; as long as the job when not said.
     pub timeout_minutes: Option<DeferredSetting<f64>>,
-    /// Whether those after it begin before it is over.
+    /// Whether later steps start before it ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub background: bool,
 }
@@ -269,7 +269,7 @@ impl TemplateTable {
     }
 }
 
-/// A setting that is known, or will be when its expression has been asked.
+/// A setting that is a literal, or an expression to be resolved later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeferredSetting<T> {
@@ -286,7 +286,7 @@ impl Default for DeferredSetting<bool> {
 }
 
 impl DeferredSetting<bool> {
-    /// What it is. An expression must give a boolean.
+    /// Resolves it; an expression must give a boolean.
     pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<bool, EvalError> {
         match self {
             Self::Value(value) => Ok(*value),
@@ -305,7 +305,7 @@ impl DeferredSetting<bool> {
 }
 
 impl DeferredSetting<f64> {
-    /// What it is. An expression must give a number that isn't negative.
+    /// Resolves it; an expression must give a number that isn't negative.
     pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<f64, EvalError> {
         match self {
             Self::Value(value) => Ok(*value),

@@ -240,7 +240,7 @@ pub enum InputType {
 /// An input that was given and can't be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
-    /// Nobody asked for it.
+    /// The workflow declares no such input.
     #[error("this workflow has no input `{name}`; it has {known}")]
     Unknown {
         /// Its name.

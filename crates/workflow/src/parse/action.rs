@@ -26,7 +26,7 @@ pub struct ParsedAction {
 ///
 /// ```
 /// use shipway_syntax::SourceFile;
-/// let source = Source::new("action.yml", "runs:\n  using: composite\n  steps: [{ run: echo }]\n");
+/// let source = SourceFile::new("action.yml", "runs:\n  using: composite\n  steps: [{ run: echo }]\n");
 /// let parsed = shipway_workflow::parse_action(&source);
 /// assert_eq!(
 ///     parsed.diagnostics[0].one_line(&source),

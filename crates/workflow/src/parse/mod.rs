@@ -3,7 +3,7 @@
 //!
 //! ```
 //! use shipway_syntax::SourceFile;
-//! let source = Source::new("ci.yml", "on: push\njobs:\n  a:\n    runs-on: x\n    steps: [{ run: 'echo ${{ gihub.sha }}' }]\n");
+//! let source = SourceFile::new("ci.yml", "on: push\njobs:\n  a:\n    runs-on: x\n    steps: [{ run: 'echo ${{ gihub.sha }}' }]\n");
 //! let parsed = shipway_workflow::parse(&source);
 //! assert!(parsed.workflow.is_none());
 //! assert_eq!(parsed.diagnostics[0].one_line(&source), "ci.yml:5:30: error: unknown name `gihub`; did you mean `github`?");
