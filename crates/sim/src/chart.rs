@@ -52,7 +52,7 @@ pub fn svg(title: &str, rows: &[ComparisonRow], wald_s: Option<f64>) -> String {
     out
 }
 
-/// One bar: how long, how much further a thin line goes, and what is written behind it.
+/// One bar: its length, the end of the thin line, and its label.
 struct ChartBar {
     length: Option<f64>,
     far: Option<f64>,

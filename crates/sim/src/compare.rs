@@ -25,12 +25,12 @@ use crate::{
     world::{SimulatedScenario, SimulatedWorld},
 };
 
-/// What is asked.
+/// The setup of a comparison.
 #[derive(Clone, Debug)]
 pub struct ComparisonSetup {
     /// The policy that is tried; the others take its steps, where they have steps.
     pub policy: SimulatedPolicy,
-    /// The world, with what is wrong.
+    /// The world, with the regression of the new release.
     pub scenario: SimulatedScenario,
     /// Rollouts of a healthy release, and as many of a bad one.
     pub runs: u64,
@@ -40,7 +40,7 @@ pub struct ComparisonSetup {
     pub threads: usize,
 }
 
-/// Who decides.
+/// The judge that decides a rollout.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ComparedJudge {
     /// The real rollout.
@@ -129,7 +129,7 @@ impl ComparedJudge {
         }
     }
 
-    /// Who it is.
+    /// Its name in tables.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -141,7 +141,7 @@ impl ComparedJudge {
         }
     }
 
-    /// How it is set, in a few words.
+    /// Its settings in a few words.
     #[must_use]
     pub fn setting(&self) -> String {
         let limit = |setting: &WindowSetting, what: &str| {
@@ -166,9 +166,9 @@ impl ComparedJudge {
 /// What became of one contender's rollouts. Times are seconds from the first user on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ComparisonRow {
-    /// Who.
+    /// Name of the judge.
     pub judge: String,
-    /// How it was set.
+    /// Settings of the judge.
     pub setting: String,
     /// Whether the setting was chosen for this traffic, so that it rolls back no more healthy releases than Shipway.
     pub tuned: bool,
@@ -188,9 +188,9 @@ pub struct ComparisonRow {
     pub detect_median_s: Option<f64>,
     /// Nine tenths were.
     pub detect_p90_s: Option<f64>,
-    /// The average over those that were.
+    /// The mean over the bad releases that were rolled back.
     pub detect_mean_s: Option<f64>,
-    /// Requests of the new release until it was rolled back, on average over those that were.
+    /// Requests of the new release until its rollback: the mean over the rolled-back releases.
     pub detect_requests: Option<f64>,
     /// Requests per bad release that failed or were slow because of it, on average.
     pub harmed_mean: f64,
@@ -198,7 +198,7 @@ pub struct ComparisonRow {
     pub harmed_median: f64,
 }
 
-/// Plays all rollouts of one contender. `done` hears how many more are over.
+/// Plays all rollouts of one contender. `done` receives the number of newly finished rollouts.
 pub fn compare(
     comparison: &ComparisonSetup,
     judge: &ComparedJudge,
@@ -209,7 +209,7 @@ pub fn compare(
     row(judge, &healthy, &bad)
 }
 
-/// Plays rollouts of one contender in one scenario; in the order of their seeds, whoever played them.
+/// Plays rollouts of one contender in one scenario; in the order of their seeds, independent of the threads.
 pub fn play_all(
     comparison: &ComparisonSetup,
     judge: &ComparedJudge,

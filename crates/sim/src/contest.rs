@@ -1,5 +1,5 @@
-//! One rollout, and whoever decides it: each second a contender says how much of the traffic the new release gets, sees what
-//! happened, and may end it. All of them meet the same world.
+//! One simulated rollout: each second its contender sets the weight of the new release, observes the traffic, and may end the
+//! rollout. All of them meet the same world.
 
 use crate::world::{SimulatedSecond, SimulatedWorld};
 
@@ -8,18 +8,18 @@ pub trait RolloutContender {
     /// The share of the new release in the second that comes; 0 to 1.
     fn weight(&self) -> f64;
 
-    /// What happened in second `at`, counted from 1, and how the rollout ends if it ends now.
+    /// Observes second `at`, counted from 1; returns how the rollout ends, if it ends now.
     fn second(&mut self, at: u32, seen: &SimulatedSecond) -> Option<RolloutEnd>;
 }
 
 /// How a rollout ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RolloutEnd {
-    /// The new release serves everybody.
+    /// The new release serves all traffic.
     Promoted,
-    /// It was taken out.
+    /// The stable release serves all traffic.
     RolledBack,
-    /// It stands still and waits for a person.
+    /// It waits for a person.
     Paused,
 }
 

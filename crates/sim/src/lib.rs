@@ -1,12 +1,13 @@
 //! Rollouts on a simulated clock: the real rollout and the real judges against synthetic traffic with synthetic regressions,
-//! beside models of other controllers that meet the same traffic.
+//! compared with models of other controllers on the same traffic.
 //!
-//! It answers what nobody can try in production: how often does this policy roll a good release back, how long does it take to see
+//! It answers questions that can't be tested in production: how often does this policy roll a good release back, how long does it
+//! take to detect
 //! a bad one, how many users does that cost, and what would others have done. It never reads a clock, never sleeps, and draws
 //! nothing that its seed doesn't determine: the same question has the same answer, to the last byte.
 //!
-//! - [`world`]: who asks when and who fails ([`traffic`], [`regression`], [`random`]).
-//! - [`contest`]: one rollout, and whoever decides it: [`shipway`], or one of the [`rivals`].
+//! - [`world`]: requests, failures and latencies ([`traffic`], [`regression`], [`random`]).
+//! - [`contest`]: one rollout, decided by [`shipway`] or one of the [`rivals`].
 //! - [`compare`]: many rollouts of each, [`tune`]d and as they come, as a table's rows.
 //!
 //! ```

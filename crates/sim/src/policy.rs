@@ -1,4 +1,4 @@
-//! What is tried: an environment of a `shipway.yaml`, with its steps and its rules, made ready for the simulated clock.
+//! The simulated policy: an environment of a `shipway.yaml` with its steps and rules, prepared for the simulated clock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use shipway_syntax::SourceFile;
 
 use crate::reading::{beginning, usual_p99_ms};
 
-/// A service with nothing but a canary: what is tried when nobody says what.
+/// The default: a service with the default canary.
 const DEFAULT: &str = "service: service
 artifact: source
 run: { command: ./service }
@@ -35,7 +35,7 @@ pub const STABLE: ReleaseNumber = ReleaseNumber(1);
 pub struct SimulatedPolicy {
     config: Config,
     environment: Environment,
-    /// What a reader should know: what was put in the place of what isn't there.
+    /// Differences from the file, such as a replaced strategy, for the user.
     pub notes: Vec<String>,
 }
 
@@ -54,9 +54,9 @@ pub enum PolicyError {
     /// There is none of this name.
     #[error("there is no environment `{requested}`: there are {known}")]
     NoEnvironment {
-        /// What was requested for.
+        /// The requested name.
         requested: String,
-        /// What there is.
+        /// The existing environments.
         known: String,
     },
 }
@@ -115,7 +115,7 @@ impl SimulatedPolicy {
         Ok(policy)
     }
 
-    /// What nobody waits for in a simulation goes; what there would be nothing to try without comes.
+    /// Removes notifications and smoke tests; replaces strategies without holds and metrics that can't be simulated.
     fn fill_in(&mut self) {
         let name = self.environment.name.clone();
         self.environment.notify.clear();
@@ -129,7 +129,7 @@ impl SimulatedPolicy {
             ));
             self.environment.strategy = config::Strategy::Canary(strategy::Canary::default());
         }
-        // What providers answer and what happens in the business isn't known to a simulation of requests.
+        // Provider values and business events can't be simulated from requests.
         let is_known = |rule: &AnalysisRule| {
             let elsewhere = |metric: &Metric| matches!(metric, Metric::Value(_) | Metric::Event(_));
             !rule.metrics().iter().any(elsewhere)
@@ -194,7 +194,7 @@ impl SimulatedPolicy {
         &self.environment.name
     }
 
-    /// What is judged.
+    /// The rules.
     #[must_use]
     pub const fn analysis(&self) -> &Analysis {
         &self.environment.analysis
@@ -276,7 +276,7 @@ fn steps_of(config: &Config, environment: &Environment) -> Vec<HoldStep> {
     steps
 }
 
-/// What is simulated ends with the promotion: the time in which a promoted release is watched is not part of it.
+/// The simulation ends with the promotion; the watch after it is not simulated.
 fn spec(config: &Config, environment: &Environment) -> Spec {
     let environment = Environment {
         watch: Watch::For(Duration::ZERO),

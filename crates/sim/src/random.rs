@@ -1,7 +1,6 @@
-//! Chance that can be repeated: every draw comes from a generator that is made of the seed and of what is drawn for.
+//! Reproducible randomness: every draw comes from a generator that is seeded with the simulation's seed and the purpose of the draw.
 //!
-//! There is no generator that is passed along: what happens in second 17 of rollout 3 is the same whoever asks and whatever was
-//! asked before, so that all judges see the same traffic as long as they expose as much of it.
+//! No generator is shared: second 17 of rollout 3 is the same for every contender and independent of earlier draws, so that all judges see the same traffic as long as they expose as much of it.
 //!
 //! ```
 //! use shipway_sim::random::SeededRandom;
@@ -16,7 +15,7 @@ use rand_pcg::Pcg64;
 pub struct SeededRandom(Pcg64);
 
 impl SeededRandom {
-    /// The generator of this purpose: the seed first, then what it is for.
+    /// The generator for a purpose: the seed, then the purpose.
     #[must_use]
     pub fn for_purpose(purpose: &[u64]) -> Self {
         // SplitMix64's finaliser over each part: neighbouring seconds and seeds have nothing in common.

@@ -168,7 +168,7 @@ impl SideCounter {
     }
 }
 
-/// A second's answers in buckets, all of them taking so many times as long: of those that are left, so many fall into the next.
+/// One second's latencies in buckets, scaled by `times`: a binomial draw for each bucket from the requests that are left.
 pub(crate) fn answers(
     requests: u64,
     half: &SideSecond,

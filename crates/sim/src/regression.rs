@@ -1,4 +1,4 @@
-//! What is wrong with the new release: `error-rate=0.5%@canary`.
+//! The regression of the new release: `error-rate=0.5%@canary`.
 //!
 //! ```
 //! use shipway_sim::regression::Regression;
@@ -12,17 +12,17 @@ use std::{fmt, str::FromStr};
 /// Something that is worse than it was.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Regression {
-    /// What.
+    /// The effect.
     pub what: RegressionEffect,
     /// AffectedSides.
     pub side: AffectedSides,
     /// The share of the requests that it touches.
     pub affected: f64,
-    /// Whether those are all of some users' rather than some of everybody's.
+    /// Whether it affects all requests of some users instead of some requests of all users.
     pub by_user: bool,
 }
 
-/// What is worse.
+/// The effect of a regression.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RegressionEffect {
     /// So many of the requests it touches fail; 0 to 1.
@@ -93,7 +93,7 @@ impl Regression {
 /// `0.5%` or `0.005`
 ///
 /// # Errors
-/// When it is no share between 0 and 1; what was read instead.
+/// When it isn't a share between 0 and 1.
 pub fn share(text: &str) -> Result<f64, String> {
     let percent = text.trim().strip_suffix('%');
     let number: Option<f64> = percent.unwrap_or(text).trim().parse().ok();

@@ -1,5 +1,5 @@
-//! Models of what else is there, faithful where it matters for when they decide: which window is looked at, how often, what is
-//! counted, and what follows.
+//! Models of other controllers, faithful in everything that determines when they decide: the windows, the intervals, the counts and
+//! the consequences.
 //!
 //! - [`ArgoModel`]: Argo Rollouts' background analysis. A measurement each `interval` over the last `interval`; beyond the limit it
 //!   has failed; `failed > failureLimit` aborts, holds never end early. Source: argo-rollouts `analysis/analysis.go`
@@ -51,7 +51,7 @@ impl RateWindow {
 struct HoldSchedule(Vec<HoldStep>);
 
 impl HoldSchedule {
-    /// The weight in the second that follows `at`; `None` when all holds are over.
+    /// The weight in the second that follows `at`; `None` after the last hold.
     fn weight(&self, at: u32) -> Option<f64> {
         let mut ends = 0.0;
         let mut steps = self.0.iter();
@@ -81,7 +81,7 @@ pub struct ArgoModel {
     at: u32,
     window: RateWindow,
     failed: u32,
-    /// What was measured, in order.
+    /// Measurements, in order.
     pub measured: Vec<f64>,
 }
 
@@ -129,7 +129,7 @@ impl RolloutContender for ArgoModel {
 pub struct WeightClimb {
     /// By how much the weight rises each tick; 0 to 1.
     pub step: f64,
-    /// Where it promotes; none: it stays where it is, as long as anybody looks.
+    /// The weight at which it promotes; `None`: it stays at the first weight.
     pub top: Option<f64>,
 }
 
@@ -140,7 +140,7 @@ pub struct FlaggerModel {
     weight: f64,
     window: RateWindow,
     failed: u32,
-    /// What was measured, in order.
+    /// Measurements, in order.
     pub measured: Vec<f64>,
 }
 

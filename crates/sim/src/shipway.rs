@@ -71,7 +71,7 @@ impl RealRollout {
         self.state.0.as_deref().expect("it was opened")
     }
 
-    /// Its log so far; empty unless it was asked for.
+    /// Its log so far; empty without [`Self::with_log`].
     #[must_use]
     pub fn log(&self) -> &[Event<Body>] {
         self.log.as_deref().unwrap_or_default()
@@ -82,7 +82,7 @@ impl RealRollout {
     }
 
     fn decide_as(&mut self, by: Actor, input: Input, now: Timestamp) -> bool {
-        // What is refused changes nothing, as in production.
+        // A rejected input has no effect, as in production.
         let events = Rollouts::decide(&self.state, input, by, now).unwrap_or_default();
         fold::<Rollouts>(&mut self.state, &events);
         let changed = !events.is_empty();
@@ -92,7 +92,7 @@ impl RealRollout {
         changed
     }
 
-    /// Everything that is owed at this moment is done at once: instances come up, drains are over, people say yes.
+    /// Completes all pending effects immediately: instances start, drains end, approvals are given.
     fn carry_out_effects(&mut self, at: u32) {
         let now = moment(at);
         for _ in 0..INPUTS_MAX {
@@ -228,7 +228,7 @@ impl<'p> DirectRollout<'p> {
         self.policy.analysis().observe(&mut self.state, &seen)
     }
 
-    /// What follows from a judgement at `at`: the next step, or an end.
+    /// Applies a judgement at `at`: the next step, or the end of the rollout.
     fn follow(&mut self, at: u32, judgement: &Judgement) -> Option<RolloutEnd> {
         let hold = self.steps[self.step].hold;
         let held = Duration::from_secs(u64::from(at - self.since));

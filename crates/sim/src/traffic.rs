@@ -103,7 +103,7 @@ impl fmt::Display for SimulatedTraffic {
 }
 
 impl SimulatedTraffic {
-    /// What is expected in second `at` of the rollout with this seed.
+    /// The expected number of requests in second `at` of the rollout with this seed.
     #[must_use]
     pub fn expected(&self, seed: u64, at: u32) -> f64 {
         let factor = match self.shape {

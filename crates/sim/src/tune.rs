@@ -1,7 +1,7 @@
 //! Other judges at their best: settings chosen on healthy rollouts of the same traffic, so that they roll back no more of them than
 //! Shipway does, and of those settings the one that finds this very regression soonest.
 //!
-//! That is more than anybody can do in production, where neither the traffic nor the regression is known beforehand.
+//! This is impossible in production, where neither the traffic nor the regression is known beforehand.
 
 use crate::{
     compare::{ComparedJudge, ComparisonSetup, each_seed, play_all, row},
@@ -131,7 +131,7 @@ fn windows(
                 .collect();
             worst.sort_by(|one, other| other.total_cmp(one));
             let allowed = (target * trial.runs as f64).round() as usize;
-            // Those who wait after a failure, as Flagger does, look more often than they do without a limit.
+            // Judges that wait after a failure, as Flagger does, measure more often than without a limit.
             let tried = (0..=allowed).rev().filter_map(|place| worst.get(place));
             let mut judges = tried.map(|max| {
                 judge(WindowSetting {

@@ -1,4 +1,4 @@
-//! One rollout's world: who asks when, who fails, and how long answers take. The same seed is the same world.
+//! The world of one rollout: its requests, failures and latencies. The same seed gives the same world.
 //!
 //! ```
 //! use shipway_sim::{traffic::SimulatedTraffic, world::{SimulatedScenario, SimulatedWorld}};
@@ -23,11 +23,11 @@ pub struct SimulatedScenario {
     pub traffic: SimulatedTraffic,
     /// How many of them fail anyway; 0 to 1.
     pub base: f64,
-    /// What is wrong with the new release; nothing: it is as good as stable.
+    /// The regression of the new release; `None`: it is as good as stable.
     pub regression: Option<Regression>,
     /// How many requests in a row fail for a user for whom one fails, on average; 1: each by itself.
     pub burst: f64,
-    /// Until when what goes wrong is counted, in seconds.
+    /// The end of the simulation, until which harmed requests are counted, in seconds.
     pub horizon: u32,
 }
 
@@ -62,7 +62,7 @@ pub struct SimulatedWorld<'s> {
     users: Option<SimulatedUsers>,
 }
 
-/// What happened on one side in one second.
+/// One second of one side.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SideSecond {
     /// Requests.
@@ -77,7 +77,7 @@ pub struct SideSecond {
     pub slower_ms: f64,
 }
 
-/// What happened in one second.
+/// One second of both sides.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SimulatedSecond {
     /// On the new release.
@@ -120,7 +120,7 @@ impl SimulatedUsers {
         path[cell] + (path[cell + 1] - path[cell]) * (place - cell as f64)
     }
 
-    /// The canary's share of the requests, and the share of those that are of users whom the regression touches.
+    /// The canary's share of the requests, and the share of the affected users' requests among them.
     fn shares(&self, weight: f64) -> (f64, f64) {
         let (touched, others) = (
             Self::at(&self.touched, weight),
@@ -152,7 +152,7 @@ impl<'s> SimulatedWorld<'s> {
         }
     }
 
-    /// What happens in second `at`, from 1 on, when the new release has this weight.
+    /// Second `at`, counted from 1, at this weight of the new release.
     #[must_use]
     pub fn second(&self, at: u32, weight: f64) -> SimulatedSecond {
         let mut random = SeededRandom::for_purpose(&[self.seed, u64::from(at), 31]);
@@ -229,7 +229,7 @@ impl<'s> SimulatedWorld<'s> {
         (users + more).min(requests)
     }
 
-    /// How many are harmed from second `from` on until the horizon, at this weight: drawn at once, since nobody looks any more.
+    /// How many are harmed from second `from` on until the horizon, at this weight: one draw, since the contender has finished.
     #[must_use]
     pub fn harmed_after(&self, from: u32, weight: f64) -> u64 {
         let Some(regression) = self.scenario.regression.as_ref() else {

@@ -1,8 +1,8 @@
 //! Error rates, looked at after every single event: the worst that peeking can do.
 //!
-//! Seconds would hide what happens between them, so requests come from one event (an error on either side) to the next here: so many
+//! Whole seconds would hide events within them, so the simulation steps from one event (an error on either side) to the next: so many
 //! good ones before it, spread over the sides by their shares. The shares are those of users who stay where they are, the weight
-//! rises while the rollout goes on, the base rate swings as the load does. The judge is the real one, with a look after each event.
+//! rises during the rollout, the base rate swings as the load does. The judge is the real one, with a look after each event.
 //!
 //! ```
 //! assert_eq!(shipway_sim::null::events::count_false_rollbacks(20, 1, 0.001, 1), 0);

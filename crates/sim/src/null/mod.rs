@@ -3,7 +3,7 @@
 //! - [`events`]: error rates, looked at after every single event, the worst that peeking can do.
 //! - [`ticks`]: everything that is compared, looked at at every tick, as rollouts do.
 //!
-//! In all of them the weight rises while the rollout goes on, the load swings, and users stay on their side, so that the share of
+//! In all of them the weight rises during the rollout, the load swings, and users stay on their side, so that the share of
 //! the new release is never quite its weight.
 
 pub mod events;

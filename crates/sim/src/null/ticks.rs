@@ -1,7 +1,7 @@
 //! Everything that is compared with stable, looked at at every tick: errors, slow answers, quantiles of latency, CPU, memory,
-//! saturation, what providers say and what happens in the business, alone and five together within one `alpha`.
+//! saturation, provider values and business events, alone and five together within one `alpha`.
 //!
-//! What has a margin is just as much worse as the margin allows: the worst of what is no worse.
+//! Metrics with a margin are exactly at the margin: the worst release that is not a regression.
 //!
 //! ```
 //! use shipway_sim::null::ticks::{NullSimulation, count_false_rollbacks};
@@ -41,7 +41,7 @@ const FAILS: f64 = 0.01;
 const ORDERS: f64 = 0.03;
 const COMPLAINS: f64 = 0.005;
 
-/// What is played.
+/// Parameters of the simulation.
 #[derive(Clone, Copy, Debug)]
 pub struct NullSimulation {
     /// Rollouts.
@@ -87,7 +87,7 @@ fn compared(metric: Metric, direction: WorseDirection, alpha: Alpha) -> Analysis
     })
 }
 
-/// What is judged: each alone, and five together.
+/// The tested analyses: each metric alone, and five together.
 fn cases(alpha: f64) -> Vec<(String, Analysis)> {
     use WorseDirection::{Decrease, Increase};
     let alpha = Alpha::new(alpha).expect("asked for as a probability");

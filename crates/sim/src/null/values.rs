@@ -1,5 +1,5 @@
-//! What is so much at each moment, on two sides that are equally good, as processes and providers really have it: it resembles
-//! what it was a moment ago, it has spikes, it stands at zero for minutes, and the side with less traffic scatters more.
+//! Values of two equally good releases with the properties of real ones: autocorrelation, spikes, minutes at zero, and a larger
+//! variance on the side with less traffic.
 //!
 //! ```
 //! use shipway_sim::{null::values::ValueProcesses, random::SeededRandom};
@@ -89,7 +89,7 @@ impl ValueProcesses {
             step_noise(&mut side.cpu, CPU_KEEPS, random);
             step_noise(&mut side.memory, MEMORY_KEEPS, random);
             step_noise(&mut side.worth, WORTH_KEEPS, random);
-            // Now and then somebody asks for a report.
+            // Occasionally a request is expensive, such as a report.
             let spike = if random.share() < 0.05 {
                 0.3 * random.gamma(1.0)
             } else {
