@@ -201,7 +201,7 @@ fn after_the_switch_a_release_that_is_worse_than_stable_was_goes_back_while_the_
     let rollout = ended(&site, "shop", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
     let why = rollout["turned_back"]["why"].as_str().unwrap();
-    assert_says(why, &["on #2 against", "on #1 before the switch"]);
+    assert_says(why, &["of #2 is ", "#1 before the switch"]);
     until("1.0 serves again", || {
         site.ask("/shop/").is_some_and(|(_, body)| body == "1.0")
     });

@@ -122,7 +122,7 @@ fn a_kpi_that_halves_after_a_switch_is_told_from_what_it_was_before() {
             .as_str()
             .unwrap_or_default()
             .to_owned();
-        rollout["judgement"]["verdict"] == "pass" && why.contains("on #1 before the switch")
+        rollout["judgement"]["verdict"] == "pass" && why.contains("#1 before the switch")
     });
 }
 

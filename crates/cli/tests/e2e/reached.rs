@@ -69,7 +69,7 @@ fn a_release_that_fails_on_copies_goes_back_before_it_ever_had_a_user() {
     assert_eq!(rollout["served"], false, "{rollout:#}");
     assert_says(
         rollout["turned_back"]["why"].as_str().unwrap(),
-        &["on #2 against"],
+        &["of #2 is "],
     );
     let counts = load.stop();
     assert_eq!(counts.keys().collect::<Vec<_>>(), ["200 1.0"], "{counts:?}");

@@ -133,7 +133,7 @@ fn a_release_that_uses_more_than_stable_did_goes_back_and_one_that_does_not_is_p
         "{:#?}",
         stage.story
     );
-    let enough = |note: &Note| note.text.contains("within 1.5 times stable");
+    let enough = |note: &Note| note.text.contains("within 1.5 times #3");
     assert!(stage.rollout().notes.iter().any(enough), "early");
 }
 

@@ -222,7 +222,7 @@ fn a_step_of_everything_is_compared_with_what_stable_was_and_a_step_of_nothing_o
             .verdict
             .why()
             .to_owned();
-        assert!(told.contains("on #3 before the switch"), "{told}");
+        assert!(told.contains("than #3 before the switch"), "{told}");
         if ends == Direction::Forward {
             // As things stand it may go on, when the time has come.
             stage.pass_time(60);
