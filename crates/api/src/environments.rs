@@ -80,3 +80,24 @@ pub struct ReleaseTraffic {
     /// 99th percentile of the latency in milliseconds.
     pub p99_ms: Option<f64>,
 }
+
+/// Why a hold ends.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeEnvironmentRequest {
+    pub reason: Option<String>,
+}
+
+/// What the end of a hold led to.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ResumedEnvironment {
+    #[schema(value_type = String)]
+    pub service: ServiceName,
+    #[schema(value_type = String)]
+    pub environment: EnvironmentName,
+    /// The hold that ended; `null` if there was none.
+    #[schema(value_type = Option<Object>)]
+    pub hold: Option<EnvironmentHold>,
+    /// Rollouts of waiting releases that have started.
+    pub rollouts: Vec<String>,
+}

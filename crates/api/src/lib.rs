@@ -2,16 +2,40 @@
 //! send them.
 //!
 //! *Invariants.* A request that changes something refuses unknown fields. A read model of the core (`RolloutView`, `RunView`, …) is
-//! its own wire type; what exists only on the wire is defined here. Nothing here does I/O.
+//! its own wire type; what exists only on the wire is defined here. Nothing here does I/O: a client brings its own transport
+//! ([`ApiClient`]).
 #![allow(
     missing_docs,
     reason = "fields of wire types are documented where their name doesn't say it all"
 )]
 
+mod business_events;
+mod client;
+mod deploys;
 mod environments;
+mod health;
+mod page;
+mod problem;
+mod rollouts;
 mod runs;
+mod shell;
 mod test_results;
 
-pub use environments::{EnvironmentStatus, ReleaseTraffic};
-pub use runs::RunDetails;
-pub use test_results::{FailingTest, RunTests};
+pub use business_events::{BusinessEvent, BusinessEventReport, BusinessEventsCounted};
+pub use client::ApiClient;
+pub use deploys::{DeployOutcome, DeployPlan, DeployRequest, PlanQuery, RollbackRequest};
+pub use environments::{
+    EnvironmentStatus, ReleaseTraffic, ResumeEnvironmentRequest, ResumedEnvironment,
+};
+pub use health::{HealthReport, ReadinessChecks, ReadinessReasons, ReadinessReport};
+pub use page::{Page, PageQuery};
+pub use problem::Problem;
+pub use rollouts::{AnalysisReport, RolloutAction, RolloutActionRequest, RolloutListQuery};
+pub use runs::{
+    CancelRunRequest, DispatchRequest, DispatchedRun, FailureSummary, JobApproval, JobGateAction,
+    JobGateRequest, LogChunk, LogQuery, PendingApproval, RerunRequest, RunDetails, RunListQuery,
+};
+pub use shell::{ShellLocation, ShellRequest};
+pub use test_results::{
+    FailingTest, QuarantineRequest, ReleaseTestRequest, ReleasedTest, RunTests, ServiceTests,
+};

@@ -1,10 +1,30 @@
-//! Runs.
+//! Runs, their jobs, gates and logs.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
-use shipway_core::run::RunView;
+use shipway_core::{
+    ids::{CommitId, RunId},
+    rollout::RolloutView,
+    run::{AwaitedApproval, RunView},
+};
+use utoipa::{IntoParams, ToSchema};
+
+/// Which runs to list.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RunListQuery {
+    /// Only of this service.
+    pub service: Option<String>,
+    /// Only those in progress.
+    #[serde(default)]
+    pub live: bool,
+    /// How many entries; 50 by default, at most 200.
+    pub limit: Option<u32>,
+    /// `next` of the page before.
+    pub cursor: Option<u64>,
+}
 
 /// A run with the summaries that its steps wrote into `$GITHUB_STEP_SUMMARY`. On the wire each is a field `summary` of its job.
 #[derive(Clone, Debug)]
@@ -40,4 +60,129 @@ impl<'de> Deserialize<'de> for RunDetails {
             run: serde_json::from_value(document).map_err(de::Error::custom)?,
         })
     }
+}
+
+/// Why a run is cancelled.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CancelRunRequest {
+    pub reason: Option<String>,
+}
+
+/// Which jobs of a run are run again; all of them by default.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RerunRequest {
+    /// Only those that failed or were cancelled, and those that need them.
+    #[serde(default)]
+    pub failed: bool,
+    /// Only the job with this key, and those that need it.
+    pub job: Option<String>,
+    /// Failed jobs resume in the workspace of their last attempt at the failed step; earlier steps are not run again.
+    /// Without `job` it implies `failed`.
+    #[serde(default)]
+    pub from_failed_step: bool,
+    /// Resume at the step with this id instead; of one job only.
+    pub step: Option<String>,
+}
+
+/// A workflow to start by hand (`workflow_dispatch`).
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DispatchRequest {
+    /// The path of the workflow; by default the only one that can be started by hand.
+    pub workflow: Option<String>,
+    /// The branch or tag, the branch where both have the name; the released branch by default.
+    pub r#ref: Option<String>,
+    #[serde(default)]
+    pub inputs: BTreeMap<String, String>,
+}
+
+/// The run of a workflow that was started by hand.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DispatchedRun {
+    /// `shop/r12`.
+    pub run: Option<String>,
+}
+
+/// Why a run failed.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct FailureSummary {
+    /// Three lines; none unless the run has failed.
+    pub lines: Vec<String>,
+}
+
+/// How to read a log.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct LogQuery {
+    /// Continue as long as the log grows.
+    #[serde(default)]
+    pub follow: bool,
+    /// The attempt at the job, from 1; the last one by default.
+    pub attempt: Option<u32>,
+    /// The first byte; a reader that reconnects need not read the earlier ones again.
+    #[serde(default)]
+    pub offset: u64,
+}
+
+/// The data of a server-sent event of a log: whole lines.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LogChunk {
+    pub text: String,
+}
+
+/// What a person can do to a job that waits at the gate of its environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobGateAction {
+    /// Start the job.
+    Approve,
+    /// Fail the job, with the reason.
+    Reject,
+}
+
+impl JobGateAction {
+    /// The last segment of its address.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+/// Details of an approval or rejection.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobGateRequest {
+    pub reason: Option<String>,
+    /// Refused unless empty: this server knows no groups yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+}
+
+/// A job or a rollout that waits for approval.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PendingApproval {
+    Job(Box<JobApproval>),
+    Rollout(Box<RolloutView>),
+}
+
+/// A job that waits for approval.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobApproval {
+    /// The run.
+    pub id: RunId,
+    /// The key of the job.
+    pub job: String,
+    pub environment: String,
+    pub commit: CommitId,
+    /// The first line of the commit's message.
+    pub subject: String,
+    pub approval: AwaitedApproval,
+    /// In words.
+    pub waits_for: Option<String>,
 }

@@ -1,12 +1,14 @@
 //! Results of tests.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_core::{
     ids::RunId,
     run::TestsView,
-    testing::{Comparison, Quarantined, Sighting, TestCase, TestId},
+    testing::{Comparison, FlakyTest, Quarantined, Sighting, TestCase, TestId},
 };
 use shipway_workflow::job::JobKey;
+use utoipa::ToSchema;
 
 /// The tests of a run, compared with those of the last green one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,4 +38,43 @@ pub struct FailingTest {
     pub flaky_commits: u32,
     /// Its quarantine, where it is in one.
     pub quarantine: Option<Quarantined>,
+}
+
+/// What a service remembers of its tests.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceTests {
+    pub quarantine: Vec<Quarantined>,
+    /// Tests that passed and failed on one commit.
+    pub flaky: Vec<FlakyTest>,
+}
+
+/// A test that must not block for a while.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuarantineRequest {
+    /// Its whole name, or an end of it that no other test has.
+    pub test: String,
+    /// Who repairs it.
+    pub owner: String,
+    pub reason: String,
+    /// The end of the quarantine; two weeks from now by default.
+    #[schema(value_type = Option<String>)]
+    pub until: Option<Timestamp>,
+    /// The number of clean runs in a row that end it earlier; 10 by default.
+    pub clean_runs: Option<u32>,
+}
+
+/// A test that must block again.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseTestRequest {
+    /// Its whole name, or an end of it that no other test has.
+    pub test: String,
+}
+
+/// A test that was released from quarantine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReleasedTest {
+    /// Its whole name.
+    pub released: String,
 }

@@ -1,15 +1,16 @@
-//! The server's HTTP API as the command line sees it. Blocking: a command has nothing else to do meanwhile.
+//! The transport of the API's client: blocking HTTP, because a command does nothing else meanwhile.
 
 use std::io::{BufRead, BufReader};
 
 use serde::{Serialize, de::DeserializeOwned};
+use shipway_api::{ApiClient, Problem};
 
 /// Where a server listens when nobody says.
 const USUAL: &str = "http://127.0.0.1:7878";
 
 /// Where the server is, and who asks.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Server {
+pub struct ServerConnection {
     /// Where the server listens
     #[arg(
         long,
@@ -94,31 +95,7 @@ impl ClientError {
     }
 }
 
-/// A problem document (RFC 9457), as far as people read it.
-#[derive(serde::Deserialize)]
-struct Problem {
-    title: String,
-    #[serde(default)]
-    detail: String,
-}
-
-impl Server {
-    /// GETs `path` and reads its JSON.
-    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let request = self.head(agent().get(self.url(path)));
-        self.read(path, request.call())
-    }
-
-    /// POSTs `body` to `path` and reads the JSON answer.
-    pub fn post<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<T, ClientError> {
-        let request = self.head(agent().post(self.url(path)));
-        self.read(path, request.send_json(body))
-    }
-
+impl ServerConnection {
     /// GETs a text that may go on for as long as the server likes, line by line.
     pub fn lines(
         &self,
@@ -209,6 +186,24 @@ impl Server {
             403 => ClientError::Forbidden(why),
             _ => ClientError::Refused(why),
         })
+    }
+}
+
+impl ApiClient for ServerConnection {
+    type Error = ClientError;
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let request = self.head(agent().get(self.url(path)));
+        self.read(path, request.call())
+    }
+
+    fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let request = self.head(agent().post(self.url(path)));
+        self.read(path, request.send_json(body))
     }
 }
 

@@ -16,10 +16,10 @@ mod runner;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use client::Server;
+use client::ServerConnection;
 use commands::{
-    admin, check, demo, eval, init, logs, processes, run, server, shell, ship, simulate, steer,
-    testing, watch,
+    admin, check, demo, deploy, eval, history, init, internal, logs, rollout_actions, run, runs,
+    server, shell, simulate, status, test_results, watch,
 };
 use exit::Failure;
 use print::Output;
@@ -41,7 +41,7 @@ All commands: shipway --help";
 #[command(name = "shipway", version, about = ABOUT, after_help = FIRST_STEPS, propagate_version = true, max_term_width = 100)]
 struct Cli {
     #[command(flatten)]
-    server: Server,
+    server: ServerConnection,
 
     /// Print JSON instead of text
     #[arg(long, global = true)]
@@ -65,28 +65,28 @@ enum Command {
     Schema,
     Run(run::Args),
     Simulate(simulate::Args),
-    Deploy(ship::Deploy),
-    Plan(ship::Plan),
-    Status(ship::Status),
-    History(ship::History),
+    Deploy(deploy::Deploy),
+    Plan(deploy::Plan),
+    Status(status::Args),
+    History(history::Args),
     Logs(logs::Args),
     Shell(shell::Args),
-    Tests(testing::Args),
+    Tests(test_results::Args),
     Watch(watch::Args),
     #[command(flatten)]
-    Steer(steer::Command),
-    Rollback(ship::Rollback),
-    Dispatch(ship::Dispatch),
-    Cancel(ship::Cancel),
+    RolloutAction(rollout_actions::Command),
+    Rollback(deploy::Rollback),
+    Dispatch(runs::Dispatch),
+    Cancel(runs::Cancel),
     Eval(eval::Args),
     Admin(admin::Args),
-    Proxy(processes::Proxy),
+    Proxy(internal::Proxy),
     #[command(hide = true)]
-    Worker(processes::Worker),
+    Worker(internal::Worker),
     #[command(hide = true)]
-    Instance(processes::Instance),
+    Instance(internal::Instance),
     #[command(hide = true)]
-    Hook(processes::Hook),
+    Hook(internal::Hook),
 }
 
 fn main() -> ExitCode {
@@ -108,7 +108,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn carry_out(command: Command, server: &Server, output: Output) -> Result<ExitCode, Failure> {
+fn carry_out(
+    command: Command,
+    server: &ServerConnection,
+    output: Output,
+) -> Result<ExitCode, Failure> {
     let done = |result: Result<(), Failure>| result.map(|()| ExitCode::SUCCESS);
     match command {
         Command::Demo(args) => done(demo::run(&args)),
@@ -118,22 +122,22 @@ fn carry_out(command: Command, server: &Server, output: Output) -> Result<ExitCo
         Command::Schema => done(output.document(&shipway_core::config::schema())),
         Command::Run(args) => run::run(&args, output),
         Command::Simulate(args) => done(simulate::run(&args, output)),
-        Command::Deploy(args) => done(ship::deploy(server, &args, output)),
-        Command::Plan(args) => done(ship::plan(server, &args, output)),
-        Command::Status(args) => done(ship::status(server, &args, output)),
-        Command::History(args) => done(ship::history(server, &args, output)),
+        Command::Deploy(args) => done(deploy::deploy(server, &args, output)),
+        Command::Plan(args) => done(deploy::plan(server, &args, output)),
+        Command::Status(args) => done(status::run(server, &args, output)),
+        Command::History(args) => done(history::run(server, &args, output)),
         Command::Logs(args) => done(logs::run(server, &args)),
         Command::Shell(args) => shell::run(server, &args, output),
-        Command::Tests(args) => done(testing::run(server, &args, output)),
+        Command::Tests(args) => done(test_results::run(server, &args, output)),
         Command::Watch(args) => done(watch::run(server, &args, output)),
-        Command::Steer(command) => done(steer::run(server, &command, output)),
-        Command::Rollback(args) => done(ship::rollback(server, &args, output)),
-        Command::Dispatch(args) => done(ship::dispatch(server, &args, output)),
-        Command::Cancel(args) => done(ship::cancel(server, &args, output)),
+        Command::RolloutAction(command) => done(rollout_actions::run(server, &command, output)),
+        Command::Rollback(args) => done(deploy::roll_back(server, &args, output)),
+        Command::Dispatch(args) => done(runs::dispatch(server, &args, output)),
+        Command::Cancel(args) => done(runs::cancel(server, &args, output)),
         Command::Eval(args) => eval::run(&args, output),
         Command::Admin(args) => done(admin::run(&args)),
-        Command::Proxy(args) => done(processes::proxy(args)),
-        Command::Worker(args) => Ok(processes::worker(&args)),
+        Command::Proxy(args) => done(internal::proxy(args)),
+        Command::Worker(args) => Ok(internal::worker(&args)),
         Command::Instance(args) => Ok(shipway_drivers::process::shim::run_shim(&args.dir)),
         Command::Hook(_) => Ok(shipway_drivers::git::hook::post_receive()),
     }

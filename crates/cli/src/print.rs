@@ -101,7 +101,7 @@ pub fn ago(at: Timestamp) -> String {
 
 /// A snake-case word as people read it.
 #[must_use]
-pub fn words(value: &impl Serialize) -> String {
+pub fn enum_text(value: &impl Serialize) -> String {
     serde_json::to_value(value)
         .ok()
         .and_then(|value| value.as_str().map(|text| text.replace('_', " ")))

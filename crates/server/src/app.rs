@@ -30,12 +30,12 @@ use shipway_workflow::job::ActionSource;
 
 use crate::{
     api::KeyedRequestRunner,
-    drive::{FileStorage, served_at},
+    effects::{FileStorage, served_at},
     job_token::JobTokens,
-    routes::Lane,
-    secrets::Secrets,
-    testing::Reports,
-    traffic::Traffic,
+    secrets::SecretStore,
+    test_reports::TestReportCache,
+    traffic::TrafficControl,
+    traffic_route::TrafficRoute,
 };
 
 /// Everything a running server has.
@@ -63,7 +63,7 @@ pub struct App {
     /// The proxy.
     pub plane: Arc<DataPlane>,
     /// Who gets which traffic.
-    pub traffic: Arc<Traffic>,
+    pub traffic: Arc<TrafficControl>,
     /// What the traffic showed.
     pub meter: TrafficMeter,
     /// Git repositories.
@@ -73,19 +73,19 @@ pub struct App {
     /// Artifacts and reports on their way into the blobs.
     pub storing: FileStorage,
     /// Reports of tests that were read last.
-    pub reports: Reports,
+    pub reports: TestReportCache,
     /// News.
     pub notifier: NotificationSender,
     /// Providers of metrics.
     pub providers: shipway_drivers::metrics::MetricReader,
     /// Business events that were reported.
-    pub happened: crate::happened::Ledger,
+    pub business_events: crate::business_events::BusinessEventStore,
     /// The evidence of rollouts with all looks in it.
-    pub live: crate::drive::live::LiveEvidence,
-    /// What serves now did lately.
-    pub lately: crate::drive::lately::Lately,
-    /// Secrets and variables.
-    pub secrets: Secrets,
+    pub live: crate::effects::live_evidence::LiveEvidence,
+    /// Load and latencies of releases with traffic in the last hour.
+    pub baseline_history: crate::effects::baseline_history::BaselineHistory,
+    /// SecretStore and variables.
+    pub secrets: SecretStore,
     /// Where actions of repositories come from.
     pub actions: ActionSource,
     /// Where the API is, as people and workers reach it.
@@ -120,7 +120,7 @@ impl App {
     }
 
     /// Says something to a service.
-    pub async fn tell_service(
+    pub async fn send_to_service(
         &self,
         service: &ServiceName,
         input: service::Input,
@@ -198,9 +198,9 @@ impl App {
 
     /// Where a place is reached through the proxy: by what serves there, or else by the newest configuration.
     pub async fn addresses_of(&self, place: &Place) -> EnvironmentAddresses {
-        if let Some(lane) = self.traffic.lane(place) {
-            let mut addresses = lane.addresses;
-            if lane.is_transferable {
+        if let Some(route) = self.traffic.route(place) {
+            let mut addresses = route.addresses;
+            if route.is_transferable {
                 let claims = self.address_claims().await.unwrap_or_default();
                 addresses.retain(|address| claims.is_owned_by(address, place));
             }
@@ -237,16 +237,16 @@ pub fn service_stream(service: &ServiceName) -> String {
     format!("{}/{service}", Services::KIND)
 }
 
-/// The lanes as the log tells them, with the ports that rollouts have claimed: the shares that the last rollout of each place left
-/// or is at, at the addresses of its stable release. Wakes no stream: a rollout that goes on would shift traffic in lanes that
+/// The routes as the log tells them, with the ports that rollouts have claimed: the shares that the last rollout of each place left
+/// or is at, at the addresses of its stable release. Wakes no stream: a rollout that goes on would shift traffic in routes that
 /// aren't there yet.
-pub async fn lanes(
+pub async fn routes(
     store: &dyn Store,
     services: &Engine<Services>,
     rollouts: &Engine<Rollouts>,
     claims: &claims::State,
-) -> Result<(BTreeMap<Place, Lane>, BTreeMap<Place, u16>), shipway_engine::StoreError> {
-    let (mut lanes, mut reserved_ports) = (BTreeMap::new(), BTreeMap::new());
+) -> Result<(BTreeMap<Place, TrafficRoute>, BTreeMap<Place, u16>), shipway_engine::StoreError> {
+    let (mut routes, mut reserved_ports) = (BTreeMap::new(), BTreeMap::new());
     for row in store.all_rows("service").await? {
         let Some(state) = services
             .read(&format!("{}/{}", Services::KIND, row.key))
@@ -264,41 +264,41 @@ pub async fn lanes(
             else {
                 continue;
             };
-            let Some(mut lane) = lane_of(rollouts, current, environment, addresses).await? else {
+            let Some(mut route) = route_of(rollouts, current, environment, addresses).await? else {
                 continue;
             };
-            lane.is_transferable = at.is_transferable;
-            lanes.insert(at.place, lane);
+            route.is_transferable = at.is_transferable;
+            routes.insert(at.place, route);
         }
     }
-    Ok((lanes, reserved_ports))
+    Ok((routes, reserved_ports))
 }
 
-/// The lane of one environment: how users are known is what the rollout under way says, or else the stable release.
-async fn lane_of(
+/// The route of one environment: how users are known is what the rollout under way says, or else the stable release.
+async fn route_of(
     rollouts: &Engine<Rollouts>,
     current: &service::Environment,
     environment: &EnvironmentName,
     addresses: EnvironmentAddresses,
-) -> Result<Option<Lane>, shipway_engine::StoreError> {
+) -> Result<Option<TrafficRoute>, shipway_engine::StoreError> {
     let Some(active) = &current.active else {
         let stable = current.stable.as_ref();
         let configured = stable.and_then(|stable| stable.environment(environment));
-        return Ok(configured.map(|configured| Lane {
+        return Ok(configured.map(|configured| TrafficRoute {
             split: current.observed.split.clone(),
-            ..Lane::new(configured, addresses)
+            ..TrafficRoute::new(configured, addresses)
         }));
     };
-    let mut lane = Lane::new(&active.spec.environment, addresses);
-    lane.split = active.spec.observed.split.clone();
+    let mut route = TrafficRoute::new(&active.spec.environment, addresses);
+    route.split = active.spec.observed.split.clone();
     let rollout = rollouts.read(&active.spec.id.stream()).await?;
     if let Some(rollout) = rollout.and_then(|state| state.0) {
         // Limits that were measured are in the rollout's own log alone.
-        lane.configure(&rollout.spec.environment);
-        lane.split = rollout.observed.split.clone();
-        lane.salt = active.spec.id.to_string();
+        route.configure(&rollout.spec.environment);
+        route.split = rollout.observed.split.clone();
+        route.salt = active.spec.id.to_string();
     }
     // Until the first release of an environment is ready there is no route: its address may be below another service's.
-    let has_served = current.stable.is_some() || lane.split != Split::default();
-    Ok(has_served.then_some(lane))
+    let has_served = current.stable.is_some() || route.split != Split::default();
+    Ok(has_served.then_some(route))
 }

@@ -14,7 +14,7 @@ pub(crate) async fn environment_statuses(
     app: &Arc<App>,
 ) -> Result<Vec<EnvironmentStatus>, StoreError> {
     let instances = app.target.instances();
-    let reading = app.meter.read().await.ok();
+    let reading = app.meter.read_totals().await.ok();
     let unreachable = app.plane.unreachable_ports().await.unwrap_or_default();
     let mut statuses = Vec::new();
     let mut rows = app.store.all_rows("service").await?;

@@ -10,8 +10,8 @@ use axum::{
 
 use crate::{
     api::{
-        self, Problem, QueryParameters, git, health, idempotency, identity, problem, query,
-        same_origin,
+        self, ApiError, QueryParameters, error, git, health, idempotency, identity, prometheus,
+        query, same_origin,
     },
     app::App,
     page_routes,
@@ -37,7 +37,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             parameters,
             query::refuse_unknown,
         ))
-        .layer(middleware::from_fn(problem::in_one_form))
+        .layer(middleware::from_fn(error::in_one_form))
         .layer(middleware::from_fn_with_state(
             app.clone(),
             identity::require_identity,
@@ -45,11 +45,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let open = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
+        .route("/metrics", get(prometheus::metrics))
         .route("/schema/shipway.json", get(health::schema))
         .route("/internal/push", post(git::push_report));
     open.merge(guarded)
-        .fallback(|| async { Problem::not_found("there is nothing here; see /api/openapi.json") })
+        .fallback(|| async { ApiError::not_found("there is nothing here; see /api/openapi.json") })
         // The outermost layer: it holds for every address, also for those that are not there.
         .layer(middleware::from_fn_with_state(
             app.clone(),

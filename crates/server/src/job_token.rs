@@ -51,7 +51,7 @@ impl std::fmt::Display for JobIdentity {
 }
 
 /// A token as it was presented: whose it says it is, and its signature.
-pub(crate) struct Presented {
+pub(crate) struct PresentedToken {
     pub(crate) job: JobIdentity,
     mac: String,
 }
@@ -89,7 +89,7 @@ impl JobTokens {
     }
 
     /// Whether a token is that of a job that runs now, by the state of its run.
-    pub(crate) fn is_valid(&self, presented: &Presented, state: &State) -> bool {
+    pub(crate) fn is_valid(&self, presented: &PresentedToken, state: &State) -> bool {
         use subtle::ConstantTimeEq as _;
         let Some((run, uid)) = state
             .0
@@ -109,7 +109,7 @@ impl JobTokens {
     }
 }
 
-impl Presented {
+impl PresentedToken {
     /// Reads a token; none when it isn't one of a job.
     pub(crate) fn parse(token: &str) -> Option<Self> {
         let mut parts = token.strip_prefix(PREFIX)?.split('/');
@@ -168,7 +168,7 @@ mod tests {
         let tokens = JobTokens::open(folder.path()).unwrap();
         let uid = "0123456789ab".parse().unwrap();
         let token = tokens.token(&job(), &uid);
-        let presented = Presented::parse(&token).unwrap();
+        let presented = PresentedToken::parse(&token).unwrap();
         assert_eq!(presented.job, job());
         let again = JobTokens::open(folder.path()).unwrap();
         assert_eq!(again.token(&job(), &uid), token, "the next server knows it");
@@ -180,7 +180,7 @@ mod tests {
             "shipway-job/shop/7/a/1",
             &format!("{token}/x"),
         ] {
-            assert!(Presented::parse(wrong).is_none(), "{wrong}");
+            assert!(PresentedToken::parse(wrong).is_none(), "{wrong}");
         }
         assert!(!tokens.is_valid(&presented, &State::default()));
     }

@@ -5,26 +5,26 @@
 
 mod api;
 mod app;
-mod drive;
+mod business_events;
+mod effects;
 mod environment_status;
 mod failure_summary;
-mod follow;
-mod happened;
+mod followed_repo;
 mod http_routes;
 mod job_token;
 mod listener;
 mod page_routes;
 mod push;
 mod read_models;
-mod routes;
 mod secrets;
 mod start;
-mod summaries;
-mod testing;
+mod step_summaries;
+mod test_reports;
 mod traffic;
+mod traffic_route;
 mod workspaces;
 
 pub use api::openapi;
 pub use app::App;
-pub use secrets::{Secrets, SecretsError};
-pub use start::{Options, Running, StartError, start};
+pub use secrets::{SecretStore, SecretsError};
+pub use start::{RunningServer, ServerOptions, StartError, start};

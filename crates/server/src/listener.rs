@@ -1,6 +1,6 @@
 //! The listener of the API: connections with a time limit for everything that a client can leave unfinished.
 //!
-//! *Limits.* Those of [`Timeouts`]: for the head of a request, for a connection without a request, and for the next part of a body
+//! *Limits.* Those of [`ConnectionTimeouts`]: for the head of a request, for a connection without a request, and for the next part of a body
 //! whenever it is waited for. What makes progress has no limit: packs of any size, answers that go on for hours (server-sent events,
 //! the story of a push).
 //!
@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What a client may leave unfinished, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Timeouts {
+pub(crate) struct ConnectionTimeouts {
     /// From the first byte of a request to the end of its head.
     head: Duration,
     /// Between two requests, and before the first.
@@ -47,7 +47,7 @@ pub(crate) struct Timeouts {
     body: Duration,
 }
 
-impl Default for Timeouts {
+impl Default for ConnectionTimeouts {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(10),
@@ -72,7 +72,7 @@ pub(crate) struct ConnectionAddresses {
 }
 
 impl ConnectionAddresses {
-    fn of(stream: &TcpStream) -> Option<Self> {
+    fn from_stream(stream: &TcpStream) -> Option<Self> {
         Some(Self {
             local: stream.local_addr().ok()?,
             remote: stream.peer_addr().ok()?,
@@ -84,7 +84,7 @@ impl ConnectionAddresses {
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
-    timeouts: Timeouts,
+    timeouts: ConnectionTimeouts,
     stop: CancellationToken,
 ) {
     let graceful = GracefulShutdown::new();
@@ -132,23 +132,25 @@ async fn accept(
 fn connection(
     stream: TcpStream,
     router: Router,
-    timeouts: Timeouts,
+    timeouts: ConnectionTimeouts,
     graceful: &GracefulShutdown,
 ) -> impl Future<Output = ()> + Send + use<> {
     // Answers are small and waited for: Nagle's algorithm would delay them.
     let _ = stream.set_nodelay(true);
-    let addresses = ConnectionAddresses::of(&stream);
-    let activity = Arc::new(Activity::new(timeouts));
+    let addresses = ConnectionAddresses::from_stream(&stream);
+    let activity = Arc::new(ConnectionActivity::new(timeouts));
     let (served, router) = (activity.clone(), TowerToHyperService::new(router));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         if let Some(addresses) = addresses {
             request.extensions_mut().insert(addresses);
         }
-        let busy = Busy::begin(served.clone());
+        let busy = RequestGuard::start(served.clone());
         let answer = router.call(request.map(|body| PromptBody::new(body, timeouts.body)));
         async move {
             let response: Response = answer.await?;
-            Ok::<_, std::convert::Infallible>(response.map(|body| Answer { body, _busy: busy }))
+            Ok::<_, std::convert::Infallible>(
+                response.map(|body| ResponseBody { body, _guard: busy }),
+            )
         }
     });
     let io = TokioIo::new(WatchedStream {
@@ -167,7 +169,7 @@ fn connection(
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ConnectionPhase {
     /// For the first byte of a request, until then.
     Idle(Instant),
     /// For the rest of a head, until then.
@@ -177,33 +179,33 @@ enum Phase {
 }
 
 /// The phase of a connection, shared by its stream, its requests and the task that ends it.
-struct Activity {
-    phase: Mutex<Phase>,
+struct ConnectionActivity {
+    phase: Mutex<ConnectionPhase>,
     changed: Notify,
-    timeouts: Timeouts,
+    timeouts: ConnectionTimeouts,
 }
 
-impl Activity {
-    fn new(timeouts: Timeouts) -> Self {
+impl ConnectionActivity {
+    fn new(timeouts: ConnectionTimeouts) -> Self {
         Self {
-            phase: Mutex::new(Phase::Idle(Instant::now() + timeouts.idle)),
+            phase: Mutex::new(ConnectionPhase::Idle(Instant::now() + timeouts.idle)),
             changed: Notify::new(),
             timeouts,
         }
     }
 
-    fn phase(&self) -> Phase {
+    fn phase(&self) -> ConnectionPhase {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, phase: Phase) {
+    fn set(&self, phase: ConnectionPhase) {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
         self.changed.notify_one();
     }
 
     fn received(&self) {
-        if matches!(self.phase(), Phase::Idle(_)) {
-            self.set(Phase::Head(Instant::now() + self.timeouts.head));
+        if matches!(self.phase(), ConnectionPhase::Idle(_)) {
+            self.set(ConnectionPhase::Head(Instant::now() + self.timeouts.head));
         }
     }
 
@@ -211,11 +213,11 @@ impl Activity {
     async fn timed_out(&self) {
         loop {
             match self.phase() {
-                Phase::Busy => self.changed.notified().await,
-                Phase::Idle(until) | Phase::Head(until) => tokio::select! {
+                ConnectionPhase::Busy => self.changed.notified().await,
+                ConnectionPhase::Idle(until) | ConnectionPhase::Head(until) => tokio::select! {
                     () = self.changed.notified() => {}
                     () = tokio::time::sleep_until(until) => {
-                        if matches!(self.phase(), Phase::Idle(it) | Phase::Head(it) if it <= until) {
+                        if matches!(self.phase(), ConnectionPhase::Idle(it) | ConnectionPhase::Head(it) if it <= until) {
                             return;
                         }
                     }
@@ -226,29 +228,29 @@ impl Activity {
 }
 
 /// A request that is being answered, until its answer is sent.
-struct Busy(Arc<Activity>);
+struct RequestGuard(Arc<ConnectionActivity>);
 
-impl Busy {
-    fn begin(activity: Arc<Activity>) -> Self {
-        activity.set(Phase::Busy);
+impl RequestGuard {
+    fn start(activity: Arc<ConnectionActivity>) -> Self {
+        activity.set(ConnectionPhase::Busy);
         Self(activity)
     }
 }
 
-impl Drop for Busy {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0
-            .set(Phase::Idle(Instant::now() + self.0.timeouts.idle));
+            .set(ConnectionPhase::Idle(Instant::now() + self.0.timeouts.idle));
     }
 }
 
 /// The body of an answer, which ends the request when it has been sent.
-struct Answer {
+struct ResponseBody {
     body: Body,
-    _busy: Busy,
+    _guard: RequestGuard,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -320,7 +322,7 @@ impl HttpBody for PromptBody {
 /// A stream that says when bytes come.
 struct WatchedStream {
     stream: TcpStream,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
 }
 
 impl AsyncRead for WatchedStream {
@@ -378,7 +380,7 @@ mod tests {
     /// Long enough for a busy machine; a limit that is meant to be met is far below.
     const FOREVER: Duration = Duration::from_secs(300);
     const SHORT: Duration = Duration::from_millis(200);
-    const TIMEOUTS: Timeouts = Timeouts {
+    const TIMEOUTS: ConnectionTimeouts = ConnectionTimeouts {
         head: FOREVER,
         idle: FOREVER,
         body: FOREVER,
@@ -386,7 +388,7 @@ mod tests {
 
     /// What a client gets that sends these bytes one after the other, and then nothing more: the answer, up to the end of the
     /// connection.
-    async fn answer(timeouts: Timeouts, parts: &[&[u8]], between: Duration) -> String {
+    async fn answer(timeouts: ConnectionTimeouts, parts: &[&[u8]], between: Duration) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new()
@@ -415,7 +417,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_that_is_not_finished_ends_the_connection() {
-        let timeouts = Timeouts {
+        let timeouts = ConnectionTimeouts {
             head: SHORT,
             ..TIMEOUTS
         };
@@ -428,7 +430,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_without_a_request_is_closed() {
-        let timeouts = Timeouts {
+        let timeouts = ConnectionTimeouts {
             idle: SHORT,
             ..TIMEOUTS
         };
@@ -442,7 +444,7 @@ mod tests {
     async fn a_body_may_be_slow_but_not_stand_still() {
         let head: &[u8] =
             b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\nconnection: close\r\n\r\n";
-        let timeouts = Timeouts {
+        let timeouts = ConnectionTimeouts {
             body: Duration::from_secs(2),
             ..TIMEOUTS
         };

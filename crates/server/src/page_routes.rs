@@ -19,12 +19,12 @@ use shipway_pages::{
 };
 
 use crate::{
-    api::Problem,
+    api::ApiError,
     app::App,
     environment_status::environment_statuses,
     failure_summary,
     read_models::{ReadModelError, analysis_series, newest_rows, rollout_view, run_details},
-    testing::run_tests,
+    test_reports::run_tests,
 };
 
 /// Entries of each list on the page of a service.
@@ -59,7 +59,7 @@ async fn asset(content_type: &'static str, text: &'static str) -> Response {
 /// Why a page can't be shown.
 enum PageError {
     NotFound(String),
-    Failed(Problem),
+    Failed(ApiError),
 }
 
 impl From<ReadModelError> for PageError {

@@ -14,7 +14,7 @@ use shipway_core::{
 };
 use shipway_engine::StoreError;
 
-use crate::{app::App, summaries};
+use crate::{app::App, step_summaries};
 
 /// Why something can't be shown.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ pub(crate) async fn run_details(app: &App, id: &RunId) -> Result<RunDetails, Rea
     for job in &run.jobs {
         let Ok(key) = job.key.parse() else { continue };
         let folder = app.jobs.attempt_folder(id, &key, job.attempt());
-        if let Some(summary) = summaries::read_job_summary(&folder) {
+        if let Some(summary) = step_summaries::read_job_summary(&folder) {
             summaries.insert(job.key.clone(), summary);
         }
     }

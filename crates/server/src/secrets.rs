@@ -1,4 +1,4 @@
-//! Secrets and variables: a file of `NAME=value` lines, readable by its owner alone. Lines below a header such as `[production]`
+//! SecretStore and variables: a file of `NAME=value` lines, readable by its owner alone. Lines below a header such as `[production]`
 //! are secrets of that environment: only what runs there gets them, in place of those of the same name above.
 //!
 //! Values go to jobs, instances and notification addresses that name them; they are never put into events, rows or logs.
@@ -9,7 +9,7 @@ use shipway_drivers::secret_expansion::expand_secrets;
 
 /// The secrets of a server.
 #[derive(Clone, Default)]
-pub struct Secrets {
+pub struct SecretStore {
     values: BTreeMap<String, String>,
     /// By environment, in lower case.
     of_environments: BTreeMap<String, BTreeMap<String, String>>,
@@ -42,7 +42,7 @@ pub enum SecretsError {
     },
 }
 
-impl Secrets {
+impl SecretStore {
     /// Reads a file of `NAME=value` lines and headers; empty lines and lines that begin with `#` are passed over.
     pub fn read(path: &Path) -> Result<Self, SecretsError> {
         let shown = path.display().to_string();
@@ -101,7 +101,7 @@ impl Secrets {
 
     /// Those of an environment alone.
     #[must_use]
-    pub fn of_environment(&self, environment: &str) -> BTreeMap<String, String> {
+    pub fn for_environment(&self, environment: &str) -> BTreeMap<String, String> {
         let own = self.of_environments.get(&environment.to_lowercase());
         own.cloned().unwrap_or_default()
     }
@@ -139,22 +139,22 @@ mod tests {
         )
         .unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let secrets = Secrets::read(&path).unwrap();
+        let secrets = SecretStore::read(&path).unwrap();
         let seen = |values: &BTreeMap<String, String>| {
             let shown = values.iter().map(|(name, value)| format!("{name}={value}"));
             shown.collect::<Vec<_>>()
         };
         assert_eq!(seen(secrets.all()), ["A=1", "B=2"]);
         assert_eq!(
-            seen(&secrets.of_environment("production")),
+            seen(&secrets.for_environment("production")),
             ["B=3", "C==[x]"]
         );
-        assert_eq!(seen(&secrets.of_environment("STAGING")), ["C=5"]);
+        assert_eq!(seen(&secrets.for_environment("STAGING")), ["C=5"]);
         assert_eq!(secrets.get_in("production", "B"), Some("3"));
         assert_eq!(secrets.get_in("test", "B"), Some("2"));
         assert_eq!(secrets.get("C"), None);
         fs::write(&path, "[a\n").unwrap();
-        assert!(Secrets::read(&path).is_err());
+        assert!(SecretStore::read(&path).is_err());
     }
 
     #[test]
@@ -164,14 +164,14 @@ mod tests {
         fs::write(&path, "A=1\n# no\n\nB = 2\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(
-            Secrets::read(&path),
+            SecretStore::read(&path),
             Err(SecretsError::Exposed { .. })
         ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(Secrets::read(&path).unwrap().get("B"), Some("2"));
+        assert_eq!(SecretStore::read(&path).unwrap().get("B"), Some("2"));
         fs::write(&path, "no equals sign\n").unwrap();
         assert!(
-            Secrets::read(&path)
+            SecretStore::read(&path)
                 .err()
                 .unwrap()
                 .to_string()

@@ -31,18 +31,18 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api,
     app::{self, App},
-    drive::{self, AddressDriver, GroupDriver, RolloutDriver, RunDriver, ServiceDriver},
-    happened::Ledger,
+    business_events::BusinessEventStore,
+    effects::{self, AddressDriver, GroupDriver, RolloutDriver, RunDriver, ServiceDriver},
     job_token::JobTokens,
     push,
-    secrets::{Secrets, SecretsError},
-    traffic::Traffic,
+    secrets::{SecretStore, SecretsError},
+    traffic::TrafficControl,
     workspaces,
 };
 
 /// How a server is started.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ServerOptions {
     /// The data directory.
     pub data: PathBuf,
     /// Where the API listens.
@@ -95,7 +95,7 @@ pub enum StartError {
     Store(#[from] shipway_engine::StoreError),
     /// The secrets.
     #[error(transparent)]
-    Secrets(#[from] SecretsError),
+    SecretStore(#[from] SecretsError),
     /// A listener.
     #[error(
         "{address} can't be listened on: {source}; is another server running? Choose another address with --listen"
@@ -129,7 +129,7 @@ pub enum StartError {
 }
 
 /// A server that runs.
-pub struct Running {
+pub struct RunningServer {
     /// All of it.
     pub app: Arc<App>,
     tasks: JoinSet<()>,
@@ -137,8 +137,8 @@ pub struct Running {
     _data: DataDir,
 }
 
-/// Starts a server. It serves until [`Running::stop`]; jobs, instances and the proxy go on without it.
-pub async fn start(options: Options) -> Result<Running, StartError> {
+/// Starts a server. It serves until [`RunningServer::stop`]; jobs, instances and the proxy go on without it.
+pub async fn start(options: ServerOptions) -> Result<RunningServer, StartError> {
     if options.token.is_none() && !options.listen.ip().is_loopback() {
         return Err(StartError::Open(options.listen));
     }
@@ -148,7 +148,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let secrets = options
         .secrets
         .as_deref()
-        .map(Secrets::read)
+        .map(SecretStore::read)
         .transpose()?
         .unwrap_or_default();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(
@@ -200,7 +200,8 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let local_url = format!("http://{}", reachable(address));
     let proxy_address = plane.listen_address().await.unwrap_or(options.proxy_listen);
 
-    let happened = Ledger::open(path.join("happened.json")).map_err(io("reading happened.json"))?;
+    let business_events = BusinessEventStore::open(path.join("happened.json"))
+        .map_err(io("reading happened.json"))?;
 
     // The drivers need the application and the application needs the engines that call them.
     let app = Arc::new_cyclic(|weak: &Weak<App>| {
@@ -243,7 +244,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         );
         App {
             keyed_requests: api::KeyedRequestRunner::new(keyed_requests),
-            traffic: Arc::new(Traffic::new(plane.clone(), target.clone())),
+            traffic: Arc::new(TrafficControl::new(plane.clone(), target.clone())),
             meter: TrafficMeter::new(plane.clone(), path.join("proxy").join("meter.json")),
             jobs: JobRunner::new(options.exe.clone(), path.join("runs"))
                 .with_slots(options.jobs)
@@ -251,15 +252,15 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
                 .with_labels(options.runner_labels.clone()),
             notifier: NotificationSender::new(),
             providers: shipway_drivers::metrics::MetricReader::new(),
-            happened,
-            live: drive::live::LiveEvidence::default(),
-            lately: drive::lately::Lately::default(),
+            business_events,
+            live: effects::live_evidence::LiveEvidence::default(),
+            baseline_history: effects::baseline_history::BaselineHistory::default(),
             actions: ActionSource {
                 cache: Some(path.join("actions")),
                 ..options.actions.clone()
             },
-            storing: drive::FileStorage::new(options.storage_wait),
-            reports: crate::testing::Reports::default(),
+            storing: effects::FileStorage::new(options.storage_wait),
+            reports: crate::test_reports::TestReportCache::default(),
             url: options
                 .public_url
                 .clone()
@@ -289,24 +290,24 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         }
     });
     let claims = app.addresses.read(STREAM).await?.unwrap_or_default();
-    let (lanes, ports) = app::lanes(&*app.store, &app.services, &app.rollouts, &claims).await?;
-    app.traffic.restore(lanes, ports);
+    let (routes, ports) = app::routes(&*app.store, &app.services, &app.rollouts, &claims).await?;
+    app.traffic.restore(routes, ports);
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let traffic = app.traffic.clone();
     tasks.spawn(async move { traffic.run().await });
     // Before anybody else comes for a place.
-    drive::reserve_places(&app).await?;
+    effects::reserve_job_slots(&app).await?;
     app.resume().await?;
-    push::missed::take_in(&app).await?;
-    drive::reconcile_addresses(&app).await?;
+    push::recovery::recover_missed_pushes(&app).await?;
+    effects::reconcile_addresses(&app).await?;
     tasks.spawn(workspaces::run(app.clone()));
-    tasks.spawn(drive::lately::run(app.clone()));
-    tasks.spawn(drive::environment_health::run(app.clone()));
+    tasks.spawn(effects::baseline_history::run(app.clone()));
+    tasks.spawn(effects::environment_health::run(app.clone()));
     for repo in options.repos {
         let app = app.clone();
         tasks.spawn(async move {
-            if let Err(error) = crate::follow::run(app, &repo).await {
+            if let Err(error) = crate::followed_repo::run(app, &repo).await {
                 tracing::error!(%error, path = %repo.display(), "the repository can't be followed");
             }
         });
@@ -315,10 +316,10 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     tasks.spawn(crate::listener::serve(
         listener,
         crate::http_routes::router(app.clone()),
-        crate::listener::Timeouts::default(),
+        crate::listener::ConnectionTimeouts::default(),
         stop.clone(),
     ));
-    Ok(Running {
+    Ok(RunningServer {
         app,
         tasks,
         stop,
@@ -326,7 +327,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     })
 }
 
-impl Running {
+impl RunningServer {
     /// Stops taking requests and effects. What runs goes on; the next server takes it up.
     pub async fn stop(mut self) {
         self.stop.cancel();
@@ -369,7 +370,7 @@ async fn require_log(data: &DataDir, new_log: bool) -> Result<(), StartError> {
 }
 
 /// What jobs must not see; says where they see it all the same.
-fn hidden_from_jobs(options: &Options, data: &std::path::Path) -> Vec<PathBuf> {
+fn hidden_from_jobs(options: &ServerOptions, data: &std::path::Path) -> Vec<PathBuf> {
     if options.unconfined_jobs {
         tracing::warn!("jobs are not confined: they can read the keys and secrets of this server");
         return Vec::new();
@@ -391,7 +392,7 @@ fn hidden_from_jobs(options: &Options, data: &std::path::Path) -> Vec<PathBuf> {
     hidden
 }
 
-fn plane_options(options: &Options, data: &std::path::Path) -> data_plane::DataPlaneOptions {
+fn plane_options(options: &ServerOptions, data: &std::path::Path) -> data_plane::DataPlaneOptions {
     data_plane::DataPlaneOptions {
         exe: vec![options.exe.clone().into_os_string(), "proxy".into()],
         control: data.join("proxy").join("control.sock"),
@@ -411,13 +412,13 @@ async fn last_event_at(store: &dyn Store) -> Result<Option<jiff::Timestamp>, Sto
     }
     let mut newest = store.subscribe(last - 1).await?;
     let recorded = newest.next().await.transpose()?;
-    let dated = recorded.and_then(|it| serde_json::from_str::<Dated>(&it.event).ok());
+    let dated = recorded.and_then(|it| serde_json::from_str::<EventTime>(&it.event).ok());
     Ok(dated.map(|it| it.at))
 }
 
 /// What every event has.
 #[derive(serde::Deserialize)]
-struct Dated {
+struct EventTime {
     at: jiff::Timestamp,
 }
 
@@ -455,7 +456,7 @@ pub(crate) fn write_key(path: &std::path::Path, key: &[u8]) -> std::io::Result<(
     file.sync_all()
 }
 
-fn secret_resolver(secrets: Secrets) -> process::SecretResolver {
+fn secret_resolver(secrets: SecretStore) -> process::SecretResolver {
     Arc::new(move |place, name| {
         secrets
             .get_in(place.environment.as_str(), name)

@@ -1,6 +1,6 @@
 //! Who gets which traffic: the shares that rollouts decide, the instances that are ready, and one snapshot of both for the data plane.
 //!
-//! One lane for each service and environment. A lane's shares change only by [`Traffic::shift`]; its instances follow their
+//! One route for each service and environment. A route's shares change only by [`TrafficControl::shift`]; its instances follow their
 //! readiness by themselves. Every change composes the whole snapshot anew ([`compose`], pure) and puts it; the data plane
 //! swaps it atomically.
 
@@ -21,19 +21,19 @@ use shipway_drivers::{data_plane::DataPlane, target::Target};
 use shipway_proxy::protocol::{AcceptedRoutes, RejectedRoutes, RouteSnapshot};
 use tokio::sync::{Notify, watch};
 
-use crate::routes::{Lane, compose};
+use crate::traffic_route::{TrafficRoute, compose};
 
 /// How long adopted instances may take to answer their first probe before the snapshot of the last server is replaced.
 const ADOPTION_MAX: Duration = Duration::from_secs(3);
 
-/// What became of the last lane change.
+/// What became of the last route change.
 #[derive(Clone, Default)]
-struct Applied {
+struct AppliedRoutes {
     revision: u64,
     /// Why none of the routes were taken.
     refused: Option<String>,
     /// Why the routes of one place were not taken; the others were.
-    refused_places: BTreeMap<Place, String>,
+    refused_environments: BTreeMap<Place, String>,
 }
 
 /// Why traffic is as it was before.
@@ -56,37 +56,41 @@ pub struct ServedAt {
     pub reserved_port: Option<u16>,
 }
 
-/// The traffic of all lanes; cheap to share.
-pub struct Traffic {
-    lanes: Mutex<BTreeMap<Place, Lane>>,
+/// The traffic of all routes; cheap to share.
+pub struct TrafficControl {
+    routes: Mutex<BTreeMap<Place, TrafficRoute>>,
     /// Ports to listen on that no route has yet.
     reserved_ports: Mutex<BTreeMap<Place, u16>>,
     changed: Notify,
-    /// The number of the last lane change that was put, with the problem if the data plane refused it.
-    applied: watch::Sender<Applied>,
+    /// The number of the last route change that was put, with the problem if the data plane refused it.
+    applied: watch::Sender<AppliedRoutes>,
     revision: watch::Sender<u64>,
     plane: Arc<DataPlane>,
     target: Arc<dyn Target>,
 }
 
-impl Traffic {
-    /// Without lanes yet. [`Traffic::run`] must be running for anything to happen.
+impl TrafficControl {
+    /// Without routes yet. [`TrafficControl::run`] must be running for anything to happen.
     #[must_use]
     pub fn new(plane: Arc<DataPlane>, target: Arc<dyn Target>) -> Self {
         Self {
-            lanes: Mutex::new(BTreeMap::new()),
+            routes: Mutex::new(BTreeMap::new()),
             reserved_ports: Mutex::default(),
             changed: Notify::new(),
-            applied: watch::Sender::new(Applied::default()),
+            applied: watch::Sender::new(AppliedRoutes::default()),
             revision: watch::Sender::new(1),
             plane,
             target,
         }
     }
 
-    /// Takes over lanes and ports as the log tells them, before [`Traffic::run`].
-    pub fn restore(&self, lanes: BTreeMap<Place, Lane>, reserved_ports: BTreeMap<Place, u16>) {
-        *self.lanes() = lanes;
+    /// Takes over routes and ports as the log tells them, before [`TrafficControl::run`].
+    pub fn restore(
+        &self,
+        routes: BTreeMap<Place, TrafficRoute>,
+        reserved_ports: BTreeMap<Place, u16>,
+    ) {
+        *self.routes() = routes;
         *self.reserved_ports() = reserved_ports;
     }
 
@@ -103,22 +107,22 @@ impl Traffic {
         salt: &str,
     ) -> Result<(), TrafficError> {
         let mut before = None;
-        let revision = self.change(|lanes| {
-            before = lanes.get(place).cloned();
-            let lane = lanes
+        let revision = self.change(|routes| {
+            before = routes.get(place).cloned();
+            let route = routes
                 .entry(place.clone())
-                .or_insert_with(|| Lane::new(environment, addresses.clone()));
-            lane.configure(environment);
-            lane.addresses.clone_from(addresses);
-            lane.split = split.clone();
-            salt.clone_into(&mut lane.salt);
+                .or_insert_with(|| TrafficRoute::new(environment, addresses.clone()));
+            route.configure(environment);
+            route.addresses.clone_from(addresses);
+            route.split = split.clone();
+            salt.clone_into(&mut route.salt);
         });
         let applied = self.applied(place, revision).await;
         if applied.is_err() {
-            // What the proxy refused must not be put again with the next change of another lane.
-            self.change(|lanes| match before {
-                Some(before) => drop(lanes.insert(place.clone(), before)),
-                None => drop(lanes.remove(place)),
+            // What the proxy refused must not be put again with the next change of another route.
+            self.change(|routes| match before {
+                Some(before) => drop(routes.insert(place.clone(), before)),
+                None => drop(routes.remove(place)),
             });
         }
         applied
@@ -138,14 +142,14 @@ impl Traffic {
                 }
             }
         }
-        let revision = self.change(|lanes| {
+        let revision = self.change(|routes| {
             for at in &served {
-                match (&at.addresses, lanes.get_mut(&at.place)) {
-                    (Some(addresses), Some(lane)) => {
-                        lane.addresses.clone_from(addresses);
-                        lane.is_transferable = at.is_transferable;
+                match (&at.addresses, routes.get_mut(&at.place)) {
+                    (Some(addresses), Some(route)) => {
+                        route.addresses.clone_from(addresses);
+                        route.is_transferable = at.is_transferable;
                     }
-                    (None, Some(_)) => drop(lanes.remove(&at.place)),
+                    (None, Some(_)) => drop(routes.remove(&at.place)),
                     (_, None) => {}
                 }
             }
@@ -178,11 +182,11 @@ impl Traffic {
         keep: u32,
         grace: Duration,
     ) -> Result<u64, TrafficError> {
-        let revision = self.change(|lanes| {
-            if let Some(lane) = lanes.get_mut(place) {
-                lane.kept.insert(release, keep);
+        let revision = self.change(|routes| {
+            if let Some(route) = routes.get_mut(place) {
+                route.kept.insert(release, keep);
                 if keep == 0 {
-                    lane.split.remove(release);
+                    route.split.remove(release);
                 }
             }
         });
@@ -195,28 +199,28 @@ impl Traffic {
 
     /// Instances beyond `keep` are gone: a later start may use their slots again.
     pub fn undrain(&self, place: &Place, release: ReleaseNumber) {
-        self.change(|lanes| {
-            if let Some(lane) = lanes.get_mut(place) {
-                lane.kept.remove(&release);
+        self.change(|routes| {
+            if let Some(route) = routes.get_mut(place) {
+                route.kept.remove(&release);
             }
         });
     }
 
-    /// The shares of a lane.
+    /// The shares of a route.
     #[must_use]
     pub fn split(&self, place: &Place) -> Split {
-        self.lanes()
+        self.routes()
             .get(place)
-            .map(|lane| lane.split.clone())
+            .map(|route| route.split.clone())
             .unwrap_or_default()
     }
 
     /// The sets that have traffic.
     #[must_use]
     pub fn serving(&self) -> Vec<SetKey> {
-        let lanes = self.lanes();
-        let of_lane = |(place, lane): (&Place, &Lane)| {
-            let shares = lane.split.shares.iter();
+        let routes = self.routes();
+        let of_lane = |(place, route): (&Place, &TrafficRoute)| {
+            let shares = route.split.shares.iter();
             let served = shares.filter(|(_, weight)| !weight.is_zero());
             served
                 .map(|(release, _)| SetKey {
@@ -225,13 +229,13 @@ impl Traffic {
                 })
                 .collect::<Vec<_>>()
         };
-        lanes.iter().flat_map(of_lane).collect()
+        routes.iter().flat_map(of_lane).collect()
     }
 
-    /// A lane, for pages.
+    /// A route, for pages.
     #[must_use]
-    pub fn lane(&self, place: &Place) -> Option<Lane> {
-        self.lanes().get(place).cloned()
+    pub fn route(&self, place: &Place) -> Option<TrafficRoute> {
+        self.routes().get(place).cloned()
     }
 
     /// Keeps the data plane up to date, for ever.
@@ -244,19 +248,19 @@ impl Traffic {
             instances.borrow_and_update();
             let revision = *self.revision.borrow();
             let snapshot = compose(
-                &self.lanes(),
+                &self.routes(),
                 &self.reserved_ports(),
                 &self.target.instances(),
             );
-            let mut applied = Applied {
+            let mut applied = AppliedRoutes {
                 revision,
-                ..Applied::default()
+                ..AppliedRoutes::default()
             };
             if last.as_ref() != Some(&snapshot) {
                 match self.plane.apply_routes(snapshot.clone()).await {
                     Ok(accepted) => {
                         last = Some(snapshot).filter(|_| accepted.refused.is_empty());
-                        applied.refused_places = refused_places(accepted);
+                        applied.refused_environments = refused_environments(accepted);
                     }
                     Err(error) => {
                         tracing::error!(%error, "the proxy does not take the routes; those before stay in force");
@@ -293,12 +297,12 @@ impl Traffic {
         let _ = tokio::time::timeout(ADOPTION_MAX, wait).await;
     }
 
-    fn lanes(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, Lane>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn routes(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, TrafficRoute>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<Place, Lane>)) -> u64 {
-        change(&mut self.lanes());
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Place, TrafficRoute>)) -> u64 {
+        change(&mut self.routes());
         let mut revision = 0;
         self.revision.send_modify(|it| {
             *it += 1;
@@ -318,7 +322,7 @@ impl Traffic {
         let done = applied.wait_for(|done| done.revision >= revision).await;
         // The sender lives as long as `self`.
         let done = done.map(|done| done.clone()).unwrap_or_default();
-        let of_place = done.refused_places.get(place).cloned();
+        let of_place = done.refused_environments.get(place).cloned();
         match done.refused.or(of_place) {
             Some(reason) => Err(TrafficError::Refused(reason)),
             None => Ok(()),
@@ -326,7 +330,7 @@ impl Traffic {
     }
 }
 
-fn refused_places(accepted: AcceptedRoutes) -> BTreeMap<Place, String> {
+fn refused_environments(accepted: AcceptedRoutes) -> BTreeMap<Place, String> {
     let mut refused = BTreeMap::new();
     for routes in accepted.refused {
         let RejectedRoutes {

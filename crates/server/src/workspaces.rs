@@ -39,9 +39,9 @@ const GONE: &str = ".gone";
 
 /// Failed runs whose workspaces are there, by when they ended.
 #[derive(Default)]
-struct Kept(BTreeMap<(Timestamp, PathBuf), RunId>);
+struct KeptWorkspaces(BTreeMap<(Timestamp, PathBuf), RunId>);
 
-impl Kept {
+impl KeptWorkspaces {
     /// Takes out those that are too many and too old; each with when it ended.
     fn expired(&mut self, now: Timestamp) -> Vec<(Timestamp, RunId)> {
         let mut expired = Vec::new();
@@ -64,7 +64,7 @@ pub(crate) async fn run(app: Arc<App>) {
     let Ok(mut news) = app.store.subscribe(now).await else {
         return;
     };
-    let mut kept = Kept::default();
+    let mut kept = KeptWorkspaces::default();
     for id in runs_below(&app.data.join("runs")).await {
         tidy(&app, &id, &mut kept).await;
     }
@@ -121,7 +121,7 @@ async fn ended(app: &App, id: &RunId) -> Option<RunView> {
 }
 
 /// Removes what the green jobs of a run have left, once it is over, and keeps the rest in mind.
-async fn tidy(app: &App, id: &RunId, kept: &mut Kept) {
+async fn tidy(app: &App, id: &RunId, kept: &mut KeptWorkspaces) {
     let Some((run, ended_at)) = ended(app, id).await.and_then(|run| {
         let ended_at = run.finished_at?;
         Some((run, ended_at))
@@ -152,7 +152,7 @@ async fn remove_in(run: PathBuf, goes: impl Fn(&str) -> bool + Send + 'static) -
             let name = job.file_name().unwrap_or_default().to_string_lossy();
             // `build@2`: another attempt at it.
             let key = name.split('@').next().unwrap_or_default();
-            if goes(key) && is_left(&job) {
+            if goes(key) && has_leftovers(&job) {
                 remove(&job);
             }
             left += usize::from(PARTS.iter().any(|part| job.join(part).exists()));
@@ -195,7 +195,7 @@ fn remove_all(path: &Path) -> std::io::Result<()> {
 }
 
 /// Whether everybody has left a folder. A worker that has written its last line is still there for a moment.
-fn is_left(job: &Path) -> bool {
+fn has_leftovers(job: &Path) -> bool {
     for _ in 0..LOOKS {
         if !is_in_use(job) {
             return true;
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn failed_runs_are_kept_for_a_week_and_the_last_twenty_for_ever() {
-        let mut kept = Kept::default();
+        let mut kept = KeptWorkspaces::default();
         let day = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
         for number in 0..25 {
             let ended = day(i64::from(number));

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use shipway_core::rollout::RolloutView;
+use shipway_api::{ApiClient, LogChunk};
+use shipway_core::ids::RunId;
 
-use super::ids::{Kind, kind_of, path_of};
+use super::id_args::{Kind, kind_of, rollout_id, run_id};
 use crate::{
-    client::{ClientError, Server},
+    client::{ClientError, ServerConnection},
     exit::Failure,
     print::line,
 };
@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 /// Shows logs.
-pub fn run(server: &Server, args: &Args) -> Result<(), Failure> {
+pub fn run(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
     match kind_of(&args.id) {
         Some(Kind::Run) => run_logs(server, args),
         Some(Kind::Rollout) => rollout_logs(server, args),
@@ -42,17 +42,12 @@ pub fn run(server: &Server, args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn run_logs(server: &Server, args: &Args) -> Result<(), Failure> {
-    let path = path_of(server, &args.id, Kind::Run)?;
-    let run: Value = server.get(&format!("/api/v1/runs/{path}"))?;
-    let keys: Vec<String> = run["jobs"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        // A call has no log: the jobs it leads to have.
-        .filter(|job| job["calls"].is_null())
-        .filter_map(|job| job["key"].as_str().map(str::to_owned))
-        .collect();
+fn run_logs(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
+    let id = run_id(server, &args.id)?;
+    let run = server.run(&id)?;
+    // A job that calls a workflow has no log; the jobs of that workflow have.
+    let with_log = run.jobs.into_iter().filter(|job| job.calls.is_none());
+    let keys: Vec<String> = with_log.map(|job| job.key).collect();
     let wanted: Vec<&String> = keys
         .iter()
         .filter(|key| args.job.as_ref().is_none_or(|job| job == *key))
@@ -64,7 +59,7 @@ fn run_logs(server: &Server, args: &Args) -> Result<(), Failure> {
         ));
     }
     if args.job.is_none() {
-        why(server, &path)?;
+        print_failure_summary(server, &id)?;
     }
     for key in &wanted {
         let prefix = if wanted.len() > 1 {
@@ -72,7 +67,7 @@ fn run_logs(server: &Server, args: &Args) -> Result<(), Failure> {
         } else {
             String::new()
         };
-        let log = format!("/api/v1/runs/{path}/jobs/{key}/log");
+        let log = server.job_log_path(&id, key);
         if args.follow {
             follow(server, &log, &prefix)?;
         } else {
@@ -82,20 +77,14 @@ fn run_logs(server: &Server, args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The three lines that matter of a run that failed; nothing of another.
-pub fn why(server: &Server, path: &str) -> Result<(), Failure> {
-    let why: Why = server.get(&format!("/api/v1/runs/{path}/why"))?;
-    why.lines.iter().for_each(|text| line(text));
-    if !why.lines.is_empty() {
+/// Prints why a run failed; nothing unless it has.
+pub fn print_failure_summary(server: &ServerConnection, id: &RunId) -> Result<(), Failure> {
+    let summary = server.failure_summary(id)?;
+    summary.lines.iter().for_each(|text| line(text));
+    if !summary.lines.is_empty() {
         line("");
     }
     Ok(())
-}
-
-/// Why a run failed.
-#[derive(serde::Deserialize)]
-struct Why {
-    lines: Vec<String>,
 }
 
 /// How long a server that has gone is waited for: long enough for a new version of it.
@@ -103,7 +92,7 @@ const GONE_MAX: Duration = Duration::from_secs(300);
 const BETWEEN: Duration = Duration::from_millis(250);
 
 /// Shows the log of a job to its end. A server that goes away meanwhile is waited for: what was shown is not shown again.
-fn follow(server: &Server, path: &str, prefix: &str) -> Result<(), Failure> {
+fn follow(server: &ServerConnection, path: &str, prefix: &str) -> Result<(), Failure> {
     let (mut after, mut heard) = ("0".to_owned(), Instant::now());
     let mut first = true;
     loop {
@@ -141,8 +130,8 @@ fn show_events(
             None if name == "end" => return Ok(true),
             None => {
                 // Only what came whole counts.
-                let document: Value = serde_json::from_str(&data).unwrap_or_default();
-                for shown in document["text"].as_str().unwrap_or_default().lines() {
+                let chunk: LogChunk = serde_json::from_str(&data).unwrap_or_default();
+                for shown in chunk.text.lines() {
                     line(&format!("{prefix}{shown}"));
                 }
                 if let Some(id) = id.take() {
@@ -155,9 +144,8 @@ fn show_events(
     Ok(false)
 }
 
-fn rollout_logs(server: &Server, args: &Args) -> Result<(), Failure> {
-    let path = path_of(server, &args.id, Kind::Rollout)?;
-    let view: RolloutView = server.get(&format!("/api/v1/rollouts/{path}"))?;
+fn rollout_logs(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
+    let view = server.rollout(&rollout_id(server, &args.id)?)?;
     let mut shown = false;
     for slot in 1.. {
         let name = format!(
@@ -177,7 +165,7 @@ fn rollout_logs(server: &Server, args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show(server: &Server, path: &str, prefix: &str) -> Result<(), Failure> {
+fn show(server: &ServerConnection, path: &str, prefix: &str) -> Result<(), Failure> {
     for text in server.lines(path)? {
         match text {
             Ok(text) => line(&format!("{prefix}{text}")),

@@ -1,24 +1,25 @@
 //! One file for each group of commands. A command parses, asks, prints; it decides nothing.
 
-mod addresses;
 pub mod admin;
 pub mod check;
 pub mod demo;
+pub mod deploy;
+mod deploy_outcome;
 pub mod eval;
-pub mod ids;
+pub mod history;
+pub mod id_args;
 pub mod init;
+pub mod internal;
 pub mod logs;
 mod plot;
-pub mod processes;
+pub mod rollout_actions;
 pub mod run;
+pub mod runs;
 pub mod server;
-mod set_off;
 pub mod shell;
-pub mod ship;
 pub mod simulate;
-pub mod steer;
-pub mod testing;
-mod ties;
+pub mod status;
+pub mod test_results;
 pub mod watch;
 
 /// Jobs at once when nobody says: two for each core, for one that waits for its disk leaves room for another; at least four.

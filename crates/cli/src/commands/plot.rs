@@ -1,15 +1,15 @@
-//! What is judged, drawn in the terminal below the lines that `shipway watch` keeps moving. Without room nothing is drawn.
+//! What is analysis, drawn in the terminal below the lines that `shipway watch` keeps moving. Without room nothing is drawn.
 
 use std::{
     io::IsTerminal,
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
 use shipway_analysis::plot::{ColorMode, MetricSeries, deciding_series, terminal};
-use shipway_core::rollout::RolloutView;
+use shipway_api::ApiClient;
+use shipway_core::{ids::RolloutId, rollout::RolloutView};
 
-use crate::{client::Server, live::Size, print::line};
+use crate::{client::ServerConnection, live::Size, print::line};
 
 /// From one look at the numbers to the next: they change each second.
 const LOOK: Duration = Duration::from_secs(1);
@@ -26,46 +26,45 @@ const MOST: Size = Size {
 
 /// A rollout's plot, fetched anew as time goes by.
 pub struct Plot {
-    path: String,
+    rollout: RolloutId,
     ink: ColorMode,
-    looked: Option<Instant>,
+    fetched_at: Option<Instant>,
     series: Option<MetricSeries>,
 }
 
-/// What the API answers with, as far as it is drawn.
-#[derive(Deserialize)]
-struct Judged {
-    series: Vec<MetricSeries>,
-}
-
 impl Plot {
-    /// Of what is at this path of the API. Colours are left out where `NO_COLOR` says something.
+    /// Without colours if `NO_COLOR` is set.
     #[must_use]
-    pub fn new(path: String) -> Self {
+    pub fn new(rollout: RolloutId) -> Self {
         let is_plain = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
         Self {
-            path,
+            rollout,
             ink: if is_plain {
                 ColorMode::Plain
             } else {
                 ColorMode::Colours
             },
-            looked: None,
+            fetched_at: None,
             series: None,
         }
     }
 
-    /// Its lines as of about now; none when there is nothing to draw or no room.
-    pub fn lines(&mut self, server: &Server, view: &RolloutView, room: Size) -> Vec<String> {
-        if self.looked.is_none_or(|at| at.elapsed() >= LOOK) && view.judgement.is_some() {
-            self.looked = Some(Instant::now());
+    /// Its lines as of deciding_series now; none when there is nothing to draw or no room.
+    pub fn lines(
+        &mut self,
+        server: &ServerConnection,
+        view: &RolloutView,
+        room: Size,
+    ) -> Vec<String> {
+        if self.fetched_at.is_none_or(|at| at.elapsed() >= LOOK) && view.judgement.is_some() {
+            self.fetched_at = Some(Instant::now());
             self.series = self.fetch(server, view);
         }
         self.drawn(room)
     }
 
     /// As it came out, when somebody looks at a terminal.
-    pub fn print(&mut self, server: &Server, view: &RolloutView, room: Size) {
+    pub fn print(&mut self, server: &ServerConnection, view: &RolloutView, room: Size) {
         if std::io::stdout().is_terminal() {
             self.series = self.fetch(server, view);
             self.drawn(room).iter().for_each(|text| line(text));
@@ -84,11 +83,11 @@ impl Plot {
         drawn.lines().map(str::to_owned).collect()
     }
 
-    /// The metric that it goes back for, or that the verdict is about. A plot is for the eye: where it can't be had, what is followed
+    /// The metric that it goes back for, or that the verdict is deciding_series. A plot is for the eye: where it can't be had, what is followed
     /// goes on without it.
-    fn fetch(&self, server: &Server, view: &RolloutView) -> Option<MetricSeries> {
-        let judged = server.get::<Judged>(&self.path).ok()?;
+    fn fetch(&self, server: &ServerConnection, view: &RolloutView) -> Option<MetricSeries> {
+        let analysis = server.analysis(&self.rollout).ok()?;
         let metric = view.judgement.as_ref().and_then(|it| it.metric);
-        deciding_series(&judged.series, metric).cloned()
+        deciding_series(&analysis.series, metric).cloned()
     }
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use shipway_workflow::job::ActionSource;
 
 use crate::{
-    client::Server, exit::Failure, forge::Forge, limits::JobLimits, runner::RunnerOptions,
+    client::ServerConnection, exit::Failure, forge::Forge, limits::JobLimits, runner::RunnerOptions,
 };
 
 /// Start a server: git remote, runs, rollouts, API and pages; the proxy and instances outlive it
@@ -70,7 +70,7 @@ pub struct Args {
 }
 
 /// Runs the server until SIGTERM or Ctrl-C.
-pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
+pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
     crate::print::log_to_stderr();
     shipway_drivers::open_files::raise_limit();
     // Jobs of a server that isn't root have its user: they must not read its memory, or its token in its environment.
@@ -81,7 +81,7 @@ pub fn run(args: Args, shared: &Server) -> Result<(), Failure> {
     let data = args.data.map_or_else(default_data, Ok)?;
     let exe = std::env::current_exe()
         .map_err(|error| Failure::Failed(format!("this program can't be found: {error}")))?;
-    let options = shipway_server::Options {
+    let options = shipway_server::ServerOptions {
         data: data.clone(),
         listen: args.listen,
         proxy_listen: args.proxy_listen,

@@ -4,21 +4,23 @@
 use std::{
     io::{self, IsTerminal, Read},
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitCode},
 };
 
-use serde::Deserialize;
-use serde_json::{Value, json};
-use shipway_core::run::{JobView, RunView, Status};
+use shipway_api::{ApiClient, ShellRequest};
+use shipway_core::{
+    ids::RunId,
+    run::{JobView, RunView, Status},
+};
 use shipway_worker::{
     DebugShellContext, SecretAccess, build_debug_shell_context, read_attempt_progress,
 };
 use shipway_workflow::job::{JobSpec, ResumePoint};
 
-use super::ids::{Kind, path_of};
+use super::id_args::run_id;
 use crate::{
-    client::Server,
+    client::ServerConnection,
     exit::Failure,
     print::{Output, error_line, error_text},
 };
@@ -53,27 +55,17 @@ pub struct Args {
     command: Vec<String>,
 }
 
-/// Where the server says that it is.
-#[derive(Deserialize)]
-struct Place {
-    folder: PathBuf,
-    attempt: u32,
-    step: String,
-}
-
 /// Becomes the shell; comes back only with why not.
-pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Failure> {
+pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<ExitCode, Failure> {
     if args.command.is_empty() && !io::stdin().is_terminal() {
         return Err(Failure::usage_with(
             "a shell needs a terminal",
             format!("give a command: shipway shell {} … -- make test", args.id),
         ));
     }
-    let path = path_of(server, &args.id, Kind::Run)?;
-    let run: RunView = server.get(&format!("/api/v1/runs/{path}"))?;
-    let job = meant(&run, args.job.as_deref())?;
-    let path = format!("/api/v1/runs/{path}/jobs/{}/shell", job.key);
-    let spec = spec(server, &path, args)?;
+    let run = server.run(&run_id(server, &args.id)?)?;
+    let job = find_job(&run, args.job.as_deref())?;
+    let spec = fetch_spec(server, &run.id, &job.key, args)?;
     let secrets = if args.with_secrets {
         SecretAccess::Granted
     } else {
@@ -83,7 +75,7 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
         .resume
         .clone()
         .ok_or_else(|| Failure::Failed("the server has named no step".to_owned()))?;
-    let stand = stood(&spec, &resume, secrets)?;
+    let stand = shell_context(&spec, &resume, secrets)?;
     if !output.quiet {
         let why = job.why.as_deref().unwrap_or_default();
         let title = format!("{} {}, attempt {}", run.id, job.name, resume.attempt);
@@ -95,7 +87,7 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Fai
 }
 
 /// A shell where the job of this spec failed; waits for its end. For `shipway run`.
-pub fn of_failed(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
+pub fn open_in_failed_job(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         error_line("no shell is opened: this is no terminal");
         return Ok(());
@@ -114,7 +106,7 @@ pub fn of_failed(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
         attempt,
         step,
     };
-    let stand = stood(spec, &resume, SecretAccess::Granted)?;
+    let stand = shell_context(spec, &resume, SecretAccess::Granted)?;
     error_text(&head(&spec.name, &stand, ""));
     // Ctrl-C is the shell's: it is heard here already, and means nothing any more.
     let ended = command(&stand, &[], &format!("[{}] ", spec.key)).status();
@@ -122,7 +114,7 @@ pub fn of_failed(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
 }
 
 /// The job that is meant: the one named, or the only one that failed.
-fn meant<'r>(run: &'r RunView, named: Option<&str>) -> Result<&'r JobView, Failure> {
+fn find_job<'r>(run: &'r RunView, named: Option<&str>) -> Result<&'r JobView, Failure> {
     let jobs = || run.jobs.iter().filter(|job| job.calls.is_none());
     let keys = |jobs: &[&JobView]| {
         let keys: Vec<&str> = jobs.iter().map(|job| job.key.as_str()).collect();
@@ -154,25 +146,33 @@ fn meant<'r>(run: &'r RunView, named: Option<&str>) -> Result<&'r JobView, Failu
 }
 
 /// The job as its worker was given it, by way of a file in its folder: whoever can't reach that can't have the shell either.
-fn spec(server: &Server, path: &str, args: &Args) -> Result<JobSpec, Failure> {
-    let ask = |file: Option<&str>| -> Value {
-        json!({ "step": args.step, "secrets": args.with_secrets, "file": file })
+fn fetch_spec(
+    server: &ServerConnection,
+    run: &RunId,
+    job: &str,
+    args: &Args,
+) -> Result<JobSpec, Failure> {
+    let request = |file: Option<&str>| ShellRequest {
+        step: args.step.clone(),
+        secrets: args.with_secrets,
+        file: file.map(str::to_owned),
     };
-    let place: Place = server.post(path, &ask(None))?;
+    let location = server.prepare_shell(run, job, &request(None))?;
     let file = tempfile::Builder::new()
         .prefix("shell-")
         .suffix(".json")
         .rand_bytes(24)
-        .tempfile_in(&place.folder)
-        .map_err(|error| no_access(&place.folder, &error))?;
+        .tempfile_in(&location.folder)
+        .map_err(|error| no_access(&location.folder, &error))?;
     let name = file.path().file_name().unwrap_or_default();
-    let _: Place = server.post(path, &ask(name.to_str()))?;
+    server.prepare_shell(run, job, &request(name.to_str()))?;
     let mut text = String::new();
     // It is opened; its end removes it.
-    (file.as_file().read_to_string(&mut text)).map_err(|error| no_access(&place.folder, &error))?;
+    (file.as_file().read_to_string(&mut text))
+        .map_err(|error| no_access(&location.folder, &error))?;
     let spec = serde_json::from_str(&text);
     spec.map_err(|error| {
-        let (step, attempt) = (&place.step, place.attempt);
+        let (step, attempt) = (&location.step, location.attempt);
         Failure::Failed(format!(
             "what the server says of the step {step} of attempt {attempt} can't be read: {error}"
         ))
@@ -193,7 +193,7 @@ fn no_access(folder: &Path, error: &io::Error) -> Failure {
     )
 }
 
-fn stood(
+fn shell_context(
     spec: &JobSpec,
     resume: &ResumePoint,
     secrets: SecretAccess,

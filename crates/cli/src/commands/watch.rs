@@ -2,22 +2,23 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use shipway_api::ApiClient;
 use shipway_core::{
     rollout::{Progress, RolloutView, Status},
-    run::{self, RunView},
+    run,
 };
 use shipway_workflow::job::Conclusion;
 
 use super::{
-    ids::{Kind, kind_of, path_of},
+    id_args::{Kind, kind_of, rollout_id, run_id},
     logs,
     plot::Plot,
 };
 use crate::{
-    client::Server,
+    client::ServerConnection,
     exit::Failure,
     live::{Live, Size, folded, tame},
-    print::{Output, line, words},
+    print::{Output, enum_text, line},
 };
 
 /// From one look to the next; events of the log come sooner.
@@ -46,7 +47,7 @@ pub enum Hope {
 }
 
 /// Follows a rollout.
-pub fn run(server: &Server, args: &Args, output: Output) -> Result<(), Failure> {
+pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(), Failure> {
     match kind_of(&args.id) {
         Some(Kind::Run) => follow_run(server, &args.id, output),
         _ => follow(server, &args.id, Hope::Promoted, output),
@@ -54,25 +55,25 @@ pub fn run(server: &Server, args: &Args, output: Output) -> Result<(), Failure> 
 }
 
 /// Follows a run to its end: its jobs as they come and go, and when it failed the three lines that matter.
-fn follow_run(server: &Server, id: &str, output: Output) -> Result<(), Failure> {
-    let path = path_of(server, id, Kind::Run)?;
-    let mut told: BTreeMap<String, run::Status> = BTreeMap::new();
+fn follow_run(server: &ServerConnection, id: &str, output: Output) -> Result<(), Failure> {
+    let id = run_id(server, id)?;
+    let mut shown_status: BTreeMap<String, run::Status> = BTreeMap::new();
     loop {
-        let view: RunView = server.get(&format!("/api/v1/runs/{path}"))?;
-        if told.is_empty() && !output.json && !output.quiet {
+        let view = server.run(&id)?;
+        if shown_status.is_empty() && !output.json && !output.quiet {
             line(&format!("{}: {}", view.id, view.title));
         }
         for job in view.jobs.iter().filter(|_| !output.json && !output.quiet) {
-            let before = told.insert(job.key.clone(), job.status);
+            let before = shown_status.insert(job.key.clone(), job.status);
             if before != Some(job.status) && before.is_some() {
-                line(&format!("{}: {}", job.name, words(&job.status)));
+                line(&format!("{}: {}", job.name, enum_text(&job.status)));
             }
         }
         if let Some(conclusion) = view.conclusion {
             if output.json {
                 output.document(&view)?;
             } else if conclusion == Conclusion::Failure {
-                logs::why(server, &path)?;
+                logs::print_failure_summary(server, &id)?;
             }
             return match conclusion {
                 Conclusion::Success | Conclusion::Skipped => Ok(()),
@@ -87,18 +88,28 @@ fn follow_run(server: &Server, id: &str, output: Output) -> Result<(), Failure> 
 
 /// Follows a rollout until what is hoped for has come or can't come any more: its story line by line, on a terminal with lines
 /// below that move.
-pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(), Failure> {
-    let path = format!("/api/v1/rollouts/{}", path_of(server, id, Kind::Rollout)?);
+pub fn follow(
+    server: &ServerConnection,
+    id: &str,
+    hope: Hope,
+    output: Output,
+) -> Result<(), Failure> {
+    let id = rollout_id(server, id)?;
     let mut live = (!output.json && !output.quiet)
         .then(Live::on_stderr)
         .flatten();
-    let mut told = 0;
+    let mut shown_status = 0;
     let mut announced = String::new();
-    let mut plot = Plot::new(format!("{path}/analysis"));
+    let mut plot = Plot::new(id.clone());
     let mut turn = 0;
     loop {
-        let view: RolloutView = server.get(&path)?;
-        for note in view.notes.iter().skip(told).filter(|_| !output.json) {
+        let view = server.rollout(&id)?;
+        for note in view
+            .notes
+            .iter()
+            .skip(shown_status)
+            .filter(|_| !output.json)
+        {
             let text = format!("{}  {}", note.at.strftime("%H:%M:%S"), tame(&note.text));
             match &mut live {
                 Some(live) => {
@@ -108,7 +119,7 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
                 None => line(&text),
             }
         }
-        told = view.notes.len();
+        shown_status = view.notes.len();
         if let Some(outcome) = outcome(&view, hope) {
             if let Some(live) = &mut live {
                 live.clear();
@@ -124,7 +135,7 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
         match &mut live {
             Some(live) => {
                 let room = live.room();
-                let mut lines = moving_lines(&view, turn, room.columns);
+                let mut lines = live_lines(&view, turn, room.columns);
                 let rows = room.rows.saturating_sub(lines.len());
                 lines.extend(plot.lines(server, &view, Size { rows, ..room }));
                 live.show(lines);
@@ -134,7 +145,7 @@ pub fn follow(server: &Server, id: &str, hope: Hope, output: Output) -> Result<(
                 let verdict = view.judgement.as_ref().map(|it| &it.verdict);
                 let (now, said) = match verdict {
                     Some(verdict) => (verdict.as_str().to_owned(), verdict.to_string()),
-                    None => (standing(&view), standing(&view)),
+                    None => (progress_text(&view), progress_text(&view)),
                 };
                 if now != announced {
                     line(&format!("          {}", tame(&said)));
@@ -192,7 +203,7 @@ fn promoted_and_guarded(view: &RolloutView) -> String {
 }
 
 /// Where it is: shares, the action under way.
-fn standing(view: &RolloutView) -> String {
+fn progress_text(view: &RolloutView) -> String {
     let shares: Vec<String> = view
         .split
         .shares
@@ -211,16 +222,16 @@ fn standing(view: &RolloutView) -> String {
         .unwrap_or_default();
     format!(
         "{} · {}{reach} · {action}",
-        words(&view.status),
+        enum_text(&view.status),
         shares.join(", ")
     )
 }
 
 /// The same with what the evidence says, in lines of at most so many letters, behind a sign that moves from turn to turn.
-fn moving_lines(view: &RolloutView, turn: usize, columns: usize) -> Vec<String> {
+fn live_lines(view: &RolloutView, turn: usize, columns: usize) -> Vec<String> {
     let sign = SIGNS[turn % SIGNS.len()];
     let mut lines = folded(
-        &format!("{sign} {}", tame(&standing(view))),
+        &format!("{sign} {}", tame(&progress_text(view))),
         columns,
         INDENT,
     );

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use shipway_core::address::view::AddressClaimsView;
 
-use super::Problem;
+use super::ApiError;
 use crate::app::App;
 
 /// All addresses with their owners, and the ports of Shipway itself.
 #[utoipa::path(get, path = "/api/v1/addresses", responses((status = 200, body = serde_json::Value)))]
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<AddressClaimsView>, Problem> {
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<AddressClaimsView>, ApiError> {
     let claims = app.address_claims().await?;
     Ok(Json(AddressClaimsView::new(&claims, app.reserved_ports())))
 }

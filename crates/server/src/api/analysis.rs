@@ -8,41 +8,26 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
-use shipway_analysis::{
-    Judgement,
-    plot::{self, MetricSeries},
-};
-use shipway_core::ids::RolloutId;
+use shipway_analysis::plot;
+use shipway_api::AnalysisReport;
 
-use super::{Problem, rollouts};
+use super::{ApiError, rollouts};
 use crate::{
     app::App,
     read_models::{analysis_series, rollout_view},
 };
 
-/// What was judged.
-#[derive(Debug, Serialize)]
-pub(super) struct Judged {
-    /// The rollout.
-    id: RolloutId,
-    /// How things stand, with the sentence.
-    judgement: Option<Judgement>,
-    /// One for each metric, in the order of the rules.
-    series: Vec<MetricSeries>,
-}
-
 /// What was judged in a rollout: for each metric both releases' values with their 95% confidence sequences over time (at most 240
 /// points), the limit, the weights, and the moment of the decision.
 #[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}/analysis", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
-    responses((status = 200, body = serde_json::Value), (status = 404, body = Problem)))]
+    responses((status = 200, body = serde_json::Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
-) -> Result<Json<Judged>, Problem> {
+) -> Result<Json<AnalysisReport>, ApiError> {
     let id = rollouts::id(&service, &number)?;
     let view = rollout_view(&app, &id).await?;
-    Ok(Json(Judged {
+    Ok(Json(AnalysisReport {
         series: analysis_series(&app, &id).await?,
         judgement: view.judgement,
         id,
@@ -52,11 +37,11 @@ pub(super) async fn show(
 /// One metric of a rollout, drawn: an SVG that is legible in light and dark.
 #[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}/analysis/{metric}",
     params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`"), ("metric" = String, Path, description = "`error-rate`, or `error-rate.svg`")),
-    responses((status = 200, content_type = "image/svg+xml", body = String), (status = 404, body = Problem)))]
+    responses((status = 200, content_type = "image/svg+xml", body = String), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn drawing(
     State(app): State<Arc<App>>,
     Path((service, number, metric)): Path<(String, String, String)>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ApiError> {
     let id = rollouts::id(&service, &number)?;
     rollout_view(&app, &id).await?;
     let all = analysis_series(&app, &id).await?;
@@ -68,7 +53,7 @@ pub(super) async fn drawing(
         } else {
             known.join(", ")
         };
-        return Err(Problem::not_found(format!(
+        return Err(ApiError::not_found(format!(
             "{id} has not judged `{name}`: it has judged {known}"
         )));
     };

@@ -11,32 +11,32 @@ use axum::{
 use shipway_engine::BlobError;
 use tokio_util::io::ReaderStream;
 
-use super::{Problem, runs};
+use super::{ApiError, runs};
 use crate::{app::App, read_models::run_view};
 
 /// An artifact of a run, as a tar file. The connection breaks off when its bytes are not what its digest says.
 #[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/artifacts/{name}", params(("service" = String, Path), ("number" = String, Path, description = "`12` or `r12`"), ("name" = String, Path)),
-    responses((status = 200, content_type = "application/x-tar"), (status = 404, body = Problem)))]
+    responses((status = 200, content_type = "application/x-tar"), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn download(
     State(app): State<Arc<App>>,
     Path((service, number, name)): Path<(String, String, String)>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ApiError> {
     let id = runs::id(&service, &number)?;
     let stored = run_view(&app, &id).await?.artifacts;
     let artifact = stored.iter().find(|it| it.name == name).ok_or_else(|| {
         let known: Vec<&str> = stored.iter().map(|it| it.name.as_str()).collect();
-        Problem::not_found(format!(
+        ApiError::not_found(format!(
             "{id} has no artifact {name:?}; it has stored: {}",
             known.join(", ")
         ))
     })?;
     let reader = app.blobs.open(&artifact.digest).await;
     let reader = reader.map_err(|error| match error {
-        BlobError::Missing(_) => Problem::not_found(format!(
+        BlobError::Missing(_) => ApiError::not_found(format!(
             "the artifact {name} of {id} is no longer kept; run it again to have it"
         )),
         BlobError::Damaged { .. } | BlobError::Io { .. } => {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
         }
     })?;
     let headers = [

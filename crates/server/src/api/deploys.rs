@@ -7,48 +7,37 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use shipway_api::{DeployOutcome, DeployPlan, DeployRequest, PlanQuery, RollbackRequest};
 use shipway_core::{
     address::claims::{ClaimRequest, Stage},
+    config,
     ids::{EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
     release::Release,
     rollout::{self, strategy},
-    service::{Artifact, Deploying, Force, Input},
+    service::{self, Artifact, Deploying, Force, Input},
 };
-use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Caller, Problem,
+    ApiError, Caller,
+    deploy_outcome::{NO_REASON, send_request},
     services::{parse, unknown},
-    set_off::{NO_REASON, SetOff},
 };
 use crate::{
     app::{App, service_stream},
-    drive::lately::with_stable_traffic,
+    effects::baseline_history::with_stable_traffic,
     job_token::JobIdentity,
 };
 
 /// Releases that are looked through for those of one run, or for that of a commit.
 const RELEASES_MAX: u32 = 200;
 
-/// What to plan.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct PlanFor {
-    /// The environment.
-    to: String,
-    /// The release; the newest when not said.
-    release: Option<String>,
-}
-
 /// What a deploy would do, action by action. Nothing is changed.
-#[utoipa::path(get, path = "/api/v1/services/{service}/plan", params(("service" = String, Path), PlanFor), responses((status = 200, body = Value), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/services/{service}/plan", params(("service" = String, Path), PlanQuery), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn plan(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,
-    Query(wanted): Query<PlanFor>,
-) -> Result<Json<Value>, Problem> {
+    Query(wanted): Query<PlanQuery>,
+) -> Result<Json<DeployPlan>, ApiError> {
     let name = parse::<ServiceName>(&service)?;
     let environment = parse::<EnvironmentName>(&wanted.to)?;
     let number = wanted
@@ -69,16 +58,39 @@ pub(super) async fn plan(
             .iter()
             .map(|it| it.name.as_str())
             .collect();
-        Problem::bad_request(format!(
+        ApiError::bad_request(format!(
             "{} has no environment {environment}; its shipway.yaml names {}",
             release.number,
             known.join(", ")
         ))
     })?;
-    let current = state.environments.get(&environment);
-    let spec = rollout::Spec {
+    let spec = planned_spec(name, &release, configured, &state);
+    let spec = with_stable_traffic(&app, spec).await;
+    let mut plan = strategy::compile(&configured.strategy, &rollout::Rollout::brief(&spec));
+    plan.notes.extend(address_notes(&app, &spec).await?);
+    Ok(Json(DeployPlan {
+        release: release.number,
+        commit: release.commit.clone(),
+        environment,
+        strategy: configured.strategy.word().to_owned(),
+        actions: plan.actions.iter().map(ToString::to_string).collect(),
+        notes: plan.notes,
+        stable: spec.stable.map(|stable| stable.release.number),
+    }))
+}
+
+/// The rollout that a deploy of the release would order now.
+fn planned_spec(
+    service: ServiceName,
+    release: &Arc<Release>,
+    configured: &config::Environment,
+    state: &service::State,
+) -> rollout::Spec {
+    let environment = &configured.name;
+    let current = state.environments.get(environment);
+    rollout::Spec {
         id: shipway_core::ids::RolloutId {
-            service: name,
+            service,
             number: state.last_rollout.next(),
         },
         kind: rollout::Kind::Deploy,
@@ -90,9 +102,7 @@ pub(super) async fn plan(
         stable: current
             .and_then(|current| current.stable.clone())
             .map(|stable| rollout::Stable {
-                instances: stable
-                    .environment(&environment)
-                    .map_or(1, |it| it.instances),
+                instances: stable.environment(environment).map_or(1, |it| it.instances),
                 release: stable,
             }),
         observed: current
@@ -101,20 +111,12 @@ pub(super) async fn plan(
         stable_traffic: None,
         is_slow_limit_measured: false,
         why: "plan".to_owned(),
-        tied: state.tied_in(&environment),
-    };
-    let spec = with_stable_traffic(&app, spec).await;
-    let mut plan = strategy::compile(&configured.strategy, &rollout::Rollout::brief(&spec));
-    plan.notes.extend(address_notes(&app, &spec).await?);
-    Ok(Json(json!({
-        "release": release.number, "commit": release.commit, "environment": environment, "strategy": configured.strategy.word(),
-        "actions": plan.actions.iter().map(ToString::to_string).collect::<Vec<_>>(), "notes": plan.notes,
-        "stable": spec.stable.map(|stable| stable.release.number),
-    })))
+        tied: state.tied_in(environment),
+    }
 }
 
 /// Addresses that the rollout would be refused for, and those that lie within others.
-async fn address_notes(app: &App, spec: &rollout::Spec) -> Result<Vec<String>, Problem> {
+async fn address_notes(app: &App, spec: &rollout::Spec) -> Result<Vec<String>, ApiError> {
     let claims = app.address_claims().await?;
     let request = ClaimRequest::new(&spec.release.config, app.reserved_ports(), Stage::Rollout)
         .only_for(&spec.environment.name);
@@ -127,36 +129,15 @@ async fn address_notes(app: &App, spec: &rollout::Spec) -> Result<Vec<String>, P
     Ok(conflicts.chain(overlaps).collect())
 }
 
-/// What to deploy, and where.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Deploy {
-    /// The release; the newest when neither this nor a commit is said.
-    release: Option<u32>,
-    /// The release of this commit, by a prefix of its id.
-    commit: Option<String>,
-    /// From a step of a run: the artifact's name.
-    artifact: Option<String>,
-    /// From a step of a run: which.
-    run: Option<String>,
-    /// The environment alone; from the first on and on when not said.
-    environment: Option<String>,
-    /// Even if it was rolled back there before.
-    #[serde(default)]
-    force: bool,
-    /// Why.
-    reason: Option<String>,
-}
-
 /// Rolls a release out.
-#[utoipa::path(post, path = "/api/v1/services/{service}/deploys", params(("service" = String, Path)), request_body = Deploy,
-    responses((status = 202, body = SetOff), (status = 400, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+#[utoipa::path(post, path = "/api/v1/services/{service}/deploys", params(("service" = String, Path)), request_body = DeployRequest,
+    responses((status = 202, body = DeployOutcome), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn deploy(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,
     caller: Caller,
-    Json(wanted): Json<Deploy>,
-) -> Result<(StatusCode, Json<SetOff>), Problem> {
+    Json(wanted): Json<DeployRequest>,
+) -> Result<(StatusCode, Json<DeployOutcome>), ApiError> {
     let name = parse::<ServiceName>(&service)?;
     if let Some(job) = &caller.job {
         require_own_run(job, &wanted)?;
@@ -185,17 +166,17 @@ pub(super) async fn deploy(
             }
         }
     };
-    let set_off = SetOff::by(&app, &name, input, &caller).await?;
-    Ok((StatusCode::ACCEPTED, Json(set_off)))
+    let outcome = send_request(&app, &name, input, &caller).await?;
+    Ok((StatusCode::ACCEPTED, Json(outcome)))
 }
 
 /// A job deploys what its own run has made, and nothing by force.
-fn require_own_run(job: &JobIdentity, wanted: &Deploy) -> Result<(), Problem> {
+fn require_own_run(job: &JobIdentity, wanted: &DeployRequest) -> Result<(), ApiError> {
     let own = job.run.number.0.to_string();
     if wanted.run.as_deref() == Some(own.as_str()) && !wanted.force {
         return Ok(());
     }
-    Err(Problem::forbidden(format!(
+    Err(ApiError::forbidden(format!(
         "{job} may deploy what its own run has stored (`\"run\": \"{own}\"`), and nothing by force"
     )))
 }
@@ -207,20 +188,20 @@ async fn deploy_step(
     app: &App,
     service: &ServiceName,
     run: &str,
-    wanted: &Deploy,
+    wanted: &DeployRequest,
     environment: Option<EnvironmentName>,
-) -> Result<Input, Problem> {
+) -> Result<Input, ApiError> {
     let run = parse::<RunNumber>(run.rsplit('/').next().unwrap_or(run))?;
     let environment = environment
-        .ok_or_else(|| Problem::bad_request("a deploying step names its environment"))?;
+        .ok_or_else(|| ApiError::bad_request("a deploying step names its environment"))?;
     let stream = format!("run/{service}/{}", run.0);
     let state = app
         .runs
         .state(&stream)
         .await?
-        .ok_or_else(|| Problem::not_found(format!("there is no run {run}")))?;
+        .ok_or_else(|| ApiError::not_found(format!("there is no run {run}")))?;
     let known = state.0.as_deref();
-    let known = known.ok_or_else(|| Problem::not_found(format!("there is no run {run}")))?;
+    let known = known.ok_or_else(|| ApiError::not_found(format!("there is no run {run}")))?;
     let stored = known.artifacts.clone();
     let artifacts: Vec<Artifact> = stored
         .into_iter()
@@ -243,16 +224,13 @@ async fn deploy_step(
     {
         [one] => (*one).clone(),
         [] => {
-            let missing = Problem::conflict(format!(
+            let missing = ApiError::conflict(format!(
                 "run {run} has uploaded no such artifact; actions/upload-artifact must come before the deploy"
             ));
-            return Err(Problem {
-                r#type: ARTIFACT_MISSING.to_owned(),
-                ..missing
-            });
+            return Err(missing.with_type(ARTIFACT_MISSING));
         }
         _ => {
-            return Err(Problem::bad_request(format!(
+            return Err(ApiError::bad_request(format!(
                 "run {run} has uploaded several artifacts: name one"
             )));
         }
@@ -274,7 +252,7 @@ async fn made_by(
     app: &App,
     service: &ServiceName,
     run: RunNumber,
-) -> Result<Vec<Arc<Release>>, Problem> {
+) -> Result<Vec<Arc<Release>>, ApiError> {
     let rows = app
         .store
         .rows("release", Some(service.as_str()), false, None, RELEASES_MAX)
@@ -288,30 +266,15 @@ async fn made_by(
     Ok(made)
 }
 
-/// Where to go back, and to what.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Rollback {
-    /// The environment.
-    environment: String,
-    /// The release; the one before when not said.
-    release: Option<u32>,
-    /// Even if it was rolled back there before.
-    #[serde(default)]
-    force: bool,
-    /// Why.
-    reason: Option<String>,
-}
-
 /// Goes back to an earlier release: without steps and analysis where it was good lately (`rollback_window`).
-#[utoipa::path(post, path = "/api/v1/services/{service}/rollbacks", params(("service" = String, Path)), request_body = Rollback,
-    responses((status = 202, body = SetOff), (status = 404, body = Problem), (status = 409, body = Problem)))]
+#[utoipa::path(post, path = "/api/v1/services/{service}/rollbacks", params(("service" = String, Path)), request_body = RollbackRequest,
+    responses((status = 202, body = DeployOutcome), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn rollback(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,
     caller: Caller,
-    Json(wanted): Json<Rollback>,
-) -> Result<(StatusCode, Json<SetOff>), Problem> {
+    Json(wanted): Json<RollbackRequest>,
+) -> Result<(StatusCode, Json<DeployOutcome>), ApiError> {
     let name = parse::<ServiceName>(&service)?;
     let to = match wanted.release {
         Some(number) => Some(find_release(&app, &name, Some(ReleaseNumber(number)), None).await?),
@@ -324,8 +287,8 @@ pub(super) async fn rollback(
         force: force(wanted.force),
         why,
     };
-    let set_off = SetOff::by(&app, &name, input, &caller).await?;
-    Ok((StatusCode::ACCEPTED, Json(set_off)))
+    let outcome = send_request(&app, &name, input, &caller).await?;
+    Ok((StatusCode::ACCEPTED, Json(outcome)))
 }
 
 /// The release with this number or commit, or the newest.
@@ -334,10 +297,10 @@ async fn find_release(
     service: &ServiceName,
     number: Option<ReleaseNumber>,
     commit: Option<&str>,
-) -> Result<Arc<Release>, Problem> {
+) -> Result<Arc<Release>, ApiError> {
     if let Some(number) = number {
         return app.release(service, number).await.ok_or_else(|| {
-            Problem::not_found(format!("there is no release {number} of {service}"))
+            ApiError::not_found(format!("there is no release {number} of {service}"))
         });
     }
     let page = app
@@ -354,8 +317,8 @@ async fn find_release(
         return Err(unknown(service.as_str()));
     }
     found.map(Arc::new).ok_or_else(|| match commit {
-        Some(commit) => Problem::not_found(format!("there is no release of commit {commit}; only green runs on the released branch make one")),
-        None => Problem::not_found(format!("{service} has no release yet; push a commit whose run is green")),
+        Some(commit) => ApiError::not_found(format!("there is no release of commit {commit}; only green runs on the released branch make one")),
+        None => ApiError::not_found(format!("{service} has no release yet; push a commit whose run is green")),
     })
 }
 

@@ -13,13 +13,13 @@ use serde_json::value::RawValue;
 use shipway_engine::Recorded;
 use utoipa::IntoParams;
 
-use super::Problem;
+use super::ApiError;
 use crate::app::App;
 
 /// Which events, from where on.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct From {
+pub(super) struct EventQuery {
     /// Events after this position; from now on when neither this nor `Last-Event-ID` is given.
     after: Option<u64>,
     /// Only of this stream: `rollout/shop/7`.
@@ -29,12 +29,12 @@ pub(super) struct From {
 }
 
 /// Events of the log, as they come. `id` is the position, the event's name is the kind of its stream.
-#[utoipa::path(get, path = "/api/v1/events", params(From), responses((status = 200, content_type = "text/event-stream", body = String)))]
+#[utoipa::path(get, path = "/api/v1/events", params(EventQuery), responses((status = 200, content_type = "text/event-stream", body = String)))]
 pub(super) async fn events(
     State(app): State<Arc<App>>,
-    Query(from): Query<From>,
+    Query(from): Query<EventQuery>,
     headers: HeaderMap,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let seen = headers
         .get("last-event-id")
         .and_then(|value| value.to_str().ok())
@@ -50,14 +50,14 @@ pub(super) async fn events(
             future::ready(
                 recorded
                     .ok()
-                    .filter(|recorded| wanted(&from, &recorded.stream))
+                    .filter(|recorded| matches_query(&from, &recorded.stream))
                     .map(|recorded| Ok(to_event(&recorded))),
             )
         });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
 }
 
-fn wanted(from: &From, stream: &str) -> bool {
+fn matches_query(from: &EventQuery, stream: &str) -> bool {
     from.stream.as_ref().is_none_or(|wanted| wanted == stream)
         && from
             .service
@@ -67,7 +67,7 @@ fn wanted(from: &From, stream: &str) -> bool {
 
 fn to_event(recorded: &Recorded) -> Event {
     #[derive(serde::Serialize)]
-    struct Data<'e> {
+    struct EventData<'e> {
         position: u64,
         stream: &'e str,
         version: u64,
@@ -75,7 +75,7 @@ fn to_event(recorded: &Recorded) -> Event {
     }
     let kind = recorded.stream.split('/').next().unwrap_or_default();
     let event = RawValue::from_string(recorded.event.clone()).unwrap_or_default();
-    let data = Data {
+    let data = EventData {
         position: recorded.position,
         stream: &recorded.stream,
         version: recorded.version,

@@ -20,10 +20,10 @@ use shipway_drivers::git::{
 };
 use subtle::ConstantTimeEq;
 
-use super::{Problem, caller::name_of};
+use super::{ApiError, caller::name_of};
 use crate::{
     app::App,
-    push::{self, Terminal},
+    push::{self, PushTerminal},
 };
 
 pub(crate) fn routes() -> Router<Arc<App>> {
@@ -35,13 +35,13 @@ async fn backend(
     State(app): State<Arc<App>>,
     Path((service, path)): Path<(String, String)>,
     request: Request,
-) -> Result<Response, Problem> {
+) -> Result<Response, ApiError> {
     let service: ServiceName = service
         .strip_suffix(".git")
         .unwrap_or(&service)
         .parse()
         .map_err(|error: shipway_core::ids::ParseIdError| {
-            Problem::bad_request(error.to_string())
+            ApiError::bad_request(error.to_string())
         })?;
     if GitOperation::from_request(request.method(), &path, request.uri().query())
         == Some(GitOperation::Write)
@@ -65,14 +65,14 @@ async fn backend(
     Ok(answer.map(Body::new))
 }
 
-fn git_problem(error: GitError) -> Problem {
+fn git_problem(error: GitError) -> ApiError {
     match error {
         GitError::Missing(_) => {
-            Problem::not_found("there is no such repository yet; the first push makes it")
+            ApiError::not_found("there is no such repository yet; the first push makes it")
         }
         error => {
             tracing::error!(%error, "git failed");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
         }
     }
 }
@@ -82,19 +82,19 @@ pub(crate) async fn push_report(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Json(report): Json<PushReport>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ApiError> {
     let given = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
         .unwrap_or_default();
     if !bool::from(given.as_bytes().ct_eq(app.internal_token.as_bytes())) {
-        return Err(Problem::new(
+        return Err(ApiError::new(
             StatusCode::UNAUTHORIZED,
             "only this server's own hooks report pushes",
         ));
     }
-    let (terminal, lines) = Terminal::new();
+    let (terminal, lines) = PushTerminal::new();
     // A task of its own: a pusher who goes away stops no more than their own story.
     tokio::spawn(async move {
         push::receive(

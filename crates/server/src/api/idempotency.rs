@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     caller::name_of,
-    problem::{Problem, Refusal},
+    error::{ApiError, RejectionStatus},
 };
 use crate::app::App;
 
@@ -48,18 +48,18 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(crate) struct KeyedRequestRunner {
     log: Engine<KeyedRequests>,
     /// By the stream of their key.
-    running: Arc<Mutex<BTreeMap<String, Running>>>,
+    running: Arc<Mutex<BTreeMap<String, RunningRequest>>>,
     tasks: TaskTracker,
 }
 
 /// A request that is carried out now.
-struct Running {
+struct RunningRequest {
     body: Digest,
     answer: watch::Receiver<Option<Answer>>,
 }
 
 /// What becomes of a request with a key.
-enum Turn {
+enum KeyClaim {
     /// It is the first: its answer goes to all who wait.
     First(
         watch::Sender<Option<Answer>>,
@@ -92,26 +92,26 @@ impl KeyedRequestRunner {
         self.log.stop().await;
     }
 
-    fn turn(&self, stream: &str, body: &Digest) -> Turn {
+    fn claim_key(&self, stream: &str, body: &Digest) -> KeyClaim {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match running.get(stream) {
-            Some(other) if other.body != *body => Turn::OtherBody,
-            Some(same) => Turn::Repeated(same.answer.clone()),
+            Some(other) if other.body != *body => KeyClaim::OtherBody,
+            Some(same) => KeyClaim::Repeated(same.answer.clone()),
             None => {
                 let (sender, answer) = watch::channel(None);
-                let entry = Running {
+                let entry = RunningRequest {
                     body: body.clone(),
                     answer: answer.clone(),
                 };
                 running.insert(stream.to_owned(), entry);
-                Turn::First(sender, answer)
+                KeyClaim::First(sender, answer)
             }
         }
     }
 
     /// Carries a request out, unless it has been before; its answer.
-    async fn run(log: &Engine<KeyedRequests>, keyed: Keyed, next: Next) -> Answer {
-        let Keyed {
+    async fn run(log: &Engine<KeyedRequests>, keyed: KeyedRequest, next: Next) -> Answer {
+        let KeyedRequest {
             stream,
             body,
             by,
@@ -124,7 +124,7 @@ impl KeyedRequestRunner {
                     return answer.clone();
                 }
             }
-            Err(error) => return answer_of(Problem::from(error).into_response()).await,
+            Err(error) => return answer_of(ApiError::from(error).into_response()).await,
         }
         let answer = answer_of(next.run(request).await).await;
         // What failed for a reason of the server's own may be sent again with the same key.
@@ -140,7 +140,7 @@ impl KeyedRequestRunner {
 }
 
 /// A request with its key.
-struct Keyed {
+struct KeyedRequest {
     stream: String,
     body: Digest,
     by: Actor,
@@ -148,12 +148,12 @@ struct Keyed {
 }
 
 /// Takes a request out of those that are carried out, also where its handler panics.
-struct Finished {
-    running: Arc<Mutex<BTreeMap<String, Running>>>,
+struct RunningRequestGuard {
+    running: Arc<Mutex<BTreeMap<String, RunningRequest>>>,
     stream: String,
 }
 
-impl Drop for Finished {
+impl Drop for RunningRequestGuard {
     fn drop(&mut self) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.remove(&self.stream);
@@ -178,14 +178,14 @@ async fn answered_once(
     runner: &KeyedRequestRunner,
     request: Request,
     next: Next,
-) -> Result<Answer, Problem> {
+) -> Result<Answer, ApiError> {
     let key = request
         .headers()
         .get(KEY)
         .and_then(|key| key.to_str().ok())
         .filter(|key| (1..=KEY_BYTES_MAX).contains(&key.len()))
         .ok_or_else(|| {
-            Problem::bad_request("the Idempotency-Key must have 1 to 255 ASCII characters")
+            ApiError::bad_request("the Idempotency-Key must have 1 to 255 ASCII characters")
         })?
         .to_owned();
     let caller = name_of(request.headers()).unwrap_or_default();
@@ -193,17 +193,17 @@ async fn answered_once(
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, BODY_BYTES_MAX)
         .await
-        .map_err(|error| Problem::bad_request(format!("the body can't be read: {error}")))?;
+        .map_err(|error| ApiError::bad_request(format!("the body can't be read: {error}")))?;
     let digest = Digest::of(&body);
-    let mut answer = match runner.turn(&stream, &digest) {
-        Turn::OtherBody => return Err(refused(&Rejection::OtherBody)),
-        Turn::Repeated(answer) => answer,
-        Turn::First(sender, answer) => {
-            let finished = Finished {
+    let mut answer = match runner.claim_key(&stream, &digest) {
+        KeyClaim::OtherBody => return Err(refused(&Rejection::OtherBody)),
+        KeyClaim::Repeated(answer) => answer,
+        KeyClaim::First(sender, answer) => {
+            let finished = RunningRequestGuard {
                 running: runner.running.clone(),
                 stream: stream.clone(),
             };
-            let keyed = Keyed {
+            let keyed = KeyedRequest {
                 stream,
                 body: digest,
                 by: Actor::Person(caller),
@@ -221,18 +221,18 @@ async fn answered_once(
     let answered = answer.wait_for(Option::is_some).await;
     let answered = answered.ok().and_then(|answer| answer.clone());
     answered.ok_or_else(|| {
-        Problem::new(
+        ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the request failed; what it did is in the log",
         )
     })
 }
 
-fn refused(rejection: &Rejection) -> Problem {
-    Problem::new(rejection.status(), rejection.to_string())
+fn refused(rejection: &Rejection) -> ApiError {
+    ApiError::new(rejection.status(), rejection.to_string())
 }
 
-impl Refusal for Rejection {
+impl RejectionStatus for Rejection {
     fn status(&self) -> StatusCode {
         match self {
             Self::OtherBody => StatusCode::UNPROCESSABLE_ENTITY,

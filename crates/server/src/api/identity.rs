@@ -15,10 +15,10 @@ use shipway_drivers::{
 };
 use subtle::ConstantTimeEq;
 
-use super::{caller::basic_login, problem::Problem};
+use super::{caller::basic_login, error::ApiError};
 use crate::{
     app::App,
-    job_token::{self, JobIdentity, Presented},
+    job_token::{self, JobIdentity, PresentedToken},
     listener::ConnectionAddresses,
 };
 
@@ -30,7 +30,7 @@ pub(crate) async fn require_identity(
     next: Next,
 ) -> Response {
     let given = given_tokens(request.headers());
-    let sent = Sent::from_request(&request);
+    let sent = SentRequest::from_request(&request);
     if let Some(token) = given.iter().find(|it| it.starts_with(job_token::PREFIX)) {
         return match job_request(&app, token, &sent).await {
             Ok(job) => {
@@ -62,26 +62,26 @@ fn given_tokens(headers: &HeaderMap) -> Vec<String> {
     bearer.into_iter().chain(password).collect()
 }
 
-fn check_token(wanted: &str, given: &[String]) -> Result<(), Problem> {
+fn check_token(wanted: &str, given: &[String]) -> Result<(), ApiError> {
     let is_wanted = |given: &String| bool::from(given.as_bytes().ct_eq(wanted.as_bytes()));
     if given.iter().any(is_wanted) {
         return Ok(());
     }
-    Err(Problem::new(
+    Err(ApiError::new(
         StatusCode::UNAUTHORIZED,
         "this server asks for its token: SHIPWAY_TOKEN, --token, or as the password of git",
     ))
 }
 
 /// The job behind a token, if it runs and may make this request.
-async fn job_request(app: &App, token: &str, sent: &Sent) -> Result<JobIdentity, Problem> {
+async fn job_request(app: &App, token: &str, sent: &SentRequest) -> Result<JobIdentity, ApiError> {
     let unauthorized = || {
-        Problem::new(
+        ApiError::new(
             StatusCode::UNAUTHORIZED,
             "this is not the token of a job that runs: a job's token ends with the job",
         )
     };
-    let presented = Presented::parse(token).ok_or_else(unauthorized)?;
+    let presented = PresentedToken::parse(token).ok_or_else(unauthorized)?;
     let state = app.runs.state(&presented.job.run.stream()).await?;
     let is_valid = state.is_some_and(|state| app.job_tokens.is_valid(&presented, &state));
     let job = presented.job;
@@ -92,20 +92,20 @@ async fn job_request(app: &App, token: &str, sent: &Sent) -> Result<JobIdentity,
     if job.may(method, path, sent.uri.query()) {
         return Ok(job);
     }
-    Err(Problem::forbidden(format!(
+    Err(ApiError::forbidden(format!(
         "a job may not do this: {job} may deploy {service} by its own run, and read its runs and rollouts; {method} {path} needs a person",
         service = job.run.service,
     )))
 }
 
 /// A request without its body.
-struct Sent {
+struct SentRequest {
     method: Method,
     uri: Uri,
     addresses: Option<ConnectionAddresses>,
 }
 
-impl Sent {
+impl SentRequest {
     fn from_request(request: &Request) -> Self {
         Self {
             method: request.method().clone(),
@@ -126,7 +126,7 @@ impl Sent {
 }
 
 /// Refuses what a job or an instance of this machine sends in a person's name.
-async fn check_peer(app: &Arc<App>, sent: &Sent) -> Result<(), Problem> {
+async fn check_peer(app: &Arc<App>, sent: &SentRequest) -> Result<(), ApiError> {
     let Some(ConnectionAddresses { local, remote }) = sent.addresses else {
         return Ok(());
     };
@@ -139,7 +139,7 @@ async fn check_peer(app: &Arc<App>, sent: &Sent) -> Result<(), Problem> {
         PeerProcess::Job(folder) => {
             let job = folder.as_deref().and_then(|it| job_of_folder(app, it));
             let job = job.unwrap_or_else(|| "a job".to_owned());
-            Err(Problem::forbidden(format!(
+            Err(ApiError::forbidden(format!(
                 "this comes from a step of {job}, and a job may not change anything in a person's name; a step deploys with `uses: shipway/deploy`"
             )))
         }
@@ -147,12 +147,12 @@ async fn check_peer(app: &Arc<App>, sent: &Sent) -> Result<(), Problem> {
             let name = folder
                 .strip_prefix(app.data.join("instances"))
                 .unwrap_or(&folder);
-            Err(Problem::forbidden(format!(
+            Err(ApiError::forbidden(format!(
                 "this comes from the instance {}, and an instance may only report metrics",
                 name.display().to_string().replace('/', ".")
             )))
         }
-        PeerProcess::Gone => Err(Problem::forbidden(
+        PeerProcess::Gone => Err(ApiError::forbidden(
             "the process that sent this is gone, and requests of jobs are refused: wait for the answer",
         )),
     }
@@ -194,7 +194,7 @@ mod tests {
         ] {
             let request = axum::http::Request::builder().method(method).uri(uri);
             let request = request.body(Body::empty()).unwrap();
-            let sent = Sent::from_request(&request);
+            let sent = SentRequest::from_request(&request);
             assert_eq!(sent.changes_something(), wanted, "{method} {uri}");
         }
     }

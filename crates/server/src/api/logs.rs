@@ -14,51 +14,35 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, future, stream};
-use serde::Deserialize;
-use serde_json::json;
+use shipway_api::{LogChunk, LogQuery};
 use shipway_core::{
     ids::RunId,
     run::{JobView, RunView, Status},
 };
 use shipway_drivers::tail::FileTail;
 use shipway_workflow::job::JobKey;
-use utoipa::IntoParams;
 
-use super::{Problem, runs};
+use super::{ApiError, runs};
 use crate::{app::App, read_models::run_view};
-
-/// How to read a log.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Reading {
-    /// Go on as long as the log grows.
-    #[serde(default)]
-    follow: bool,
-    /// Which attempt at the job, from 1; the last one when not said.
-    attempt: Option<u32>,
-    /// The first byte; what a reader has seen it need not see again.
-    #[serde(default)]
-    offset: u64,
-}
 
 /// The log of a job. Asked for as `text/event-stream` it is followed from the beginning, even of a job that has not yet begun, in
 /// events of whole lines; the `id` of each says which byte comes next, and `Last-Event-ID` goes on there. The event `end` is the last.
-#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/jobs/{key}/log", params(("service" = String, Path), ("number" = String, Path), ("key" = String, Path), Reading),
-    responses((status = 200, content_type = "text/plain", body = String), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/jobs/{key}/log", params(("service" = String, Path), ("number" = String, Path), ("key" = String, Path), LogQuery),
+    responses((status = 200, content_type = "text/plain", body = String), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn job(
     State(app): State<Arc<App>>,
     Path((service, number, key)): Path<(String, String, String)>,
-    Query(reading): Query<Reading>,
+    Query(reading): Query<LogQuery>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ApiError> {
     let id = runs::id(&service, &number)?;
     let key: JobKey = key
         .parse()
         .map_err(|error: shipway_workflow::job::ParseJobKeyError| {
-            Problem::bad_request(error.to_string())
+            ApiError::bad_request(error.to_string())
         })?;
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let seen = header(HeaderName::from_static("last-event-id")).and_then(seen);
+    let seen = header(HeaderName::from_static("last-event-id")).and_then(parse_event_id);
     let attempt = match seen.map(|(attempt, _)| attempt).or(reading.attempt) {
         Some(attempt) => attempt,
         None => last_attempt(&app, &id, &key).await,
@@ -67,14 +51,14 @@ pub(super) async fn job(
         run_view(&app, &id).await?;
         let offset = seen.map_or(reading.offset, |(_, offset)| offset);
         let folder = app.jobs.attempt_folder(&id, &key, attempt);
-        let lines = Lines::from(attempt, offset);
+        let lines = LineBuffer::from(attempt, offset);
         return Ok(follow(app, id, (key, folder), lines));
     }
     let path = app.jobs.attempt_log_path(&id, &key, attempt);
     if !path.exists() {
         let run = run_view(&app, &id).await?;
         let known: Vec<&str> = run.jobs.iter().map(|job| job.key.as_str()).collect();
-        return Err(Problem::not_found(format!(
+        return Err(ApiError::not_found(format!(
             "the job {key} of {id} has no log yet; its jobs are {}",
             known.join(", ")
         )));
@@ -98,15 +82,15 @@ fn job_view<'r>(run: &'r RunView, key: &JobKey) -> Option<&'r JobView> {
 }
 
 /// What a reader has seen, by the id of its last event: which attempt at the job, and so many bytes of its log.
-fn seen(id: &str) -> Option<(u32, u64)> {
+fn parse_event_id(id: &str) -> Option<(u32, u64)> {
     let (attempt, offset) = id.split_once('.')?;
     Some((attempt.parse().ok()?, offset.parse().ok()?))
 }
 
 /// The log as events, until the job is over.
-fn follow(app: Arc<App>, id: RunId, job: (JobKey, PathBuf), mut lines: Lines) -> Response {
+fn follow(app: Arc<App>, id: RunId, job: (JobKey, PathBuf), mut lines: LineBuffer) -> Response {
     let (jobs, offset) = (app.jobs.clone(), lines.offset);
-    let chunks = stream::once(begun(app, id, job))
+    let chunks = stream::once(await_log_folder(app, id, job))
         .map(move |folder| folder.and_then(|folder| jobs.tail_log(&folder, offset).ok()))
         .flat_map(|tail| match tail {
             Some(tail) => tail.boxed(),
@@ -128,7 +112,11 @@ fn follow(app: Arc<App>, id: RunId, job: (JobKey, PathBuf), mut lines: Lines) ->
 }
 
 /// The folder of a job, once it has begun; none when it never will.
-async fn begun(app: Arc<App>, id: RunId, (key, folder): (JobKey, PathBuf)) -> Option<PathBuf> {
+async fn await_log_folder(
+    app: Arc<App>,
+    id: RunId,
+    (key, folder): (JobKey, PathBuf),
+) -> Option<PathBuf> {
     // Before it is looked at: what happens in between is heard.
     let now = app.store.last_position().await.ok()?;
     let mut news = app.store.subscribe(now).await.ok()?;
@@ -152,14 +140,14 @@ async fn begun(app: Arc<App>, id: RunId, (key, folder): (JobKey, PathBuf)) -> Op
 }
 
 /// Chunks made whole lines again.
-struct Lines {
+struct LineBuffer {
     attempt: u32,
     pending: Vec<u8>,
     /// Where `pending` begins, in bytes of the log.
     offset: u64,
 }
 
-impl Lines {
+impl LineBuffer {
     const fn from(attempt: u32, offset: u64) -> Self {
         Self {
             attempt,
@@ -183,20 +171,23 @@ impl Lines {
         }
         self.offset += end as u64;
         // As JSON: an event's own lines can't hold a carriage return.
-        let data = json!({ "text": String::from_utf8_lossy(&lines) }).to_string();
+        let chunk = LogChunk {
+            text: String::from_utf8_lossy(&lines).into_owned(),
+        };
+        let data = serde_json::to_string(&chunk).expect("a string is plain data");
         let id = format!("{}.{}", self.attempt, self.offset);
         Some(Event::default().id(id).data(data))
     }
 }
 
 /// The log of an instance, by its name: `shop.production.3.1`.
-#[utoipa::path(get, path = "/api/v1/instances/{name}/log", params(("name" = String, Path), Reading),
-    responses((status = 200, content_type = "text/plain", body = String), (status = 404, body = Problem)))]
+#[utoipa::path(get, path = "/api/v1/instances/{name}/log", params(("name" = String, Path), LogQuery),
+    responses((status = 200, content_type = "text/plain", body = String), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn instance(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    Query(reading): Query<Reading>,
-) -> Result<Response, Problem> {
+    Query(reading): Query<LogQuery>,
+) -> Result<Response, ApiError> {
     let path = app.target.log(&name).ok_or_else(|| {
         let known: Vec<String> = app
             .target
@@ -204,7 +195,7 @@ pub(super) async fn instance(
             .iter()
             .map(|status| status.id.to_string())
             .collect();
-        Problem::not_found(format!(
+        ApiError::not_found(format!(
             "there is no log of {name}; running are {}",
             known.join(", ")
         ))
@@ -230,15 +221,15 @@ async fn is_over(app: Arc<App>, id: RunId, key: JobKey) -> bool {
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// How long a log that doesn't grow is waited for before it is asked whether it still can.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+const END_CHECK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn send<F: Future<Output = bool> + Send>(
     path: PathBuf,
-    reading: Reading,
+    reading: LogQuery,
     over: impl Fn() -> F + Send + 'static,
-) -> Result<Response, Problem> {
+) -> Result<Response, ApiError> {
     let tail = FileTail::open(&path, reading.offset)
-        .map_err(|error| Problem::conflict(format!("the log can't be read: {error}")))?;
+        .map_err(|error| ApiError::conflict(format!("the log can't be read: {error}")))?;
     let chunks = stream::unfold((tail, over), move |(mut tail, over)| async move {
         loop {
             let chunk = tail.read().await;
@@ -248,7 +239,7 @@ fn send<F: Future<Output = bool> + Send>(
                 }
                 Ok(_) if !reading.follow => return None,
                 Ok(_) => {
-                    let grew = tokio::time::timeout(PATIENCE, tail.changed()).await;
+                    let grew = tokio::time::timeout(END_CHECK_INTERVAL, tail.changed()).await;
                     // Over, and nothing came since: that is the end. What came in this moment is read first.
                     if grew.is_err() && over().await {
                         let rest = tail.read().await.ok().filter(|bytes| !bytes.is_empty())?;

@@ -2,28 +2,29 @@
 
 mod addresses;
 mod analysis;
+mod approvals;
 mod artifacts;
+mod business_events;
 mod caller;
+mod deploy_outcome;
 mod deploys;
 mod environments;
+pub(crate) mod error;
 mod events;
-mod gates;
 pub(crate) mod git;
 pub(crate) mod health;
 pub(crate) mod idempotency;
 pub(crate) mod identity;
 mod json_body;
 mod logs;
-mod metrics;
-pub(crate) mod problem;
+pub(crate) mod prometheus;
 pub(crate) mod query;
 mod rollouts;
 mod runs;
 pub(crate) mod same_origin;
 mod services;
-mod set_off;
 mod shell;
-mod testing;
+mod test_results;
 
 use std::sync::Arc;
 
@@ -32,8 +33,8 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use caller::Caller;
+pub use error::ApiError;
 pub(crate) use idempotency::{KeyedRequestRunner, NoEffects, prune as prune_keyed_requests};
-pub use problem::Problem;
 pub(crate) use query::QueryParameters;
 
 use crate::app::App;
@@ -44,11 +45,11 @@ use crate::app::App;
     title = "Shipway",
     description = "From a commit to production, and guard there. Errors are problem documents (RFC 9457). A POST needs `Content-Type: application/json`, also without a body; unknown fields and query parameters are refused. It may carry an `Idempotency-Key`: sent again with the same key within a day, it is answered as it was the first time and does nothing."
 ))]
-struct Description;
+struct ApiDescription;
 
 /// The routes of the API with their description.
 pub(crate) fn routes() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(Description::openapi())
+    OpenApiRouter::with_openapi(ApiDescription::openapi())
         .routes(routes!(services::list))
         .routes(routes!(services::show))
         .routes(routes!(services::releases))
@@ -59,7 +60,7 @@ pub(crate) fn routes() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(services::environments))
         .routes(routes!(environments::resume))
         .routes(routes!(addresses::list))
-        .routes(routes!(metrics::report))
+        .routes(routes!(business_events::report))
         .routes(routes!(runs::list))
         .routes(routes!(runs::show))
         .routes(routes!(runs::cancel))
@@ -68,18 +69,18 @@ pub(crate) fn routes() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(shell::prepare))
         .routes(routes!(logs::job))
         .routes(routes!(logs::instance))
-        .routes(routes!(testing::service))
-        .routes(routes!(testing::run))
-        .routes(routes!(testing::quarantine))
-        .routes(routes!(testing::release))
-        .routes(routes!(testing::why))
+        .routes(routes!(test_results::service))
+        .routes(routes!(test_results::run))
+        .routes(routes!(test_results::quarantine))
+        .routes(routes!(test_results::release))
+        .routes(routes!(test_results::why))
         .routes(routes!(rollouts::list))
         .routes(routes!(rollouts::show))
-        .routes(routes!(rollouts::steer))
+        .routes(routes!(rollouts::act))
         .routes(routes!(analysis::show))
         .routes(routes!(analysis::drawing))
-        .routes(routes!(gates::approvals))
-        .routes(routes!(gates::answer))
+        .routes(routes!(approvals::approvals))
+        .routes(routes!(approvals::act_on_job_gate))
         .routes(routes!(events::events))
         .split_for_parts()
 }

@@ -18,7 +18,7 @@ use utoipa::openapi::{
     path::{Operation, Parameter, ParameterIn},
 };
 
-use super::problem::Problem;
+use super::error::ApiError;
 
 /// The query parameters of each method and address.
 pub(crate) struct QueryParameters(BTreeMap<(Method, String), BTreeSet<String>>);
@@ -42,14 +42,14 @@ impl QueryParameters {
     }
 
     /// Refuses the first parameter that this address doesn't take. Addresses outside of the description take none.
-    fn check(&self, method: &Method, path: &str, request: &Request) -> Result<(), Problem> {
+    fn check(&self, method: &Method, path: &str, request: &Request) -> Result<(), ApiError> {
         // A HEAD is answered by the handler of its GET.
         let method = match *method {
             Method::HEAD => Method::GET,
             ref method => method.clone(),
         };
         let Ok(Query(given)) = Query::<Vec<(String, String)>>::try_from_uri(request.uri()) else {
-            return Err(Problem::bad_request("the query can't be read"));
+            return Err(ApiError::bad_request("the query can't be read"));
         };
         let none = BTreeSet::new();
         let known = self.0.get(&(method, path.to_owned())).unwrap_or(&none);
@@ -65,7 +65,7 @@ impl QueryParameters {
             }
         };
         let shown: String = unknown.chars().take(100).collect();
-        Err(Problem::bad_request(format!(
+        Err(ApiError::bad_request(format!(
             "unknown query parameter `{shown}`; {help}"
         )))
     }

@@ -1,4 +1,4 @@
-//! Rollouts: read, and steered.
+//! Rollouts and the actions on them.
 
 use std::sync::Arc;
 
@@ -7,136 +7,85 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use shipway_api::{
+    DeployOutcome, Page, PageQuery, RolloutAction, RolloutActionRequest, RolloutListQuery,
+};
 use shipway_core::{
     ids::{RolloutId, RolloutNumber, ServiceName},
     rollout::{AbortCause, Input, RolloutView},
     service::{self, RetryRequest},
 };
-use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    Caller, Problem,
-    gates::known_groups,
+    ApiError, Caller,
+    approvals::verified_groups,
+    deploy_outcome::{NO_REASON, send_request},
     json_body::OptionalJson,
-    services::Page,
-    set_off::{NO_REASON, SetOff},
+    services::read_page,
 };
 use crate::{app::App, read_models::rollout_view};
 
-/// Which rollouts to list.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Filter {
-    /// Only of this service.
-    service: Option<String>,
-    /// Only into this environment.
-    environment: Option<String>,
-    /// Only those that are moving.
-    #[serde(default)]
-    live: bool,
-    /// At most so many; 50 when not said, 200 at most.
-    limit: Option<u32>,
-    /// Where the page before ended.
-    cursor: Option<u64>,
-}
-
-/// What a steering action may say.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Steer {
-    /// Why.
-    reason: Option<String>,
-    /// Refused when any are given: this server knows no groups yet.
-    #[serde(default)]
-    groups: Vec<String>,
-}
-
-/// What can be done to a rollout.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Verb {
-    /// Say yes to its gate.
-    Approve,
-    /// Say no to its gate.
-    Reject,
-    /// Stop shifting.
-    Pause,
-    /// Go on.
-    Resume,
-    /// Skip the remaining holds.
-    Promote,
-    /// Back to stable.
-    Abort,
-    /// Roll the same release out again.
-    Retry,
-}
-
 /// Rollouts, the newest change first.
-#[utoipa::path(get, path = "/api/v1/rollouts", params(Filter), responses((status = 200, description = "A page of rollouts", body = Value)))]
+#[utoipa::path(get, path = "/api/v1/rollouts", params(RolloutListQuery), responses((status = 200, description = "A page of rollouts", body = Value)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    Query(filter): Query<Filter>,
-) -> Result<Json<Page<Value>>, Problem> {
+    Query(filter): Query<RolloutListQuery>,
+) -> Result<Json<Page<Value>>, ApiError> {
     let wanted = |doc: &Value| {
         filter
             .environment
             .as_ref()
             .is_none_or(|wanted| doc["environment"] == **wanted)
     };
-    let mut page = Page::of(
-        &app,
-        "rollout",
-        filter.service.as_deref(),
-        filter.live,
-        filter.cursor,
-        filter.limit,
-    )
-    .await?;
+    let query = PageQuery {
+        limit: filter.limit,
+        cursor: filter.cursor,
+    };
+    let service = filter.service.as_deref();
+    let mut page = read_page(&app, "rollout", service, filter.live.into(), &query).await?;
     page.items.retain(wanted);
     Ok(Json(page))
 }
 
 /// One rollout: its plan with where it is, who gets which share, what the evidence says, its story.
 #[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
-    responses((status = 200, body = Value), (status = 404, body = Problem)))]
+    responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
-) -> Result<Json<RolloutView>, Problem> {
+) -> Result<Json<RolloutView>, ApiError> {
     Ok(Json(rollout_view(&app, &id(&service, &number)?).await?))
 }
 
-/// Steers a rollout. Idempotent; what is not possible any more is refused with the current state. Answers with the rollout; a retry
-/// with what it set off.
+/// Acts on a rollout. Idempotent; what is not possible any more is refused with the current state. Answers with the rollout, a retry
+/// with the outcome of its deploy.
 #[utoipa::path(post, path = "/api/v1/rollouts/{service}/{number}/{verb}",
-    params(("service" = String, Path), ("number" = String, Path), ("verb" = Verb, Path)), request_body = Steer,
-    responses((status = 200, body = Value), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
-pub(super) async fn steer(
+    params(("service" = String, Path), ("number" = String, Path), ("verb" = RolloutAction, Path)), request_body = RolloutActionRequest,
+    responses((status = 200, body = Value), (status = 403, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
+pub(super) async fn act(
     State(app): State<Arc<App>>,
-    Path((service, number, verb)): Path<(String, String, Verb)>,
+    Path((service, number, action)): Path<(String, String, RolloutAction)>,
     caller: Caller,
-    OptionalJson(body): OptionalJson<Steer>,
-) -> Result<Response, Problem> {
+    OptionalJson(body): OptionalJson<RolloutActionRequest>,
+) -> Result<Response, ApiError> {
     let id = id(&service, &number)?;
-    let said = body;
-    let reason = said.reason.clone().unwrap_or_else(|| NO_REASON.to_owned());
-    let input = match verb {
-        Verb::Approve => Input::Approve {
-            groups: known_groups(&said.groups)?,
-            comment: said.reason,
+    let reason = body.reason.clone().unwrap_or_else(|| NO_REASON.to_owned());
+    let input = match action {
+        RolloutAction::Approve => Input::Approve {
+            groups: verified_groups(&body.groups)?,
+            comment: body.reason,
         },
-        Verb::Reject => Input::Reject { reason },
-        Verb::Pause => Input::Pause { reason },
-        Verb::Resume => Input::Resume,
-        Verb::Promote => Input::Promote { reason },
-        Verb::Abort => Input::Abort {
+        RolloutAction::Reject => Input::Reject { reason },
+        RolloutAction::Pause => Input::Pause { reason },
+        RolloutAction::Resume => Input::Resume,
+        RolloutAction::Promote => Input::Promote { reason },
+        RolloutAction::Abort => Input::Abort {
             cause: AbortCause::Person,
             reason,
         },
-        Verb::Retry => {
-            return Ok(retry(&app, &id, said.reason, &caller)
+        RolloutAction::Retry => {
+            return Ok(retry(&app, &id, body.reason, &caller)
                 .await?
                 .into_response());
         }
@@ -153,18 +102,20 @@ async fn retry(
     id: &RolloutId,
     reason: Option<String>,
     caller: &Caller,
-) -> Result<Json<SetOff>, Problem> {
+) -> Result<Json<DeployOutcome>, ApiError> {
     let view = rollout_view(app, id).await?;
     if view.ended.is_none() {
         let status = view.status;
-        return Err(Problem::conflict(format!(
+        return Err(ApiError::conflict(format!(
             "{id} can't be retried before it has ended: it is {status}; watch it: shipway watch {id}"
         )));
     }
     let release = app
         .release(&id.service, view.release)
         .await
-        .ok_or_else(|| Problem::not_found(format!("release {} is not in the log", view.release)))?;
+        .ok_or_else(|| {
+            ApiError::not_found(format!("release {} is not in the log", view.release))
+        })?;
     let input = service::Input::Retry(Box::new(RetryRequest {
         rollout: id.number,
         kind: view.kind,
@@ -172,11 +123,13 @@ async fn retry(
         environment: view.environment.clone(),
         why: reason.unwrap_or_else(|| format!("retry of {id}")),
     }));
-    SetOff::by(app, &id.service, input, caller).await.map(Json)
+    send_request(app, &id.service, input, caller)
+        .await
+        .map(Json)
 }
 
-pub(super) fn id(service: &str, number: &str) -> Result<RolloutId, Problem> {
-    let bad = |error: &dyn std::fmt::Display| Problem::bad_request(error.to_string());
+pub(super) fn id(service: &str, number: &str) -> Result<RolloutId, ApiError> {
+    let bad = |error: &dyn std::fmt::Display| ApiError::bad_request(error.to_string());
     Ok(RolloutId {
         service: service
             .parse::<ServiceName>()

@@ -1,4 +1,4 @@
-//! Which requests are answered at all: those that are addressed to this server, and that no other web site has sent.
+//! Which requests are answered at all: those that are origin to this server, and that no other web site has sent.
 //!
 //! *Why.* A browser runs pages of strangers beside this server, on the machine where it listens. Such a page may send requests to
 //! `http://127.0.0.1:7878` (cross-site request forgery), or make its own name resolve to 127.0.0.1 and then read the answers as well
@@ -18,39 +18,39 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::problem::Problem;
+use super::error::ApiError;
 use crate::app::App;
 
 /// What a request says about where it comes from and where it goes.
-struct Addressed<'r> {
+struct RequestOrigin<'r> {
     method: &'r Method,
     uri: &'r Uri,
     headers: &'r HeaderMap,
 }
 
-/// Answers what is addressed to this server and comes from no other site; refuses everything else before any handler sees it.
+/// Answers what is origin to this server and comes from no other site; refuses everything else before any handler sees it.
 pub(crate) async fn require_same_origin(
     State(app): State<Arc<App>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let addressed = Addressed {
+    let origin = RequestOrigin {
         method: request.method(),
         uri: request.uri(),
         headers: request.headers(),
     };
-    match check(&addressed, &app.url, app.token.is_some()) {
+    match check(&origin, &app.url, app.token.is_some()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-fn check(addressed: &Addressed<'_>, own_url: &str, has_token: bool) -> Result<(), Problem> {
+fn check(origin: &RequestOrigin<'_>, own_url: &str, has_token: bool) -> Result<(), ApiError> {
     let own = own_url.parse::<Uri>().ok();
     let own = own.as_ref().and_then(Uri::authority);
-    let hosts = hosts(addressed)?;
+    let hosts = hosts(origin)?;
     if !has_token && let Some(host) = hosts.iter().find(|host| !is_own_host(host, own)) {
-        return Err(Problem::new(
+        return Err(ApiError::new(
             StatusCode::MISDIRECTED_REQUEST,
             format!(
                 "the request is for {}, which is not this server: use {own_url}, or start the server with --public-url http://{host} (or with a token)",
@@ -58,34 +58,34 @@ fn check(addressed: &Addressed<'_>, own_url: &str, has_token: bool) -> Result<()
             ),
         ));
     }
-    let is_git = addressed.uri.path().starts_with("/git/");
+    let is_git = origin.uri.path().starts_with("/git/");
     let changes_nothing = matches!(
-        *addressed.method,
+        *origin.method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
     );
     if changes_nothing && !is_git {
         return Ok(());
     }
-    check_site(addressed.headers, &hosts, own)?;
-    if is_git || is_json(addressed.headers) {
+    check_site(origin.headers, &hosts, own)?;
+    if is_git || is_json(origin.headers) {
         return Ok(());
     }
-    Err(Problem::new(
+    Err(ApiError::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         format!(
             "a {} needs the header `Content-Type: application/json`, also without a body",
-            addressed.method
+            origin.method
         ),
     ))
 }
 
 /// The hosts that a request names, in its address and its header. One of HTTP/1.0 may name none; no browser sends those.
-fn hosts(addressed: &Addressed<'_>) -> Result<Vec<Authority>, Problem> {
-    let mut hosts: Vec<Authority> = addressed.uri.authority().cloned().into_iter().collect();
-    let named = addressed.headers.get_all(header::HOST).iter();
+fn hosts(origin: &RequestOrigin<'_>) -> Result<Vec<Authority>, ApiError> {
+    let mut hosts: Vec<Authority> = origin.uri.authority().cloned().into_iter().collect();
+    let named = origin.headers.get_all(header::HOST).iter();
     for value in named {
         let host = value.to_str().ok().and_then(|text| text.parse().ok());
-        hosts.push(host.ok_or_else(|| Problem::bad_request("the header `Host` is no host"))?);
+        hosts.push(host.ok_or_else(|| ApiError::bad_request("the header `Host` is no host"))?);
     }
     Ok(hosts)
 }
@@ -113,9 +113,9 @@ fn check_site(
     headers: &HeaderMap,
     hosts: &[Authority],
     own: Option<&Authority>,
-) -> Result<(), Problem> {
+) -> Result<(), ApiError> {
     let refused = |from: &str| {
-        Problem::new(
+        ApiError::new(
             StatusCode::FORBIDDEN,
             format!(
                 "a page of {from} may change nothing here: only this server's own pages and programs may"
@@ -173,12 +173,12 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        let addressed = Addressed {
+        let origin = RequestOrigin {
             method: &method.parse().unwrap(),
             uri: &uri.parse().unwrap(),
             headers: &map,
         };
-        check(&addressed, own, false).err().map(|it| it.status)
+        check(&origin, own, false).err().map(|it| it.0.status)
     }
 
     #[test]

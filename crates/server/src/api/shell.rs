@@ -6,18 +6,15 @@
 //! that goes on record before the file is written.
 
 use std::{
-    fs::OpenOptions,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path as FilePath, PathBuf},
-    sync::Arc,
+    fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path as FilePath, sync::Arc,
 };
 
 use axum::{
     Json,
     extract::{Path, State},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use shipway_api::{ShellLocation, ShellRequest};
 use shipway_core::{
     ids::RunId,
     run::{self, Input, Rejection, job_spec},
@@ -27,66 +24,37 @@ use shipway_workflow::{
     expr::{ExprValue, join_with_and},
     job::{JobKey, JobSpec, ParseJobKeyError, ResumePoint},
 };
-use utoipa::ToSchema;
 
-use super::{Caller, Problem, json_body::OptionalJson, problem::Refusal, runs};
-use crate::{app::App, drive::surroundings, read_models::run_view};
-
-/// What a shell needs.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Wanted {
-    /// The id of the step where it stands; the one that failed when not said.
-    step: Option<String>,
-    /// Whether the job's secrets are given; that goes on record.
-    #[serde(default)]
-    secrets: bool,
-    /// An empty file in the job's folder that takes the spec. Without it only the folder is told.
-    file: Option<String>,
-}
-
-/// Where it is.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Place {
-    /// The folder of the job's last attempt, on the server's machine.
-    #[schema(value_type = String)]
-    folder: PathBuf,
-    /// Which attempt that is, from 1.
-    attempt: u32,
-    /// The id of the step.
-    step: String,
-    /// Those that it might be.
-    steps: Vec<String>,
-}
+use super::{ApiError, Caller, error::RejectionStatus, json_body::OptionalJson, runs};
+use crate::{app::App, effects::job_surroundings, read_models::run_view};
 
 /// Prepares a shell where a step of a job stood that is over, for somebody on the server's machine.
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/jobs/{job}/shell",
-    params(("service" = String, Path), ("number" = String, Path), ("job" = String, Path, description = "Its key, such as `test.2`")), request_body = Wanted,
-    responses((status = 200, body = Place), (status = 400, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    params(("service" = String, Path), ("number" = String, Path), ("job" = String, Path, description = "Its key, such as `test.2`")), request_body = ShellRequest,
+    responses((status = 200, body = ShellLocation), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn prepare(
     State(app): State<Arc<App>>,
     Path((service, number, job)): Path<(String, String, String)>,
     caller: Caller,
-    OptionalJson(body): OptionalJson<Wanted>,
-) -> Result<Json<Place>, Problem> {
+    OptionalJson(body): OptionalJson<ShellRequest>,
+) -> Result<Json<ShellLocation>, ApiError> {
     let id = runs::id(&service, &number)?;
     let key: JobKey = job
         .parse()
-        .map_err(|error: ParseJobKeyError| Problem::bad_request(error.to_string()))?;
+        .map_err(|error: ParseJobKeyError| ApiError::bad_request(error.to_string()))?;
     run_view(&app, &id).await?;
-    let wanted = body;
     let state = app.runs.state(&id.stream()).await?;
-    let state = state.ok_or_else(|| Problem::not_found(format!("there is no run {id}")))?;
-    let place = place(&app, &state, (&id, &key), wanted.step).await?;
-    let Some(file) = wanted.file else {
-        return Ok(Json(place));
+    let state = state.ok_or_else(|| ApiError::not_found(format!("there is no run {id}")))?;
+    let location = find_location(&app, &state, (&id, &key), body.step).await?;
+    let Some(file) = body.file else {
+        return Ok(Json(location));
     };
-    let file = place.folder.join(named(&file)?);
-    let mut spec = spec(&app, &state, &key, &place).await?;
-    if wanted.secrets {
+    let file = location.folder.join(named(&file)?);
+    let mut spec = spec(&app, &state, &key, &location).await?;
+    if body.secrets {
         let input = Input::ShowSecrets {
             key,
-            step: place.step.clone(),
+            step: location.step.clone(),
         };
         app.runs.send(&id.stream(), input, caller.actor()).await?;
     } else {
@@ -98,21 +66,21 @@ pub(super) async fn prepare(
     let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     written.map_err(|error| {
         let why = format!("the file that takes the spec must be there, and empty: {error}");
-        Problem::bad_request(why)
+        ApiError::bad_request(why)
     })?;
-    Ok(Json(place))
+    Ok(Json(location))
 }
 
 /// Where the step is that is meant.
-async fn place(
+async fn find_location(
     app: &App,
     state: &run::State,
     (id, key): (&RunId, &JobKey),
     step: Option<String>,
-) -> Result<Place, Problem> {
-    let refused = |refused: Rejection| Problem::new(refused.status(), refused.to_string());
+) -> Result<ShellLocation, ApiError> {
+    let refused = |refused: Rejection| ApiError::new(refused.status(), refused.to_string());
     let known = state.0.as_deref();
-    let unknown = || Problem::not_found(format!("{id} has no job {key}, or it never began"));
+    let unknown = || ApiError::not_found(format!("{id} has no job {key}, or it never began"));
     let (run, (found, cell)) = known
         .and_then(|run| Some((run, run.cell(key)?)))
         .filter(|(_, (_, cell))| cell.called.is_none())
@@ -133,11 +101,11 @@ async fn place(
     let AttemptProgress { failed, steps } = match read {
         Ok(Ok(standing)) => standing,
         Ok(Err(lost)) => {
-            return Err(Problem::conflict(format!(
+            return Err(ApiError::conflict(format!(
                 "no shell can be opened in {key} of {run}: {lost}"
             )));
         }
-        Err(error) => return Err(Problem::conflict(error.to_string())),
+        Err(error) => return Err(ApiError::conflict(error.to_string())),
     };
     let step = match (step, failed) {
         (Some(step), _) if !steps.contains(&step) => {
@@ -155,10 +123,10 @@ async fn place(
             let why = format!(
                 "no step of {key} of {run} failed: name one with --step; there are {known}"
             );
-            return Err(Problem::bad_request(why));
+            return Err(ApiError::bad_request(why));
         }
     };
-    Ok(Place {
+    Ok(ShellLocation {
         folder,
         attempt,
         step,
@@ -171,22 +139,22 @@ async fn spec(
     app: &App,
     state: &run::State,
     key: &JobKey,
-    place: &Place,
-) -> Result<JobSpec, Problem> {
-    let folder = place.folder.clone();
-    let around = surroundings(app, state, key, folder.clone()).await;
+    location: &ShellLocation,
+) -> Result<JobSpec, ApiError> {
+    let folder = location.folder.clone();
+    let around = job_surroundings(app, state, key, folder.clone()).await;
     let spec = around.and_then(|around| job_spec(state, key, around));
-    let mut spec = spec.map_err(Problem::conflict)?;
+    let mut spec = spec.map_err(ApiError::conflict)?;
     spec.resume = Some(ResumePoint {
         folder,
-        attempt: place.attempt,
-        step: place.step.clone(),
+        attempt: location.attempt,
+        step: location.step.clone(),
     });
     Ok(spec)
 }
 
 /// A name that a command line gives such a file, and that leads nowhere else.
-fn named(file: &str) -> Result<&str, Problem> {
+fn named(file: &str) -> Result<&str, ApiError> {
     let inner = file
         .strip_prefix("shell-")
         .and_then(|rest| rest.strip_suffix(".json"));
@@ -194,7 +162,7 @@ fn named(file: &str) -> Result<&str, Problem> {
     inner
         .filter(|inner| is_plain(inner))
         .map(|_| file)
-        .ok_or_else(|| Problem::bad_request("the file is called shell-….json"))
+        .ok_or_else(|| ApiError::bad_request("the file is called shell-….json"))
 }
 
 /// Fills a file that is there. It isn't made: who asks has shown by it that they may be here.

@@ -2,9 +2,9 @@
 //!
 //! Everything that matters is in the log before the first line is written: a pusher who goes away stops nothing.
 
-mod follow;
-pub(crate) mod missed;
+mod progress;
 mod read;
+pub(crate) mod recovery;
 
 pub(crate) use read::{commit_of, dispatchable};
 use std::{borrow::Cow, sync::Arc};
@@ -22,9 +22,9 @@ use crate::app::{App, service_stream};
 
 /// Where the lines for the pusher go. A pusher who has gone away is no error.
 #[derive(Clone)]
-pub struct Terminal(mpsc::Sender<String>);
+pub struct PushTerminal(mpsc::Sender<String>);
 
-impl Terminal {
+impl PushTerminal {
     /// A terminal whose lines come out of the receiver; bounded, so that a slow terminal holds its own story and nothing else.
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<String>) {
@@ -75,7 +75,7 @@ pub async fn receive(
     service: &ServiceName,
     updates: Vec<RefUpdate>,
     pusher: Option<&str>,
-    terminal: &Terminal,
+    terminal: &PushTerminal,
 ) {
     let before = app.store.last_position().await.unwrap_or_default();
     let mut followed = Vec::new();
@@ -111,7 +111,7 @@ pub async fn receive(
         maintain(app, service);
     }
     if !followed.is_empty() && terminal.is_watched() {
-        follow::until_settled(app, service, &followed, before, terminal).await;
+        progress::print_until_done(app, service, &followed, before, terminal).await;
     }
 }
 
@@ -185,7 +185,7 @@ async fn take_in(
     service: &ServiceName,
     update: &RefUpdate,
     pusher: Option<&str>,
-    terminal: &Terminal,
+    terminal: &PushTerminal,
 ) -> Result<Option<u64>, PushError> {
     let repo: GitRepository = app.repos.ensure(service).await?;
     let Some(pushed) = &update.new else {
@@ -263,7 +263,7 @@ async fn deleted(
     service: &ServiceName,
     update: &RefUpdate,
     pusher: Option<&str>,
-    terminal: &Terminal,
+    terminal: &PushTerminal,
 ) -> Result<(), PushError> {
     let input = Input::Deleted {
         reference: update.name.clone(),

@@ -29,7 +29,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const WORKFLOW_FILES_MAX: usize = 200;
 
 /// What a commit says.
-pub(super) struct Contents {
+pub(super) struct CommitContents {
     pub(super) push: Push,
     pub(super) workflows: Vec<WorkflowFile>,
     /// What starts by itself, when it is the branch whose workflows do.
@@ -44,7 +44,7 @@ pub(super) async fn contents(
     service: &ServiceName,
     update: &RefUpdate,
     commit: &CommitId,
-) -> Result<Contents, PushError> {
+) -> Result<CommitContents, PushError> {
     let mut problems = Vec::new();
     let (config, mut unconfigured) = match read_config(repo, service, commit, &mut problems).await?
     {
@@ -80,14 +80,16 @@ pub(super) async fn contents(
             .filter_map(|environment| environment.tests.as_ref())
         {
             // Without the tests that it asks for nothing is released.
-            match text(repo, commit, path).await? {
-                Text::Read(text) => tests.push(with_calls(repo, commit, path.clone(), text).await?),
-                Text::Missing => {
+            match read_commit_file(repo, commit, path).await? {
+                CommitFile::Read(text) => {
+                    tests.push(with_calls(repo, commit, path.clone(), text).await?)
+                }
+                CommitFile::Missing => {
                     unconfigured = Some(format!(
                         "{CONFIG} names the tests {path}, which are not in this commit; add them, or take `tests` away"
                     ))
                 }
-                Text::Unusable(why) => {
+                CommitFile::Unusable(why) => {
                     unconfigured = Some(format!("{CONFIG} names the tests {path}: {why}"))
                 }
             }
@@ -121,7 +123,7 @@ pub(super) async fn contents(
         tests,
         source,
     };
-    Ok(Contents {
+    Ok(CommitContents {
         push,
         workflows,
         standing,
@@ -160,22 +162,28 @@ async fn ties_fit(app: &App, config: &Config) -> Result<(), String> {
 }
 
 /// A file of a commit.
-enum Text {
+enum CommitFile {
     Read(String),
     Missing,
     /// It is there, and the reason why this file is not used. Other files are.
     Unusable(String),
 }
 
-async fn text(repo: &GitRepository, commit: &CommitId, path: &str) -> Result<Text, GitError> {
+async fn read_commit_file(
+    repo: &GitRepository,
+    commit: &CommitId,
+    path: &str,
+) -> Result<CommitFile, GitError> {
     match repo.read_file(commit, path, FILE_BYTES_MAX).await {
-        Ok(Some(bytes)) => Ok(Text::Read(String::from_utf8_lossy(&bytes).into_owned())),
-        Ok(None) => Ok(Text::Missing),
-        Err(GitError::TooLarge { max_bytes, .. }) => Ok(Text::Unusable(format!(
+        Ok(Some(bytes)) => Ok(CommitFile::Read(
+            String::from_utf8_lossy(&bytes).into_owned(),
+        )),
+        Ok(None) => Ok(CommitFile::Missing),
+        Err(GitError::TooLarge { max_bytes, .. }) => Ok(CommitFile::Unusable(format!(
             "it is larger than {} MiB",
             max_bytes >> 20
         ))),
-        Err(GitError::Path(_)) => Ok(Text::Unusable(
+        Err(GitError::Path(_)) => Ok(CommitFile::Unusable(
             "its path can't be that of a file: it is absolute, has `..` or a line break".to_owned(),
         )),
         Err(error) => Err(error),
@@ -199,14 +207,14 @@ async fn read_config(
     commit: &CommitId,
     problems: &mut Vec<String>,
 ) -> Result<Result<Config, String>, PushError> {
-    let text = match text(repo, commit, CONFIG).await? {
-        Text::Read(text) => text,
-        Text::Missing => {
+    let text = match read_commit_file(repo, commit, CONFIG).await? {
+        CommitFile::Read(text) => text,
+        CommitFile::Missing => {
             return Ok(Err(format!(
                 "there is no {CONFIG} in this commit; `shipway init` writes one"
             )));
         }
-        Text::Unusable(why) => return Ok(Err(format!("{CONFIG} is not used: {why}"))),
+        CommitFile::Unusable(why) => return Ok(Err(format!("{CONFIG} is not used: {why}"))),
     };
     let source = SourceFile::new(CONFIG, text);
     let (config, warnings) = match block_in_place(|| config::parse(&source)) {
@@ -253,15 +261,15 @@ async fn matching_workflows(
     }
     let mut matching = Vec::new();
     for path in paths {
-        let text = match text(repo, commit, &path).await? {
-            Text::Read(text) => text,
-            Text::Missing => {
+        let text = match read_commit_file(repo, commit, &path).await? {
+            CommitFile::Read(text) => text,
+            CommitFile::Missing => {
                 problems.push(format!(
                     "{CONFIG}: the workflow {path} is not in the commit"
                 ));
                 continue;
             }
-            Text::Unusable(why) => {
+            CommitFile::Unusable(why) => {
                 problems.push(format!("{} does not run: {why}", shown(&path)));
                 continue;
             }
@@ -317,11 +325,13 @@ async fn with_calls(
     while let Some(name) = calls.next() {
         let read = match WorkflowLocation::parse(&name) {
             Err(error) => Err(error.to_string()),
-            Ok(WorkflowLocation::Here { path }) => match text(repo, commit, path).await? {
-                Text::Read(text) => Ok(text),
-                Text::Missing => Err("it is not in the commit".to_owned()),
-                Text::Unusable(why) => Err(why),
-            },
+            Ok(WorkflowLocation::Here { path }) => {
+                match read_commit_file(repo, commit, path).await? {
+                    CommitFile::Read(text) => Ok(text),
+                    CommitFile::Missing => Err("it is not in the commit".to_owned()),
+                    CommitFile::Unusable(why) => Err(why),
+                }
+            }
             Ok(WorkflowLocation::Elsewhere { .. }) => continue,
         };
         block_in_place(|| calls.give(CalledFile::new(name, read)));
@@ -392,13 +402,13 @@ pub(crate) async fn dispatchable(
     };
     let mut found = Vec::new();
     for path in paths.into_iter().take(WORKFLOW_FILES_MAX) {
-        let read = text(repo, commit, &path).await;
+        let read = read_commit_file(repo, commit, &path).await;
         let text = match read.map_err(|error| error.to_string())? {
-            Text::Read(text) => text,
-            Text::Unusable(why) if wanted.is_some() => {
+            CommitFile::Read(text) => text,
+            CommitFile::Unusable(why) if wanted.is_some() => {
                 return Err(format!("{} can't be started: {why}", shown(&path)));
             }
-            Text::Missing | Text::Unusable(_) => continue,
+            CommitFile::Missing | CommitFile::Unusable(_) => continue,
         };
         let source = SourceFile::new(&path, text.clone());
         let parsed = block_in_place(|| shipway_workflow::parse(&source));

@@ -14,12 +14,12 @@ use shipway_core::{
 use shipway_syntax::{Diagnostic, SourceFile};
 use shipway_workflow::lint;
 
-use super::{addresses, ties};
-
+mod addresses;
 mod project;
+mod promotion_groups;
 
 use crate::{
-    client::Server,
+    client::ServerConnection,
     exit::Failure,
     print::{Output, counted, line},
     report,
@@ -42,7 +42,7 @@ const PASSED_OVER: [&str; 4] = [".git", "target", "node_modules", "vendor"];
 const ACTIONS: [&str; 2] = ["action.yml", "action.yaml"];
 
 /// Checks, and reports.
-pub fn run(server: &Server, args: &Args, output: Output) -> Result<ExitCode, Failure> {
+pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<ExitCode, Failure> {
     let roots = if args.paths.is_empty() {
         vec![PathBuf::from(".")]
     } else {
@@ -139,10 +139,10 @@ fn traffic_notes(config: &Config) -> Vec<String> {
     config.environments.iter().flat_map(of).collect()
 }
 
-fn config_problems(path: &Path, source: &SourceFile, server: &Server) -> Vec<Diagnostic> {
+fn config_problems(path: &Path, source: &SourceFile, server: &ServerConnection) -> Vec<Diagnostic> {
     match shipway_core::config::parse(source) {
         Ok((config, mut warnings)) => {
-            warnings.extend(ties::warnings(source, server));
+            warnings.extend(promotion_groups::warnings(source, server));
             warnings.extend(addresses::warnings(source, &config, server));
             warnings.extend(project::config_problems(path, source, &config));
             warnings

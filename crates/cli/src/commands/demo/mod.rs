@@ -17,16 +17,19 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use shipway_api::ApiClient;
+use shipway_core::rollout::{RolloutView, Status};
 
 use crate::{
-    client::Server,
+    client::ServerConnection,
     exit::Failure,
     print::{error_line, line},
 };
 use summary::{Shipped, Summary};
 use traffic::Traffic;
 
+/// The last environment of the demo's service.
+const PRODUCTION: &str = "production";
 /// Requests a second that are sent all the time.
 const RATE: u32 = 250;
 /// The server is there within this, or something is wrong.
@@ -162,7 +165,7 @@ fn ship(
             server.log.display()
         )));
     }
-    let rollout = server.settled(version)?;
+    let rollout = server.await_rollout(version)?;
     let after = traffic.map(Traffic::counted);
     shipped.push(Shipped::read(
         version,
@@ -200,41 +203,26 @@ impl Screen {
     }
 
     /// Weights and error rates as they are now.
-    fn draw(&self, client: &Server, traffic: Option<&Traffic>) {
+    fn draw(&self, client: &ServerConnection, traffic: Option<&Traffic>) {
         let Some(bar) = &self.bar else { return };
-        let Ok(page) = client.get::<Value>("/api/v1/environments") else {
+        let Ok(page) = client.environments() else {
             return;
         };
-        let places = page["items"].as_array().cloned().unwrap_or_default();
-        let Some(production) = places
-            .iter()
-            .find(|place| place["environment"] == "production")
-        else {
+        let mut environments = page.items.iter();
+        let Some(production) = environments.find(|it| it.environment.as_str() == PRODUCTION) else {
             return;
         };
         let mut text: Vec<String> = Vec::new();
-        for share in production["split"].as_array().into_iter().flatten() {
-            let (release, points) = (
-                share[0].as_u64().unwrap_or(0),
-                share[1].as_f64().unwrap_or(0.0),
-            );
-            let counted = production["traffic"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(|entry| entry["release"] == release);
-            let (requests, errors) = counted.map_or((0.0, 0.0), |entry| {
-                (
-                    entry["requests"].as_f64().unwrap_or(0.0),
-                    entry["errors"].as_f64().unwrap_or(0.0),
-                )
-            });
-            let width = (points / 500.0).round() as usize;
+        for (release, weight) in &production.split.shares {
+            let mut counters = production.traffic.iter();
+            let counters = counters.find(|it| it.release == *release);
+            let (requests, errors) = counters.map_or((0, 0), |it| (it.requests, it.errors));
+            let width = (weight.percent() / 5.0).round() as usize;
             text.push(format!(
-                "#{release} {:20} {:>3.0}%  errors {:.1}%",
+                "{release} {:20} {:>3.0}%  errors {:.1}%",
                 "█".repeat(width),
-                points / 100.0,
-                errors * 100.0 / requests.max(1.0)
+                weight.percent(),
+                errors as f64 * 100.0 / requests.max(1) as f64
             ));
         }
         let sent = traffic
@@ -253,7 +241,7 @@ impl Screen {
 /// The server of the demo; ended with all that it started when dropped.
 struct DemoServer {
     child: Child,
-    client: Server,
+    client: ServerConnection,
     proxy: String,
     data: PathBuf,
     log: PathBuf,
@@ -278,7 +266,7 @@ impl DemoServer {
             .stdout(Stdio::null())
             .stderr(output);
         let child = command.spawn().map_err(failed("starting the server"))?;
-        let client = Server {
+        let client = ServerConnection {
             server: format!("http://{listen}"),
             token: None,
             user: Some("demo".to_owned()),
@@ -296,7 +284,7 @@ impl DemoServer {
 
     fn wait_until_ready(&mut self) -> Result<(), Failure> {
         let deadline = Instant::now() + START_MAX;
-        while self.client.get::<Value>("/readyz").is_err() {
+        while self.client.readiness().is_err() {
             let gone = matches!(self.child.try_wait(), Ok(Some(_)));
             if gone || Instant::now() > deadline {
                 let log = std::fs::read_to_string(&self.log).unwrap_or_default();
@@ -315,24 +303,17 @@ impl DemoServer {
     }
 
     /// The production rollout of a version, once it is promoted or has ended.
-    fn settled(&self, version: &str) -> Result<Value, Failure> {
+    fn await_rollout(&self, version: &str) -> Result<RolloutView, Failure> {
         let deadline = Instant::now() + Duration::from_secs(90);
         loop {
-            let page: Value = self.client.get("/api/v1/rollouts?service=shop")?;
-            let ours = |rollout: &&Value| {
-                rollout["environment"] == "production"
-                    && rollout["subject"]
-                        .as_str()
-                        .is_some_and(|subject| subject.starts_with(version))
+            let page = self.client.rollouts("shop", 50)?;
+            let is_of_version = |rollout: &RolloutView| {
+                rollout.environment.as_str() == PRODUCTION && rollout.subject.starts_with(version)
             };
-            if let Some(rollout) = page["items"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .find(ours)
-                .filter(|rollout| !rollout["ended"].is_null() || rollout["status"] == "promoted")
-            {
-                return Ok(rollout.clone());
+            let rollout = page.items.into_iter().find(is_of_version);
+            let has_ended = |it: &RolloutView| it.ended.is_some() || it.status == Status::Promoted;
+            if let Some(rollout) = rollout.filter(has_ended) {
+                return Ok(rollout);
             }
             if Instant::now() > deadline {
                 return Err(Failure::Failed(format!(

@@ -3,19 +3,20 @@
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
-use serde_json::Value;
+use shipway_core::{ids::ReleaseNumber, rollout::RolloutView};
 
 use super::traffic::Counted;
+use crate::print::enum_text;
 
 /// One version and what became of it.
 pub(super) struct Shipped {
     version: String,
-    release: u64,
+    release: ReleaseNumber,
     status: String,
     why: String,
     took: Duration,
     /// From the verdict to all traffic on stable.
-    way_back: Option<Duration>,
+    rollback_took: Option<Duration>,
     /// From the first user to the verdict.
     exposed: Option<Duration>,
     traffic: Option<Counted>,
@@ -24,34 +25,23 @@ pub(super) struct Shipped {
 impl Shipped {
     pub(super) fn read(
         version: &str,
-        rollout: &Value,
+        rollout: &RolloutView,
         took: Duration,
         traffic: Option<(Counted, Counted)>,
     ) -> Self {
-        let time = |value: &Value| {
-            value
-                .as_str()
-                .and_then(|text| text.parse::<Timestamp>().ok())
-        };
-        let turned = time(&rollout["turned_back"]["at"]);
+        let turn = rollout.turned_back.as_ref();
+        let turned_at = turn.map(|turn| turn.at);
         let between = |from: Option<Timestamp>, to: Option<Timestamp>| {
             Duration::try_from(to?.duration_since(from?)).ok()
         };
-        let first_shift = time(&rollout["served_at"]);
         Self {
             version: version.to_owned(),
-            release: rollout["release"].as_u64().unwrap_or(0),
-            status: rollout["status"]
-                .as_str()
-                .unwrap_or_default()
-                .replace('_', " "),
-            why: rollout["turned_back"]["why"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
+            release: rollout.release,
+            status: enum_text(&rollout.status),
+            why: turn.map(|turn| turn.why.clone()).unwrap_or_default(),
             took,
-            way_back: between(turned, time(&rollout["back_at"])),
-            exposed: between(first_shift, turned),
+            rollback_took: between(turned_at, rollout.back_at),
+            exposed: between(rollout.served_at, turned_at),
             traffic: traffic.map(|(before, after)| after.since(before)),
         }
     }
@@ -100,7 +90,7 @@ impl fmt::Display for Summary {
         for it in &self.shipped {
             writeln!(
                 f,
-                "  {} (#{})  {:<12} {:>5.1} s from push to the end in production",
+                "  {} ({})  {:<12} {:>5.1} s from push to the end in production",
                 it.version,
                 it.release,
                 it.status,
@@ -116,7 +106,7 @@ impl fmt::Display for Summary {
                     exposed.as_secs_f64()
                 )?;
             }
-            if let Some(back) = it.way_back {
+            if let Some(back) = it.rollback_took {
                 writeln!(
                     f,
                     "            the way back took {} ms: all traffic was on the previous release",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::pick;
+use super::selection;
 use crate::{
     exit::Failure,
     print::{Output, line, table},
@@ -13,9 +13,9 @@ use crate::{
 /// Lists the jobs of the workflows that are named, or of all.
 pub(super) fn run(named: &[PathBuf], output: Output) -> Result<(), Failure> {
     let mut rows = Vec::new();
-    for path in pick::workflows(named, None)? {
-        let file = pick::read_workflow(&path, None)?;
-        let events = pick::events(&file.workflow).join(", ");
+    for path in selection::workflows(named, None)? {
+        let file = selection::read_workflow(&path, None)?;
+        let events = selection::events(&file.workflow).join(", ");
         let name = file.workflow.name.clone();
         for job in &file.workflow.jobs {
             let does = match &job.calls {

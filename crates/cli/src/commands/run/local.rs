@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     follow::{Follower, Report},
-    pick::Cells,
+    selection::Cells,
     show::{Hint, Show},
 };
 use crate::{commands::shell, exit::Failure, print::error_line};
@@ -330,7 +330,7 @@ impl Local {
         let spec = self
             .job_spec(progress, &key, &folder)
             .map_err(Failure::Failed)?;
-        shell::of_failed(&spec, attempt)
+        shell::open_in_failed_job(&spec, attempt)
     }
 
     fn end_at_once(&self, progress: &Progress) {

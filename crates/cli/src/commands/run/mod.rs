@@ -3,11 +3,11 @@
 
 mod dotenv;
 mod follow;
-mod given;
+mod inputs;
 mod list;
 mod local;
-mod pick;
 mod plan;
+mod selection;
 mod show;
 mod watch;
 
@@ -17,7 +17,7 @@ use std::{
     process::ExitCode,
 };
 
-use given::{Asking, Given};
+use inputs::{Asking, Given};
 use local::{Ended, Local};
 use shipway_drivers::{
     jobs::JobRunner,
@@ -196,12 +196,12 @@ struct Site<'a> {
 
 impl Site<'_> {
     fn paths(&self) -> Result<Vec<PathBuf>, Failure> {
-        pick::workflows(&self.args.workflows, Some(&self.args.event))
+        selection::workflows(&self.args.workflows, Some(&self.args.event))
     }
 
     /// The workflow with all that it calls, other repositories' too.
-    fn read(&self, path: &Path, runtime: &Runtime) -> Result<pick::Picked, Failure> {
-        let mut picked = pick::read_workflow(path, self.args.job.as_deref())?;
+    fn read(&self, path: &Path, runtime: &Runtime) -> Result<selection::Picked, Failure> {
+        let mut picked = selection::read_workflow(path, self.args.job.as_deref())?;
         if calls_unread_workflow(&picked.file) {
             let scratch = tempfile::Builder::new().prefix("shipway-forge-").tempdir();
             let scratch = scratch.map_err(failed)?;
@@ -217,9 +217,9 @@ impl Site<'_> {
         let mut plans = Vec::new();
         for path in self.paths()? {
             let file = self.read(&path, runtime)?;
-            let cells = pick::cells(&self.args.matrix, &file.workflow)?;
+            let cells = selection::cells(&self.args.matrix, &file.workflow)?;
             let (event, given) = (&self.args.event, &self.given);
-            let spec = pick::spec(&self.here, 1, file.file, event, given)?;
+            let spec = selection::spec(&self.here, 1, file.file, event, given)?;
             plans.push(plan::plan(&spec, &cells, &self.args.runner.labels())?);
         }
         if self.output.json {
@@ -295,7 +295,7 @@ impl Site<'_> {
     ) -> Result<Local, Failure> {
         let args = self.args;
         let file = self.read(path, runtime)?;
-        let cells = pick::cells(&args.matrix, &file.workflow)?;
+        let cells = selection::cells(&args.matrix, &file.workflow)?;
         let several_jobs = file.has_several_jobs();
         if !self.output.json {
             self.tell_missing(&file.secrets);
@@ -305,7 +305,7 @@ impl Site<'_> {
             kept: args.keep,
         };
         Ok(Local {
-            spec: pick::spec(&self.here, number, file.file, &args.event, &self.given)?,
+            spec: selection::spec(&self.here, number, file.file, &args.event, &self.given)?,
             secrets: self.given.secrets.clone(),
             env: self.given.env.clone(),
             actions: self.actions.clone(),

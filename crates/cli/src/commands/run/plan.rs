@@ -22,7 +22,7 @@ use shipway_workflow::{
     runner::RunnerLabels,
 };
 
-use super::pick::Cells;
+use super::selection::Cells;
 use crate::exit::Failure;
 
 /// What a run would do.
@@ -99,7 +99,7 @@ enum Answer {
 }
 
 impl Answer {
-    const fn words(&self) -> &'static str {
+    const fn as_str(&self) -> &'static str {
         match self {
             Self::Yes => "yes",
             Self::No => "no, it is skipped",
@@ -453,7 +453,7 @@ impl JobPlan {
             Some(asked) => text.push_str(&format!("    {}\n", asked.sentence())),
             None if self.runs != Answer::Yes => {
                 let why = "as the jobs before it";
-                text.push_str(&format!("    {}: {why}\n", self.runs.words()));
+                text.push_str(&format!("    {}: {why}\n", self.runs.as_str()));
             }
             None => {}
         }
@@ -483,6 +483,6 @@ impl Asked {
             Answer::ForCells(cells) => format!(" {}", cells.join("; ")),
             _ => String::new(),
         };
-        format!("if {text}: {}{cells}", self.answer.words())
+        format!("if {text}: {}{cells}", self.answer.as_str())
     }
 }

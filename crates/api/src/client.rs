@@ -1,0 +1,236 @@
+//! A client of the API: one method for each address that a client of this workspace uses.
+
+use serde::{Serialize, de::DeserializeOwned};
+use shipway_core::{
+    address::view::AddressClaimsView,
+    ids::{RolloutId, RunId},
+    rollout::RolloutView,
+    run::RunView,
+    service::ServiceView,
+    testing::Quarantined,
+};
+
+use crate::{
+    AnalysisReport, CancelRunRequest, DeployOutcome, DeployPlan, DeployRequest, DispatchRequest,
+    DispatchedRun, EnvironmentStatus, FailureSummary, JobGateAction, JobGateRequest, Page,
+    PendingApproval, QuarantineRequest, ReadinessReport, ReleaseTestRequest, ReleasedTest,
+    RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest, RolloutAction,
+    RolloutActionRequest, RunTests, ServiceTests, ShellLocation, ShellRequest,
+};
+
+/// A client. Implementors bring the transport, two methods; the API follows from them. Services are named as users name them: the
+/// server checks the name.
+pub trait ApiClient {
+    /// Why a request failed, or was refused.
+    type Error;
+
+    /// GETs a JSON document.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is a problem.
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Self::Error>;
+
+    /// POSTs a JSON document, and reads the JSON answer.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is a problem.
+    fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Self::Error>;
+
+    fn readiness(&self) -> Result<ReadinessReport, Self::Error> {
+        self.get("/readyz")
+    }
+
+    fn services(&self) -> Result<Page<ServiceView>, Self::Error> {
+        self.get("/api/v1/services")
+    }
+
+    fn service(&self, service: &str) -> Result<ServiceView, Self::Error> {
+        self.get(&service_path(service))
+    }
+
+    fn environments(&self) -> Result<Page<EnvironmentStatus>, Self::Error> {
+        self.get("/api/v1/environments")
+    }
+
+    fn resume_environment(
+        &self,
+        service: &str,
+        environment: &str,
+        request: &ResumeEnvironmentRequest,
+    ) -> Result<ResumedEnvironment, Self::Error> {
+        self.post(
+            &format!(
+                "{}/environments/{environment}/resume",
+                service_path(service)
+            ),
+            request,
+        )
+    }
+
+    fn address_claims(&self) -> Result<AddressClaimsView, Self::Error> {
+        self.get("/api/v1/addresses")
+    }
+
+    fn deploy(&self, service: &str, request: &DeployRequest) -> Result<DeployOutcome, Self::Error> {
+        self.post(&format!("{}/deploys", service_path(service)), request)
+    }
+
+    fn roll_back(
+        &self,
+        service: &str,
+        request: &RollbackRequest,
+    ) -> Result<DeployOutcome, Self::Error> {
+        self.post(&format!("{}/rollbacks", service_path(service)), request)
+    }
+
+    fn rollouts(&self, service: &str, limit: u32) -> Result<Page<RolloutView>, Self::Error> {
+        self.get(&format!("/api/v1/rollouts?service={service}&limit={limit}"))
+    }
+
+    fn rollout(&self, id: &RolloutId) -> Result<RolloutView, Self::Error> {
+        self.get(&rollout_path(id))
+    }
+
+    fn act_on_rollout(
+        &self,
+        id: &RolloutId,
+        action: RolloutAction,
+        request: &RolloutActionRequest,
+    ) -> Result<RolloutView, Self::Error> {
+        self.post(
+            &format!("{}/{}", rollout_path(id), action.as_str()),
+            request,
+        )
+    }
+
+    fn retry_rollout(
+        &self,
+        id: &RolloutId,
+        request: &RolloutActionRequest,
+    ) -> Result<DeployOutcome, Self::Error> {
+        self.post(&format!("{}/retry", rollout_path(id)), request)
+    }
+
+    fn analysis(&self, id: &RolloutId) -> Result<AnalysisReport, Self::Error> {
+        self.get(&format!("{}/analysis", rollout_path(id)))
+    }
+
+    fn approvals(&self) -> Result<Page<PendingApproval>, Self::Error> {
+        self.get("/api/v1/approvals")
+    }
+
+    fn dispatch(
+        &self,
+        service: &str,
+        request: &DispatchRequest,
+    ) -> Result<DispatchedRun, Self::Error> {
+        self.post(&format!("{}/runs", service_path(service)), request)
+    }
+
+    fn runs(&self, service: &str, limit: u32) -> Result<Page<RunView>, Self::Error> {
+        self.get(&format!("/api/v1/runs?service={service}&limit={limit}"))
+    }
+
+    fn run(&self, id: &RunId) -> Result<RunView, Self::Error> {
+        self.get(&run_path(id))
+    }
+
+    fn failure_summary(&self, id: &RunId) -> Result<FailureSummary, Self::Error> {
+        self.get(&format!("{}/why", run_path(id)))
+    }
+
+    fn cancel_run(&self, id: &RunId, request: &CancelRunRequest) -> Result<RunView, Self::Error> {
+        self.post(&format!("{}/cancel", run_path(id)), request)
+    }
+
+    fn rerun(&self, id: &RunId, request: &RerunRequest) -> Result<RunView, Self::Error> {
+        self.post(&format!("{}/rerun", run_path(id)), request)
+    }
+
+    fn act_on_job_gate(
+        &self,
+        id: &RunId,
+        job: &str,
+        action: JobGateAction,
+        request: &JobGateRequest,
+    ) -> Result<RunView, Self::Error> {
+        self.post(
+            &format!("{}/jobs/{job}/{}", run_path(id), action.as_str()),
+            request,
+        )
+    }
+
+    fn prepare_shell(
+        &self,
+        id: &RunId,
+        job: &str,
+        request: &ShellRequest,
+    ) -> Result<ShellLocation, Self::Error> {
+        self.post(&format!("{}/jobs/{job}/shell", run_path(id)), request)
+    }
+
+    fn run_tests(&self, id: &RunId) -> Result<RunTests, Self::Error> {
+        self.get(&format!("{}/tests", run_path(id)))
+    }
+
+    fn service_tests(&self, service: &str) -> Result<ServiceTests, Self::Error> {
+        self.get(&format!("{}/tests", service_path(service)))
+    }
+
+    fn quarantine_test(
+        &self,
+        service: &str,
+        request: &QuarantineRequest,
+    ) -> Result<Quarantined, Self::Error> {
+        self.post(
+            &format!("{}/tests/quarantine", service_path(service)),
+            request,
+        )
+    }
+
+    fn release_test(
+        &self,
+        service: &str,
+        request: &ReleaseTestRequest,
+    ) -> Result<ReleasedTest, Self::Error> {
+        self.post(&format!("{}/tests/release", service_path(service)), request)
+    }
+
+    /// What a deploy would do; of the newest release by default.
+    ///
+    /// # Errors
+    /// As [`ApiClient::get`].
+    fn plan(
+        &self,
+        service: &str,
+        environment: &str,
+        release: Option<u32>,
+    ) -> Result<DeployPlan, Self::Error> {
+        let release = release.map_or_else(String::new, |number| format!("&release={number}"));
+        self.get(&format!(
+            "{}/plan?to={environment}{release}",
+            service_path(service)
+        ))
+    }
+
+    /// The address of a job's log.
+    fn job_log_path(&self, id: &RunId, job: &str) -> String {
+        format!("{}/jobs/{job}/log", run_path(id))
+    }
+}
+
+fn run_path(id: &RunId) -> String {
+    format!("/api/v1/runs/{}/{}", id.service, id.number.0)
+}
+
+fn rollout_path(id: &RolloutId) -> String {
+    format!("/api/v1/rollouts/{}/{}", id.service, id.number.0)
+}
+
+fn service_path(service: &str) -> String {
+    format!("/api/v1/services/{service}")
+}

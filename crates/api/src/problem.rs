@@ -1,0 +1,20 @@
+//! Errors.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// An error as a problem document (RFC 9457): what is wrong, and what to do about it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// A URI reference that names the kind of problem; `about:blank` when the status says it all.
+    #[serde(default)]
+    pub r#type: String,
+    /// The kind of problem, in words.
+    pub title: String,
+    /// The HTTP status.
+    #[serde(default)]
+    pub status: u16,
+    /// What is wrong this time, and what to do.
+    #[serde(default)]
+    pub detail: String,
+}

@@ -1,0 +1,79 @@
+//! Rollouts.
+
+use serde::{Deserialize, Serialize};
+use shipway_analysis::{Judgement, plot::MetricSeries};
+use shipway_core::ids::RolloutId;
+use utoipa::{IntoParams, ToSchema};
+
+/// Which rollouts to list.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RolloutListQuery {
+    /// Only of this service.
+    pub service: Option<String>,
+    /// Only into this environment.
+    pub environment: Option<String>,
+    /// Only those in progress.
+    #[serde(default)]
+    pub live: bool,
+    /// How many entries; 50 by default, at most 200.
+    pub limit: Option<u32>,
+    /// `next` of the page before.
+    pub cursor: Option<u64>,
+}
+
+/// What a person can do to a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutAction {
+    /// Approve it at its gate.
+    Approve,
+    /// Reject it at its gate.
+    Reject,
+    /// Stop shifting traffic.
+    Pause,
+    /// Continue after a pause.
+    Resume,
+    /// Skip the remaining holds.
+    Promote,
+    /// Roll back to stable.
+    Abort,
+    /// Roll the same release out again, after the end.
+    Retry,
+}
+
+impl RolloutAction {
+    /// The last segment of its address.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Promote => "promote",
+            Self::Abort => "abort",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// Details of an action.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutActionRequest {
+    pub reason: Option<String>,
+    /// Refused unless empty: this server knows no groups yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+}
+
+/// The analysis of a rollout over time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnalysisReport {
+    pub id: RolloutId,
+    /// The newest verdict.
+    pub judgement: Option<Judgement>,
+    /// One for each metric, in the order of the rules.
+    pub series: Vec<MetricSeries>,
+}

@@ -1,0 +1,50 @@
+//! What `shipway check` asks a server about addresses: whether another environment has them. A file alone can't know; a push is
+//! refused for it. Nothing is asked or reported unless a server is named.
+
+use shipway_api::ApiClient;
+use shipway_core::config::Config;
+use shipway_syntax::{Diagnostic, SourceFile, Span, YamlNode, parse};
+
+use crate::client::ServerConnection;
+
+/// What the server's claims mean for a `shipway.yaml` that reads well. Warnings: another push may come first.
+pub(super) fn warnings(
+    source: &SourceFile,
+    config: &Config,
+    server: &ServerConnection,
+) -> Vec<Diagnostic> {
+    let Some(tree) = parse(source).ok().filter(|_| server.is_named()) else {
+        return Vec::new();
+    };
+    let environments = tree.get("environments").and_then(YamlNode::as_mapping);
+    let span_of = |name: &str| -> Option<Span> {
+        let (key, _) = environments?.iter().find(|(key, _)| key.text == name)?;
+        Some(key.span)
+    };
+    let whole = tree.span;
+    let claims = match server.address_claims() {
+        Ok(claims) => claims,
+        Err(error) => {
+            let message = format!("whether its addresses are free could not be asked: {error}");
+            return vec![Diagnostic::warning("address-unknown", whole, message)];
+        }
+    };
+    let compared = claims.compare(config);
+    let span_or_whole = |name: &str| span_of(name).unwrap_or(whole);
+    let taken = compared.conflicts.iter().map(|conflict| {
+        let span = span_or_whole(conflict.environment.as_str());
+        let message = format!("{conflict} at {}", server.server);
+        Diagnostic::warning("address-taken", span, message).help(
+            "a push of this file is refused; ask for another address with `hosts`, `path` or `port`",
+        )
+    });
+    let moved = compared.moves.iter().map(|moved| {
+        let span = span_or_whole(moved.environment.as_str());
+        Diagnostic::warning("address-change", span, moved.to_string())
+    });
+    let within = compared
+        .overlaps
+        .iter()
+        .map(|overlap| Diagnostic::warning("address-overlap", whole, overlap.to_string()));
+    taken.chain(moved).chain(within).collect()
+}

@@ -1,0 +1,75 @@
+//! What `shipway check` asks a server: whether the services that `with` names are there. A file can't know; a push is refused for
+//! it. Without a server that somebody has named nothing is asked and nothing is said.
+
+use shipway_api::ApiClient;
+use shipway_syntax::{Diagnostic, SourceFile, Span, YamlNode, parse};
+
+use crate::client::{ClientError, ServerConnection};
+
+/// A name in `with`, and where it stands.
+struct Tie {
+    environment: String,
+    service: String,
+    span: Span,
+}
+
+/// What the server says against the ties of a `shipway.yaml` that reads well. Warnings: another push may come first.
+pub(super) fn warnings(source: &SourceFile, server: &ServerConnection) -> Vec<Diagnostic> {
+    let Some(tree) = parse(source).ok().filter(|_| server.is_named()) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for tie in ties(&tree) {
+        let (name, of) = (&tie.service, &tie.environment);
+        match server.service(name) {
+            Ok(known) if known.environments.iter().any(|it| it.name.as_str() == of) => {}
+            Ok(_) => found.push(
+                Diagnostic::warning(
+                    "unknown-service",
+                    tie.span,
+                    format!("{name} has no environment {of} at {}", server.server),
+                )
+                .help("a push of this file is refused until it has one"),
+            ),
+            Err(ClientError::Refused(why)) => found.push(
+                Diagnostic::warning(
+                    "unknown-service",
+                    tie.span,
+                    format!("`with` names {name}, and {} says: {why}", server.server),
+                )
+                .help("a push of this file is refused until it is there"),
+            ),
+            // Who can't be asked about one can't be asked about the others.
+            Err(error) => {
+                found.push(
+                    Diagnostic::warning(
+                        "unknown-service",
+                        tie.span,
+                        format!("whether {name} is there could not be asked: {error}"),
+                    )
+                    .help("leave SHIPWAY_URL and --server out to check the file alone"),
+                );
+                break;
+            }
+        }
+    }
+    found
+}
+
+fn ties(tree: &YamlNode) -> Vec<Tie> {
+    let environments = tree.get("environments").and_then(YamlNode::as_mapping);
+    let mut found = Vec::new();
+    for (environment, node) in environments.unwrap_or_default() {
+        let with = node.get("with").and_then(YamlNode::as_sequence);
+        for name in with.unwrap_or_default() {
+            if let Some(service) = name.as_scalar_text() {
+                found.push(Tie {
+                    environment: environment.text.clone(),
+                    service: service.to_owned(),
+                    span: name.span,
+                });
+            }
+        }
+    }
+    found
+}

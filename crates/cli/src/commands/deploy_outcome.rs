@@ -1,0 +1,235 @@
+//! The outcome of a deploy, a rollback or a retry: shown in a line, and followed.
+
+use shipway_api::{ApiClient, DeployOutcome};
+use shipway_core::{rollout, service::WaitsFor};
+
+use super::{
+    id_args::rollout_id,
+    watch::{self, Hope, LOOK},
+};
+use crate::{
+    client::ServerConnection,
+    exit::Failure,
+    print::{Output, line},
+};
+
+/// Whether a command follows the rollout that it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watch {
+    Yes,
+    No,
+}
+
+impl From<bool> for Watch {
+    fn from(watch: bool) -> Self {
+        if watch { Self::Yes } else { Self::No }
+    }
+}
+
+/// Shows the outcome, and follows the rollout if that was asked for.
+pub(super) fn show(
+    server: &ServerConnection,
+    outcome: &DeployOutcome,
+    watch: Watch,
+    output: Output,
+) -> Result<(), Failure> {
+    if let Some(why) = &outcome.dropped {
+        return Err(Failure::Failed(format!("nothing is rolled out: {why}")));
+    }
+    if output.json && watch == Watch::No {
+        return output.document(outcome);
+    }
+    if !output.json {
+        for text in outcome_lines(outcome) {
+            line(&text);
+        }
+    }
+    let rollout = outcome.rollouts.first().or(outcome.making_way.as_ref());
+    let Some(rollout) = rollout.filter(|_| watch == Watch::Yes) else {
+        return Ok(());
+    };
+    if outcome.queued {
+        watch::follow(server, rollout, Hope::Over, output)?;
+        return follow_queued(server, rollout, outcome, output);
+    }
+    let hope = if outcome.rollouts.is_empty() {
+        Hope::Back
+    } else {
+        Hope::Promoted
+    };
+    watch::follow(server, rollout, hope, output)
+}
+
+fn outcome_lines(outcome: &DeployOutcome) -> Vec<String> {
+    let what = request_text(outcome);
+    let running = outcome.rollouts.first().or(outcome.making_way.as_ref());
+    let mut lines = vec![match (running, outcome.queued) {
+        (Some(rollout), false) if outcome.unchanged => {
+            format!("{what} already: shipway watch {rollout}")
+        }
+        (Some(rollout), false) if outcome.rollouts.is_empty() => {
+            format!("{what}: {rollout} goes back; shipway watch {rollout}")
+        }
+        (Some(rollout), false) => {
+            format!("{what}: rollout {rollout} has begun; shipway watch {rollout}")
+        }
+        (_, true) => format!("{what}: {}", queue_text(outcome)),
+        (None, false) => "nothing changes".to_owned(),
+    }];
+    lines.extend(hold_line(outcome));
+    lines
+}
+
+/// `rolling back shop in production from #4 to #3`.
+fn request_text(outcome: &DeployOutcome) -> String {
+    let or = |text: Option<String>, other: &str| text.unwrap_or_else(|| other.to_owned());
+    let service = or(outcome.service.as_ref().map(ToString::to_string), "it");
+    let environment = or(outcome.environment.as_ref().map(ToString::to_string), "–");
+    let release = or(outcome.release.map(|it| it.to_string()), "its release");
+    let replaced = outcome.replaces.map(|it| it.to_string());
+    match (outcome.kind, replaced) {
+        (Some(rollout::Kind::Rollback), Some(from)) => {
+            format!("rolling back {service} in {environment} from {from} to {release}")
+        }
+        (Some(rollout::Kind::Rollback), None) => {
+            format!("rolling back {service} in {environment} to {release}")
+        }
+        (kind, replaced) => {
+            let verb = match kind {
+                Some(rollout::Kind::Retry) => "retrying",
+                Some(rollout::Kind::Deploy | rollout::Kind::Rollback) | None => "deploying",
+            };
+            let replaced = replaced.map(|it| format!(", replacing {it}"));
+            let replaced = replaced.unwrap_or_default();
+            format!("{verb} {service} {release} to {environment}{replaced}")
+        }
+    }
+}
+
+fn queue_text(outcome: &DeployOutcome) -> String {
+    let behind = match &outcome.waits_for {
+        Some(WaitsFor::Rollout {
+            number,
+            kind,
+            release,
+        }) => format!("queued behind {kind} {number} of {release}"),
+        Some(WaitsFor::Hold(hold)) => format!("waits, the environment is {hold}"),
+        None => "queued".to_owned(),
+    };
+    match &outcome.making_way {
+        Some(rollout) => format!("{behind}; {rollout} makes way"),
+        None => behind,
+    }
+}
+
+/// A hold stays whatever a person deploys: it stops what goes in by itoutcome.
+fn hold_line(outcome: &DeployOutcome) -> Option<String> {
+    let (hold, service) = (outcome.hold.as_ref()?, outcome.service.as_ref()?);
+    let environment = outcome.environment.as_ref()?;
+    let sentence = hold.sentence(service, environment);
+    Some(format!("newer releases wait: {sentence}"))
+}
+
+/// Follows the rollout that waited for `before` to end.
+fn follow_queued(
+    server: &ServerConnection,
+    before: &str,
+    outcome: &DeployOutcome,
+    output: Output,
+) -> Result<(), Failure> {
+    let before = server.rollout(&rollout_id(server, before)?)?;
+    let service = &before.id.service;
+    loop {
+        let all = server.rollouts(service.as_str(), 100)?;
+        let ours = |view: &&rollout::RolloutView| {
+            view.id.number > before.id.number
+                && view.environment == before.environment
+                && Some(view.release) == outcome.release
+        };
+        if let Some(view) = all.items.iter().find(ours) {
+            return watch::follow(server, &view.id.to_string(), Hope::Promoted, output);
+        }
+        let now = server.service(service.as_str())?;
+        let waits = now.environments.iter().any(|place| {
+            // A rollout that has just been ordered is not among the rollouts yet.
+            let is_next = place.coming == outcome.release
+                || place.queue.iter().any(|it| Some(*it) == outcome.release);
+            place.name == before.environment && is_next
+        });
+        if !waits {
+            return Err(Failure::Failed(
+                "it lost its place in the queue to a newer one".to_owned(),
+            ));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shipway_core::{ids::ReleaseNumber, service::EnvironmentHold};
+
+    use super::*;
+
+    fn rollback() -> DeployOutcome {
+        DeployOutcome {
+            service: "shop".parse().ok(),
+            environment: "production".parse().ok(),
+            kind: Some(rollout::Kind::Rollback),
+            release: Some(ReleaseNumber(3)),
+            replaces: Some(ReleaseNumber(4)),
+            rollouts: vec!["shop/ro6".to_owned()],
+            queued: false,
+            waits_for: None,
+            making_way: None,
+            hold: None,
+            unchanged: false,
+            dropped: None,
+        }
+    }
+
+    #[test]
+    fn a_rollback_says_which_release_replaces_which_and_who_holds_the_environment() {
+        let mut outcome = rollback();
+        outcome.hold = Some(EnvironmentHold {
+            since: "2026-11-21T09:00:00Z".parse().unwrap(),
+            by: "ann".to_owned(),
+            reason: "customers call".to_owned(),
+        });
+        assert_eq!(
+            outcome_lines(&outcome),
+            [
+                "rolling back shop in production from #4 to #3: rollout shop/ro6 has begun; shipway watch shop/ro6",
+                "newer releases wait: production is held by ann since 2026-11-21 09:00:00 UTC, because: customers call; resume: shipway resume shop --env production",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_queued_says_behind_what_and_what_was_asked_twice_says_so() {
+        let queued = DeployOutcome {
+            kind: Some(rollout::Kind::Deploy),
+            release: Some(ReleaseNumber(5)),
+            queued: true,
+            rollouts: Vec::new(),
+            waits_for: Some(WaitsFor::Rollout {
+                number: "ro6".parse().unwrap(),
+                kind: rollout::Kind::Rollback,
+                release: ReleaseNumber(3),
+            }),
+            ..rollback()
+        };
+        assert_eq!(
+            outcome_lines(&queued),
+            ["deploying shop #5 to production, replacing #4: queued behind rollback ro6 of #3"]
+        );
+        let twice = DeployOutcome {
+            unchanged: true,
+            ..rollback()
+        };
+        assert_eq!(
+            outcome_lines(&twice),
+            ["rolling back shop in production from #4 to #3 already: shipway watch shop/ro6"]
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! `shipway history`.
+
+use shipway_api::ApiClient;
+use shipway_core::rollout::RolloutView;
+
+use super::id_args::service_or_only;
+use crate::{
+    client::ServerConnection,
+    exit::Failure,
+    print::{Output, ago, table},
+};
+
+/// Rollouts of a service, the newest first
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The service; may be left out when the server has only one
+    service: Option<String>,
+    /// How many
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    limit: u32,
+}
+
+/// Shows the rollouts of a service.
+pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(), Failure> {
+    let service = service_or_only(server, args.service.as_deref())?;
+    let mut page = server.rollouts(&service, args.limit)?;
+    // The server has them by their last change.
+    page.items
+        .sort_by_key(|rollout| std::cmp::Reverse(rollout.id.number));
+    if page.items.is_empty() {
+        // Nothing yet, or a name that is not known: the server says which.
+        server.service(&service)?;
+    }
+    if output.json {
+        return output.document(&page.items);
+    }
+    let row = |view: &RolloutView| {
+        let ended = view.ended.as_ref().map(|end| &end.why);
+        let paused = view.paused.as_ref().map(|pause| &pause.reason);
+        let why = ended.or(paused).unwrap_or(&view.why).clone();
+        vec![
+            view.id.number.to_string(),
+            view.release.to_string(),
+            view.environment.to_string(),
+            view.kind.to_string(),
+            view.status.to_string(),
+            ago(view.opened_at),
+            person_name(&view.by).to_owned(),
+            why,
+        ]
+    };
+    table(
+        &[
+            "ROLLOUT",
+            "RELEASE",
+            "ENVIRONMENT",
+            "KIND",
+            "STATUS",
+            "BEGUN",
+            "BY",
+            "WHY",
+        ],
+        &page.items.iter().map(row).collect::<Vec<_>>(),
+    );
+    Ok(())
+}
+
+/// Who, without their address.
+fn person_name(by: &str) -> &str {
+    by.split_once(" <").map_or(by, |(name, _)| name)
+}

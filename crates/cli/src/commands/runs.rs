@@ -1,0 +1,75 @@
+//! `shipway dispatch` and `cancel`.
+
+use std::collections::BTreeMap;
+
+use shipway_api::{ApiClient, CancelRunRequest, DispatchRequest};
+
+use super::id_args::{run_id, service_or_only};
+use crate::{
+    client::ServerConnection,
+    exit::Failure,
+    print::{Output, enum_text, line},
+};
+
+/// Start a workflow by hand (`on: workflow_dispatch`)
+#[derive(Debug, clap::Args)]
+pub struct Dispatch {
+    /// The service; may be left out when the server has only one
+    #[arg(long)]
+    service: Option<String>,
+    /// The workflow; the only one that can be started by hand when not said
+    workflow: Option<String>,
+    /// The branch or tag
+    #[arg(long = "ref", value_name = "BRANCH_OR_TAG")]
+    reference: Option<String>,
+    /// An input, as NAME=VALUE; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    input: Vec<String>,
+}
+
+/// Cancel a run
+#[derive(Debug, clap::Args)]
+pub struct Cancel {
+    /// The run, such as r12
+    run: String,
+    /// Why, for the record
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+/// Starts a workflow by hand.
+pub fn dispatch(server: &ServerConnection, args: &Dispatch, output: Output) -> Result<(), Failure> {
+    let service = service_or_only(server, args.service.as_deref())?;
+    let mut inputs = BTreeMap::new();
+    for input in &args.input {
+        let (name, value) = input
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("{input:?} is not NAME=VALUE")))?;
+        inputs.insert(name.to_owned(), value.to_owned());
+    }
+    let request = DispatchRequest {
+        workflow: args.workflow.clone(),
+        r#ref: args.reference.clone(),
+        inputs,
+    };
+    let answer = server.dispatch(&service, &request)?;
+    if output.json {
+        return output.document(&answer);
+    }
+    let run = answer.run.unwrap_or_default();
+    line(&format!("run {run} has begun: shipway logs {run} --follow"));
+    Ok(())
+}
+
+/// Cancels a run.
+pub fn cancel(server: &ServerConnection, args: &Cancel, output: Output) -> Result<(), Failure> {
+    let request = CancelRunRequest {
+        reason: args.reason.clone(),
+    };
+    let run = server.cancel_run(&run_id(server, &args.run)?, &request)?;
+    if output.json {
+        return output.document(&run);
+    }
+    line(&format!("{} is {}", args.run, enum_text(&run.status)));
+    Ok(())
+}

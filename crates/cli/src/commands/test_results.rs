@@ -1,0 +1,282 @@
+//! `shipway tests`: what the tests of a run said, which are flaky, and the quarantine.
+
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+use shipway_api::{ApiClient, FailingTest, QuarantineRequest, ReleaseTestRequest};
+use shipway_core::{
+    ids::{RunId, ServiceName},
+    run::{in_short, percent},
+    testing::TestId,
+};
+
+use super::id_args::{only_service, run_id};
+use crate::{
+    client::ServerConnection,
+    exit::Failure,
+    print::{Output, ago, line, table},
+};
+
+/// Show what tests said: those of the last run, the flaky ones, the quarantine
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// The service; may be left out when the server has only one
+    service: Option<String>,
+    /// Tests that passed and failed on one commit
+    #[arg(long, conflicts_with_all = ["run", "slowest"])]
+    flaky: bool,
+    /// The tests of this run; the last one with tests when not said
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
+    /// The tests that took longest
+    #[arg(long)]
+    slowest: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Keep a flaky test from blocking, for a while; it runs on
+    Quarantine {
+        /// The test: its whole name, or an end of it that no other has
+        test: String,
+        /// Who looks after it
+        #[arg(long, value_name = "NAME")]
+        owner: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        /// Until when at most: 2026-12-24, 14d or a time; two weeks when not said
+        #[arg(long, value_name = "WHEN")]
+        until: Option<String>,
+        /// After how many clean runs in a row it leaves by itself
+        #[arg(long, value_name = "N", default_value_t = 10)]
+        clean_runs: u32,
+        /// The service; may be left out when the server has only one
+        #[arg(long, value_name = "NAME")]
+        service: Option<String>,
+    },
+    /// Have a test in quarantine block again
+    Release {
+        /// The test
+        test: String,
+        /// The service; may be left out when the server has only one
+        #[arg(long, value_name = "NAME")]
+        service: Option<String>,
+    },
+}
+
+/// Shows tests, or changes the quarantine.
+pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(), Failure> {
+    match &args.action {
+        Some(Action::Quarantine {
+            test,
+            owner,
+            reason,
+            until,
+            clean_runs,
+            service,
+        }) => {
+            let service = named(server, service.as_deref())?;
+            let until = until.as_deref().map(moment).transpose()?;
+            let request = QuarantineRequest {
+                test: test.clone(),
+                owner: owner.clone(),
+                reason: reason.clone(),
+                until,
+                clean_runs: Some(*clean_runs),
+            };
+            let entry = server.quarantine_test(&service, &request)?;
+            if output.json {
+                return output.document(&entry);
+            }
+            line(&format!(
+                "{} runs on and doesn't block until {}, or until {} clean runs in a row; {} looks after it",
+                entry.test,
+                entry.until.strftime("%Y-%m-%d %H:%M"),
+                entry.clean_runs_needed,
+                entry.owner
+            ));
+            Ok(())
+        }
+        Some(Action::Release { test, service }) => {
+            let service = named(server, service.as_deref())?;
+            let request = ReleaseTestRequest { test: test.clone() };
+            let released = server.release_test(&service, &request)?;
+            if output.json {
+                return output.document(&released);
+            }
+            line(&format!("{} blocks again", released.released));
+            Ok(())
+        }
+        None if args.flaky => flaky(server, &named(server, args.service.as_deref())?, output),
+        None => show_run(server, args, output),
+    }
+}
+
+fn named(server: &ServerConnection, service: Option<&str>) -> Result<String, Failure> {
+    match service {
+        Some(service) => {
+            let name: Result<ServiceName, _> = service.parse();
+            name.map(|name| name.to_string())
+                .map_err(|error| Failure::usage(error.to_string()))
+        }
+        None => only_service(server).map(|name| name.to_string()),
+    }
+}
+
+/// `2026-12-24`, `14d`, `12h`, `2026-12-24T12:00:00Z`
+fn moment(text: &str) -> Result<Timestamp, Failure> {
+    let hours = match text.split_at_checked(text.len().saturating_sub(1)) {
+        Some((number, "d")) => number.parse::<u32>().ok().map(|days| i64::from(days) * 24),
+        Some((number, "h")) => number.parse::<u32>().ok().map(i64::from),
+        _ => None,
+    };
+    if let Some(hours) = hours {
+        let later = Timestamp::now().checked_add(SignedDuration::from_hours(hours));
+        return later.map_err(|error| Failure::usage(error.to_string()));
+    }
+    let day = || {
+        let day: Date = text.parse().ok()?;
+        Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())
+    };
+    text.parse().ok().or_else(day).ok_or_else(|| {
+        Failure::usage_with(
+            format!("{text:?} is no time"),
+            "it looks like 2026-12-24, 14d, 12h or 2026-12-24T12:00:00Z",
+        )
+    })
+}
+
+fn flaky(server: &ServerConnection, service: &str, output: Output) -> Result<(), Failure> {
+    let memory = server.service_tests(service)?;
+    if output.json {
+        return output.document(&memory.flaky);
+    }
+    if memory.flaky.is_empty() {
+        line("No test has passed and failed on the same commit.");
+        return Ok(());
+    }
+    let held = |test: &TestId| memory.quarantine.iter().any(|entry| entry.test == *test);
+    let rows: Vec<Vec<String>> = memory
+        .flaky
+        .iter()
+        .rev()
+        .map(|it| {
+            let state = if held(&it.test) { "quarantine" } else { "" };
+            let commits = if it.commits == 1 {
+                "1 commit".to_owned()
+            } else {
+                format!("{} commits", it.commits)
+            };
+            vec![
+                it.test.to_string(),
+                state.to_owned(),
+                commits,
+                ago(it.last_at),
+                it.evidence.to_string(),
+            ]
+        })
+        .collect();
+    table(&["TEST", "", "FLAKY ON", "LAST", "SEEN"], &rows);
+    Ok(())
+}
+
+fn show_run(server: &ServerConnection, args: &Args, output: Output) -> Result<(), Failure> {
+    let id = match &args.run {
+        Some(run) => run_id(server, run)?,
+        None => last_run_with_tests(server, args)?,
+    };
+    let tests = server.run_tests(&id)?;
+    if output.json {
+        return output.document(&tests);
+    }
+    let mut head = format!(
+        "{} · {}",
+        id.number,
+        in_short(&tests.summary.totals, tests.summary.coverage.as_ref())
+    );
+    let change = tests.compared.coverage_change.filter(|change| *change != 0);
+    if let (Some(change), Some(base)) = (change, &tests.base) {
+        let sign = if change < 0 { "−" } else { "+" };
+        let points = u32::try_from(change.unsigned_abs()).unwrap_or(u32::MAX);
+        head.push_str(&format!(" ({sign}{} since {base})", percent(points)));
+    }
+    line(&head);
+    if args.slowest {
+        let rows = tests.slowest.iter();
+        let rows: Vec<_> = rows
+            .map(|case| vec![case.id.to_string(), format!("{} ms", case.took_ms)])
+            .collect();
+        table(&["TEST", "TOOK"], &rows);
+        return Ok(());
+    }
+    tests.failing.iter().for_each(show_failing);
+    let held = server.service_tests(id.service.as_str())?.quarantine;
+    for entry in &held {
+        line(&format!(
+            "in quarantine: {} · {} · until {} · {} of {} clean runs: {}",
+            entry.test,
+            entry.owner,
+            entry.until.strftime("%Y-%m-%d"),
+            entry.clean_runs,
+            entry.clean_runs_needed,
+            entry.reason
+        ));
+    }
+    Ok(())
+}
+
+/// The newest run that has reported tests.
+fn last_run_with_tests(server: &ServerConnection, args: &Args) -> Result<RunId, Failure> {
+    let service = named(server, args.service.as_deref())?;
+    let runs = server.runs(&service, 200)?.items.into_iter();
+    let with_tests = runs.filter(|run| run.tests.is_some());
+    let last = with_tests.max_by_key(|run| run.number);
+    last.map(|run| run.id).ok_or_else(|| {
+        Failure::usage_with(
+            format!("no run of {service} has reported tests yet"),
+            "jobs report by JUnit XML in **/TEST-*.xml, or where `reports` in shipway.yaml says",
+        )
+    })
+}
+
+fn show_failing(test: &FailingTest) {
+    let mut marks = Vec::new();
+    if test.is_new {
+        marks.push("new".to_owned());
+    }
+    if test.flaky_commits > 0 {
+        marks.push("flaky".to_owned());
+    }
+    if let Some(entry) = &test.quarantine {
+        marks.push(format!("in quarantine: {}", entry.owner));
+    }
+    let marks = if marks.is_empty() {
+        String::new()
+    } else {
+        format!(" [{}]", marks.join(", "))
+    };
+    let message = test.message.as_deref().map(|text| format!(": {text}"));
+    line(&format!(
+        "✗ {}{marks} ({}){}",
+        test.test,
+        test.job,
+        message.unwrap_or_default()
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        for fine in ["2026-12-24", "14d", "12h", "2026-12-24T12:00:00Z"] {
+            assert!(moment(fine).is_ok(), "{fine}");
+        }
+        for wrong in ["", "soon", "d", "14", "-3d", "é"] {
+            assert!(moment(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Business events that services report: orders, sign-ups. What they are judged by is `provider: events` in `shipway.yaml`.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+};
+use shipway_api::{BusinessEvent, BusinessEventReport, BusinessEventsCounted};
+use shipway_core::{
+    config::Sticky,
+    ids::{EnvironmentName, ReleaseNumber, ServiceName},
+    service,
+    target::{InstanceId, Place},
+};
+
+use super::ApiError;
+use crate::{app::App, business_events::EventReport, traffic_route::TrafficRoute};
+
+/// Events in one report, at most.
+const EVENTS_MAX: usize = 1_000;
+/// Times that one entry counts, at most.
+const COUNT_MAX: u64 = 1_000_000;
+
+/// Counts business events. Once this is answered they are on disk; a report that may not have arrived is sent again with the same
+/// `Idempotency-Key`.
+#[utoipa::path(post, path = "/api/v1/services/{service}/metrics", params(("service" = String, Path)), request_body = BusinessEventReport,
+    responses((status = 200, body = BusinessEventsCounted), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem)))]
+pub(super) async fn report(
+    State(app): State<Arc<App>>,
+    Path(service): Path<String>,
+    Json(reported): Json<BusinessEventReport>,
+) -> Result<Json<BusinessEventsCounted>, ApiError> {
+    let place = find_environment(&app, &service, reported.environment.as_deref()).await?;
+    if reported.events.is_empty() || reported.events.len() > EVENTS_MAX {
+        let given = reported.events.len();
+        return Err(ApiError::bad_request(format!(
+            "a report has 1 to {EVENTS_MAX} events, not {given}"
+        )));
+    }
+    let route = app.traffic.route(&place);
+    let reports: Vec<EventReport> = reported
+        .events
+        .iter()
+        .map(|event| resolve_event(event, &place, route.as_ref()))
+        .collect::<Result<_, _>>()
+        .map_err(|error: EventError| ApiError::bad_request(error.to_string()))?;
+    let counted = reports.iter().map(|report| report.count).sum();
+    app.business_events
+        .report(&place, &reports)
+        .await
+        .map_err(|error| match error {
+            crate::business_events::ReportError::TooMany(_) => {
+                ApiError::bad_request(error.to_string())
+            }
+            crate::business_events::ReportError::Unwritable(_) => ApiError::new(
+                axum::http::StatusCode::SERVICE_UNAVAILABLE,
+                error.to_string(),
+            ),
+        })?;
+    Ok(Json(BusinessEventsCounted { counted }))
+}
+
+async fn find_environment(
+    app: &App,
+    service: &str,
+    environment: Option<&str>,
+) -> Result<Place, ApiError> {
+    let name: ServiceName =
+        service
+            .parse()
+            .map_err(|error: <ServiceName as std::str::FromStr>::Err| {
+                ApiError::bad_request(error.to_string())
+            })?;
+    let unknown = || ApiError::not_found(format!("there is no service {service}"));
+    let row = app
+        .store
+        .row("service", service)
+        .await?
+        .ok_or_else(unknown)?;
+    let view: service::ServiceView = serde_json::from_value(row.doc).map_err(|_| unknown())?;
+    let known: Vec<&EnvironmentName> = view.environments.iter().map(|it| &it.name).collect();
+    let found = match environment {
+        Some(wanted) => known.iter().find(|it| it.as_str() == wanted),
+        None => known.last(),
+    };
+    let found = found.ok_or_else(|| {
+        let names: Vec<&str> = known.iter().map(|it| it.as_str()).collect();
+        ApiError::bad_request(format!(
+            "{service} has no environment {}; it has {}",
+            environment.unwrap_or("at all"),
+            names.join(", ")
+        ))
+    })?;
+    Ok(Place {
+        service: name,
+        environment: (*found).clone(),
+    })
+}
+
+/// Why an event of a report can't be counted.
+#[derive(Debug, thiserror::Error)]
+enum EventError {
+    #[error(transparent)]
+    Name(#[from] shipway_analysis::ParseNameError),
+    #[error("`count` of {name} is from 1 to {COUNT_MAX}, not {count}")]
+    Count { name: String, count: u64 },
+    #[error("{name} has one of `instance`, `release` and `user`")]
+    AmbiguousRelease { name: String },
+    #[error(transparent)]
+    InstanceId(#[from] shipway_core::target::NoInstanceId),
+    #[error("{instance} is no instance of {} in {}", place.service, place.environment)]
+    OtherInstance { instance: String, place: Place },
+    #[error("nothing serves there, so no user is on any release")]
+    NothingServes,
+    #[error("the traffic isn't split by user (`sticky: none`): name the release instead")]
+    NotSticky,
+    #[error(
+        "who is on the new release isn't decided by the user alone (`match`): name the release instead"
+    )]
+    Matched,
+    #[error("no release has any traffic there")]
+    NoTraffic,
+}
+
+/// One event with its release.
+fn resolve_event(
+    event: &BusinessEvent,
+    place: &Place,
+    route: Option<&TrafficRoute>,
+) -> Result<EventReport, EventError> {
+    let name = event.name.parse()?;
+    let count = event.count.unwrap_or(1);
+    if count == 0 || count > COUNT_MAX {
+        let name = event.name.clone();
+        return Err(EventError::Count { name, count });
+    }
+    let release = match (&event.instance, event.release, &event.user) {
+        (Some(instance), None, None) => release_of_instance(instance, place)?,
+        (None, Some(release), None) => ReleaseNumber(release),
+        (None, None, Some(user)) => release_of_user(user, route)?,
+        _ => {
+            let name = event.name.clone();
+            return Err(EventError::AmbiguousRelease { name });
+        }
+    };
+    Ok(EventReport {
+        release,
+        event: name,
+        count,
+    })
+}
+
+/// What an instance runs: a release, or the baseline of one.
+fn release_of_instance(instance: &str, place: &Place) -> Result<ReleaseNumber, EventError> {
+    let id: InstanceId = instance.parse()?;
+    if id.set.place == *place {
+        return Ok(id.set.release);
+    }
+    Err(EventError::OtherInstance {
+        instance: instance.to_owned(),
+        place: place.clone(),
+    })
+}
+
+/// The release that a user is on, as the proxy decides it.
+fn release_of_user(user: &str, route: Option<&TrafficRoute>) -> Result<ReleaseNumber, EventError> {
+    const ALL: u32 = 10_000;
+    let route = route
+        .filter(|route| !route.split.shares.is_empty())
+        .ok_or(EventError::NothingServes)?;
+    if route.split.shares.len() > 1 && route.sticky == Sticky::None {
+        return Err(EventError::NotSticky);
+    }
+    if route.split.reach.is_some() {
+        return Err(EventError::Matched);
+    }
+    let shares = &route.split.shares;
+    let weights: Vec<u32> = shares
+        .iter()
+        .map(|(_, weight)| weight.basis_points())
+        .collect();
+    let bucket = shipway_flags::bucket_for(&route.salt, user, ALL);
+    let side = shipway_flags::choose_variant(&weights, bucket).and_then(|side| shares.get(side));
+    side.map(|(release, _)| *release)
+        .ok_or(EventError::NoTraffic)
+}

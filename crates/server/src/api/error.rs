@@ -1,0 +1,195 @@
+//! Errors as `application/problem+json` (RFC 9457): what is wrong, and what to do about it.
+
+use axum::{
+    Json,
+    body::to_bytes,
+    extract::Request,
+    http::{StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use shipway_api::Problem;
+use shipway_core::{rollout, run, service, testing::Refused};
+use shipway_engine::{EngineError, StoreError};
+
+use crate::read_models::ReadModelError;
+
+/// An error of the API: a problem document as a response.
+#[derive(Clone, Debug)]
+pub struct ApiError(pub Problem);
+
+impl ApiError {
+    /// A problem of a status.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("Error").to_owned();
+        Self(Problem {
+            r#type: "about:blank".to_owned(),
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+        })
+    }
+
+    /// The same with a type that clients can tell from others of its status.
+    pub fn with_type(mut self, problem_type: &str) -> Self {
+        problem_type.clone_into(&mut self.0.r#type);
+        self
+    }
+
+    /// 404.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// 400.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 403.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
+    /// 409.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, detail)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.0)).into_response();
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            header::HeaderValue::from_static("application/problem+json"),
+        );
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(
+                header::WWW_AUTHENTICATE,
+                header::HeaderValue::from_static("Bearer, Basic realm=\"shipway\""),
+            );
+        }
+        response
+    }
+}
+
+/// A refusal of the framework says in some words what is wrong; one that says more isn't repeated.
+const WORDS_MAX: usize = 4096;
+
+/// What the framework refuses by itself, an address that takes another method, a body that isn't what it should be, is told in the
+/// same form as what handlers refuse.
+pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
+    let is_api = request.uri().path().starts_with("/api/");
+    let response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_plain = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !(is_api && is_plain && response.status().is_client_error()) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let words = to_bytes(body, WORDS_MAX).await.unwrap_or_default();
+    let detail = if words.is_empty() {
+        "it can't be asked like this; see /api/openapi.json".to_owned()
+    } else {
+        String::from_utf8_lossy(&words).into_owned()
+    };
+    let mut told = ApiError::new(parts.status, detail).into_response();
+    if let Some(allowed) = parts.headers.get(header::ALLOW) {
+        told.headers_mut().insert(header::ALLOW, allowed.clone());
+    }
+    told
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store failed");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<ReadModelError> for ApiError {
+    fn from(error: ReadModelError) -> Self {
+        match error {
+            ReadModelError::NoRun(_) | ReadModelError::NoRollout { .. } => {
+                Self::not_found(error.to_string())
+            }
+            ReadModelError::Store(error) => error.into(),
+            ReadModelError::UnreadableRow { .. } | ReadModelError::Analysis(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
+        }
+    }
+}
+
+/// What a rejection means to a client.
+pub trait RejectionStatus: std::error::Error {
+    /// The status that says so.
+    fn status(&self) -> StatusCode;
+}
+
+impl RejectionStatus for rollout::Rejection {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotOpened => StatusCode::NOT_FOUND,
+            Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
+            Self::OpenedAlready(_)
+            | Self::Ended { .. }
+            | Self::NotAsked { .. }
+            | Self::GoingBack { .. } => StatusCode::CONFLICT,
+        }
+    }
+}
+
+impl RejectionStatus for service::Rejection {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoService | Self::UnknownRun(_) => StatusCode::NOT_FOUND,
+            Self::UnknownEnvironment { .. } | Self::NoConfig(_) => StatusCode::BAD_REQUEST,
+            Self::Testing(Refused::Free(_)) => StatusCode::NOT_FOUND,
+            Self::Testing(Refused::Touched { .. } | Refused::Full) => StatusCode::CONFLICT,
+            Self::Testing(Refused::Unsaid(_) | Refused::End(_) | Refused::CleanRuns(_)) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::MarkedBad { .. }
+            | Self::Busy { .. }
+            | Self::NothingBefore { .. }
+            | Self::StableAlready { .. } => StatusCode::CONFLICT,
+        }
+    }
+}
+
+impl RejectionStatus for run::Rejection {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::UnknownJob { .. } => StatusCode::NOT_FOUND,
+            Self::NotFromThere { .. } | Self::StepOfSeveral { .. } => StatusCode::BAD_REQUEST,
+            Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
+            Self::NotOpen
+            | Self::NotAsked { .. }
+            | Self::UnderWay(_)
+            | Self::NothingFailed(_)
+            | Self::NothingKept { .. }
+            | Self::NoFailedStep { .. }
+            | Self::NoneFailed { .. }
+            | Self::JobUnderWay { .. }
+            | Self::TooOften { .. }
+            | Self::NoPlan { .. }
+            | Self::Ended { .. } => StatusCode::CONFLICT,
+        }
+    }
+}
+
+impl<R: RejectionStatus> From<EngineError<R>> for ApiError {
+    fn from(error: EngineError<R>) -> Self {
+        match &error {
+            EngineError::Rejected(refusal) => Self::new(refusal.status(), refusal.to_string()),
+            _ => {
+                tracing::error!(%error, "the engine failed");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            }
+        }
+    }
+}

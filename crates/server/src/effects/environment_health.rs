@@ -1,0 +1,171 @@
+//! Reports instances that are not ready to their services, and delivers the notices that follow: what guards environments
+//! after the `watch` of their rollouts (`shipway_core::service` decides what is a shortage).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use shipway_core::{
+    aggregate::Actor,
+    ids::ServiceName,
+    rollout::Tone,
+    service::{HealthNotice, HealthReport, Input, ServiceView},
+    target::{InstanceStatus, Phase, Place, SetKey},
+};
+use shipway_drivers::notify::{Notification, NotificationSeverity};
+
+use super::rollout::deliver;
+use crate::app::App;
+
+/// Between two reports while an instance is not ready: a grace period is noticed this late at most.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+
+/// Follows the instances of the target for as long as the server runs.
+pub(crate) async fn run(app: Arc<App>) {
+    let mut changes = app.target.watch();
+    let mut unready_since: BTreeMap<SetKey, Timestamp> = BTreeMap::new();
+    let mut degraded = degraded_environments(&app).await;
+    loop {
+        changes.borrow_and_update();
+        let sets = summarize(&app.target.instances());
+        let now = app.now();
+        unready_since.retain(|set, _| sets.get(set).is_some_and(|it| it.is_unready));
+        for (set, summary) in &sets {
+            if summary.is_unready {
+                unready_since.entry(set.clone()).or_insert(now);
+            } else if !degraded.contains(&set.place) {
+                continue;
+            }
+            let report = HealthReport {
+                environment: set.place.environment.clone(),
+                release: set.release,
+                ready: summary.ready,
+                unready_since: unready_since.get(set).copied(),
+                problem: summary.problem.clone(),
+            };
+            if let Some(is_degraded) = send_report(&app, &set.place, report).await {
+                if is_degraded {
+                    degraded.insert(set.place.clone());
+                } else {
+                    degraded.remove(&set.place);
+                }
+            }
+        }
+        let must_repeat = !unready_since.is_empty() || !degraded.is_empty();
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(REPORT_EVERY), if must_repeat => {}
+        }
+    }
+}
+
+/// The instances of one release in one environment.
+#[derive(Default)]
+struct SetSummary {
+    ready: u32,
+    is_unready: bool,
+    problem: Option<String>,
+}
+
+fn summarize(instances: &[InstanceStatus]) -> BTreeMap<SetKey, SetSummary> {
+    let mut sets: BTreeMap<SetKey, SetSummary> = BTreeMap::new();
+    for status in instances {
+        let set = sets.entry(status.id.set.clone()).or_default();
+        match &status.phase {
+            Phase::Ready => set.ready += 1,
+            Phase::Stopping => {}
+            Phase::Starting { why } | Phase::Unready { why } | Phase::Backoff { why, .. } => {
+                set.is_unready = true;
+                let problem = || format!("instance {}: {why}", status.id.slot);
+                set.problem.get_or_insert_with(problem);
+            }
+        }
+    }
+    sets
+}
+
+/// Whether the environment is degraded after the report; none when that is unknown.
+async fn send_report(app: &App, place: &Place, report: HealthReport) -> Option<bool> {
+    let reason = "health of instances".to_owned();
+    let input = Input::HealthReported(report);
+    match app
+        .send_to_service(&place.service, input, Actor::Shipway(reason))
+        .await
+    {
+        Ok(outcome) => {
+            let environment = outcome.state.environments.get(&place.environment);
+            Some(environment.is_some_and(|it| it.degradation.is_some()))
+        }
+        Err(error) => {
+            tracing::warn!(%error, service = %place.service, "the health of instances could not be recorded");
+            None
+        }
+    }
+}
+
+/// The environments that were degraded when the last server ended.
+async fn degraded_environments(app: &App) -> BTreeSet<Place> {
+    let rows = app.store.all_rows("service").await.unwrap_or_default();
+    let services = rows
+        .into_iter()
+        .filter_map(|row| serde_json::from_value::<ServiceView>(row.doc).ok());
+    services
+        .flat_map(|service| {
+            let degraded = service.environments.into_iter();
+            degraded
+                .filter(|environment| environment.degradation.is_some())
+                .map(move |environment| Place {
+                    service: service.name.clone(),
+                    environment: environment.name,
+                })
+        })
+        .collect()
+}
+
+/// Delivers a notice to one destination; the answer for the service.
+pub(super) async fn notify(
+    app: &Arc<App>,
+    service: &ServiceName,
+    notice: &HealthNotice,
+    destination: usize,
+) -> Input {
+    let notification = Notification {
+        id: format!("{service}-health-{}", notice.number),
+        title: notice.notice.title.clone(),
+        text: notice.notice.text.clone(),
+        severity: match notice.notice.tone {
+            Tone::Good => NotificationSeverity::Good,
+            Tone::Asking | Tone::Neutral => NotificationSeverity::Info,
+            Tone::Bad => NotificationSeverity::Bad,
+        },
+        service: Some(service.clone()),
+        environment: Some(notice.environment.clone()),
+        release: Some(notice.release),
+        rollout: None,
+        url: Some(format!("{}/services/{service}", app.url)),
+        at: notice.notice.at,
+        plot: None,
+        facts: Vec::new(),
+    };
+    let to = notice.destinations.get(destination);
+    let delivered = match to.map(|to| app.destination(to)) {
+        Some(Ok(to)) => deliver(app, &to, &notification).await,
+        Some(Err(error)) => Err(error),
+        None => Err(format!("`notify` has no entry {}", destination + 1)),
+    };
+    if let Err(error) = &delivered {
+        tracing::error!(
+            error,
+            title = notification.title,
+            "a notification was not delivered"
+        );
+    }
+    Input::HealthNoticeSettled {
+        number: notice.number,
+        destination,
+        failed: delivered.err(),
+    }
+}

@@ -1,0 +1,373 @@
+//! Both sides of a rollout, read over the same instants and reported to it.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use shipway_analysis::{
+    Analysis, AnalysisRule, BaselineSample, BusinessEventCount, FailedUsers, Histogram,
+    InstanceTime, LatencyQuantiles, Metric, MetricKind, Observation, ProviderAnswer, ReleaseSample,
+    RequiredMetrics, Sample, SlowCount, evidence::mean, shortest_interval,
+};
+use shipway_core::{
+    ids::ReleaseNumber,
+    rollout::{Input, Rollout, Rollouts},
+    target::{Place, SetAvailability, SetKey, Usage},
+};
+use shipway_drivers::data_plane::traffic_meter::TrafficTotals;
+use shipway_engine::Work;
+use shipway_proxy::protocol;
+
+use super::provider_polling::ProviderPolling;
+use crate::app::App;
+
+/// From one reading to the next, at most: a person who looks on wants to see something move.
+const INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// SetReading both sides costs about a millisecond.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// ReadingPair that are kept: those of five minutes at the usual pace, a few megabytes.
+const READINGS_MAX: usize = 300;
+
+/// Reports readings of both sides until the effect is cancelled.
+pub(super) async fn run(
+    app: &Arc<App>,
+    work: &Work<Rollouts>,
+    rollout: &Rollout,
+    exposure: u32,
+    candidate: ReleaseNumber,
+    stable: Option<ReleaseNumber>,
+) {
+    let environment = &rollout.spec.environment;
+    let place = rollout.spec.release.place(&environment.name);
+    let mut before = ExposureReadings::new(&environment.analysis);
+    let asked = RequiredMetrics::for_analysis(&environment.analysis);
+    // Asked beside: a provider may take its time.
+    let polling = ProviderPolling::start(app, rollout, candidate, stable);
+    let alone = stable.filter(|_| rollout.stands_alone());
+    let history = match alone {
+        Some(stable) => read_baseline_history(app, rollout, stable).await,
+        None => None,
+    };
+    let metrics = |release: ReleaseNumber, answers: Vec<ProviderAnswer>| ReleaseMetrics {
+        events: if asked.events {
+            app.business_events.counts(&place, release)
+        } else {
+            Vec::new()
+        },
+        answers,
+    };
+    let mut ticks = tokio::time::interval(measuring_interval(&environment.analysis));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = work.cancelled.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let totals = app.meter.read_totals().await.ok();
+        let route = app.traffic.route(&place);
+        let split = route.filter(|route| route.users().is_some());
+        let split = split.map(|route| route.split);
+        let weight = |release| Some(split.as_ref()?.weight_of(release).basis_points());
+        let now = ReadingPair {
+            canary: read(app, totals.as_ref(), &place, candidate),
+            stable: stable.map(|stable| read(app, totals.as_ref(), &place, stable)),
+        };
+        let mut seen = Observation {
+            at: app.now(),
+            canary: side(
+                candidate,
+                &asked,
+                (&before, |of| Some(&of.canary)),
+                &now.canary,
+                (
+                    weight(candidate),
+                    metrics(candidate, polling.canary_answers()),
+                ),
+            ),
+            stable: stable.zip(now.stable.as_ref()).map(|(release, now)| {
+                let metrics = (weight(release), metrics(release, polling.stable_answers()));
+                side(
+                    release,
+                    &asked,
+                    (&before, |of| of.stable.as_ref()),
+                    now,
+                    metrics,
+                )
+            }),
+        };
+        if alone.is_some() {
+            let values = polling.past_values();
+            before_switch(&mut seen, history.as_ref(), values);
+        }
+        before.remember(now);
+        // As it is now: what is recorded depends on when its hold ends.
+        let Ok(Some(current)) = app.rollouts.state(&work.stream).await else {
+            continue;
+        };
+        let look = current
+            .0
+            .as_deref()
+            .and_then(|current| app.live.record_observation(current, exposure, seen));
+        let Some(look) = look else { continue };
+        let look = Box::new(look);
+        let input = Input::Looked { exposure, look };
+        if work.report.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What a release that has just lost its traffic was.
+async fn read_baseline_history(
+    app: &App,
+    rollout: &Rollout,
+    stable: ReleaseNumber,
+) -> Option<BaselineSample> {
+    let environment = &rollout.spec.environment;
+    let place = rollout.spec.release.place(&environment.name);
+    let totals = app.meter.read_totals().await.ok();
+    let took = totals.map(|totals| histogram(&totals.totals_with_copies(&place, stable)));
+    let set = SetKey {
+        place,
+        release: stable,
+    };
+    app.baseline_history
+        .baseline(&set, took, &environment.analysis)
+}
+
+/// Adds what stable was before the switch, with what providers say of that time.
+fn before_switch(
+    seen: &mut Observation,
+    history: Option<&BaselineSample>,
+    values: Vec<(Metric, mean::ValueSeries)>,
+) {
+    let side = seen.stable.as_mut().and_then(|side| side.sample.as_mut());
+    if let Some(sample) = side {
+        let mut before = history.cloned().unwrap_or_default();
+        before.values.extend(values);
+        sample.before = (before != BaselineSample::default()).then_some(before);
+    }
+}
+
+/// As often as the shortest interval of a limit, within reason.
+fn measuring_interval(analysis: &Analysis) -> Duration {
+    let shortest = analysis
+        .rules()
+        .iter()
+        .filter_map(AnalysisRule::interval)
+        .min();
+    shortest
+        .unwrap_or(INTERVAL_MAX)
+        .clamp(INTERVAL_MIN, INTERVAL_MAX)
+}
+
+/// What others say of a release.
+struct ReleaseMetrics {
+    events: Vec<BusinessEventCount>,
+    answers: Vec<ProviderAnswer>,
+}
+
+/// Both sides at one instant.
+struct ReadingPair {
+    canary: SetReading,
+    stable: Option<SetReading>,
+}
+
+/// Earlier readings of this exposure, the oldest first.
+struct ExposureReadings {
+    readings: VecDeque<ReadingPair>,
+    /// How far back the answers lie whose latency is looked at: a limit on latency looks once in its interval, and must not miss
+    /// what was between.
+    window: Duration,
+}
+
+impl ExposureReadings {
+    fn new(analysis: &Analysis) -> Self {
+        let is_latency = |metric: &Metric| matches!(metric.kind(), MetricKind::Quantile(_));
+        let rules = analysis.rules().iter();
+        let intervals = rules
+            .filter(|rule| rule.metrics().iter().any(is_latency))
+            .filter_map(AnalysisRule::interval);
+        Self {
+            readings: VecDeque::new(),
+            window: shortest_interval(intervals.max().unwrap_or(INTERVAL_MAX)),
+        }
+    }
+
+    fn remember(&mut self, now: ReadingPair) {
+        let window = self.window;
+        let at = now.canary.at;
+        self.readings.push_back(now);
+        // The first one that is old enough is where the window begins; what is older is no longer needed.
+        let is_old = |readings: &ReadingPair| at.duration_since(readings.canary.at) >= window;
+        while self.readings.len() > READINGS_MAX || self.readings.get(1).is_some_and(is_old) {
+            self.readings.pop_front();
+        }
+    }
+}
+
+/// One side at one instant.
+pub(super) struct SetReading {
+    pub(super) traffic: Option<TrafficTotals>,
+    usage: Vec<(u32, Usage)>,
+    availability: SetAvailability,
+    ready: usize,
+    pub(super) at: std::time::Instant,
+}
+
+impl SetReading {
+    /// Resident bytes of the largest instance.
+    pub(super) fn memory(&self) -> Option<f64> {
+        let bytes = self
+            .usage
+            .iter()
+            .map(|(_, usage)| usage.memory_bytes as f64);
+        bytes.reduce(f64::max)
+    }
+
+    /// Requests open now, on average for each instance.
+    pub(super) fn saturation(&self) -> Option<f64> {
+        let open = self.traffic.as_ref()?.open as f64;
+        (self.ready > 0).then(|| open / self.ready as f64)
+    }
+}
+
+pub(super) fn read(
+    app: &App,
+    totals: Option<&shipway_drivers::data_plane::traffic_meter::TrafficReading>,
+    place: &Place,
+    release: ReleaseNumber,
+) -> SetReading {
+    let mut instances: Vec<_> = app
+        .target
+        .instances()
+        .into_iter()
+        .filter(|status| status.id.set.place == *place && status.id.set.release == release)
+        .collect();
+    app.target.measure(&mut instances);
+    SetReading {
+        traffic: totals.map(|totals| totals.totals_with_copies(place, release)),
+        usage: instances
+            .iter()
+            .filter_map(|status| Some((status.pid?, status.usage?)))
+            .collect(),
+        availability: app.target.availability(&SetKey {
+            place: place.clone(),
+            release,
+        }),
+        ready: instances.iter().filter(|status| status.is_ready()).count(),
+        at: std::time::Instant::now(),
+    }
+}
+
+fn side<'a>(
+    release: ReleaseNumber,
+    asked: &RequiredMetrics,
+    (before, which): (
+        &'a ExposureReadings,
+        impl Fn(&'a ReadingPair) -> Option<&'a SetReading>,
+    ),
+    now: &SetReading,
+    (weight, metrics): (Option<u32>, ReleaseMetrics),
+) -> ReleaseSample {
+    let begin = before.readings.front().and_then(&which);
+    let last = before.readings.back().and_then(&which);
+    let sample = now.traffic.as_ref().map(|traffic| Sample {
+        requests: traffic.requests,
+        errors: traffic.errors,
+        abandoned: traffic.abandoned,
+        late: traffic.late,
+        overdue: traffic.overdue,
+        latency: begin
+            .and_then(|begin| begin.traffic.as_ref())
+            .map(|begin| latency(traffic, begin)),
+        cpu: last.and_then(|last| busiest(last, now)),
+        memory_bytes: now.memory(),
+        restarts: Some(now.availability.restarts),
+        instance_time: Some(InstanceTime {
+            observed_ms: now.availability.observed_ms,
+            unavailable_ms: now.availability.unavailable_ms,
+        }),
+        histogram: asked.histogram.then(|| histogram(traffic)),
+        unfinished: if asked.histogram {
+            to_evidence_buckets(&traffic.unfinished)
+        } else {
+            Histogram::default()
+        },
+        open_ages: if asked.histogram {
+            to_evidence_buckets(&traffic.open_ages)
+        } else {
+            Histogram::default()
+        },
+        slow: asked.slow.iter().map(|over| slow(traffic, *over)).collect(),
+        slow_unanswered: (asked.slow.iter())
+            .map(|over| slow_unanswered(traffic, *over))
+            .collect(),
+        saturation: now.saturation(),
+        events: metrics.events,
+        answers: metrics.answers,
+        users: weight.and_then(|weight| Some(users(traffic.users.as_ref()?, weight))),
+        before: None,
+    });
+    ReleaseSample {
+        release: release.to_string(),
+        sample,
+    }
+}
+
+pub(super) fn histogram(traffic: &TrafficTotals) -> Histogram {
+    to_evidence_buckets(&traffic.latency)
+}
+
+/// The proxy has four buckets where evidence has one.
+fn to_evidence_buckets(latency: &protocol::LatencyHistogram) -> Histogram {
+    let counts = latency.0.iter();
+    counts.map(|(bucket, count)| (bucket / 4, *count)).collect()
+}
+
+/// Requests in buckets that lie beyond the limit as a whole: within 3% of it a request may count as quick.
+fn slow(traffic: &TrafficTotals, over_micros: u64) -> SlowCount {
+    let (_, count) = traffic.slower_than(Duration::from_micros(over_micros));
+    SlowCount { over_micros, count }
+}
+
+/// Those of them that have no answer.
+fn slow_unanswered(traffic: &TrafficTotals, over_micros: u64) -> SlowCount {
+    let (known, _) = traffic.slower_than(Duration::from_micros(over_micros));
+    let count = known.saturating_sub(traffic.latency.count());
+    SlowCount { over_micros, count }
+}
+
+/// Users who failed, of a side that is given this weight.
+fn users(counted: &protocol::FailedUserCounts, weight: u32) -> FailedUsers {
+    let slow = counted.slow.iter();
+    FailedUsers {
+        weight,
+        errors: counted.errors,
+        slow: slow
+            .map(|(&over_micros, &count)| SlowCount { over_micros, count })
+            .collect(),
+    }
+}
+
+fn latency(now: &TrafficTotals, before: &TrafficTotals) -> LatencyQuantiles {
+    let millis = |quantile| {
+        now.quantile_since(before, quantile)
+            .map(|took| took.as_secs_f64() * 1_000.0)
+    };
+    LatencyQuantiles {
+        p50_ms: millis(0.5),
+        p90_ms: millis(0.9),
+        p99_ms: millis(0.99),
+    }
+}
+
+/// The share of a core that the busiest process used since `before`.
+pub(super) fn busiest(before: &SetReading, now: &SetReading) -> Option<f64> {
+    let elapsed = now.at.duration_since(before.at).as_secs_f64();
+    let share = |(pid, usage): &(u32, Usage)| {
+        let earlier = before.usage.iter().find(|(it, _)| it == pid)?;
+        Some((usage.cpu_seconds - earlier.1.cpu_seconds).max(0.0) / elapsed)
+    };
+    (elapsed > 0.0)
+        .then(|| now.usage.iter().filter_map(share).reduce(f64::max))
+        .flatten()
+}

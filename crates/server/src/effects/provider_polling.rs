@@ -1,0 +1,208 @@
+//! Providers of metrics, asked beside the reading of the proxy's counters: a slow one holds up nobody.
+//!
+//! Each source has a task that asks about both releases for the same moment, once in its interval. A task asks one question
+//! at a time, each ends within its timeout, and all end with the measuring.
+//!
+//! When stable has just lost its traffic, sources that can be asked about the past are asked what it was before.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use shipway_analysis::{Metric, MetricName, ProviderAnswer, evidence::mean::ValueSeries};
+use shipway_core::{
+    config::{Query, Source},
+    ids::ReleaseNumber,
+    rollout::Rollout,
+    target::SetKey,
+};
+use shipway_drivers::metrics::QuerySubject;
+use tokio::{task::JoinSet, time::MissedTickBehavior};
+
+use super::baseline_history;
+use crate::app::App;
+
+/// The last answers for both sides.
+type ProviderAnswers = Arc<Mutex<BTreeMap<MetricName, (ProviderAnswer, Option<ProviderAnswer>)>>>;
+
+/// What was said of stable before it lost its traffic.
+type PastValues = Arc<Mutex<Vec<(Metric, ValueSeries)>>>;
+
+/// Moments of the past that are asked about: a quarter of an hour at the usual pace, as the load is kept.
+const PAST_VALUES: u32 = 180;
+/// So many moments in a row without an answer: stable is no older, or there will be none.
+const UNANSWERED_MAX: u32 = 3;
+
+/// Asks until it is dropped.
+pub(super) struct ProviderPolling {
+    answers: ProviderAnswers,
+    past: PastValues,
+    _tasks: JoinSet<()>,
+}
+
+/// What a task asks about.
+#[derive(Clone)]
+struct PolledReleases {
+    canary: QuerySubject,
+    stable: Option<QuerySubject>,
+    set: SetKey,
+}
+
+impl ProviderPolling {
+    pub(super) fn start(
+        app: &Arc<App>,
+        rollout: &Rollout,
+        candidate: ReleaseNumber,
+        stable: Option<ReleaseNumber>,
+    ) -> Self {
+        let environment = &rollout.spec.environment;
+        let place = rollout.spec.release.place(&environment.name);
+        let about = |release: ReleaseNumber| QuerySubject {
+            release: release.released().0,
+            stable: stable.map(|stable| stable.released().0),
+            service: place.service.to_string(),
+            environment: place.environment.to_string(),
+        };
+        let sides = PolledReleases {
+            canary: about(candidate),
+            stable: stable.map(about),
+            set: SetKey {
+                place: place.clone(),
+                release: candidate,
+            },
+        };
+        let answers = ProviderAnswers::default();
+        let mut tasks = JoinSet::new();
+        let asked = environment.sources.iter();
+        for source in asked.filter(|source| source.query != Query::Events) {
+            tasks.spawn(poll(
+                app.clone(),
+                source.clone(),
+                sides.clone(),
+                answers.clone(),
+            ));
+        }
+        let past = PastValues::default();
+        // After a restart of the server the time before this one isn't that before the switch any more.
+        let has_just_switched = rollout.stands_alone() && rollout.evidence.last().is_none();
+        if has_just_switched && let Some(stable) = &sides.stable {
+            let compared: Vec<Metric> = baseline_history::compared(&environment.analysis).collect();
+            let of_past = environment.sources.iter().filter(|source| {
+                matches!(
+                    source.query,
+                    Query::Prometheus { .. } | Query::Datadog { .. }
+                ) && !source.query.compares()
+                    && compared.contains(&Metric::Value(source.metric))
+            });
+            for source in of_past {
+                let (source, about) = (source.clone(), stable.clone());
+                let set = sides.set.clone();
+                tasks.spawn(poll_past(app.clone(), source, about, set, past.clone()));
+            }
+        }
+        Self {
+            answers,
+            past,
+            _tasks: tasks,
+        }
+    }
+
+    /// What stable was before it lost its traffic, once all of that is answered.
+    pub(super) fn past_values(&self) -> Vec<(Metric, ValueSeries)> {
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.clone()
+    }
+
+    /// The last answers for the canary.
+    pub(super) fn canary_answers(&self) -> Vec<ProviderAnswer> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.values().map(|(canary, _)| canary.clone()).collect()
+    }
+
+    /// The last answers for stable.
+    pub(super) fn stable_answers(&self) -> Vec<ProviderAnswer> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers
+            .values()
+            .filter_map(|(_, stable)| stable.clone())
+            .collect()
+    }
+}
+
+async fn poll(app: Arc<App>, source: Source, sides: PolledReleases, answers: ProviderAnswers) {
+    let mut ticks = tokio::time::interval(source.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let workdir = app.target.workdir(&sides.set);
+    let environment = sides.canary.environment.clone();
+    let secrets = |name: &str| app.secrets.get_in(&environment, name).map(str::to_owned);
+    // A query that names stable compares by itself.
+    let stable = sides.stable.as_ref().filter(|_| !source.query.compares());
+    loop {
+        ticks.tick().await;
+        let at = app.now();
+        let about = |about| {
+            app.providers
+                .read_metric(&source, about, at, &workdir, &secrets)
+        };
+        let of_stable = async {
+            match stable {
+                Some(stable) => Some(about(stable).await),
+                None => None,
+            }
+        };
+        let (canary, stable) = tokio::join!(about(&sides.canary), of_stable);
+        let answer = |said: Result<f64, String>| match said {
+            Ok(value) => ProviderAnswer::value(source.metric, at, value),
+            Err(why) => ProviderAnswer::unknown(source.metric, at, why),
+        };
+        let said = (answer(canary), stable.map(answer));
+        let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.insert(source.metric, said);
+    }
+}
+
+/// Asks about moments before this one, further and further back.
+async fn poll_past(
+    app: Arc<App>,
+    source: Source,
+    stable: QuerySubject,
+    set: SetKey,
+    past: PastValues,
+) {
+    let now = app.now();
+    let workdir = app.target.workdir(&set);
+    let environment = stable.environment.clone();
+    let secrets = |name: &str| app.secrets.get_in(&environment, name).map(str::to_owned);
+    let (mut found, mut unanswered) = (Vec::new(), 0);
+    for back in 1..=PAST_VALUES {
+        let Some(at) = source
+            .interval
+            .checked_mul(back)
+            .and_then(|span| now.checked_sub(span).ok())
+        else {
+            break;
+        };
+        let said = app
+            .providers
+            .read_metric(&source, &stable, at, &workdir, &secrets);
+        match said.await {
+            Ok(value) => {
+                found.push(value);
+                unanswered = 0;
+            }
+            Err(_) => unanswered += 1,
+        }
+        if unanswered == UNANSWERED_MAX {
+            break;
+        }
+    }
+    let mut values = ValueSeries::default();
+    for value in found.into_iter().rev() {
+        values.add(value);
+    }
+    if values.moments().count() > 0 {
+        let mut past = past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.push((Metric::Value(source.metric), values));
+    }
+}

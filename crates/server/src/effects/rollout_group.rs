@@ -1,0 +1,146 @@
+//! Tied services: each rollout of a group looks at the others. What follows is decided in `core/rollout/meet`.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use shipway_core::{
+    aggregate::Actor,
+    ids::{EnvironmentName, RolloutId, RolloutNumber, ServiceName},
+    rollout::{
+        Input, Rollout, Rollouts,
+        meet::{self, Fellow, Meeting, Stage},
+    },
+    service::{self, Groups, Onward},
+};
+use shipway_engine::Work;
+
+use crate::app::App;
+
+/// From one look at the others to the next; reading a few states costs microseconds.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Rollouts of a service that are looked at, the newest first: more can't come and go during one.
+const LOOKED_AT: u32 = 10;
+
+/// Waits until all that are under way have come as far.
+pub(super) async fn meet(
+    app: &Arc<App>,
+    work: &Work<Rollouts>,
+    rollout: &Rollout,
+    with: &[ServiceName],
+) -> Result<String, String> {
+    loop {
+        match meet::meeting(&fellows(app, rollout, with).await) {
+            Meeting::Go => return Ok("all are there".to_owned()),
+            Meeting::Back(why) => return Err(why),
+            Meeting::Wait(_) => {}
+        }
+        tokio::select! {
+            () = work.cancelled.cancelled() => return Err("it is no longer wanted".to_owned()),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// Reports a rollout of the group that went back, once there is one.
+pub(super) async fn watch(
+    app: &Arc<App>,
+    work: &Work<Rollouts>,
+    rollout: &Rollout,
+    with: &[ServiceName],
+) -> Input {
+    loop {
+        if let Some(why) = meet::gone_back(&fellows(app, rollout, with).await) {
+            return Input::FellowBack { why };
+        }
+        tokio::select! {
+            () = work.cancelled.cancelled() => return Input::Woken,
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// The rollouts of `with` into the same environment that are under way, or were at some time since this one began; and releases
+/// that are on their way there.
+async fn fellows(app: &Arc<App>, rollout: &Rollout, with: &[ServiceName]) -> Vec<Fellow> {
+    let environment = &rollout.spec.environment.name;
+    let mut fellows = Vec::new();
+    for name in with {
+        let stream = crate::app::service_stream(name);
+        let Some(state) = app.services.state(&stream).await.ok().flatten() else {
+            continue;
+        };
+        if is_coming(&state, environment) {
+            fellows.push(Fellow {
+                name: name.to_string(),
+                stage: Stage::Coming,
+            });
+        }
+        let last = state.last_rollout.0;
+        for number in (last.saturating_sub(LOOKED_AT) + 1..=last).rev() {
+            let id = RolloutId {
+                service: name.clone(),
+                number: RolloutNumber(number),
+            };
+            fellows.extend(fellow(app, &id, rollout).await);
+        }
+    }
+    fellows
+}
+
+async fn fellow(app: &Arc<App>, id: &RolloutId, mine: &Rollout) -> Option<Fellow> {
+    let state = app.rollout(id).await?;
+    let other = state.0.as_deref()?;
+    let over = other.ended.as_ref().map(|end| end.at);
+    let is_mine = other.spec.environment.name == mine.spec.environment.name;
+    if !is_mine || over.is_some_and(|at| at < mine.opened_at) {
+        return None;
+    }
+    let stage = other.stage();
+    // It was on its way back already when this one began.
+    let is_earlier = matches!(&stage, Stage::Back { at, .. } if *at < mine.opened_at);
+    (!is_earlier).then(|| Fellow {
+        name: id.to_string(),
+        stage,
+    })
+}
+
+/// Whether a release of the service is on its way to `environment`: in a run, in an environment before, or in the queue.
+fn is_coming(state: &service::State, environment: &EnvironmentName) -> bool {
+    let pushed = (state.open_pushes.values()).any(|push| push.push.is_released());
+    let goes_on = (state.environments.iter()).any(|(name, place)| {
+        let moving = place.active.as_ref();
+        let on = |active: &service::Active| {
+            let is_next = active.spec.release.environment_after(name);
+            !active.promoted
+                && active.onward == Onward::Next
+                && is_next.is_some_and(|next| next.name == *environment)
+        };
+        name != environment && moving.is_some_and(on)
+    });
+    let queued = state.environments.get(environment);
+    pushed || goes_on || queued.is_some_and(|place| !place.queue.is_empty())
+}
+
+/// Tells the services that `leader` names, or named before.
+pub(super) async fn notify_members(
+    app: &Arc<App>,
+    leader: &ServiceName,
+    fellows: &BTreeSet<ServiceName>,
+    groups: &Groups,
+) -> service::Input {
+    for name in fellows {
+        let theirs: Groups = (groups.iter())
+            .filter(|(_, group)| group.contains(name))
+            .map(|(environment, group)| (environment.clone(), group.clone()))
+            .collect();
+        let input = service::Input::Tied {
+            leader: leader.clone(),
+            groups: theirs,
+        };
+        let by = Actor::Shipway(format!("{leader} names it in its `with`"));
+        if let Err(error) = app.send_to_service(name, input, by).await {
+            tracing::error!(%error, service = %name, "a service could not be told that it is tied");
+            return service::Input::Woken;
+        }
+    }
+    service::Input::FellowsTold(groups.clone())
+}

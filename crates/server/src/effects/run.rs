@@ -1,0 +1,530 @@
+//! What a run asks for: workers for its jobs, and the service told when it is over.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use shipway_core::{
+    aggregate::Actor,
+    ids::{Digest, RunId},
+    run::{
+        Artifact, Effect, GateInput, Input, JobRecord, JobView, Run, RunSpec, RunView, Runs, State,
+        Status, StepLine, Surroundings, job_spec,
+    },
+    service::{self, Purpose},
+};
+use shipway_drivers::jobs::JobError;
+use shipway_engine::{Driver, StoreError, Work};
+use shipway_workflow::{
+    job::{
+        Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
+    },
+    report::StoredReport,
+    runner::RunnerMismatch,
+};
+
+use super::{
+    annotations::JobAnnotations,
+    file_storage::{FileStorage, JobFile},
+};
+use crate::{
+    app::{App, service_stream},
+    job_token::JobIdentity,
+    test_reports,
+};
+
+/// Carries out the effects of runs.
+pub struct RunDriver(pub Weak<App>);
+
+#[async_trait]
+impl Driver<Runs> for RunDriver {
+    async fn carry_out(&self, work: Work<Runs>) -> Input {
+        let Some(app) = self.0.upgrade() else {
+            return Input::Woken;
+        };
+        let Some(spec) = work.state.0.as_deref().map(|run| run.spec.clone()) else {
+            return Input::Woken;
+        };
+        match &work.effect {
+            Effect::Gate(effect) => {
+                super::concurrency_groups::carry_out(&app, &spec.id, effect).await
+            }
+            Effect::RunJob { key, attempt, stop } => {
+                let folder = app.jobs.attempt_folder(&spec.id, key, *attempt);
+                run_job(&app, &work, &spec, (key, folder), stop.as_deref()).await
+            }
+            Effect::TellService {
+                conclusion,
+                artifacts,
+                ..
+            } => {
+                if let Some(run) = work.state.0.as_deref() {
+                    test_reports::record_test_history(&app, run).await;
+                }
+                let green = *conclusion == Conclusion::Success;
+                let input = service::Input::RunEnded {
+                    number: spec.id.number,
+                    green,
+                    conclusion: *conclusion,
+                    artifacts: artifacts.clone(),
+                };
+                match app
+                    .services
+                    .send(
+                        &service_stream(&spec.id.service),
+                        input,
+                        Actor::Shipway(format!("run {}", spec.id.number)),
+                    )
+                    .await
+                {
+                    Ok(_) => Input::Told,
+                    Err(error) => {
+                        tracing::error!(%error, run = %spec.id, "the service could not be told");
+                        Input::Woken
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn run_job(
+    app: &Arc<App>,
+    work: &Work<Runs>,
+    run: &RunSpec,
+    (key, folder): (&JobKey, PathBuf),
+    stop: Option<&str>,
+) -> Input {
+    let ended = |conclusion, why: String| Input::JobEnded {
+        key: key.clone(),
+        conclusion,
+        outputs: Vec::new(),
+        why: Some(why),
+    };
+    if let Err(error) = app.claim_run_folder(run).await {
+        let why = format!("the folder of {} can't be prepared: {error}", run.id);
+        return ended(Conclusion::Failure, why);
+    }
+    let begun = app.jobs.has_started(&folder);
+    if !begun
+        && stop.is_none()
+        && let Err(mismatch) = check_runner(app, &work.state, key)
+    {
+        return ended(Conclusion::Failure, mismatch.to_string());
+    }
+    // Until it is over here.
+    let _place = match stop {
+        _ if begun => app.jobs.slots().resume(&folder),
+        Some(why) => return ended(Conclusion::Cancelled, why.to_owned()),
+        None => tokio::select! {
+            place = app.jobs.slots().acquire(&folder) => place,
+            () = work.cancelled.cancelled() => return Input::Woken,
+        },
+    };
+    match stop {
+        Some(_) => app.jobs.cancel(&folder),
+        None if begun => {}
+        None => {
+            let around = match job_surroundings(app, &work.state, key, folder.clone()).await {
+                Ok(around) => around,
+                Err(why) => return ended(Conclusion::Failure, why),
+            };
+            let spec = match job_spec(&work.state, key, around) {
+                Ok(spec) => spec,
+                Err(why) => return ended(Conclusion::Failure, why),
+            };
+            if let Err(error) = app.jobs.start_worker(&spec) {
+                return ended(Conclusion::Failure, error.to_string());
+            }
+        }
+    }
+    let mut journal = match app.jobs.journal(&folder) {
+        Ok(journal) => journal,
+        Err(error) => return ended(Conclusion::Failure, error.to_string()),
+    };
+    let mut follower = JobFollower {
+        app,
+        work,
+        run,
+        key,
+        folder: &folder,
+        is_stopping: stop.is_some(),
+        names: BTreeMap::new(),
+        annotations: JobAnnotations::default(),
+        lost: Vec::new(),
+        end: None,
+    };
+    loop {
+        match journal.next(&work.cancelled).await {
+            Ok(Some(entry)) => {
+                if let Err(FollowerStopped) = follower.handle(entry).await {
+                    return Input::Woken;
+                }
+            }
+            Ok(None) => return follower.finish().await,
+            // The server stops, or the run wants something else of the job: whoever comes next follows the same journal.
+            Err(JobError::Cancelled) => return Input::Woken,
+            Err(error @ JobError::WorkerLost(_)) => {
+                return Input::WorkerLost {
+                    key: key.clone(),
+                    why: error.to_string(),
+                };
+            }
+            Err(error) => return ended(Conclusion::Failure, error.to_string()),
+        }
+    }
+}
+
+/// Whether this machine is one that the job asks for with `runs-on`.
+fn check_runner(app: &App, state: &State, key: &JobKey) -> Result<(), RunnerMismatch> {
+    match state.0.as_deref().and_then(|run| run.cell(key)) {
+        Some((_, cell)) => app.jobs.check_request(&cell.runs_on),
+        // It is refused where its spec is made.
+        None => Ok(()),
+    }
+}
+
+/// Keeps places for the jobs that go on from the last server.
+pub async fn reserve_job_slots(app: &App) -> Result<(), StoreError> {
+    let mut cursor = None;
+    loop {
+        let page = app.store.rows("run", None, true, cursor, 1_000).await?;
+        for row in page.rows {
+            if let Ok(run) = serde_json::from_value::<RunView>(row.doc) {
+                reserve_slots_of_run(app, &run);
+            }
+        }
+        match page.next {
+            Some(next) => cursor = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn reserve_slots_of_run(app: &App, run: &RunView) {
+    let open = |job: &&JobView| matches!(job.status, Status::Queued | Status::Running);
+    for job in run.jobs.iter().filter(open) {
+        let Ok(key) = job.key.parse() else {
+            continue;
+        };
+        let attempt = u32::try_from(job.earlier.len()).unwrap_or_default() + 1;
+        let folder = app.jobs.attempt_folder(&run.id, &key, attempt);
+        if app.jobs.is_worker_running(&folder) {
+            app.jobs.slots().reserve(&folder);
+        }
+    }
+}
+
+/// A job's journal, entry by entry, as what it means to the run.
+struct JobFollower<'a> {
+    app: &'a App,
+    work: &'a Work<Runs>,
+    run: &'a RunSpec,
+    key: &'a JobKey,
+    folder: &'a Path,
+    /// A job that is told to stop does not wait for space on the disk.
+    is_stopping: bool,
+    /// Steps that have begun, by their place.
+    names: BTreeMap<usize, String>,
+    annotations: JobAnnotations,
+    /// Why files that the job has left are not stored.
+    lost: Vec<String>,
+    end: Option<JobEnd>,
+}
+
+/// How a job ended, by its journal.
+struct JobEnd {
+    conclusion: Conclusion,
+    outputs: Vec<(String, String)>,
+    why: Option<String>,
+}
+
+/// Nobody follows the job any more: the next one reads its journal from the beginning.
+struct FollowerStopped;
+
+impl JobFollower<'_> {
+    async fn handle(&mut self, entry: JournalEntry) -> Result<(), FollowerStopped> {
+        self.annotations.record(&entry.body);
+        if let Some(input) = self.input(entry).await? {
+            self.report(input).await;
+        }
+        Ok(())
+    }
+
+    async fn report(&self, input: Input) {
+        if let Err(error) = self.work.report.send(input).await {
+            tracing::debug!(%error, run = %self.run.id, "what a worker said is not recorded");
+        }
+    }
+
+    /// What the run is told of an entry.
+    async fn input(&mut self, entry: JournalEntry) -> Result<Option<Input>, FollowerStopped> {
+        let key = self.key.clone();
+        Ok(match entry.body {
+            JournalBody::Started { .. } => Some(Input::JobStarted { key }),
+            JournalBody::StepStarted { index, name, .. } => {
+                self.names.insert(index, name);
+                None
+            }
+            body @ JournalBody::StepFinished { .. } => self.finished_step(body),
+            JournalBody::ArtifactSaved {
+                name,
+                path,
+                digest,
+                size,
+            } => {
+                let noun = format!("the artifact {name}");
+                let stored = self.store(&path, &digest, &noun).await?;
+                stored.map(|digest| Input::ArtifactStored {
+                    artifact: Artifact { name, digest, size },
+                })
+            }
+            JournalBody::Reports(stored) => self.report_tests(*stored).await?,
+            JournalBody::Finished {
+                conclusion,
+                outputs,
+                why,
+            } => {
+                self.end = Some(JobEnd {
+                    conclusion,
+                    outputs,
+                    why,
+                });
+                None
+            }
+            JournalBody::EnvironmentUrl { url } => {
+                Some(Input::Gate(GateInput::UrlKnown { key, url }))
+            }
+            JournalBody::Resumed { .. }
+            | JournalBody::Annotation { .. }
+            | JournalBody::DeployAsked { .. } => None,
+        })
+    }
+
+    fn finished_step(&self, body: JournalBody) -> Option<Input> {
+        let JournalBody::StepFinished {
+            index,
+            outcome,
+            conclusion,
+            took_ms,
+            earlier,
+            ..
+        } = body
+        else {
+            return None;
+        };
+        let name = self.names.get(&index).cloned().unwrap_or_default();
+        let step = StepLine {
+            index,
+            name,
+            conclusion,
+            outcome: (outcome != conclusion).then_some(outcome),
+            took_ms,
+            in_attempt: earlier.map(|earlier| earlier.attempt),
+        };
+        let key = self.key.clone();
+        Some(Input::StepFinished { key, step })
+    }
+
+    async fn report_tests(
+        &mut self,
+        stored: StoredReport,
+    ) -> Result<Option<Input>, FollowerStopped> {
+        let noun = "the report of the tests";
+        let Some(digest) = self.store(&stored.path, &stored.digest, noun).await? else {
+            return Ok(None);
+        };
+        let reported =
+            test_reports::test_report_input(self.app, self.run, self.key, stored, digest).await;
+        Ok(reported
+            .map_err(|error| self.lose(noun, &error.to_string()))
+            .ok())
+    }
+
+    /// Brings a file into the blobs; none when that can't be, which fails the job.
+    async fn store(
+        &mut self,
+        path: &Path,
+        digest: &str,
+        noun: &str,
+    ) -> Result<Option<Digest>, FollowerStopped> {
+        let file = JobFile {
+            folder: self.folder,
+            path,
+            digest,
+            noun,
+        };
+        let delayed = |reason| Input::StorageDelayed {
+            key: self.key.clone(),
+            reason,
+        };
+        let is_delayed = AtomicBool::new(false);
+        let on_wait = |reason| {
+            is_delayed.store(true, Ordering::Relaxed);
+            self.report(delayed(Some(reason)))
+        };
+        let storage = match self.is_stopping {
+            true => &FileStorage::new(Duration::ZERO),
+            false => &self.app.storing,
+        };
+        let stored = tokio::select! {
+            stored = storage.store(&*self.app.blobs, &file, on_wait) => stored,
+            () = self.work.cancelled.cancelled() => return Err(FollowerStopped),
+        };
+        match stored {
+            Ok(digest) => {
+                if is_delayed.into_inner() {
+                    self.report(delayed(None)).await;
+                }
+                Ok(Some(digest))
+            }
+            Err(error) => {
+                self.lose(noun, &error);
+                Ok(None)
+            }
+        }
+    }
+
+    fn lose(&mut self, noun: &str, why: &dyn std::fmt::Display) {
+        tracing::error!(run = %self.run.id, key = %self.key, noun, %why, "a file of a job could not be stored");
+        self.lost.push(format!("{noun} could not be stored: {why}"));
+    }
+
+    /// The job's end; a job whose files are not all stored has failed.
+    async fn finish(mut self) -> Input {
+        let annotations = std::mem::take(&mut self.annotations).worst_first();
+        self.report(Input::Annotated {
+            key: self.key.clone(),
+            annotations,
+        })
+        .await;
+        for why in &self.lost {
+            self.app
+                .jobs
+                .append_to_log(self.folder, &format!("##[error]{why}"));
+        }
+        let end = self.end.unwrap_or_else(|| JobEnd {
+            conclusion: Conclusion::Failure,
+            outputs: Vec::new(),
+            why: Some("the journal has no end".to_owned()),
+        });
+        let conclusion = match end.conclusion {
+            Conclusion::Success | Conclusion::Skipped if !self.lost.is_empty() => {
+                Conclusion::Failure
+            }
+            conclusion => conclusion,
+        };
+        let why: Vec<String> = self.lost.into_iter().chain(end.why).collect();
+        Input::JobEnded {
+            key: self.key.clone(),
+            conclusion,
+            outputs: end.outputs,
+            why: (!why.is_empty()).then(|| why.join("; ")),
+        }
+    }
+}
+
+/// What a job has around it: secrets among it, for the worker or for whoever may have them.
+pub(crate) async fn job_surroundings(
+    app: &App,
+    state: &State,
+    key: &JobKey,
+    folder: std::path::PathBuf,
+) -> Result<Surroundings, String> {
+    let known = state.0.as_deref().ok_or("the run is not open")?;
+    let run = &known.spec;
+    let goes_on = known.jobs.get(key).and_then(|it| it.goes_on.as_ref());
+    let git_dir = app
+        .repos
+        .get(&run.id.service)
+        .map(|repo| repo.git_dir().to_owned())
+        .ok_or_else(|| format!("{} has no repository here", run.id.service))?;
+    let mut artifacts = Vec::new();
+    for artifact in known.artifacts.clone() {
+        let path = app
+            .blobs
+            .file(&artifact.digest)
+            .await
+            .map_err(|error| error.to_string())?;
+        artifacts.push(StoredArtifact {
+            name: artifact.name,
+            digest: artifact.digest.to_string(),
+            path,
+        });
+    }
+    Ok(Surroundings {
+        secrets: app.secrets.all().clone(),
+        // A job that is started has passed the gates of its environment.
+        environment_secrets: (environment(known, key))
+            .map(|name| app.secrets.for_environment(name))
+            .unwrap_or_default(),
+        vars: BTreeMap::new(),
+        env: tested_environment(app, &run.id, &run.purpose).await,
+        folder,
+        earlier: goes_on.map(|it| app.jobs.attempt_folder(&run.id, key, it.attempt)),
+        source: SourceTree::Git {
+            git_dir,
+            commit: run.commit.id.to_string(),
+            reference: run.reference.clone(),
+        },
+        artifacts,
+        caches: Some(app.data.join("caches").join(run.id.service.as_str())),
+        server: Some(ServerAccess {
+            url: app.local_url.clone(),
+            token: job_token(app, known, key),
+        }),
+        actions: app.actions.clone(),
+        hidden: app.hidden.clone(),
+    })
+}
+
+/// The token for the attempt at a job that is under way; of a run without a uid one that opens nothing.
+fn job_token(app: &App, run: &Run, key: &JobKey) -> String {
+    let job = JobIdentity {
+        run: run.spec.id.clone(),
+        key: key.clone(),
+        attempt: run.jobs.get(key).map_or(1, JobRecord::attempt),
+    };
+    let uid = run.spec.uid.as_ref();
+    uid.map_or_else(String::new, |uid| app.job_tokens.token(&job, uid))
+}
+
+/// The environment that a job goes to, by its `environment`.
+fn environment<'a>(run: &'a Run, key: &JobKey) -> Option<&'a str> {
+    let (_, cell) = run.cell(key)?;
+    cell.gate.environment.as_deref()
+}
+
+/// Tests of an environment are told where it is.
+async fn tested_environment(app: &App, run: &RunId, purpose: &Purpose) -> BTreeMap<String, String> {
+    let Purpose::Tests {
+        environment,
+        release,
+    } = purpose
+    else {
+        return BTreeMap::new();
+    };
+    let place = shipway_core::target::Place {
+        service: run.service.clone(),
+        environment: environment.clone(),
+    };
+    let addresses = app.addresses_of(&place).await;
+    // A path is appended to it, and names below `localhost` don't resolve for every program.
+    let local = addresses.local_url(app.proxy_address);
+    let url = local.unwrap_or_else(|| addresses.url(app.proxy_address));
+    BTreeMap::from([
+        (
+            "SHIPWAY_URL".to_owned(),
+            url.trim_end_matches('/').to_owned(),
+        ),
+        ("SHIPWAY_ENVIRONMENT".to_owned(), environment.to_string()),
+        ("SHIPWAY_RELEASE".to_owned(), release.0.to_string()),
+    ])
+}

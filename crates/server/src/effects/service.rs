@@ -1,0 +1,130 @@
+//! What a service asks for: streams of runs and rollouts opened, a rollout told to make way.
+
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+use shipway_core::{
+    aggregate::Actor,
+    ids::{RolloutId, RunId},
+    rollout::{self, AbortCause},
+    service::{Effect, Input, RunOrder, Services, Way},
+};
+use shipway_drivers::reusable_workflows::{calls_unread_workflow, read_called_workflows};
+use shipway_engine::{Driver, Work};
+
+use super::{addresses, baseline_history::with_stable_traffic, environment_health, rollout_group};
+use crate::app::App;
+
+/// Carries out the effects of services.
+pub struct ServiceDriver(pub Weak<App>);
+
+#[async_trait]
+impl Driver<Services> for ServiceDriver {
+    async fn carry_out(&self, work: Work<Services>) -> Input {
+        // The application outlives its engines but for the moment in which both end.
+        let Some(app) = self.0.upgrade() else {
+            return Input::Woken;
+        };
+        let service = work.state.name.clone();
+        match work.effect {
+            Effect::OpenRun(order) => open_run(&app, &work.stream, *order).await,
+            Effect::OpenRollout(spec) => {
+                let spec = Box::new(with_stable_traffic(&app, *spec).await);
+                let number = spec.id.number;
+                let shipway = || Actor::Shipway(spec.why.clone());
+                let by = spec.by.clone().unwrap_or_else(shipway);
+                match app
+                    .rollouts
+                    .send(&spec.id.stream(), rollout::Input::Open(spec), by)
+                    .await
+                {
+                    Ok(_) => Input::RolloutOpened(number),
+                    Err(error) => {
+                        tracing::error!(%error, rollout = %number, "the rollout could not be opened");
+                        Input::Woken
+                    }
+                }
+            }
+            Effect::TellFellows { fellows, groups } => match service {
+                Some(leader) => {
+                    rollout_group::notify_members(&app, &leader, &fellows, &groups).await
+                }
+                None => Input::Woken,
+            },
+            Effect::ReportAddresses(asked) => match service {
+                Some(service) => addresses::report(&app, &service, asked).await,
+                None => Input::Woken,
+            },
+            Effect::NotifyHealth {
+                notice,
+                destination,
+            } => match service {
+                Some(service) => {
+                    environment_health::notify(&app, &service, &notice, destination).await
+                }
+                None => Input::Woken,
+            },
+            Effect::AskWay { number, way } => {
+                let Some(service) = service else {
+                    return Input::Woken;
+                };
+                let id = RolloutId { service, number };
+                let (input, by) = preemption_input(way);
+                // A refusal means that it ends by itself.
+                if let Err(error) = app.rollouts.send(&id.stream(), input, by).await {
+                    tracing::debug!(%error, rollout = %id, "asked to make way");
+                }
+                Input::WayAnswered(number)
+            }
+        }
+    }
+}
+
+/// What a rollout is told, and by whom.
+fn preemption_input(way: Way) -> (rollout::Input, Actor) {
+    match way {
+        Way::Supersede { by } => {
+            let reason = format!("superseded by {by}");
+            let cause = AbortCause::Superseded;
+            let input = rollout::Input::Abort {
+                cause,
+                reason: reason.clone(),
+            };
+            (input, Actor::Shipway(reason))
+        }
+        Way::Back { by, reason } => {
+            let cause = AbortCause::Person;
+            (rollout::Input::Abort { cause, reason }, by)
+        }
+        Way::Finish { next } => {
+            let reason = format!("{next} is waiting");
+            (rollout::Input::EndKeep { next }, Actor::Shipway(reason))
+        }
+    }
+}
+
+async fn open_run(app: &Arc<App>, stream: &str, mut order: RunOrder) -> Input {
+    let number = order.number;
+    let Some(service) = stream
+        .strip_prefix("service/")
+        .and_then(|name| name.parse().ok())
+    else {
+        return Input::Woken;
+    };
+    let id = RunId { service, number };
+    // Opened before a crash, it has all that it needs.
+    let known = app.runs.state(&id.stream()).await.ok().flatten();
+    if known.is_none_or(|state| state.0.is_none()) && calls_unread_workflow(&order.workflow) {
+        let scratch = app.data.join("forge");
+        for note in read_called_workflows(&mut order.workflow, &app.actions, &scratch).await {
+            tracing::warn!(run = %id, "{note}");
+        }
+    }
+    match app.open_run(&id, order).await {
+        Ok(()) => Input::RunOpened(number),
+        Err(error) => {
+            tracing::error!(%error, run = %id, "the run could not be opened");
+            Input::Woken
+        }
+    }
+}

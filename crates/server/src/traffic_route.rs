@@ -1,0 +1,417 @@
+//! From traffic routes and instances to the routes of the data plane. Pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use shipway_analysis::RequiredMetrics;
+use shipway_core::{
+    address::{Address, EnvironmentAddresses},
+    config::{Environment, RequestTimeouts, Sticky},
+    ids::ReleaseNumber,
+    rollout::{
+        plan::Split,
+        reach::{Match, Mirrored, Reach, Text},
+    },
+    target::{InstanceStatus, Place},
+};
+use shipway_proxy::protocol::{
+    self, BackendInstance, MirroredMethods, RouteBackend, RouteRule, RouteSnapshot, ServiceRoute,
+    UserCounting, ValueComparison,
+};
+
+/// The traffic of one service in one environment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrafficRoute {
+    /// Where it is reached.
+    pub addresses: EnvironmentAddresses,
+    /// Whether other traffic routes go first where they have the same address: no configuration names this environment any more.
+    pub is_transferable: bool,
+    /// By what a user is known again.
+    pub sticky: Sticky,
+    /// How long its instances are waited for.
+    pub timeouts: RequestTimeouts,
+    /// Who gets which share.
+    pub split: Split,
+    /// What the users are hashed with: the rollout, so that each rollout draws anew.
+    pub salt: String,
+    /// The limits of slow answers whose users are counted beside those who meet errors; `None` when nobody asks about users.
+    pub counted: Option<Vec<u64>>,
+    /// Releases of which only the first instances serve, because the others are being taken down.
+    pub kept: BTreeMap<ReleaseNumber, u32>,
+}
+
+impl TrafficRoute {
+    /// A traffic route without traffic.
+    #[must_use]
+    pub fn new(environment: &Environment, addresses: EnvironmentAddresses) -> Self {
+        let mut traffic_route = Self {
+            addresses,
+            is_transferable: false,
+            sticky: environment.sticky.clone(),
+            timeouts: environment.timeouts.clone(),
+            split: Split::default(),
+            salt: String::new(),
+            counted: None,
+            kept: BTreeMap::new(),
+        };
+        traffic_route.configure(environment);
+        traffic_route
+    }
+
+    /// Takes over how users are known and counted.
+    pub fn configure(&mut self, environment: &Environment) {
+        self.sticky = environment.sticky.clone();
+        self.timeouts = environment.timeouts.clone();
+        let asked = RequiredMetrics::for_analysis(&environment.analysis);
+        self.counted = asked.users.then_some(asked.slow);
+    }
+
+    /// What users are counted by, while that says something: they are known again, more than one release has some, and each has
+    /// its side by chance alone, not by a rule and not by way of copies.
+    #[must_use]
+    pub fn users(&self) -> Option<UserCounting> {
+        let are_known = self.sticky != Sticky::None;
+        let with_users = self.split.shares.iter().filter(|(_, it)| !it.is_zero());
+        let are_drawn = self.split.reach.as_ref().is_none_or(Reach::is_nobody);
+        let slow_over_micros = self.counted.clone()?;
+        (are_known && are_drawn && with_users.count() > 1)
+            .then_some(UserCounting { slow_over_micros })
+    }
+}
+
+/// All routes: each traffic route by its addresses. Of traffic routes with the same address one gets the requests.
+#[must_use]
+pub fn compose(
+    traffic_routes: &BTreeMap<Place, TrafficRoute>,
+    reserved_ports: &BTreeMap<Place, u16>,
+    instances: &[InstanceStatus],
+) -> RouteSnapshot {
+    let mut taken: Vec<Address> = Vec::new();
+    let mut routes = Vec::new();
+    let (last, first): (Vec<_>, Vec<_>) = traffic_routes
+        .iter()
+        .partition(|(_, traffic_route)| traffic_route.is_transferable);
+    for (place, traffic_route) in first.into_iter().chain(last) {
+        let is_taken = |address: &Address| taken.iter().any(|it| it.conflicts_with(address));
+        let mut addresses = traffic_route.addresses.clone();
+        addresses.retain(|address| !is_taken(address));
+        routes.extend(routes_of(place, traffic_route, &addresses, instances));
+        taken.extend(addresses.claims());
+    }
+    RouteSnapshot {
+        version: protocol::VERSION,
+        routes,
+        reserved_ports: reserved_ports.values().copied().collect(),
+    }
+}
+
+fn routes_of(
+    place: &Place,
+    traffic_route: &TrafficRoute,
+    addresses: &EnvironmentAddresses,
+    instances: &[InstanceStatus],
+) -> Vec<ServiceRoute> {
+    let backend =
+        |(release, weight): &(ReleaseNumber, shipway_core::exposure::Weight)| RouteBackend {
+            release: release.0,
+            weight: weight.basis_points(),
+            instances: ready(place, *release, traffic_route, instances),
+        };
+    let base = ServiceRoute {
+        service: place.service.to_string(),
+        environment: place.environment.to_string(),
+        hosts: Vec::new(),
+        path_prefix: None,
+        strip_prefix: addresses.strip_prefix,
+        local_only: false,
+        port: None,
+        salt: traffic_route.salt.clone(),
+        sticky: sticky(traffic_route),
+        backends: traffic_route.split.shares.iter().map(backend).collect(),
+        mirror: mirror(traffic_route),
+        users: traffic_route.users(),
+        hold_ms: millis(traffic_route.timeouts.hold),
+        timeout_ms: millis(traffic_route.timeouts.response),
+        answer_within_ms: millis(traffic_route.timeouts.answer_within),
+    };
+    let prefix = |path: &str| Some(path.to_owned()).filter(|path| !path.is_empty());
+    let mut routes: Vec<ServiceRoute> = Vec::new();
+    for address in &addresses.public {
+        let mut route = base.clone();
+        match address {
+            Address::Host { name, path } => {
+                route.hosts = vec![name.clone()];
+                route.path_prefix = prefix(path);
+            }
+            Address::Path(path) => route.path_prefix = prefix(path),
+            Address::Port(port) => route.port = Some(*port),
+        }
+        // Hosts with one path are one route.
+        match routes.last_mut() {
+            Some(last) if !last.hosts.is_empty() && last.path_prefix == route.path_prefix => {
+                last.hosts.append(&mut route.hosts);
+                last.port = route.port;
+            }
+            _ => routes.push(route),
+        }
+    }
+    routes.extend(addresses.local_path.as_deref().map(|path| ServiceRoute {
+        path_prefix: prefix(path),
+        local_only: true,
+        ..base.clone()
+    }));
+    routes
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// By what users are known, and which requests go to the newcomer whoever sends them.
+fn sticky(traffic_route: &TrafficRoute) -> protocol::StickyBy {
+    let otherwise = match &traffic_route.sticky {
+        Sticky::Cookie(name) => protocol::StickyBy::Cookie(name.clone()),
+        Sticky::Header(name) => protocol::StickyBy::Header(name.clone()),
+        Sticky::Address => protocol::StickyBy::Address,
+        Sticky::None => protocol::StickyBy::None,
+    };
+    match &traffic_route.split.reach {
+        Some(reach) if !reach.matches.is_empty() => protocol::StickyBy::Matched {
+            rules: reach
+                .matches
+                .iter()
+                .map(|it| rule(it, reach.release))
+                .collect(),
+            otherwise: Box::new(otherwise),
+        },
+        Some(_) | None => otherwise,
+    }
+}
+
+fn rule(wanted: &Match, release: ReleaseNumber) -> RouteRule {
+    let compared = |text: &Text| match text {
+        Text::Is(value) => (value.clone(), ValueComparison::Exact),
+        Text::Prefix(value) => (value.clone(), ValueComparison::Prefix),
+        Text::Regex(value) => (value.clone(), ValueComparison::Regex),
+        Text::Present => (String::new(), ValueComparison::Present),
+    };
+    let header = |(name, text): (&String, &Text)| {
+        let (value, compared) = compared(text);
+        let name = name.clone();
+        protocol::RequestMatch::Header {
+            name,
+            value,
+            compared,
+        }
+    };
+    let cookie = |(name, text): (&String, &Text)| {
+        let (value, compared) = compared(text);
+        let name = name.clone();
+        protocol::RequestMatch::Cookie {
+            name,
+            value,
+            compared,
+        }
+    };
+    let headers = wanted.headers.iter().map(header);
+    RouteRule {
+        only_if: protocol::RequestMatch::All(
+            headers.chain(wanted.cookies.iter().map(cookie)).collect(),
+        ),
+        release: release.0,
+    }
+}
+
+fn mirror(traffic_route: &TrafficRoute) -> Option<protocol::RequestMirror> {
+    let reach = traffic_route.split.reach.as_ref()?;
+    let mirror = reach.mirror?;
+    Some(protocol::RequestMirror {
+        release: reach.release.0,
+        share: mirror.share.basis_points(),
+        methods: match mirror.methods {
+            Mirrored::Safe => MirroredMethods::Safe,
+            Mirrored::All => MirroredMethods::All,
+        },
+    })
+}
+
+fn ready(
+    place: &Place,
+    release: ReleaseNumber,
+    traffic_route: &TrafficRoute,
+    instances: &[InstanceStatus],
+) -> Vec<BackendInstance> {
+    let keep = traffic_route
+        .kept
+        .get(&release)
+        .copied()
+        .unwrap_or(u32::MAX);
+    let serves = |status: &&InstanceStatus| {
+        status.id.set.place == *place
+            && status.id.set.release == release
+            && status.id.slot <= keep
+            && status.is_ready()
+    };
+    instances
+        .iter()
+        .filter(serves)
+        .map(|status| BackendInstance {
+            id: status.id.to_string(),
+            address: status.address.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use shipway_core::{exposure::Weight, rollout::reach::Mirror};
+
+    use super::*;
+
+    fn traffic_route(canary: u32) -> TrafficRoute {
+        let weight = |points| Weight::from_basis_points(points).unwrap();
+        let shares = vec![
+            (ReleaseNumber(2), weight(canary)),
+            (ReleaseNumber(1), weight(canary).rest()),
+        ];
+        TrafficRoute {
+            addresses: EnvironmentAddresses::default(),
+            is_transferable: false,
+            sticky: Sticky::Cookie("user".to_owned()),
+            timeouts: RequestTimeouts::default(),
+            split: Split {
+                shares,
+                reach: None,
+            },
+            salt: "shop/ro2".to_owned(),
+            counted: Some(vec![300_000]),
+            kept: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn users_are_counted_while_each_has_a_side_by_chance_alone() {
+        let users = traffic_route(1_000).users();
+        assert_eq!(users.unwrap().slow_over_micros, [300_000]);
+        let nobody_asks = TrafficRoute {
+            counted: None,
+            ..traffic_route(1_000)
+        };
+        let nobody_is_known = TrafficRoute {
+            sticky: Sticky::None,
+            ..traffic_route(1_000)
+        };
+        let mut copied = traffic_route(1_000);
+        copied.split.reach = Some(Reach {
+            mirror: Some(Mirror {
+                share: Weight::from_basis_points(500).unwrap(),
+                methods: Mirrored::Safe,
+            }),
+            ..Reach::default()
+        });
+        for traffic_route in [
+            nobody_asks,
+            nobody_is_known,
+            copied,
+            traffic_route(0),
+            traffic_route(10_000),
+        ] {
+            assert_eq!(traffic_route.users(), None, "{traffic_route:?}");
+        }
+    }
+
+    fn place(service: &str) -> Place {
+        Place {
+            service: service.parse().unwrap(),
+            environment: "production".parse().unwrap(),
+        }
+    }
+
+    /// `host/path:port` of each route.
+    fn shown(traffic_routes: &BTreeMap<Place, TrafficRoute>) -> Vec<String> {
+        let snapshot = compose(traffic_routes, &BTreeMap::new(), &[]);
+        let line = |route: &ServiceRoute| {
+            let port = route
+                .port
+                .map_or_else(String::new, |port| format!(":{port}"));
+            let path = route.path_prefix.as_deref().unwrap_or_default();
+            let local = if route.local_only { " local" } else { "" };
+            format!(
+                "{}: {}{path}{port}{local}",
+                route.service,
+                route.hosts.join(",")
+            )
+        };
+        snapshot.routes.iter().map(line).collect()
+    }
+
+    fn reached_at(addresses: &[&str], local_path: Option<&str>) -> TrafficRoute {
+        let public = addresses.iter().map(|it| it.parse().unwrap()).collect();
+        TrafficRoute {
+            addresses: EnvironmentAddresses {
+                public,
+                local_path: local_path.map(str::to_owned),
+                strip_prefix: true,
+            },
+            ..traffic_route(0)
+        }
+    }
+
+    #[test]
+    fn each_address_of_a_lane_has_a_route() {
+        let table = [
+            (
+                reached_at(&["a.example", "b.example"], None),
+                vec!["s: a.example,b.example"],
+            ),
+            (
+                reached_at(&["a.example/x", "port 9000"], None),
+                vec!["s: a.example/x", "s: :9000"],
+            ),
+            (
+                reached_at(&["a.example", "port 9000"], None),
+                vec!["s: a.example:9000"],
+            ),
+            (
+                reached_at(&["/", "port 9000"], None),
+                vec!["s: ", "s: :9000"],
+            ),
+            (
+                reached_at(&["s.localhost"], Some("/s")),
+                vec!["s: s.localhost", "s: /s local"],
+            ),
+        ];
+        for (traffic_route, routes) in table {
+            assert_eq!(
+                shown(&BTreeMap::from([(place("s"), traffic_route)])),
+                routes
+            );
+        }
+    }
+
+    #[test]
+    fn an_environment_that_is_no_longer_named_gives_its_route_to_the_one_that_took_its_address() {
+        let old = TrafficRoute {
+            is_transferable: true,
+            ..reached_at(&["a.example", "old.example"], None)
+        };
+        let mut traffic_routes = BTreeMap::from([(place("a-old"), old)]);
+        assert_eq!(shown(&traffic_routes), ["a-old: a.example,old.example"]);
+        traffic_routes.insert(place("b-new"), reached_at(&["a.example"], None));
+        assert_eq!(
+            shown(&traffic_routes),
+            ["b-new: a.example", "a-old: old.example"]
+        );
+    }
+
+    #[test]
+    fn an_address_leads_to_one_lane_even_if_two_have_it() {
+        let twice = BTreeMap::from([
+            (place("one"), reached_at(&["port 9000"], None)),
+            (
+                place("two"),
+                reached_at(&["port 9000", "two.example"], None),
+            ),
+        ]);
+        assert_eq!(shown(&twice), ["one: :9000", "two: two.example"]);
+    }
+}
