@@ -59,7 +59,11 @@ mod tests {
     #[test]
     fn the_worst_comes_first_and_none_crowds_out_another() {
         let mut all = JobAnnotations::default();
-        for (level, count) in [(Level::Notice, 100), (Level::Debug, 5), (Level::Error, 2)] {
+        for (level, count) in [
+            (AnnotationLevel::Notice, 100),
+            (AnnotationLevel::Debug, 5),
+            (AnnotationLevel::Error, 2),
+        ] {
             for _ in 0..count {
                 all.record(&JournalBody::Annotation {
                     level,

@@ -147,6 +147,7 @@ pub fn wanted(service: &Stream<Services>, now: Timestamp) -> Spec {
             service::Effect::OpenRollout(spec) => Some(*spec),
             service::Effect::OpenRun(_)
             | service::Effect::AskWay { .. }
+            | service::Effect::NotifyHealth { .. }
             | service::Effect::TellFellows { .. }
             | service::Effect::ReportAddresses(_) => None,
         });
