@@ -7,7 +7,7 @@ use shipway_core::{
     rollout::RolloutView,
     run::RunView,
     service::ServiceView,
-    testing::Quarantined,
+    testing::QuarantinedTest,
 };
 
 use crate::{
@@ -185,7 +185,7 @@ pub trait ApiClient {
         &self,
         service: &str,
         request: &QuarantineRequest,
-    ) -> Result<Quarantined, Self::Error> {
+    ) -> Result<QuarantinedTest, Self::Error> {
         self.post(
             &format!("{}/tests/quarantine", service_path(service)),
             request,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use shipway_core::{
     ids::{EnvironmentName, ReleaseNumber, ServiceName},
     release::Commit,
-    rollout::Kind,
+    rollout::RolloutKind,
     service::{EnvironmentHold, WaitsFor},
 };
 use utoipa::{IntoParams, ToSchema};
@@ -78,7 +78,7 @@ pub struct DeployOutcome {
     pub environment: Option<EnvironmentName>,
     /// `deploy`, `rollback` or `retry`.
     #[schema(value_type = Option<String>)]
-    pub kind: Option<Kind>,
+    pub kind: Option<RolloutKind>,
     /// The release that is rolled out.
     #[schema(value_type = Option<u32>)]
     pub release: Option<ReleaseNumber>,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use shipway_core::{
     ids::{EnvironmentName, ReleaseNumber, ServiceName},
-    rollout::{RolloutView, plan::Split},
-    service::{Degradation, EndedRollout, EnvironmentHold, ReleaseView},
+    rollout::{RolloutView, plan::TrafficSplit},
+    service::{EndedRollout, EnvironmentDegradation, EnvironmentHold, ReleaseView},
     target::InstanceStatus,
 };
 use utoipa::ToSchema;
@@ -40,14 +40,14 @@ pub struct EnvironmentStatus {
     /// Set while its stable release lacks ready instances and no rollout guards it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    pub degradation: Option<Degradation>,
+    pub degradation: Option<EnvironmentDegradation>,
     /// The last rollout that has ended here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub last_rollout: Option<EndedRollout>,
     /// The weight of each release.
     #[schema(value_type = Vec<Object>)]
-    pub split: Split,
+    pub split: TrafficSplit,
     /// Instances of all releases.
     #[schema(value_type = Vec<Object>)]
     pub instances: Vec<InstanceStatus>,

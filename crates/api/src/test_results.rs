@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use shipway_core::{
     ids::RunId,
     run::TestsView,
-    testing::{Comparison, FlakyTest, Quarantined, Sighting, TestCase, TestId},
+    testing::{FlakySighting, FlakyTest, QuarantinedTest, TestCase, TestComparison, TestId},
 };
 use shipway_workflow::job::JobKey;
 use utoipa::ToSchema;
@@ -18,12 +18,12 @@ pub struct RunTests {
     /// The last green run before it: of its branch, or of the branch that is released.
     pub base: Option<RunId>,
     /// Differences from the tests of `base`.
-    pub compared: Comparison,
+    pub compared: TestComparison,
     /// At most 200; those that block and are new come first.
     pub failing: Vec<FailingTest>,
     pub slowest: Vec<TestCase>,
     /// Tests that passed and failed on this commit.
-    pub flaky: Vec<Sighting>,
+    pub flaky: Vec<FlakySighting>,
 }
 
 /// A failing test of a run.
@@ -37,13 +37,13 @@ pub struct FailingTest {
     /// On how many commits it was seen flaky.
     pub flaky_commits: u32,
     /// Its quarantine, where it is in one.
-    pub quarantine: Option<Quarantined>,
+    pub quarantine: Option<QuarantinedTest>,
 }
 
 /// What a service remembers of its tests.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServiceTests {
-    pub quarantine: Vec<Quarantined>,
+    pub quarantine: Vec<QuarantinedTest>,
     /// Tests that passed and failed on one commit.
     pub flaky: Vec<FlakyTest>,
 }

@@ -1,6 +1,6 @@
 //! What a job may use, for the commands that run workflows.
 
-use shipway_core::target::Limits;
+use shipway_core::target::ResourceLimits;
 use shipway_syntax::{parse_bytes, parse_cores};
 
 /// The options.
@@ -21,8 +21,8 @@ pub struct JobLimits {
 
 impl JobLimits {
     /// What each job is held to.
-    pub const fn limits(&self) -> Limits {
-        Limits {
+    pub const fn limits(&self) -> ResourceLimits {
+        ResourceLimits {
             memory_bytes: self.job_memory,
             cpu_millis: self.job_cpu,
             processes: self.job_processes,

@@ -21,8 +21,8 @@ use shipway_core::{
     aggregate::{Actor, Aggregate, fold},
     ids::{RunId, RunNumber},
     release::{Commit, WorkflowFile},
-    run::{Effect, Input, RunSpec, Runs, State},
-    service::Purpose,
+    run::{RunAggregate, RunEffect, RunInput, RunSpec, RunState},
+    service::RunPurpose,
 };
 use shipway_workflow::job::Conclusion;
 
@@ -51,25 +51,25 @@ fn main() {
 fn run(text: &str) -> (usize, Duration) {
     let at = Timestamp::UNIX_EPOCH;
     let spec = spec(text);
-    let mut state = State::default();
+    let mut state = RunState::default();
     let began = Instant::now();
-    let say = |state: &mut State, input| {
+    let say = |state: &mut RunState, input| {
         let by = Actor::Shipway("bench".to_owned());
-        let events = Runs::decide(state, input, by, at).expect("it is taken");
-        fold::<Runs>(state, &events);
+        let events = RunAggregate::decide(state, input, by, at).expect("it is taken");
+        fold::<RunAggregate>(state, &events);
     };
-    say(&mut state, Input::Open(Box::new(spec)));
+    say(&mut state, RunInput::Open(Box::new(spec)));
     let mut count = 0;
     loop {
-        let effects = Runs::pending(&state, at).effects;
-        let Some((_, Effect::RunJob { key, .. })) = effects.into_iter().next() else {
+        let effects = RunAggregate::pending(&state, at).effects;
+        let Some((_, RunEffect::RunJob { key, .. })) = effects.into_iter().next() else {
             break;
         };
         count += 1;
-        say(&mut state, Input::JobStarted { key: key.clone() });
+        say(&mut state, RunInput::JobStarted { key: key.clone() });
         say(
             &mut state,
-            Input::JobEnded {
+            RunInput::JobEnded {
                 key,
                 conclusion: Conclusion::Success,
                 outputs: Vec::new(),
@@ -94,7 +94,7 @@ fn spec(text: &str) -> RunSpec {
             service: "bench".parse().expect("a name"),
             number: RunNumber(1),
         },
-        purpose: Purpose::Dispatch,
+        purpose: RunPurpose::Dispatch,
         workflow: WorkflowFile::new("large.yml".to_owned(), text.to_owned()),
         commit: Commit {
             id: none,

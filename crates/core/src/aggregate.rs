@@ -1,7 +1,7 @@
-//! What every event-sourced thing has in common: facts, a state folded from them, and what the world still owes it.
+//! The shape of every event-sourced state machine: facts, a state folded from them, and the effects that are outstanding.
 //!
-//! An aggregate decides (`decide` refuses or returns facts), folds (`apply` never fails and never refuses), and says what is
-//! outstanding (`pending`). It never acts: effects are carried out by drivers, which answer with an input.
+//! An aggregate decides (`decide` rejects an input or returns facts), folds (`apply` never fails and never rejects), and
+//! derives outstanding work (`pending`). It never acts: drivers carry out effects and answer with an input.
 
 use std::fmt::Debug;
 
@@ -11,15 +11,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// One fact: when, who or what caused it, and the fact itself. This is what the log stores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event<B> {
-    /// When it was decided.
     pub at: Timestamp,
-    /// Who or what caused it.
     pub by: Actor,
-    /// The fact.
     pub body: B,
 }
 
-/// Who or what caused a fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Actor {
@@ -48,9 +44,9 @@ pub trait Aggregate: Send + Sync + 'static {
     type State: Clone + Default + Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
     /// The closed set of facts.
     type Body: Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static;
-    /// What people and drivers ask or report.
+    /// Commands of people and reports of drivers.
     type Input: Clone + Debug + Send + Sync + 'static;
-    /// What the world is asked to do. Equal effects under one key are the same work.
+    /// Work for a driver. Equal effects under one key are the same work.
     type Effect: Clone + Debug + PartialEq + Send + Sync + 'static;
     /// Why an input is refused, with what the caller can do about it.
     type Rejection: std::error::Error + Clone + Send + Sync + 'static;
@@ -66,11 +62,11 @@ pub trait Aggregate: Send + Sync + 'static {
     /// Folds one fact. Total: reads every version ever written.
     fn apply(state: &mut Self::State, event: &Event<Self::Body>);
 
-    /// What is outstanding, derived from the state alone.
-    fn pending(state: &Self::State, now: Timestamp) -> Pending<Self::Effect>;
+    /// Outstanding effects, derived from the state alone.
+    fn pending(state: &Self::State, now: Timestamp) -> PendingWork<Self::Effect>;
 
     /// What lists and pages show of this stream: one row per thing that changed. Rows are caches and can be rebuilt.
-    fn rows(state: &Self::State, events: &[Event<Self::Body>]) -> Vec<Row>;
+    fn rows(state: &Self::State, events: &[Event<Self::Body>]) -> Vec<ViewRow>;
 
     /// The input that the engine feeds back when `wake_at` has come.
     fn woken() -> Self::Input;
@@ -94,7 +90,6 @@ impl<A: Aggregate> Decider<A> {
         }
     }
 
-    /// One fact more.
     pub(crate) fn emit(&mut self, body: A::Body) {
         let event = Event {
             at: self.now,
@@ -113,7 +108,7 @@ impl<A: Aggregate> Decider<A> {
 
 /// What the world still owes a stream.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pending<E> {
+pub struct PendingWork<E> {
     /// Work that should be under way now, each under an idempotency key unique within the stream: after a crash the same keys
     /// come out again. Work whose key no longer comes out is cancelled.
     pub effects: Vec<(EffectKey, E)>,
@@ -123,8 +118,8 @@ pub struct Pending<E> {
     pub live: bool,
 }
 
-impl<E> Pending<E> {
-    /// Nothing outstanding, nothing to wait for: the stream rests until somebody speaks to it.
+impl<E> PendingWork<E> {
+    /// No effects and no timer: the stream is idle until its next input.
     #[must_use]
     pub const fn nothing() -> Self {
         Self {
@@ -147,7 +142,7 @@ impl<T: Into<String>> From<T> for EffectKey {
 
 /// One row of a read model: a JSON document under (kind, key), found by service and in order of its last change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct ViewRow {
     /// `run`, `rollout`, `release`, `service`.
     pub kind: String,
     /// Unique within the kind: `shop/12`.
@@ -156,7 +151,6 @@ pub struct Row {
     pub service: String,
     /// Whether it is still moving; lists can ask for these alone.
     pub live: bool,
-    /// The document.
     pub doc: serde_json::Value,
 }
 

@@ -1,4 +1,4 @@
-//! Health checks and smoke tests: what is asked and what counts as a good answer. Asking is a driver's work.
+//! Health checks and smoke tests: the request to send and the answer to expect. Sending it is a driver's work.
 
 mod judge;
 mod path;
@@ -7,19 +7,17 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use judge::{Answer, Difference, named_failures};
+pub use judge::{AnswerDifference, ProbeAnswer, named_failures};
 pub use path::at_path;
 
 /// How an instance is known to be ready (gets traffic) and alive (is not restarted).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Health {
-    /// Decides routing.
-    pub readiness: Probe,
+pub struct HealthCheck {
+    pub readiness: HealthProbe,
     /// Decides restarts; absent: the process being there is enough.
-    pub liveness: Option<Probe>,
+    pub liveness: Option<HealthProbe>,
     /// From one probe to the next.
     pub interval: Duration,
-    /// How long one probe may take.
     pub timeout: Duration,
     /// Good answers in a row, an interval apart, until ready.
     pub healthy_after: u32,
@@ -29,10 +27,10 @@ pub struct Health {
     pub start_period: Duration,
 }
 
-impl Default for Health {
+impl Default for HealthCheck {
     fn default() -> Self {
         Self {
-            readiness: Probe::Tcp,
+            readiness: HealthProbe::Tcp,
             liveness: None,
             interval: Duration::from_secs(2),
             timeout: Duration::from_secs(1),
@@ -46,7 +44,7 @@ impl Default for Health {
 /// One question put to an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Probe {
+pub enum HealthProbe {
     /// GET the path; 2xx or 3xx is good unless `status` names one.
     Http {
         /// The path, from `/`.
@@ -60,24 +58,18 @@ pub enum Probe {
     /// A connection can be opened.
     Tcp,
     /// A shell command exits with 0; `PORT` and `URL` are in its environment.
-    Exec {
-        /// The command.
-        command: String,
-    },
+    Exec { command: String },
 }
 
-/// One smoke test: a request with what is expected, or a command.
+/// A request with the expected answer, or a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SmokeTest {
-    /// What people call it.
     pub name: String,
-    /// What is done.
     pub probe: SmokeProbe,
     /// Further tries after a failed one.
     pub retries: u32,
 }
 
-/// What a smoke test does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SmokeProbe {
@@ -87,24 +79,19 @@ pub enum SmokeProbe {
         method: String,
         /// The path with its query.
         path: String,
-        /// Headers to send.
         headers: BTreeMap<String, String>,
         /// The body to send; a mapping in the file is sent as JSON.
         body: Option<String>,
         /// What a good answer looks like.
-        expect: Expect,
+        expect: ExpectedAnswer,
     },
     /// A shell command in the release's directory; `URL` in its environment. Exit code 0 is good.
-    Exec {
-        /// The command.
-        command: String,
-    },
+    Exec { command: String },
 }
 
 /// What a good answer looks like. What isn't named isn't looked at; without a status any below 400 will do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Expect {
-    /// The status code.
+pub struct ExpectedAnswer {
     pub status: Option<u16>,
     /// Headers that must be there, with these values; names ignore case.
     pub headers: BTreeMap<String, String>,
@@ -118,21 +105,16 @@ pub struct Expect {
     pub within: Option<Duration>,
 }
 
-/// How a smoke test went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SmokeResult {
-    /// Its name.
     pub name: String,
     /// The instance it was put to.
     pub instance: String,
-    /// Nothing differed.
     pub passed: bool,
-    /// How long the last try took.
     pub took: Duration,
-    /// Tries made.
     pub tries: u32,
     /// What differed in the last try.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<AnswerDifference>,
 }
 
 /// The summary of a smoke suite.
@@ -143,13 +125,11 @@ pub struct SmokeReport {
 }
 
 impl SmokeReport {
-    /// How many passed.
     #[must_use]
     pub fn passed(&self) -> usize {
         self.results.iter().filter(|result| result.passed).count()
     }
 
-    /// How many failed.
     #[must_use]
     pub fn failed(&self) -> usize {
         self.results.len() - self.passed()

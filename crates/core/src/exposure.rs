@@ -17,11 +17,8 @@ pub struct Weight(u32);
 pub struct WeightError(String);
 
 impl Weight {
-    /// Nothing.
     pub const ZERO: Self = Self(0);
-    /// Half of everything.
     pub const HALF: Self = Self(5_000);
-    /// Everything.
     pub const FULL: Self = Self(10_000);
 
     /// From basis points, 0 to 10,000.
@@ -62,13 +59,12 @@ impl Weight {
         f64::from(self.0) / 100.0
     }
 
-    /// What is left of everything.
     #[must_use]
     pub const fn rest(self) -> Self {
         Self(Self::FULL.0 - self.0)
     }
 
-    /// What is left of it without `other`; nothing where that is more.
+    /// The difference, or zero if `other` is more.
     #[must_use]
     pub const fn less(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))

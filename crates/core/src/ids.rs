@@ -151,8 +151,8 @@ macro_rules! number {
 }
 
 number!(
-    /// The number of a release within its service, from 1: `#3`. What runs, is routed and is counted is told apart by it, so it
-    /// also names the baseline of a release ([`ReleaseNumber::baseline`]).
+    /// The number of a release within its service, from 1: `#3`. Instances, routes and counters are keyed by it, so it also
+    /// identifies the baseline of a release ([`ReleaseNumber::baseline`]).
     ReleaseNumber,
     "#",
     "a release number, such as 3",
@@ -173,7 +173,7 @@ number!(
     u32::from
 );
 
-/// Marks the number of a baseline, and of what was mirrored; no service makes a thousand million releases.
+/// Flag bits for baselines and mirrored traffic; no service makes a thousand million releases.
 const BASELINE: u32 = 1 << 31;
 const MIRRORED: u32 = 1 << 30;
 
@@ -188,8 +188,8 @@ fn with_mark(number: u32) -> String {
 }
 
 impl ReleaseNumber {
-    /// Fresh instances of this release, started beside a canary so that both sides are equally young: a set of their own, with
-    /// traffic and counters of their own (docs/adr/0010).
+    /// The baseline of this release: fresh instances of it, started together with a canary so that both are equally young, with
+    /// their own replica set, traffic and counters (docs/adr/0010).
     #[must_use]
     pub const fn baseline(self) -> Self {
         Self(self.0 | BASELINE)
@@ -213,13 +213,12 @@ impl ReleaseNumber {
         self.0 & MIRRORED != 0
     }
 
-    /// The release itself.
     #[must_use]
     pub const fn released(self) -> Self {
         Self(self.0 & !(BASELINE | MIRRORED))
     }
 
-    /// How it is written in names of folders, instances and labels: `3`, `3b` for the baseline, `3m` for what was mirrored.
+    /// For names of folders, instances and labels: `3`, `3b` for the baseline, `3m` for mirrored traffic.
     #[must_use]
     pub fn plain(self) -> String {
         let mark = match (self.is_baseline(), self.is_mirrored()) {
@@ -254,7 +253,6 @@ macro_rules! scoped {
         pub struct $name {
             /// The service it belongs to.
             pub service: ServiceName,
-            /// Its number there.
             pub number: $number,
         }
 
@@ -395,7 +393,6 @@ impl fmt::Display for Digest {
 pub struct CommitId(String);
 
 impl CommitId {
-    /// All digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

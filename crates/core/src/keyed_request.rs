@@ -1,16 +1,22 @@
-//! Requests that carry an `Idempotency-Key`: a client that doesn't know whether its request arrived sends it again with the same key,
-//! and gets the first answer instead of a second deploy.
+//! Requests with an `Idempotency-Key`: a client that doesn't know whether its request arrived sends it again with the same key,
+//! and gets the first answer instead of a second deploy. A stream is one key of one caller for one address.
 //!
-//! A stream is one key of one caller at one address. *Invariants.* A request is accepted before it is carried out, so that one key never
-//! carries out two; its answer is recorded after. *Failure modes.* Where the server ends in between, nobody knows whether the request was
-//! carried out: the key is refused from then on, until it expires, and the caller is told to look. A request that failed for a reason of
-//! the server's own is released: it may be sent again with the same key.
+//! # Invariants
+//!
+//! - A request is accepted before it is carried out, so that one key is never carried out twice; its answer is recorded
+//!   afterwards.
+//!
+//! # Failure modes
+//!
+//! - The server crashes between the two: it is unknown whether the request was carried out. The key is rejected until it
+//!   expires, and the caller must check.
+//! - The request fails because of the server itself: the key is released, and the request may be sent again with it.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    aggregate::{Actor, Aggregate, Decider, Event, Pending, Row},
+    aggregate::{Actor, Aggregate, Decider, Event, PendingWork, ViewRow},
     ids::Digest,
 };
 
@@ -21,25 +27,22 @@ pub const KEY_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct KeyedRequests;
 
-/// What is known of a key; nothing before its first request.
+/// The request of a key; `None` before the first one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State(pub Option<KeyedRequest>);
+pub struct KeyedRequestState(pub Option<KeyedRequest>);
 
 /// The request that a key was used for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyedRequest {
-    /// Its body.
     pub body: Digest,
-    /// When it was accepted.
     pub accepted_at: Timestamp,
     /// How it was answered; none while it is carried out, and for ever where the server ended meanwhile.
-    pub answer: Option<Answer>,
+    pub answer: Option<RecordedResponse>,
 }
 
 /// An answer, as it was first given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// The HTTP status.
+pub struct RecordedResponse {
     pub status: u16,
     /// The header `Content-Type`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,44 +54,34 @@ pub struct Answer {
 /// The facts of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Body {
+pub enum KeyedRequestEvent {
     /// A request is about to be carried out.
-    Accepted {
-        /// Its body.
-        body: Digest,
-    },
+    Accepted { body: Digest },
     /// It was carried out or refused.
-    Answered {
-        /// The answer.
-        answer: Answer,
-    },
+    Answered { answer: RecordedResponse },
     /// It failed for a reason of the server's own: the key is free again.
     Released,
 }
 
-/// What the API says to a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
+pub enum KeyedRequestInput {
     /// A request with this body; no facts where it has its answer.
     Accept {
-        /// The body.
         body: Digest,
     },
-    /// How it was answered.
-    Answer(Answer),
+    Answer(RecordedResponse),
     /// It failed for a reason of the server's own.
     Release,
-    /// Nothing.
     Woken,
 }
 
 /// A key asks nothing of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {}
+pub enum KeyedRequestEffect {}
 
 /// Why a request is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
+pub enum KeyedRequestRejection {
     /// The key belongs to another request.
     #[error(
         "this Idempotency-Key was used for a request with another body: use a new key for a new request"
@@ -98,13 +91,10 @@ pub enum Rejection {
     #[error(
         "the first request with this Idempotency-Key, of {accepted_at}, was interrupted by the end of the server, and may have been carried out: see `shipway history`, then use a new key"
     )]
-    Interrupted {
-        /// When it was accepted.
-        accepted_at: Timestamp,
-    },
+    Interrupted { accepted_at: Timestamp },
 }
 
-impl State {
+impl KeyedRequestState {
     /// Whether nothing needs to be remembered any more.
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
@@ -116,74 +106,83 @@ impl State {
 
     /// The answer, if there is one.
     #[must_use]
-    pub fn answer(&self) -> Option<&Answer> {
+    pub fn answer(&self) -> Option<&RecordedResponse> {
         self.0.as_ref()?.answer.as_ref()
     }
 }
 
 impl Aggregate for KeyedRequests {
     const KIND: &'static str = "request";
-    type State = State;
-    type Body = Body;
-    type Input = Input;
-    type Effect = Effect;
-    type Rejection = Rejection;
+    type State = KeyedRequestState;
+    type Body = KeyedRequestEvent;
+    type Input = KeyedRequestInput;
+    type Effect = KeyedRequestEffect;
+    type Rejection = KeyedRequestRejection;
 
     fn decide(
-        state: &State,
-        input: Input,
+        state: &KeyedRequestState,
+        input: KeyedRequestInput,
         by: Actor,
         now: Timestamp,
-    ) -> Result<Vec<Event<Body>>, Rejection> {
+    ) -> Result<Vec<Event<KeyedRequestEvent>>, KeyedRequestRejection> {
         let mut decider = Decider::<Self>::new(state, by, now);
         let known = state.0.as_ref().filter(|_| !state.is_expired(now));
         match (input, known) {
-            (Input::Accept { body }, None) => decider.emit(Body::Accepted { body }),
-            (Input::Accept { body }, Some(known)) => match &known.answer {
-                _ if known.body != body => return Err(Rejection::OtherBody),
+            (KeyedRequestInput::Accept { body }, None) => {
+                decider.emit(KeyedRequestEvent::Accepted { body })
+            }
+            (KeyedRequestInput::Accept { body }, Some(known)) => match &known.answer {
+                _ if known.body != body => return Err(KeyedRequestRejection::OtherBody),
                 Some(_) => {}
                 None => {
                     let accepted_at = known.accepted_at;
-                    return Err(Rejection::Interrupted { accepted_at });
+                    return Err(KeyedRequestRejection::Interrupted { accepted_at });
                 }
             },
-            (Input::Answer(answer), Some(known)) if known.answer.is_none() => {
-                decider.emit(Body::Answered { answer });
+            (KeyedRequestInput::Answer(answer), Some(known)) if known.answer.is_none() => {
+                decider.emit(KeyedRequestEvent::Answered { answer });
             }
-            (Input::Release, Some(known)) if known.answer.is_none() => decider.emit(Body::Released),
-            (Input::Answer(_) | Input::Release | Input::Woken, _) => {}
+            (KeyedRequestInput::Release, Some(known)) if known.answer.is_none() => {
+                decider.emit(KeyedRequestEvent::Released)
+            }
+            (
+                KeyedRequestInput::Answer(_)
+                | KeyedRequestInput::Release
+                | KeyedRequestInput::Woken,
+                _,
+            ) => {}
         }
         Ok(decider.decided())
     }
 
-    fn apply(state: &mut State, event: &Event<Body>) {
+    fn apply(state: &mut KeyedRequestState, event: &Event<KeyedRequestEvent>) {
         match &event.body {
-            Body::Accepted { body } => {
+            KeyedRequestEvent::Accepted { body } => {
                 state.0 = Some(KeyedRequest {
                     body: body.clone(),
                     accepted_at: event.at,
                     answer: None,
                 });
             }
-            Body::Answered { answer } => {
+            KeyedRequestEvent::Answered { answer } => {
                 if let Some(request) = &mut state.0 {
                     request.answer = Some(answer.clone());
                 }
             }
-            Body::Released => state.0 = None,
+            KeyedRequestEvent::Released => state.0 = None,
         }
     }
 
-    fn pending(_state: &State, _now: Timestamp) -> Pending<Effect> {
-        Pending::nothing()
+    fn pending(_state: &KeyedRequestState, _now: Timestamp) -> PendingWork<KeyedRequestEffect> {
+        PendingWork::nothing()
     }
 
-    fn rows(_state: &State, _events: &[Event<Body>]) -> Vec<Row> {
+    fn rows(_state: &KeyedRequestState, _events: &[Event<KeyedRequestEvent>]) -> Vec<ViewRow> {
         Vec::new()
     }
 
-    fn woken() -> Input {
-        Input::Woken
+    fn woken() -> KeyedRequestInput {
+        KeyedRequestInput::Woken
     }
 }
 
@@ -202,34 +201,34 @@ mod tests {
     use crate::aggregate::fold;
 
     struct Key {
-        state: State,
+        state: KeyedRequestState,
         now: Timestamp,
     }
 
     impl Key {
         fn new() -> Self {
             Self {
-                state: State::default(),
+                state: KeyedRequestState::default(),
                 now: "2026-11-21T09:00:00Z".parse().unwrap(),
             }
         }
 
-        fn say(&mut self, input: Input) -> Result<usize, Rejection> {
+        fn say(&mut self, input: KeyedRequestInput) -> Result<usize, KeyedRequestRejection> {
             let by = Actor::Person("ada".into());
             let events = KeyedRequests::decide(&self.state, input, by, self.now)?;
             fold::<KeyedRequests>(&mut self.state, &events);
             Ok(events.len())
         }
 
-        fn accept(&mut self, body: &str) -> Result<usize, Rejection> {
-            self.say(Input::Accept {
+        fn accept(&mut self, body: &str) -> Result<usize, KeyedRequestRejection> {
+            self.say(KeyedRequestInput::Accept {
                 body: Digest::of(body.as_bytes()),
             })
         }
     }
 
-    fn answer(body: &str) -> Answer {
-        Answer {
+    fn answer(body: &str) -> RecordedResponse {
+        RecordedResponse {
             status: 202,
             content_type: Some("application/json".into()),
             body: body.into(),
@@ -240,11 +239,11 @@ mod tests {
     fn a_request_is_accepted_once_and_answered_again() {
         let mut key = Key::new();
         assert_eq!(key.accept("a"), Ok(1));
-        assert_eq!(key.say(Input::Answer(answer("one"))), Ok(1));
+        assert_eq!(key.say(KeyedRequestInput::Answer(answer("one"))), Ok(1));
         assert_eq!(key.accept("a"), Ok(0), "it has its answer");
-        assert_eq!(key.say(Input::Answer(answer("two"))), Ok(0));
+        assert_eq!(key.say(KeyedRequestInput::Answer(answer("two"))), Ok(0));
         assert_eq!(key.state.answer(), Some(&answer("one")));
-        assert_eq!(key.accept("b"), Err(Rejection::OtherBody));
+        assert_eq!(key.accept("b"), Err(KeyedRequestRejection::OtherBody));
     }
 
     #[test]
@@ -253,30 +252,30 @@ mod tests {
         assert_eq!(key.accept("a"), Ok(1));
         let refused = key.accept("a").unwrap_err();
         assert!(
-            matches!(refused, Rejection::Interrupted { .. }),
+            matches!(refused, KeyedRequestRejection::Interrupted { .. }),
             "{refused}"
         );
-        assert_eq!(key.accept("b"), Err(Rejection::OtherBody));
+        assert_eq!(key.accept("b"), Err(KeyedRequestRejection::OtherBody));
     }
 
     #[test]
     fn what_failed_by_the_servers_own_fault_may_be_sent_again() {
         let mut key = Key::new();
         assert_eq!(key.accept("a"), Ok(1));
-        assert_eq!(key.say(Input::Release), Ok(1));
+        assert_eq!(key.say(KeyedRequestInput::Release), Ok(1));
         assert_eq!(key.accept("b"), Ok(1));
-        assert_eq!(key.say(Input::Answer(answer("b"))), Ok(1));
-        assert_eq!(key.say(Input::Release), Ok(0));
+        assert_eq!(key.say(KeyedRequestInput::Answer(answer("b"))), Ok(1));
+        assert_eq!(key.say(KeyedRequestInput::Release), Ok(0));
     }
 
     #[test]
     fn a_key_expires_after_a_day() {
         let mut key = Key::new();
         assert_eq!(key.accept("a"), Ok(1));
-        assert_eq!(key.say(Input::Answer(answer("a"))), Ok(1));
+        assert_eq!(key.say(KeyedRequestInput::Answer(answer("a"))), Ok(1));
         key.now += SignedDuration::from_mins(24 * 60 - 1);
         assert!(!key.state.is_expired(key.now));
-        assert_eq!(key.accept("b"), Err(Rejection::OtherBody));
+        assert_eq!(key.accept("b"), Err(KeyedRequestRejection::OtherBody));
         key.now += SignedDuration::from_mins(1);
         assert!(key.state.is_expired(key.now));
         assert_eq!(key.accept("b"), Ok(1));

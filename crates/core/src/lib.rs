@@ -1,6 +1,12 @@
-//! The delivery domain: what is delivered, where it goes, and what may happen next. Pure: no clock, no files, no network, no async.
+//! The delivery domain: services, runs, releases and rollouts as event-sourced state machines.
 //!
-//! Everything that must never go wrong is a function here, of (state, input, now). See [`aggregate::Aggregate`].
+//! Everything here is a pure function of state, input and the current time: no clock, no files, no network, no async. Start at
+//! [`aggregate::Aggregate`].
+
+#![allow(
+    missing_docs,
+    reason = "most fields and variants are named after their type; a doc that repeats the name is noise"
+)]
 
 pub mod address;
 pub mod aggregate;

@@ -6,35 +6,30 @@ use shipway_workflow::graph::{CALLED_MAX, find_called_workflows};
 
 use crate::{
     aggregate::Actor,
-    config::{Config, Environment},
+    config::{EnvironmentConfig, ServiceConfig},
     ids::{CommitId, Digest, EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
-    target::{Launch, Place},
+    target::{LaunchSpec, ServiceEnvironment},
 };
 
-/// What can be rolled out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Release {
-    /// The service.
     pub service: ServiceName,
     /// Its number, from 1.
     pub number: ReleaseNumber,
     /// The order of the push that made it: a release of an older push never replaces one of a newer push by itself.
     pub sequence: u64,
-    /// What was committed.
     pub commit: Commit,
-    /// The built bytes.
     pub artifact: Digest,
     /// The run that built them; none when the artifact is the commit's own tree.
     pub run: Option<RunNumber>,
     /// `shipway.yaml` as of the commit.
-    pub config: Config,
+    pub config: ServiceConfig,
     /// The workflows that test an environment after this release went in, as of the commit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<WorkflowFile>,
     /// Who pushed it, or started what made it; none in logs of before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Actor>,
-    /// When it was made.
     pub created_at: Timestamp,
 }
 
@@ -43,7 +38,6 @@ pub struct Release {
 pub struct WorkflowFile {
     /// Its path in the repository.
     pub path: String,
-    /// Its text.
     pub text: String,
     /// The workflows that it calls, and that those call: read together with it, so that nothing is read again later.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -58,10 +52,9 @@ pub struct CalledFile {
     /// Its text; none when it can't be had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Why it can't.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// The commit that the ref of another repository stood at.
+    /// The commit that the ref of another repository pointed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<CommitId>,
 }
@@ -95,7 +88,7 @@ impl WorkflowFile {
     }
 
     /// What it calls and was not read yet, to be read one after the other.
-    pub fn calls(&mut self) -> Calls<'_> {
+    pub fn calls(&mut self) -> CalledFileReader<'_> {
         let mut open = find_called_workflows(&self.path, &self.text);
         for called in &self.called {
             let text = called.text.as_deref();
@@ -104,7 +97,7 @@ impl WorkflowFile {
                     .flat_map(|text| find_called_workflows(&called.name, text)),
             );
         }
-        Calls { open, file: self }
+        CalledFileReader { open, file: self }
     }
 }
 
@@ -121,14 +114,14 @@ impl WorkflowFile {
 /// assert_eq!(file.called[0].name, ".github/workflows/b.yml");
 /// ```
 #[derive(Debug)]
-pub struct Calls<'f> {
+pub struct CalledFileReader<'f> {
     file: &'f mut WorkflowFile,
     open: Vec<String>,
 }
 
-impl Calls<'_> {
-    /// The name of one that was not read yet; none when all were, or there are too many, which planning refuses. What is not
-    /// given after it was named is left out.
+impl CalledFileReader<'_> {
+    /// The name of the next file to read; `None` when all are read or there are more than [`CALLED_MAX`], which planning
+    /// rejects. A file that isn't passed to `give` after it was named is left out.
     #[expect(
         clippy::should_implement_trait,
         reason = "what it gives next depends on what it was given"
@@ -143,7 +136,6 @@ impl Calls<'_> {
         None
     }
 
-    /// What was read under a name.
     pub fn give(&mut self, called: CalledFile) {
         if let Some(text) = &called.text {
             self.open.extend(find_called_workflows(&called.name, text));
@@ -155,20 +147,18 @@ impl Calls<'_> {
 /// A commit, as far as people ask about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
-    /// Its id.
     pub id: CommitId,
     /// The first line of its message.
     pub subject: String,
     /// Who wrote it: `Ada <ada@example.com>`.
     pub author: String,
-    /// When it was committed.
     pub at: Timestamp,
 }
 
 impl Release {
     /// Its configuration of `environment`.
     #[must_use]
-    pub fn environment(&self, environment: &EnvironmentName) -> Option<&Environment> {
+    pub fn environment(&self, environment: &EnvironmentName) -> Option<&EnvironmentConfig> {
         self.config
             .environments
             .iter()
@@ -177,7 +167,7 @@ impl Release {
 
     /// The environment after `environment` in order of promotion.
     #[must_use]
-    pub fn environment_after(&self, environment: &EnvironmentName) -> Option<&Environment> {
+    pub fn environment_after(&self, environment: &EnvironmentName) -> Option<&EnvironmentConfig> {
         self.config
             .environments
             .iter()
@@ -187,13 +177,13 @@ impl Release {
 
     /// How one instance is launched in `environment`.
     #[must_use]
-    pub fn launch(&self, environment: &Environment) -> Launch {
+    pub fn launch(&self, environment: &EnvironmentConfig) -> LaunchSpec {
         let run = &self.config.run;
         let mut env = run.env.clone();
         env.extend(environment.env.clone());
         env.entry("SHIPWAY_COMMIT".to_owned())
             .or_insert_with(|| self.commit.id.to_string());
-        Launch {
+        LaunchSpec {
             artifact: self.artifact.clone(),
             command: run.command.clone(),
             env,
@@ -207,8 +197,8 @@ impl Release {
 
     /// Where it runs when it is in `environment`.
     #[must_use]
-    pub fn place(&self, environment: &EnvironmentName) -> Place {
-        Place {
+    pub fn place(&self, environment: &EnvironmentName) -> ServiceEnvironment {
+        ServiceEnvironment {
             service: self.service.clone(),
             environment: environment.clone(),
         }

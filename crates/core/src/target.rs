@@ -6,20 +6,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    check::Health,
+    check::HealthCheck,
     ids::{Digest, EnvironmentName, ReleaseNumber, ServiceName},
 };
 
 /// A service in an environment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
-    /// The service.
+pub struct ServiceEnvironment {
     pub service: ServiceName,
-    /// The environment.
     pub environment: EnvironmentName,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for ServiceEnvironment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} in {}", self.service, self.environment)
     }
@@ -27,16 +25,14 @@ impl std::fmt::Display for Place {
 
 /// All instances of one release in one place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct SetKey {
-    /// Where they run.
-    pub place: Place,
-    /// What they run.
+pub struct ReplicaSetKey {
+    pub place: ServiceEnvironment,
     pub release: ReleaseNumber,
 }
 
 /// How one instance of a release is launched; part of the release's configuration digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Launch {
+pub struct LaunchSpec {
     /// The artifact (a tar of a directory) that becomes its working directory.
     pub artifact: Digest,
     /// A shell command; `$PORT` is given in its environment.
@@ -44,12 +40,10 @@ pub struct Launch {
     /// Environment variables. Values may name secrets as `$NAME`; the target resolves them, the log never sees them.
     pub env: BTreeMap<String, String>,
     /// How it is known to be ready and alive.
-    pub health: Health,
-    /// What it may use.
-    pub limits: Limits,
+    pub health: HealthCheck,
+    pub limits: ResourceLimits,
     /// From the stop signal to SIGKILL.
     pub grace: Duration,
-    /// What asks it to stop.
     #[serde(default, skip_serializing_if = "StopSignal::is_default")]
     pub stop_signal: StopSignal,
     /// The host that the environment is reached by, where it names one: probes and smoke tests ask for it.
@@ -115,7 +109,7 @@ impl StopSignal {
 
 /// What an instance may use; enforced by cgroups where the machine has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct ResourceLimits {
     /// Bytes of memory.
     pub memory_bytes: Option<u64>,
     /// Thousandths of a core.
@@ -130,15 +124,14 @@ pub struct Limits {
 #[serde(into = "String", try_from = "String")]
 pub struct InstanceId {
     /// The set it belongs to.
-    pub set: SetKey,
-    /// Its slot.
+    pub set: ReplicaSetKey,
     pub slot: u32,
 }
 
 impl std::fmt::Display for InstanceId {
     /// `shop.production.3.1`: service, environment, release, slot. No part may hold a dot, so it reads back.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let SetKey { place, release } = &self.set;
+        let ReplicaSetKey { place, release } = &self.set;
         write!(
             f,
             "{}.{}.{}.{}",
@@ -156,7 +149,6 @@ impl From<InstanceId> for String {
     }
 }
 
-/// What is no instance's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no instance: shop.production.3.1 is (service, environment, release, slot)")]
 pub struct NoInstanceId(String);
@@ -170,13 +162,13 @@ impl std::str::FromStr for InstanceId {
         let [service, environment, release, slot] = parts[..] else {
             return Err(no_id());
         };
-        let place = Place {
+        let place = ServiceEnvironment {
             service: service.parse().map_err(|_| no_id())?,
             environment: environment.parse().map_err(|_| no_id())?,
         };
         let release = ReleaseNumber::from_plain(release).ok_or_else(no_id)?;
         let slot = slot.parse().map_err(|_| no_id())?;
-        let set = SetKey { place, release };
+        let set = ReplicaSetKey { place, release };
         Ok(Self { set, slot })
     }
 }
@@ -192,7 +184,7 @@ impl TryFrom<String> for InstanceId {
 /// Where an instance is in its life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "phase")]
-pub enum Phase {
+pub enum InstancePhase {
     /// Spawned, not ready yet; with what the last probe said.
     Starting {
         /// The last answer of the readiness probe.
@@ -209,21 +201,18 @@ pub enum Phase {
     Backoff {
         /// How it ended: `exit code 1: Address already in use`.
         why: String,
-        /// When it is started again.
         until: Timestamp,
     },
-    /// Was told to stop.
+    /// Has received the stop signal.
     Stopping,
 }
 
 /// What a target reports about one instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InstanceStatus {
-    /// Which one.
     pub id: InstanceId,
-    /// Where it is in its life.
     #[serde(flatten)]
-    pub phase: Phase,
+    pub phase: InstancePhase,
     /// `host:port` it listens on.
     pub address: String,
     /// The process, when it runs.
@@ -233,20 +222,19 @@ pub struct InstanceStatus {
     /// When the present process was started.
     pub since: Timestamp,
     /// What it uses, when it could be read.
-    pub usage: Option<Usage>,
+    pub usage: Option<ResourceUsage>,
 }
 
 impl InstanceStatus {
     /// Whether it may get traffic.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready)
+        matches!(self.phase, InstancePhase::Ready)
     }
 }
 
-/// What an instance uses.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Usage {
+pub struct ResourceUsage {
     /// CPU time since it was started, in seconds, of the whole process group.
     pub cpu_seconds: f64,
     /// Resident bytes, of the whole process group.
@@ -268,7 +256,7 @@ pub struct SetAvailability {
 }
 
 impl SetAvailability {
-    /// What was added since `earlier`.
+    /// The difference from `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self {

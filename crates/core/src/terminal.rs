@@ -1,7 +1,9 @@
-//! Foreign text on a terminal: what jobs print, commit subjects, names of branches, keys of files, answers of programs.
+//! Sanitizes foreign text for a terminal: output of jobs, commit subjects, branch names, keys of files, answers of programs.
 //!
-//! A terminal obeys what it reads: it sets its title, fills the clipboard (OSC 52), moves the cursor over what stands there. Of all
-//! control sequences only colours (SGR, `ESC [ … m`) are passed on. Every place that prints goes through [`sanitize_for_terminal`].
+//! # Why
+//!
+//! A terminal obeys control sequences: they set its title, fill the clipboard (OSC 52), move the cursor over earlier output.
+//! Only colours (SGR, `ESC [ … m`) are passed. Every place that prints goes through [`sanitize_for_terminal`].
 
 use std::{borrow::Cow, iter::Peekable, str::Chars};
 
@@ -14,8 +16,8 @@ const STRING_TERMINATOR: char = '\u{9c}';
 /// Characters between `ESC [` and `m`: true colour for text and background takes 37.
 const COLOUR_CHARS_MAX: usize = 64;
 
-/// The text without control sequences other than colours. Line feeds and tabs stay, other control characters become spaces where
-/// they part words (carriage return, vertical tab, form feed) and nothing elsewhere.
+/// Removes control sequences other than colours. Line feeds and tabs stay; other control characters become spaces where they
+/// separate words (carriage return, vertical tab, form feed) and are removed otherwise.
 ///
 /// ```
 /// use shipway_core::terminal::sanitize_for_terminal;
@@ -110,7 +112,8 @@ impl Sanitizer<'_> {
         }
     }
 
-    /// Behind the beginning of a string, to its end. One without an end on its line is shown: nothing may hide what follows it.
+    /// Skips a control string to its terminator. Without a terminator on the same line it is shown: nothing may hide the text
+    /// after it.
     fn skip_string(&mut self) {
         if !self.has_string_end {
             return;

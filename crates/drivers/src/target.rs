@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use shipway_core::target::{
-    InstanceId, InstanceStatus, Launch, Phase, SetAvailability, SetKey, StopSignal,
+    InstanceId, InstancePhase, InstanceStatus, LaunchSpec, ReplicaSetKey, SetAvailability,
+    StopSignal,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -15,14 +16,19 @@ use tokio_util::sync::CancellationToken;
 pub trait Target: Send + Sync {
     /// Scales the set up to `count` instances; returns when they are started, not when they are ready. Idempotent: running
     /// instances are kept, and a larger set is not reduced.
-    async fn ensure(&self, set: &SetKey, launch: &Launch, count: u32) -> Result<(), TargetError>;
+    async fn ensure(
+        &self,
+        set: &ReplicaSetKey,
+        launch: &LaunchSpec,
+        count: u32,
+    ) -> Result<(), TargetError>;
 
     /// Scales the set down to the slots up to `keep`; returns when the other instances have exited. 0 removes the set.
-    async fn stop(&self, set: &SetKey, keep: u32) -> Result<StopReport, TargetError>;
+    async fn stop(&self, set: &ReplicaSetKey, keep: u32) -> Result<StopReport, TargetError>;
 
     /// Files that instances of the set wrote beside their code, relative to its folder; they are deleted when the set is
     /// stopped.
-    async fn written_files(&self, set: &SetKey) -> Vec<String>;
+    async fn written_files(&self, set: &ReplicaSetKey) -> Vec<String>;
 
     /// The status of all instances that run or should run.
     fn instances(&self) -> Vec<InstanceStatus>;
@@ -34,14 +40,14 @@ pub trait Target: Send + Sync {
     fn watch(&self) -> watch::Receiver<u64>;
 
     /// The reason if the set is in a crash loop: its instances exited too often, too soon.
-    fn crash_loop(&self, set: &SetKey) -> Option<String>;
+    fn crash_loop(&self, set: &ReplicaSetKey) -> Option<String>;
 
     /// Availability of the set since it was first started, across restarts of the server; zero if the target does not run the
     /// set.
-    fn availability(&self, set: &SetKey) -> SetAvailability;
+    fn availability(&self, set: &ReplicaSetKey) -> SetAvailability;
 
     /// The working directory of smoke test commands.
-    fn workdir(&self, set: &SetKey) -> PathBuf;
+    fn workdir(&self, set: &ReplicaSetKey) -> PathBuf;
 
     /// The log file of an instance.
     fn log(&self, instance: &str) -> Option<PathBuf>;
@@ -139,7 +145,7 @@ pub enum ReadinessError {
 /// Waits until `count` instances of the set are ready, up to `within`. Fails early on a crash loop.
 pub async fn await_ready(
     target: &dyn Target,
-    set: &SetKey,
+    set: &ReplicaSetKey,
     count: u32,
     within: Duration,
     cancelled: &CancellationToken,
@@ -166,7 +172,7 @@ pub async fn await_ready(
     }
 }
 
-fn set_statuses(target: &dyn Target, set: &SetKey) -> Vec<InstanceStatus> {
+fn set_statuses(target: &dyn Target, set: &ReplicaSetKey) -> Vec<InstanceStatus> {
     target
         .instances()
         .into_iter()
@@ -176,10 +182,10 @@ fn set_statuses(target: &dyn Target, set: &SetKey) -> Vec<InstanceStatus> {
 
 fn readiness_reasons(statuses: &[InstanceStatus]) -> String {
     let why = |status: &InstanceStatus| match &status.phase {
-        Phase::Ready | Phase::Stopping => None,
-        Phase::Starting { why } | Phase::Unready { why } | Phase::Backoff { why, .. } => {
-            Some(format!("instance {}: {why}", status.id.slot))
-        }
+        InstancePhase::Ready | InstancePhase::Stopping => None,
+        InstancePhase::Starting { why }
+        | InstancePhase::Unready { why }
+        | InstancePhase::Backoff { why, .. } => Some(format!("instance {}: {why}", status.id.slot)),
     };
     let all: Vec<String> = statuses.iter().filter_map(why).collect();
     if all.is_empty() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::json;
-use shipway_core::check::{Expect, Probe, SmokeProbe, SmokeReport, SmokeTest};
+use shipway_core::check::{ExpectedAnswer, HealthProbe, SmokeProbe, SmokeReport, SmokeTest};
 use shipway_drivers::checks::{ProbeTarget, probe, smoke};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -114,7 +114,7 @@ async fn read_request(stream: &mut TcpStream) -> String {
     }
 }
 
-fn request(method: &str, path: &str, expect: Expect) -> SmokeTest {
+fn request(method: &str, path: &str, expect: ExpectedAnswer) -> SmokeTest {
     SmokeTest {
         name: format!("{method} {path}"),
         probe: SmokeProbe::Request {
@@ -150,7 +150,7 @@ fn differences(report: &SmokeReport) -> Vec<&str> {
 #[tokio::test]
 async fn a_smoke_test_sends_what_it_is_told_and_holds_the_answer_against_every_expectation() {
     let listener = Listener::start().await;
-    let expect = Expect {
+    let expect = ExpectedAnswer {
         status: Some(200),
         headers: [("X-One".to_owned(), "a, b".to_owned())].into(),
         json: [("items[0]".to_owned(), json!({"name": "tea"}))].into(),
@@ -202,7 +202,7 @@ async fn a_smoke_test_sends_what_it_is_told_and_holds_the_answer_against_every_e
 #[tokio::test]
 async fn a_failed_test_is_tried_again_as_often_as_it_says() {
     let listener = Listener::start().await;
-    let mut test = request("GET", "/third-time", Expect::default());
+    let mut test = request("GET", "/third-time", ExpectedAnswer::default());
     test.retries = 1;
     let report = run(&listener, std::slice::from_ref(&test)).await;
     assert_eq!((report.results[0].tries, report.passed()), (2, 0));
@@ -213,9 +213,9 @@ async fn a_failed_test_is_tried_again_as_often_as_it_says() {
 #[tokio::test]
 async fn answers_that_are_none_are_said_in_words() {
     let listener = Listener::start().await;
-    let quick = || Expect {
+    let quick = || ExpectedAnswer {
         within: Some(Duration::from_millis(10)),
-        ..Expect::default()
+        ..ExpectedAnswer::default()
     };
     let tests = ["/hang", "/half", "/garbage"].map(|path| request("GET", path, quick()));
     let report = run(&listener, &tests).await;
@@ -232,8 +232,8 @@ async fn answers_that_are_none_are_said_in_words() {
     );
 
     let bad = [
-        request("GE T", "/", Expect::default()),
-        request("GET", "/a b", Expect::default()),
+        request("GE T", "/", ExpectedAnswer::default()),
+        request("GET", "/a b", ExpectedAnswer::default()),
     ];
     for difference in differences(&run(&listener, &bad).await) {
         assert!(
@@ -242,7 +242,7 @@ async fn answers_that_are_none_are_said_in_words() {
         );
     }
     let nobody = vec![("x".to_owned(), "127.0.0.1:1".to_owned())];
-    let test = [request("GET", "/", Expect::default())];
+    let test = [request("GET", "/", ExpectedAnswer::default())];
     let report = smoke::run_suite(&test, &nobody, None, Path::new("/")).await;
     assert_eq!(differences(&report), ["connection refused on 127.0.0.1:1"]);
 }
@@ -250,9 +250,9 @@ async fn answers_that_are_none_are_said_in_words() {
 #[tokio::test]
 async fn an_endless_answer_is_cut() {
     let listener = Listener::start().await;
-    let expect = Expect {
+    let expect = ExpectedAnswer {
         body_contains: Some("y".to_owned()),
-        ..Expect::default()
+        ..ExpectedAnswer::default()
     };
     let report = run(&listener, &[request("GET", "/endless", expect)]).await;
     let found = differences(&report);
@@ -271,7 +271,7 @@ async fn every_instance_is_tested_and_results_are_in_order() {
         .zip(["1", "2"])
         .map(|(listener, name)| (name.to_owned(), listener.address.clone()))
         .collect();
-    let tests = ["/", "/items"].map(|path| request("GET", path, Expect::default()));
+    let tests = ["/", "/items"].map(|path| request("GET", path, ExpectedAnswer::default()));
     let report = smoke::run_suite(&tests, &instances, None, Path::new("/")).await;
     let order: Vec<_> = report
         .results
@@ -326,7 +326,7 @@ fn instance<'a>(address: &'a str, host: Option<&'a str>) -> ProbeTarget<'a> {
 }
 
 async fn ask(listener: &Listener, path: &str, status: Option<u16>) -> Result<(), String> {
-    let probe = Probe::Http {
+    let probe = HealthProbe::Http {
         path: path.to_owned(),
         status,
         headers: BTreeMap::new(),
@@ -360,7 +360,7 @@ async fn a_probe_says_what_is_wrong_and_names_the_dependencies() {
 
     let tcp = |address: String| async move {
         let timeout = Duration::from_secs(5);
-        probe::run_probe(&Probe::Tcp, instance(&address, None), timeout).await
+        probe::run_probe(&HealthProbe::Tcp, instance(&address, None), timeout).await
     };
     assert_eq!(tcp(address.clone()).await, Ok(()));
     assert_eq!(
@@ -372,7 +372,7 @@ async fn a_probe_says_what_is_wrong_and_names_the_dependencies() {
 #[tokio::test]
 async fn a_probe_asks_for_the_services_host_and_sends_its_headers() {
     let listener = Listener::start().await;
-    let probe = |headers: &[(&str, &str)]| Probe::Http {
+    let probe = |headers: &[(&str, &str)]| HealthProbe::Http {
         path: "/ready".to_owned(),
         status: Some(200),
         headers: headers
@@ -400,7 +400,7 @@ async fn a_probe_asks_for_the_services_host_and_sends_its_headers() {
 #[tokio::test]
 async fn a_command_that_is_late_or_no_longer_wanted_goes_with_all_it_has_started() {
     let folder = tempfile::tempdir().unwrap();
-    let probe = Probe::Exec {
+    let probe = HealthProbe::Exec {
         command: "sleep 1000 & echo $! > child; echo working; wait".to_owned(),
     };
     let asked = ProbeTarget {

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process};
-use shipway_core::{ids::ReleaseNumber, target::Place};
+use shipway_core::{ids::ReleaseNumber, target::ServiceEnvironment};
 use shipway_drivers::data_plane::{
     DataPlane, DataPlaneError, DataPlaneOptions, traffic_meter::TrafficMeter,
 };
@@ -215,8 +215,8 @@ fn routes(release: u32, instances: &[(u32, &Shop)]) -> RouteSnapshot {
     }
 }
 
-fn place() -> Place {
-    Place {
+fn place() -> ServiceEnvironment {
+    ServiceEnvironment {
         service: "shop".parse().unwrap(),
         environment: "production".parse().unwrap(),
     }

@@ -13,7 +13,7 @@ use std::{
 
 use jiff::Timestamp;
 use metrics_support::{Fake, Prometheus};
-use shipway_core::config::{Query, Source};
+use shipway_core::config::{MetricSource, ProviderQuery};
 use shipway_drivers::metrics::{MetricReader, QuerySubject};
 
 fn about() -> QuerySubject {
@@ -26,8 +26,8 @@ fn about() -> QuerySubject {
 }
 
 /// What a query gives, with a second for each attempt.
-async fn ask(query: Query) -> Result<f64, String> {
-    let source = Source {
+async fn ask(query: ProviderQuery) -> Result<f64, String> {
+    let source = MetricSource {
         metric: "it".parse().unwrap(),
         query,
         interval: Duration::from_secs(1),
@@ -42,7 +42,7 @@ async fn ask(query: Query) -> Result<f64, String> {
 }
 
 async fn promql(url: &str, query: &str) -> Result<f64, String> {
-    ask(Query::Prometheus {
+    ask(ProviderQuery::Prometheus {
         url: url.to_owned(),
         query: query.to_owned(),
         headers: BTreeMap::new(),
@@ -126,9 +126,9 @@ async fn partial_slow_and_broken_answers_are_no_answers() {
     said(&long.url, "up", "more than 1024 KiB").await;
 
     let silent = Fake::serve(|_, _| None);
-    let source = Source {
+    let source = MetricSource {
         metric: "it".parse().unwrap(),
-        query: Query::Prometheus {
+        query: ProviderQuery::Prometheus {
             url: silent.url.clone(),
             query: "up".into(),
             headers: BTreeMap::new(),
@@ -168,7 +168,7 @@ async fn what_fails_is_asked_again_but_not_for_ever_and_not_when_it_is_refused()
             })
         })
     };
-    let web = |url: &str| Query::Web {
+    let web = |url: &str| ProviderQuery::Web {
         url: url.to_owned(),
         method: "GET".into(),
         headers: BTreeMap::new(),
@@ -196,7 +196,7 @@ async fn a_web_provider_gets_what_was_configured_and_secrets_stay_secret() {
             (401, "no".into())
         })
     });
-    let query = |secret: &str| Query::Web {
+    let query = |secret: &str| ProviderQuery::Web {
         url: format!("{}/kpi?release={{{{release}}}}", site.url),
         method: "POST".into(),
         headers: [("Authorization".to_owned(), format!("Bearer {secret}"))].into(),
@@ -209,7 +209,7 @@ async fn a_web_provider_gets_what_was_configured_and_secrets_stay_secret() {
         why,
         "the secret OTHER is not set on the server (--secrets FILE)"
     );
-    let gone = Query::Web {
+    let gone = ProviderQuery::Web {
         url: "http://127.0.0.1:1/$KEY".into(),
         method: "GET".into(),
         headers: BTreeMap::new(),
@@ -239,7 +239,7 @@ async fn datadog_is_asked_with_both_keys_about_the_window() {
             (403, r#"{"errors":["Forbidden"]}"#.into())
         })
     });
-    let query = |query: &str| Query::Datadog {
+    let query = |query: &str| ProviderQuery::Datadog {
         site: site.url.clone(),
         query: query.to_owned(),
         api_key: "$KEY".into(),
@@ -252,7 +252,7 @@ async fn datadog_is_asked_with_both_keys_about_the_window() {
 
 #[tokio::test]
 async fn a_command_prints_a_number_or_json_and_leaves_nothing_behind() {
-    let exec = |command: &str, path: &str| Query::Exec {
+    let exec = |command: &str, path: &str| ProviderQuery::Exec {
         command: command.to_owned(),
         path: path.to_owned(),
     };
@@ -272,7 +272,7 @@ async fn a_command_prints_a_number_or_json_and_leaves_nothing_behind() {
         assert!(why.contains(words), "{command}: {why}");
     }
     let folder = tempfile::tempdir().unwrap();
-    let source = Source {
+    let source = MetricSource {
         metric: "it".parse().unwrap(),
         query: exec("sleep 1000 & echo $! >>pids; wait", ""),
         interval: Duration::from_secs(1),

@@ -12,9 +12,9 @@ use process_support::{
     tar_of, until,
 };
 use shipway_core::{
-    check::Probe,
+    check::HealthProbe,
     ids::Digest,
-    target::{Phase, StopSignal},
+    target::{InstancePhase, StopSignal},
 };
 use shipway_drivers::target::{ReadinessError, Target, await_ready};
 use tokio_util::sync::CancellationToken;
@@ -197,7 +197,7 @@ async fn what_dies_while_serving_is_seen_at_once_and_started_again() {
     let before = target.instances().remove(0);
     let _ = get(&before.address, "/exit").await;
     let down = until(&target, "down", |all| !all[0].is_ready()).await;
-    let Phase::Backoff { why, .. } = &down[0].phase else {
+    let InstancePhase::Backoff { why, .. } = &down[0].phase else {
         panic!("{down:?}")
     };
     assert_eq!(why, "exit code 3; last log line: asked to exit");
@@ -300,7 +300,7 @@ async fn signals_of(command: &str, stop_signal: StopSignal) -> String {
     launch
         .env
         .insert("CODE".to_owned(), SIGNAL_RECORDER.to_owned());
-    launch.health.readiness = Probe::Exec {
+    launch.health.readiness = HealthProbe::Exec {
         command: "test -e up".to_owned(),
     };
     target.ensure(&set(1), &launch, 1).await.unwrap();
@@ -365,7 +365,7 @@ async fn a_shell_that_dies_first_leaves_its_service_the_grace() {
         "sh -c 'trap \"sleep 0.5; touch {}; exit\" TERM; touch up; while :; do sleep 0.05; done'; true",
         finished.display()
     ));
-    launch.health.readiness = Probe::Exec {
+    launch.health.readiness = HealthProbe::Exec {
         command: "test -e up".to_owned(),
     };
     target.ensure(&set(1), &launch, 1).await.unwrap();
@@ -437,7 +437,7 @@ async fn an_instance_that_is_not_well_gets_no_traffic_and_names_what_fails() {
     let marker = machine.set_folder(&set(1)).join("app/unready");
     fs::write(&marker, "").unwrap();
     let unready = until(&target, "unready", |all| !all[0].is_ready()).await;
-    let Phase::Unready { why } = &unready[0].phase else {
+    let InstancePhase::Unready { why } = &unready[0].phase else {
         panic!("{unready:?}")
     };
     assert!(
@@ -464,7 +464,7 @@ async fn what_is_not_alive_is_restarted() {
     let marker = machine.set_folder(&set(1)).join("app/dead");
     fs::write(&marker, "").unwrap();
     let down = until(&target, "restarted", |all| is_backoff(&all[0])).await;
-    let Phase::Backoff { why, .. } = &down[0].phase else {
+    let InstancePhase::Backoff { why, .. } = &down[0].phase else {
         panic!("{down:?}")
     };
     assert!(

@@ -12,7 +12,7 @@ use std::{
 use process_support::{
     Machine, eventually, get, is_alive, is_backoff, kill, pids, ready, set, until,
 };
-use shipway_core::target::{InstanceStatus, Phase};
+use shipway_core::target::{InstancePhase, InstanceStatus};
 use shipway_drivers::target::Target;
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn a_killed_shim_takes_its_instance_along_and_both_are_started_again() {
     let before = target.instances().remove(0);
     kill(machine.shim(&set(1), 1));
     let down = until(&target, "down", |all| is_backoff(&all[0])).await;
-    let Phase::Backoff { why, .. } = &down[0].phase else {
+    let InstancePhase::Backoff { why, .. } = &down[0].phase else {
         panic!("{down:?}")
     };
     assert!(why.starts_with("its shim was killed"), "{why}");
@@ -167,7 +167,10 @@ async fn a_server_killed_while_stopping_leaves_nothing_that_nobody_stops() {
         let of = set(1);
         let stop = first.stop(&of, 1);
         let told = until(&first, "being stopped", |all| {
-            all.iter().filter(|it| it.phase == Phase::Stopping).count() == 2
+            all.iter()
+                .filter(|it| it.phase == InstancePhase::Stopping)
+                .count()
+                == 2
         });
         tokio::select! {
             biased;
@@ -196,7 +199,7 @@ async fn a_stop_that_nobody_waits_for_does_not_hinder_the_next_start() {
     tokio::select! {
         biased;
         _ = target.stop(&of, 0) => panic!("it ignores SIGTERM"),
-        _ = until(&target, "being stopped", |all| all[0].phase == Phase::Stopping) => {}
+        _ = until(&target, "being stopped", |all| all[0].phase == InstancePhase::Stopping) => {}
     }
     target.ensure(&set(1), &launch, 1).await.unwrap();
     ready(&target, &set(1), 1).await.unwrap();
@@ -335,7 +338,7 @@ async fn limits_are_enforced_or_it_is_said_that_they_are_not() {
     launch.limits.cpu_millis = Some(500);
     target.ensure(&set(1), &launch, 1).await.unwrap();
     let down = until(&target, "down", |all| is_backoff(&all[0])).await;
-    let Phase::Backoff { why, .. } = &down[0].phase else {
+    let InstancePhase::Backoff { why, .. } = &down[0].phase else {
         panic!("{down:?}")
     };
     let log = fs::read_to_string(target.log("shop.production.1.1").unwrap()).unwrap();

@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use shipway_core::aggregate::{Actor, Aggregate, EffectKey, Event, Row};
+use shipway_core::aggregate::{Actor, Aggregate, EffectKey, Event, ViewRow};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -333,7 +333,7 @@ impl<A: Aggregate> StreamActor<A> {
         } else {
             None
         };
-        let rows: Vec<Row> = A::rows(next, events);
+        let rows: Vec<ViewRow> = A::rows(next, events);
         let append = Append {
             stream: self.stream.clone(),
             expected: self.loaded.version,

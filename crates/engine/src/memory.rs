@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
-use shipway_core::aggregate::Row;
+use shipway_core::aggregate::ViewRow;
 use tokio::sync::watch;
 
 use crate::store::{
@@ -30,7 +30,7 @@ struct MemoryLog {
     /// Streams in order of creation.
     streams: Vec<String>,
     by_name: BTreeMap<String, MemoryStream>,
-    rows: BTreeMap<(String, String), (u64, Row)>,
+    rows: BTreeMap<(String, String), (u64, ViewRow)>,
     /// Number of row changes so far.
     changes: u64,
 }
@@ -121,7 +121,7 @@ impl MemoryLog {
         Ok(())
     }
 
-    fn put_rows(&mut self, rows: Vec<Row>) {
+    fn put_rows(&mut self, rows: Vec<ViewRow>) {
         for row in rows {
             self.changes += 1;
             let key = (row.kind.clone(), row.key.clone());
@@ -230,7 +230,7 @@ impl Store for MemoryStore {
         Ok(*self.position.borrow())
     }
 
-    async fn row(&self, kind: &str, key: &str) -> Result<Option<Row>, StoreError> {
+    async fn row(&self, kind: &str, key: &str) -> Result<Option<ViewRow>, StoreError> {
         let key = (kind.to_owned(), key.to_owned());
         Ok(self.lock().rows.get(&key).map(|(_, row)| row.clone()))
     }
@@ -244,7 +244,7 @@ impl Store for MemoryStore {
         limit: u32,
     ) -> Result<RowPage, StoreError> {
         let log = self.lock();
-        let mut found: Vec<&(u64, Row)> = log
+        let mut found: Vec<&(u64, ViewRow)> = log
             .rows
             .values()
             .filter(|(changed, row)| {
@@ -263,7 +263,7 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn replace_rows(&self, kind: &str, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError> {
         let mut log = self.lock();
         log.rows.retain(|(of, _), _| of != kind);
         log.put_rows(rows);

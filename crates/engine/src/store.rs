@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
-use shipway_core::aggregate::Row;
+use shipway_core::aggregate::ViewRow;
 
 /// Events to append to one stream, with the caches that change with them. Stored completely or not at all.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub struct Append {
     /// The events as JSON, in order; never empty.
     pub events: Vec<String>,
     /// Changed rows of read models.
-    pub rows: Vec<Row>,
+    pub rows: Vec<ViewRow>,
     /// The state after these events, as a cache that may be deleted.
     pub snapshot: Option<String>,
     /// Whether the stream must be loaded at the next start.
@@ -66,7 +66,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowPage {
     /// The rows, the newest change first.
-    pub rows: Vec<Row>,
+    pub rows: Vec<ViewRow>,
     /// The cursor of the next page, if there is one.
     pub next: Option<u64>,
 }
@@ -119,7 +119,7 @@ pub trait Store: Send + Sync {
     async fn last_position(&self) -> Result<u64, StoreError>;
 
     /// One row of a read model.
-    async fn row(&self, kind: &str, key: &str) -> Result<Option<Row>, StoreError>;
+    async fn row(&self, kind: &str, key: &str) -> Result<Option<ViewRow>, StoreError>;
 
     /// Rows of a kind, the newest change first, optionally of one service, only live ones, and from a cursor.
     async fn rows(
@@ -132,10 +132,10 @@ pub trait Store: Send + Sync {
     ) -> Result<RowPage, StoreError>;
 
     /// Replaces rows without an append, to rebuild read models.
-    async fn replace_rows(&self, kind: &str, rows: Vec<Row>) -> Result<(), StoreError>;
+    async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError>;
 
     /// All rows of a kind; for small read models.
-    async fn all_rows(&self, kind: &str) -> Result<Vec<Row>, StoreError> {
+    async fn all_rows(&self, kind: &str) -> Result<Vec<ViewRow>, StoreError> {
         let (mut all, mut cursor) = (Vec::new(), None);
         loop {
             let page = self.rows(kind, None, false, cursor, 1_000).await?;

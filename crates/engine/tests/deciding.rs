@@ -11,7 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use shipway_core::aggregate::Row;
+use shipway_core::aggregate::ViewRow;
 use shipway_engine::{
     Append, AppendError, Engine, EngineError, ManualClock, MemoryStore, Options, RowPage, Snapshot,
     Store, StoreError, Subscription,
@@ -242,7 +242,7 @@ impl Store for Disk {
     async fn last_position(&self) -> Result<u64, StoreError> {
         self.log.last_position().await
     }
-    async fn row(&self, kind: &str, key: &str) -> Result<Option<Row>, StoreError> {
+    async fn row(&self, kind: &str, key: &str) -> Result<Option<ViewRow>, StoreError> {
         self.log.row(kind, key).await
     }
     async fn rows(
@@ -255,7 +255,7 @@ impl Store for Disk {
     ) -> Result<RowPage, StoreError> {
         self.log.rows(kind, service, live, cursor, limit).await
     }
-    async fn replace_rows(&self, kind: &str, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError> {
         self.log.replace_rows(kind, rows).await
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use maud::{Markup, html};
-use shipway_core::{ids::ReleaseNumber, rollout::plan::Split};
+use shipway_core::{ids::ReleaseNumber, rollout::plan::TrafficSplit};
 
 /// A moment, exact for machines and relative for people.
 pub(crate) fn relative_time(at: Timestamp, now: Timestamp) -> Markup {
@@ -38,7 +38,7 @@ pub(crate) fn duration_text(millis: u64) -> String {
 }
 
 /// Who gets which share, as bars and in words: the newcomer stands out, what is stable doesn't.
-pub(crate) fn traffic_shares(split: &Split, newcomer: Option<ReleaseNumber>) -> Markup {
+pub(crate) fn traffic_shares(split: &TrafficSplit, newcomer: Option<ReleaseNumber>) -> Markup {
     let tone = |release| {
         if Some(release) == newcomer {
             "share new"

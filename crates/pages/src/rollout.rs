@@ -6,7 +6,9 @@ use shipway_analysis::{
     Verdict,
     plot::{self, Estimate, MetricSeries},
 };
-use shipway_core::rollout::{Kind, Progress, RolloutView, Status, strategy::OnInconclusive};
+use shipway_core::rollout::{
+    RolloutKind, RolloutProgress, RolloutStatus, RolloutView, strategy::OnInconclusive,
+};
 
 use crate::{
     format::{
@@ -33,7 +35,7 @@ impl RolloutPage {
             p.dim { a href={ "/services/" (view.id.service) } { (view.id.service) } " / " (view.id.number) }
             h1 { (kind_prefix(view)) (view.release) " → " (view.environment) " " (status_badge(&enum_text(&view.status))) }
             p { code { (view.commit) } " " (view.subject) span.dim { " · " (view.strategy) " · " (view.why) " · by " (person_name(&view.by)) " · " (relative_time(view.opened_at, now)) } }
-            @if let Some(end) = &view.ended { p class={ "lead" @if view.status != Status::Promoted { " bad" } } { (end.why) } }
+            @if let Some(end) = &view.ended { p class={ "lead" @if view.status != RolloutStatus::Promoted { " bad" } } { (end.why) } }
             @if let Some(turn) = view.turned_back.as_ref().filter(|_| view.ended.is_none()) { p.lead.bad { "Going back: " (turn.why) } }
             @if let Some(pause) = &view.paused { p.lead { "Paused by " (pause.by) ": " (pause.reason) } }
             (guard_notices(view, now))
@@ -41,7 +43,7 @@ impl RolloutPage {
             section.card {
                 h2 { "Traffic" }
                 @if view.split.shares.is_empty() { p.dim { "no traffic" } }
-                (traffic_shares(&view.split, Some(view.release).filter(|_| view.status != Status::Promoted)))
+                (traffic_shares(&view.split, Some(view.release).filter(|_| view.status != RolloutStatus::Promoted)))
                 @if let Some(reach) = &view.reach { p { (reach.to_string().trim_start_matches("; ")) } }
                 @if let Some(judgement) = &view.judgement { p { (verdict_text(&judgement.verdict)) } }
                 (metrics_table(view))
@@ -51,7 +53,7 @@ impl RolloutPage {
             (command_section(view))
             section.card {
                 h2 { "Plan" }
-                ol.plan { @for line in &view.plan { li class=(enum_text(&line.progress)) aria-current=[(line.progress == Progress::Now).then_some("step")] { (line.text) } } }
+                ol.plan { @for line in &view.plan { li class=(enum_text(&line.progress)) aria-current=[(line.progress == RolloutProgress::Now).then_some("step")] { (line.text) } } }
             }
             section.card {
                 h2 { "Story" }
@@ -67,9 +69,9 @@ impl RolloutPage {
 /// `Rollback to `, `Retry of `; nothing for a deploy.
 pub(crate) const fn kind_prefix(view: &RolloutView) -> &'static str {
     match view.kind {
-        Kind::Deploy => "",
-        Kind::Rollback => "Rollback to ",
-        Kind::Retry => "Retry of ",
+        RolloutKind::Deploy => "",
+        RolloutKind::Rollback => "Rollback to ",
+        RolloutKind::Retry => "Retry of ",
     }
 }
 
@@ -242,24 +244,26 @@ fn command_section(view: &RolloutView) -> Markup {
     let promote = ("promote", "skip the holds that are left");
     let abort = ("abort", back.as_str());
     let verbs = match view.status {
-        Status::Waiting => [("approve", "say yes"), ("reject", "say no"), abort].to_vec(),
-        Status::Paused => vec![("resume", "go on where it stopped"), promote, abort],
-        Status::KeptWarm => vec![abort],
-        Status::Promoted if view.ended.is_none() => vec![abort],
-        Status::GoingBack if view.rollback_retry.is_some() => {
+        RolloutStatus::Waiting => [("approve", "say yes"), ("reject", "say no"), abort].to_vec(),
+        RolloutStatus::Paused => vec![("resume", "go on where it stopped"), promote, abort],
+        RolloutStatus::KeptWarm => vec![abort],
+        RolloutStatus::Promoted if view.ended.is_none() => vec![abort],
+        RolloutStatus::GoingBack if view.rollback_retry.is_some() => {
             vec![(
                 "abort",
                 "stop retrying the rollback: traffic stays where it is",
             )]
         }
-        Status::Moving | Status::Holding | Status::Meeting => vec![pause, promote, abort],
-        Status::GoingBack
-        | Status::Promoted
-        | Status::RolledBack
-        | Status::Aborted
-        | Status::Rejected
-        | Status::Superseded
-        | Status::Failed => Vec::new(),
+        RolloutStatus::Moving | RolloutStatus::Holding | RolloutStatus::Meeting => {
+            vec![pause, promote, abort]
+        }
+        RolloutStatus::GoingBack
+        | RolloutStatus::Promoted
+        | RolloutStatus::RolledBack
+        | RolloutStatus::Aborted
+        | RolloutStatus::Rejected
+        | RolloutStatus::Superseded
+        | RolloutStatus::Failed => Vec::new(),
     };
     html! {
         @if !verbs.is_empty() { section.card {

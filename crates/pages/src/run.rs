@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 use shipway_api::{RunDetails, RunTests};
-use shipway_core::run::{Annotation, RunView, Status};
+use shipway_core::run::{Annotation, RunStatus, RunView};
 
 use crate::{
     format::{duration_text, enum_text, person_name, status_badge},
@@ -35,7 +35,7 @@ impl RunPage {
             @if let Some(reason) = &run.waits_for { p { (reason) } }
             @if let Some(lines) = &self.failure_summary { (failure_section(lines)) }
             @if let Some(tests) = &self.tests { (test_section(tests, self.now)) }
-            @if matches!(run.status, Status::Failure | Status::Cancelled) {
+            @if matches!(run.status, RunStatus::Failure | RunStatus::Cancelled) {
                 p.dim { "again: " code { "shipway retry " (id) " --from-failed-step" } " goes on where it failed, " code { "shipway retry " (id) " --failed" } " runs what failed from its first step, " code { "shipway retry " (id) } " all of it; " code { "shipway shell " (id) } " opens a shell there" }
             }
             @for job in &run.jobs {
@@ -47,12 +47,12 @@ impl RunPage {
                     div.scroll { table { tbody { @for step in &job.steps { tr {
                         td.tight { (status_badge(&enum_text(&step.status))) }
                         td { (step.name) @if let Some(attempt) = step.in_attempt { span.dim { " in attempt " (attempt) } } }
-                        td.dim.number { @if step.status != Status::Skipped { (duration_text(step.took_ms)) } }
+                        td.dim.number { @if step.status != RunStatus::Skipped { (duration_text(step.took_ms)) } }
                     } } } } }
                     (annotation_list(&job.annotations))
                     @if let Some(summary) = self.run.summaries.get(&job.key) { details open { summary { "Summary" } (markdown(summary)) } }
                     @if let Some(called) = &job.calls { p.dim { "calls " code { (called) } @if let Some(commit) = &job.calls_commit { " at " code { (commit.short()) } } } }
-                    @else if !matches!(job.status, Status::Skipped | Status::Waiting) {
+                    @else if !matches!(job.status, RunStatus::Skipped | RunStatus::Waiting) {
                         @let log = format!("/api/v1/runs/{}/{}/jobs/{}/log", id.service, id.number.0, job.key);
                         // Filled by the script while it is open; without it the link is there.
                         details.log data-log=(log) {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use maud::html;
 use shipway_api::EnvironmentStatus;
 use shipway_core::{
-    rollout::{RolloutView, Status},
+    rollout::{RolloutStatus, RolloutView},
     run::RunView,
     service::ReleaseView,
 };
@@ -43,7 +43,7 @@ impl ServicePage {
                     td.tight { (kind_prefix(rollout)) (rollout.release) " → " (rollout.environment) }
                     td {
                         (status_badge(&enum_text(&rollout.status)))
-                        @if let Some(end) = rollout.ended.as_ref().filter(|_| rollout.status != Status::Promoted) { p { (end.why) } }
+                        @if let Some(end) = rollout.ended.as_ref().filter(|_| rollout.status != RolloutStatus::Promoted) { p { (end.why) } }
                     }
                     td.dim.tight { (relative_time(rollout.opened_at, now)) }
                 } } } } }

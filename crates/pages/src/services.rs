@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 use shipway_api::EnvironmentStatus;
-use shipway_core::{ids::ReleaseNumber, rollout::Outcome, service::EnvironmentHold, target::Phase};
+use shipway_core::{
+    ids::ReleaseNumber, rollout::RolloutOutcome, service::EnvironmentHold, target::InstancePhase,
+};
 
 use crate::{
     format::{enum_text, person_name, relative_time, status_badge, traffic_shares},
@@ -103,7 +105,7 @@ pub(crate) fn environment_card(environment: &EnvironmentStatus, now: Timestamp) 
 fn last_rollout(environment: &EnvironmentStatus, now: Timestamp) -> Markup {
     let last = environment.last_rollout.as_ref();
     html! {
-        @if let Some(last) = last.filter(|last| last.outcome != Outcome::Promoted) {
+        @if let Some(last) = last.filter(|last| last.outcome != RolloutOutcome::Promoted) {
             p {
                 "last " a href={ "/rollouts/" (environment.service) "/" (last.number.0) } { "rollout " (last.number) }
                 " of " strong { (last.release) } " " (status_badge(&last.outcome.to_string()))
@@ -186,12 +188,12 @@ fn latency_text(millis: Option<f64>) -> String {
     millis.map_or_else(|| "–".to_owned(), |millis| format!("{millis:.1} ms"))
 }
 
-fn phase_text(phase: &Phase) -> String {
+fn phase_text(phase: &InstancePhase) -> String {
     match phase {
-        Phase::Starting { why } => format!("starting: {why}"),
-        Phase::Ready => "ready".to_owned(),
-        Phase::Unready { why } => format!("not ready: {why}"),
-        Phase::Backoff { why, .. } => format!("will be restarted: {why}"),
-        Phase::Stopping => "stopping".to_owned(),
+        InstancePhase::Starting { why } => format!("starting: {why}"),
+        InstancePhase::Ready => "ready".to_owned(),
+        InstancePhase::Unready { why } => format!("not ready: {why}"),
+        InstancePhase::Backoff { why, .. } => format!("will be restarted: {why}"),
+        InstancePhase::Stopping => "stopping".to_owned(),
     }
 }

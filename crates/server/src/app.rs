@@ -8,15 +8,15 @@ use shipway_core::{
         EnvironmentAddresses,
         claims::{self, AddressClaims},
     },
-    aggregate::{Actor, Aggregate, Row},
-    concurrency::Groups,
-    config::Notify,
+    aggregate::{Actor, Aggregate, ViewRow},
+    concurrency::ConcurrencyGroups,
+    config::NotificationTarget,
     ids::{EnvironmentName, ReleaseNumber, RolloutId, RunId, ServiceName},
     release::Release,
-    rollout::{self, Rollouts, plan::Split},
-    run::{self, Runs},
-    service::{self, RunOrder, Services},
-    target::Place,
+    rollout::{self, RolloutAggregate, plan::TrafficSplit},
+    run::{self, RunAggregate},
+    service::{self, RunOrder, ServiceAggregate},
+    target::ServiceEnvironment,
 };
 use shipway_drivers::{
     data_plane::{DataPlane, traffic_meter::TrafficMeter},
@@ -47,13 +47,13 @@ pub struct App {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Services.
-    pub services: Engine<Services>,
+    pub services: Engine<ServiceAggregate>,
     /// Runs.
-    pub runs: Engine<Runs>,
+    pub runs: Engine<RunAggregate>,
     /// Concurrency groups.
-    pub groups: Engine<Groups>,
+    pub groups: Engine<ConcurrencyGroups>,
     /// Rollouts.
-    pub rollouts: Engine<Rollouts>,
+    pub rollouts: Engine<RolloutAggregate>,
     /// Requests that carry an `Idempotency-Key`.
     pub(crate) keyed_requests: KeyedRequestRunner,
     /// Claims of addresses.
@@ -123,9 +123,10 @@ impl App {
     pub async fn send_to_service(
         &self,
         service: &ServiceName,
-        input: service::Input,
+        input: service::ServiceInput,
         by: Actor,
-    ) -> Result<shipway_engine::Outcome<Services>, EngineError<service::Rejection>> {
+    ) -> Result<shipway_engine::Outcome<ServiceAggregate>, EngineError<service::ServiceRejection>>
+    {
         self.services
             .send(&service_stream(service), input, by)
             .await
@@ -136,7 +137,7 @@ impl App {
         &self,
         id: &RunId,
         order: RunOrder,
-    ) -> Result<(), EngineError<run::Rejection>> {
+    ) -> Result<(), EngineError<run::RunRejection>> {
         let shipway = || Actor::Shipway(format!("{} of {}", order.event, order.reference));
         let by = order.by.clone().unwrap_or_else(shipway);
         // One that was opened before keeps its own.
@@ -145,7 +146,7 @@ impl App {
         let spec = run::RunSpec::from_order(id.clone(), uid, order);
         let opened = self
             .runs
-            .send(&id.stream(), run::Input::Open(Box::new(spec)), by)
+            .send(&id.stream(), run::RunInput::Open(Box::new(spec)), by)
             .await?;
         if let Some(run) = opened.state.0.as_deref()
             && let Err(error) = self.claim_run_folder(&run.spec).await
@@ -168,7 +169,7 @@ impl App {
     }
 
     /// The state of a rollout.
-    pub async fn rollout(&self, id: &RolloutId) -> Option<Arc<rollout::State>> {
+    pub async fn rollout(&self, id: &RolloutId) -> Option<Arc<rollout::RolloutState>> {
         self.rollouts.state(&id.stream()).await.ok().flatten()
     }
 
@@ -178,7 +179,7 @@ impl App {
         service: &ServiceName,
         number: ReleaseNumber,
     ) -> Option<Arc<Release>> {
-        let row: Row = self
+        let row: ViewRow = self
             .store
             .row("release", &format!("{service}/{}", number.0))
             .await
@@ -187,17 +188,19 @@ impl App {
     }
 
     /// Where a notification goes, with its secrets filled in.
-    pub fn destination(&self, to: &Notify) -> Result<WebhookDestination, String> {
+    pub fn destination(&self, to: &NotificationTarget) -> Result<WebhookDestination, String> {
         Ok(match to {
-            Notify::Slack(url) => WebhookDestination::slack(&self.secrets.expand(url)?)
+            NotificationTarget::Slack(url) => WebhookDestination::slack(&self.secrets.expand(url)?)
                 .map_err(|error| error.to_string())?,
-            Notify::Webhook(url) => WebhookDestination::webhook(&self.secrets.expand(url)?, None)
-                .map_err(|error| error.to_string())?,
+            NotificationTarget::Webhook(url) => {
+                WebhookDestination::webhook(&self.secrets.expand(url)?, None)
+                    .map_err(|error| error.to_string())?
+            }
         })
     }
 
     /// Where a place is reached through the proxy: by what serves there, or else by the newest configuration.
-    pub async fn addresses_of(&self, place: &Place) -> EnvironmentAddresses {
+    pub async fn addresses_of(&self, place: &ServiceEnvironment) -> EnvironmentAddresses {
         if let Some(route) = self.traffic.route(place) {
             let mut addresses = route.addresses;
             if route.is_transferable {
@@ -234,7 +237,7 @@ impl App {
 /// The stream of a service.
 #[must_use]
 pub fn service_stream(service: &ServiceName) -> String {
-    format!("{}/{service}", Services::KIND)
+    format!("{}/{service}", ServiceAggregate::KIND)
 }
 
 /// The routes as the log tells them, with the ports that rollouts have claimed: the shares that the last rollout of each place left
@@ -242,14 +245,20 @@ pub fn service_stream(service: &ServiceName) -> String {
 /// aren't there yet.
 pub async fn routes(
     store: &dyn Store,
-    services: &Engine<Services>,
-    rollouts: &Engine<Rollouts>,
-    claims: &claims::State,
-) -> Result<(BTreeMap<Place, TrafficRoute>, BTreeMap<Place, u16>), shipway_engine::StoreError> {
+    services: &Engine<ServiceAggregate>,
+    rollouts: &Engine<RolloutAggregate>,
+    claims: &claims::ClaimsState,
+) -> Result<
+    (
+        BTreeMap<ServiceEnvironment, TrafficRoute>,
+        BTreeMap<ServiceEnvironment, u16>,
+    ),
+    shipway_engine::StoreError,
+> {
     let (mut routes, mut reserved_ports) = (BTreeMap::new(), BTreeMap::new());
     for row in store.all_rows("service").await? {
         let Some(state) = services
-            .read(&format!("{}/{}", Services::KIND, row.key))
+            .read(&format!("{}/{}", ServiceAggregate::KIND, row.key))
             .await?
         else {
             continue;
@@ -276,8 +285,8 @@ pub async fn routes(
 
 /// The route of one environment: how users are known is what the rollout under way says, or else the stable release.
 async fn route_of(
-    rollouts: &Engine<Rollouts>,
-    current: &service::Environment,
+    rollouts: &Engine<RolloutAggregate>,
+    current: &service::EnvironmentState,
     environment: &EnvironmentName,
     addresses: EnvironmentAddresses,
 ) -> Result<Option<TrafficRoute>, shipway_engine::StoreError> {
@@ -299,6 +308,6 @@ async fn route_of(
         route.salt = active.spec.id.to_string();
     }
     // Until the first release of an environment is ready there is no route: its address may be below another service's.
-    let has_served = current.stable.is_some() || route.split != Split::default();
+    let has_served = current.stable.is_some() || route.split != TrafficSplit::default();
     Ok(has_served.then_some(route))
 }

@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{BusinessEventCount, MetricName};
-use shipway_core::{ids::ReleaseNumber, target::Place};
+use shipway_core::{ids::ReleaseNumber, target::ServiceEnvironment};
 use shipway_drivers::atomic_file::write_atomic;
 
 /// Different events of a place, at most: names, not keys of users.
@@ -88,7 +88,11 @@ impl BusinessEventStore {
     ///
     /// # Errors
     /// When there are too many names, or the disk refuses.
-    pub async fn report(&self, place: &Place, reports: &[EventReport]) -> Result<(), ReportError> {
+    pub async fn report(
+        &self,
+        place: &ServiceEnvironment,
+        reports: &[EventReport],
+    ) -> Result<(), ReportError> {
         let version = self.add(place, reports)?;
         let mut last_saved_version = self.last_saved_version.clone().lock_owned().await;
         if *last_saved_version >= version {
@@ -113,7 +117,7 @@ impl BusinessEventStore {
         Ok(())
     }
 
-    fn add(&self, place: &Place, reports: &[EventReport]) -> Result<u64, ReportError> {
+    fn add(&self, place: &ServiceEnvironment, reports: &[EventReport]) -> Result<u64, ReportError> {
         let mut totals = self.totals();
         let counts = totals.places.entry(key(place)).or_default();
         let known: std::collections::BTreeSet<MetricName> = counts
@@ -147,7 +151,11 @@ impl BusinessEventStore {
 
     /// The totals of a release.
     #[must_use]
-    pub fn counts(&self, place: &Place, release: ReleaseNumber) -> Vec<BusinessEventCount> {
+    pub fn counts(
+        &self,
+        place: &ServiceEnvironment,
+        release: ReleaseNumber,
+    ) -> Vec<BusinessEventCount> {
         let totals = self.totals();
         let events = totals
             .places
@@ -167,7 +175,7 @@ impl BusinessEventStore {
     }
 }
 
-fn key(place: &Place) -> String {
+fn key(place: &ServiceEnvironment) -> String {
     format!("{}/{}", place.service, place.environment)
 }
 
@@ -175,8 +183,8 @@ fn key(place: &Place) -> String {
 mod tests {
     use super::*;
 
-    fn place() -> Place {
-        Place {
+    fn place() -> ServiceEnvironment {
+        ServiceEnvironment {
             service: "shop".parse().unwrap(),
             environment: "production".parse().unwrap(),
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shipway_api::{EnvironmentStatus, ReleaseTraffic};
-use shipway_core::{ids::ReleaseNumber, rollout::plan::Split, service::ServiceView, target};
+use shipway_core::{ids::ReleaseNumber, rollout::plan::TrafficSplit, service::ServiceView, target};
 use shipway_drivers::data_plane::meter::{Reading, Totals};
 use shipway_engine::StoreError;
 
@@ -24,7 +24,7 @@ pub(crate) async fn environment_statuses(
             continue;
         };
         for environment in service.environments {
-            let at = target::Place {
+            let at = target::ServiceEnvironment {
                 service: service.name.clone(),
                 environment: environment.name.clone(),
             };
@@ -42,7 +42,7 @@ pub(crate) async fn environment_statuses(
                         "the proxy can't listen on port {port}: {reason}; it tries again"
                     ))
                 }),
-                split: Split {
+                split: TrafficSplit {
                     reach: None,
                     ..app.traffic.split(&at)
                 },
@@ -69,7 +69,7 @@ pub(crate) async fn environment_statuses(
     Ok(statuses)
 }
 
-fn release_traffic(reading: &Reading, at: &target::Place) -> Vec<ReleaseTraffic> {
+fn release_traffic(reading: &Reading, at: &target::ServiceEnvironment) -> Vec<ReleaseTraffic> {
     let millis = |took: Option<std::time::Duration>| took.map(|took| took.as_secs_f64() * 1_000.0);
     let traffic = |(release, totals): (ReleaseNumber, &Totals)| ReleaseTraffic {
         release,

@@ -2,7 +2,7 @@
 
 use shipway_core::{
     ids::RunId,
-    run::{Place, RunView, blamed, three_lines},
+    run::{RunSite, RunView, blamed, three_lines},
 };
 use shipway_drivers::tail;
 
@@ -24,5 +24,5 @@ pub(crate) async fn summarize(app: &App, view: &RunView) -> Option<[String; 3]> 
             .unwrap_or_default()
     });
     let log = read.await.unwrap_or_default();
-    three_lines(view, &log, Place::Server)
+    three_lines(view, &log, RunSite::Server)
 }

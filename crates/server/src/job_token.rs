@@ -19,7 +19,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use shipway_core::{
     ids::{RunId, RunUid},
-    run::{JobRecord, State},
+    run::{JobRecord, RunState},
 };
 use shipway_workflow::job::JobKey;
 
@@ -89,7 +89,7 @@ impl JobTokens {
     }
 
     /// Whether a token is that of a job that runs now, by the state of its run.
-    pub(crate) fn is_valid(&self, presented: &PresentedToken, state: &State) -> bool {
+    pub(crate) fn is_valid(&self, presented: &PresentedToken, state: &RunState) -> bool {
         use subtle::ConstantTimeEq as _;
         let Some((run, uid)) = state
             .0
@@ -182,7 +182,7 @@ mod tests {
         ] {
             assert!(PresentedToken::parse(wrong).is_none(), "{wrong}");
         }
-        assert!(!tokens.is_valid(&presented, &State::default()));
+        assert!(!tokens.is_valid(&presented, &RunState::default()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use shipway_api::RunDetails;
 use shipway_core::{
     aggregate::Event,
     ids::{RolloutId, RunId},
-    rollout::{Body, RolloutView, series},
+    rollout::{RolloutEvent, RolloutView, series},
     run::RunView,
 };
 use shipway_engine::StoreError;
@@ -103,10 +103,10 @@ pub(crate) async fn analysis_series_until(
     let log = app.store.read(&id.stream(), 0).await?;
     let read = move || {
         // An event that can't be read here could not be folded either, and there would be no rollout to show.
-        let events: Vec<Event<Body>> = log
+        let events: Vec<Event<RolloutEvent>> = log
             .iter()
             .filter_map(|text| serde_json::from_str(text).ok())
-            .filter(|event: &Event<Body>| event.at <= until)
+            .filter(|event: &Event<RolloutEvent>| event.at <= until)
             .collect();
         series::series(&events)
     };

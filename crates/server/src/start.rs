@@ -10,7 +10,7 @@ use std::{
 use futures_util::StreamExt as _;
 use shipway_core::{
     address::{claims::STREAM, reachable},
-    target::Limits,
+    target::ResourceLimits,
 };
 use shipway_drivers::{
     data_plane::{self, DataPlane, traffic_meter::TrafficMeter},
@@ -68,7 +68,7 @@ pub struct ServerOptions {
     /// Jobs of workflows at once; others are queued.
     pub jobs: usize,
     /// What each of them may use.
-    pub job_limits: Limits,
+    pub job_limits: ResourceLimits,
     /// Whether jobs may see and touch all that the server's user may.
     pub unconfined_jobs: bool,
     /// How long artifacts and reports of jobs wait for space on the disk.

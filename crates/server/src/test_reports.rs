@@ -12,11 +12,11 @@ use flate2::read::GzDecoder;
 use shipway_api::{FailingTest, RunTests};
 use shipway_core::{
     ids::{Digest, RunId, ServiceName},
-    run::{Input, JobTests, Run, RunSpec, RunView, Status},
+    run::{JobTests, Run, RunInput, RunSpec, RunStatus, RunView},
     service,
     testing::{
-        self, Comparison, Seen, TestId, TestReport, Testing, Tried, against, excuse, sightings,
-        too_many_fail,
+        self, Seen, TestComparison, TestId, TestReport, TestedAttempt, TestingState, against,
+        excuse, sightings, too_many_fail,
     },
 };
 use shipway_drivers::git::RefUpdate;
@@ -88,17 +88,17 @@ pub async fn test_report_input(
     key: &JobKey,
     stored: StoredReport,
     digest: Digest,
-) -> Result<Input, ReportError> {
+) -> Result<RunInput, ReportError> {
     let report = app.reports.read(app, &digest).await?;
     let quarantine = test_history(app, &run.id.service).await;
     let excuse = if quarantine.quarantine.is_empty() || stored.summary.totals.bad() == 0 {
-        testing::Excuse::default()
+        testing::FailureExcuse::default()
     } else {
         let changed = changed(app, run).await;
         let changed = changed.as_deref();
         excuse(&report, &stored.summary, &quarantine, changed, app.now())
     };
-    Ok(Input::TestsReported {
+    Ok(RunInput::TestsReported {
         key: key.clone(),
         tests: Box::new(JobTests {
             digest,
@@ -112,7 +112,7 @@ pub async fn test_report_input(
 }
 
 /// What a service remembers of its tests.
-pub async fn test_history(app: &App, service: &ServiceName) -> Testing {
+pub async fn test_history(app: &App, service: &ServiceName) -> TestingState {
     let state = app.services.state(&service_stream(service)).await;
     let state = state.ok().flatten();
     state.map(|state| state.testing.clone()).unwrap_or_default()
@@ -182,9 +182,9 @@ pub async fn record_test_history(app: &App, run: &Run) {
                 .map(|(key, report)| (other.id.clone(), key, report)),
         );
     }
-    let tried: Vec<Tried<'_>> = tried
+    let tried: Vec<TestedAttempt<'_>> = tried
         .iter()
-        .map(|(run, key, report)| Tried {
+        .map(|(run, key, report)| TestedAttempt {
             run: run.number,
             job: key.as_str(),
             report,
@@ -193,7 +193,7 @@ pub async fn record_test_history(app: &App, run: &Run) {
     seen.flaky = sightings(&tried);
     seen.flaky.truncate(SIGHTINGS_MAX);
     let by = shipway_core::aggregate::Actor::Shipway(format!("run {}", id.number));
-    let input = service::Input::TestsSeen(Box::new(seen));
+    let input = service::ServiceInput::TestsSeen(Box::new(seen));
     if let Err(error) = app.send_to_service(&id.service, input, by).await {
         tracing::warn!(%error, run = %id, "what its tests have shown is not recorded");
     }
@@ -203,7 +203,7 @@ pub async fn record_test_history(app: &App, run: &Run) {
 const SIGHTINGS_MAX: usize = 100;
 
 /// Which tests in quarantine were clean, and which were not.
-fn count(quarantine: &Testing, tried: &[(RunId, JobKey, Arc<TestReport>)], seen: &mut Seen) {
+fn count(quarantine: &TestingState, tried: &[(RunId, JobKey, Arc<TestReport>)], seen: &mut Seen) {
     let judged = tried.iter().filter(|(.., report)| {
         too_many_fail(&testing::TestTotals::from_cases(&report.cases)).is_none()
     });
@@ -280,9 +280,9 @@ pub async fn run_tests(app: &App, view: &RunView) -> Option<RunTests> {
     let (now, then) = (plain(&mine), plain(&before));
     let compared = against(&now, &then);
     let memory = test_history(app, &view.id.service).await;
-    let tried: Vec<Tried<'_>> = each
+    let tried: Vec<TestedAttempt<'_>> = each
         .iter()
-        .map(|(key, report)| Tried {
+        .map(|(key, report)| TestedAttempt {
             run: view.number,
             job: key.as_str(),
             report,
@@ -301,8 +301,8 @@ pub async fn run_tests(app: &App, view: &RunView) -> Option<RunTests> {
 
 fn failing(
     mine: &[(JobKey, Arc<TestReport>)],
-    compared: &Comparison,
-    memory: &Testing,
+    compared: &TestComparison,
+    memory: &TestingState,
     has_base: bool,
     now: jiff::Timestamp,
 ) -> Vec<FailingTest> {
@@ -338,7 +338,7 @@ async fn base(app: &App, view: &RunView) -> Option<RunView> {
         it.number < view.number
             && it.workflow == view.workflow
             && it.conclusion == Some(Conclusion::Success)
-            && it.status == Status::Success
+            && it.status == RunStatus::Success
             && it.tests.is_some()
     });
     green.sort_by_key(|it| std::cmp::Reverse(it.number));

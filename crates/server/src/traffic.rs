@@ -12,10 +12,10 @@ use std::{
 
 use shipway_core::{
     address::EnvironmentAddresses,
-    config::Environment,
+    config::EnvironmentConfig,
     ids::ReleaseNumber,
-    rollout::plan::Split,
-    target::{InstanceStatus, Place, SetKey},
+    rollout::plan::TrafficSplit,
+    target::{InstanceStatus, ReplicaSetKey, ServiceEnvironment},
 };
 use shipway_drivers::{data_plane::DataPlane, target::Target};
 use shipway_proxy::protocol::{AcceptedRoutes, RejectedRoutes, RouteSnapshot};
@@ -33,7 +33,7 @@ struct AppliedRoutes {
     /// Why none of the routes were taken.
     refused: Option<String>,
     /// Why the routes of one place were not taken; the others were.
-    refused_environments: BTreeMap<Place, String>,
+    refused_environments: BTreeMap<ServiceEnvironment, String>,
 }
 
 /// Why traffic is as it was before.
@@ -47,7 +47,7 @@ pub enum TrafficError {
 /// Where a place of a service is reached now.
 pub struct ServedAt {
     /// The place.
-    pub place: Place,
+    pub place: ServiceEnvironment,
     /// Its addresses; `None`: nothing is routed there any more.
     pub addresses: Option<EnvironmentAddresses>,
     /// Whether others may take them over.
@@ -58,9 +58,9 @@ pub struct ServedAt {
 
 /// The traffic of all routes; cheap to share.
 pub struct TrafficControl {
-    routes: Mutex<BTreeMap<Place, TrafficRoute>>,
+    routes: Mutex<BTreeMap<ServiceEnvironment, TrafficRoute>>,
     /// Ports to listen on that no route has yet.
-    reserved_ports: Mutex<BTreeMap<Place, u16>>,
+    reserved_ports: Mutex<BTreeMap<ServiceEnvironment, u16>>,
     changed: Notify,
     /// The number of the last route change that was put, with the problem if the data plane refused it.
     applied: watch::Sender<AppliedRoutes>,
@@ -87,8 +87,8 @@ impl TrafficControl {
     /// Takes over routes and ports as the log tells them, before [`TrafficControl::run`].
     pub fn restore(
         &self,
-        routes: BTreeMap<Place, TrafficRoute>,
-        reserved_ports: BTreeMap<Place, u16>,
+        routes: BTreeMap<ServiceEnvironment, TrafficRoute>,
+        reserved_ports: BTreeMap<ServiceEnvironment, u16>,
     ) {
         *self.routes() = routes;
         *self.reserved_ports() = reserved_ports;
@@ -100,10 +100,10 @@ impl TrafficControl {
     /// When the data plane refuses the routes, with its reason; the shares before stay in force.
     pub async fn shift(
         &self,
-        place: &Place,
-        environment: &Environment,
+        place: &ServiceEnvironment,
+        environment: &EnvironmentConfig,
         addresses: &EnvironmentAddresses,
-        split: &Split,
+        split: &TrafficSplit,
         salt: &str,
     ) -> Result<(), TrafficError> {
         let mut before = None;
@@ -164,7 +164,11 @@ impl TrafficControl {
     ///
     /// # Errors
     /// When the data plane refuses it.
-    pub async fn reserve_port(&self, place: &Place, port: u16) -> Result<(), TrafficError> {
+    pub async fn reserve_port(
+        &self,
+        place: &ServiceEnvironment,
+        port: u16,
+    ) -> Result<(), TrafficError> {
         self.reserved_ports().insert(place.clone(), port);
         let revision = self.change(|_| ());
         self.applied(place, revision).await
@@ -177,7 +181,7 @@ impl TrafficControl {
     /// When the data plane refuses the routes, with its reason: the instances still get requests.
     pub async fn drain(
         &self,
-        place: &Place,
+        place: &ServiceEnvironment,
         release: ReleaseNumber,
         keep: u32,
         grace: Duration,
@@ -198,7 +202,7 @@ impl TrafficControl {
     }
 
     /// Instances beyond `keep` are gone: a later start may use their slots again.
-    pub fn undrain(&self, place: &Place, release: ReleaseNumber) {
+    pub fn undrain(&self, place: &ServiceEnvironment, release: ReleaseNumber) {
         self.change(|routes| {
             if let Some(route) = routes.get_mut(place) {
                 route.kept.remove(&release);
@@ -208,7 +212,7 @@ impl TrafficControl {
 
     /// The shares of a route.
     #[must_use]
-    pub fn split(&self, place: &Place) -> Split {
+    pub fn split(&self, place: &ServiceEnvironment) -> TrafficSplit {
         self.routes()
             .get(place)
             .map(|route| route.split.clone())
@@ -217,13 +221,13 @@ impl TrafficControl {
 
     /// The sets that have traffic.
     #[must_use]
-    pub fn serving(&self) -> Vec<SetKey> {
+    pub fn serving(&self) -> Vec<ReplicaSetKey> {
         let routes = self.routes();
-        let of_lane = |(place, route): (&Place, &TrafficRoute)| {
+        let of_lane = |(place, route): (&ServiceEnvironment, &TrafficRoute)| {
             let shares = route.split.shares.iter();
             let served = shares.filter(|(_, weight)| !weight.is_zero());
             served
-                .map(|(release, _)| SetKey {
+                .map(|(release, _)| ReplicaSetKey {
                     place: place.clone(),
                     release: *release,
                 })
@@ -234,7 +238,7 @@ impl TrafficControl {
 
     /// A route, for pages.
     #[must_use]
-    pub fn route(&self, place: &Place) -> Option<TrafficRoute> {
+    pub fn route(&self, place: &ServiceEnvironment) -> Option<TrafficRoute> {
         self.routes().get(place).cloned()
     }
 
@@ -297,11 +301,11 @@ impl TrafficControl {
         let _ = tokio::time::timeout(ADOPTION_MAX, wait).await;
     }
 
-    fn routes(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, TrafficRoute>> {
+    fn routes(&self) -> std::sync::MutexGuard<'_, BTreeMap<ServiceEnvironment, TrafficRoute>> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<Place, TrafficRoute>)) -> u64 {
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<ServiceEnvironment, TrafficRoute>)) -> u64 {
         change(&mut self.routes());
         let mut revision = 0;
         self.revision.send_modify(|it| {
@@ -312,12 +316,12 @@ impl TrafficControl {
         revision
     }
 
-    fn reserved_ports(&self) -> std::sync::MutexGuard<'_, BTreeMap<Place, u16>> {
+    fn reserved_ports(&self) -> std::sync::MutexGuard<'_, BTreeMap<ServiceEnvironment, u16>> {
         let ports = self.reserved_ports.lock();
         ports.unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn applied(&self, place: &Place, revision: u64) -> Result<(), TrafficError> {
+    async fn applied(&self, place: &ServiceEnvironment, revision: u64) -> Result<(), TrafficError> {
         let mut applied = self.applied.subscribe();
         let done = applied.wait_for(|done| done.revision >= revision).await;
         // The sender lives as long as `self`.
@@ -330,7 +334,7 @@ impl TrafficControl {
     }
 }
 
-fn refused_environments(accepted: AcceptedRoutes) -> BTreeMap<Place, String> {
+fn refused_environments(accepted: AcceptedRoutes) -> BTreeMap<ServiceEnvironment, String> {
     let mut refused = BTreeMap::new();
     for routes in accepted.refused {
         let RejectedRoutes {
@@ -345,7 +349,7 @@ fn refused_environments(accepted: AcceptedRoutes) -> BTreeMap<Place, String> {
             "the proxy refuses the routes of one environment; those before stay in force"
         );
         if let (Ok(service), Ok(environment)) = (service.parse(), environment.parse()) {
-            let place = Place {
+            let place = ServiceEnvironment {
                 service,
                 environment,
             };

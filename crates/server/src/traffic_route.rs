@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shipway_analysis::RequiredMetrics;
 use shipway_core::{
-    address::{Address, EnvironmentAddresses},
-    config::{Environment, RequestTimeouts, Sticky},
+    address::{EnvironmentAddresses, PublicAddress},
+    config::{EnvironmentConfig, RequestTimeouts, StickyKey},
     ids::ReleaseNumber,
     rollout::{
-        plan::Split,
-        reach::{Match, Mirrored, Reach, Text},
+        plan::TrafficSplit,
+        reach::{MirroredMethods, RequestMatch, TextMatch, TrafficMatch},
     },
-    target::{InstanceStatus, Place},
+    target::{InstanceStatus, ServiceEnvironment},
 };
 use shipway_proxy::protocol::{
     self, BackendInstance, MirroredMethods, RouteBackend, RouteRule, RouteSnapshot, ServiceRoute,
@@ -26,11 +26,11 @@ pub struct TrafficRoute {
     /// Whether other traffic routes go first where they have the same address: no configuration names this environment any more.
     pub is_transferable: bool,
     /// By what a user is known again.
-    pub sticky: Sticky,
+    pub sticky: StickyKey,
     /// How long its instances are waited for.
     pub timeouts: RequestTimeouts,
     /// Who gets which share.
-    pub split: Split,
+    pub split: TrafficSplit,
     /// What the users are hashed with: the rollout, so that each rollout draws anew.
     pub salt: String,
     /// The limits of slow answers whose users are counted beside those who meet errors; `None` when nobody asks about users.
@@ -42,13 +42,13 @@ pub struct TrafficRoute {
 impl TrafficRoute {
     /// A traffic route without traffic.
     #[must_use]
-    pub fn new(environment: &Environment, addresses: EnvironmentAddresses) -> Self {
+    pub fn new(environment: &EnvironmentConfig, addresses: EnvironmentAddresses) -> Self {
         let mut traffic_route = Self {
             addresses,
             is_transferable: false,
             sticky: environment.sticky.clone(),
             timeouts: environment.timeouts.clone(),
-            split: Split::default(),
+            split: TrafficSplit::default(),
             salt: String::new(),
             counted: None,
             kept: BTreeMap::new(),
@@ -58,7 +58,7 @@ impl TrafficRoute {
     }
 
     /// Takes over how users are known and counted.
-    pub fn configure(&mut self, environment: &Environment) {
+    pub fn configure(&mut self, environment: &EnvironmentConfig) {
         self.sticky = environment.sticky.clone();
         self.timeouts = environment.timeouts.clone();
         let asked = RequiredMetrics::for_analysis(&environment.analysis);
@@ -69,9 +69,13 @@ impl TrafficRoute {
     /// its side by chance alone, not by a rule and not by way of copies.
     #[must_use]
     pub fn users(&self) -> Option<UserCounting> {
-        let are_known = self.sticky != Sticky::None;
+        let are_known = self.sticky != StickyKey::None;
         let with_users = self.split.shares.iter().filter(|(_, it)| !it.is_zero());
-        let are_drawn = self.split.reach.as_ref().is_none_or(Reach::is_nobody);
+        let are_drawn = self
+            .split
+            .reach
+            .as_ref()
+            .is_none_or(TrafficMatch::is_nobody);
         let slow_over_micros = self.counted.clone()?;
         (are_known && are_drawn && with_users.count() > 1)
             .then_some(UserCounting { slow_over_micros })
@@ -81,17 +85,17 @@ impl TrafficRoute {
 /// All routes: each traffic route by its addresses. Of traffic routes with the same address one gets the requests.
 #[must_use]
 pub fn compose(
-    traffic_routes: &BTreeMap<Place, TrafficRoute>,
-    reserved_ports: &BTreeMap<Place, u16>,
+    traffic_routes: &BTreeMap<ServiceEnvironment, TrafficRoute>,
+    reserved_ports: &BTreeMap<ServiceEnvironment, u16>,
     instances: &[InstanceStatus],
 ) -> RouteSnapshot {
-    let mut taken: Vec<Address> = Vec::new();
+    let mut taken: Vec<PublicAddress> = Vec::new();
     let mut routes = Vec::new();
     let (last, first): (Vec<_>, Vec<_>) = traffic_routes
         .iter()
         .partition(|(_, traffic_route)| traffic_route.is_transferable);
     for (place, traffic_route) in first.into_iter().chain(last) {
-        let is_taken = |address: &Address| taken.iter().any(|it| it.conflicts_with(address));
+        let is_taken = |address: &PublicAddress| taken.iter().any(|it| it.conflicts_with(address));
         let mut addresses = traffic_route.addresses.clone();
         addresses.retain(|address| !is_taken(address));
         routes.extend(routes_of(place, traffic_route, &addresses, instances));
@@ -105,7 +109,7 @@ pub fn compose(
 }
 
 fn routes_of(
-    place: &Place,
+    place: &ServiceEnvironment,
     traffic_route: &TrafficRoute,
     addresses: &EnvironmentAddresses,
     instances: &[InstanceStatus],
@@ -138,12 +142,12 @@ fn routes_of(
     for address in &addresses.public {
         let mut route = base.clone();
         match address {
-            Address::Host { name, path } => {
+            PublicAddress::Host { name, path } => {
                 route.hosts = vec![name.clone()];
                 route.path_prefix = prefix(path);
             }
-            Address::Path(path) => route.path_prefix = prefix(path),
-            Address::Port(port) => route.port = Some(*port),
+            PublicAddress::Path(path) => route.path_prefix = prefix(path),
+            PublicAddress::Port(port) => route.port = Some(*port),
         }
         // Hosts with one path are one route.
         match routes.last_mut() {
@@ -169,10 +173,10 @@ fn millis(duration: Duration) -> u64 {
 /// By what users are known, and which requests go to the newcomer whoever sends them.
 fn sticky(traffic_route: &TrafficRoute) -> protocol::StickyBy {
     let otherwise = match &traffic_route.sticky {
-        Sticky::Cookie(name) => protocol::StickyBy::Cookie(name.clone()),
-        Sticky::Header(name) => protocol::StickyBy::Header(name.clone()),
-        Sticky::Address => protocol::StickyBy::Address,
-        Sticky::None => protocol::StickyBy::None,
+        StickyKey::Cookie(name) => protocol::StickyBy::Cookie(name.clone()),
+        StickyKey::Header(name) => protocol::StickyBy::Header(name.clone()),
+        StickyKey::Address => protocol::StickyBy::Address,
+        StickyKey::None => protocol::StickyBy::None,
     };
     match &traffic_route.split.reach {
         Some(reach) if !reach.matches.is_empty() => protocol::StickyBy::Matched {
@@ -187,14 +191,14 @@ fn sticky(traffic_route: &TrafficRoute) -> protocol::StickyBy {
     }
 }
 
-fn rule(wanted: &Match, release: ReleaseNumber) -> RouteRule {
-    let compared = |text: &Text| match text {
-        Text::Is(value) => (value.clone(), ValueComparison::Exact),
-        Text::Prefix(value) => (value.clone(), ValueComparison::Prefix),
-        Text::Regex(value) => (value.clone(), ValueComparison::Regex),
-        Text::Present => (String::new(), ValueComparison::Present),
+fn rule(wanted: &RequestMatch, release: ReleaseNumber) -> RouteRule {
+    let compared = |text: &TextMatch| match text {
+        TextMatch::Is(value) => (value.clone(), ValueComparison::Exact),
+        TextMatch::Prefix(value) => (value.clone(), ValueComparison::Prefix),
+        TextMatch::Regex(value) => (value.clone(), ValueComparison::Regex),
+        TextMatch::Present => (String::new(), ValueComparison::Present),
     };
-    let header = |(name, text): (&String, &Text)| {
+    let header = |(name, text): (&String, &TextMatch)| {
         let (value, compared) = compared(text);
         let name = name.clone();
         protocol::RequestMatch::Header {
@@ -203,7 +207,7 @@ fn rule(wanted: &Match, release: ReleaseNumber) -> RouteRule {
             compared,
         }
     };
-    let cookie = |(name, text): (&String, &Text)| {
+    let cookie = |(name, text): (&String, &TextMatch)| {
         let (value, compared) = compared(text);
         let name = name.clone();
         protocol::RequestMatch::Cookie {
@@ -228,14 +232,14 @@ fn mirror(traffic_route: &TrafficRoute) -> Option<protocol::RequestMirror> {
         release: reach.release.0,
         share: mirror.share.basis_points(),
         methods: match mirror.methods {
-            Mirrored::Safe => MirroredMethods::Safe,
-            Mirrored::All => MirroredMethods::All,
+            MirroredMethods::Safe => MirroredMethods::Safe,
+            MirroredMethods::All => MirroredMethods::All,
         },
     })
 }
 
 fn ready(
-    place: &Place,
+    place: &ServiceEnvironment,
     release: ReleaseNumber,
     traffic_route: &TrafficRoute,
     instances: &[InstanceStatus],
@@ -263,7 +267,7 @@ fn ready(
 
 #[cfg(test)]
 mod tests {
-    use shipway_core::{exposure::Weight, rollout::reach::Mirror};
+    use shipway_core::{exposure::Weight, rollout::reach::TrafficMirror};
 
     use super::*;
 
@@ -276,9 +280,9 @@ mod tests {
         TrafficRoute {
             addresses: EnvironmentAddresses::default(),
             is_transferable: false,
-            sticky: Sticky::Cookie("user".to_owned()),
+            sticky: StickyKey::Cookie("user".to_owned()),
             timeouts: RequestTimeouts::default(),
-            split: Split {
+            split: TrafficSplit {
                 shares,
                 reach: None,
             },
@@ -297,16 +301,16 @@ mod tests {
             ..traffic_route(1_000)
         };
         let nobody_is_known = TrafficRoute {
-            sticky: Sticky::None,
+            sticky: StickyKey::None,
             ..traffic_route(1_000)
         };
         let mut copied = traffic_route(1_000);
-        copied.split.reach = Some(Reach {
-            mirror: Some(Mirror {
+        copied.split.reach = Some(TrafficMatch {
+            mirror: Some(TrafficMirror {
                 share: Weight::from_basis_points(500).unwrap(),
-                methods: Mirrored::Safe,
+                methods: MirroredMethods::Safe,
             }),
-            ..Reach::default()
+            ..TrafficMatch::default()
         });
         for traffic_route in [
             nobody_asks,
@@ -319,15 +323,15 @@ mod tests {
         }
     }
 
-    fn place(service: &str) -> Place {
-        Place {
+    fn place(service: &str) -> ServiceEnvironment {
+        ServiceEnvironment {
             service: service.parse().unwrap(),
             environment: "production".parse().unwrap(),
         }
     }
 
     /// `host/path:port` of each route.
-    fn shown(traffic_routes: &BTreeMap<Place, TrafficRoute>) -> Vec<String> {
+    fn shown(traffic_routes: &BTreeMap<ServiceEnvironment, TrafficRoute>) -> Vec<String> {
         let snapshot = compose(traffic_routes, &BTreeMap::new(), &[]);
         let line = |route: &ServiceRoute| {
             let port = route

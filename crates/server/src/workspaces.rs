@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use shipway_core::{
     ids::{RunId, RunNumber, ServiceName},
-    run::{RunView, Status},
+    run::{RunStatus, RunView},
 };
 use shipway_drivers::jobs::RESUME_STATE_FILE;
 
@@ -131,7 +131,7 @@ async fn tidy(app: &App, id: &RunId, kept: &mut KeptWorkspaces) {
     let green: Vec<String> = run
         .jobs
         .iter()
-        .filter(|job| job.status == Status::Success)
+        .filter(|job| job.status == RunStatus::Success)
         .map(|job| job.key.clone())
         .collect();
     let folder = folder_of(app, id);

@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use shipway_analysis::{Analysis, AnalysisRule, Metric, SequentialComparison, evidence::Alpha};
 use shipway_core::{
-    config::{self, Config, Environment, Watch},
+    config::{self, EnvironmentConfig, ServiceConfig, WatchDuration},
     ids::{Digest, EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber},
     release::{Commit, Release},
     rollout::{
-        Kind, Pace, Rollout, Spec, Stable, StableTraffic,
-        plan::{Action, HoldReason, Split},
-        strategy::{self, Holds, Observed},
+        Rollout, RolloutKind, RolloutPace, RolloutSpec, StableRelease, StableTraffic,
+        plan::{HoldReason, PlanAction, TrafficSplit},
+        strategy::{self, HoldPolicy, ObservedState},
     },
 };
 use shipway_syntax::SourceFile;
@@ -33,8 +33,8 @@ pub const STABLE: ReleaseNumber = ReleaseNumber(1);
 /// An environment's policy.
 #[derive(Clone, Debug)]
 pub struct SimulatedPolicy {
-    config: Config,
-    environment: Environment,
+    config: ServiceConfig,
+    environment: EnvironmentConfig,
     /// Differences from the file, such as a replaced strategy, for the user.
     pub notes: Vec<String>,
 }
@@ -81,10 +81,10 @@ impl SimulatedPolicy {
     /// # Errors
     /// When there is no such environment.
     pub fn for_environment(
-        config: Config,
+        config: ServiceConfig,
         requested: Option<&EnvironmentName>,
     ) -> Result<Self, PolicyError> {
-        let is_held = |environment: &&Environment| !steps_of(&config, environment).is_empty();
+        let is_held = |environment: &&EnvironmentConfig| !steps_of(&config, environment).is_empty();
         let found = match requested {
             Some(requested) => config.environments.iter().find(|it| it.name == *requested),
             None => config
@@ -171,9 +171,9 @@ impl SimulatedPolicy {
         };
         let canary = strategy::Canary {
             steps: vec![step],
-            holds: Holds {
+            holds: HoldPolicy {
                 min,
-                ..Holds::default()
+                ..HoldPolicy::default()
             },
             ..strategy::Canary::default()
         };
@@ -222,13 +222,13 @@ impl SimulatedPolicy {
 
     /// How its holds end.
     #[must_use]
-    pub fn holds(&self) -> Holds {
+    pub fn holds(&self) -> HoldPolicy {
         self.environment.strategy.holds()
     }
 
     /// A rollout of it, as the log would have it.
     #[must_use]
-    pub fn spec(&self) -> Spec {
+    pub fn spec(&self) -> RolloutSpec {
         spec(&self.config, &self.environment)
     }
 }
@@ -256,14 +256,14 @@ pub fn default_comparison() -> AnalysisRule {
     AnalysisRule::from(comparison.expect("errors are counted"))
 }
 
-fn steps_of(config: &Config, environment: &Environment) -> Vec<HoldStep> {
+fn steps_of(config: &ServiceConfig, environment: &EnvironmentConfig) -> Vec<HoldStep> {
     let spec = spec(config, environment);
     let plan = strategy::compile(&environment.strategy, &Rollout::brief(&spec));
     let (mut weight, mut steps) = (0.0, Vec::new());
     for action in &plan.actions {
         match action {
-            Action::Shift { split } => weight = split.weight_of(CANDIDATE).percent() / 100.0,
-            Action::Hold {
+            PlanAction::Shift { split } => weight = split.weight_of(CANDIDATE).percent() / 100.0,
+            PlanAction::Hold {
                 duration,
                 why: HoldReason::Evidence | HoldReason::Time,
             } => steps.push(HoldStep {
@@ -277,31 +277,31 @@ fn steps_of(config: &Config, environment: &Environment) -> Vec<HoldStep> {
 }
 
 /// The simulation ends with the promotion; the watch after it is not simulated.
-fn spec(config: &Config, environment: &Environment) -> Spec {
-    let environment = Environment {
-        watch: Watch::For(Duration::ZERO),
+fn spec(config: &ServiceConfig, environment: &EnvironmentConfig) -> RolloutSpec {
+    let environment = EnvironmentConfig {
+        watch: WatchDuration::For(Duration::ZERO),
         ..environment.clone()
     };
     let environment = &environment;
     let release = |number| Arc::new(release(config, number));
     let counts = [(STABLE, environment.instances)].into();
-    Spec {
+    RolloutSpec {
         id: RolloutId {
             service: config.service.clone(),
             number: RolloutNumber(1),
         },
-        kind: Kind::Deploy,
-        pace: Pace::ByStrategy,
+        kind: RolloutKind::Deploy,
+        pace: RolloutPace::ByStrategy,
         retry_of: None,
         release: release(CANDIDATE),
         environment: environment.clone(),
-        stable: Some(Stable {
+        stable: Some(StableRelease {
             release: release(STABLE),
             instances: environment.instances,
         }),
-        observed: Observed {
+        observed: ObservedState {
             counts,
-            split: Split::all_to(STABLE),
+            split: TrafficSplit::all_to(STABLE),
             promoted: Some(STABLE),
         },
         stable_traffic: None,
@@ -312,7 +312,7 @@ fn spec(config: &Config, environment: &Environment) -> Spec {
     }
 }
 
-fn release(config: &Config, number: ReleaseNumber) -> Release {
+fn release(config: &ServiceConfig, number: ReleaseNumber) -> Release {
     let name = number.to_string();
     Release {
         service: config.service.clone(),

@@ -10,8 +10,8 @@ use shipway_analysis::{AnalysisState, Judgement, Observation, RequiredMetrics};
 use shipway_core::{
     aggregate::{Actor, Aggregate, Event, fold},
     rollout::{
-        Body, Direction, Effect, Evidence, Input, Outcome, Rollout, Rollouts, State, plan::Action,
-        strategy::OnInconclusive,
+        PlanDirection, Rollout, RolloutAggregate, RolloutEffect, RolloutEvent, RolloutEvidence,
+        RolloutInput, RolloutOutcome, RolloutState, plan::PlanAction, strategy::OnInconclusive,
     },
 };
 
@@ -27,14 +27,14 @@ const INPUTS_MAX: usize = 1_000;
 
 /// The real rollout.
 pub struct RealRollout {
-    state: State,
+    state: RolloutState,
     counters: SimulatedCounters,
     /// The evidence with all looks in it, and the exposure it is of.
-    live: (u32, Evidence),
+    live: (u32, RolloutEvidence),
     /// Of the shift whose counts were read last.
     exposure: Option<u32>,
     /// Its log, when asked for.
-    log: Option<Vec<Event<Body>>>,
+    log: Option<Vec<Event<RolloutEvent>>>,
 }
 
 impl RealRollout {
@@ -50,17 +50,17 @@ impl RealRollout {
         Self::start(policy, seed, Some(Vec::new()))
     }
 
-    fn start(policy: &SimulatedPolicy, seed: u64, log: Option<Vec<Event<Body>>>) -> Self {
+    fn start(policy: &SimulatedPolicy, seed: u64, log: Option<Vec<Event<RolloutEvent>>>) -> Self {
         let counters =
             SimulatedCounters::new(seed, RequiredMetrics::for_analysis(policy.analysis()));
         let mut real = Self {
-            state: State::default(),
+            state: RolloutState::default(),
             counters,
-            live: (0, Evidence::default()),
+            live: (0, RolloutEvidence::default()),
             exposure: None,
             log,
         };
-        real.decide(Input::Open(Box::new(policy.spec())), moment(0));
+        real.decide(RolloutInput::Open(Box::new(policy.spec())), moment(0));
         real.carry_out_effects(0);
         real
     }
@@ -73,18 +73,18 @@ impl RealRollout {
 
     /// Its log so far; empty without [`Self::with_log`].
     #[must_use]
-    pub fn log(&self) -> &[Event<Body>] {
+    pub fn log(&self) -> &[Event<RolloutEvent>] {
         self.log.as_deref().unwrap_or_default()
     }
 
-    fn decide(&mut self, input: Input, now: Timestamp) -> bool {
+    fn decide(&mut self, input: RolloutInput, now: Timestamp) -> bool {
         self.decide_as(Actor::Shipway("a simulation".to_owned()), input, now)
     }
 
-    fn decide_as(&mut self, by: Actor, input: Input, now: Timestamp) -> bool {
+    fn decide_as(&mut self, by: Actor, input: RolloutInput, now: Timestamp) -> bool {
         // A rejected input has no effect, as in production.
-        let events = Rollouts::decide(&self.state, input, by, now).unwrap_or_default();
-        fold::<Rollouts>(&mut self.state, &events);
+        let events = RolloutAggregate::decide(&self.state, input, by, now).unwrap_or_default();
+        fold::<RolloutAggregate>(&mut self.state, &events);
         let changed = !events.is_empty();
         if let Some(log) = &mut self.log {
             log.extend(events);
@@ -103,12 +103,12 @@ impl RealRollout {
     }
 
     fn step(&mut self, at: u32, now: Timestamp) -> bool {
-        let pending = Rollouts::pending(&self.state, now);
+        let pending = RolloutAggregate::pending(&self.state, now);
         for (_, effect) in pending.effects {
             match effect {
-                Effect::Carry { plan, index, .. } => {
+                RolloutEffect::Carry { plan, index, .. } => {
                     return self.decide(
-                        Input::Done {
+                        RolloutInput::Done {
                             plan,
                             index,
                             note: None,
@@ -117,31 +117,32 @@ impl RealRollout {
                         now,
                     );
                 }
-                Effect::Measure { exposure, .. } if self.exposure != Some(exposure) => {
+                RolloutEffect::Measure { exposure, .. } if self.exposure != Some(exposure) => {
                     // Both sides are read as soon as traffic has shifted.
                     self.exposure = Some(exposure);
                     return self.measure(at) || self.step(at, now);
                 }
-                Effect::TellService { .. } => return self.decide(Input::Told, now),
-                Effect::Measure { .. }
-                | Effect::Guard { .. }
-                | Effect::Fellows { .. }
-                | Effect::Notify { .. } => {}
+                RolloutEffect::TellService { .. } => return self.decide(RolloutInput::Told, now),
+                RolloutEffect::Measure { .. }
+                | RolloutEffect::Guard { .. }
+                | RolloutEffect::Fellows { .. }
+                | RolloutEffect::Notify { .. } => {}
             }
         }
-        if let Some(Action::Ask { gate }) = self.rollout().action().cloned() {
+        if let Some(PlanAction::Ask { gate }) = self.rollout().action().cloned() {
             let approvals = self.rollout().approvals.len();
             let by = Actor::Person(format!("person {}", approvals + 1));
             return self.decide_as(
                 by,
-                Input::Approve {
+                RolloutInput::Approve {
                     groups: gate.from,
                     comment: None,
                 },
                 now,
             );
         }
-        pending.wake_at.is_some_and(|wake_at| wake_at <= now) && self.decide(Input::Woken, now)
+        pending.wake_at.is_some_and(|wake_at| wake_at <= now)
+            && self.decide(RolloutInput::Woken, now)
     }
 
     fn measure(&mut self, at: u32) -> bool {
@@ -157,7 +158,7 @@ impl RealRollout {
         match rollout.look(&mut self.live.1, seen) {
             Some(look) => {
                 let look = Box::new(look);
-                self.decide(Input::Looked { exposure, look }, moment(at))
+                self.decide(RolloutInput::Looked { exposure, look }, moment(at))
             }
             None => false,
         }
@@ -167,15 +168,15 @@ impl RealRollout {
         let rollout = self.rollout();
         match (&rollout.ended, rollout.direction) {
             (Some(end), _) => Some(match end.outcome {
-                Outcome::Promoted => RolloutEnd::Promoted,
-                Outcome::RolledBack
-                | Outcome::Aborted
-                | Outcome::Rejected
-                | Outcome::Superseded
-                | Outcome::Failed => RolloutEnd::RolledBack,
+                RolloutOutcome::Promoted => RolloutEnd::Promoted,
+                RolloutOutcome::RolledBack
+                | RolloutOutcome::Aborted
+                | RolloutOutcome::Rejected
+                | RolloutOutcome::Superseded
+                | RolloutOutcome::Failed => RolloutEnd::RolledBack,
             }),
-            (None, Direction::Back) => Some(RolloutEnd::RolledBack),
-            (None, Direction::Forward) => rollout.paused.as_ref().map(|_| RolloutEnd::Paused),
+            (None, PlanDirection::Back) => Some(RolloutEnd::RolledBack),
+            (None, PlanDirection::Forward) => rollout.paused.as_ref().map(|_| RolloutEnd::Paused),
         }
     }
 }

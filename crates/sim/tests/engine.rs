@@ -3,7 +3,7 @@
 use shipway_core::{
     aggregate::Event,
     config::parse,
-    rollout::{Body, LOOKS_MAX, series::series},
+    rollout::{LOOKS_MAX, RolloutEvent, series::series},
 };
 use shipway_sim::{
     compare::{ComparedJudge, ComparisonSetup, compare},
@@ -211,7 +211,7 @@ fn the_log_of_a_rollout_has_all_that_its_plots_show() {
     let measured = real
         .log()
         .iter()
-        .filter(|event| matches!(event.body, Body::Measured { .. }))
+        .filter(|event| matches!(event.body, RolloutEvent::Measured { .. }))
         .count();
     assert!(
         10 < measured && (measured as u32) < ended.at,
@@ -234,7 +234,8 @@ fn recorded(policy: &SimulatedPolicy, hold: u32) -> (usize, usize) {
         scenario.horizon,
         &mut real,
     );
-    let is_look = |event: &&Event<Body>| matches!(event.body, Body::Measured { .. });
+    let is_look =
+        |event: &&Event<RolloutEvent>| matches!(event.body, RolloutEvent::Measured { .. });
     let looks = real.log().iter().filter(is_look).count();
     (looks, serde_json::to_vec(real.log()).unwrap().len())
 }

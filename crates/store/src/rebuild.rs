@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::StreamExt;
-use shipway_core::aggregate::{Aggregate, Event, Row};
+use shipway_core::aggregate::{Aggregate, Event, ViewRow};
 use shipway_engine::{Store, StoreError};
 
 /// When a row was last changed: position of the event, and index among its rows.
@@ -13,7 +13,7 @@ type RowChange = (u64, usize);
 /// order. Nothing may append to the log meanwhile.
 pub async fn rebuild_rows<A: Aggregate>(store: &dyn Store) -> Result<usize, StoreError> {
     let positions = event_positions(store, A::KIND).await?;
-    let mut by_kind: BTreeMap<String, HashMap<String, (RowChange, Row)>> = BTreeMap::new();
+    let mut by_kind: BTreeMap<String, HashMap<String, (RowChange, ViewRow)>> = BTreeMap::new();
     for (stream, positions) in positions {
         let mut state = A::State::default();
         let events = store.read(&stream, 0).await?;

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::Value};
-use shipway_core::aggregate::Row;
+use shipway_core::aggregate::ViewRow;
 use shipway_engine::{
     Append, AppendError, Recorded, RowPage, Snapshot, Store, StoreError, Subscription,
 };
@@ -314,7 +314,7 @@ impl Store for SqliteStore {
         Ok(*self.position.borrow())
     }
 
-    async fn row(&self, kind: &str, key: &str) -> Result<Option<Row>, StoreError> {
+    async fn row(&self, kind: &str, key: &str) -> Result<Option<ViewRow>, StoreError> {
         let (kind, key) = (kind.to_owned(), key.to_owned());
         self.query(move |connection| {
             let sql = "SELECT kind, key, service, live, doc FROM rows WHERE kind = ?1 AND key = ?2";
@@ -353,7 +353,7 @@ impl Store for SqliteStore {
         self.query(move |connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             let read = |row: &rusqlite::Row<'_>| Ok((read_row(row)?, row.get::<_, u64>(5)?));
-            let found: Vec<(Row, u64)> = statement
+            let found: Vec<(ViewRow, u64)> = statement
                 .query_map(params_from_iter(values), read)?
                 .collect::<Result<_, _>>()?;
             let next = found
@@ -368,19 +368,19 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn replace_rows(&self, kind: &str, rows: Vec<Row>) -> Result<(), StoreError> {
+    async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError> {
         let kind = kind.to_owned();
         self.send_job(|reply| WriterJob::ReplaceRows { kind, rows, reply })
             .await?
     }
 }
 
-fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ViewRow> {
     let doc: String = row.get(4)?;
     let doc = serde_json::from_str(&doc).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, Box::new(error))
     })?;
-    Ok(Row {
+    Ok(ViewRow {
         kind: row.get(0)?,
         key: row.get(1)?,
         service: row.get(2)?,

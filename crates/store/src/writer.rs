@@ -20,7 +20,7 @@ use std::{
 };
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use shipway_core::aggregate::Row;
+use shipway_core::aggregate::ViewRow;
 use shipway_engine::{Append, AppendError, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -50,7 +50,7 @@ pub(crate) enum WriterJob {
     },
     ReplaceRows {
         kind: String,
-        rows: Vec<Row>,
+        rows: Vec<ViewRow>,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
     ForgetSnapshots {
@@ -310,7 +310,7 @@ impl LogWriter {
         transaction.commit()
     }
 
-    fn replace_rows(&mut self, kind: &str, rows: &[Row]) -> rusqlite::Result<()> {
+    fn replace_rows(&mut self, kind: &str, rows: &[ViewRow]) -> rusqlite::Result<()> {
         let transaction = self.connection.unchecked_transaction()?;
         transaction.execute("DELETE FROM rows WHERE kind = ?1", [kind])?;
         for (index, row) in rows.iter().enumerate() {
@@ -406,7 +406,7 @@ const fn row_order(position: u64, index: u64) -> u64 {
         }
 }
 
-fn upsert_row(connection: &Connection, row: &Row, changed: u64) -> rusqlite::Result<()> {
+fn upsert_row(connection: &Connection, row: &ViewRow, changed: u64) -> rusqlite::Result<()> {
     let doc = serde_json::to_string(&row.doc)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     connection

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use shipway_core::aggregate::{Actor, Aggregate, Event, Pending, Row};
+use shipway_core::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
 use shipway_engine::{Driver, Engine, MemoryStore, Options, RealClock, Store, Work};
 use shipway_store::{SqliteOptions, SqliteStore, rebuild_rows};
 
@@ -73,12 +73,12 @@ impl Aggregate for Shelves {
         }
     }
 
-    fn pending(_: &Shelf, _: Timestamp) -> Pending<()> {
-        Pending::nothing()
+    fn pending(_: &Shelf, _: Timestamp) -> PendingWork<()> {
+        PendingWork::nothing()
     }
 
-    fn rows(state: &Shelf, events: &[Event<Body>]) -> Vec<Row> {
-        let row = |kind: &str, key: String, doc| Row {
+    fn rows(state: &Shelf, events: &[Event<Body>]) -> Vec<ViewRow> {
+        let row = |kind: &str, key: String, doc| ViewRow {
             kind: kind.to_owned(),
             key,
             service: state.name.clone(),
@@ -131,7 +131,7 @@ async fn fill(store: Arc<dyn Store>) {
 }
 
 /// Everything lists show.
-async fn lists(store: &dyn Store) -> Vec<Vec<Row>> {
+async fn lists(store: &dyn Store) -> Vec<Vec<ViewRow>> {
     let mut lists = Vec::new();
     for kind in ["shelf", "thing", "other"] {
         for service in [None, Some("a"), Some("b")] {

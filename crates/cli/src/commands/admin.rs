@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use shipway_core::{rollout::Rollouts, run::Runs, service::Services};
+use shipway_core::{rollout::RolloutAggregate, run::RunAggregate, service::ServiceAggregate};
 use shipway_store::{DataDir, SqliteOptions, SqliteStore, rebuild_rows};
 
 use super::server::default_data;
@@ -69,9 +69,13 @@ async fn rebuild(data: &DataDir) -> Result<(), Failure> {
     let store = SqliteStore::open(&data.path().join("shipway.db"), SqliteOptions::default())
         .map_err(|error| Failure::usage(error.to_string()))?;
     let failed = |error: shipway_engine::StoreError| Failure::Failed(error.to_string());
-    let mut rows = rebuild_rows::<Services>(&store).await.map_err(failed)?;
-    rows += rebuild_rows::<Runs>(&store).await.map_err(failed)?;
-    rows += rebuild_rows::<Rollouts>(&store).await.map_err(failed)?;
+    let mut rows = rebuild_rows::<ServiceAggregate>(&store)
+        .await
+        .map_err(failed)?;
+    rows += rebuild_rows::<RunAggregate>(&store).await.map_err(failed)?;
+    rows += rebuild_rows::<RolloutAggregate>(&store)
+        .await
+        .map_err(failed)?;
     line(&format!("{rows} rows made anew"));
     Ok(())
 }

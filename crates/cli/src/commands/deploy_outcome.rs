@@ -88,16 +88,18 @@ fn request_text(outcome: &DeployOutcome) -> String {
     let release = or(outcome.release.map(|it| it.to_string()), "its release");
     let replaced = outcome.replaces.map(|it| it.to_string());
     match (outcome.kind, replaced) {
-        (Some(rollout::Kind::Rollback), Some(from)) => {
+        (Some(rollout::RolloutKind::Rollback), Some(from)) => {
             format!("rolling back {service} in {environment} from {from} to {release}")
         }
-        (Some(rollout::Kind::Rollback), None) => {
+        (Some(rollout::RolloutKind::Rollback), None) => {
             format!("rolling back {service} in {environment} to {release}")
         }
         (kind, replaced) => {
             let verb = match kind {
-                Some(rollout::Kind::Retry) => "retrying",
-                Some(rollout::Kind::Deploy | rollout::Kind::Rollback) | None => "deploying",
+                Some(rollout::RolloutKind::Retry) => "retrying",
+                Some(rollout::RolloutKind::Deploy | rollout::RolloutKind::Rollback) | None => {
+                    "deploying"
+                }
             };
             let replaced = replaced.map(|it| format!(", replacing {it}"));
             let replaced = replaced.unwrap_or_default();
@@ -175,7 +177,7 @@ mod tests {
         DeployOutcome {
             service: "shop".parse().ok(),
             environment: "production".parse().ok(),
-            kind: Some(rollout::Kind::Rollback),
+            kind: Some(rollout::RolloutKind::Rollback),
             release: Some(ReleaseNumber(3)),
             replaces: Some(ReleaseNumber(4)),
             rollouts: vec!["shop/ro6".to_owned()],
@@ -208,13 +210,13 @@ mod tests {
     #[test]
     fn what_is_queued_says_behind_what_and_what_was_asked_twice_says_so() {
         let queued = DeployOutcome {
-            kind: Some(rollout::Kind::Deploy),
+            kind: Some(rollout::RolloutKind::Deploy),
             release: Some(ReleaseNumber(5)),
             queued: true,
             rollouts: Vec::new(),
             waits_for: Some(WaitsFor::Rollout {
                 number: "ro6".parse().unwrap(),
-                kind: rollout::Kind::Rollback,
+                kind: rollout::RolloutKind::Rollback,
                 release: ReleaseNumber(3),
             }),
             ..rollback()

@@ -5,7 +5,7 @@ use shipway_api::{
     RolloutAction, RolloutActionRequest,
 };
 use shipway_core::{
-    rollout::{Pause, Progress, RolloutView, Status},
+    rollout::{RolloutPause, RolloutProgress, RolloutStatus, RolloutView},
     run::{JobView, RunView},
 };
 
@@ -114,7 +114,7 @@ pub fn run(server: &ServerConnection, command: &Command, output: Output) -> Resu
     };
     let view = act_on_rollout(server, &target.id, action, target.reason.as_ref(), output)?;
     if action == RolloutAction::Abort
-        && view.status == Status::Promoted
+        && view.status == RolloutStatus::Promoted
         && !output.json
         && !output.quiet
     {
@@ -173,13 +173,13 @@ fn resume_environment(
 pub(super) fn pending_action_text(view: &RolloutView) -> Option<String> {
     let id = &view.id;
     match (&view.paused, view.status) {
-        (Some(pause), Status::Paused) => Some(format!(
+        (Some(pause), RolloutStatus::Paused) => Some(format!(
             "{id} is paused by {}: {}; {}",
             pause.by,
             pause.reason,
-            Pause::commands(id)
+            RolloutPause::commands(id)
         )),
-        (_, Status::Waiting) => Some(format!(
+        (_, RolloutStatus::Waiting) => Some(format!(
             "{id} waits{}; approve: shipway approve {id}; reject: shipway reject {id}",
             missing_answers(view)
         )),
@@ -329,10 +329,13 @@ fn run_again(server: &ServerConnection, retry: &Retry, output: Output) -> Result
 
 /// What a gate still waits for.
 fn missing_answers(view: &RolloutView) -> String {
-    if view.status != Status::Waiting {
+    if view.status != RolloutStatus::Waiting {
         return String::new();
     }
-    let asked = view.plan.iter().find(|it| it.progress == Progress::Now);
+    let asked = view
+        .plan
+        .iter()
+        .find(|it| it.progress == RolloutProgress::Now);
     let asked = asked.map_or("an answer", |it| it.text.as_str());
     let so_far = if view.approvals.is_empty() {
         String::new()

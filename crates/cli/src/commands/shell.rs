@@ -11,7 +11,7 @@ use std::{
 use shipway_api::{ApiClient, ShellRequest};
 use shipway_core::{
     ids::RunId,
-    run::{JobView, RunView, Status},
+    run::{JobView, RunStatus, RunView},
 };
 use shipway_worker::{
     DebugShellContext, SecretAccess, build_debug_shell_context, read_attempt_progress,
@@ -130,7 +130,8 @@ fn find_job<'r>(run: &'r RunView, named: Option<&str>) -> Result<&'r JobView, Fa
             )
         });
     }
-    let has_failed = |job: &&JobView| matches!(job.status, Status::Failure | Status::Cancelled);
+    let has_failed =
+        |job: &&JobView| matches!(job.status, RunStatus::Failure | RunStatus::Cancelled);
     let failed: Vec<&JobView> = jobs().filter(has_failed).collect();
     match failed.as_slice() {
         [job] => Ok(job),

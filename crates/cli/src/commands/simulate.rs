@@ -9,9 +9,9 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use shipway_core::{
-    config::{self, Config},
+    config::{self, ServiceConfig},
     ids::EnvironmentName,
-    rollout::strategy::Holds,
+    rollout::strategy::HoldPolicy,
 };
 use shipway_sim::{
     chart,
@@ -153,7 +153,7 @@ pub fn run(args: &Args, output: Output) -> Result<(), Failure> {
     let mut policy = policy(args)?;
     if let (Some(weight), Some(hold)) = (args.weight, args.hold) {
         policy = policy
-            .held_at(weight, hold, Holds::MIN)
+            .held_at(weight, hold, HoldPolicy::MIN)
             .filter(|policy| policy.steps().iter().all(|step| step.weight > 0.0))
             .ok_or_else(|| {
                 Failure::usage_with(
@@ -224,7 +224,7 @@ fn policy(args: &Args) -> Result<SimulatedPolicy, Failure> {
         .map_err(|error| Failure::usage(error.to_string()))
 }
 
-fn read(path: &Path) -> Result<Config, Failure> {
+fn read(path: &Path) -> Result<ServiceConfig, Failure> {
     let path = if path.is_dir() {
         path.join("shipway.yaml")
     } else {

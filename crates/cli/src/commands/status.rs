@@ -95,9 +95,9 @@ fn table_row(environment: &EnvironmentStatus) -> Vec<String> {
 
 fn rollout_text(rollout: &RolloutView) -> String {
     let kind = match rollout.kind {
-        rollout::Kind::Deploy => "of",
-        rollout::Kind::Rollback => "rollback to",
-        rollout::Kind::Retry => "retry of",
+        rollout::RolloutKind::Deploy => "of",
+        rollout::RolloutKind::Rollback => "rollback to",
+        rollout::RolloutKind::Retry => "retry of",
     };
     let guarded = rollout.guarded_until.map_or_else(String::new, |until| {
         format!(", guarded until {}", until.strftime("%H:%M:%S"))
@@ -111,7 +111,7 @@ fn rollout_text(rollout: &RolloutView) -> String {
 /// The last rollout of an environment, unless it was promoted.
 fn last_failed_rollout(environment: &EnvironmentStatus) -> Option<String> {
     let last = environment.last_rollout.as_ref();
-    let last = last.filter(|last| last.outcome != rollout::Outcome::Promoted)?;
+    let last = last.filter(|last| last.outcome != rollout::RolloutOutcome::Promoted)?;
     Some(format!(
         "{} of {}: {}",
         last.number, last.release, last.outcome

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shipway_api::ApiClient;
 use shipway_core::{
-    rollout::{Progress, RolloutView, Status},
+    rollout::{RolloutProgress, RolloutStatus, RolloutView},
     run,
 };
 use shipway_workflow::job::Conclusion;
@@ -57,7 +57,7 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(),
 /// Follows a run to its end: its jobs as they come and go, and when it failed the three lines that matter.
 fn follow_run(server: &ServerConnection, id: &str, output: Output) -> Result<(), Failure> {
     let id = run_id(server, id)?;
-    let mut shown_status: BTreeMap<String, run::Status> = BTreeMap::new();
+    let mut shown_status: BTreeMap<String, run::RunStatus> = BTreeMap::new();
     loop {
         let view = server.run(&id)?;
         if shown_status.is_empty() && !output.json && !output.quiet {
@@ -162,12 +162,17 @@ pub fn follow(
 /// How it came out for them, once that is known. A promoted release that is kept warm or watched counts as promoted.
 fn outcome(view: &RolloutView, hope: Hope) -> Option<Result<(), Failure>> {
     match (&view.ended, view.status, hope) {
-        (None, Status::KeptWarm | Status::Promoted, Hope::Promoted | Hope::Over) => Some(Ok(())),
+        (None, RolloutStatus::KeptWarm | RolloutStatus::Promoted, Hope::Promoted | Hope::Over) => {
+            Some(Ok(()))
+        }
         (None, _, _) => None,
-        (Some(_), Status::Promoted, Hope::Promoted)
+        (Some(_), RolloutStatus::Promoted, Hope::Promoted)
         | (
             Some(_),
-            Status::RolledBack | Status::Aborted | Status::Rejected | Status::Superseded,
+            RolloutStatus::RolledBack
+            | RolloutStatus::Aborted
+            | RolloutStatus::Rejected
+            | RolloutStatus::Superseded,
             Hope::Back,
         )
         | (Some(_), _, Hope::Over) => Some(Ok(())),
@@ -191,7 +196,7 @@ fn promoted_and_guarded(view: &RolloutView) -> String {
             view.release
         );
     }
-    let guard = if view.status == Status::KeptWarm {
+    let guard = if view.status == RolloutStatus::KeptWarm {
         format!("the previous instances stay warm{until}")
     } else {
         format!("it is watched{until}: a failure rolls back automatically")
@@ -213,7 +218,7 @@ fn progress_text(view: &RolloutView) -> String {
     let action = view
         .plan
         .iter()
-        .find(|line| line.progress == Progress::Now)
+        .find(|line| line.progress == RolloutProgress::Now)
         .map_or("", |line| line.text.as_str());
     let reach = view
         .reach

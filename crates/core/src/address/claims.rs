@@ -2,11 +2,11 @@
 //! ask for one address at the same instant are put in order by the log.
 //!
 //! # How claims come and go
-//! - A push to the released branch claims what its configuration asks for and is free ([`Stage::Push`]). A conflict with another
+//! - A push to the released branch claims what its configuration asks for and is free ([`ClaimStage::Push`]). A conflict with another
 //!   service refuses the push's configuration.
-//! - A rollout claims the addresses of its release before it starts anything ([`Stage::Rollout`]). This is the decision that counts.
-//! - Each service derives from its own state what it asks for (`service::State::asked_addresses`) and reports it
-//!   ([`Input::Synchronize`]). What it asks for no longer is released. The report is derived, so a crash between two
+//! - A rollout claims the addresses of its release before it starts anything ([`ClaimStage::Rollout`]). This is the decision that counts.
+//! - Each service derives from its own state what it asks for (`service::ServiceState::asked_addresses`) and reports it
+//!   ([`ClaimsInput::Synchronize`]). What it asks for no longer is released. The report is derived, so a crash between two
 //!   steps leaves nothing behind: it is sent again after the restart.
 //!
 //! # An environment that the configuration no longer names
@@ -21,35 +21,33 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Address;
+use super::PublicAddress;
 use crate::{
-    aggregate::{self, Actor, Aggregate, Event, Pending, Row},
+    aggregate::{self, Actor, Aggregate, Event, PendingWork, ViewRow},
     ids::{EnvironmentName, ServiceName},
-    target::Place,
+    target::ServiceEnvironment,
 };
 
 /// The addresses of each environment of one service.
-pub type AddressesByEnvironment = BTreeMap<EnvironmentName, BTreeSet<Address>>;
+pub type AddressesByEnvironment = BTreeMap<EnvironmentName, BTreeSet<PublicAddress>>;
 
 /// The aggregate of claims.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct AddressClaims;
 
-/// Its only stream.
 pub const STREAM: &str = "addresses/claims";
 
-/// All claims.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct ClaimsState {
     /// The claim of each address.
-    pub claims: BTreeMap<Address, Claim>,
+    pub claims: BTreeMap<PublicAddress, AddressClaim>,
 }
 
 /// The claim of one address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
+pub struct AddressClaim {
     /// The environment that has it.
-    pub owner: Place,
+    pub owner: ServiceEnvironment,
     /// Whether another environment may take it over, because the owner's configuration no longer names the environment.
     #[serde(default)]
     pub is_transferable: bool,
@@ -58,43 +56,32 @@ pub struct Claim {
 /// The facts about claims.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Body {
+pub enum ClaimsEvent {
     /// Addresses have an owner.
     Claimed {
-        /// The owner.
-        owner: Place,
-        /// The addresses.
-        addresses: BTreeSet<Address>,
+        owner: ServiceEnvironment,
+        addresses: BTreeSet<PublicAddress>,
     },
     /// Addresses have no owner any more.
     Released {
         /// The owner until now.
-        owner: Place,
-        /// The addresses.
-        addresses: BTreeSet<Address>,
+        owner: ServiceEnvironment,
+        addresses: BTreeSet<PublicAddress>,
     },
     /// The owner keeps its addresses until another environment claims them.
-    MadeTransferable {
-        /// The owner.
-        owner: Place,
-    },
+    MadeTransferable { owner: ServiceEnvironment },
     /// The owner asks for its addresses again.
-    MadePermanent {
-        /// The owner.
-        owner: Place,
-    },
+    MadePermanent { owner: ServiceEnvironment },
 }
 
 /// What services report and ask for.
 #[derive(Clone, Debug)]
-pub enum Input {
+pub enum ClaimsInput {
     /// A push or a rollout needs these addresses: all or none.
     Claim(ClaimRequest),
     /// A service asks for exactly these, and for nothing else any more.
     Synchronize {
-        /// The service.
         service: ServiceName,
-        /// What it asks for.
         asked: AskedAddresses,
     },
     /// The time has come; it never is.
@@ -104,21 +91,17 @@ pub enum Input {
 /// Addresses that a push or a rollout needs.
 #[derive(Clone, Debug)]
 pub struct ClaimRequest {
-    /// The service.
     pub service: ServiceName,
-    /// What it needs.
     pub addresses: AddressesByEnvironment,
     /// The environments that its configuration names: those of the same service that it doesn't name give way.
     pub named: BTreeSet<EnvironmentName>,
     /// Ports that no environment can have.
     pub reserved: BTreeMap<u16, PortUse>,
-    /// What needs them.
-    pub stage: Stage,
+    pub stage: ClaimStage,
 }
 
-/// What a claim is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum ClaimStage {
     /// A configuration that may be released: it takes nothing from any environment, and may move addresses between its own.
     Push,
     /// A release that goes into an environment.
@@ -138,7 +121,6 @@ pub enum PortUse {
 /// What a service asks for, derived from its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskedAddresses {
-    /// By environment.
     pub addresses: AddressesByEnvironment,
     /// Environments that no configuration in use names any more.
     #[serde(default)]
@@ -147,49 +129,45 @@ pub struct AskedAddresses {
 
 /// An address that can't be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
+pub struct ClaimConflict {
     /// The environment that asks.
     pub environment: EnvironmentName,
     /// The address it asks for.
-    pub address: Address,
-    /// What has it.
-    pub holder: Holder,
+    pub address: PublicAddress,
+    pub holder: ClaimHolder,
 }
 
-/// What has an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holder {
-    /// Another environment.
-    Environment(Place),
-    /// Shipway itself.
+pub enum ClaimHolder {
+    Environment(ServiceEnvironment),
     Shipway(PortUse),
 }
 
-impl fmt::Display for Conflict {
+impl fmt::Display for ClaimConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = &self.address;
         match &self.holder {
-            Holder::Environment(owner) => write!(f, "{address} belongs to {owner}"),
-            Holder::Shipway(PortUse::Proxy) => write!(f, "{address} is the proxy's own"),
-            Holder::Shipway(PortUse::Api) => write!(f, "{address} is the API's own"),
+            ClaimHolder::Environment(owner) => write!(f, "{address} belongs to {owner}"),
+            ClaimHolder::Shipway(PortUse::Proxy) => write!(f, "{address} is the proxy's own"),
+            ClaimHolder::Shipway(PortUse::Api) => write!(f, "{address} is the API's own"),
         }
     }
 }
 
 /// An address that lies within another environment's, or the other way round: both are allowed, the more specific one wins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overlap {
+pub struct ClaimOverlap {
     /// The more specific address.
-    pub inner: Address,
+    pub inner: PublicAddress,
     /// The environment that gets requests to it.
-    pub inner_owner: Place,
+    pub inner_owner: ServiceEnvironment,
     /// The less specific address.
-    pub outer: Address,
+    pub outer: PublicAddress,
     /// The environment that gets all other requests to that.
-    pub outer_owner: Place,
+    pub outer_owner: ServiceEnvironment,
 }
 
-impl fmt::Display for Overlap {
+impl fmt::Display for ClaimOverlap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -202,17 +180,15 @@ impl fmt::Display for Overlap {
 /// Other addresses than those that an environment has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressMove {
-    /// The environment.
     pub environment: EnvironmentName,
-    /// Those it has.
-    pub from: BTreeSet<Address>,
+    pub from: BTreeSet<PublicAddress>,
     /// Those it asks for.
-    pub to: BTreeSet<Address>,
+    pub to: BTreeSet<PublicAddress>,
 }
 
 impl fmt::Display for AddressMove {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |addresses: &BTreeSet<Address>| {
+        let list = |addresses: &BTreeSet<PublicAddress>| {
             let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             all.join(", ")
         };
@@ -226,55 +202,54 @@ impl fmt::Display for AddressMove {
     }
 }
 
-/// Why a claim is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
+pub enum ClaimsRejection {
     /// Addresses have other owners; nothing was claimed.
     #[error("{}", conflict_list(.0))]
-    Taken(Vec<Conflict>),
+    Taken(Vec<ClaimConflict>),
 }
 
-fn conflict_list(conflicts: &[Conflict]) -> String {
+fn conflict_list(conflicts: &[ClaimConflict]) -> String {
     let all: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
     all.join("; ")
 }
 
 impl ClaimRequest {
-    fn place(&self, environment: &EnvironmentName) -> Place {
-        Place {
+    fn place(&self, environment: &EnvironmentName) -> ServiceEnvironment {
+        ServiceEnvironment {
             service: self.service.clone(),
             environment: environment.clone(),
         }
     }
 
-    /// Whether a claim stands in the way of `environment`.
-    fn is_blocked_by(&self, environment: &EnvironmentName, claim: &Claim) -> bool {
+    /// Whether `claim` belongs to another environment and is not transferable to this one.
+    fn is_blocked_by(&self, environment: &EnvironmentName, claim: &AddressClaim) -> bool {
         let owner = &claim.owner;
         let is_own_service = owner.service == self.service;
         if is_own_service && owner.environment == *environment || claim.is_transferable {
             return false;
         }
         match self.stage {
-            Stage::Push => !is_own_service,
-            Stage::Rollout => !is_own_service || self.named.contains(&owner.environment),
+            ClaimStage::Push => !is_own_service,
+            ClaimStage::Rollout => !is_own_service || self.named.contains(&owner.environment),
         }
     }
 
-    fn each(&self) -> impl Iterator<Item = (&EnvironmentName, &Address)> {
+    fn each(&self) -> impl Iterator<Item = (&EnvironmentName, &PublicAddress)> {
         let environments = self.addresses.iter();
         environments.flat_map(|(name, addresses)| addresses.iter().map(move |it| (name, it)))
     }
 }
 
-impl State {
+impl ClaimsState {
     /// What can't be had of a request.
     #[must_use]
-    pub fn conflicts(&self, request: &ClaimRequest) -> Vec<Conflict> {
+    pub fn conflicts(&self, request: &ClaimRequest) -> Vec<ClaimConflict> {
         let mut conflicts = Vec::new();
         for (environment, address) in request.each() {
             let reserved = match address {
-                Address::Port(port) => request.reserved.get(port).copied(),
-                Address::Host { .. } | Address::Path(_) => None,
+                PublicAddress::Port(port) => request.reserved.get(port).copied(),
+                PublicAddress::Host { .. } | PublicAddress::Path(_) => None,
             };
             let owner = || {
                 let claims = self.conflicting(address);
@@ -282,9 +257,9 @@ impl State {
                 blocking.next().map(|(_, claim)| claim.owner.clone())
             };
             let holder = reserved
-                .map(Holder::Shipway)
-                .or_else(|| owner().map(Holder::Environment));
-            conflicts.extend(holder.map(|holder| Conflict {
+                .map(ClaimHolder::Shipway)
+                .or_else(|| owner().map(ClaimHolder::Environment));
+            conflicts.extend(holder.map(|holder| ClaimConflict {
                 environment: environment.clone(),
                 address: address.clone(),
                 holder,
@@ -295,7 +270,7 @@ impl State {
 
     /// Where the addresses of a request and those of others lie within each other.
     #[must_use]
-    pub fn overlaps(&self, request: &ClaimRequest) -> Vec<Overlap> {
+    pub fn overlaps(&self, request: &ClaimRequest) -> Vec<ClaimOverlap> {
         let mut overlaps = Vec::new();
         for (environment, address) in request.each() {
             let place = request.place(environment);
@@ -309,7 +284,7 @@ impl State {
                     (_, true) => ((other, &claim.owner), (address, &place)),
                     (false, false) => continue,
                 };
-                overlaps.push(Overlap {
+                overlaps.push(ClaimOverlap {
                     inner: inner.0.clone(),
                     inner_owner: inner.1.clone(),
                     outer: outer.0.clone(),
@@ -338,26 +313,26 @@ impl State {
     /// Claims of what can't be had twice.
     fn conflicting<'a>(
         &'a self,
-        address: &'a Address,
-    ) -> impl Iterator<Item = (&'a Address, &'a Claim)> {
+        address: &'a PublicAddress,
+    ) -> impl Iterator<Item = (&'a PublicAddress, &'a AddressClaim)> {
         let claims = self.claims.iter();
         claims.filter(move |(claimed, _)| claimed.conflicts_with(address))
     }
 
     /// Whether an environment has this very address.
     #[must_use]
-    pub fn is_owned_by(&self, address: &Address, owner: &Place) -> bool {
+    pub fn is_owned_by(&self, address: &PublicAddress, owner: &ServiceEnvironment) -> bool {
         let claim = self.claims.get(address);
         claim.is_some_and(|claim| claim.owner == *owner)
     }
 
     /// Whether nothing has it or conflicts with it.
     #[must_use]
-    pub fn is_free(&self, address: &Address) -> bool {
+    pub fn is_free(&self, address: &PublicAddress) -> bool {
         self.conflicting(address).next().is_none()
     }
 
-    fn owned_by(&self, owner: &Place) -> BTreeSet<Address> {
+    fn owned_by(&self, owner: &ServiceEnvironment) -> BTreeSet<PublicAddress> {
         let claims = self
             .claims
             .iter()
@@ -366,13 +341,13 @@ impl State {
     }
 }
 
-type Decider = aggregate::Decider<AddressClaims>;
+type ClaimsDecider = aggregate::Decider<AddressClaims>;
 
-impl Decider {
+impl ClaimsDecider {
     fn claim(&mut self, request: &ClaimRequest) {
         for (environment, addresses) in &request.addresses {
             let owner = request.place(environment);
-            if request.stage == Stage::Rollout {
+            if request.stage == ClaimStage::Rollout {
                 self.take_over(&owner, addresses);
             }
             self.claim_free(owner, addresses);
@@ -380,8 +355,8 @@ impl Decider {
     }
 
     /// Takes transferable claims away from their owners.
-    fn take_over(&mut self, owner: &Place, addresses: &BTreeSet<Address>) {
-        let mut taken: BTreeMap<Place, BTreeSet<Address>> = BTreeMap::new();
+    fn take_over(&mut self, owner: &ServiceEnvironment, addresses: &BTreeSet<PublicAddress>) {
+        let mut taken: BTreeMap<ServiceEnvironment, BTreeSet<PublicAddress>> = BTreeMap::new();
         for address in addresses {
             for (claimed, claim) in self.state.conflicting(address) {
                 if claim.owner != *owner {
@@ -391,21 +366,21 @@ impl Decider {
             }
         }
         for (owner, addresses) in taken {
-            self.emit(Body::Released { owner, addresses });
+            self.emit(ClaimsEvent::Released { owner, addresses });
         }
     }
 
-    fn claim_free(&mut self, owner: Place, addresses: &BTreeSet<Address>) {
+    fn claim_free(&mut self, owner: ServiceEnvironment, addresses: &BTreeSet<PublicAddress>) {
         let free = addresses.iter().filter(|it| self.state.is_free(it));
-        let addresses: BTreeSet<Address> = free.cloned().collect();
+        let addresses: BTreeSet<PublicAddress> = free.cloned().collect();
         if !addresses.is_empty() {
-            self.emit(Body::Claimed { owner, addresses });
+            self.emit(ClaimsEvent::Claimed { owner, addresses });
         }
     }
 
     fn synchronize(&mut self, service: &ServiceName, asked: &AskedAddresses) {
         let claims = self.state.claims.values();
-        let owners: BTreeSet<Place> = claims
+        let owners: BTreeSet<ServiceEnvironment> = claims
             .filter(|claim| claim.owner.service == *service)
             .map(|claim| claim.owner.clone())
             .collect();
@@ -413,13 +388,13 @@ impl Decider {
         for owner in owners {
             let wanted = asked.addresses.get(&owner.environment).unwrap_or(&nothing);
             let owned = self.state.owned_by(&owner);
-            let addresses: BTreeSet<Address> = owned.difference(wanted).cloned().collect();
+            let addresses: BTreeSet<PublicAddress> = owned.difference(wanted).cloned().collect();
             if !addresses.is_empty() {
-                self.emit(Body::Released { owner, addresses });
+                self.emit(ClaimsEvent::Released { owner, addresses });
             }
         }
         for (environment, addresses) in &asked.addresses {
-            let owner = Place {
+            let owner = ServiceEnvironment {
                 service: service.clone(),
                 environment: environment.clone(),
             };
@@ -432,83 +407,83 @@ impl Decider {
         }
     }
 
-    fn mark(&mut self, owner: Place, is_transferable: bool) {
+    fn mark(&mut self, owner: ServiceEnvironment, is_transferable: bool) {
         let mut claims = self.state.claims.values().filter(|it| it.owner == owner);
         if claims.all(|claim| claim.is_transferable == is_transferable) {
             return;
         }
         self.emit(match is_transferable {
-            true => Body::MadeTransferable { owner },
-            false => Body::MadePermanent { owner },
+            true => ClaimsEvent::MadeTransferable { owner },
+            false => ClaimsEvent::MadePermanent { owner },
         });
     }
 }
 
 impl Aggregate for AddressClaims {
     const KIND: &'static str = "addresses";
-    type State = State;
-    type Body = Body;
-    type Input = Input;
+    type State = ClaimsState;
+    type Body = ClaimsEvent;
+    type Input = ClaimsInput;
     type Effect = std::convert::Infallible;
-    type Rejection = Rejection;
+    type Rejection = ClaimsRejection;
 
     fn decide(
-        state: &State,
-        input: Input,
+        state: &ClaimsState,
+        input: ClaimsInput,
         by: Actor,
         now: Timestamp,
-    ) -> Result<Vec<Event<Body>>, Rejection> {
-        let mut decider = Decider::new(state, by, now);
+    ) -> Result<Vec<Event<ClaimsEvent>>, ClaimsRejection> {
+        let mut decider = ClaimsDecider::new(state, by, now);
         match input {
-            Input::Claim(request) => {
+            ClaimsInput::Claim(request) => {
                 let conflicts = state.conflicts(&request);
                 if !conflicts.is_empty() {
-                    return Err(Rejection::Taken(conflicts));
+                    return Err(ClaimsRejection::Taken(conflicts));
                 }
                 decider.claim(&request);
             }
-            Input::Synchronize { service, asked } => decider.synchronize(&service, &asked),
-            Input::Woken => {}
+            ClaimsInput::Synchronize { service, asked } => decider.synchronize(&service, &asked),
+            ClaimsInput::Woken => {}
         }
         Ok(decider.decided())
     }
 
-    fn apply(state: &mut State, event: &Event<Body>) {
+    fn apply(state: &mut ClaimsState, event: &Event<ClaimsEvent>) {
         match &event.body {
-            Body::Claimed { owner, addresses } => {
-                let claim = Claim {
+            ClaimsEvent::Claimed { owner, addresses } => {
+                let claim = AddressClaim {
                     owner: owner.clone(),
                     is_transferable: false,
                 };
                 let claimed = addresses.iter().map(|it| (it.clone(), claim.clone()));
                 state.claims.extend(claimed);
             }
-            Body::Released { owner, addresses } => {
-                let is_released = |address: &Address, it: &Claim| {
+            ClaimsEvent::Released { owner, addresses } => {
+                let is_released = |address: &PublicAddress, it: &AddressClaim| {
                     it.owner == *owner && addresses.contains(address)
                 };
                 state.claims.retain(|address, it| !is_released(address, it));
             }
-            Body::MadeTransferable { owner } => state.set_transferable(owner, true),
-            Body::MadePermanent { owner } => state.set_transferable(owner, false),
+            ClaimsEvent::MadeTransferable { owner } => state.set_transferable(owner, true),
+            ClaimsEvent::MadePermanent { owner } => state.set_transferable(owner, false),
         }
     }
 
-    fn pending(_state: &State, _now: Timestamp) -> Pending<std::convert::Infallible> {
-        Pending::nothing()
+    fn pending(_state: &ClaimsState, _now: Timestamp) -> PendingWork<std::convert::Infallible> {
+        PendingWork::nothing()
     }
 
-    fn rows(_state: &State, _events: &[Event<Body>]) -> Vec<Row> {
+    fn rows(_state: &ClaimsState, _events: &[Event<ClaimsEvent>]) -> Vec<ViewRow> {
         Vec::new()
     }
 
-    fn woken() -> Input {
-        Input::Woken
+    fn woken() -> ClaimsInput {
+        ClaimsInput::Woken
     }
 }
 
-impl State {
-    fn set_transferable(&mut self, owner: &Place, is_transferable: bool) {
+impl ClaimsState {
+    fn set_transferable(&mut self, owner: &ServiceEnvironment, is_transferable: bool) {
         let claims = self.claims.values_mut();
         for claim in claims.filter(|claim| claim.owner == *owner) {
             claim.is_transferable = is_transferable;

@@ -7,7 +7,7 @@
 //! # Invariants
 //! - The addresses of an environment follow from one release's own configuration and the names of service and environment. The
 //!   order of environments and the newest push have no influence.
-//! - Two addresses conflict only when the same request fits both equally well ([`Address::conflicts_with`]). Where one is more
+//! - Two addresses conflict only when the same request fits both equally well ([`PublicAddress::conflicts_with`]). Where one is more
 //!   specific (a longer path, a host without wildcard), the more specific one wins and both are allowed.
 
 use std::{
@@ -19,7 +19,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Environment, ids::ServiceName, target::Place};
+use crate::{config::EnvironmentConfig, ids::ServiceName, target::ServiceEnvironment};
 
 pub mod claims;
 pub mod view;
@@ -33,7 +33,7 @@ const HTTP_PORT: u16 = 80;
 /// One address. As text: `shop.example.com`, `shop.example.com/admin`, `/shop`, `port 9000`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Address {
+pub enum PublicAddress {
     /// Requests to a host, below a path.
     Host {
         /// In lower case; may begin with `*.`.
@@ -52,7 +52,7 @@ pub enum Address {
 #[error("{0:?} is no address such as shop.example.com, /shop or \"port 9000\"")]
 pub struct ParseAddressError(String);
 
-impl Address {
+impl PublicAddress {
     /// A host and a path below it.
     #[must_use]
     pub fn host(name: &str, path: &str) -> Self {
@@ -177,7 +177,7 @@ fn is_within_wildcard(name: &str, wildcard: &str) -> bool {
         .is_some_and(|suffix| name != wildcard && name.ends_with(suffix))
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for PublicAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host { name, path } => write!(f, "{name}{path}"),
@@ -188,7 +188,7 @@ impl fmt::Display for Address {
     }
 }
 
-impl FromStr for Address {
+impl FromStr for PublicAddress {
     type Err = ParseAddressError;
 
     fn from_str(text: &str) -> Result<Self, ParseAddressError> {
@@ -207,7 +207,7 @@ impl FromStr for Address {
     }
 }
 
-impl TryFrom<String> for Address {
+impl TryFrom<String> for PublicAddress {
     type Error = ParseAddressError;
 
     fn try_from(text: String) -> Result<Self, ParseAddressError> {
@@ -215,8 +215,8 @@ impl TryFrom<String> for Address {
     }
 }
 
-impl From<Address> for String {
-    fn from(address: Address) -> Self {
+impl From<PublicAddress> for String {
+    fn from(address: PublicAddress) -> Self {
         address.to_string()
     }
 }
@@ -224,9 +224,9 @@ impl From<Address> for String {
 /// Where one environment is reached, by one release's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvironmentAddresses {
-    /// Its addresses; the first is the one that is printed.
-    pub public: Vec<Address>,
-    /// The path that reaches the same by a bare IP address or `localhost`; only beside the default host.
+    /// Public addresses; the first one is printed by `shipway status`.
+    pub public: Vec<PublicAddress>,
+    /// Path that reaches the environment by a bare IP address or `localhost`; only with the default host.
     pub local_path: Option<String>,
     /// Whether the path is taken off before an instance gets the request.
     pub strip_prefix: bool,
@@ -235,20 +235,20 @@ pub struct EnvironmentAddresses {
 impl EnvironmentAddresses {
     /// What the configuration says, or the default host.
     #[must_use]
-    pub fn new(place: &Place, environment: &Environment) -> Self {
+    pub fn new(place: &ServiceEnvironment, environment: &EnvironmentConfig) -> Self {
         let path = environment.path.as_deref();
-        let mut public: Vec<Address> = environment
+        let mut public: Vec<PublicAddress> = environment
             .hosts
             .iter()
-            .map(|host| Address::host(host, path.unwrap_or_default()))
+            .map(|host| PublicAddress::host(host, path.unwrap_or_default()))
             .collect();
         if let Some(path) = path.filter(|_| environment.hosts.is_empty()) {
-            public.push(Address::path(path));
+            public.push(PublicAddress::path(path));
         }
-        public.extend(environment.port.map(Address::Port));
+        public.extend(environment.port.map(PublicAddress::Port));
         let local_path = public.is_empty().then(|| default_path(place));
         if public.is_empty() {
-            public.push(Address::host(&default_host(place), ""));
+            public.push(PublicAddress::host(&default_host(place), ""));
         }
         Self {
             public,
@@ -257,25 +257,26 @@ impl EnvironmentAddresses {
         }
     }
 
-    /// All that nobody else may have.
+    /// Every address that no other environment may claim.
     #[must_use]
-    pub fn claims(&self) -> BTreeSet<Address> {
-        let local = self.local_path.iter().map(|path| Address::path(path));
+    pub fn claims(&self) -> BTreeSet<PublicAddress> {
+        let local = self.local_path.iter().map(|path| PublicAddress::path(path));
         self.public.iter().cloned().chain(local).collect()
     }
 
     /// Without those that don't meet a condition.
-    pub fn retain(&mut self, meets: impl Fn(&Address) -> bool) {
+    pub fn retain(&mut self, meets: impl Fn(&PublicAddress) -> bool) {
         self.public.retain(&meets);
-        self.local_path.take_if(|path| !meets(&Address::path(path)));
+        self.local_path
+            .take_if(|path| !meets(&PublicAddress::path(path)));
     }
 
     /// The port of its own, if it has one.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.public.iter().find_map(|address| match address {
-            Address::Port(port) => Some(*port),
-            Address::Host { .. } | Address::Path(_) => None,
+            PublicAddress::Port(port) => Some(*port),
+            PublicAddress::Host { .. } | PublicAddress::Path(_) => None,
         })
     }
 
@@ -292,7 +293,7 @@ impl EnvironmentAddresses {
     #[must_use]
     pub fn local_url(&self, proxy: SocketAddr) -> Option<String> {
         let path = self.local_path.as_deref()?;
-        Some(Address::path(path).url(proxy))
+        Some(PublicAddress::path(path).url(proxy))
     }
 }
 
@@ -304,7 +305,7 @@ impl fmt::Display for EnvironmentAddresses {
 }
 
 /// `shop` for production, `shop-staging` for every other environment.
-fn label(place: &Place) -> String {
+fn label(place: &ServiceEnvironment) -> String {
     if place.environment.as_str() == PRODUCTION {
         place.service.to_string()
     } else {
@@ -312,11 +313,11 @@ fn label(place: &Place) -> String {
     }
 }
 
-fn default_host(place: &Place) -> String {
+fn default_host(place: &ServiceEnvironment) -> String {
     format!("{}.localhost", label(place))
 }
 
-fn default_path(place: &Place) -> String {
+fn default_path(place: &ServiceEnvironment) -> String {
     format!("/{}", label(place))
 }
 
@@ -324,12 +325,12 @@ fn default_path(place: &Place) -> String {
 #[must_use]
 pub fn addresses_by_environment(
     service: &ServiceName,
-    environments: &[Environment],
+    environments: &[EnvironmentConfig],
 ) -> claims::AddressesByEnvironment {
     environments
         .iter()
         .map(|environment| {
-            let place = Place {
+            let place = ServiceEnvironment {
                 service: service.clone(),
                 environment: environment.name.clone(),
             };

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{
     claims::{
-        AddressClaims, AddressesByEnvironment, AskedAddresses, Body, Claim, ClaimRequest, Input,
-        PortUse, Rejection, Stage, State,
+        AddressClaim, AddressClaims, AddressesByEnvironment, AskedAddresses, ClaimRequest,
+        ClaimStage, ClaimsEvent, ClaimsInput, ClaimsRejection, ClaimsState, PortUse,
     },
     *,
 };
@@ -17,9 +17,9 @@ use crate::{
     ids::EnvironmentName,
 };
 
-fn place(text: &str) -> Place {
+fn place(text: &str) -> ServiceEnvironment {
     let (service, environment) = text.split_once('/').unwrap();
-    Place {
+    ServiceEnvironment {
         service: service.parse().unwrap(),
         environment: environment.parse().unwrap(),
     }
@@ -30,7 +30,7 @@ fn proxy() -> SocketAddr {
 }
 
 /// The configuration of a service with these lines for each environment.
-fn parsed(service: &str, environments: &[(&str, &str)]) -> config::Config {
+fn parsed(service: &str, environments: &[(&str, &str)]) -> config::ServiceConfig {
     let lines: Vec<String> = environments
         .iter()
         .map(|(name, keys)| format!("  {name}: {{ {keys} }}\n"))
@@ -51,17 +51,17 @@ fn asked(service: &str, environments: &[(&str, &str)]) -> AddressesByEnvironment
 /// All claims, with the log that led to them.
 #[derive(Default)]
 struct Log {
-    state: State,
-    events: Vec<Event<Body>>,
+    state: ClaimsState,
+    events: Vec<Event<ClaimsEvent>>,
 }
 
 impl Log {
-    fn send(&mut self, input: Input) -> Result<(), Rejection> {
+    fn send(&mut self, input: ClaimsInput) -> Result<(), ClaimsRejection> {
         let by = Actor::Shipway("a test".to_owned());
         let events = AddressClaims::decide(&self.state, input, by, Timestamp::UNIX_EPOCH)?;
         fold::<AddressClaims>(&mut self.state, &events);
         self.events.extend(events);
-        let mut again = State::default();
+        let mut again = ClaimsState::default();
         fold::<AddressClaims>(&mut again, &self.events);
         assert_eq!(again, self.state, "the log alone gives the same claims");
         self.assert_one_owner_each();
@@ -85,15 +85,15 @@ impl Log {
         &mut self,
         service: &str,
         environments: &[(&str, &str)],
-        stage: Stage,
+        stage: ClaimStage,
     ) -> Result<(), String> {
         let request = request(service, environments, stage);
-        self.send(Input::Claim(request))
+        self.send(ClaimsInput::Claim(request))
             .map_err(|it| it.to_string())
     }
 
     fn push(&mut self, service: &str, environments: &[(&str, &str)]) -> Result<(), String> {
-        self.claim(service, environments, Stage::Push)
+        self.claim(service, environments, ClaimStage::Push)
     }
 
     /// A service reports what it asks for.
@@ -104,16 +104,17 @@ impl Log {
             transferable,
         };
         let service = service.parse().unwrap();
-        self.send(Input::Synchronize { service, asked }).unwrap();
+        self.send(ClaimsInput::Synchronize { service, asked })
+            .unwrap();
     }
 
     fn owner(&self, address: &str) -> Option<String> {
-        let claim: Option<&Claim> = self.state.claims.get(&address.parse().unwrap());
+        let claim: Option<&AddressClaim> = self.state.claims.get(&address.parse().unwrap());
         claim.map(|claim| format!("{}/{}", claim.owner.service, claim.owner.environment))
     }
 }
 
-fn request(service: &str, environments: &[(&str, &str)], stage: Stage) -> ClaimRequest {
+fn request(service: &str, environments: &[(&str, &str)], stage: ClaimStage) -> ClaimRequest {
     let addresses = asked(service, environments);
     ClaimRequest {
         service: service.parse().unwrap(),
@@ -183,7 +184,7 @@ fn an_address_is_a_host_a_path_or_a_port_and_by_default_a_host() {
 #[test]
 fn a_printed_url_names_the_proxy_s_port_and_an_address_that_can_be_reached() {
     let url = |address: &str, proxy: &str| {
-        let address: Address = address.parse().unwrap();
+        let address: PublicAddress = address.parse().unwrap();
         address.url(proxy.parse().unwrap())
     };
     assert_eq!(url("a.example", "127.0.0.1:80"), "http://a.example/");
@@ -214,10 +215,10 @@ fn a_default_host_is_printed_only_where_names_below_localhost_lead_to_the_proxy(
 #[test]
 fn an_address_reads_as_it_is_written() {
     for text in ["a.example", "*.a.example/b", "/", "/a/b", "port 9000"] {
-        assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        assert_eq!(text.parse::<PublicAddress>().unwrap().to_string(), text);
     }
     for text in ["", "port", "port 70000", "port x"] {
-        let refused = text.parse::<Address>();
+        let refused = text.parse::<PublicAddress>();
         assert!(refused.is_err() || text == "port", "{text}: {refused:?}");
     }
 }
@@ -254,7 +255,7 @@ fn sixteen_combinations_of_two_services_are_refused_with_the_owner_or_both_allow
             } else {
                 Err(says.join("; "))
             };
-            for stage in [Stage::Push, Stage::Rollout] {
+            for stage in [ClaimStage::Push, ClaimStage::Rollout] {
                 let answer = log.claim("web-staging", &[("production", second)], stage);
                 assert_eq!(answer, says, "{first:?} beside {second:?} at {stage:?}");
             }
@@ -302,7 +303,9 @@ fn a_host_or_path_within_another_is_allowed_and_named() {
         ("production", "path: /shop/admin"),
         ("staging", "hosts: [a.example.com]"),
     ];
-    let overlaps = log.state.overlaps(&request("admin", &inner, Stage::Push));
+    let overlaps = log
+        .state
+        .overlaps(&request("admin", &inner, ClaimStage::Push));
     let said: Vec<String> = overlaps.iter().map(ToString::to_string).collect();
     assert_eq!(
         said,
@@ -312,7 +315,7 @@ fn a_host_or_path_within_another_is_allowed_and_named() {
         ]
     );
     assert_eq!(log.push("admin", &inner), Ok(()));
-    let apart = request("x", &[("production", "path: /shopping")], Stage::Push);
+    let apart = request("x", &[("production", "path: /shopping")], ClaimStage::Push);
     assert_eq!(log.state.overlaps(&apart), []);
 }
 
@@ -337,7 +340,7 @@ fn of_two_services_that_ask_at_once_the_second_is_refused_and_nothing_is_taken_f
     let keys = [("production", "hosts: [a.example]")];
     assert_eq!(log.push("one", &keys), Ok(()));
     assert!(log.push("two", &keys).is_err());
-    assert!(log.claim("two", &keys, Stage::Rollout).is_err());
+    assert!(log.claim("two", &keys, ClaimStage::Rollout).is_err());
     // What a service derives from its state takes nothing either.
     log.synchronize("two", asked("two", &keys), &[]);
     assert_eq!(log.owner("a.example").unwrap(), "one/production");
@@ -380,7 +383,7 @@ fn an_environment_that_is_renamed_takes_its_address_along_when_it_is_rolled_out(
         "web/prod",
         "a push alone moves nothing"
     );
-    assert_eq!(log.claim("web", &renamed, Stage::Rollout), Ok(()));
+    assert_eq!(log.claim("web", &renamed, ClaimStage::Rollout), Ok(()));
     assert_eq!(log.owner("a.example").unwrap(), "web/production");
 }
 
@@ -396,7 +399,7 @@ fn an_environment_that_is_still_named_gives_its_address_to_no_other() {
         "its own environments may change places"
     );
     assert_eq!(
-        log.claim("web", &swapped, Stage::Rollout),
+        log.claim("web", &swapped, ClaimStage::Rollout),
         Err("a.example belongs to web in blue".to_owned()),
         "but only once blue has left it"
     );
@@ -412,7 +415,7 @@ fn an_environment_that_no_configuration_names_keeps_its_address_until_another_cl
     let next = [("production", "hosts: [a.example]")];
     assert_eq!(log.push("two", &next), Ok(()));
     assert_eq!(log.owner("a.example").unwrap(), "web/old");
-    assert_eq!(log.claim("two", &next, Stage::Rollout), Ok(()));
+    assert_eq!(log.claim("two", &next, ClaimStage::Rollout), Ok(()));
     assert_eq!(log.owner("a.example").unwrap(), "two/production");
     log.synchronize("web", asked("web", &keys), &[]);
     assert_eq!(log.owner("a.example").unwrap(), "two/production");
@@ -425,7 +428,7 @@ fn an_address_that_an_unnamed_environment_has_lost_does_not_come_back_to_it() {
     log.push("web", &keys).unwrap();
     log.synchronize("web", asked("web", &keys), &["old"]);
     let next = [("production", "hosts: [a.example]")];
-    assert_eq!(log.claim("two", &next, Stage::Rollout), Ok(()));
+    assert_eq!(log.claim("two", &next, ClaimStage::Rollout), Ok(()));
     log.synchronize("two", BTreeMap::new(), &[]);
     log.synchronize("web", asked("web", &keys), &["old"]);
     assert_eq!(log.owner("a.example"), None);
@@ -435,10 +438,14 @@ fn an_address_that_an_unnamed_environment_has_lost_does_not_come_back_to_it() {
 #[test]
 fn what_is_claimed_covers_the_local_path_of_a_default_host() {
     let claims = asked("web", &[("production", "")]);
-    let all: BTreeSet<Address> = claims[&"production".parse::<EnvironmentName>().unwrap()].clone();
+    let all: BTreeSet<PublicAddress> =
+        claims[&"production".parse::<EnvironmentName>().unwrap()].clone();
     assert_eq!(
         all,
-        BTreeSet::from([Address::path("/web"), Address::host("web.localhost", "")])
+        BTreeSet::from([
+            PublicAddress::path("/web"),
+            PublicAddress::host("web.localhost", "")
+        ])
     );
 }
 
@@ -451,7 +458,7 @@ fn a_change_of_address_is_named() {
     )
     .unwrap();
     let next = [("staging", ""), ("production", "port: 9000"), ("eu", "")];
-    let moves = log.state.moves(&request("web", &next, Stage::Push));
+    let moves = log.state.moves(&request("web", &next, ClaimStage::Push));
     let said: Vec<String> = moves.iter().map(ToString::to_string).collect();
     assert_eq!(
         said,

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Address, addresses_by_environment,
-    claims::{self, AddressMove, Claim, ClaimRequest, Conflict, Overlap, PortUse, Stage},
+    PublicAddress, addresses_by_environment,
+    claims::{
+        self, AddressClaim, AddressMove, ClaimConflict, ClaimOverlap, ClaimRequest, ClaimStage,
+        PortUse,
+    },
 };
 use crate::{
-    config::Config,
+    config::ServiceConfig,
     ids::{EnvironmentName, ServiceName},
-    target::Place,
+    target::ServiceEnvironment,
 };
 
 /// All claims of a server.
@@ -23,22 +26,20 @@ pub struct AddressClaimsView {
     pub reserved_ports: BTreeMap<u16, PortUse>,
 }
 
-/// The addresses of a configuration beside those that are claimed.
+/// The addresses that a configuration asks for, compared with the claimed ones.
 #[derive(Clone, Debug)]
 pub struct AddressComparison {
     /// What a push would be refused for.
-    pub conflicts: Vec<Conflict>,
-    /// What would change.
+    pub conflicts: Vec<ClaimConflict>,
     pub moves: Vec<AddressMove>,
     /// Where the more specific address wins.
-    pub overlaps: Vec<Overlap>,
+    pub overlaps: Vec<ClaimOverlap>,
 }
 
 /// The claim of one address.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AddressClaimView {
-    /// The address.
-    pub address: Address,
+    pub address: PublicAddress,
     /// The service that has it.
     pub service: ServiceName,
     /// The environment that has it.
@@ -50,8 +51,8 @@ pub struct AddressClaimView {
 impl AddressClaimsView {
     /// The claims of `state`.
     #[must_use]
-    pub fn new(state: &claims::State, reserved_ports: BTreeMap<u16, PortUse>) -> Self {
-        let view = |(address, claim): (&Address, &Claim)| AddressClaimView {
+    pub fn new(state: &claims::ClaimsState, reserved_ports: BTreeMap<u16, PortUse>) -> Self {
+        let view = |(address, claim): (&PublicAddress, &AddressClaim)| AddressClaimView {
             address: address.clone(),
             service: claim.owner.service.clone(),
             environment: claim.owner.environment.clone(),
@@ -65,22 +66,22 @@ impl AddressClaimsView {
 
     /// What a push of `config` would mean.
     #[must_use]
-    pub fn compare(self, config: &Config) -> AddressComparison {
+    pub fn compare(self, config: &ServiceConfig) -> AddressComparison {
         let claims = self.items.into_iter().map(|it| {
-            let owner = Place {
+            let owner = ServiceEnvironment {
                 service: it.service,
                 environment: it.environment,
             };
-            let claim = Claim {
+            let claim = AddressClaim {
                 owner,
                 is_transferable: it.transferable,
             };
             (it.address, claim)
         });
-        let state = claims::State {
+        let state = claims::ClaimsState {
             claims: claims.collect(),
         };
-        let request = ClaimRequest::new(config, self.reserved_ports, Stage::Push);
+        let request = ClaimRequest::new(config, self.reserved_ports, ClaimStage::Push);
         AddressComparison {
             conflicts: state.conflicts(&request),
             moves: state.moves(&request),
@@ -92,7 +93,11 @@ impl AddressClaimsView {
 impl ClaimRequest {
     /// The addresses of all environments of a configuration.
     #[must_use]
-    pub fn new(config: &Config, reserved: BTreeMap<u16, PortUse>, stage: Stage) -> Self {
+    pub fn new(
+        config: &ServiceConfig,
+        reserved: BTreeMap<u16, PortUse>,
+        stage: ClaimStage,
+    ) -> Self {
         Self {
             service: config.service.clone(),
             addresses: addresses_by_environment(&config.service, &config.environments),

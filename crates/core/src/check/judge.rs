@@ -1,9 +1,9 @@
-//! Answers held against expectations. Every difference is found, not only the first: who reads the result wants to mend it at once.
+//! Compares answers with expectations. All differences are reported, not only the first, so that a test is fixed in one go.
 //!
 //! ```
-//! use shipway_core::check::{Answer, Expect};
-//! let expect = Expect { json: [("items[0].name".to_owned(), "tea".into())].into(), ..Expect::default() };
-//! let answer = Answer { status: 200, body: r#"{"items":[{"name":"milk"}]}"#.into(), ..Answer::default() };
+//! use shipway_core::check::{ProbeAnswer, ExpectedAnswer};
+//! let expect = ExpectedAnswer { json: [("items[0].name".to_owned(), "tea".into())].into(), ..ExpectedAnswer::default() };
+//! let answer = ProbeAnswer { status: 200, body: r#"{"items":[{"name":"milk"}]}"#.into(), ..ProbeAnswer::default() };
 //! assert_eq!(expect.differences(&answer)[0].0, r#"json items[0].name: expected "tea", got "milk""#);
 //! ```
 
@@ -12,14 +12,13 @@ use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Expect, at_path};
+use super::{ExpectedAnswer, at_path};
 
 /// An HTTP answer, as far as expectations look at it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// The status code.
+pub struct ProbeAnswer {
     pub status: u16,
-    /// Header names in lower case; values of one that was sent several times are joined with `, `.
+    /// Header names in lower case; repeated headers are joined with `, `.
     pub headers: BTreeMap<String, String>,
     /// The body, cut at a megabyte.
     pub body: String,
@@ -27,14 +26,14 @@ pub struct Answer {
     pub took: Duration,
 }
 
-/// One way in which an answer differs from what was expected, ready to be read: `status: expected 200, got 503`.
+/// A difference between the answer and the expectation, ready for display: `status: expected 200, got 503`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Difference(pub String);
+pub struct AnswerDifference(pub String);
 
-impl Expect {
-    /// In which ways an answer differs from what is expected; none: it is good.
+impl ExpectedAnswer {
+    /// The differences between the expectation and the answer; empty if the answer is as expected.
     #[must_use]
-    pub fn differences(&self, answer: &Answer) -> Vec<Difference> {
+    pub fn differences(&self, answer: &ProbeAnswer) -> Vec<AnswerDifference> {
         let mut found = Vec::new();
         found.extend(self.status_difference(answer));
         found.extend(self.header_differences(answer));
@@ -44,10 +43,10 @@ impl Expect {
             let (within, took) = (within.as_millis(), answer.took.as_millis());
             found.push(format!("time: expected within {within} ms, took {took} ms"));
         }
-        found.into_iter().map(Difference).collect()
+        found.into_iter().map(AnswerDifference).collect()
     }
 
-    fn status_difference(&self, answer: &Answer) -> Option<String> {
+    fn status_difference(&self, answer: &ProbeAnswer) -> Option<String> {
         let good = self
             .status
             .map_or(answer.status < 400, |status| status == answer.status);
@@ -57,7 +56,7 @@ impl Expect {
         (!good).then(|| format!("status: expected {wanted}, got {}", answer.status))
     }
 
-    fn header_differences(&self, answer: &Answer) -> Vec<String> {
+    fn header_differences(&self, answer: &ProbeAnswer) -> Vec<String> {
         let differs = |(name, wanted): (&String, &String)| match answer
             .headers
             .get(&name.to_ascii_lowercase())
@@ -102,7 +101,7 @@ impl Expect {
             ));
         }
         if let Some(pattern) = &self.body_matches {
-            // Bounded: the pattern is whoever's who wrote the file.
+            // Size limit: the pattern comes from a file of the repository, which is untrusted.
             match regex::RegexBuilder::new(pattern)
                 .size_limit(1 << 20)
                 .build()
@@ -198,8 +197,8 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Answer {
-        Answer {
+    fn answer(status: u16, body: &str) -> ProbeAnswer {
+        ProbeAnswer {
             status,
             headers: [("content-type".to_owned(), "application/json".to_owned())].into(),
             body: body.to_owned(),
@@ -207,14 +206,14 @@ mod tests {
         }
     }
 
-    fn texts(expect: &Expect, answer: &Answer) -> Vec<String> {
+    fn texts(expect: &ExpectedAnswer, answer: &ProbeAnswer) -> Vec<String> {
         let differences = expect.differences(answer);
         differences.into_iter().map(|it| it.0).collect()
     }
 
     #[test]
     fn every_expectation_is_looked_at_and_differences_are_readable() {
-        let expect = Expect {
+        let expect = ExpectedAnswer {
             status: Some(200),
             headers: [("Content-Type".to_owned(), "text/html".to_owned())].into(),
             json: [
@@ -245,9 +244,9 @@ mod tests {
 
     #[test]
     fn without_a_status_anything_below_400_will_do() {
-        assert!(texts(&Expect::default(), &answer(302, "")).is_empty());
+        assert!(texts(&ExpectedAnswer::default(), &answer(302, "")).is_empty());
         assert_eq!(
-            texts(&Expect::default(), &answer(404, "")),
+            texts(&ExpectedAnswer::default(), &answer(404, "")),
             ["status: expected below 400, got 404"]
         );
     }
@@ -263,10 +262,10 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_json_and_a_pattern_that_is_none_are_said() {
-        let expect = Expect {
+        let expect = ExpectedAnswer {
             json: [("$".to_owned(), json!(1))].into(),
             body_matches: Some("(".into()),
-            ..Expect::default()
+            ..ExpectedAnswer::default()
         };
         let got = texts(&expect, &answer(200, "<html>"));
         assert_eq!(got[0], "body: expected JSON, got \"<html>\"");

@@ -27,7 +27,7 @@ pub fn at_path<'v>(document: &'v Value, path: &str) -> Option<&'v Value> {
     Some(value)
 }
 
-/// The first step of a path, without its dot, brackets or quotes, and what comes after it.
+/// The first step of a path, without its dot, brackets or quotes, and the rest of the path.
 fn first_step(path: &str) -> Option<(&str, &str)> {
     if let Some(inner) = path.strip_prefix('[') {
         for quote in ['"', '\''] {

@@ -1,74 +1,79 @@
-//! Who goes on, who waits, who has to make way.
+//! Decides which member of a group runs, which wait and which are cancelled.
 
 use jiff::Timestamp;
 use shipway_workflow::model::QueueMode;
 
 use super::{
-    Groups,
-    event::{Ask, Body, Input},
-    state::{Holder, Place, State},
+    ConcurrencyGroups,
+    event::{GroupEvent, GroupInput, SlotRequest},
+    state::{GroupMemberId, GroupState, MemberPlace},
 };
 use crate::aggregate::{self, Actor, Event};
 
-type Decider = aggregate::Decider<Groups>;
+type GroupDecider = aggregate::Decider<ConcurrencyGroups>;
 
 /// Facts that follow from an input.
-pub(super) fn decide(state: &State, input: Input, by: Actor, now: Timestamp) -> Vec<Event<Body>> {
-    let mut decider = Decider::new(state, by, now);
+pub(super) fn decide(
+    state: &GroupState,
+    input: GroupInput,
+    by: Actor,
+    now: Timestamp,
+) -> Vec<Event<GroupEvent>> {
+    let mut decider = GroupDecider::new(state, by, now);
     match input {
-        Input::Ask(ask) => decider.ask(ask),
-        Input::Leave(holder) => {
+        GroupInput::Ask(ask) => decider.ask(ask),
+        GroupInput::Leave(holder) => {
             if decider.state.member(&holder).is_some() {
-                decider.emit(Body::Left { holder });
+                decider.emit(GroupEvent::Left { holder });
             }
         }
-        Input::Told(notice) => {
+        GroupInput::Told(notice) => {
             if decider.state.notices.contains_key(&notice) {
-                decider.emit(Body::Told { notice });
+                decider.emit(GroupEvent::Told { notice });
             }
         }
-        Input::Woken => {}
+        GroupInput::Woken => {}
     }
     decider.let_next_in();
     decider.decided()
 }
 
-impl Decider {
-    fn ask(&mut self, ask: Ask) {
+impl GroupDecider {
+    fn ask(&mut self, ask: SlotRequest) {
         if self.state.member(&ask.holder).is_some() {
             return;
         }
         let Some(inside) = self.state.inside() else {
-            return self.emit(Body::Joined {
+            return self.emit(GroupEvent::Joined {
                 ask,
-                place: Place::Inside,
+                place: MemberPlace::Inside,
                 before: 0,
             });
         };
         let (inside, stopping) = (inside.ask.holder.clone(), inside.stopping);
         if ask.holder.job.is_some() && inside.run == ask.holder.run && inside.job.is_none() {
-            // It would wait for itself for ever; see `State::standing`.
+            // It would wait for itself for ever; see `GroupState::standing`.
             return;
         }
         let newcomer = ask.holder.clone();
         if let Some(newer) = self.loses_to(&ask) {
             let why = format!("{newer} is newer and in the same concurrency group");
-            return self.emit(Body::Joined {
+            return self.emit(GroupEvent::Joined {
                 ask,
-                place: Place::Dropped { why },
+                place: MemberPlace::Dropped { why },
                 before: 0,
             });
         }
         if ask.cancel_in_progress && !stopping {
             let why =
                 format!("{newcomer} is in the same concurrency group, with `cancel-in-progress`");
-            self.emit(Body::StopAsked {
+            self.emit(GroupEvent::StopAsked {
                 holder: inside,
                 why,
             });
         }
         if ask.queue == QueueMode::Single {
-            let replaced: Vec<Holder> = self
+            let replaced: Vec<GroupMemberId> = self
                 .state
                 .waiting()
                 .filter(|member| member.ask.queue == QueueMode::Single)
@@ -77,7 +82,7 @@ impl Decider {
             for holder in replaced {
                 let why =
                     format!("{newcomer} is newer and has taken its place in the concurrency group");
-                self.emit(Body::Dropped { holder, why });
+                self.emit(GroupEvent::Dropped { holder, why });
             }
         }
         // Runs were numbered in the order in which they came; that they ask in it is not certain.
@@ -86,16 +91,16 @@ impl Decider {
             .waiting()
             .position(|member| is_older(&ask, &member.ask));
         let before = before.unwrap_or_else(|| self.state.waiting().count());
-        self.emit(Body::Joined {
+        self.emit(GroupEvent::Joined {
             ask,
-            place: Place::Waiting,
+            place: MemberPlace::Waiting,
             before,
         });
     }
 
     /// A newer run that has asked before, and in whose favour this one would be dropped or stopped had they asked in order.
-    fn loses_to(&self, ask: &Ask) -> Option<Holder> {
-        let newer = |place: &Place| {
+    fn loses_to(&self, ask: &SlotRequest) -> Option<GroupMemberId> {
+        let newer = |place: &MemberPlace| {
             let at_place = self
                 .state
                 .members
@@ -105,9 +110,9 @@ impl Decider {
                 .map(|member| &member.ask)
                 .find(|other| is_older(ask, other))
         };
-        let stopped = newer(&Place::Inside).filter(|other| other.cancel_in_progress);
+        let stopped = newer(&MemberPlace::Inside).filter(|other| other.cancel_in_progress);
         let replaced = || {
-            newer(&Place::Waiting)
+            newer(&MemberPlace::Waiting)
                 .filter(|other| ask.queue == QueueMode::Single && other.queue == QueueMode::Single)
         };
         stopped.or_else(replaced).map(|other| other.holder.clone())
@@ -119,14 +124,14 @@ impl Decider {
         }
         let next = self.state.waiting().next();
         if let Some(holder) = next.map(|member| member.ask.holder.clone()) {
-            self.emit(Body::LetIn { holder });
+            self.emit(GroupEvent::LetIn { holder });
         }
     }
 }
 
 /// Whether `ask` is of a run that came before the run of `other`. Of jobs the order is that in which they ask.
-fn is_older(ask: &Ask, other: &Ask) -> bool {
-    let first = |ask: &Ask| ask.holder.job.is_none() && !ask.again;
+fn is_older(ask: &SlotRequest, other: &SlotRequest) -> bool {
+    let first = |ask: &SlotRequest| ask.holder.job.is_none() && !ask.again;
     first(ask)
         && first(other)
         && ask.holder.run.service == other.holder.run.service

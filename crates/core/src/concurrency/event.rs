@@ -1,22 +1,21 @@
-//! What can be said to a group, what it says happened, and what it asks of the world.
+//! Inputs, events, effects and rejections of a concurrency group.
 
 use serde::{Deserialize, Serialize};
 use shipway_workflow::model::QueueMode;
 
-use super::state::{Holder, Place};
+use super::state::{GroupMemberId, MemberPlace};
 
-/// Somebody wants to go on.
+/// A request for a slot of the group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ask {
-    /// Who.
-    pub holder: Holder,
+pub struct SlotRequest {
+    pub holder: GroupMemberId,
     /// Which of its asks it is: news to an earlier one is not for this one.
     pub ticket: u32,
-    /// Whether the one that goes on is to stop for it.
+    /// Whether the running member is to be cancelled in favour of this one (`cancel-in-progress`).
     pub cancel_in_progress: bool,
     /// Whether it may be dropped while it waits.
     pub queue: QueueMode,
-    /// Whether it was over before: its number says nothing of how new it is.
+    /// Whether the run is a re-run: then its number doesn't show how new it is.
     #[serde(default)]
     pub again: bool,
 }
@@ -24,42 +23,31 @@ pub struct Ask {
 /// The facts of a group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Body {
-    /// Somebody asked, and has a place.
+pub enum GroupEvent {
+    /// A run or job has requested the slot and got a position.
     Joined {
-        /// What was asked.
-        ask: Ask,
-        /// Where it is.
-        place: Place,
-        /// How many of those that wait are before it.
+        ask: SlotRequest,
+        place: MemberPlace,
+        /// Number of waiting members ahead of it.
         #[serde(default)]
         before: usize,
     },
-    /// Who waited has its turn.
     LetIn {
-        /// Who.
-        holder: Holder,
+        holder: GroupMemberId,
     },
     /// Who waited has lost its place.
     Dropped {
-        /// Who.
-        holder: Holder,
-        /// Why.
+        holder: GroupMemberId,
         why: String,
     },
-    /// Who goes on is to stop.
     StopAsked {
-        /// Who.
-        holder: Holder,
-        /// Why.
+        holder: GroupMemberId,
         why: String,
     },
-    /// Somebody is done with the group.
+    /// A member has released the slot, or its position in the queue.
     Left {
-        /// Who.
-        holder: Holder,
+        holder: GroupMemberId,
     },
-    /// Who was to hear has heard.
     Told {
         /// The number of the notice.
         notice: u64,
@@ -68,68 +56,59 @@ pub enum Body {
 
 /// What runs and drivers say to a group.
 #[derive(Clone, Debug)]
-pub enum Input {
-    /// Somebody wants to go on. Said again, it changes nothing.
-    Ask(Ask),
-    /// Somebody is done with the group, or doesn't want it any more.
-    Leave(Holder),
-    /// Who was to hear has heard.
+pub enum GroupInput {
+    /// Requests the slot. Idempotent.
+    Ask(SlotRequest),
+    /// Releases the slot or the position in the queue. Idempotent.
+    Leave(GroupMemberId),
     Told(u64),
     /// The time has come; it never is.
     Woken,
 }
 
-/// How somebody stands with a group.
+/// The position of a member in its group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
-    /// It goes on.
+pub enum SlotPosition {
     Entered,
-    /// It waits.
     Waiting {
-        /// Who goes on meanwhile: `r11`.
+        /// The member that holds the slot: `r11`.
         held_by: String,
     },
-    /// It will not go on.
+    /// Cancelled by the group: it will never get the slot.
     Dropped {
-        /// Why.
         why: String,
     },
 }
 
-/// What somebody is told without having asked.
+/// A change that a member is notified of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum News {
-    /// How it stands now.
-    Stands(Standing),
-    /// It goes on, and should stop.
+pub enum SlotChange {
+    Stands(SlotPosition),
+    /// It holds the slot and should stop, so that a newer member can have it.
     Stop {
-        /// Why.
         why: String,
     },
 }
 
-/// News and who is to hear it.
+/// A change and the member to notify.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
-    /// Who.
-    pub holder: Holder,
+pub struct SlotNotice {
+    pub holder: GroupMemberId,
     /// The ask that it is about.
     pub ticket: u32,
-    /// What.
-    pub news: News,
+    pub news: SlotChange,
 }
 
-/// Tell somebody; answer with [`Input::Told`].
+/// Tell somebody; answer with [`GroupInput::Told`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Effect {
+pub struct GroupEffect {
     /// The number of the notice.
     pub number: u64,
-    /// Whom, and what.
-    pub notice: Notice,
+    pub notice: SlotNotice,
 }
 
-/// A group refuses nothing: who can't go on is told so.
+/// A group rejects nothing: a member that can't run is notified of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {}
+pub enum GroupRejection {}

@@ -1,18 +1,21 @@
-//! Concurrency groups: of the runs and jobs that name one group, one goes on at a time.
+//! Concurrency groups: of the runs and jobs that name one group, one runs at a time.
 //!
-//! A group is a stream of its own: runs ask and leave, and the group tells those that wait when it is their turn, when a newer
-//! one has taken their place, and when they should stop for a newer one. It knows nothing of workflows and never looks at a run:
-//! who was let in keeps the group until it leaves, so a run that is over must always leave. A run speaks again after a crash,
-//! so asking and leaving twice changes nothing.
+//! A group is a stream of its own. Runs request and release its slot; the group notifies members when they get the slot, when a
+//! newer member has replaced them in the queue, and when they should stop in favour of a newer one. The rules are GitHub's: one
+//! member runs and one waits; a new member replaces the waiting one; `cancel-in-progress` also cancels the running one; with
+//! `queue: max` all members wait in order and none is dropped.
 //!
-//! GitHub's rules: one goes on and one waits; who comes takes the place of who waits; `cancel-in-progress` also stops who goes
-//! on; with `queue: max` all wait, in order, and none is dropped.
+//! # Invariants
+//!
+//! - The group knows nothing of workflows and never reads a run: a member keeps the slot until it releases it, so a run that
+//!   has ended must always release it.
+//! - Requesting and releasing are idempotent, because a run repeats them after a crash.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    aggregate::{Actor, Aggregate, Event, Pending, Row},
+    aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow},
     ids::{Digest, ServiceName},
 };
 
@@ -22,61 +25,64 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Ask, Body, Effect, Input, News, Notice, Rejection, Standing};
-pub use state::{Holder, Member, Place, State};
+pub use event::{
+    GroupEffect, GroupEvent, GroupInput, GroupRejection, SlotChange, SlotNotice, SlotPosition,
+    SlotRequest,
+};
+pub use state::{GroupMember, GroupMemberId, GroupState, MemberPlace};
 
 /// The aggregate of groups; its streams are those of [`stream`].
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Groups;
+pub struct ConcurrencyGroups;
 
-impl Aggregate for Groups {
+impl Aggregate for ConcurrencyGroups {
     const KIND: &'static str = "group";
-    type State = State;
-    type Body = Body;
-    type Input = Input;
-    type Effect = Effect;
-    type Rejection = Rejection;
+    type State = GroupState;
+    type Body = GroupEvent;
+    type Input = GroupInput;
+    type Effect = GroupEffect;
+    type Rejection = GroupRejection;
 
     fn decide(
-        state: &State,
-        input: Input,
+        state: &GroupState,
+        input: GroupInput,
         by: Actor,
         now: Timestamp,
-    ) -> Result<Vec<Event<Body>>, Rejection> {
+    ) -> Result<Vec<Event<GroupEvent>>, GroupRejection> {
         Ok(decide::decide(state, input, by, now))
     }
 
-    fn apply(state: &mut State, event: &Event<Body>) {
+    fn apply(state: &mut GroupState, event: &Event<GroupEvent>) {
         state::apply(state, event);
     }
 
-    fn pending(state: &State, _now: Timestamp) -> Pending<Effect> {
+    fn pending(state: &GroupState, _now: Timestamp) -> PendingWork<GroupEffect> {
         let effects: Vec<_> = state
             .notices
             .iter()
             .map(|(number, notice)| {
                 (
                     format!("notice-{number}").into(),
-                    Effect {
+                    GroupEffect {
                         number: *number,
                         notice: notice.clone(),
                     },
                 )
             })
             .collect();
-        Pending {
+        PendingWork {
             live: !effects.is_empty(),
             effects,
             wake_at: None,
         }
     }
 
-    fn rows(_state: &State, _events: &[Event<Body>]) -> Vec<Row> {
+    fn rows(_state: &GroupState, _events: &[Event<GroupEvent>]) -> Vec<ViewRow> {
         Vec::new()
     }
 
-    fn woken() -> Input {
-        Input::Woken
+    fn woken() -> GroupInput {
+        GroupInput::Woken
     }
 }
 
@@ -84,5 +90,9 @@ impl Aggregate for Groups {
 #[must_use]
 pub fn stream(service: &ServiceName, group: &str) -> String {
     let digest = Digest::of(group.to_lowercase().as_bytes());
-    format!("{}/{service}/{}", Groups::KIND, &digest.hex()[..32])
+    format!(
+        "{}/{service}/{}",
+        ConcurrencyGroups::KIND,
+        &digest.hex()[..32]
+    )
 }

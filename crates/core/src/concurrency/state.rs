@@ -5,20 +5,19 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use shipway_workflow::job::JobKey;
 
-use super::event::{Ask, Body, News, Notice, Standing};
+use super::event::{GroupEvent, SlotChange, SlotNotice, SlotPosition, SlotRequest};
 use crate::{aggregate::Event, ids::RunId};
 
-/// Who wants a group: a run, or one of its jobs.
+/// A run or one of its jobs, as a member of a group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Holder {
-    /// The run.
+pub struct GroupMemberId {
     pub run: RunId,
     /// The job; none when it is the run as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobKey>,
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for GroupMemberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.job {
             None => write!(f, "{}", self.run.number),
@@ -27,78 +26,71 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Where somebody is who asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
-    /// It goes on.
+pub enum MemberPlace {
     Inside,
-    /// It waits.
     Waiting,
     /// It lost its place, and has not left yet.
     Dropped {
-        /// Why.
         why: String,
     },
 }
 
-/// Somebody who asked and has not left.
+/// A run or job that has requested the slot and not released it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// What was asked.
-    pub ask: Ask,
-    /// Where it is.
-    pub place: Place,
-    /// Whether it was told to stop.
+pub struct GroupMember {
+    pub ask: SlotRequest,
+    pub place: MemberPlace,
+    /// Whether it was notified to stop.
     #[serde(default)]
     pub stopping: bool,
 }
 
 /// The state of a group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    /// Who asked and has not left; those that wait in their order.
-    pub members: Vec<Member>,
-    /// What somebody has yet to hear, by number.
-    pub notices: BTreeMap<u64, Notice>,
+pub struct GroupState {
+    /// Members in order of their requests.
+    pub members: Vec<GroupMember>,
+    /// Notices that are not delivered yet, by number.
+    pub notices: BTreeMap<u64, SlotNotice>,
     /// The number of the last notice.
     pub last_notice: u64,
 }
 
-impl State {
-    /// Who goes on.
+impl GroupState {
     #[must_use]
-    pub fn inside(&self) -> Option<&Member> {
+    pub fn inside(&self) -> Option<&GroupMember> {
         self.members
             .iter()
-            .find(|member| member.place == Place::Inside)
+            .find(|member| member.place == MemberPlace::Inside)
     }
 
-    /// Those that wait, the next first.
-    pub fn waiting(&self) -> impl Iterator<Item = &Member> {
+    /// Waiting members in order of their turn.
+    pub fn waiting(&self) -> impl Iterator<Item = &GroupMember> {
         self.members
             .iter()
-            .filter(|member| member.place == Place::Waiting)
+            .filter(|member| member.place == MemberPlace::Waiting)
     }
 
-    /// Somebody who asked and has not left.
+    /// The member with this id, if it has requested the slot and not released it.
     #[must_use]
-    pub fn member(&self, holder: &Holder) -> Option<&Member> {
+    pub fn member(&self, holder: &GroupMemberId) -> Option<&GroupMember> {
         self.members
             .iter()
             .find(|member| member.ask.holder == *holder)
     }
 
-    /// How somebody who has just asked stands. Who has no place here would wait for itself.
+    /// The position of a member. A member that isn't in the group reports itself as the holder: it would wait for itself.
     #[must_use]
-    pub fn standing(&self, holder: &Holder) -> Standing {
+    pub fn standing(&self, holder: &GroupMemberId) -> SlotPosition {
         match self.member(holder).map(|member| &member.place) {
-            Some(Place::Inside) => Standing::Entered,
-            Some(Place::Waiting) => Standing::Waiting {
+            Some(MemberPlace::Inside) => SlotPosition::Entered,
+            Some(MemberPlace::Waiting) => SlotPosition::Waiting {
                 held_by: self.held_by(),
             },
-            Some(Place::Dropped { why }) => Standing::Dropped { why: why.clone() },
-            None => Standing::Dropped {
+            Some(MemberPlace::Dropped { why }) => SlotPosition::Dropped { why: why.clone() },
+            None => SlotPosition::Dropped {
                 why: "the run as a whole holds the group, so the job would wait for itself; give one of the two another `concurrency` group".to_owned(),
             },
         }
@@ -110,24 +102,24 @@ impl State {
             .unwrap_or_default()
     }
 
-    fn member_mut(&mut self, holder: &Holder) -> Option<&mut Member> {
+    fn member_mut(&mut self, holder: &GroupMemberId) -> Option<&mut GroupMember> {
         self.members
             .iter_mut()
             .find(|member| member.ask.holder == *holder)
     }
 
-    fn tell(&mut self, holder: &Holder, news: News) {
+    fn tell(&mut self, holder: &GroupMemberId, news: SlotChange) {
         let Some(ticket) = self.member(holder).map(|member| member.ask.ticket) else {
             return;
         };
-        // Of how somebody stands only the last word is worth hearing.
-        if matches!(news, News::Stands(_)) {
+        // A newer notice about the position supersedes undelivered older ones.
+        if matches!(news, SlotChange::Stands(_)) {
             self.notices.retain(|_, notice| {
-                notice.holder != *holder || matches!(notice.news, News::Stop { .. })
+                notice.holder != *holder || matches!(notice.news, SlotChange::Stop { .. })
             });
         }
         self.last_notice += 1;
-        let notice = Notice {
+        let notice = SlotNotice {
             holder: holder.clone(),
             ticket,
             news,
@@ -135,59 +127,61 @@ impl State {
         self.notices.insert(self.last_notice, notice);
     }
 
-    fn joined(&mut self, ask: &Ask, place: &Place, before: usize) {
-        let member = Member {
+    fn joined(&mut self, ask: &SlotRequest, place: &MemberPlace, before: usize) {
+        let member = GroupMember {
             ask: ask.clone(),
             place: place.clone(),
             stopping: false,
         };
         let at = (self.members.iter().enumerate())
-            .filter(|(_, member)| member.place == Place::Waiting)
+            .filter(|(_, member)| member.place == MemberPlace::Waiting)
             .nth(before)
             .map_or(self.members.len(), |(at, _)| at);
         self.members.insert(at, member);
     }
 
-    fn let_in(&mut self, holder: &Holder) {
+    fn let_in(&mut self, holder: &GroupMemberId) {
         if let Some(member) = self.member_mut(holder) {
-            member.place = Place::Inside;
+            member.place = MemberPlace::Inside;
         }
-        self.tell(holder, News::Stands(Standing::Entered));
+        self.tell(holder, SlotChange::Stands(SlotPosition::Entered));
         let held_by = holder.to_string();
-        let waiting: Vec<Holder> = self
+        let waiting: Vec<GroupMemberId> = self
             .waiting()
             .map(|member| member.ask.holder.clone())
             .collect();
         for holder in waiting {
             let held_by = held_by.clone();
-            self.tell(&holder, News::Stands(Standing::Waiting { held_by }));
+            self.tell(
+                &holder,
+                SlotChange::Stands(SlotPosition::Waiting { held_by }),
+            );
         }
     }
 }
 
-/// Folds one fact.
-pub(super) fn apply(state: &mut State, event: &Event<Body>) {
+pub(super) fn apply(state: &mut GroupState, event: &Event<GroupEvent>) {
     match &event.body {
-        Body::Joined { ask, place, before } => state.joined(ask, place, *before),
-        Body::LetIn { holder } => state.let_in(holder),
-        Body::Dropped { holder, why } => {
+        GroupEvent::Joined { ask, place, before } => state.joined(ask, place, *before),
+        GroupEvent::LetIn { holder } => state.let_in(holder),
+        GroupEvent::Dropped { holder, why } => {
             if let Some(member) = state.member_mut(holder) {
-                member.place = Place::Dropped { why: why.clone() };
+                member.place = MemberPlace::Dropped { why: why.clone() };
             }
             let why = why.clone();
-            state.tell(holder, News::Stands(Standing::Dropped { why }));
+            state.tell(holder, SlotChange::Stands(SlotPosition::Dropped { why }));
         }
-        Body::StopAsked { holder, why } => {
+        GroupEvent::StopAsked { holder, why } => {
             if let Some(member) = state.member_mut(holder) {
                 member.stopping = true;
             }
-            state.tell(holder, News::Stop { why: why.clone() });
+            state.tell(holder, SlotChange::Stop { why: why.clone() });
         }
-        Body::Left { holder } => {
+        GroupEvent::Left { holder } => {
             state.members.retain(|member| member.ask.holder != *holder);
             state.notices.retain(|_, notice| notice.holder != *holder);
         }
-        Body::Told { notice } => {
+        GroupEvent::Told { notice } => {
             state.notices.remove(notice);
         }
     }

@@ -8,28 +8,28 @@ use crate::aggregate::fold;
 
 #[derive(Default)]
 struct Log {
-    state: State,
-    events: Vec<Event<Body>>,
+    state: GroupState,
+    events: Vec<Event<GroupEvent>>,
 }
 
 impl Log {
-    fn say(&mut self, input: Input) -> usize {
-        let events = Groups::decide(
+    fn say(&mut self, input: GroupInput) -> usize {
+        let events = ConcurrencyGroups::decide(
             &self.state,
             input,
             Actor::Shipway("test".to_owned()),
             Timestamp::UNIX_EPOCH,
         )
         .unwrap();
-        fold::<Groups>(&mut self.state, &events);
+        fold::<ConcurrencyGroups>(&mut self.state, &events);
         let count = events.len();
         self.events.extend(events);
         count
     }
 
-    fn ask(&mut self, name: &str, queue: QueueMode, cancel_in_progress: bool) -> Standing {
+    fn ask(&mut self, name: &str, queue: QueueMode, cancel_in_progress: bool) -> SlotPosition {
         let holder = holder(name);
-        self.say(Input::Ask(Ask {
+        self.say(GroupInput::Ask(SlotRequest {
             holder: holder.clone(),
             ticket: 1,
             cancel_in_progress,
@@ -40,21 +40,23 @@ impl Log {
     }
 
     fn leave(&mut self, name: &str) {
-        self.say(Input::Leave(holder(name)));
+        self.say(GroupInput::Leave(holder(name)));
     }
 
     /// Who is told what, oldest first; all have heard afterwards.
     fn news(&mut self) -> Vec<String> {
-        let effects = Groups::pending(&self.state, Timestamp::UNIX_EPOCH).effects;
+        let effects = ConcurrencyGroups::pending(&self.state, Timestamp::UNIX_EPOCH).effects;
         effects
             .into_iter()
             .map(|(_, effect)| {
-                self.say(Input::Told(effect.number));
+                self.say(GroupInput::Told(effect.number));
                 let what = match effect.notice.news {
-                    News::Stands(Standing::Entered) => "goes on".to_owned(),
-                    News::Stands(Standing::Waiting { held_by }) => format!("waits for {held_by}"),
-                    News::Stands(Standing::Dropped { why }) => format!("dropped: {why}"),
-                    News::Stop { why } => format!("stop: {why}"),
+                    SlotChange::Stands(SlotPosition::Entered) => "goes on".to_owned(),
+                    SlotChange::Stands(SlotPosition::Waiting { held_by }) => {
+                        format!("waits for {held_by}")
+                    }
+                    SlotChange::Stands(SlotPosition::Dropped { why }) => format!("dropped: {why}"),
+                    SlotChange::Stop { why } => format!("stop: {why}"),
                 };
                 format!("{} {what}", effect.notice.holder)
             })
@@ -63,18 +65,18 @@ impl Log {
 }
 
 /// `r12`, or `r12:deploy`.
-fn holder(name: &str) -> Holder {
+fn holder(name: &str) -> GroupMemberId {
     let (run, job) = name
         .split_once(':')
         .map_or((name, None), |(run, job)| (run, Some(job)));
-    Holder {
+    GroupMemberId {
         run: format!("shop/{run}").parse().unwrap(),
         job: job.map(|job| job.parse().unwrap()),
     }
 }
 
-fn waits(held_by: &str) -> Standing {
-    Standing::Waiting {
+fn waits(held_by: &str) -> SlotPosition {
+    SlotPosition::Waiting {
         held_by: held_by.to_owned(),
     }
 }
@@ -82,7 +84,10 @@ fn waits(held_by: &str) -> Standing {
 #[test]
 fn one_goes_on_one_waits_and_a_newer_one_takes_the_place_of_who_waits() {
     let mut log = Log::default();
-    assert_eq!(log.ask("r1", QueueMode::Single, false), Standing::Entered);
+    assert_eq!(
+        log.ask("r1", QueueMode::Single, false),
+        SlotPosition::Entered
+    );
     assert_eq!(log.ask("r2", QueueMode::Single, false), waits("r1"));
     assert_eq!(log.ask("r3", QueueMode::Single, false), waits("r1"));
     assert_eq!(
@@ -94,7 +99,7 @@ fn one_goes_on_one_waits_and_a_newer_one_takes_the_place_of_who_waits() {
     assert_eq!(log.news(), ["r3 goes on"]);
     log.leave("r3");
     assert_eq!(log.state.members, []);
-    assert!(!Groups::pending(&log.state, Timestamp::UNIX_EPOCH).live);
+    assert!(!ConcurrencyGroups::pending(&log.state, Timestamp::UNIX_EPOCH).live);
 }
 
 #[test]
@@ -145,19 +150,19 @@ fn runs_that_ask_out_of_order_end_as_if_they_had_asked_in_order() {
     log.ask("r3", QueueMode::Single, false);
     assert!(matches!(
         log.ask("r2", QueueMode::Single, false),
-        Standing::Dropped { .. }
+        SlotPosition::Dropped { .. }
     ));
     let mut log = Log::default();
     log.ask("r2", QueueMode::Single, true);
     assert!(matches!(
         log.ask("r1", QueueMode::Single, true),
-        Standing::Dropped { .. }
+        SlotPosition::Dropped { .. }
     ));
     assert_eq!(log.news(), [""; 0]);
     // A run that is tried again is as new as its asking.
     let mut log = Log::default();
     log.ask("r2", QueueMode::Single, true);
-    log.say(Input::Ask(Ask {
+    log.say(GroupInput::Ask(SlotRequest {
         holder: holder("r1"),
         ticket: 4,
         cancel_in_progress: true,
@@ -171,7 +176,7 @@ fn runs_that_ask_out_of_order_end_as_if_they_had_asked_in_order() {
 fn a_job_in_the_group_of_its_own_run_is_told_that_it_would_wait_for_itself() {
     let mut log = Log::default();
     log.ask("r1", QueueMode::Single, false);
-    let Standing::Dropped { why } = log.ask("r1:deploy", QueueMode::Single, false) else {
+    let SlotPosition::Dropped { why } = log.ask("r1:deploy", QueueMode::Single, false) else {
         panic!("it waits")
     };
     assert!(why.contains("wait for itself"), "{why}");
@@ -225,25 +230,25 @@ proptest! {
                 }
                 Step::Leave(run, job) => {
                     log.leave(&named(run, job));
-                    prop_assert_eq!(log.say(Input::Leave(holder(&named(run, job)))), 0);
+                    prop_assert_eq!(log.say(GroupInput::Leave(holder(&named(run, job)))), 0);
                 }
                 Step::Tell => drop(log.news()),
             }
-            let inside = log.state.members.iter().filter(|member| member.place == Place::Inside).count();
+            let inside = log.state.members.iter().filter(|member| member.place == MemberPlace::Inside).count();
             prop_assert!(inside <= 1);
             prop_assert!(inside == 1 || log.state.waiting().count() == 0);
             prop_assert!(log.state.waiting().filter(|member| member.ask.queue == QueueMode::Single).count() <= 1);
         }
         // Read back at every length, it is what it was.
-        let mut state = State::default();
+        let mut state = GroupState::default();
         for event in &log.events {
-            if let Body::Dropped { holder, .. } = &event.body {
+            if let GroupEvent::Dropped { holder, .. } = &event.body {
                 prop_assert_eq!(state.member(holder).map(|member| member.ask.queue), Some(QueueMode::Single));
             }
-            fold::<Groups>(&mut state, [event]);
+            fold::<ConcurrencyGroups>(&mut state, [event]);
             let text = serde_json::to_string(&state).unwrap();
-            prop_assert_eq!(&serde_json::from_str::<State>(&text).unwrap(), &state);
-            prop_assert_eq!(Groups::pending(&state, Timestamp::UNIX_EPOCH).live, !state.notices.is_empty());
+            prop_assert_eq!(&serde_json::from_str::<GroupState>(&text).unwrap(), &state);
+            prop_assert_eq!(ConcurrencyGroups::pending(&state, Timestamp::UNIX_EPOCH).live, !state.notices.is_empty());
         }
         prop_assert_eq!(state, log.state);
     }

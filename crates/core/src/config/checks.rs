@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shipway_syntax::{Diagnostic, MappingFields, Spanned, YamlNode, YamlValue};
 
-use crate::check::{Expect, Health, Probe, SmokeProbe, SmokeTest};
+use crate::check::{ExpectedAnswer, HealthCheck, HealthProbe, SmokeProbe, SmokeTest};
 
 /// Keys of `health`.
 pub(super) const HEALTH_KEYS: &[&str] = &[
@@ -33,9 +33,9 @@ pub(super) const EXPECT_KEYS: &[&str] = &["status", "headers", "json", "body", "
 type Problems = Vec<Diagnostic>;
 
 /// How an instance is known to be ready and alive.
-pub(super) fn health(node: &YamlNode, problems: &mut Problems) -> Option<Health> {
+pub(super) fn health(node: &YamlNode, problems: &mut Problems) -> Option<HealthCheck> {
     let fields = MappingFields::read(node, "health", HEALTH_KEYS, problems)?;
-    let usual = Health::default();
+    let usual = HealthCheck::default();
     let headers = probe_headers(&fields, problems).unwrap_or_default();
     let liveness = fields.get("liveness").and_then(|node| {
         let fields = MappingFields::read(
@@ -47,7 +47,7 @@ pub(super) fn health(node: &YamlNode, problems: &mut Problems) -> Option<Health>
         let own = probe_headers(&fields, problems);
         probe(&fields, own.unwrap_or_else(|| headers.clone()), problems)
     });
-    Some(Health {
+    Some(HealthCheck {
         readiness: probe(&fields, headers, problems).unwrap_or(usual.readiness),
         liveness,
         interval: at_least(&fields, "interval", Duration::from_millis(50), problems)
@@ -108,24 +108,24 @@ fn probe(
     fields: &MappingFields<'_>,
     headers: BTreeMap<String, String>,
     problems: &mut Problems,
-) -> Option<Probe> {
+) -> Option<HealthProbe> {
     if let Some(path) = fields.string("http", problems) {
         begins_with_a_slash(&path, "/health", problems);
         let status = fields
             .integer("status", 100, 599, problems)
             .and_then(|status| u16::try_from(status).ok());
-        return Some(Probe::Http {
+        return Some(HealthProbe::Http {
             path: path.value,
             status,
             headers,
         });
     }
     if let Some(command) = fields.string("exec", problems) {
-        return Some(Probe::Exec {
+        return Some(HealthProbe::Exec {
             command: command.value,
         });
     }
-    fields.bool("tcp", problems).map(|_| Probe::Tcp)
+    fields.bool("tcp", problems).map(|_| HealthProbe::Tcp)
 }
 
 fn begins_with_a_slash(path: &Spanned<String>, example: &str, problems: &mut Problems) {
@@ -138,7 +138,6 @@ fn begins_with_a_slash(path: &Spanned<String>, example: &str, problems: &mut Pro
     }
 }
 
-/// One smoke test.
 pub(super) fn smoke_test(node: &YamlNode, problems: &mut Problems) -> Option<SmokeTest> {
     let fields = MappingFields::read(node, "a smoke test", SMOKE_KEYS, problems)?;
     let retries = fields.integer("retries", 0, 100, problems).unwrap_or(0);
@@ -221,15 +220,15 @@ fn body(fields: &MappingFields<'_>) -> (Option<String>, bool) {
     }
 }
 
-fn expect(node: &YamlNode, problems: &mut Problems) -> Option<Expect> {
+fn expect(node: &YamlNode, problems: &mut Problems) -> Option<ExpectedAnswer> {
     let fields = MappingFields::read(node, "expect", EXPECT_KEYS, problems)?;
     let status = fields
         .integer("status", 100, 599, problems)
         .and_then(|status| u16::try_from(status).ok());
-    let mut expected = Expect {
+    let mut expected = ExpectedAnswer {
         status,
         within: fields.duration("within", problems),
-        ..Expect::default()
+        ..ExpectedAnswer::default()
     };
     expected.headers = fields
         .map("headers", problems)

@@ -8,9 +8,10 @@ use shipway_syntax::{
 };
 
 use super::{
-    ArtifactSource, Config, Count, RunConfig, checks, environments::environments, reports,
+    ArtifactSource, InstanceCount, RunConfig, ServiceConfig, checks, environments::environments,
+    reports,
 };
-use crate::target::{Limits, StopSignal};
+use crate::target::{ResourceLimits, StopSignal};
 
 /// Keys of the whole file.
 pub(super) const FILE_KEYS: &[&str] = &[
@@ -26,8 +27,8 @@ pub(super) const FILE_KEYS: &[&str] = &[
 pub(super) const RUN_KEYS: &[&str] =
     &["command", "env", "health", "limits", "grace", "stop_signal"];
 
-/// Reads a `shipway.yaml`: the configuration with warnings, or what is wrong with it.
-pub fn parse(source: &SourceFile) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+/// Parses a `shipway.yaml` into the configuration and its warnings, or the errors.
+pub fn parse(source: &SourceFile) -> Result<(ServiceConfig, Vec<Diagnostic>), Vec<Diagnostic>> {
     let tree = shipway_syntax::parse(source)?;
     let mut problems = Vec::new();
     let config = file(&tree, &mut problems);
@@ -42,7 +43,7 @@ pub fn parse(source: &SourceFile) -> Result<(Config, Vec<Diagnostic>), Vec<Diagn
 
 pub(super) type Problems = Vec<Diagnostic>;
 
-fn file(tree: &YamlNode, problems: &mut Problems) -> Option<Config> {
+fn file(tree: &YamlNode, problems: &mut Problems) -> Option<ServiceConfig> {
     let fields = MappingFields::read(tree, "shipway.yaml", FILE_KEYS, problems)?;
     let service = fields
         .require("service", problems)
@@ -60,7 +61,7 @@ fn file(tree: &YamlNode, problems: &mut Problems) -> Option<Config> {
         .require("run", problems)
         .and_then(|node| run(node, problems));
     let environments = environments(&fields, problems);
-    Some(Config {
+    Some(ServiceConfig {
         service: service?,
         branch,
         workflows,
@@ -172,7 +173,7 @@ fn stop_signal(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<St
     signal
 }
 
-fn limits(node: &YamlNode, problems: &mut Problems) -> Option<Limits> {
+fn limits(node: &YamlNode, problems: &mut Problems) -> Option<ResourceLimits> {
     let fields = MappingFields::read(node, "limits", &["memory", "cpu", "processes"], problems)?;
     let cpu_millis = fields.string("cpu", problems).and_then(|text| {
         let millis = parse_cores(&text.value);
@@ -188,7 +189,7 @@ fn limits(node: &YamlNode, problems: &mut Problems) -> Option<Limits> {
         }
         millis
     });
-    Some(Limits {
+    Some(ResourceLimits {
         memory_bytes: fields.bytes("memory", problems),
         cpu_millis,
         processes: fields.integer("processes", 1, u32::MAX, problems),
@@ -269,11 +270,11 @@ pub(crate) fn count(
     fields: &MappingFields<'_>,
     key: &str,
     problems: &mut Problems,
-) -> Option<Count> {
+) -> Option<InstanceCount> {
     let text = fields.string(key, problems)?;
     let parsed = match text.value.strip_suffix('%') {
-        Some(_) => text.value.parse().ok().map(Count::Percent),
-        None => text.value.parse().ok().map(Count::Number),
+        Some(_) => text.value.parse().ok().map(InstanceCount::Percent),
+        None => text.value.parse().ok().map(InstanceCount::Number),
     };
     if parsed.is_none() {
         problems.push(Diagnostic::error(

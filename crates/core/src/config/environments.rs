@@ -6,16 +6,17 @@ use shipway_analysis::Analysis;
 use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode, YamlValue};
 
 use super::{
-    AnalysisSource, Approvals, Environment, Notify, Sticky, Strategy, WhenBusy, checks,
+    AnalysisSource, ApprovalRule, EnvironmentConfig, NotificationTarget, StickyKey, Strategy,
+    WhenBusy, checks,
     decode::{Problems, env, inside, later, unknown_word, word},
     guard, metrics, rollback, ties, timeouts,
 };
 use crate::{
-    address::{Address, EnvironmentAddresses},
-    config::Source,
+    address::{EnvironmentAddresses, PublicAddress},
+    config::MetricSource,
     ids::{EnvironmentName, ServiceName},
     rollout::plan::Span as Elapsed,
-    target::Place,
+    target::ServiceEnvironment,
 };
 
 /// Keys of an environment.
@@ -52,14 +53,14 @@ const LATER: &[(&str, &str)] = &[
     ("infrastructure", "infrastructure as code"),
 ];
 
-/// Keys of a canary that people write beside it.
+/// Keys of a canary that are often written one level too high.
 const OF_CANARY: [&str; 3] = ["match", "mirror", "baseline"];
 
 /// All of them, in their order; `None` when there is none.
 pub(super) fn environments(
     fields: &MappingFields<'_>,
     problems: &mut Problems,
-) -> Option<Vec<Environment>> {
+) -> Option<Vec<EnvironmentConfig>> {
     let node = fields.require("environments", problems)?;
     let service = fields.get("service").and_then(YamlNode::as_scalar_text);
     let entries = node.as_mapping().filter(|entries| !entries.is_empty());
@@ -76,7 +77,7 @@ pub(super) fn environments(
     };
     // A name that can't be read has its own problem.
     let service_name = service.and_then(|name| name.parse::<ServiceName>().ok());
-    let mut environments: Vec<Environment> = Vec::new();
+    let mut environments: Vec<EnvironmentConfig> = Vec::new();
     for (key, value) in entries {
         let name = key.text.parse::<EnvironmentName>();
         let environment = match name {
@@ -99,13 +100,13 @@ pub(super) fn environments(
 /// Two environments can't have the same address.
 fn refuse_shared_addresses(
     service: &ServiceName,
-    new: &Environment,
-    others: &[Environment],
+    new: &EnvironmentConfig,
+    others: &[EnvironmentConfig],
     span: Span,
     problems: &mut Problems,
 ) {
-    let addresses = |environment: &Environment| {
-        let place = Place {
+    let addresses = |environment: &EnvironmentConfig| {
+        let place = ServiceEnvironment {
             service: service.clone(),
             environment: environment.name.clone(),
         };
@@ -114,7 +115,7 @@ fn refuse_shared_addresses(
     let mine = addresses(new);
     for other in others {
         let theirs = addresses(other);
-        let is_shared = |mine: &&Address| theirs.iter().any(|it| it.conflicts_with(mine));
+        let is_shared = |mine: &&PublicAddress| theirs.iter().any(|it| it.conflicts_with(mine));
         if let Some(shared) = mine.iter().find(is_shared) {
             problems.push(
                 Diagnostic::error(
@@ -137,7 +138,7 @@ fn environment(
     node: &YamlNode,
     span: Span,
     problems: &mut Problems,
-) -> Option<Environment> {
+) -> Option<EnvironmentConfig> {
     let empty = YamlNode {
         span,
         value: YamlValue::Mapping(Vec::new()),
@@ -168,7 +169,7 @@ fn environment(
     target(&fields, problems);
     let strategy = strategy(&fields, problems);
     let (analysis, analysis_source, sources) = analysis(&fields, &strategy, problems);
-    Some(Environment {
+    Some(EnvironmentConfig {
         instances: fields.integer("instances", 1, 1_000, problems).unwrap_or(1),
         strategy,
         hosts: fields
@@ -235,7 +236,7 @@ fn analysis(
     fields: &MappingFields<'_>,
     strategy: &Strategy,
     problems: &mut Problems,
-) -> (Analysis, AnalysisSource, Vec<Source>) {
+) -> (Analysis, AnalysisSource, Vec<MetricSource>) {
     match fields.get("analysis") {
         None => {
             return (
@@ -369,31 +370,31 @@ fn strip_prefix(fields: &MappingFields<'_>, problems: &mut Problems) -> bool {
     fields.bool("strip_prefix", problems).unwrap_or(true)
 }
 
-fn sticky(fields: &MappingFields<'_>, problems: &mut Problems) -> Sticky {
+fn sticky(fields: &MappingFields<'_>, problems: &mut Problems) -> StickyKey {
     let Some(node) = fields.get("sticky") else {
-        return Sticky::default();
+        return StickyKey::default();
     };
     match node.as_scalar_text() {
-        Some("cookie") => return Sticky::default(),
-        Some("address") => return Sticky::Address,
-        Some("none") => return Sticky::None,
+        Some("cookie") => return StickyKey::default(),
+        Some("address") => return StickyKey::Address,
+        Some("none") => return StickyKey::None,
         _ => {}
     }
     let inner = MappingFields::read(node, "sticky", &["cookie", "header"], problems);
     let named = inner.and_then(|inner| {
         let cookie = inner
             .string("cookie", problems)
-            .map(|name| Sticky::Cookie(name.value));
+            .map(|name| StickyKey::Cookie(name.value));
         cookie.or_else(|| {
             inner
                 .string("header", problems)
-                .map(|name| Sticky::Header(name.value.to_ascii_lowercase()))
+                .map(|name| StickyKey::Header(name.value.to_ascii_lowercase()))
         })
     });
     named.unwrap_or_default()
 }
 
-fn approvals(node: &YamlNode, problems: &mut Problems) -> Option<Approvals> {
+fn approvals(node: &YamlNode, problems: &mut Problems) -> Option<ApprovalRule> {
     let fields = MappingFields::read(node, "approvals", &["count", "from"], problems)?;
     let from: Vec<String> = fields
         .strings("from", problems)
@@ -418,10 +419,10 @@ fn approvals(node: &YamlNode, problems: &mut Problems) -> Option<Approvals> {
             .help("name at least as many people as approvals are required")
         });
     }
-    Some(Approvals { count, from })
+    Some(ApprovalRule { count, from })
 }
 
-fn notify(node: &YamlNode, problems: &mut Problems) -> Option<Notify> {
+fn notify(node: &YamlNode, problems: &mut Problems) -> Option<NotificationTarget> {
     let fields = MappingFields::read(node, "notify", &["slack", "webhook"], problems)?;
     let mut address = |key: &str| {
         let text = fields.string(key, problems)?;
@@ -437,8 +438,8 @@ fn notify(node: &YamlNode, problems: &mut Problems) -> Option<Notify> {
         fine.then_some(text.value)
     };
     address("slack")
-        .map(Notify::Slack)
-        .or_else(|| address("webhook").map(Notify::Webhook))
+        .map(NotificationTarget::Slack)
+        .or_else(|| address("webhook").map(NotificationTarget::Webhook))
 }
 
 /// The strategy of an environment: a word, or a word with its parameters; rolling when none is named.

@@ -14,20 +14,20 @@ const UNREADY_GRACE_MIN: Duration = Duration::from_millis(100);
 /// How long a release is judged after its promotion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Watch {
+pub enum WatchDuration {
     /// For this long; zero is not at all.
     For(Duration),
     /// Until the next rollout.
     Always,
 }
 
-impl Default for Watch {
+impl Default for WatchDuration {
     fn default() -> Self {
         Self::For(Duration::from_secs(30 * 60))
     }
 }
 
-impl Watch {
+impl WatchDuration {
     /// Longer than any release is served; a date that far away can still be computed.
     const ALWAYS: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
@@ -42,13 +42,13 @@ impl Watch {
 }
 
 /// `watch: 30m`, `none` or `always`.
-pub(super) fn watch(fields: &MappingFields<'_>, problems: &mut Problems) -> Watch {
+pub(super) fn watch(fields: &MappingFields<'_>, problems: &mut Problems) -> WatchDuration {
     match fields.get("watch").and_then(|node| node.as_scalar_text()) {
-        Some("always") => Watch::Always,
-        Some("none") => Watch::For(Duration::ZERO),
+        Some("always") => WatchDuration::Always,
+        Some("none") => WatchDuration::For(Duration::ZERO),
         _ => fields
             .duration("watch", problems)
-            .map_or_else(Watch::default, Watch::For),
+            .map_or_else(WatchDuration::default, WatchDuration::For),
     }
 }
 
@@ -88,12 +88,12 @@ pub(super) fn schemas() -> (Value, Value) {
 mod tests {
     use std::time::Duration;
 
-    use super::Watch;
+    use super::WatchDuration;
     use shipway_syntax::SourceFile;
 
-    use crate::config::{Environment, parse};
+    use crate::config::{EnvironmentConfig, parse};
 
-    fn production(line: &str) -> Environment {
+    fn production(line: &str) -> EnvironmentConfig {
         let text = format!(
             "service: shop\nartifact: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production:\n    instances: 1\n    {line}\n"
         );
@@ -104,10 +104,13 @@ mod tests {
     #[test]
     fn a_release_is_watched_for_half_an_hour_unless_the_file_says_otherwise() {
         let watch = |line: &str| production(line).watch;
-        assert_eq!(watch(""), Watch::For(Duration::from_secs(1_800)));
-        assert_eq!(watch("watch: 5m"), Watch::For(Duration::from_secs(300)));
+        assert_eq!(watch(""), WatchDuration::For(Duration::from_secs(1_800)));
+        assert_eq!(
+            watch("watch: 5m"),
+            WatchDuration::For(Duration::from_secs(300))
+        );
         assert_eq!(watch("watch: none").duration(), Duration::ZERO);
-        assert_eq!(watch("watch: always"), Watch::Always);
+        assert_eq!(watch("watch: always"), WatchDuration::Always);
         assert_eq!(
             production("unready_grace: 3s").unready_grace,
             Some(Duration::from_secs(3))

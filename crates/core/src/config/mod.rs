@@ -18,10 +18,10 @@ mod timeouts;
 
 pub use crate::rollout::strategy::Strategy;
 pub use decode::parse;
-pub use guard::Watch;
+pub use guard::WatchDuration;
 pub(crate) use metrics::defaults::SLOW_WITHOUT_STABLE;
-pub use metrics::{Query, Source};
-pub use reports::Reports;
+pub use metrics::{MetricSource, ProviderQuery};
+pub use reports::ReportsConfig;
 pub use rollback::RollbackWindow;
 pub use schema::schema;
 use serde::{Deserialize, Serialize};
@@ -30,34 +30,31 @@ pub use ties::check_ties;
 pub use timeouts::RequestTimeouts;
 
 use crate::{
-    check::{Health, SmokeTest},
+    check::{HealthCheck, SmokeTest},
     exposure::Weight,
     ids::{Digest, EnvironmentName, ServiceName},
-    target::{Limits, StopSignal},
+    target::{ResourceLimits, StopSignal},
 };
 
 /// A whole `shipway.yaml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Config {
-    /// The service's name.
+pub struct ServiceConfig {
     pub service: ServiceName,
     /// Whose green commits are released; default `main`.
     pub branch: String,
     /// The workflows that a push runs; none named: all in `.github/workflows` that match the push.
     #[serde(default)]
     pub workflows: Vec<String>,
-    /// What a release is made of.
     pub artifact: ArtifactSource,
-    /// How an instance starts.
     pub run: RunConfig,
-    /// Where tests report, and what is asked of them.
-    #[serde(default, skip_serializing_if = "Reports::is_default")]
-    pub reports: Reports,
+    /// Paths of test reports and the requirements on them.
+    #[serde(default, skip_serializing_if = "ReportsConfig::is_default")]
+    pub reports: ReportsConfig,
     /// In order of promotion; never empty.
-    pub environments: Vec<Environment>,
+    pub environments: Vec<EnvironmentConfig>,
 }
 
-impl Config {
+impl ServiceConfig {
     /// The digest of all that shapes a release; two releases with equal commit, artifact and configuration are the same.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -65,25 +62,21 @@ impl Config {
     }
 }
 
-/// What a release is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ArtifactSource {
-    /// What a run uploaded.
     Run {
         /// The artifact's name; none: the run's only one.
         name: Option<String>,
     },
     /// The commit's own tree.
     Source,
-    /// A container image.
     Image {
         /// `registry/name`
         name: String,
     },
 }
 
-/// How an instance starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunConfig {
     /// A shell command; `$PORT` is the port to listen on.
@@ -92,10 +85,9 @@ pub struct RunConfig {
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// How an instance is known to be ready and alive.
-    pub health: Health,
-    /// What an instance may use.
+    pub health: HealthCheck,
     #[serde(default)]
-    pub limits: Limits,
+    pub limits: ResourceLimits,
     /// From the stop signal to SIGKILL; default 10 s.
     pub grace: Duration,
     /// What asks an instance to stop; default SIGTERM.
@@ -103,10 +95,8 @@ pub struct RunConfig {
     pub stop_signal: StopSignal,
 }
 
-/// Where releases go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Environment {
-    /// Its name.
+pub struct EnvironmentConfig {
     pub name: EnvironmentName,
     /// How many instances; default 1.
     pub instances: u32,
@@ -123,27 +113,27 @@ pub struct Environment {
     pub port: Option<u16>,
     /// By what a user is known again; default a cookie.
     #[serde(default)]
-    pub sticky: Sticky,
+    pub sticky: StickyKey,
     /// Who must say yes before a rollout begins; none: continuous deployment.
-    pub approvals: Option<Approvals>,
+    pub approvals: Option<ApprovalRule>,
     /// Put to the new instances before they get traffic.
     #[serde(default)]
     pub smoke: Vec<SmokeTest>,
-    /// A workflow that tests the environment after a promotion; green before the release goes on.
+    /// Workflow that tests the environment after a promotion; only when it succeeds is the release promoted to the next
+    /// environment.
     pub tests: Option<String>,
-    /// What is judged while the exposure grows.
+    /// Metrics that are judged while the weight grows.
     #[serde(default)]
     pub analysis: Analysis,
-    /// Who chose that.
     #[serde(default)]
     pub analysis_source: AnalysisSource,
     /// Where its metrics come from that Shipway doesn't measure itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sources: Vec<Source>,
+    pub sources: Vec<MetricSource>,
     /// Environment variables on top of those of `run`.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// What happens to a release that comes during a rollout.
+    /// How a release that arrives during a rollout is treated.
     #[serde(default)]
     pub when_busy: WhenBusy,
     /// How far a rollback skips steps and analysis; none: to all releases that are remembered.
@@ -152,15 +142,14 @@ pub struct Environment {
     /// Services whose rollouts into it are promoted together with this one's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub with: Vec<ServiceName>,
-    /// Who hears of it.
     #[serde(default)]
-    pub notify: Vec<Notify>,
+    pub notify: Vec<NotificationTarget>,
     /// Without progress for this long an action fails; default 10 min.
     pub progress_deadline: Duration,
     /// How long open requests may take to finish before their instances stop; default 30 s.
     pub drain: Duration,
     /// How long a release is judged after its promotion; default 30 min.
-    pub watch: Watch,
+    pub watch: WatchDuration,
     /// How long fewer instances than needed may be ready before a rollout is rolled back; `None`: as long as it takes to
     /// notice that an instance is not ready.
     pub unready_grace: Option<Duration>,
@@ -173,7 +162,7 @@ pub struct Environment {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnalysisSource {
-    /// `shipway.yaml` says nothing: the default rules.
+    /// Not configured: the default rules.
     Default,
     /// `analysis: none`: nothing is judged.
     None,
@@ -182,7 +171,7 @@ pub enum AnalysisSource {
     File,
 }
 
-impl Environment {
+impl EnvironmentConfig {
     /// The host that probes and smoke tests ask for: the first of `hosts` that names one.
     #[must_use]
     pub fn request_host(&self) -> Option<&str> {
@@ -196,14 +185,13 @@ impl Environment {
 /// A number, or a percentage of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Count {
-    /// So many.
+pub enum InstanceCount {
     Number(u32),
     /// This share of the whole.
     Percent(Weight),
 }
 
-impl Count {
+impl InstanceCount {
     /// Of `whole`, rounded up, as Kubernetes rounds a surge.
     #[must_use]
     pub fn round_up(self, whole: u32) -> u32 {
@@ -226,35 +214,32 @@ impl Count {
 /// By what a user is known again, so that they stay on one side of a split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Sticky {
+pub enum StickyKey {
     /// A cookie, set by the proxy where it is missing.
     Cookie(String),
-    /// A request header.
     Header(String),
-    /// The client's address.
     Address,
     /// Nothing: each request is decided anew.
     None,
 }
 
-impl Default for Sticky {
+impl Default for StickyKey {
     fn default() -> Self {
         Self::Cookie("shipway".to_owned())
     }
 }
 
-/// Who must say yes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Approvals {
+pub struct ApprovalRule {
     /// How many different people; default 1.
     pub count: u32,
-    /// Who may: names, or groups as `@name`; nobody named: anyone.
+    /// Allowed approvers: names, or groups as `@name`; empty for anyone.
     #[serde(default)]
     pub from: Vec<String>,
 }
 
-impl Approvals {
-    /// One person, whoever it is.
+impl ApprovalRule {
+    /// One approval by any person.
     #[must_use]
     pub const fn anyone() -> Self {
         Self {
@@ -264,7 +249,7 @@ impl Approvals {
     }
 }
 
-impl fmt::Display for Approvals {
+impl fmt::Display for ApprovalRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -279,7 +264,7 @@ impl fmt::Display for Approvals {
     }
 }
 
-/// What happens to a release that comes during a rollout.
+/// How a release that arrives during a rollout is treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenBusy {
@@ -292,12 +277,11 @@ pub enum WhenBusy {
     Refuse,
 }
 
-/// Who hears of a rollout. Addresses may name secrets as `$NAME`.
+/// A receiver of notifications about rollouts. Addresses may name secrets as `$NAME`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Notify {
+pub enum NotificationTarget {
     /// A Slack-compatible incoming webhook.
     Slack(String),
-    /// A generic webhook.
     Webhook(String),
 }

@@ -1,4 +1,4 @@
-//! `reports`: where tests report, and what is asked of them.
+//! `reports`: paths of test reports and the requirements on them.
 
 use serde::{Deserialize, Serialize};
 use shipway_syntax::{Diagnostic, MappingFields};
@@ -9,10 +9,9 @@ use super::decode::inside;
 /// Keys of `reports`.
 pub(super) const REPORTS_KEYS: &[&str] = &["junit", "coverage", "minimum"];
 
-/// Where tests report, and what is asked of them.
+/// Paths of test reports and the requirements on them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reports {
-    /// Where the files are.
+pub struct ReportsConfig {
     #[serde(flatten)]
     pub paths: ReportPaths,
     /// How much of the lines must be covered, in hundredths of a percent, where a run reports coverage.
@@ -20,20 +19,20 @@ pub struct Reports {
     pub minimum: Option<u32>,
 }
 
-impl Reports {
-    /// Whether nothing is said.
+impl ReportsConfig {
+    /// Whether no key is set.
     #[must_use]
     pub const fn is_default(&self) -> bool {
         self.paths.is_default() && self.minimum.is_none()
     }
 }
 
-pub(super) fn of(file: &MappingFields<'_>, problems: &mut Vec<Diagnostic>) -> Reports {
+pub(super) fn of(file: &MappingFields<'_>, problems: &mut Vec<Diagnostic>) -> ReportsConfig {
     let Some(node) = file.get("reports") else {
-        return Reports::default();
+        return ReportsConfig::default();
     };
     let Some(fields) = MappingFields::read(node, "reports", REPORTS_KEYS, problems) else {
-        return Reports::default();
+        return ReportsConfig::default();
     };
     let mut paths = |key| {
         let named = fields.strings(key, problems).into_iter();
@@ -54,7 +53,7 @@ pub(super) fn of(file: &MappingFields<'_>, problems: &mut Vec<Diagnostic>) -> Re
         }
         minimum
     });
-    Reports { paths, minimum }
+    ReportsConfig { paths, minimum }
 }
 
 /// `80%`, `72.5%`, `80`: in hundredths of a percent.

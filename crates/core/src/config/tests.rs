@@ -5,7 +5,7 @@ use std::time::Duration;
 use shipway_syntax::SourceFile;
 
 use super::*;
-use crate::{check::Probe, target::StopSignal};
+use crate::{check::HealthProbe, target::StopSignal};
 
 const GOOD: &str = r#"
 service: shop
@@ -75,7 +75,7 @@ fn a_whole_file_reads_with_its_defaults() {
     assert_eq!(production.drain, Duration::from_secs(30));
     let text = serde_json::to_string(&config).unwrap();
     assert_eq!(
-        serde_json::from_str::<Config>(&text).unwrap(),
+        serde_json::from_str::<ServiceConfig>(&text).unwrap(),
         config,
         "it travels in events"
     );
@@ -485,7 +485,10 @@ fn what_a_canary_is_reached_by_is_read_and_mistakes_are_told() {
     );
     assert!(canary.baseline && canary.mirror.is_some() && canary.steps[0].weight.is_zero());
     let text = serde_json::to_string(&config).unwrap();
-    assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), config);
+    assert_eq!(
+        serde_json::from_str::<ServiceConfig>(&text).unwrap(),
+        config
+    );
     let wrong = [
         "canary: { steps: [{ hold: 5m }] }",
         "canary: { match: {}, steps: [{ weight: 10 }] }",
@@ -620,9 +623,9 @@ fn probes_send_headers_and_ask_for_the_environments_host() {
     "#;
     let text = text.replace("\n        ", "\n");
     let (config, _) = parse(&SourceFile::new("shipway.yaml", text)).unwrap();
-    let headers = |probe: &Probe| match probe {
-        Probe::Http { headers, .. } => headers.clone(),
-        Probe::Tcp | Probe::Exec { .. } => panic!("{probe:?}"),
+    let headers = |probe: &HealthProbe| match probe {
+        HealthProbe::Http { headers, .. } => headers.clone(),
+        HealthProbe::Tcp | HealthProbe::Exec { .. } => panic!("{probe:?}"),
     };
     let health = &config.run.health;
     assert_eq!(headers(&health.readiness)["x-probe"], "yes");

@@ -2,7 +2,7 @@
 
 use shipway_syntax::{Diagnostic, MappingFields};
 
-use super::Config;
+use super::ServiceConfig;
 use crate::ids::{EnvironmentName, ServiceName};
 
 /// Services in a group, at most: each rollout looks at all the others.
@@ -45,14 +45,11 @@ pub(super) fn with(
     tied
 }
 
-/// What is wrong with the ties of a configuration, as the other services of a server are: `known` gives the configuration of a
-/// service; none: there is no such service.
-///
-/// # Errors
-/// In a sentence, with what can be done.
+/// Checks the `with:` groups of a configuration against the other services of the server. `known` gives the configuration of a
+/// service; `None` if there is no such service.
 pub fn check_ties<'k>(
-    config: &Config,
-    known: impl Fn(&ServiceName) -> Option<&'k Config>,
+    config: &ServiceConfig,
+    known: impl Fn(&ServiceName) -> Option<&'k ServiceConfig>,
 ) -> Result<(), String> {
     for environment in &config.environments {
         for name in &environment.with {
@@ -79,7 +76,7 @@ pub fn check_ties<'k>(
     Ok(())
 }
 
-impl Config {
+impl ServiceConfig {
     /// The whole group of `environment`: this service, and those that it names; empty where it names none.
     #[must_use]
     pub fn group(&self, environment: &EnvironmentName) -> Vec<ServiceName> {

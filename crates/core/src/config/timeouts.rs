@@ -65,9 +65,9 @@ mod tests {
     use shipway_syntax::SourceFile;
 
     use super::*;
-    use crate::config::{Environment, parse};
+    use crate::config::{EnvironmentConfig, parse};
 
-    fn production(keys: &str) -> Result<Environment, String> {
+    fn production(keys: &str) -> Result<EnvironmentConfig, String> {
         let text = format!(
             "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production: {{ {keys} }}\n"
         );

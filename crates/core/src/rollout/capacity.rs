@@ -1,16 +1,19 @@
-//! Ready instances of a rollout's releases: how many a weight needs, and what follows when there are fewer.
+//! Ready instances of a rollout's releases: how many a weight needs, and how a shortage is handled.
 //!
 //! # Why
-//! Requests that find no ready instance fail, or fall back to stable and succeed there. Request counts alone would
-//! therefore promote a release that nobody can reach.
+//!
+//! Requests that find no ready instance fail, or fall back to stable and succeed there. Request counts alone would therefore
+//! promote a release that is unreachable.
 //!
 //! # Invariants
-//! - No shift raises a weight, and nothing is promoted, while [`Rollout::instances_needed`] is not met (drivers check it
-//!   at the moment of the shift).
+//!
+//! - No shift raises a weight, and nothing is promoted, while [`Rollout::instances_needed`] is not met (drivers check it at the
+//!   moment of the shift).
 //! - Only crossings of the need are recorded. A rollback follows from a *fresh* report, never from a recorded one alone: a
-//!   server that was down for a while must not act on what it saw before.
+//!   server that was down for a while must not act on outdated readiness.
 //!
 //! # Failure modes
+//!
 //! - Stable has no ready instance either: the candidate keeps its traffic, people are notified once for each shortage.
 
 use std::time::Duration;
@@ -19,11 +22,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    event::{Body, Direction},
-    plan::{Span, Split},
+    event::{PlanDirection, RolloutEvent},
+    plan::{Span, TrafficSplit},
     state::Rollout,
 };
-use crate::{check::Health, config::Environment, ids::ReleaseNumber};
+use crate::{check::HealthCheck, config::EnvironmentConfig, ids::ReleaseNumber};
 
 /// A release without any ready instance is out of service: its users can't wait out a long grace period.
 const GRACE_WITHOUT_INSTANCE: Duration = Duration::from_secs(1);
@@ -31,7 +34,6 @@ const GRACE_WITHOUT_INSTANCE: Duration = Duration::from_secs(1);
 /// What a target reports about the instances of one release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetReadiness {
-    /// The release.
     pub release: ReleaseNumber,
     /// Instances that may get traffic.
     pub ready: u32,
@@ -41,22 +43,20 @@ pub struct SetReadiness {
 
 /// Fewer instances of the candidate are ready than its weight needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shortage {
-    /// Since when.
+pub struct CapacityShortage {
     pub since: Timestamp,
     /// Ready instances when that was last recorded.
     pub ready: u32,
-    /// Instances needed.
     pub needed: u32,
     /// Whether people know that no release can take over.
     pub is_reported: bool,
 }
 
-/// What follows from a report of the target.
+/// The reaction to a readiness report.
 #[derive(Debug, PartialEq)]
 pub(super) enum CapacityStep {
     /// A fact to record.
-    Record(Body),
+    Record(RolloutEvent),
     /// The rollout is rolled back.
     RollBack(String),
 }
@@ -65,7 +65,7 @@ impl Rollout {
     /// Ready instances that `release` needs for its share of `split`: its share of the instances that carry all traffic,
     /// at least one. Never more than the rollout has started.
     #[must_use]
-    pub fn instances_needed(&self, split: &Split, release: ReleaseNumber) -> u32 {
+    pub fn instances_needed(&self, split: &TrafficSplit, release: ReleaseNumber) -> u32 {
         let weight = split.weight_of(release);
         if weight.is_zero() {
             return u32::from(split.shows(release));
@@ -81,7 +81,7 @@ impl Rollout {
 
     /// Releases whose weight or match rules grow with a shift to `split`, with the ready instances that each needs then.
     #[must_use]
-    pub fn instances_needed_to_grow(&self, split: &Split) -> Vec<(ReleaseNumber, u32)> {
+    pub fn instances_needed_to_grow(&self, split: &TrafficSplit) -> Vec<(ReleaseNumber, u32)> {
         let now = &self.observed.split;
         let releases = split.shares.iter().map(|(release, _)| *release);
         let matched = split.reach.as_ref().map(|reach| reach.release);
@@ -107,7 +107,11 @@ impl Rollout {
 
 /// How long fewer instances than needed may be ready in `environment` before that is a failure.
 #[must_use]
-pub fn unready_grace(environment: &Environment, health: &Health, ready: u32) -> Duration {
+pub fn unready_grace(
+    environment: &EnvironmentConfig,
+    health: &HealthCheck,
+    ready: u32,
+) -> Duration {
     let by_health_checks = || {
         let grace = health.interval * health.unhealthy_after;
         if ready == 0 {
@@ -128,7 +132,7 @@ pub(super) fn assess(
     let candidate = rollout.candidate();
     let split = &rollout.observed.split;
     let needed = rollout.instances_needed(split, candidate);
-    if rollout.direction != Direction::Forward || needed == 0 {
+    if rollout.direction != PlanDirection::Forward || needed == 0 {
         return Vec::new();
     }
     let find = |release| report.iter().find(|set| set.release == release);
@@ -137,7 +141,7 @@ pub(super) fn assess(
     let Some(shortage) = &rollout.shortage else {
         return if ready < needed {
             let problem = find(candidate).and_then(|set| set.problem.clone());
-            vec![CapacityStep::Record(Body::CapacityLost {
+            vec![CapacityStep::Record(RolloutEvent::CapacityLost {
                 release: candidate,
                 ready,
                 needed,
@@ -148,7 +152,7 @@ pub(super) fn assess(
         };
     };
     if ready >= needed {
-        return vec![CapacityStep::Record(Body::CapacityRestored {
+        return vec![CapacityStep::Record(RolloutEvent::CapacityRestored {
             release: candidate,
             ready,
         })];
@@ -168,7 +172,7 @@ pub(super) fn assess(
     if shortage.is_reported {
         return Vec::new();
     }
-    vec![CapacityStep::Record(Body::RollbackBlocked { why })]
+    vec![CapacityStep::Record(RolloutEvent::RollbackBlocked { why })]
 }
 
 fn problem_suffix(set: Option<&SetReadiness>) -> String {

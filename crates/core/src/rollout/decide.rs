@@ -2,23 +2,23 @@
 //! rollout can keep by itself is kept here.
 
 use super::{
-    Rollouts,
-    event::{Body, Direction, Input, Rejection, Spec},
-    failure::{Response, response_to_failure},
-    look::Look,
-    outcome::{Cause, Outcome, Pace},
-    plan::{Action, HoldReason, Span},
-    state::{Rollout, State},
+    RolloutAggregate,
+    event::{PlanDirection, RolloutEvent, RolloutInput, RolloutRejection, RolloutSpec},
+    failure::{FailureResponse, response_to_failure},
+    look::MetricEvaluation,
+    outcome::{RollbackCause, RolloutOutcome, RolloutPace},
+    plan::{HoldReason, PlanAction, Span},
+    state::{Rollout, RolloutState},
     strategy::{OnInconclusive, compile, straight},
 };
 use crate::aggregate::{self, Actor, Event};
 use jiff::Timestamp;
 
-pub(super) type Decider = aggregate::Decider<Rollouts>;
+pub(super) type RolloutDecider = aggregate::Decider<RolloutAggregate>;
 
-impl Decider {
-    /// What follows by itself is Shipway's doing, whoever caused it.
-    pub(super) fn emit_because(&mut self, why: &str, body: Body) {
+impl RolloutDecider {
+    /// Consequences are attributed to Shipway, not to the author of the input that triggered them.
+    pub(super) fn emit_because(&mut self, why: &str, body: RolloutEvent) {
         let by = std::mem::replace(&mut self.by, Actor::Shipway(why.to_owned()));
         self.emit(body);
         self.by = by;
@@ -28,16 +28,16 @@ impl Decider {
         self.state.0.as_deref()
     }
 
-    fn open(&mut self, spec: Box<Spec>) {
+    fn open(&mut self, spec: Box<RolloutSpec>) {
         let brief = Rollout::brief(&spec);
         let plan = match spec.pace {
-            Pace::ByStrategy => compile(&spec.environment.strategy, &brief),
-            Pace::Direct => straight(&brief),
+            RolloutPace::ByStrategy => compile(&spec.environment.strategy, &brief),
+            RolloutPace::Direct => straight(&brief),
         };
         let why = spec.why.clone();
-        self.emit(Body::Opened { spec });
-        self.emit(Body::Planned {
-            direction: Direction::Forward,
+        self.emit(RolloutEvent::Opened { spec });
+        self.emit(RolloutEvent::Planned {
+            direction: PlanDirection::Forward,
             plan,
             cause: None,
             why,
@@ -51,28 +51,30 @@ impl Decider {
             .and_then(|rollout| next_step(rollout, self.now))
         {
             match step {
-                Step::Done(index, note) => self.emit_because(
+                NextStep::Done(index, note) => self.emit_because(
                     "the plan goes on",
-                    Body::ActionDone {
+                    RolloutEvent::ActionDone {
                         index,
                         note,
                         smoke: None,
                     },
                 ),
-                Step::TurnBack(cause, why) => self.turn_back_because(cause, &why),
-                Step::Compare(why) => self.start_reverse_canary(&why),
-                Step::ReportFault(why) => {
-                    self.emit_because("watch", Body::FaultNotAttributed { why });
+                NextStep::TurnBack(cause, why) => self.turn_back_because(cause, &why),
+                NextStep::Compare(why) => self.start_reverse_canary(&why),
+                NextStep::ReportFault(why) => {
+                    self.emit_because("watch", RolloutEvent::FaultNotAttributed { why });
                 }
-                Step::RetryRollback(cause, why) => self.turn_back_because(cause, &why),
-                Step::FailAction(cause, why) => {
+                NextStep::RetryRollback(cause, why) => self.turn_back_because(cause, &why),
+                NextStep::FailAction(cause, why) => {
                     self.by = Actor::Shipway("no progress".to_owned());
                     self.fail_action(cause, why, None);
                 }
-                Step::Pause(reason) => self.emit_because("inconclusive", Body::Paused { reason }),
-                Step::End(outcome, cause, why) => self.emit_because(
+                NextStep::Pause(reason) => {
+                    self.emit_because("inconclusive", RolloutEvent::Paused { reason })
+                }
+                NextStep::End(outcome, cause, why) => self.emit_because(
                     "the plan is done",
-                    Body::Ended {
+                    RolloutEvent::Ended {
                         outcome,
                         cause,
                         why,
@@ -83,41 +85,44 @@ impl Decider {
     }
 }
 
-pub(super) enum Step {
+pub(super) enum NextStep {
     Done(usize, Option<String>),
-    TurnBack(Cause, String),
-    FailAction(Cause, String),
-    RetryRollback(Cause, String),
+    TurnBack(RollbackCause, String),
+    FailAction(RollbackCause, String),
+    RetryRollback(RollbackCause, String),
     Compare(String),
     ReportFault(String),
     Pause(String),
-    End(Outcome, Option<Cause>, String),
+    End(RolloutOutcome, Option<RollbackCause>, String),
 }
 
 /// The next thing that follows by itself, if any.
-pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<Step> {
+pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
     if rollout.ended.is_some() {
         return None;
     }
-    if let (Direction::Forward, Some(judgement)) = (rollout.direction, rollout.evidence.judgement())
+    if let (PlanDirection::Forward, Some(judgement)) =
+        (rollout.direction, rollout.evidence.judgement())
         && judgement.verdict.is_fail()
     {
         let why = judgement.verdict.why();
         match response_to_failure(rollout) {
-            Response::RollBack => return Some(Step::TurnBack(Cause::Evidence, why.to_owned())),
-            Response::Compare => return Some(Step::Compare(why.to_owned())),
-            Response::Report => {
+            FailureResponse::RollBack => {
+                return Some(NextStep::TurnBack(RollbackCause::Evidence, why.to_owned()));
+            }
+            FailureResponse::Compare => return Some(NextStep::Compare(why.to_owned())),
+            FailureResponse::Report => {
                 let why = format!(
                     "{why}; recreate never runs two releases, so it can't be told whether it is the fault of the release"
                 );
-                return Some(Step::ReportFault(why));
+                return Some(NextStep::ReportFault(why));
             }
-            Response::Continue => {}
+            FailureResponse::Continue => {}
         }
     }
     if let Some(until) = rollout.rollback_retry.and_then(|retry| retry.until) {
         let turn = rollout.turned_back.as_ref().filter(|_| now >= until)?;
-        return Some(Step::RetryRollback(turn.cause, turn.why.clone()));
+        return Some(NextStep::RetryRollback(turn.cause, turn.why.clone()));
     }
     let Some(action) = rollout.action() else {
         return Some(end_of_plan(rollout));
@@ -126,43 +131,46 @@ pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<Step> {
         return None;
     }
     match action {
-        Action::Hold { why, .. } => hold_step(rollout, *why, now),
-        Action::Ask { gate } => (rollout.approvals.len() >= gate.count as usize).then(|| {
-            Step::Done(
+        PlanAction::Hold { why, .. } => hold_step(rollout, *why, now),
+        PlanAction::Ask { gate } => (rollout.approvals.len() >= gate.count as usize).then(|| {
+            NextStep::Done(
                 rollout.cursor,
                 Some(format!("approved by {}", rollout.approvals.join(", "))),
             )
         }),
-        Action::Meet { .. } if rollout.hurried => Some(Step::Done(
+        PlanAction::Meet { .. } if rollout.hurried => Some(NextStep::Done(
             rollout.cursor,
             Some("not waited for".to_owned()),
         )),
-        Action::ClaimAddresses { .. }
-        | Action::Start { .. }
-        | Action::Await { .. }
-        | Action::Smoke { .. }
-        | Action::Shift { .. }
-        | Action::Meet { .. }
-        | Action::Drain { .. }
-        | Action::Stop { .. }
-        | Action::Promote { .. } => {
+        PlanAction::ClaimAddresses { .. }
+        | PlanAction::Start { .. }
+        | PlanAction::Await { .. }
+        | PlanAction::Smoke { .. }
+        | PlanAction::Shift { .. }
+        | PlanAction::Meet { .. }
+        | PlanAction::Drain { .. }
+        | PlanAction::Stop { .. }
+        | PlanAction::Promote { .. } => {
             let deadline = rollout.progress_deadline()?;
             (now >= deadline).then(|| {
                 let allowed = Span(rollout.spec.environment.progress_deadline);
-                Step::FailAction(Cause::NoProgress, format!("no progress for {allowed}"))
+                NextStep::FailAction(
+                    RollbackCause::NoProgress,
+                    format!("no progress for {allowed}"),
+                )
             })
         }
     }
 }
 
-fn end_of_plan(rollout: &Rollout) -> Step {
+fn end_of_plan(rollout: &Rollout) -> NextStep {
     match rollout.direction {
-        Direction::Forward => Step::End(
-            Outcome::Promoted,
+        PlanDirection::Forward => NextStep::End(
+            RolloutOutcome::Promoted,
             None,
             format!("{} serves all traffic", rollout.candidate()),
         ),
-        Direction::Back => {
+        PlanDirection::Back => {
             let now_serves = rollout
                 .stable()
                 .map(|stable| format!("; {stable} serves all traffic"))
@@ -170,14 +178,14 @@ fn end_of_plan(rollout: &Rollout) -> Step {
             let (cause, why) = match &rollout.turned_back {
                 Some(turn) => (turn.cause, turn.why.as_str()),
                 // A plan back is never written without its cause.
-                None => (Cause::FailedAction, "it was rolled back"),
+                None => (RollbackCause::FailedAction, "it was rolled back"),
             };
-            Step::End(cause.outcome(), Some(cause), format!("{why}{now_serves}"))
+            NextStep::End(cause.outcome(), Some(cause), format!("{why}{now_serves}"))
         }
     }
 }
 
-fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step> {
+fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<NextStep> {
     let index = rollout.cursor;
     let is_skipped = match why {
         // A promotion skips holds; it ends neither the guard nor the instances that a rollback needs.
@@ -186,7 +194,7 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
         HoldReason::Evidence | HoldReason::Time => rollout.hurried,
     };
     if is_skipped {
-        return Some(Step::Done(index, Some("skipped".to_owned())));
+        return Some(NextStep::Done(index, Some("skipped".to_owned())));
     }
     if now < rollout.hold_due()? {
         let enough = settled_pass(rollout)
@@ -195,13 +203,13 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
             return (now >= rollout.hold_earliest()?).then(|| not_this_release(rollout));
         }
         return (now >= rollout.hold_earliest()?)
-            .then(|| Step::Done(index, Some(format!("enough evidence: {enough}"))));
+            .then(|| NextStep::Done(index, Some(format!("enough evidence: {enough}"))));
     }
     if why == HoldReason::ReverseCanary {
         return Some(not_this_release(rollout));
     }
     if matches!(why, HoldReason::KeepWarm | HoldReason::Watch) || !rollout.is_judged() {
-        return Some(Step::Done(index, None));
+        return Some(NextStep::Done(index, None));
     }
     match rollout
         .evidence
@@ -209,10 +217,10 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
         .map(|judgement| &judgement.verdict)
     {
         Some(verdict) if verdict.is_pass() => {
-            Some(Step::Done(index, Some(verdict.why().to_owned())))
+            Some(NextStep::Done(index, Some(verdict.why().to_owned())))
         }
         Some(verdict) if verdict.is_accepted_at_end() => {
-            Some(Step::Done(index, Some(verdict.to_string())))
+            Some(NextStep::Done(index, Some(verdict.to_string())))
         }
         inconclusive => {
             if now < rollout.hold_deadline()? {
@@ -223,31 +231,31 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<Step>
             let reason = format!("the evidence is inconclusive: {evidence}");
             let holds = rollout.spec.environment.strategy.holds();
             Some(match holds.on_inconclusive {
-                OnInconclusive::Pause => Step::Pause(reason),
-                OnInconclusive::Rollback => Step::TurnBack(Cause::Inconclusive, reason),
-                OnInconclusive::Promote => Step::Done(index, Some(reason)),
+                OnInconclusive::Pause => NextStep::Pause(reason),
+                OnInconclusive::Rollback => NextStep::TurnBack(RollbackCause::Inconclusive, reason),
+                OnInconclusive::Promote => NextStep::Done(index, Some(reason)),
             })
         }
     }
 }
 
 /// The end of a reverse canary that did not fail: first the fault is reported, then the plan continues.
-fn not_this_release(rollout: &Rollout) -> Step {
+fn not_this_release(rollout: &Rollout) -> NextStep {
     let evidence =
         (rollout.evidence.judgement()).map_or("nothing could be measured", |it| it.verdict.why());
     if rollout.unattributed_fault.is_some() {
-        return Step::Done(rollout.cursor, Some(evidence.to_owned()));
+        return NextStep::Done(rollout.cursor, Some(evidence.to_owned()));
     }
     let previous = rollout
         .stable()
         .map_or_else(String::new, |it| it.to_string());
-    Step::ReportFault(format!(
+    NextStep::ReportFault(format!(
         "not this release: nothing shows that {} is worse than {previous} at the same time ({evidence})",
         rollout.candidate()
     ))
 }
 
-/// Why nothing is gained by holding on, once the evidence says so.
+/// Why a hold may end early, once the evidence is conclusive.
 pub(super) fn settled_pass(rollout: &Rollout) -> Option<&str> {
     let judgement = rollout.evidence.judgement()?;
     let is_enough = rollout.is_judged() && judgement.is_final() && judgement.verdict.is_pass();
@@ -256,20 +264,20 @@ pub(super) fn settled_pass(rollout: &Rollout) -> Option<&str> {
 
 /// Facts that follow from an input.
 pub(super) fn decide(
-    state: &State,
-    input: Input,
+    state: &RolloutState,
+    input: RolloutInput,
     by: Actor,
     now: Timestamp,
-) -> Result<Vec<Event<Body>>, Rejection> {
-    let mut decider = Decider::new(state, by, now);
+) -> Result<Vec<Event<RolloutEvent>>, RolloutRejection> {
+    let mut decider = RolloutDecider::new(state, by, now);
     match (&state.0, input) {
-        (None, Input::Open(spec)) => decider.open(spec),
-        (None, _) => return Err(Rejection::NotOpened),
-        (Some(rollout), Input::Open(spec)) if rollout.spec.is_same_order(&spec) => {
+        (None, RolloutInput::Open(spec)) => decider.open(spec),
+        (None, _) => return Err(RolloutRejection::NotOpened),
+        (Some(rollout), RolloutInput::Open(spec)) if rollout.spec.is_same_order(&spec) => {
             return Ok(Vec::new());
         }
-        (Some(rollout), Input::Open(_)) => {
-            return Err(Rejection::OpenedAlready(rollout.spec.id.clone()));
+        (Some(rollout), RolloutInput::Open(_)) => {
+            return Err(RolloutRejection::OpenedAlready(rollout.spec.id.clone()));
         }
         (Some(rollout), input) => hear(&mut decider, rollout, input)?,
     }
@@ -278,32 +286,42 @@ pub(super) fn decide(
 }
 
 /// One input to an opened rollout.
-fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Rejection> {
+fn hear(
+    decider: &mut RolloutDecider,
+    rollout: &Rollout,
+    input: RolloutInput,
+) -> Result<(), RolloutRejection> {
     let running = rollout.ended.is_none();
     let at_cursor =
         |plan: u32, index: usize| running && plan == rollout.plan_number && index == rollout.cursor;
     match input {
         // A late answer of work that no longer counts changes nothing.
-        Input::Done {
+        RolloutInput::Done {
             plan,
             index,
             note,
             smoke,
-        } if at_cursor(plan, index) => decider.emit(Body::ActionDone { index, note, smoke }),
-        Input::Failed {
+        } if at_cursor(plan, index) => {
+            decider.emit(RolloutEvent::ActionDone { index, note, smoke })
+        }
+        RolloutInput::Failed {
             plan,
             index,
             why,
             smoke,
-        } if at_cursor(plan, index) => decider.fail_action(Cause::FailedAction, why, smoke),
-        Input::CrashLoop { why } if running && rollout.direction == Direction::Forward => {
-            decider.fail_action(Cause::CrashLoop, why, None)
+        } if at_cursor(plan, index) => decider.fail_action(RollbackCause::FailedAction, why, smoke),
+        RolloutInput::CrashLoop { why }
+            if running && rollout.direction == PlanDirection::Forward =>
+        {
+            decider.fail_action(RollbackCause::CrashLoop, why, None)
         }
-        Input::Readiness(report) if running => decider.report_readiness(&report),
-        Input::FellowBack { why } if running && rollout.direction == Direction::Forward => {
-            decider.turn_back_because(Cause::PeerRolledBack, &why);
+        RolloutInput::Readiness(report) if running => decider.report_readiness(&report),
+        RolloutInput::FellowBack { why }
+            if running && rollout.direction == PlanDirection::Forward =>
+        {
+            decider.turn_back_because(RollbackCause::PeerRolledBack, &why);
         }
-        Input::Measured { exposure, seen }
+        RolloutInput::Measured { exposure, seen }
             if exposure == rollout.exposure && rollout.is_judged() =>
         {
             let seen = Box::new(rollout.against_before(*seen));
@@ -311,91 +329,93 @@ fn hear(decider: &mut Decider, rollout: &Rollout, input: Input) -> Result<(), Re
             let mut evidence = rollout.evidence.clone();
             let judgement = evidence.observe(analysis, &seen);
             let checkpoint = evidence.checkpoint(analysis);
-            decider.emit(Body::Measured {
+            decider.emit(RolloutEvent::Measured {
                 seen,
                 judgement,
                 checkpoint,
                 basis: evidence.failure_basis(),
             });
         }
-        Input::Looked { exposure, look } if exposure == rollout.exposure && rollout.is_judged() => {
-            let Look {
+        RolloutInput::Looked { exposure, look }
+            if exposure == rollout.exposure && rollout.is_judged() =>
+        {
+            let MetricEvaluation {
                 seen,
                 judgement,
                 checkpoint,
                 basis,
             } = *look;
-            decider.emit(Body::Measured {
+            decider.emit(RolloutEvent::Measured {
                 seen,
                 judgement,
                 checkpoint,
                 basis,
             });
         }
-        Input::Done { .. }
-        | Input::Failed { .. }
-        | Input::CrashLoop { .. }
-        | Input::Readiness(_)
-        | Input::FellowBack { .. }
-        | Input::Measured { .. }
-        | Input::Looked { .. }
-        | Input::Open(_)
-        | Input::Woken => {}
-        Input::Told if !rollout.told && !running => decider.emit(Body::ServiceTold),
-        Input::Noticed {
+        RolloutInput::Done { .. }
+        | RolloutInput::Failed { .. }
+        | RolloutInput::CrashLoop { .. }
+        | RolloutInput::Readiness(_)
+        | RolloutInput::FellowBack { .. }
+        | RolloutInput::Measured { .. }
+        | RolloutInput::Looked { .. }
+        | RolloutInput::Open(_)
+        | RolloutInput::Woken => {}
+        RolloutInput::Told if !rollout.told && !running => decider.emit(RolloutEvent::ServiceTold),
+        RolloutInput::Noticed {
             index,
             destination,
             failed,
         } if rollout.notices_settled.get(destination) == Some(&index) => {
-            decider.emit(Body::NoticeSettled {
+            decider.emit(RolloutEvent::NoticeSettled {
                 index,
                 destination,
                 failed,
             })
         }
-        Input::Told | Input::Noticed { .. } => {}
-        Input::Approve { groups, comment } => approve(decider, rollout, &groups, comment)?,
-        Input::Reject { reason } => {
+        RolloutInput::Told | RolloutInput::Noticed { .. } => {}
+        RolloutInput::Approve { groups, comment } => approve(decider, rollout, &groups, comment)?,
+        RolloutInput::Reject { reason } => {
             gate(rollout)?;
-            decider.emit(Body::Rejected {
+            decider.emit(RolloutEvent::Rejected {
                 reason: reason.clone(),
             });
             let why = format!("rejected by {}: {reason}", decider.by);
-            decider.turn_back(Cause::Rejected, &why);
+            decider.turn_back(RollbackCause::Rejected, &why);
         }
-        Input::Pause { reason } => {
+        RolloutInput::Pause { reason } => {
             forward(rollout, "pausing")?;
             if rollout.paused.is_none() {
-                decider.emit(Body::Paused { reason });
+                decider.emit(RolloutEvent::Paused { reason });
             }
         }
-        Input::Resume => {
+        RolloutInput::Resume => {
             forward(rollout, "resuming")?;
             if rollout.paused.is_some() {
-                decider.emit(Body::Resumed);
+                decider.emit(RolloutEvent::Resumed);
             }
         }
-        Input::Promote { reason } => {
+        RolloutInput::Promote { reason } => {
             forward(rollout, "promoting")?;
             promote(decider, rollout, reason);
         }
-        Input::EndKeep { next } if running => match rollout.direction {
-            Direction::Forward if rollout.keep_ended => {}
-            Direction::Forward => decider.emit(Body::KeepEnded { next }),
-            Direction::Back => decider.prefer_successor(format!("{next} is waiting")),
+        RolloutInput::EndKeep { next } if running => match rollout.direction {
+            PlanDirection::Forward if rollout.keep_ended => {}
+            PlanDirection::Forward => decider.emit(RolloutEvent::KeepEnded { next }),
+            PlanDirection::Back => decider.prefer_successor(format!("{next} is waiting")),
         },
-        Input::EndKeep { .. } => {}
-        Input::Abort { cause, reason } => abort(decider, rollout, cause.into(), &reason),
+        RolloutInput::EndKeep { .. } => {}
+        RolloutInput::Abort { cause, reason } => abort(decider, rollout, cause.into(), &reason),
     }
     Ok(())
 }
 
 fn approve(
-    decider: &mut Decider,
+    decider: &mut RolloutDecider,
     rollout: &Rollout,
     groups: &[String],
     comment: Option<String>,
-) -> Result<(), Rejection> {
+) -> Result<(), RolloutRejection> {
     let asked = gate(rollout)?;
     let who = decider.by.to_string();
     let allowed = asked.from.is_empty()
@@ -404,58 +424,58 @@ fn approve(
             .iter()
             .any(|from| *from == who || groups.contains(from));
     if !allowed {
-        return Err(Rejection::NotAllowed {
+        return Err(RolloutRejection::NotAllowed {
             rollout: rollout.spec.id.clone(),
             who,
             from: asked.from.join(", "),
         });
     }
     if !rollout.approvals.contains(&who) {
-        decider.emit(Body::Approved { comment });
+        decider.emit(RolloutEvent::Approved { comment });
     }
     Ok(())
 }
 
-/// Skips the remaining holds, and goes on if it stood still.
-fn promote(decider: &mut Decider, rollout: &Rollout, reason: String) {
+/// Skips the remaining holds and resumes a paused rollout.
+fn promote(decider: &mut RolloutDecider, rollout: &Rollout, reason: String) {
     if !rollout.hurried && rollout.guarded_until().is_none() {
-        decider.emit(Body::Hurried { reason });
+        decider.emit(RolloutEvent::Hurried { reason });
     }
     if rollout.paused.is_some() {
-        decider.emit(Body::Resumed);
+        decider.emit(RolloutEvent::Resumed);
     }
 }
 
 /// Idempotent: a rollout that has ended or is being rolled back is left alone. Aborting a rollback that keeps failing stops
 /// the retries: a person takes over.
-fn abort(decider: &mut Decider, rollout: &Rollout, cause: Cause, reason: &str) {
+fn abort(decider: &mut RolloutDecider, rollout: &Rollout, cause: RollbackCause, reason: &str) {
     if rollout.ended.is_some() {
         return;
     }
     match rollout.direction {
-        Direction::Forward => decider.turn_back(cause, reason),
-        Direction::Back if cause == Cause::Superseded => {
+        PlanDirection::Forward => decider.turn_back(cause, reason),
+        PlanDirection::Back if cause == RollbackCause::Superseded => {
             decider.prefer_successor(reason.to_owned());
         }
-        Direction::Back if rollout.rollback_retry.is_some() => decider.give_rollback_up(reason),
-        Direction::Back => {}
+        PlanDirection::Back if rollout.rollback_retry.is_some() => decider.give_rollback_up(reason),
+        PlanDirection::Back => {}
     }
 }
 
-fn gate(rollout: &Rollout) -> Result<&crate::config::Approvals, Rejection> {
+fn gate(rollout: &Rollout) -> Result<&crate::config::ApprovalRule, RolloutRejection> {
     running(rollout, "answering the gate")?;
     match rollout.action() {
-        Some(Action::Ask { gate }) => Ok(gate),
-        other => Err(Rejection::NotAsked {
+        Some(PlanAction::Ask { gate }) => Ok(gate),
+        other => Err(RolloutRejection::NotAsked {
             rollout: rollout.spec.id.clone(),
             at: other.map_or_else(|| "the end".to_owned(), ToString::to_string),
         }),
     }
 }
 
-fn running(rollout: &Rollout, what: &'static str) -> Result<(), Rejection> {
+fn running(rollout: &Rollout, what: &'static str) -> Result<(), RolloutRejection> {
     match &rollout.ended {
-        Some(end) => Err(Rejection::Ended {
+        Some(end) => Err(RolloutRejection::Ended {
             rollout: rollout.spec.id.clone(),
             outcome: end.why.clone(),
             what,
@@ -464,11 +484,11 @@ fn running(rollout: &Rollout, what: &'static str) -> Result<(), Rejection> {
     }
 }
 
-fn forward(rollout: &Rollout, what: &'static str) -> Result<(), Rejection> {
+fn forward(rollout: &Rollout, what: &'static str) -> Result<(), RolloutRejection> {
     running(rollout, what)?;
     match rollout.direction {
-        Direction::Forward => Ok(()),
-        Direction::Back => Err(Rejection::GoingBack {
+        PlanDirection::Forward => Ok(()),
+        PlanDirection::Back => Err(RolloutRejection::GoingBack {
             rollout: rollout.spec.id.clone(),
             what,
         }),

@@ -9,7 +9,7 @@ use shipway_analysis::{
 /// Begins anew at each shift, so that both sides are counted from the same moment; what speaks against the release in a
 /// comparison with stable is kept over the whole rollout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
+pub struct RolloutEvidence {
     state: AnalysisState,
     judgement: Option<Judgement>,
     last: Option<Observation>,
@@ -43,11 +43,11 @@ const RECENT_WINDOW: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 /// The candidate's requests of the last seconds: its counters at two moments, the older first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct RecentRequests {
-    checkpoints: Vec<Checkpoint>,
+    checkpoints: Vec<EvidenceCheckpoint>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Checkpoint {
+struct EvidenceCheckpoint {
     at: jiff::Timestamp,
     /// Answered, given up by their client, or open for too long.
     requests: u64,
@@ -63,16 +63,16 @@ impl RecentRequests {
         };
         let requests = sample.judged_requests();
         let unanswered = requests.saturating_sub(sample.requests);
-        let now = Checkpoint {
+        let now = EvidenceCheckpoint {
             at: seen.at,
             requests,
             errors: sample.errors + sample.late + unanswered,
         };
-        let is_reset = |last: &Checkpoint| last.requests > now.requests;
+        let is_reset = |last: &EvidenceCheckpoint| last.requests > now.requests;
         if self.checkpoints.last().is_some_and(is_reset) {
             self.checkpoints.clear();
         }
-        let is_due = |last: &Checkpoint| now.at.duration_since(last.at) >= RECENT_WINDOW;
+        let is_due = |last: &EvidenceCheckpoint| now.at.duration_since(last.at) >= RECENT_WINDOW;
         if self.checkpoints.last().is_none_or(is_due) {
             self.checkpoints.push(now);
         }
@@ -88,7 +88,7 @@ impl RecentRequests {
     }
 }
 
-impl Evidence {
+impl RolloutEvidence {
     /// Takes one observation into account and says how all limits stand together.
     pub fn observe(&mut self, limits: &Analysis, seen: &Observation) -> Judgement {
         let each = limits.observe_each(&mut self.state, seen);

@@ -1,4 +1,5 @@
-//! What follows from a failure: a rollback that is retried until it succeeds, or first a reverse canary that tells whose fault it is.
+//! Reactions to a failure: a rollback, which is retried until it succeeds, or first a reverse canary that shows which release
+//! is at fault.
 
 use std::time::Duration;
 
@@ -7,15 +8,15 @@ use jiff::Timestamp;
 use super::{
     FailureBasis,
     capacity::{CapacityStep, SetReadiness, assess},
-    decide::Decider,
-    event::{Body, Direction},
-    outcome::{Cause, Outcome},
-    plan::{Action, HoldReason, Plan},
+    decide::RolloutDecider,
+    event::{PlanDirection, RolloutEvent},
+    outcome::{RollbackCause, RolloutOutcome},
+    plan::{HoldReason, PlanAction, RolloutPlan},
     state::Rollout,
     strategy::{
-        Observed, Strategy,
+        ObservedState, Strategy,
         reverse_canary::ReverseCanary,
-        way_back::{self, Urgency},
+        way_back::{self, RollbackReadiness},
     },
 };
 use crate::aggregate::Actor;
@@ -25,9 +26,9 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// The longest time between two attempts of a rollback.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
-impl Decider {
+impl RolloutDecider {
     /// Back to stable, or a stop where there is nothing to go back to.
-    pub(super) fn turn_back(&mut self, cause: Cause, why: &str) {
+    pub(super) fn turn_back(&mut self, cause: RollbackCause, why: &str) {
         let Some(rollout) = self.rollout() else {
             return;
         };
@@ -44,14 +45,14 @@ impl Decider {
             rollout.spec.environment.drain,
             urgency(rollout),
         ) {
-            Some(plan) => self.emit(Body::Planned {
-                direction: Direction::Back,
+            Some(plan) => self.emit(RolloutEvent::Planned {
+                direction: PlanDirection::Back,
                 plan,
                 cause: Some(cause),
                 why: why.to_owned(),
             }),
-            None => self.emit(Body::Ended {
-                outcome: Outcome::Failed,
+            None => self.emit(RolloutEvent::Ended {
+                outcome: RolloutOutcome::Failed,
                 cause: Some(cause),
                 why: format!(
                     "{why}; there is no earlier release to go back to, so {} stays",
@@ -63,7 +64,7 @@ impl Decider {
 
     pub(super) fn fail_action(
         &mut self,
-        cause: Cause,
+        cause: RollbackCause,
         why: String,
         smoke: Option<crate::check::SmokeReport>,
     ) {
@@ -71,15 +72,15 @@ impl Decider {
             return;
         };
         let (index, direction) = (rollout.cursor, rollout.direction);
-        self.emit(Body::ActionFailed {
+        self.emit(RolloutEvent::ActionFailed {
             index,
             why: why.clone(),
             smoke,
         });
         match direction {
-            Direction::Forward if self.cancel_reverse_canary(&why) => {}
-            Direction::Forward => self.turn_back(cause, &why),
-            Direction::Back => self.delay_rollback(),
+            PlanDirection::Forward if self.cancel_reverse_canary(&why) => {}
+            PlanDirection::Forward => self.turn_back(cause, &why),
+            PlanDirection::Back => self.delay_rollback(),
         }
     }
 
@@ -90,13 +91,13 @@ impl Decider {
             return;
         };
         let turn = rollout.turned_back.as_ref();
-        if turn.is_some_and(|turn| turn.cause == Cause::Person) {
+        if turn.is_some_and(|turn| turn.cause == RollbackCause::Person) {
             return;
         }
         if rollout.rollback_retry.is_some() {
             self.give_rollback_up(&why);
         } else if rollout.successor.is_none() {
-            self.emit(Body::SuccessorWaiting { why });
+            self.emit(RolloutEvent::SuccessorWaiting { why });
         }
     }
 
@@ -105,8 +106,8 @@ impl Decider {
             .rollout()
             .and_then(|rollout| rollout.turned_back.as_ref());
         let cause = turn.map(|turn| turn.cause);
-        self.emit(Body::Ended {
-            outcome: Outcome::Failed,
+        self.emit(RolloutEvent::Ended {
+            outcome: RolloutOutcome::Failed,
             cause,
             why: format!("the rollback was not completed; {reason}"),
         });
@@ -127,12 +128,12 @@ impl Decider {
         let until = self.now + wait;
         self.emit_because(
             "the rollback failed",
-            Body::RollbackDelayed { attempt, until },
+            RolloutEvent::RollbackDelayed { attempt, until },
         );
     }
 
-    /// A previous release that can't be started says nothing about the new one: the interrupted plan continues. False when
-    /// no reverse canary is being prepared.
+    /// A previous release that fails to start is no evidence about the new one: the interrupted plan continues. Returns false
+    /// when no reverse canary is being prepared.
     pub(super) fn cancel_reverse_canary(&mut self, why: &str) -> bool {
         let Some(rollout) = self.rollout().filter(|it| it.is_reverse_canary()) else {
             return false;
@@ -142,18 +143,18 @@ impl Decider {
         let Some(hold) = hold.filter(|hold| rollout.cursor < *hold) else {
             return false;
         };
-        let plan = Plan {
+        let plan = RolloutPlan {
             actions: actions[hold + 1..].to_vec(),
             notes: Vec::new(),
         };
         let why = format!("the previous release can't be compared with: {why}");
-        let planned = Body::Planned {
-            direction: Direction::Forward,
+        let planned = RolloutEvent::Planned {
+            direction: PlanDirection::Forward,
             cause: None,
             plan,
             why: why.clone(),
         };
-        self.emit_because("watch", Body::FaultNotAttributed { why });
+        self.emit_because("watch", RolloutEvent::FaultNotAttributed { why });
         self.emit_because("watch", planned);
         true
     }
@@ -174,8 +175,8 @@ impl Decider {
         };
         let plan = reverse.compile(&at_worst(rollout), remaining_actions(rollout, self.now));
         let why = format!("{why}; comparing with {} side by side", reverse.previous);
-        let planned = Body::Planned {
-            direction: Direction::Forward,
+        let planned = RolloutEvent::Planned {
+            direction: PlanDirection::Forward,
             cause: None,
             plan,
             why: why.clone(),
@@ -191,26 +192,26 @@ impl Decider {
             match step {
                 CapacityStep::Record(body) => self.emit_because("instances", body),
                 CapacityStep::RollBack(why) => {
-                    self.turn_back_because(Cause::NoReadyInstance, &why);
+                    self.turn_back_because(RollbackCause::NoReadyInstance, &why);
                 }
             }
         }
     }
 
-    pub(super) fn turn_back_because(&mut self, cause: Cause, why: &str) {
+    pub(super) fn turn_back_because(&mut self, cause: RollbackCause, why: &str) {
         let by = std::mem::replace(&mut self.by, Actor::Shipway(why.to_owned()));
         self.turn_back(cause, why);
         self.by = by;
     }
 }
 
-/// What may be left: of what is being taken down, instances may be gone although nobody has said so yet.
-fn at_worst(rollout: &Rollout) -> Observed {
+/// The instances that certainly still run: those being stopped may already be gone without a report.
+fn at_worst(rollout: &Rollout) -> ObservedState {
     let mut observed = rollout.observed.clone();
-    if let Some(Action::Drain { release, keep, .. } | Action::Stop { release, keep }) =
+    if let Some(PlanAction::Drain { release, keep, .. } | PlanAction::Stop { release, keep }) =
         rollout.action()
     {
-        observed.done(&Action::Stop {
+        observed.done(&PlanAction::Stop {
             release: *release,
             keep: *keep,
         });
@@ -218,8 +219,8 @@ fn at_worst(rollout: &Rollout) -> Observed {
     observed
 }
 
-/// What follows from a failed judgement.
-pub(super) enum Response {
+/// The reaction to a failed judgement.
+pub(super) enum FailureResponse {
     RollBack,
     /// The previous release is brought back to be compared with.
     Compare,
@@ -231,31 +232,33 @@ pub(super) enum Response {
 
 /// After the promotion, what shows only in comparison with the past may not be the fault of the release. Before it (`bake`),
 /// a rollback costs the release nothing but another try.
-pub(super) fn response_to_failure(rollout: &Rollout) -> Response {
+pub(super) fn response_to_failure(rollout: &Rollout) -> FailureResponse {
     let is_promoted = rollout.observed.promoted == Some(rollout.candidate());
     let is_against_past = is_promoted
         && rollout.stands_alone()
         && rollout.evidence.failure_basis() == Some(FailureBasis::Comparison);
     if !is_against_past {
-        return Response::RollBack;
+        return FailureResponse::RollBack;
     }
     if rollout.unattributed_fault.is_some() {
-        return Response::Continue;
+        return FailureResponse::Continue;
     }
     if rollout.is_reverse_canary() {
         // The previous release is being brought back, or is leaving again.
-        return Response::Continue;
+        return FailureResponse::Continue;
     }
     match rollout.spec.environment.strategy {
-        Strategy::Recreate(_) => Response::Report,
-        Strategy::Rolling(_) | Strategy::BlueGreen(_) | Strategy::Canary(_) => Response::Compare,
+        Strategy::Recreate(_) => FailureResponse::Report,
+        Strategy::Rolling(_) | Strategy::BlueGreen(_) | Strategy::Canary(_) => {
+            FailureResponse::Compare
+        }
     }
 }
 
-/// The plan from the cursor on, with what is left of a hold.
-fn remaining_actions(rollout: &Rollout, now: Timestamp) -> Vec<Action> {
+/// The plan from the cursor on, with the remaining time of a hold.
+fn remaining_actions(rollout: &Rollout, now: Timestamp) -> Vec<PlanAction> {
     let mut remaining = rollout.plan.actions[rollout.cursor..].to_vec();
-    if let (Some(Action::Hold { duration, .. }), Some(due)) =
+    if let (Some(PlanAction::Hold { duration, .. }), Some(due)) =
         (remaining.first_mut(), rollout.hold_due())
     {
         *duration = Duration::try_from(due.duration_since(now)).unwrap_or_default();
@@ -264,11 +267,11 @@ fn remaining_actions(rollout: &Rollout, now: Timestamp) -> Vec<Action> {
 }
 
 /// What stable must have before it gets the traffic back.
-fn urgency(rollout: &Rollout) -> Urgency {
+fn urgency(rollout: &Rollout) -> RollbackReadiness {
     let serves_nobody = rollout.shortage.as_ref().is_some_and(|it| it.ready == 0);
     if serves_nobody || rollout.rollback_retry.is_some() {
-        Urgency::AnyInstance
+        RollbackReadiness::AnyInstance
     } else {
-        Urgency::FullCapacity
+        RollbackReadiness::FullCapacity
     }
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    capacity::Shortage,
-    event::{Body, Direction, Notice, Tone},
-    outcome::{Cause, Outcome},
-    plan::{Action, Plan, Span},
-    state::{End, Note, Pause, RollbackRetry, Rollout, State, Turn},
+    capacity::CapacityShortage,
+    event::{NoticeTone, PlanDirection, RolloutEvent, RolloutNotice},
+    outcome::{RollbackCause, RolloutOutcome},
+    plan::{PlanAction, RolloutPlan, Span},
+    state::{
+        RollbackRetry, RollbackStart, Rollout, RolloutEnd, RolloutPause, RolloutState, TimelineNote,
+    },
 };
 use crate::{
     aggregate::{Actor, Event},
@@ -18,24 +20,30 @@ use crate::{
 
 impl Rollout {
     /// A note that names the person who caused it.
-    fn note_of_person(&mut self, event: &Event<Body>, text: String) {
+    fn note_of_person(&mut self, event: &Event<RolloutEvent>, text: String) {
         match &event.by {
             Actor::Person(name) => self.note(event, format!("{text} (by {name})")),
             Actor::Push(_) | Actor::Shipway(_) => self.note(event, text),
         }
     }
 
-    fn note(&mut self, event: &Event<Body>, text: impl Into<String>) {
-        self.notes.push(Note {
+    fn note(&mut self, event: &Event<RolloutEvent>, text: impl Into<String>) {
+        self.notes.push(TimelineNote {
             at: event.at,
             by: event.by.to_string(),
             text: text.into(),
         });
     }
 
-    fn notice(&mut self, event: &Event<Body>, tone: Tone, title: String, text: impl Into<String>) {
+    fn notice(
+        &mut self,
+        event: &Event<RolloutEvent>,
+        tone: NoticeTone,
+        title: String,
+        text: impl Into<String>,
+    ) {
         if !self.spec.environment.notify.is_empty() {
-            self.notices.push(Notice {
+            self.notices.push(RolloutNotice {
                 tone,
                 title,
                 text: text.into(),
@@ -46,7 +54,7 @@ impl Rollout {
 
     fn notice_settled(
         &mut self,
-        event: &Event<Body>,
+        event: &Event<RolloutEvent>,
         index: usize,
         destination: usize,
         failed: Option<&str>,
@@ -61,33 +69,33 @@ impl Rollout {
         }
     }
 
-    fn begin_action(&mut self, event: &Event<Body>, cursor: usize) {
+    fn begin_action(&mut self, event: &Event<RolloutEvent>, cursor: usize) {
         self.cursor = cursor;
         self.action_since = event.at;
         self.hold_spent = Duration::ZERO;
         self.approvals.clear();
-        if let Some(Action::Ask { gate }) = self.action() {
+        if let Some(PlanAction::Ask { gate }) = self.action() {
             let (title, text) = (
                 format!("{} waits for approval", self.headline()),
                 format!("{gate}; shipway approve {}", self.spec.id),
             );
-            self.notice(event, Tone::Asking, title, text);
+            self.notice(event, NoticeTone::Asking, title, text);
         }
     }
 
-    fn fold(&mut self, event: &Event<Body>) {
+    fn fold(&mut self, event: &Event<RolloutEvent>) {
         match &event.body {
-            Body::Opened { .. } => {}
-            Body::Planned {
+            RolloutEvent::Opened { .. } => {}
+            RolloutEvent::Planned {
                 direction,
                 plan,
                 cause,
                 why,
             } => self.planned(event, *direction, plan, *cause, why),
-            Body::ActionDone { index, note, smoke } => {
+            RolloutEvent::ActionDone { index, note, smoke } => {
                 self.action_done(event, *index, note.as_deref(), smoke.as_ref())
             }
-            Body::ActionFailed { index, why, smoke } => {
+            RolloutEvent::ActionFailed { index, why, smoke } => {
                 let what = self
                     .plan
                     .actions
@@ -99,7 +107,7 @@ impl Rollout {
                     self.smoke.clone_from(smoke);
                 }
             }
-            Body::Measured {
+            RolloutEvent::Measured {
                 seen,
                 judgement,
                 checkpoint,
@@ -111,25 +119,26 @@ impl Rollout {
                 if !checkpoint.is_empty() {
                     self.checkpointed_at = Some(seen.at);
                 }
-                // The verdict in the log is the one that was acted on, whatever today's judge would say of the same readings.
+                // The rollout acted on the recorded verdict; the current judges might decide differently on the same
+                // readings.
                 self.evidence.record(judgement.clone(), *basis);
                 if judgement.verdict.is_fail() {
                     self.note(event, judgement.verdict.to_string());
                 }
             }
-            Body::CapacityLost { .. }
-            | Body::CapacityRestored { .. }
-            | Body::RollbackBlocked { .. } => self.capacity_changed(event),
-            Body::FaultNotAttributed { why } => {
+            RolloutEvent::CapacityLost { .. }
+            | RolloutEvent::CapacityRestored { .. }
+            | RolloutEvent::RollbackBlocked { .. } => self.capacity_changed(event),
+            RolloutEvent::FaultNotAttributed { why } => {
                 self.unattributed_fault = Some(why.clone());
                 self.note(event, why.clone());
                 let title = format!("{} is degraded, but not rolled back", self.headline());
-                self.notice(event, Tone::Bad, title, why.clone());
+                self.notice(event, NoticeTone::Bad, title, why.clone());
             }
-            Body::RollbackDelayed { attempt, until } => {
+            RolloutEvent::RollbackDelayed { attempt, until } => {
                 self.rollback_delayed(event, *attempt, *until);
             }
-            Body::Approved { comment } => {
+            RolloutEvent::Approved { comment } => {
                 self.approvals.push(event.by.to_string());
                 let comment = comment
                     .as_ref()
@@ -137,35 +146,35 @@ impl Rollout {
                     .unwrap_or_default();
                 self.note_of_person(event, format!("approved{comment}"));
             }
-            Body::Rejected { reason } => self.note(event, format!("rejected: {reason}")),
-            Body::Paused { reason } => self.pause(event, reason),
-            Body::Resumed => {
+            RolloutEvent::Rejected { reason } => self.note(event, format!("rejected: {reason}")),
+            RolloutEvent::Paused { reason } => self.pause(event, reason),
+            RolloutEvent::Resumed => {
                 self.paused = None;
                 self.action_since = event.at;
                 self.note_of_person(event, "resumed".to_owned());
             }
-            Body::Hurried { reason } => {
+            RolloutEvent::Hurried { reason } => {
                 self.hurried = true;
                 self.note_of_person(event, format!("remaining holds are skipped: {reason}"));
             }
-            Body::KeepEnded { next } => {
+            RolloutEvent::KeepEnded { next } => {
                 self.keep_ended = true;
                 self.note(event, format!("no longer kept warm: {next} is waiting"));
             }
-            Body::SuccessorWaiting { why } => {
+            RolloutEvent::SuccessorWaiting { why } => {
                 self.successor = Some(why.clone());
                 self.note(
                     event,
                     format!("if the rollback fails it is not retried: {why}"),
                 );
             }
-            Body::Ended {
+            RolloutEvent::Ended {
                 outcome,
                 cause,
                 why,
             } => self.end(event, *outcome, *cause, why),
-            Body::ServiceTold => self.told = true,
-            Body::NoticeSettled {
+            RolloutEvent::ServiceTold => self.told = true,
+            RolloutEvent::NoticeSettled {
                 index,
                 destination,
                 failed,
@@ -175,10 +184,10 @@ impl Rollout {
 
     fn planned(
         &mut self,
-        event: &Event<Body>,
-        direction: Direction,
-        plan: &Plan,
-        cause: Option<Cause>,
+        event: &Event<RolloutEvent>,
+        direction: PlanDirection,
+        plan: &RolloutPlan,
+        cause: Option<RollbackCause>,
         why: &str,
     ) {
         self.direction = direction;
@@ -189,8 +198,8 @@ impl Rollout {
         self.shortage = None;
         if let Some(retry) = &mut self.rollback_retry {
             retry.until = None;
-        } else if let (Direction::Back, Some(cause)) = (direction, cause) {
-            self.turned_back = Some(Turn {
+        } else if let (PlanDirection::Back, Some(cause)) = (direction, cause) {
+            self.turned_back = Some(RollbackStart {
                 at: event.at,
                 cause,
                 by: event.by.clone(),
@@ -208,7 +217,7 @@ impl Rollout {
                 "{} is degraded, the cause is being determined",
                 self.headline()
             );
-            self.notice(event, Tone::Bad, title, why);
+            self.notice(event, NoticeTone::Bad, title, why);
         }
         for note in &plan.notes {
             self.note(event, note.clone());
@@ -218,7 +227,7 @@ impl Rollout {
 
     fn action_done(
         &mut self,
-        event: &Event<Body>,
+        event: &Event<RolloutEvent>,
         index: usize,
         note: Option<&str>,
         smoke: Option<&SmokeReport>,
@@ -227,7 +236,7 @@ impl Rollout {
             return;
         };
         self.observed.done(&action);
-        if let Action::Shift { split } = &action {
+        if let PlanAction::Shift { split } = &action {
             self.exposure += 1;
             self.exposed_at = Some(event.at);
             self.checkpointed_at = None;
@@ -237,7 +246,7 @@ impl Rollout {
                 self.served = true;
                 self.served_at.get_or_insert(event.at);
             }
-            if self.direction == Direction::Back {
+            if self.direction == PlanDirection::Back {
                 self.back_at = Some(event.at);
             }
         }
@@ -251,15 +260,15 @@ impl Rollout {
         self.begin_action(event, index + 1);
     }
 
-    fn capacity_changed(&mut self, event: &Event<Body>) {
+    fn capacity_changed(&mut self, event: &Event<RolloutEvent>) {
         match &event.body {
-            Body::CapacityLost {
+            RolloutEvent::CapacityLost {
                 release,
                 ready,
                 needed,
                 problem,
             } => {
-                self.shortage = Some(Shortage {
+                self.shortage = Some(CapacityShortage {
                     since: event.at,
                     ready: *ready,
                     needed: *needed,
@@ -270,24 +279,24 @@ impl Rollout {
                 let text = format!("{ready} of {needed} instances of {release} ready{problem}");
                 self.note(event, text);
             }
-            Body::CapacityRestored { release, ready } => {
+            RolloutEvent::CapacityRestored { release, ready } => {
                 self.shortage = None;
                 self.note(event, format!("{ready} instances of {release} ready again"));
             }
-            Body::RollbackBlocked { why } => {
+            RolloutEvent::RollbackBlocked { why } => {
                 if let Some(shortage) = &mut self.shortage {
                     shortage.is_reported = true;
                 }
                 let text = format!("{why}; no other release is healthy, so traffic stays");
                 self.note(event, text.clone());
                 let title = format!("{} is degraded", self.headline());
-                self.notice(event, Tone::Bad, title, text);
+                self.notice(event, NoticeTone::Bad, title, text);
             }
             _ => {}
         }
     }
 
-    fn rollback_delayed(&mut self, event: &Event<Body>, attempt: u32, until: Timestamp) {
+    fn rollback_delayed(&mut self, event: &Event<RolloutEvent>, attempt: u32, until: Timestamp) {
         self.rollback_retry = Some(RollbackRetry {
             attempt,
             until: Some(until),
@@ -307,16 +316,16 @@ impl Rollout {
                 last.unwrap_or_default(),
                 self.spec.id
             );
-            self.notice(event, Tone::Bad, title, text);
+            self.notice(event, NoticeTone::Bad, title, text);
         }
     }
 
-    fn pause(&mut self, event: &Event<Body>, reason: &str) {
+    fn pause(&mut self, event: &Event<RolloutEvent>, reason: &str) {
         let since_action = event.at.duration_since(self.action_since);
-        if matches!(self.action(), Some(Action::Hold { .. })) {
+        if matches!(self.action(), Some(PlanAction::Hold { .. })) {
             self.hold_spent += Duration::try_from(since_action).unwrap_or_default();
         }
-        self.paused = Some(Pause {
+        self.paused = Some(RolloutPause {
             since: event.at,
             reason: reason.to_owned(),
             by: event.by.to_string(),
@@ -325,18 +334,24 @@ impl Rollout {
         if matches!(event.by, Actor::Shipway(_)) {
             let (title, text) = (
                 format!("{} is paused", self.headline()),
-                format!("{reason}; {}", Pause::commands(&self.spec.id)),
+                format!("{reason}; {}", RolloutPause::commands(&self.spec.id)),
             );
-            self.notice(event, Tone::Asking, title, text);
+            self.notice(event, NoticeTone::Asking, title, text);
         }
     }
 
-    fn end(&mut self, event: &Event<Body>, outcome: Outcome, cause: Option<Cause>, why: &str) {
+    fn end(
+        &mut self,
+        event: &Event<RolloutEvent>,
+        outcome: RolloutOutcome,
+        cause: Option<RollbackCause>,
+        why: &str,
+    ) {
         let (by, reason) = match &self.turned_back {
             Some(turn) => (turn.by.clone(), turn.why.clone()),
             None => (event.by.clone(), why.to_owned()),
         };
-        self.ended = Some(End {
+        self.ended = Some(RolloutEnd {
             at: event.at,
             outcome,
             cause,
@@ -359,41 +374,44 @@ impl Rollout {
 }
 
 /// What a notification says of a rollout whose rollback will end it like this.
-const fn being_ended(outcome: Outcome) -> &'static str {
+const fn being_ended(outcome: RolloutOutcome) -> &'static str {
     match outcome {
-        Outcome::Promoted => "is being promoted",
-        Outcome::RolledBack | Outcome::Failed => "is rolled back",
-        Outcome::Aborted => "is being aborted",
-        Outcome::Rejected => "was rejected",
-        Outcome::Superseded => "is being superseded",
+        RolloutOutcome::Promoted => "is being promoted",
+        RolloutOutcome::RolledBack | RolloutOutcome::Failed => "is rolled back",
+        RolloutOutcome::Aborted => "is being aborted",
+        RolloutOutcome::Rejected => "was rejected",
+        RolloutOutcome::Superseded => "is being superseded",
     }
 }
 
 /// What a notification says of a rollout that ended like this.
-const fn has_ended(outcome: Outcome) -> &'static str {
+const fn has_ended(outcome: RolloutOutcome) -> &'static str {
     match outcome {
-        Outcome::Promoted => "is live",
-        Outcome::RolledBack => "was rolled back",
-        Outcome::Aborted => "was aborted",
-        Outcome::Rejected => "was rejected",
-        Outcome::Superseded => "was superseded",
-        Outcome::Failed => "failed: a person must look",
+        RolloutOutcome::Promoted => "is live",
+        RolloutOutcome::RolledBack => "was rolled back",
+        RolloutOutcome::Aborted => "was aborted",
+        RolloutOutcome::Rejected => "was rejected",
+        RolloutOutcome::Superseded => "was superseded",
+        RolloutOutcome::Failed => "failed: a person must look",
     }
 }
 
 /// What a person decided, and what made room for another release, is no bad news.
-const fn tone_of(outcome: Outcome) -> Tone {
+const fn tone_of(outcome: RolloutOutcome) -> NoticeTone {
     match outcome {
-        Outcome::Promoted => Tone::Good,
-        Outcome::Aborted | Outcome::Rejected | Outcome::Superseded => Tone::Neutral,
-        Outcome::RolledBack | Outcome::Failed => Tone::Bad,
+        RolloutOutcome::Promoted => NoticeTone::Good,
+        RolloutOutcome::Aborted | RolloutOutcome::Rejected | RolloutOutcome::Superseded => {
+            NoticeTone::Neutral
+        }
+        RolloutOutcome::RolledBack | RolloutOutcome::Failed => NoticeTone::Bad,
     }
 }
 
-/// Folds one fact.
-pub(super) fn apply(state: &mut State, event: &Event<Body>) {
+pub(super) fn apply(state: &mut RolloutState, event: &Event<RolloutEvent>) {
     match (&mut state.0, &event.body) {
-        (None, Body::Opened { spec }) => state.0 = Some(Box::new(Rollout::open(spec, event))),
+        (None, RolloutEvent::Opened { spec }) => {
+            state.0 = Some(Box::new(Rollout::open(spec, event)))
+        }
         (Some(rollout), _) => rollout.fold(event),
         // Facts of a rollout that was never opened can't be in a log that `decide` wrote.
         (None, _) => {}

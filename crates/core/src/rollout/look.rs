@@ -1,24 +1,24 @@
-//! Looks at the metrics, of which there are many, and which of them are recorded, which are few.
+//! Evaluations of the metrics: one a second, few of them recorded.
 //!
 //! # Why
 //!
-//! The evidence is judged each second, so that a bad release is rolled back at once. An event for each look would be 1 KB a second
-//! for each rollout, and say nothing: counts are cumulative, so a look that is left out loses nothing that the next one doesn't bring.
+//! The evidence is judged every second, so that a bad release is rolled back at once. An event for each evaluation would be 1
+//! KB a second per rollout without adding information: counts are cumulative, so the next reading includes a skipped one.
 //!
 //! # Invariants
 //!
-//! - A fail is recorded at once, and so is what a hold ends with.
-//! - A rollout of any length leaves [`LOOKS_MAX`] looks at most, beside the first and the last of each hold.
-//! - After a crash the evidence is folded anew from what was recorded. What judges count is cumulative and goes on from there; what
-//!   they remember otherwise (values, windows, how often a limit failed) is recorded as a checkpoint, each time that the exposure has
-//!   become twice as old.
+//! - A fail is recorded at once, and so is the last evaluation of a hold.
+//! - A rollout of any length records at most [`LOOKS_MAX`] evaluations, plus the first and the last of each hold.
+//! - After a crash the evidence is folded again from the recorded events. Cumulative counts continue from there; other state of
+//!   the judges (values, windows, how often a limit failed) is recorded as a checkpoint each time the age of the weight has
+//!   doubled.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use shipway_analysis::{AnalysisCheckpoint, Judgement, Observation};
 
-use super::{Evidence, FailureBasis, state::Rollout};
+use super::{FailureBasis, RolloutEvidence, state::Rollout};
 
 /// Looks of a rollout that are recorded one after the other, before they thin out.
 const LOOKS_DENSE: u32 = 10;
@@ -28,19 +28,18 @@ const AGE_PARTS: u32 = 6;
 const AGE_PARTS_OF_LONG: u32 = 3;
 /// Changes of the verdict are recorded as long as there are fewer looks than this: one that swings to and fro says little.
 const LOOKS_OF_CHANGES_MAX: u32 = 130;
-/// Looks of one rollout that are recorded, beside the first and the last of each hold and a fail.
+/// Recorded evaluations of one rollout, not counting the first and the last of each hold and a fail.
 pub const LOOKS_MAX: u32 = 150;
 /// How old the last recorded look may be when a hold ends: a little more than from one look to the next.
 const FRESH: Duration = Duration::from_millis(1_200);
 
-/// A look, and what is made of it.
+/// A reading and its judgement.
 #[derive(Clone, Debug)]
-pub struct Look {
-    /// Both sides.
+pub struct MetricEvaluation {
     pub seen: Box<Observation>,
     /// What all looks so far add up to.
     pub judgement: Judgement,
-    /// What the judges remember beside the counts.
+    /// State of the judges that can't be derived from the counts.
     pub checkpoint: AnalysisCheckpoint,
     /// What a failed judgement rests on.
     pub basis: Option<FailureBasis>,
@@ -50,7 +49,7 @@ impl Rollout {
     /// Takes a reading into account. `live` is the evidence of this exposure with all looks in it, recorded or not; it begins as
     /// [`Rollout::evidence`]. The look is returned if it must be recorded.
     #[must_use]
-    pub fn look(&self, live: &mut Evidence, seen: Observation) -> Option<Look> {
+    pub fn look(&self, live: &mut RolloutEvidence, seen: Observation) -> Option<MetricEvaluation> {
         let seen = if self.stands_alone() {
             live.against_before(seen)
         } else {
@@ -67,7 +66,7 @@ impl Rollout {
         } else {
             AnalysisCheckpoint::default()
         };
-        Some(Look {
+        Some(MetricEvaluation {
             basis,
             seen: Box::new(seen),
             judgement,
@@ -121,7 +120,7 @@ impl Rollout {
         is_due && self.looks < LOOKS_MAX
     }
 
-    /// Whether a hold ends now, or its deadline is over, and what is recorded is older.
+    /// Whether the hold ends or its deadline has passed, and the last recorded evaluation is older than that.
     fn is_stale_at_the_end(&self, last: Timestamp, now: Timestamp) -> bool {
         let ends = [self.hold_due(), self.hold_deadline()];
         let mut ends = ends.into_iter().flatten().map(|end| end - FRESH);

@@ -1,12 +1,13 @@
 //! Rollouts: one release going into one environment.
 //!
-//! A strategy compiles a [`plan::Plan`]; one executor ([`decide`]) walks it, action by action; drivers carry the actions out.
-//! On trouble the way back is compiled from what is observed then. Holds and gates need no driver: they are time and people.
+//! A strategy compiles a [`plan::RolloutPlan`]; one executor ([`decide`]) walks it, action by action; drivers carry the actions out.
+//! On a failure the rollback plan is compiled from the state observed at that moment. Holds and gates need no driver: they end
+//! by time and by people.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{Actor, Aggregate, Event, Pending, Row};
+use crate::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
 
 pub mod capacity;
 mod decide;
@@ -29,49 +30,56 @@ pub mod strategy;
 mod tests;
 mod view;
 
-pub use event::{Body, Direction, Effect, Input, Notice, Rejection, Spec, Stable, Tone};
-pub use evidence::{Evidence, FailureBasis};
-pub use look::{LOOKS_MAX, Look};
-pub use outcome::{AbortCause, Cause, Exposed, Kind, Outcome, Pace};
+pub use event::{
+    NoticeTone, PlanDirection, RolloutEffect, RolloutEvent, RolloutInput, RolloutNotice,
+    RolloutRejection, RolloutSpec, StableRelease,
+};
+pub use evidence::{FailureBasis, RolloutEvidence};
+pub use look::{LOOKS_MAX, MetricEvaluation};
+pub use outcome::{
+    AbortCause, RollbackCause, RolloutKind, RolloutOutcome, RolloutPace, UserExposure,
+};
 pub use stable_traffic::StableTraffic;
-pub use state::{End, Note, Pause, RollbackRetry, Rollout, State, Turn};
-pub use status::Status;
-pub use view::{PlanLine, Progress, RolloutView};
+pub use state::{
+    RollbackRetry, RollbackStart, Rollout, RolloutEnd, RolloutPause, RolloutState, TimelineNote,
+};
+pub use status::RolloutStatus;
+pub use view::{PlanLine, RolloutProgress, RolloutView};
 
 /// The rollout aggregate; its streams are `rollout/{service}/{number}`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Rollouts;
+pub struct RolloutAggregate;
 
-impl Aggregate for Rollouts {
+impl Aggregate for RolloutAggregate {
     const KIND: &'static str = "rollout";
-    type State = State;
-    type Body = Body;
-    type Input = Input;
-    type Effect = Effect;
-    type Rejection = Rejection;
+    type State = RolloutState;
+    type Body = RolloutEvent;
+    type Input = RolloutInput;
+    type Effect = RolloutEffect;
+    type Rejection = RolloutRejection;
 
     fn decide(
-        state: &State,
-        input: Input,
+        state: &RolloutState,
+        input: RolloutInput,
         by: Actor,
         now: Timestamp,
-    ) -> Result<Vec<Event<Body>>, Rejection> {
+    ) -> Result<Vec<Event<RolloutEvent>>, RolloutRejection> {
         decide::decide(state, input, by, now)
     }
 
-    fn apply(state: &mut State, event: &Event<Body>) {
+    fn apply(state: &mut RolloutState, event: &Event<RolloutEvent>) {
         fold::apply(state, event);
     }
 
-    fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
+    fn pending(state: &RolloutState, now: Timestamp) -> PendingWork<RolloutEffect> {
         pending::pending(state, now)
     }
 
-    fn rows(state: &State, _events: &[Event<Body>]) -> Vec<Row> {
+    fn rows(state: &RolloutState, _events: &[Event<RolloutEvent>]) -> Vec<ViewRow> {
         state.0.as_deref().map(view::row).into_iter().collect()
     }
 
-    fn woken() -> Input {
-        Input::Woken
+    fn woken() -> RolloutInput {
+        RolloutInput::Woken
     }
 }

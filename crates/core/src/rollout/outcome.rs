@@ -1,15 +1,14 @@
-//! What a rollout is for, how it ended, and what made it leave its release.
+//! The purpose of a rollout, its outcome and the cause of a rollback.
 //!
-//! Code reads these; the sentences beside them are for people and may change without changing what happens.
+//! Code reads these enums; the texts next to them are for people and may change without changing behaviour.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a rollout is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum RolloutKind {
     /// A release goes in by its strategy.
     Deploy,
     /// An earlier release comes back because a person asked for it.
@@ -21,7 +20,7 @@ pub enum Kind {
 /// How fast the release of a rollout goes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Pace {
+pub enum RolloutPace {
     /// By the strategy of its environment, with its steps and its analysis.
     #[default]
     ByStrategy,
@@ -29,19 +28,18 @@ pub enum Pace {
     Direct,
 }
 
-/// How a rollout ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum RolloutOutcome {
     /// The release is the stable one.
     Promoted,
-    /// Evidence or a failed action took the release out; what was stable serves.
+    /// Rolled back because of evidence or a failed action; the previous stable release serves.
     RolledBack,
-    /// A person took the release out; what was stable serves.
+    /// Rolled back by a person; the previous stable release serves.
     Aborted,
-    /// A person answered no at a gate; what was stable serves.
+    /// Rejected by a person at a gate; the previous stable release serves.
     Rejected,
-    /// It was stopped in favour of another release; what was stable serves.
+    /// Stopped in favour of another release; the previous stable release serves.
     Superseded,
     /// It could be neither completed nor rolled back: a person must act.
     Failed,
@@ -50,8 +48,7 @@ pub enum Outcome {
 /// What made a rollout leave its release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// The analysis failed.
+pub enum RollbackCause {
     Evidence,
     /// An action of the plan failed, such as a smoke test.
     FailedAction,
@@ -77,13 +74,12 @@ pub enum Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AbortCause {
-    /// A person.
     Person,
     /// Another release is to be rolled out instead.
     Superseded,
 }
 
-impl From<AbortCause> for Cause {
+impl From<AbortCause> for RollbackCause {
     fn from(cause: AbortCause) -> Self {
         match cause {
             AbortCause::Person => Self::Person,
@@ -92,10 +88,10 @@ impl From<AbortCause> for Cause {
     }
 }
 
-impl Cause {
+impl RollbackCause {
     /// How a rollout that left its release for this cause ends, once its rollback is complete.
     #[must_use]
-    pub const fn outcome(self) -> Outcome {
+    pub const fn outcome(self) -> RolloutOutcome {
         match self {
             Self::Evidence
             | Self::FailedAction
@@ -103,36 +99,34 @@ impl Cause {
             | Self::NoReadyInstance
             | Self::NoProgress
             | Self::Inconclusive
-            | Self::PeerRolledBack => Outcome::RolledBack,
-            Self::Person => Outcome::Aborted,
-            Self::Rejected => Outcome::Rejected,
-            Self::Superseded => Outcome::Superseded,
+            | Self::PeerRolledBack => RolloutOutcome::RolledBack,
+            Self::Person => RolloutOutcome::Aborted,
+            Self::Rejected => RolloutOutcome::Rejected,
+            Self::Superseded => RolloutOutcome::Superseded,
         }
     }
 }
 
 /// Whether users got answers of the release of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exposed {
-    /// They did.
+pub enum UserExposure {
     Yes,
-    /// They never did.
     Never,
 }
 
-impl Outcome {
-    /// Whether it counts as a change failure (DORA): what a person decided or what was superseded does not.
+impl RolloutOutcome {
+    /// Whether it counts as a change failure (DORA): aborts, rejections and supersessions do not.
     #[must_use]
-    pub const fn is_change_failure(self, exposed: Exposed) -> bool {
+    pub const fn is_change_failure(self, exposed: UserExposure) -> bool {
         match self {
             Self::RolledBack => true,
-            Self::Failed => matches!(exposed, Exposed::Yes),
+            Self::Failed => matches!(exposed, UserExposure::Yes),
             Self::Promoted | Self::Aborted | Self::Rejected | Self::Superseded => false,
         }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for RolloutKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Deploy => "deploy",
@@ -142,7 +136,7 @@ impl fmt::Display for Kind {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for RolloutOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Promoted => "promoted",
@@ -161,7 +155,7 @@ mod tests {
 
     #[test]
     fn only_rollbacks_and_failures_after_traffic_are_change_failures() {
-        use Outcome::{Aborted, Failed, Promoted, Rejected, RolledBack, Superseded};
+        use RolloutOutcome::{Aborted, Failed, Promoted, Rejected, RolledBack, Superseded};
         for (outcome, before_traffic, after_traffic) in [
             (Promoted, false, false),
             (RolledBack, true, true),
@@ -170,15 +164,19 @@ mod tests {
             (Superseded, false, false),
             (Failed, false, true),
         ] {
-            let counted = [Exposed::Never, Exposed::Yes].map(|it| outcome.is_change_failure(it));
+            let counted =
+                [UserExposure::Never, UserExposure::Yes].map(|it| outcome.is_change_failure(it));
             assert_eq!(counted, [before_traffic, after_traffic], "{outcome:?}");
         }
     }
 
     #[test]
     fn a_cause_is_written_as_one_word_of_the_log() {
-        let written = serde_json::to_value(Cause::PeerRolledBack).unwrap();
+        let written = serde_json::to_value(RollbackCause::PeerRolledBack).unwrap();
         assert_eq!(written, "peer_rolled_back");
-        assert_eq!(Cause::from(AbortCause::Person).outcome(), Outcome::Aborted);
+        assert_eq!(
+            RollbackCause::from(AbortCause::Person).outcome(),
+            RolloutOutcome::Aborted
+        );
     }
 }

@@ -4,29 +4,29 @@ use jiff::Timestamp;
 
 use super::{
     decide::{next_step, settled_pass},
-    event::{Direction, Effect},
-    plan::Action,
-    state::{Rollout, State},
+    event::{PlanDirection, RolloutEffect},
+    plan::PlanAction,
+    state::{Rollout, RolloutState},
 };
-use crate::aggregate::{EffectKey, Pending};
+use crate::aggregate::{EffectKey, PendingWork};
 
 /// What the world still owes the rollout.
-pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
+pub(super) fn pending(state: &RolloutState, now: Timestamp) -> PendingWork<RolloutEffect> {
     let Some(rollout) = &state.0 else {
-        return Pending::nothing();
+        return PendingWork::nothing();
     };
     let mut effects = undelivered_notices(rollout);
     if let Some(end) = &rollout.ended {
         if !rollout.told {
             effects.push((
                 "tell-service".into(),
-                Effect::TellService {
+                RolloutEffect::TellService {
                     end: end.clone(),
                     observed: rollout.observed.clone(),
                 },
             ));
         }
-        return Pending {
+        return PendingWork {
             live: !effects.is_empty(),
             effects,
             wake_at: None,
@@ -35,7 +35,7 @@ pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
     let (plan, index) = (rollout.plan_number, rollout.cursor);
     if let Some(action) = rollout
         .action()
-        .filter(|action| !matches!(action, Action::Hold { .. } | Action::Ask { .. }))
+        .filter(|action| !matches!(action, PlanAction::Hold { .. } | PlanAction::Ask { .. }))
         && !rollout.stands_still()
         && rollout
             .rollback_retry
@@ -43,7 +43,7 @@ pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
     {
         effects.push((
             format!("action-{plan}-{index}").into(),
-            Effect::Carry {
+            RolloutEffect::Carry {
                 plan,
                 index,
                 action: action.clone(),
@@ -54,27 +54,29 @@ pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
         let exposure = rollout.exposure;
         effects.push((
             format!("measure-{exposure}").into(),
-            Effect::Measure {
+            RolloutEffect::Measure {
                 exposure,
                 candidate: rollout.candidate(),
                 stable: rollout.compared_with(),
             },
         ));
     }
-    if rollout.direction == Direction::Forward && !rollout.spec.tied.is_empty() {
+    if rollout.direction == PlanDirection::Forward && !rollout.spec.tied.is_empty() {
         let with = rollout.spec.tied.clone();
-        effects.push(("fellows".into(), Effect::Fellows { with }));
+        effects.push(("fellows".into(), RolloutEffect::Fellows { with }));
     }
-    if rollout.direction == Direction::Forward && rollout.observed.count(rollout.candidate()) > 0 {
+    if rollout.direction == PlanDirection::Forward
+        && rollout.observed.count(rollout.candidate()) > 0
+    {
         effects.push((
             "guard".into(),
-            Effect::Guard {
+            RolloutEffect::Guard {
                 release: rollout.candidate(),
                 stable: rollout.stable(),
             },
         ));
     }
-    Pending {
+    PendingWork {
         effects,
         wake_at: wake_at(rollout, now),
         live: true,
@@ -82,10 +84,10 @@ pub(super) fn pending(state: &State, now: Timestamp) -> Pending<Effect> {
 }
 
 /// The oldest notice that each destination has not settled, independent of the other destinations.
-fn undelivered_notices(rollout: &Rollout) -> Vec<(EffectKey, Effect)> {
+fn undelivered_notices(rollout: &Rollout) -> Vec<(EffectKey, RolloutEffect)> {
     let undelivered = |(destination, index): (usize, &usize)| {
         let notice = rollout.notices.get(*index)?.clone();
-        let effect = Effect::Notify {
+        let effect = RolloutEffect::Notify {
             index: *index,
             destination,
             notice,

@@ -6,10 +6,10 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::reach::Reach;
+use super::reach::TrafficMatch;
 use crate::{
-    address::Address,
-    config::Approvals,
+    address::PublicAddress,
+    config::ApprovalRule,
     exposure::Weight,
     ids::{ReleaseNumber, ServiceName},
 };
@@ -17,79 +17,48 @@ use crate::{
 /// One small step of a plan. Each can be done again without harm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "do")]
-pub enum Action {
+pub enum PlanAction {
     /// Make the environment the owner of these addresses, and listen on their port. Requests reach it there once the release is
     /// promoted, at a first deployment with its first traffic.
     ClaimAddresses {
         /// The addresses that the release's configuration asks for.
-        addresses: BTreeSet<Address>,
+        addresses: BTreeSet<PublicAddress>,
     },
     /// Bring instances up to `count`, none routed.
-    Start {
-        /// Of which release.
-        release: ReleaseNumber,
-        /// How many there shall be.
-        count: u32,
-    },
+    Start { release: ReleaseNumber, count: u32 },
     /// Wait until `count` instances answer readiness.
-    Await {
-        /// Of which release.
-        release: ReleaseNumber,
-        /// How many must be ready.
-        count: u32,
-    },
+    Await { release: ReleaseNumber, count: u32 },
     /// Run the environment's smoke tests against exactly these instances.
-    Smoke {
-        /// Of which release.
-        release: ReleaseNumber,
-    },
+    Smoke { release: ReleaseNumber },
     /// Give each release its share of traffic.
-    Shift {
-        /// The shares.
-        split: Split,
-    },
-    /// Keep the exposure until the time is over and the evidence is enough.
+    Shift { split: TrafficSplit },
+    /// Keep the weight for a time, until the evidence is conclusive.
     Hold {
-        /// How long at least.
         #[serde(rename = "for")]
         duration: Duration,
         /// Why: shown while it waits.
         why: HoldReason,
     },
-    /// Wait for people.
     Ask {
-        /// Who may say yes, and how many must.
-        gate: Approvals,
+        /// The allowed approvers and the number of approvals.
+        gate: ApprovalRule,
     },
     /// Wait until the rollouts of tied services have come as far.
-    Meet {
-        /// The services.
-        with: Vec<ServiceName>,
-    },
+    Meet { with: Vec<ServiceName> },
     /// No new requests for the instances beyond `keep`; wait for the open ones to finish.
     Drain {
-        /// Of which release.
         release: ReleaseNumber,
-        /// How many instances go on serving.
+        /// Number of instances that keep serving.
         keep: u32,
         /// How long open requests may take to finish.
         grace: Duration,
     },
     /// Terminate the instances beyond `keep`: SIGTERM, grace, SIGKILL.
-    Stop {
-        /// Of which release.
-        release: ReleaseNumber,
-        /// How many instances stay.
-        keep: u32,
-    },
+    Stop { release: ReleaseNumber, keep: u32 },
     /// This release is now the stable one.
-    Promote {
-        /// Which.
-        release: ReleaseNumber,
-    },
+    Promote { release: ReleaseNumber },
 }
 
-/// Why an exposure is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HoldReason {
@@ -107,39 +76,38 @@ pub enum HoldReason {
 
 /// Which share of the traffic each release gets, the newcomer first: raising its weight then only ever adds users to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Written", into = "Written")]
-pub struct Split {
-    /// The shares.
+#[serde(from = "SerializedSplit", into = "SerializedSplit")]
+pub struct TrafficSplit {
     pub shares: Vec<(ReleaseNumber, Weight)>,
-    /// Who reaches the newcomer beside its share.
-    pub reach: Option<Reach>,
+    /// Requests that reach the new release in addition to its weight.
+    pub reach: Option<TrafficMatch>,
 }
 
 /// As a list where there is nothing but shares: so it was always written.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum SerializedSplit {
     Shares(Vec<(ReleaseNumber, Weight)>),
     More {
         shares: Vec<(ReleaseNumber, Weight)>,
-        reach: Option<Reach>,
+        reach: Option<TrafficMatch>,
     },
 }
 
-impl From<Written> for Split {
-    fn from(written: Written) -> Self {
+impl From<SerializedSplit> for TrafficSplit {
+    fn from(written: SerializedSplit) -> Self {
         match written {
-            Written::Shares(shares) => Self {
+            SerializedSplit::Shares(shares) => Self {
                 shares,
                 reach: None,
             },
-            Written::More { shares, reach } => Self { shares, reach },
+            SerializedSplit::More { shares, reach } => Self { shares, reach },
         }
     }
 }
 
-impl From<Split> for Written {
-    fn from(Split { shares, reach }: Split) -> Self {
+impl From<TrafficSplit> for SerializedSplit {
+    fn from(TrafficSplit { shares, reach }: TrafficSplit) -> Self {
         match reach {
             None => Self::Shares(shares),
             reach => Self::More { shares, reach },
@@ -147,7 +115,7 @@ impl From<Split> for Written {
     }
 }
 
-impl Split {
+impl TrafficSplit {
     /// Everything to one release.
     #[must_use]
     pub fn all_to(release: ReleaseNumber) -> Self {
@@ -185,9 +153,9 @@ impl Split {
         }
     }
 
-    /// The same, and `reach` beside it.
+    /// Adds requests that reach the new release in addition to its weight.
     #[must_use]
-    pub fn reached_by(mut self, reach: Reach) -> Self {
+    pub fn reached_by(mut self, reach: TrafficMatch) -> Self {
         self.reach = Some(reach).filter(|reach| !reach.is_nobody());
         self
     }
@@ -222,7 +190,7 @@ impl Split {
     }
 }
 
-impl fmt::Display for Split {
+impl fmt::Display for TrafficSplit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.shares.is_empty() {
             return f.write_str("no traffic");
@@ -242,37 +210,36 @@ impl fmt::Display for Split {
 
 /// An ordered list of actions, and what a person should know before it runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
-    /// What is done, in order.
-    pub actions: Vec<Action>,
+pub struct RolloutPlan {
+    pub actions: Vec<PlanAction>,
     /// Sentences such as "there will be downtime between stop and start".
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
-impl Plan {
+impl RolloutPlan {
     /// Judges the release on for `watch` after its promotion, holds that come after it included.
     pub(super) fn watch_after_promotion(&mut self, watch: Duration) {
         let Some(promoted) =
-            (self.actions.iter()).position(|it| matches!(it, Action::Promote { .. }))
+            (self.actions.iter()).position(|it| matches!(it, PlanAction::Promote { .. }))
         else {
             return;
         };
         let held: Duration = (self.actions[promoted..].iter())
             .map(|action| match action {
-                Action::Hold { duration, .. } => *duration,
+                PlanAction::Hold { duration, .. } => *duration,
                 _ => Duration::ZERO,
             })
             .sum();
         let duration = watch.saturating_sub(held);
         if !duration.is_zero() {
             let why = HoldReason::Watch;
-            self.actions.push(Action::Hold { duration, why });
+            self.actions.push(PlanAction::Hold { duration, why });
         }
     }
 }
 
-impl Action {
+impl PlanAction {
     /// Whether this is a hold with that reason.
     #[must_use]
     pub fn holds_for(&self, reason: HoldReason) -> bool {
@@ -280,7 +247,7 @@ impl Action {
     }
 }
 
-impl fmt::Display for Action {
+impl fmt::Display for PlanAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClaimAddresses { addresses } => {

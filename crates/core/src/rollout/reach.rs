@@ -1,8 +1,8 @@
-//! Who reaches the newcomer beside its share of the users: requests that match, and copies of requests.
+//! Requests that reach the new release in addition to its weight: those that match a rule, and copies (mirroring).
 //!
 //! ```
-//! use shipway_core::rollout::reach::{Match, Text};
-//! let asked = Match { headers: [("x-canary".to_owned(), Text::Is("1".to_owned()))].into(), ..Match::default() };
+//! use shipway_core::rollout::reach::{RequestMatch, TextMatch};
+//! let asked = RequestMatch { headers: [("x-canary".to_owned(), TextMatch::Is("1".to_owned()))].into(), ..RequestMatch::default() };
 //! assert_eq!(asked.to_string(), "header x-canary: 1");
 //! ```
 
@@ -16,26 +16,23 @@ use crate::{exposure::Weight, ids::ReleaseNumber};
 
 /// What a request must have: all of it. As Gateway API and Istio read a match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Match {
+pub struct RequestMatch {
     /// Headers, by name in lower case.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, Text>,
-    /// Cookies, by name.
+    pub headers: BTreeMap<String, TextMatch>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub cookies: BTreeMap<String, Text>,
+    pub cookies: BTreeMap<String, TextMatch>,
 }
 
 /// What a header or cookie must say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Text {
-    /// Exactly this.
+pub enum TextMatch {
     Is(String),
     /// This, and perhaps more.
     Prefix(String),
     /// What this regular expression fits as a whole.
     Regex(String),
-    /// Anything but nothing.
     Present,
 }
 
@@ -46,18 +43,16 @@ const PATTERN_BYTES_MAX: usize = 64 * 1024;
 
 /// Copies of requests whose answers are thrown away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mirror {
+pub struct TrafficMirror {
     /// Of how many requests.
     pub share: Weight,
-    /// Of which.
     #[serde(default)]
-    pub methods: Mirrored,
+    pub methods: MirroredMethods,
 }
 
-/// Which requests are copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mirrored {
+pub enum MirroredMethods {
     /// Those that change nothing: GET, HEAD, OPTIONS.
     #[default]
     Safe,
@@ -65,28 +60,26 @@ pub enum Mirrored {
     All,
 }
 
-/// Who reaches a release beside its share.
+/// Requests that reach a release in addition to its weight.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reach {
+pub struct TrafficMatch {
     /// Requests that fit one of these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub matches: Vec<Match>,
+    pub matches: Vec<RequestMatch>,
     /// Copies of the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mirror: Option<Mirror>,
-    /// The release.
+    pub mirror: Option<TrafficMirror>,
     pub release: ReleaseNumber,
 }
 
-impl Reach {
-    /// Whether nobody does.
+impl TrafficMatch {
     #[must_use]
     pub fn is_nobody(&self) -> bool {
         self.matches.is_empty() && self.mirror.is_none()
     }
 }
 
-impl fmt::Display for Reach {
+impl fmt::Display for TrafficMatch {
     /// `; header x-canary: 1 to #4; copies of 10% to #4`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, it) in self.matches.iter().enumerate() {
@@ -102,17 +95,17 @@ impl fmt::Display for Reach {
     }
 }
 
-impl fmt::Display for Match {
+impl fmt::Display for RequestMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers = self.headers.iter().map(|it| ("header", ": ", it));
         let cookies = self.cookies.iter().map(|it| ("cookie", "=", it));
         for (index, (kind, is, (name, text))) in headers.chain(cookies).enumerate() {
             let and = if index == 0 { "" } else { " and " };
             match text {
-                Text::Is(value) => write!(f, "{and}{kind} {name}{is}{value}")?,
-                Text::Prefix(value) => write!(f, "{and}{kind} {name}{is}{value}…")?,
-                Text::Regex(value) => write!(f, "{and}{kind} {name}{is}/{value}/")?,
-                Text::Present => write!(f, "{and}{kind} {name}")?,
+                TextMatch::Is(value) => write!(f, "{and}{kind} {name}{is}{value}")?,
+                TextMatch::Prefix(value) => write!(f, "{and}{kind} {name}{is}{value}…")?,
+                TextMatch::Regex(value) => write!(f, "{and}{kind} {name}{is}/{value}/")?,
+                TextMatch::Present => write!(f, "{and}{kind} {name}")?,
             }
         }
         Ok(())
@@ -120,7 +113,7 @@ impl fmt::Display for Match {
 }
 
 /// `match`: one mapping, or a list of which any may fit.
-pub(super) fn matches(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Vec<Match> {
+pub(super) fn matches(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Vec<RequestMatch> {
     let nodes = match node.as_sequence() {
         Some(nodes) => nodes.iter().collect(),
         None => vec![node],
@@ -131,10 +124,10 @@ pub(super) fn matches(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Vec<Ma
         .collect()
 }
 
-fn one(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<Match> {
+fn one(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<RequestMatch> {
     let fields = MappingFields::read(node, "match", &["header", "cookie"], problems)?;
     let headers = texts(&fields, "header", problems);
-    let found = Match {
+    let found = RequestMatch {
         headers: headers
             .into_iter()
             .map(|(name, text)| (name.to_ascii_lowercase(), text))
@@ -148,7 +141,7 @@ fn one(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<Match> {
                 .help("for example `match: { header: { x-canary: \"1\" } }` or `match: { cookie: { beta: \"yes\" } }`"),
         );
     }
-    (found != Match::default()).then_some(found)
+    (found != RequestMatch::default()).then_some(found)
 }
 
 /// By name, a value or `{ prefix: … }` and the like.
@@ -156,7 +149,7 @@ fn texts(
     fields: &MappingFields<'_>,
     key: &'static str,
     problems: &mut Vec<Diagnostic>,
-) -> BTreeMap<String, Text> {
+) -> BTreeMap<String, TextMatch> {
     let Some(node) = fields.get(key) else {
         return BTreeMap::new();
     };
@@ -187,15 +180,15 @@ fn texts(
     found
 }
 
-fn text(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<Text> {
+fn text(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TextMatch> {
     let Some(text) = node.as_scalar_text() else {
         return told_apart(node, problems);
     };
-    printable(text.to_owned(), node.span, problems).map(Text::Is)
+    printable(text.to_owned(), node.span, problems).map(TextMatch::Is)
 }
 
 /// `{ prefix: eu- }`, `{ regex: "eu-[0-9]+" }`, `{ present: true }`.
-fn told_apart(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<Text> {
+fn told_apart(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TextMatch> {
     const WAYS: [&str; 3] = ["prefix", "regex", "present"];
     const HELP: &str =
         "write `{ prefix: eu- }`, `{ regex: \"eu-[0-9]+\" }` or `{ present: true }`, or the value";
@@ -211,12 +204,12 @@ fn told_apart(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<Text> {
         return None;
     }
     if let Some(prefix) = fields.string("prefix", problems) {
-        return printable(prefix.value, prefix.span, problems).map(Text::Prefix);
+        return printable(prefix.value, prefix.span, problems).map(TextMatch::Prefix);
     }
     if let Some(regex) = fields.string("regex", problems) {
         let pattern = printable(regex.value, regex.span, problems)?;
         return match fits_as_a_whole(&pattern) {
-            Ok(()) => Some(Text::Regex(pattern)),
+            Ok(()) => Some(TextMatch::Regex(pattern)),
             Err(why) => {
                 let message = format!("`{pattern}` can't be matched: {why}");
                 problems.push(Diagnostic::error("bad-value", regex.span, message).help(
@@ -227,7 +220,7 @@ fn told_apart(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<Text> {
         };
     }
     match fields.bool("present", problems) {
-        Some(true) => Some(Text::Present),
+        Some(true) => Some(TextMatch::Present),
         Some(false) => {
             problems.push(
                 Diagnostic::error(
@@ -258,7 +251,7 @@ fn fits_as_a_whole(pattern: &str) -> Result<(), String> {
             Err(regex::Error::CompiledTooBig(_)) => {
                 return Err("it repeats too much to be held ready".to_owned());
             }
-            // The last line says what is wrong; those before draw where.
+            // The last line is the message; the lines before it draw the position.
             Err(error) => {
                 let told = error.to_string();
                 let last = told.lines().last().unwrap_or_default();
@@ -269,7 +262,6 @@ fn fits_as_a_whole(pattern: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What can stand in a header.
 fn printable(value: String, span: Span, problems: &mut Vec<Diagnostic>) -> Option<String> {
     let fits = !value.is_empty() && value.bytes().all(|it| (0x20..0x7f).contains(&it));
     if !fits {
@@ -282,13 +274,16 @@ fn printable(value: String, span: Span, problems: &mut Vec<Diagnostic>) -> Optio
 }
 
 /// `mirror: 10%`, or `mirror: { share: 10%, methods: all }`.
-pub(super) fn mirror(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<Mirror> {
+pub(super) fn mirror(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TrafficMirror> {
     let (share, methods) = match node.as_scalar_text() {
-        Some(text) => (Some((text.to_owned(), node.span)), Mirrored::Safe),
+        Some(text) => (Some((text.to_owned(), node.span)), MirroredMethods::Safe),
         None => {
             let fields = MappingFields::read(node, "mirror", &["share", "methods"], problems)?;
             fields.require("share", problems);
-            let words = [("safe", Mirrored::Safe), ("all", Mirrored::All)];
+            let words = [
+                ("safe", MirroredMethods::Safe),
+                ("all", MirroredMethods::All),
+            ];
             let methods = crate::config::decode::word(&fields, "methods", &words, problems);
             let share = fields.string("share", problems);
             (
@@ -299,7 +294,7 @@ pub(super) fn mirror(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<
     };
     let (text, span) = share?;
     match text.parse::<Weight>() {
-        Ok(share) if !share.is_zero() => Some(Mirror { share, methods }),
+        Ok(share) if !share.is_zero() => Some(TrafficMirror { share, methods }),
         Ok(_) => {
             problems.push(
                 Diagnostic::error("bad-value", span, "a mirror of nothing shows nothing")

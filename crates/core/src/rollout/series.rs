@@ -11,10 +11,10 @@ use shipway_analysis::{
 };
 
 use super::{
-    event::{Body, Direction, Spec},
-    outcome::Outcome,
-    plan::{Action, Plan},
-    strategy::Observed,
+    event::{PlanDirection, RolloutEvent, RolloutSpec},
+    outcome::RolloutOutcome,
+    plan::{PlanAction, RolloutPlan},
+    strategy::ObservedState,
 };
 use crate::aggregate::Event;
 
@@ -25,8 +25,8 @@ const TIGHTEST_AT: f64 = 1_000.0;
 
 /// The series of a rollout, one for each metric that is judged, in the order of its rules. Empty when nothing was measured.
 #[must_use]
-pub fn series<'e>(events: impl IntoIterator<Item = &'e Event<Body>>) -> Vec<MetricSeries> {
-    let mut story = Story::default();
+pub fn series<'e>(events: impl IntoIterator<Item = &'e Event<RolloutEvent>>) -> Vec<MetricSeries> {
+    let mut story = SeriesBuilder::default();
     for event in events {
         story.hear(event);
     }
@@ -35,28 +35,28 @@ pub fn series<'e>(events: impl IntoIterator<Item = &'e Event<Body>>) -> Vec<Metr
 
 /// What matters of a log for its plots.
 #[derive(Default)]
-struct Story {
-    spec: Option<Spec>,
+struct SeriesBuilder {
+    spec: Option<RolloutSpec>,
     /// All that is judged, in the order of the rules, each once.
     metrics: Vec<Metric>,
-    plan: Plan,
+    plan: RolloutPlan,
     is_back: bool,
-    observed: Observed,
-    readings: Vec<Reading>,
+    observed: ObservedState,
+    readings: Vec<SeriesReading>,
     decision: Option<RolloutDecision>,
 }
 
 /// Both sides at one moment, as counted since the first reading.
 #[derive(Clone)]
-struct Reading {
+struct SeriesReading {
     at: Timestamp,
     weight: f64,
-    canary: Option<Counted>,
-    stable: Option<Counted>,
+    canary: Option<SideCounts>,
+    stable: Option<SideCounts>,
 }
 
 #[derive(Clone)]
-struct Counted {
+struct SideCounts {
     sample: Sample,
     /// Since the first reading.
     requests: u64,
@@ -66,10 +66,10 @@ struct Counted {
     per_second: Option<f64>,
 }
 
-impl Story {
-    fn hear(&mut self, event: &Event<Body>) {
+impl SeriesBuilder {
+    fn hear(&mut self, event: &Event<RolloutEvent>) {
         match &event.body {
-            Body::Opened { spec } => {
+            RolloutEvent::Opened { spec } => {
                 self.observed = spec.observed.clone();
                 for metric in spec
                     .environment
@@ -82,44 +82,44 @@ impl Story {
                         self.metrics.push(metric);
                     }
                 }
-                self.spec = Some(Spec::clone(spec));
+                self.spec = Some(RolloutSpec::clone(spec));
             }
-            Body::Planned {
+            RolloutEvent::Planned {
                 direction,
                 plan,
                 why,
                 cause: _,
             } => {
                 self.plan = plan.clone();
-                self.is_back = *direction == Direction::Back;
+                self.is_back = *direction == PlanDirection::Back;
                 if self.is_back {
                     self.decide(event.at, true, why);
                 }
             }
-            Body::ActionDone { index, .. } => {
+            RolloutEvent::ActionDone { index, .. } => {
                 let Some(action) = self.plan.actions.get(*index) else {
                     return;
                 };
                 self.observed.done(action);
-                if let Action::Promote { release } = action
+                if let PlanAction::Promote { release } = action
                     && !self.is_back
                 {
                     self.decide(event.at, false, &format!("{release} is promoted"));
                 }
             }
-            Body::Measured { seen, .. } => self.measured(seen),
-            Body::Ended {
+            RolloutEvent::Measured { seen, .. } => self.measured(seen),
+            RolloutEvent::Ended {
                 outcome,
                 why,
                 cause: _,
             } => {
                 let is_bad = match outcome {
-                    Outcome::Promoted => false,
-                    Outcome::RolledBack
-                    | Outcome::Aborted
-                    | Outcome::Rejected
-                    | Outcome::Superseded
-                    | Outcome::Failed => true,
+                    RolloutOutcome::Promoted => false,
+                    RolloutOutcome::RolledBack
+                    | RolloutOutcome::Aborted
+                    | RolloutOutcome::Rejected
+                    | RolloutOutcome::Superseded
+                    | RolloutOutcome::Failed => true,
                 };
                 self.decide(event.at, is_bad, why);
             }
@@ -145,15 +145,16 @@ impl Story {
         let weight = self.observed.split.weight_of(spec.release.number).percent() / 100.0;
         let before = self.readings.last();
         let seconds = before.map(|before| seen.at.duration_since(before.at).as_secs_f64());
-        let counted = |sample: Option<&Sample>, before: Option<&Counted>| {
-            Some(Counted::since(before, sample?, &self.metrics, seconds))
+        let counted = |sample: Option<&Sample>, before: Option<&SideCounts>| {
+            Some(SideCounts::since(before, sample?, &self.metrics, seconds))
         };
-        let last =
-            |side: fn(&Reading) -> Option<&Counted>| self.readings.iter().rev().find_map(side);
+        let last = |side: fn(&SeriesReading) -> Option<&SideCounts>| {
+            self.readings.iter().rev().find_map(side)
+        };
         let canary = counted(seen.canary.sample.as_ref(), last(|it| it.canary.as_ref()));
         let of_stable = seen.stable.as_ref().and_then(|side| side.sample.as_ref());
         let stable = counted(of_stable, last(|it| it.stable.as_ref()));
-        self.readings.push(Reading {
+        self.readings.push(SeriesReading {
             at: seen.at,
             weight,
             canary,
@@ -206,7 +207,7 @@ fn limit_of(rule: &AnalysisRule, metric: Metric) -> Option<f64> {
     }
 }
 
-impl Counted {
+impl SideCounts {
     /// Counts since the first reading of this side. Counters that are smaller than before were restarted: all they say is new.
     fn since(
         before: Option<&Self>,
@@ -265,8 +266,8 @@ fn events(metric: Metric, sample: &Sample) -> u64 {
     }
 }
 
-fn point(metric: Metric, place: usize, reading: &Reading) -> SeriesPoint {
-    let side = |counted: Option<&Counted>| {
+fn point(metric: Metric, place: usize, reading: &SeriesReading) -> SeriesPoint {
+    let side = |counted: Option<&SideCounts>| {
         let counted = counted?;
         estimate(
             metric,
@@ -282,7 +283,7 @@ fn point(metric: Metric, place: usize, reading: &Reading) -> SeriesPoint {
     }
 }
 
-fn estimate(metric: Metric, counted: &Counted, happened: u64) -> Option<Estimate> {
+fn estimate(metric: Metric, counted: &SideCounts, happened: u64) -> Option<Estimate> {
     let sample = &counted.sample;
     let value = match metric {
         // Open requests may be known to be slow that aren't known to be failures yet.

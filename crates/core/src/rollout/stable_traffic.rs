@@ -11,13 +11,12 @@ use crate::config::SLOW_WITHOUT_STABLE;
 
 /// Of fewer answers the 99th percentile says little.
 const ANSWERS_MIN: u64 = 300;
-/// Nobody waits for less than this: a service that answers in 2 ms isn't slow at 6.
+/// Lower bound for the slow-request limit: a service that answers in 2 ms isn't slow at 6 ms.
 const SLOW_LIMIT_MIN: Duration = Duration::from_millis(50);
 
 /// What stable answered in the last hour, as far back as it was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StableTraffic {
-    /// Requests.
     pub requests: u64,
     /// The time that they came in.
     pub counted_for: Duration,

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use shipway_analysis::Observation;
 
 use super::{
-    capacity::Shortage,
-    event::{Body, Direction, Notice, Spec},
-    evidence::Evidence,
-    outcome::{Cause, Exposed, Outcome, Pace},
-    plan::{Action, HoldReason, Plan},
-    status::Status,
-    strategy::{AddressChange, Brief, Observed},
+    capacity::CapacityShortage,
+    event::{PlanDirection, RolloutEvent, RolloutNotice, RolloutSpec},
+    evidence::RolloutEvidence,
+    outcome::{RollbackCause, RolloutOutcome, RolloutPace, UserExposure},
+    plan::{HoldReason, PlanAction, RolloutPlan},
+    status::RolloutStatus,
+    strategy::{AddressChange, ObservedState, StrategyInput},
 };
 use crate::{
     aggregate::{Actor, Event},
@@ -21,51 +21,46 @@ use crate::{
     ids::{ReleaseNumber, RolloutId},
 };
 
-/// How long past a deadline the answer of who waits for it is waited for: it says more than that time is over.
+/// Time after a deadline in which the driver's own answer may still arrive: its message is more precise than "timed out".
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// The state of a rollout; `None` inside before it is opened.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct State(pub Option<Box<Rollout>>);
+pub struct RolloutState(pub Option<Box<Rollout>>);
 
 /// A rollout that has been opened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rollout {
-    /// What it is about.
-    pub spec: Arc<Spec>,
-    /// Who asked for it.
+    pub spec: Arc<RolloutSpec>,
     pub by: Actor,
-    /// When it was opened.
     pub opened_at: Timestamp,
-    /// Which way it goes.
-    pub direction: Direction,
+    pub direction: PlanDirection,
     /// The plan in execution.
-    pub plan: Plan,
-    /// Its number: 1 for the first, 2 for the way back.
+    pub plan: RolloutPlan,
+    /// Number of the plan: 1 for the first, 2 for the rollback.
     pub plan_number: u32,
     /// Why it goes back, when it does.
-    pub turned_back: Option<Turn>,
+    pub turned_back: Option<RollbackStart>,
     /// The action under way.
     pub cursor: usize,
     /// When that action began, or was resumed.
     pub action_since: Timestamp,
     /// How much of the hold under the cursor was over before the last pause.
     pub hold_spent: Duration,
-    /// Notes of what was done, in order, with the time.
-    pub notes: Vec<Note>,
-    /// What runs and who gets traffic.
-    pub observed: Observed,
+    /// Completed actions, in order.
+    pub notes: Vec<TimelineNote>,
+    /// Running instances and traffic split.
+    pub observed: ObservedState,
     /// The number of shifts so far; the evidence belongs to the last.
     pub exposure: u32,
     /// Whether the new release ever got traffic.
     pub served: bool,
-    /// When it first did.
     #[serde(default)]
     pub served_at: Option<Timestamp>,
     /// When all traffic was on stable again.
     pub back_at: Option<Timestamp>,
     /// The evidence since the last shift, as far as it is recorded.
-    pub evidence: Evidence,
+    pub evidence: RolloutEvidence,
     /// Readings of the metrics that were recorded.
     pub looks: u32,
     /// When traffic was last shifted.
@@ -76,10 +71,10 @@ pub struct Rollout {
     pub checkpointed_at: Option<Timestamp>,
     /// The last smoke tests.
     pub smoke: Option<SmokeReport>,
-    /// Who has said yes to the gate under the cursor.
+    /// People who have approved the gate at the cursor.
     pub approvals: Vec<String>,
     /// Since when fewer instances of the new release are ready than its weight needs.
-    pub shortage: Option<Shortage>,
+    pub shortage: Option<CapacityShortage>,
     /// What speaks against the release only in comparison with the past, once a reverse canary has shown that it is not its
     /// fault, or can't show whose it is. From then on comparisons with the past no longer count.
     #[serde(default)]
@@ -87,7 +82,7 @@ pub struct Rollout {
     /// Attempts of the rollback that failed, and when the next one begins.
     pub rollback_retry: Option<RollbackRetry>,
     /// Since when and why it stands still.
-    pub paused: Option<Pause>,
+    pub paused: Option<RolloutPause>,
     /// Whether holds are skipped.
     pub hurried: bool,
     /// Whether the previous instances are no longer kept warm, because another release waits.
@@ -96,12 +91,10 @@ pub struct Rollout {
     /// Why its rollback is not retried once an attempt fails: another release waits.
     #[serde(default)]
     pub successor: Option<String>,
-    /// How it ended, when, and why.
-    pub ended: Option<End>,
+    pub ended: Option<RolloutEnd>,
     /// Whether the service knows.
     pub told: bool,
-    /// What people want to hear of.
-    pub notices: Vec<Notice>,
+    pub notices: Vec<RolloutNotice>,
     /// How many of the notices are settled for each destination in `notify` of the environment: a destination gets them in order,
     /// and none waits for another destination.
     pub notices_settled: Vec<usize>,
@@ -109,38 +102,30 @@ pub struct Rollout {
 
 /// The moment a rollout turned back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turn {
-    /// When.
+pub struct RollbackStart {
     pub at: Timestamp,
     /// What made it leave its release.
-    pub cause: Cause,
-    /// Who or what asked for it.
+    pub cause: RollbackCause,
     pub by: Actor,
-    /// Why, in words.
     pub why: String,
 }
 
 /// A rollback whose last attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollbackRetry {
-    /// Attempts that failed.
     pub attempt: u32,
     /// When the next attempt begins; `None` while it is under way.
     pub until: Option<Timestamp>,
 }
 
-/// Why a rollout stands still.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pause {
-    /// Since when.
+pub struct RolloutPause {
     pub since: Timestamp,
-    /// Why.
     pub reason: String,
-    /// Who paused it.
     pub by: String,
 }
 
-impl Pause {
+impl RolloutPause {
     /// The commands that end the pause of `rollout`, each complete.
     #[must_use]
     pub fn commands(rollout: &RolloutId) -> String {
@@ -150,19 +135,15 @@ impl Pause {
     }
 }
 
-/// How a rollout ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
-    /// When.
+pub struct RolloutEnd {
     pub at: Timestamp,
-    /// How.
-    pub outcome: Outcome,
+    pub outcome: RolloutOutcome,
     /// What made it leave its release; none when it was promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cause: Option<Cause>,
-    /// Who or what caused it.
+    pub cause: Option<RollbackCause>,
     pub by: Actor,
-    /// What they said, or what was seen.
+    /// Text of the person, or the observation.
     pub reason: String,
     /// Why, in words, and what serves now.
     pub why: String,
@@ -170,23 +151,20 @@ pub struct End {
 
 /// One line of a rollout's story.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Note {
-    /// When.
+pub struct TimelineNote {
     pub at: Timestamp,
-    /// Who or what.
     pub by: String,
-    /// What.
     pub text: String,
 }
 
 impl Rollout {
-    pub(super) fn open(spec: &Spec, event: &Event<Body>) -> Self {
+    pub(super) fn open(spec: &RolloutSpec, event: &Event<RolloutEvent>) -> Self {
         Self {
             spec: Arc::new(spec.clone()),
             by: event.by.clone(),
             opened_at: event.at,
-            direction: Direction::Forward,
-            plan: Plan::default(),
+            direction: PlanDirection::Forward,
+            plan: RolloutPlan::default(),
             plan_number: 0,
             turned_back: None,
             cursor: 0,
@@ -198,7 +176,7 @@ impl Rollout {
             served: false,
             served_at: None,
             back_at: None,
-            evidence: Evidence::default(),
+            evidence: RolloutEvidence::default(),
             looks: 0,
             exposed_at: None,
             checkpointed_at: None,
@@ -243,15 +221,15 @@ impl Rollout {
 
     /// The action under the cursor; `None` at the end of the plan.
     #[must_use]
-    pub fn action(&self) -> Option<&Action> {
+    pub fn action(&self) -> Option<&PlanAction> {
         self.plan.actions.get(self.cursor)
     }
 
     /// What a strategy needs to know of this rollout.
     #[must_use]
-    pub fn brief(spec: &Spec) -> Brief {
+    pub fn brief(spec: &RolloutSpec) -> StrategyInput {
         let stable = spec.stable.as_ref().map(|stable| stable.release.number);
-        Brief {
+        StrategyInput {
             release: spec.release.number,
             stable,
             stable_count: stable.map_or(0, |stable| spec.observed.count(stable)),
@@ -280,10 +258,10 @@ impl Rollout {
     #[must_use]
     pub fn is_judged(&self) -> bool {
         self.ended.is_none()
-            && self.direction == Direction::Forward
+            && self.direction == PlanDirection::Forward
             && match self.spec.pace {
-                Pace::ByStrategy => true,
-                Pace::Direct => false,
+                RolloutPace::ByStrategy => true,
+                RolloutPace::Direct => false,
             }
             && !self.spec.environment.analysis.is_empty()
             && !self.is_stable_already()
@@ -309,9 +287,9 @@ impl Rollout {
     /// What the exposure that has just begun starts with, after one with `evidence`. Evidence against the past doesn't count
     /// while both releases serve side by side in a reverse canary.
     #[must_use]
-    pub fn evidence_after_shift(&self, evidence: Evidence) -> Evidence {
+    pub fn evidence_after_shift(&self, evidence: RolloutEvidence) -> RolloutEvidence {
         if self.is_reverse_canary() {
-            Evidence::default()
+            RolloutEvidence::default()
         } else {
             evidence.after_shift()
         }
@@ -327,11 +305,11 @@ impl Rollout {
         }
     }
 
-    /// When the hold under the cursor is over, if nothing pauses it.
+    /// When the hold at the cursor ends, unless paused.
     #[must_use]
     pub fn hold_due(&self) -> Option<Timestamp> {
         match self.action() {
-            Some(Action::Hold { duration, .. }) => {
+            Some(PlanAction::Hold { duration, .. }) => {
                 Some(self.action_since + duration.saturating_sub(self.hold_spent))
             }
             _ => None,
@@ -342,15 +320,15 @@ impl Rollout {
     #[must_use]
     pub fn is_reverse_canary(&self) -> bool {
         let mut actions = self.plan.actions.iter();
-        self.direction == Direction::Forward
+        self.direction == PlanDirection::Forward
             && actions.any(|it| it.holds_for(HoldReason::ReverseCanary))
     }
 
-    /// Until when the promoted release is judged; `None` before its promotion and when the guard is over.
+    /// Until when the promoted release is guarded; `None` before its promotion and after the guard has ended.
     #[must_use]
     pub fn guarded_until(&self) -> Option<Timestamp> {
         match self.action() {
-            Some(Action::Hold {
+            Some(PlanAction::Hold {
                 why: HoldReason::KeepWarm | HoldReason::Watch,
                 ..
             }) if self.ended.is_none() => self.hold_due(),
@@ -362,7 +340,7 @@ impl Rollout {
     #[must_use]
     pub fn hold_earliest(&self) -> Option<Timestamp> {
         match self.action() {
-            Some(Action::Hold { duration, .. }) => {
+            Some(PlanAction::Hold { duration, .. }) => {
                 let least = self.spec.environment.strategy.holds().min.min(*duration);
                 Some(self.action_since + least.saturating_sub(self.hold_spent))
             }
@@ -374,7 +352,7 @@ impl Rollout {
     #[must_use]
     pub fn hold_deadline(&self) -> Option<Timestamp> {
         match self.action() {
-            Some(Action::Hold { duration, .. }) => {
+            Some(PlanAction::Hold { duration, .. }) => {
                 Some(self.hold_due()? + (*duration).max(Duration::from_secs(60)))
             }
             _ => None,
@@ -386,64 +364,66 @@ impl Rollout {
     pub fn progress_deadline(&self) -> Option<Timestamp> {
         let allowed = self.spec.environment.progress_deadline;
         match self.action()? {
-            Action::Hold { .. } | Action::Ask { .. } | Action::Meet { .. } => None,
-            Action::Drain { grace, .. } => Some(self.action_since + *grace + allowed),
-            // Who waits has the same time, and says at its end what each instance lacks: it is heard first.
-            Action::Await { .. } => Some(self.action_since + allowed + ANSWER),
-            Action::ClaimAddresses { .. }
-            | Action::Start { .. }
-            | Action::Smoke { .. }
-            | Action::Shift { .. }
-            | Action::Stop { .. }
-            | Action::Promote { .. } => Some(self.action_since + allowed),
+            PlanAction::Hold { .. } | PlanAction::Ask { .. } | PlanAction::Meet { .. } => None,
+            PlanAction::Drain { grace, .. } => Some(self.action_since + *grace + allowed),
+            // Await has the same timeout and a better message, which names what each instance lacks: give it a head start.
+            PlanAction::Await { .. } => Some(self.action_since + allowed + ANSWER),
+            PlanAction::ClaimAddresses { .. }
+            | PlanAction::Start { .. }
+            | PlanAction::Smoke { .. }
+            | PlanAction::Shift { .. }
+            | PlanAction::Stop { .. }
+            | PlanAction::Promote { .. } => Some(self.action_since + allowed),
         }
     }
 
-    /// Whether a pause keeps the action under the cursor from being carried out. What is being brought up comes up.
+    /// Whether a pause keeps the action at the cursor from running. Starting instances continues.
     #[must_use]
     pub fn stands_still(&self) -> bool {
         self.paused.is_some()
             && !matches!(
                 self.action(),
-                Some(Action::Start { .. } | Action::Await { .. } | Action::Smoke { .. })
+                Some(
+                    PlanAction::Start { .. } | PlanAction::Await { .. } | PlanAction::Smoke { .. }
+                )
             )
-            && self.direction == Direction::Forward
+            && self.direction == PlanDirection::Forward
     }
 
     /// One word for lists.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> RolloutStatus {
         match (&self.ended, self.direction, self.action()) {
-            (Some(end), ..) => Status::from(end.outcome),
-            (None, Direction::Back, _) => Status::GoingBack,
-            _ if self.paused.is_some() => Status::Paused,
-            (None, _, Some(Action::Ask { .. })) => Status::Waiting,
-            (None, _, Some(Action::Meet { .. })) => Status::Meeting,
+            (Some(end), ..) => RolloutStatus::from(end.outcome),
+            (None, PlanDirection::Back, _) => RolloutStatus::GoingBack,
+            _ if self.paused.is_some() => RolloutStatus::Paused,
+            (None, _, Some(PlanAction::Ask { .. })) => RolloutStatus::Waiting,
+            (None, _, Some(PlanAction::Meet { .. })) => RolloutStatus::Meeting,
             (
                 None,
                 _,
-                Some(Action::Hold {
+                Some(PlanAction::Hold {
                     why: HoldReason::Evidence | HoldReason::Time | HoldReason::ReverseCanary,
                     ..
                 }),
-            ) => Status::Holding,
+            ) => RolloutStatus::Holding,
             (
                 None,
                 _,
-                Some(Action::Hold {
+                Some(PlanAction::Hold {
                     why: HoldReason::KeepWarm,
                     ..
                 }),
-            ) => Status::KeptWarm,
+            ) => RolloutStatus::KeptWarm,
             (
                 None,
                 _,
-                Some(Action::Hold {
+                Some(PlanAction::Hold {
                     why: HoldReason::Watch,
                     ..
                 }),
-            ) => Status::Promoted,
-            (None, ..) => Status::Moving,
+            ) => RolloutStatus::Promoted,
+            (None, ..) => RolloutStatus::Moving,
         }
     }
 
@@ -462,9 +442,9 @@ impl Rollout {
     #[must_use]
     pub fn is_change_failure(&self) -> bool {
         let exposed = if self.served {
-            Exposed::Yes
+            UserExposure::Yes
         } else {
-            Exposed::Never
+            UserExposure::Never
         };
         (self.ended.as_ref()).is_some_and(|end| end.outcome.is_change_failure(exposed))
     }

@@ -4,13 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::Outcome;
+use super::outcome::RolloutOutcome;
 
 /// One word for where a rollout is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Waits for people.
+pub enum RolloutStatus {
     Waiting,
     /// Waits for the rollouts of tied services.
     Meeting,
@@ -20,7 +19,7 @@ pub enum Status {
     Holding,
     /// Promoted; the previous set is kept warm.
     KeptWarm,
-    /// Stands still until somebody resumes it.
+    /// Waits for a person to resume it.
     Paused,
     /// On its way back to stable.
     GoingBack,
@@ -38,20 +37,20 @@ pub enum Status {
     Failed,
 }
 
-impl From<Outcome> for Status {
-    fn from(outcome: Outcome) -> Self {
+impl From<RolloutOutcome> for RolloutStatus {
+    fn from(outcome: RolloutOutcome) -> Self {
         match outcome {
-            Outcome::Promoted => Self::Promoted,
-            Outcome::RolledBack => Self::RolledBack,
-            Outcome::Aborted => Self::Aborted,
-            Outcome::Rejected => Self::Rejected,
-            Outcome::Superseded => Self::Superseded,
-            Outcome::Failed => Self::Failed,
+            RolloutOutcome::Promoted => Self::Promoted,
+            RolloutOutcome::RolledBack => Self::RolledBack,
+            RolloutOutcome::Aborted => Self::Aborted,
+            RolloutOutcome::Rejected => Self::Rejected,
+            RolloutOutcome::Superseded => Self::Superseded,
+            RolloutOutcome::Failed => Self::Failed,
         }
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for RolloutStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Waiting => "waiting",

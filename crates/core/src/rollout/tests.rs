@@ -22,13 +22,18 @@ use shipway_analysis::{
 mod strategies;
 
 use super::{
-    plan::{Action, Split},
-    strategy::{BlueGreen, Canary, CanaryStep, Holds, Observed, OnInconclusive, Recreate, Rolling},
+    plan::{PlanAction, TrafficSplit},
+    strategy::{
+        BlueGreen, Canary, CanaryStep, HoldPolicy, ObservedState, OnInconclusive, Recreate, Rolling,
+    },
     *,
 };
 use crate::{
     aggregate::fold,
-    config::{self, Approvals, ArtifactSource, Config, Count, Environment, RunConfig, Strategy},
+    config::{
+        self, ApprovalRule, ArtifactSource, EnvironmentConfig, InstanceCount, RunConfig,
+        ServiceConfig, Strategy,
+    },
     exposure::Weight,
     ids::{Digest, ReleaseNumber},
     release::{Commit, Release},
@@ -38,8 +43,8 @@ fn start() -> Timestamp {
     "2026-11-21T09:00:00Z".parse().unwrap()
 }
 
-fn environment(strategy: Strategy, instances: u32) -> Environment {
-    Environment {
+fn environment(strategy: Strategy, instances: u32) -> EnvironmentConfig {
+    EnvironmentConfig {
         name: "production".parse().unwrap(),
         instances,
         strategy,
@@ -47,7 +52,7 @@ fn environment(strategy: Strategy, instances: u32) -> Environment {
         path: None,
         strip_prefix: true,
         port: None,
-        sticky: config::Sticky::default(),
+        sticky: config::StickyKey::default(),
         approvals: None,
         smoke: Vec::new(),
         tests: None,
@@ -60,16 +65,18 @@ fn environment(strategy: Strategy, instances: u32) -> Environment {
         when_busy: Default::default(),
         rollback_window: None,
         with: Vec::new(),
-        notify: vec![config::Notify::Webhook("http://127.0.0.1:9/".into())],
+        notify: vec![config::NotificationTarget::Webhook(
+            "http://127.0.0.1:9/".into(),
+        )],
         progress_deadline: Duration::from_secs(600),
         drain: Duration::from_secs(30),
-        watch: config::Watch::For(Duration::ZERO),
+        watch: config::WatchDuration::For(Duration::ZERO),
         unready_grace: None,
         timeouts: Default::default(),
     }
 }
 
-fn release(number: u32, environment: &Environment) -> Arc<Release> {
+fn release(number: u32, environment: &EnvironmentConfig) -> Arc<Release> {
     let run = RunConfig {
         command: "./shop".into(),
         env: Default::default(),
@@ -78,7 +85,7 @@ fn release(number: u32, environment: &Environment) -> Arc<Release> {
         grace: Duration::from_secs(10),
         stop_signal: Default::default(),
     };
-    let config = Config {
+    let config = ServiceConfig {
         service: "shop".parse().unwrap(),
         branch: "main".into(),
         workflows: Vec::new(),
@@ -120,24 +127,24 @@ fn canary() -> Strategy {
     })
 }
 
-fn spec(strategy: Strategy, instances: u32, stable: Option<u32>) -> Spec {
+fn spec(strategy: Strategy, instances: u32, stable: Option<u32>) -> RolloutSpec {
     let environment = environment(strategy, instances);
-    let observed = stable.map_or_else(Observed::default, |stable| {
+    let observed = stable.map_or_else(ObservedState::default, |stable| {
         let stable = ReleaseNumber(stable);
-        Observed {
+        ObservedState {
             counts: [(stable, instances)].into(),
-            split: Split::all_to(stable),
+            split: TrafficSplit::all_to(stable),
             promoted: Some(stable),
         }
     });
-    Spec {
+    RolloutSpec {
         by: None,
         id: "shop/ro7".parse().unwrap(),
-        kind: Kind::Deploy,
-        pace: Pace::ByStrategy,
+        kind: RolloutKind::Deploy,
+        pace: RolloutPace::ByStrategy,
         retry_of: None,
         release: release(4, &environment),
-        stable: stable.map(|stable| Stable {
+        stable: stable.map(|stable| StableRelease {
             release: release(stable, &environment),
             instances,
         }),
@@ -151,33 +158,34 @@ fn spec(strategy: Strategy, instances: u32, stable: Option<u32>) -> Spec {
 }
 
 /// A rollout with a clock: inputs in, a story out.
-struct Stage {
-    state: State,
+struct PeerStage {
+    state: RolloutState,
     now: Timestamp,
     story: Vec<String>,
-    log: Vec<Event<Body>>,
+    log: Vec<Event<RolloutEvent>>,
 }
 
-impl Stage {
-    fn open(spec: Spec) -> Self {
+impl PeerStage {
+    fn open(spec: RolloutSpec) -> Self {
         let mut stage = Self {
-            state: State::default(),
+            state: RolloutState::default(),
             now: start(),
             story: Vec::new(),
             log: Vec::new(),
         };
-        stage.say(Input::Open(Box::new(spec))).unwrap();
+        stage.say(RolloutInput::Open(Box::new(spec))).unwrap();
         stage
     }
 
-    fn say(&mut self, input: Input) -> Result<usize, Rejection> {
-        let events = Rollouts::decide(&self.state, input, Actor::Person("ada".into()), self.now)?;
-        fold::<Rollouts>(&mut self.state, &events);
+    fn say(&mut self, input: RolloutInput) -> Result<usize, RolloutRejection> {
+        let events =
+            RolloutAggregate::decide(&self.state, input, Actor::Person("ada".into()), self.now)?;
+        fold::<RolloutAggregate>(&mut self.state, &events);
         for event in &events {
             self.story.push(match &event.body {
-                Body::ActionDone { index, .. } => format!("done {index}"),
-                Body::ActionFailed { why, .. } => format!("action failed: {why}"),
-                Body::Planned {
+                RolloutEvent::ActionDone { index, .. } => format!("done {index}"),
+                RolloutEvent::ActionFailed { why, .. } => format!("action failed: {why}"),
+                RolloutEvent::Planned {
                     direction, plan, ..
                 } => format!(
                     "{direction:?}: {}",
@@ -187,8 +195,8 @@ impl Stage {
                         .collect::<Vec<_>>()
                         .join(" | ")
                 ),
-                Body::Ended { outcome, why, .. } => format!("{outcome:?}: {why}"),
-                Body::Measured { judgement, .. } => judgement.verdict.to_string(),
+                RolloutEvent::Ended { outcome, why, .. } => format!("{outcome:?}: {why}"),
+                RolloutEvent::Measured { judgement, .. } => judgement.verdict.to_string(),
                 other => format!("{other:?}")
                     .split([' ', '{'])
                     .next()
@@ -207,7 +215,7 @@ impl Stage {
     /// Carries out what is pending until only time or people can go on.
     fn carry(&mut self) {
         while let Some((plan, index)) = self.carried() {
-            self.say(Input::Done {
+            self.say(RolloutInput::Done {
                 plan,
                 index,
                 note: None,
@@ -218,21 +226,21 @@ impl Stage {
     }
 
     fn carried(&self) -> Option<(u32, usize)> {
-        Rollouts::pending(&self.state, self.now)
+        RolloutAggregate::pending(&self.state, self.now)
             .effects
             .iter()
             .find_map(|(_, effect)| match effect {
-                Effect::Carry { plan, index, .. } => Some((*plan, *index)),
+                RolloutEffect::Carry { plan, index, .. } => Some((*plan, *index)),
                 _ => None,
             })
     }
 
     fn pass_time(&mut self, seconds: i64) {
         self.now += jiff::SignedDuration::from_secs(seconds);
-        let wake_at = Rollouts::pending(&self.state, self.now).wake_at;
+        let wake_at = RolloutAggregate::pending(&self.state, self.now).wake_at;
         // As the engine does it: who isn't due is not woken.
         if wake_at.is_some_and(|at| at <= self.now) {
-            self.say(Input::Woken).unwrap();
+            self.say(RolloutInput::Woken).unwrap();
         }
     }
 
@@ -256,7 +264,7 @@ impl Stage {
             }),
         };
         let exposure = self.rollout().exposure;
-        self.say(Input::Measured {
+        self.say(RolloutInput::Measured {
             exposure,
             seen: Box::new(seen),
         })
@@ -275,9 +283,9 @@ impl Stage {
 
 #[test]
 fn a_good_canary_grows_step_by_step_and_is_promoted() {
-    let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::Holding);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     assert_eq!(
         stage.rollout().observed.split.to_string(),
         "10% to #4, 90% to #3"
@@ -292,7 +300,7 @@ fn a_good_canary_grows_step_by_step_and_is_promoted() {
     stage.carry();
     assert_eq!(
         stage.rollout().status(),
-        Status::Promoted,
+        RolloutStatus::Promoted,
         "{:#?}",
         stage.story
     );
@@ -305,26 +313,26 @@ fn a_good_canary_grows_step_by_step_and_is_promoted() {
 
 #[test]
 fn a_bad_canary_goes_back_at_once_and_stable_was_never_touched() {
-    let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage.measure(0, 0);
     stage.pass_time(5);
     stage.measure(1_000, 60);
     assert_eq!(
         stage.rollout().direction,
-        Direction::Back,
+        PlanDirection::Back,
         "{:#?}",
         stage.story
     );
     assert_eq!(
         stage.rollout().action(),
-        Some(&Action::Shift {
-            split: Split::all_to(ReleaseNumber(3))
+        Some(&PlanAction::Shift {
+            split: TrafficSplit::all_to(ReleaseNumber(3))
         }),
         "the first thing is the traffic"
     );
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::RolledBack);
+    assert_eq!(stage.rollout().status(), RolloutStatus::RolledBack);
     assert!(stage.rollout().back_at.is_some() && stage.rollout().served);
     assert_eq!(
         stage.rollout().observed.counts,
@@ -335,18 +343,18 @@ fn a_bad_canary_goes_back_at_once_and_stable_was_never_touched() {
             .rollout()
             .notices
             .iter()
-            .any(|notice| notice.tone == Tone::Bad)
+            .any(|notice| notice.tone == NoticeTone::Bad)
     );
 }
 
 #[test]
 fn no_traffic_never_passes_and_pauses_at_the_deadline() {
-    let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage.pass_time(61);
     assert_eq!(
         stage.rollout().status(),
-        Status::Holding,
+        RolloutStatus::Holding,
         "the time alone is not enough"
     );
     let view = RolloutView::from(stage.rollout());
@@ -354,22 +362,22 @@ fn no_traffic_never_passes_and_pauses_at_the_deadline() {
     assert_eq!(view.hold_deadline, deadline, "and until when it may last");
     assert_eq!(view.on_inconclusive, Some(OnInconclusive::Pause));
     stage.pass_time(60);
-    assert_eq!(stage.rollout().status(), Status::Paused);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Paused);
     stage.pass_time(100_000);
     assert_eq!(
         stage.rollout().status(),
-        Status::Paused,
+        RolloutStatus::Paused,
         "a pause eats no deadline"
     );
     stage
-        .say(Input::Promote {
+        .say(RolloutInput::Promote {
             reason: "looked at it".into(),
         })
         .unwrap();
     stage.carry();
     assert_eq!(
         stage.rollout().status(),
-        Status::Promoted,
+        RolloutStatus::Promoted,
         "{:#?}",
         stage.story
     );
@@ -377,24 +385,24 @@ fn no_traffic_never_passes_and_pauses_at_the_deadline() {
 
 #[test]
 fn a_pause_stops_the_hold_where_it_is() {
-    let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage.pass_time(40);
     stage.measure(0, 0);
     stage
-        .say(Input::Pause {
+        .say(RolloutInput::Pause {
             reason: "lunch".into(),
         })
         .unwrap();
     assert_eq!(
-        stage.say(Input::Pause {
+        stage.say(RolloutInput::Pause {
             reason: "again".into()
         }),
         Ok(0),
         "idempotent"
     );
     stage.pass_time(3_600);
-    stage.say(Input::Resume).unwrap();
+    stage.say(RolloutInput::Resume).unwrap();
     assert_eq!(
         stage.rollout().hold_due().unwrap(),
         stage.now + Duration::from_secs(20)
@@ -404,10 +412,10 @@ fn a_pause_stops_the_hold_where_it_is() {
 
 #[test]
 fn a_failing_start_leaves_stable_alone() {
-    let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
     let (plan, index) = stage.carried().unwrap();
     stage
-        .say(Input::Failed {
+        .say(RolloutInput::Failed {
             plan,
             index,
             why: "exit code 1".into(),
@@ -415,19 +423,19 @@ fn a_failing_start_leaves_stable_alone() {
         })
         .unwrap();
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::RolledBack);
+    assert_eq!(stage.rollout().status(), RolloutStatus::RolledBack);
     assert!(!stage.rollout().served, "users never saw it");
 }
 
 #[test]
 fn no_progress_fails_an_action_at_its_deadline() {
-    let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
     assert_eq!(
-        Rollouts::pending(&stage.state, stage.now).wake_at,
+        RolloutAggregate::pending(&stage.state, stage.now).wake_at,
         Some(start() + Duration::from_secs(600))
     );
     stage.pass_time(600);
-    assert_eq!(stage.rollout().direction, Direction::Back);
+    assert_eq!(stage.rollout().direction, PlanDirection::Back);
     assert!(
         stage
             .rollout()
@@ -443,22 +451,22 @@ fn no_progress_fails_an_action_at_its_deadline() {
 
 #[test]
 fn a_crash_loop_does_not_wait_for_the_metric() {
-    let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage
-        .say(Input::CrashLoop {
+        .say(RolloutInput::CrashLoop {
             why: "3 crashes in 5 s".into(),
         })
         .unwrap();
-    assert_eq!(stage.rollout().direction, Direction::Back);
+    assert_eq!(stage.rollout().direction, PlanDirection::Back);
 }
 
 #[test]
 fn a_first_deployment_that_fails_before_traffic_is_cleaned_up() {
-    let mut stage = Stage::open(spec(canary(), 2, None));
+    let mut stage = PeerStage::open(spec(canary(), 2, None));
     let (plan, index) = stage.carried().unwrap();
     stage
-        .say(Input::Failed {
+        .say(RolloutInput::Failed {
             plan,
             index,
             why: "exit code 1".into(),
@@ -466,17 +474,17 @@ fn a_first_deployment_that_fails_before_traffic_is_cleaned_up() {
         })
         .unwrap();
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::RolledBack);
+    assert_eq!(stage.rollout().status(), RolloutStatus::RolledBack);
     assert!(stage.rollout().observed.counts.is_empty());
 }
 
 #[test]
 fn a_first_deployment_that_serves_has_nothing_to_go_back_to() {
-    let mut stage = Stage::open(spec(canary(), 2, None));
+    let mut stage = PeerStage::open(spec(canary(), 2, None));
     while !stage.rollout().served {
         let (plan, index) = stage.carried().unwrap();
         stage
-            .say(Input::Done {
+            .say(RolloutInput::Done {
                 plan,
                 index,
                 note: None,
@@ -485,12 +493,12 @@ fn a_first_deployment_that_serves_has_nothing_to_go_back_to() {
             .unwrap();
     }
     stage
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason: "no".into(),
         })
         .unwrap();
-    assert_eq!(stage.rollout().status(), Status::Failed);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Failed);
     assert_eq!(
         stage.rollout().observed.counts,
         [(ReleaseNumber(4), 2)].into(),
@@ -501,62 +509,62 @@ fn a_first_deployment_that_serves_has_nothing_to_go_back_to() {
 #[test]
 fn approvals_come_first_from_those_who_may_and_each_counts_once() {
     let mut wanted = spec(canary(), 3, Some(3));
-    wanted.environment.approvals = Some(Approvals {
+    wanted.environment.approvals = Some(ApprovalRule {
         count: 2,
         from: vec!["ada".into(), "@ops".into()],
     });
-    let mut stage = Stage::open(wanted);
-    assert_eq!(stage.rollout().status(), Status::Waiting);
+    let mut stage = PeerStage::open(wanted);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Waiting);
     assert!(stage.carried().is_none(), "nothing starts before");
-    let approve = |groups: &[&str]| Input::Approve {
+    let approve = |groups: &[&str]| RolloutInput::Approve {
         groups: groups.iter().map(|it| (*it).to_owned()).collect(),
         comment: None,
     };
     assert_eq!(stage.say(approve(&[])), Ok(1));
     assert_eq!(stage.say(approve(&[])), Ok(0), "one person is one approval");
-    let refused = Rollouts::decide(
+    let refused = RolloutAggregate::decide(
         &stage.state,
         approve(&[]),
         Actor::Person("eve".into()),
         stage.now,
     );
     assert!(
-        matches!(refused, Err(Rejection::NotAllowed { .. })),
+        matches!(refused, Err(RolloutRejection::NotAllowed { .. })),
         "{refused:?}"
     );
-    let events = Rollouts::decide(
+    let events = RolloutAggregate::decide(
         &stage.state,
         approve(&["@ops"]),
         Actor::Person("bob".into()),
         stage.now,
     )
     .unwrap();
-    fold::<Rollouts>(&mut stage.state, &events);
+    fold::<RolloutAggregate>(&mut stage.state, &events);
     assert!(stage.carried().is_some());
     assert!(matches!(
         stage.say(approve(&[])),
-        Err(Rejection::NotAsked { .. })
+        Err(RolloutRejection::NotAsked { .. })
     ));
 }
 
 #[test]
 fn a_rejection_ends_it_before_anything_started() {
     let mut wanted = spec(canary(), 3, Some(3));
-    wanted.environment.approvals = Some(Approvals::anyone());
-    let mut stage = Stage::open(wanted);
+    wanted.environment.approvals = Some(ApprovalRule::anyone());
+    let mut stage = PeerStage::open(wanted);
     stage
-        .say(Input::Reject {
+        .say(RolloutInput::Reject {
             reason: "not today".into(),
         })
         .unwrap();
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::Rejected);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Rejected);
     assert!(matches!(
-        stage.say(Input::Resume),
-        Err(Rejection::Ended { .. })
+        stage.say(RolloutInput::Resume),
+        Err(RolloutRejection::Ended { .. })
     ));
     assert_eq!(
-        stage.say(Input::Abort {
+        stage.say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason: "again".into()
         }),
@@ -567,16 +575,16 @@ fn a_rejection_ends_it_before_anything_started() {
 
 #[test]
 fn late_answers_of_work_that_no_longer_counts_change_nothing() {
-    let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
     let (plan, index) = stage.carried().unwrap();
     stage
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason: "stop".into(),
         })
         .unwrap();
     assert_eq!(
-        stage.say(Input::Done {
+        stage.say(RolloutInput::Done {
             plan,
             index,
             note: None,
@@ -585,7 +593,7 @@ fn late_answers_of_work_that_no_longer_counts_change_nothing() {
         Ok(0)
     );
     assert_eq!(
-        stage.say(Input::Failed {
+        stage.say(RolloutInput::Failed {
             plan,
             index,
             why: "late".into(),
@@ -597,7 +605,7 @@ fn late_answers_of_work_that_no_longer_counts_change_nothing() {
 
 #[test]
 fn a_log_cut_anywhere_asks_for_the_same_work_again() {
-    let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage.measure(0, 0);
     stage.pass_time(5);
@@ -608,15 +616,15 @@ fn a_log_cut_anywhere_asks_for_the_same_work_again() {
         .iter()
         .map(|event| serde_json::to_string(event).unwrap())
         .collect();
-    let mut live = State::default();
+    let mut live = RolloutState::default();
     for (length, event) in stage.log.iter().enumerate() {
-        let mut read = State::default();
+        let mut read = RolloutState::default();
         for line in &text[..length] {
             fold::apply(&mut read, &serde_json::from_str(line).unwrap());
         }
         assert_eq!(
-            Rollouts::pending(&read, stage.now),
-            Rollouts::pending(&live, stage.now),
+            RolloutAggregate::pending(&read, stage.now),
+            RolloutAggregate::pending(&live, stage.now),
             "after {length} events"
         );
         fold::apply(&mut live, event);

@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 use shipway_analysis::Judgement;
 
 use super::{
-    event::Direction,
-    outcome::{Kind, Pace},
-    plan::{Action, HoldReason, Split},
-    reach::Reach,
-    state::{Note, Pause, Rollout},
-    status::Status,
+    event::PlanDirection,
+    outcome::{RolloutKind, RolloutPace},
+    plan::{HoldReason, PlanAction, TrafficSplit},
+    reach::TrafficMatch,
+    state::{Rollout, RolloutPause, TimelineNote},
+    status::RolloutStatus,
     strategy::OnInconclusive,
 };
 use crate::{
-    aggregate::Row,
+    aggregate::ViewRow,
     check::SmokeReport,
     ids::{EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, ServiceName},
 };
@@ -24,59 +24,49 @@ use crate::{
 pub struct RolloutView {
     /// `shop/ro7`.
     pub id: RolloutId,
-    /// Where it goes.
     pub environment: EnvironmentName,
-    /// What goes in.
     pub release: ReleaseNumber,
     /// The commit, in short.
     pub commit: String,
     /// The first line of its message.
     pub subject: String,
-    /// What it would go back to.
     pub stable: Option<ReleaseNumber>,
-    /// What it is for.
-    pub kind: Kind,
+    pub kind: RolloutKind,
     /// By its strategy, or at once.
     #[serde(default)]
-    pub pace: Pace,
+    pub pace: RolloutPace,
     /// The ended rollout whose release it rolls out once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<RolloutNumber>,
     /// `canary`, `recreate`, …
     pub strategy: String,
-    /// Where it is.
-    pub status: Status,
-    /// Which way it goes now.
-    pub direction: Direction,
-    /// Who asked for it.
+    pub status: RolloutStatus,
+    pub direction: PlanDirection,
     pub by: String,
-    /// Why it was begun.
     pub why: String,
     /// The plan in execution, line by line.
     pub plan: Vec<PlanLine>,
-    /// Who gets which share, in basis points.
-    pub split: Split,
-    /// Who reaches the new release beside its share.
+    /// Traffic split, in basis points.
+    pub split: TrafficSplit,
+    /// Requests that reach the new release in addition to its weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reach: Option<Reach>,
+    pub reach: Option<TrafficMatch>,
     /// Services whose rollouts are promoted together with this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tied: Vec<ServiceName>,
-    /// Who has approved it so far.
     #[serde(default)]
     pub approvals: Vec<String>,
     /// Fewer instances of the new release are ready than its weight needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shortage: Option<super::capacity::Shortage>,
+    pub shortage: Option<super::capacity::CapacityShortage>,
     /// What users of the promoted release suffer from, where the release stays because the fault is not shown to be its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unattributed_fault: Option<String>,
     /// Failed attempts of the rollback, and when the next one begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_retry: Option<super::RollbackRetry>,
-    /// Why it stands still.
-    pub paused: Option<Pause>,
-    /// When the hold under the cursor is over.
+    pub paused: Option<RolloutPause>,
+    /// When the hold at the cursor ends.
     pub hold_until: Option<Timestamp>,
     /// Until when a promoted release is judged: a failure rolls it back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,10 +74,8 @@ pub struct RolloutView {
     /// Until when it lasts at most, as long as the evidence is inconclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_deadline: Option<Timestamp>,
-    /// What happens then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_inconclusive: Option<OnInconclusive>,
-    /// What the evidence says.
     pub judgement: Option<Judgement>,
     /// The last reading of the metrics since the exposure was last changed.
     pub seen: Option<shipway_analysis::Observation>,
@@ -95,19 +83,14 @@ pub struct RolloutView {
     pub smoke: Option<SmokeReport>,
     /// Whether the new release ever got traffic.
     pub served: bool,
-    /// When it first did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served_at: Option<Timestamp>,
-    /// Its story.
-    pub notes: Vec<Note>,
-    /// When it was opened.
+    pub notes: Vec<TimelineNote>,
     pub opened_at: Timestamp,
-    /// When it turned back, and why.
-    pub turned_back: Option<super::Turn>,
+    pub turned_back: Option<super::RollbackStart>,
     /// When all traffic was on stable again.
     pub back_at: Option<Timestamp>,
-    /// How it ended.
-    pub ended: Option<super::End>,
+    pub ended: Option<super::RolloutEnd>,
     /// Whether it counts as a change failure (DORA).
     #[serde(default)]
     pub change_failure: bool,
@@ -116,23 +99,17 @@ pub struct RolloutView {
 /// One action of a plan with where it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanLine {
-    /// What is done, in words.
     pub text: String,
-    /// Where it is.
-    pub progress: Progress,
+    pub progress: RolloutProgress,
 }
 
-/// Where an action is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Progress {
-    /// Done.
+pub enum RolloutProgress {
     Done,
-    /// Under way.
     Now,
     /// Did not succeed, or was cut short by the end.
     Stopped,
-    /// To come.
     Todo,
 }
 
@@ -143,7 +120,7 @@ impl From<&Rollout> for RolloutView {
         let is_extended = rollout.paused.is_none()
             && rollout.is_judged()
             && judgement.is_none_or(|it| !it.verdict.is_accepted_at_end())
-            && matches!(rollout.action(), Some(Action::Hold { why, .. }) if *why == HoldReason::Evidence);
+            && matches!(rollout.action(), Some(PlanAction::Hold { why, .. }) if *why == HoldReason::Evidence);
         Self {
             id: spec.id.clone(),
             environment: spec.environment.name.clone(),
@@ -160,8 +137,8 @@ impl From<&Rollout> for RolloutView {
             by: rollout.by.to_string(),
             why: spec.why.clone(),
             plan: plan_lines(rollout),
-            // By itself, so that who reads shares always finds a list.
-            split: Split {
+            // Not merged with other fields, so that readers always find a list of weights.
+            split: TrafficSplit {
                 reach: None,
                 ..rollout.observed.split.clone()
             },
@@ -193,22 +170,22 @@ impl From<&Rollout> for RolloutView {
 }
 
 fn plan_lines(rollout: &Rollout) -> Vec<PlanLine> {
-    let line = |(index, action): (usize, &Action)| PlanLine {
+    let line = |(index, action): (usize, &PlanAction)| PlanLine {
         text: action.to_string(),
         progress: match index.cmp(&rollout.cursor) {
-            std::cmp::Ordering::Less => Progress::Done,
-            std::cmp::Ordering::Equal if rollout.ended.is_some() => Progress::Stopped,
-            std::cmp::Ordering::Equal => Progress::Now,
-            std::cmp::Ordering::Greater => Progress::Todo,
+            std::cmp::Ordering::Less => RolloutProgress::Done,
+            std::cmp::Ordering::Equal if rollout.ended.is_some() => RolloutProgress::Stopped,
+            std::cmp::Ordering::Equal => RolloutProgress::Now,
+            std::cmp::Ordering::Greater => RolloutProgress::Todo,
         },
     };
     rollout.plan.actions.iter().enumerate().map(line).collect()
 }
 
 /// The row of a rollout.
-pub(super) fn row(rollout: &Rollout) -> Row {
+pub(super) fn row(rollout: &Rollout) -> ViewRow {
     let id = &rollout.spec.id;
-    Row {
+    ViewRow {
         kind: "rollout".to_owned(),
         key: format!("{}/{}", id.service, id.number.0),
         service: id.service.to_string(),

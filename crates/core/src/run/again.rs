@@ -1,4 +1,4 @@
-//! Jobs that are run again: by themselves after a failure (`retry:`), and because somebody asks once the run is over.
+//! Re-runs: automatic ones after a failure (`retry:`), and those that a person requests once the run has ended.
 
 use shipway_workflow::{
     graph::RerunSelection,
@@ -8,12 +8,12 @@ use shipway_workflow::{
 
 use super::{
     decide::unknown,
-    event::{Body, RUN_ATTEMPTS_MAX, Rejection},
+    event::{RUN_ATTEMPTS_MAX, RunEvent, RunRejection},
     resume::{self, FromStep},
     state::Run,
 };
 
-/// Whether a failed attempt at a job is followed by another one; `after` says what it failed of.
+/// Whether a failed attempt of a job is followed by another one; `after` is the kind of failure.
 pub(super) fn retries(run: &Run, key: &JobKey, after: RetryWhen) -> bool {
     let Some((found, cell)) = run.cell(key) else {
         return false;
@@ -27,20 +27,20 @@ pub(super) fn retries(run: &Run, key: &JobKey, after: RetryWhen) -> bool {
         && (after == RetryWhen::WorkerLost || retry.when == RetryWhen::Any)
 }
 
-/// What follows from somebody's wish to run jobs again.
+/// Decides on a person's request to run jobs again.
 pub(super) fn decide(
     run: &Run,
     again: RerunSelection,
     from: Option<&FromStep>,
-) -> Result<Body, Rejection> {
+) -> Result<RunEvent, RunRejection> {
     let id = || run.spec.id.clone();
     if run.ended.is_none() || !run.told {
-        return Err(Rejection::UnderWay(id()));
+        return Err(RunRejection::UnderWay(id()));
     }
     if run.attempt >= RUN_ATTEMPTS_MAX {
-        return Err(Rejection::TooOften { run: id() });
+        return Err(RunRejection::TooOften { run: id() });
     }
-    let plan = run.plan().map_err(|why| Rejection::NoPlan {
+    let plan = run.plan().map_err(|why| RunRejection::NoPlan {
         run: id(),
         why: why.to_owned(),
     })?;
@@ -54,7 +54,7 @@ pub(super) fn decide(
                 )
             };
             if !run.progress.jobs.iter().any(failed) {
-                return Err(Rejection::NothingFailed(id()));
+                return Err(RunRejection::NothingFailed(id()));
             }
         }
         RerunSelection::Job(key) => {
@@ -67,7 +67,7 @@ pub(super) fn decide(
         }
     }
     let from = from.map(|from| resume::decide(run, &again, from));
-    Ok(Body::RunAgain {
+    Ok(RunEvent::RunAgain {
         attempt: run.attempt + 1,
         again,
         from: from.transpose()?.unwrap_or_default(),

@@ -9,22 +9,21 @@ use shipway_workflow::{
 };
 
 use super::{
-    Runs, again,
-    event::{Body, Effect, Input, Rejection},
+    RunAggregate, again,
+    event::{RunEffect, RunEvent, RunInput, RunRejection},
     gate,
-    state::{End, JobRecord, Run, State},
+    state::{JobRecord, Run, RunEnd, RunState},
 };
 use crate::{
-    aggregate::{self, Actor, Event, Pending},
+    aggregate::{self, Actor, Event, PendingWork},
     service,
 };
 
-pub(super) type Decider = aggregate::Decider<Runs>;
+pub(super) type RunDecider = aggregate::Decider<RunAggregate>;
 
 /// How much of a run must be looked at after an input. Before it nothing followed any more: each decision ends so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Look {
-    /// Nothing can follow.
+pub(super) enum AffectedJobs {
     Nowhere,
     /// At what hangs on this job, which has ended.
     After(JobKey),
@@ -34,107 +33,109 @@ pub(super) enum Look {
 
 /// Facts that follow from an input.
 pub(super) fn decide(
-    state: &State,
-    input: Input,
+    state: &RunState,
+    input: RunInput,
     by: Actor,
     now: Timestamp,
-) -> Result<Vec<Event<Body>>, Rejection> {
+) -> Result<Vec<Event<RunEvent>>, RunRejection> {
     let look = look_after(&input);
     decide_looking(state, input, by, now, look)
 }
 
-/// What an input can change beside its own job.
-fn look_after(input: &Input) -> Look {
+/// The scope of an input's consequences apart from its own job.
+fn look_after(input: &RunInput) -> AffectedJobs {
     match input {
-        Input::JobStarted { .. }
-        | Input::StepFinished { .. }
-        | Input::Annotated { .. }
-        | Input::ArtifactStored { .. }
-        | Input::StorageDelayed { .. }
-        | Input::TestsReported { .. }
-        | Input::ShowSecrets { .. }
-        | Input::Told => Look::Nowhere,
-        Input::JobEnded { key, .. } | Input::WorkerLost { key, .. } => Look::After(key.clone()),
-        Input::Open(_)
-        | Input::RunAgain { .. }
-        | Input::Cancel { .. }
-        | Input::Gate(_)
-        | Input::Woken => Look::Everywhere,
+        RunInput::JobStarted { .. }
+        | RunInput::StepFinished { .. }
+        | RunInput::Annotated { .. }
+        | RunInput::ArtifactStored { .. }
+        | RunInput::StorageDelayed { .. }
+        | RunInput::TestsReported { .. }
+        | RunInput::ShowSecrets { .. }
+        | RunInput::Told => AffectedJobs::Nowhere,
+        RunInput::JobEnded { key, .. } | RunInput::WorkerLost { key, .. } => {
+            AffectedJobs::After(key.clone())
+        }
+        RunInput::Open(_)
+        | RunInput::RunAgain { .. }
+        | RunInput::Cancel { .. }
+        | RunInput::Gate(_)
+        | RunInput::Woken => AffectedJobs::Everywhere,
     }
 }
 
-/// The same, looking no further than `look`; [`Look::Everywhere`] is always right.
+/// The same, looking no further than `look`; [`AffectedJobs::Everywhere`] is always right.
 pub(super) fn decide_looking(
-    state: &State,
-    input: Input,
+    state: &RunState,
+    input: RunInput,
     by: Actor,
     now: Timestamp,
-    look: Look,
-) -> Result<Vec<Event<Body>>, Rejection> {
-    let mut decider = Decider::new(state, by, now);
+    look: AffectedJobs,
+) -> Result<Vec<Event<RunEvent>>, RunRejection> {
+    let mut decider = RunDecider::new(state, by, now);
     match input {
-        Input::Open(spec) => {
+        RunInput::Open(spec) => {
             if state.0.is_none() {
-                decider.emit(Body::Opened { spec });
+                decider.emit(RunEvent::Opened { spec });
             }
         }
-        input => decider.hear(state.0.as_deref().ok_or(Rejection::NotOpen)?, input)?,
+        input => decider.hear(state.0.as_deref().ok_or(RunRejection::NotOpen)?, input)?,
     }
     decider.settle(&look);
     Ok(decider.decided())
 }
 
-impl Decider {
-    fn hear(&mut self, run: &Run, input: Input) -> Result<(), Rejection> {
+impl RunDecider {
+    fn hear(&mut self, run: &Run, input: RunInput) -> Result<(), RunRejection> {
         match input {
-            Input::Open(_) | Input::Woken => {}
-            Input::JobStarted { key } => {
+            RunInput::Open(_) | RunInput::Woken => {}
+            RunInput::JobStarted { key } => {
                 if !is_over(run, &key)?
                     && run
                         .jobs
                         .get(&key)
                         .is_none_or(|record| record.started_at.is_none())
                 {
-                    self.emit(Body::JobStarted { key });
+                    self.emit(RunEvent::JobStarted { key });
                 }
             }
-            Input::StepFinished { key, step } => {
+            RunInput::StepFinished { key, step } => {
                 let known = run.jobs.get(&key).is_some_and(|record| {
                     record.steps.iter().any(|known| known.index == step.index)
                 });
                 if !is_over(run, &key)? && !known {
-                    self.emit(Body::StepFinished { key, step });
+                    self.emit(RunEvent::StepFinished { key, step });
                 }
             }
-            Input::Annotated { key, annotations } => {
+            RunInput::Annotated { key, annotations } => {
                 let known = run.jobs.get(&key);
                 let known = known.is_some_and(|record| !record.annotations.is_empty());
                 if !is_over(run, &key)? && !known && !annotations.is_empty() {
-                    self.emit(Body::Annotated { key, annotations });
+                    self.emit(RunEvent::Annotated { key, annotations });
                 }
             }
-            Input::ArtifactStored { artifact } => {
+            RunInput::ArtifactStored { artifact } => {
                 if run.ended.is_none() && !run.artifacts.contains(&artifact) {
-                    self.emit(Body::ArtifactStored { artifact });
+                    self.emit(RunEvent::ArtifactStored { artifact });
                 }
             }
-            Input::StorageDelayed { key, reason } => {
+            RunInput::StorageDelayed { key, reason } => {
                 let known = run.jobs.get(&key).and_then(|job| job.storage.clone());
                 if !is_over(run, &key)? && known.is_some() != reason.is_some() {
-                    self.emit(Body::StorageDelayed { key, reason });
+                    self.emit(RunEvent::StorageDelayed { key, reason });
                 }
             }
-            Input::TestsReported { key, tests } => {
+            RunInput::TestsReported { key, tests } => {
                 let mut known = run.tests.iter();
                 let attempt = run.attempt_of(&key);
                 let known = known.any(|(job, known)| {
                     *job == key && known.digest == tests.digest && known.attempt == attempt
                 });
                 if !is_over(run, &key)? && !known {
-                    self.emit(Body::TestsReported { key, tests });
+                    self.emit(RunEvent::TestsReported { key, tests });
                 }
             }
-            Input::JobEnded {
+            RunInput::JobEnded {
                 key,
                 conclusion,
                 outputs,
@@ -147,9 +148,9 @@ impl Decider {
                     && again::retries(run, &key, RetryWhen::Any)
                 {
                     let why = why.unwrap_or_else(|| conclusion.to_string());
-                    self.emit(Body::JobRetried { key, why });
+                    self.emit(RunEvent::JobRetried { key, why });
                 } else {
-                    self.emit(Body::JobEnded {
+                    self.emit(RunEvent::JobEnded {
                         key,
                         conclusion,
                         outputs,
@@ -157,12 +158,12 @@ impl Decider {
                     });
                 }
             }
-            Input::WorkerLost { key, why } => {
+            RunInput::WorkerLost { key, why } => {
                 if is_over(run, &key)? {
                 } else if again::retries(run, &key, RetryWhen::WorkerLost) {
-                    self.emit(Body::JobRetried { key, why });
+                    self.emit(RunEvent::JobRetried { key, why });
                 } else {
-                    self.emit(Body::JobEnded {
+                    self.emit(RunEvent::JobEnded {
                         key,
                         conclusion: Conclusion::Failure,
                         outputs: Vec::new(),
@@ -170,32 +171,32 @@ impl Decider {
                     });
                 }
             }
-            Input::RunAgain { again, from } => {
+            RunInput::RunAgain { again, from } => {
                 let fact = again::decide(run, again, from.as_ref())?;
                 self.emit(fact);
             }
-            Input::ShowSecrets { key, step } => {
+            RunInput::ShowSecrets { key, step } => {
                 if !is_over(run, &key)? {
                     let run = run.spec.id.clone();
-                    return Err(Rejection::JobUnderWay { run, key });
+                    return Err(RunRejection::JobUnderWay { run, key });
                 }
-                self.emit(Body::SecretsShown { key, step });
+                self.emit(RunEvent::SecretsShown { key, step });
             }
-            Input::Cancel { reason } => {
+            RunInput::Cancel { reason } => {
                 if let Some(end) = &run.ended {
-                    return Err(Rejection::Ended {
+                    return Err(RunRejection::Ended {
                         run: run.spec.id.clone(),
                         conclusion: end.conclusion,
                     });
                 }
                 if run.progress.cancelled.is_none() {
-                    self.emit(Body::CancelAsked { reason });
+                    self.emit(RunEvent::CancelAsked { reason });
                 }
             }
-            Input::Gate(input) => self.hear_of_gate(run, input)?,
-            Input::Told => {
+            RunInput::Gate(input) => self.hear_of_gate(run, input)?,
+            RunInput::Told => {
                 if run.ended.is_some() && !run.told {
-                    self.emit(Body::ServiceTold);
+                    self.emit(RunEvent::ServiceTold);
                 }
             }
         }
@@ -203,8 +204,8 @@ impl Decider {
     }
 
     /// Puts on record what the scheduler says now, and the end when there is nothing left.
-    fn settle(&mut self, look: &Look) {
-        if *look == Look::Nowhere {
+    fn settle(&mut self, look: &AffectedJobs) {
+        if *look == AffectedJobs::Nowhere {
             return;
         }
         let Some(run) = self.state.0.as_deref().filter(|run| run.ended.is_none()) else {
@@ -214,7 +215,7 @@ impl Decider {
             Ok(plan) => plan.clone(),
             Err(why) => {
                 let why = Some(why.to_owned());
-                return self.emit(Body::Ended {
+                return self.emit(RunEvent::Ended {
                     conclusion: Conclusion::Failure,
                     why,
                 });
@@ -233,30 +234,32 @@ impl Decider {
         let (workflow, ground) = (&plan.workflow, &plan.ground);
         let decisions = match look {
             // Giving up at a gate is one more thing that has happened.
-            Look::After(ended) if !plan.has_gates => {
+            AffectedJobs::After(ended) if !plan.has_gates => {
                 (plan.graph).next_after(workflow, &mut progress, ground, ended)
             }
             _ => plan.graph.next(workflow, &mut progress, ground),
         };
         for decision in decisions {
             self.emit(match decision {
-                GraphDecision::Expand { job, expanded } => Body::JobReady {
+                GraphDecision::Expand { job, expanded } => RunEvent::JobReady {
                     job,
                     expanded: Box::new(expanded),
                 },
-                GraphDecision::End { job, result, why } => Body::JobSettled { job, result, why },
+                GraphDecision::End { job, result, why } => {
+                    RunEvent::JobSettled { job, result, why }
+                }
                 GraphDecision::EndCell {
                     key,
                     outcome,
                     outputs,
                     why,
-                } => Body::JobEnded {
+                } => RunEvent::JobEnded {
                     key,
                     conclusion: outcome,
                     outputs,
                     why,
                 },
-                GraphDecision::Stop { key, why } => Body::StopAsked { key, why },
+                GraphDecision::Stop { key, why } => RunEvent::StopAsked { key, why },
             });
         }
         if plan.has_gates {
@@ -266,14 +269,14 @@ impl Decider {
             let conclusion = progress.conclusion();
             let covers_too_little = self.state.0.as_deref().and_then(Run::covers_too_little);
             if let Some(why) = covers_too_little.filter(|_| conclusion == Conclusion::Success) {
-                return self.emit(Body::Ended {
+                return self.emit(RunEvent::Ended {
                     conclusion: Conclusion::Failure,
                     why: Some(why),
                 });
             }
             let blamed = progress.blamed();
             let why = blamed.map(|(at, why)| format!("`{}`: {why}", plan.workflow.jobs[at].id));
-            self.emit(Body::Ended {
+            self.emit(RunEvent::Ended {
                 conclusion,
                 why: why.or_else(|| {
                     progress
@@ -286,8 +289,8 @@ impl Decider {
     }
 }
 
-/// Whether nothing more is to be heard of a job.
-pub(super) fn is_over(run: &Run, key: &JobKey) -> Result<bool, Rejection> {
+/// Whether no more reports about a job are expected.
+pub(super) fn is_over(run: &Run, key: &JobKey) -> Result<bool, RunRejection> {
     // Of a call no worker tells: it ends with its jobs.
     match run.cell(key).filter(|(_, cell)| cell.called.is_none()) {
         Some((_, cell)) => Ok(cell.outcome.is_some()),
@@ -296,11 +299,11 @@ pub(super) fn is_over(run: &Run, key: &JobKey) -> Result<bool, Rejection> {
 }
 
 /// The run has no job of this key.
-pub(super) fn unknown(run: &Run, key: &JobKey) -> Rejection {
+pub(super) fn unknown(run: &Run, key: &JobKey) -> RunRejection {
     let mut cells = Vec::new();
     add_cells(&run.progress, &mut cells);
     let known = join_with_and(cells.iter().take(20).map(|cell| cell.key.as_str()));
-    Rejection::UnknownJob {
+    RunRejection::UnknownJob {
         run: run.spec.id.clone(),
         key: key.clone(),
         known,
@@ -318,29 +321,29 @@ fn add_cells<'p>(progress: &'p WorkflowProgress, found: &mut Vec<&'p MatrixCell>
 }
 
 /// What the world still owes the run.
-pub(super) fn pending(state: &State) -> Pending<Effect> {
+pub(super) fn pending(state: &RunState) -> PendingWork<RunEffect> {
     let Some(run) = &state.0 else {
-        return Pending::nothing();
+        return PendingWork::nothing();
     };
     let mut effects: Vec<_> = gate::pending(run)
-        .map(|(key, effect)| (key, Effect::Gate(effect)))
+        .map(|(key, effect)| (key, RunEffect::Gate(effect)))
         .collect();
     if let Some(end) = &run.ended {
         if !run.told {
             effects.push(("tell-service".into(), tell_service(run, end)));
         }
-        return Pending {
+        return PendingWork {
             live: !effects.is_empty(),
             effects,
             wake_at: None,
         };
     }
-    // Who is told to stop at a gate ends by it.
+    // A job that is cancelled at a gate has no worker: it ends here.
     let cells = (run.progress.active().into_iter())
         .filter(|cell| cell.stopping.is_some() || gate::is_open(run, cell));
     effects.extend(cells.map(|cell| {
         let attempt = run.jobs.get(&cell.key).map_or(1, JobRecord::attempt);
-        let effect = Effect::RunJob {
+        let effect = RunEffect::RunJob {
             key: cell.key.clone(),
             attempt,
             stop: cell.stopping.clone(),
@@ -351,19 +354,19 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
         };
         (name.into(), effect)
     }));
-    Pending {
+    PendingWork {
         effects,
         wake_at: gate::wake_at(run),
         live: true,
     }
 }
 
-fn tell_service(run: &Run, end: &End) -> Effect {
-    let artifacts = run.artifacts.iter().map(|artifact| service::Artifact {
+fn tell_service(run: &Run, end: &RunEnd) -> RunEffect {
+    let artifacts = run.artifacts.iter().map(|artifact| service::RunArtifact {
         name: artifact.name.clone(),
         digest: artifact.digest.clone(),
     });
-    Effect::TellService {
+    RunEffect::TellService {
         conclusion: end.conclusion,
         commit: run.spec.commit.clone(),
         artifacts: artifacts.collect(),

@@ -1,4 +1,4 @@
-//! What a worker is given for one job of a run. The only place where secrets meet a run, and nothing of it goes on record.
+//! The job specification that a worker gets. The only place where secrets meet a run; nothing of it is recorded.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -12,11 +12,11 @@ use shipway_workflow::{
     model::TemplateTable,
 };
 
-use super::state::{Run, State};
+use super::state::{Run, RunState};
 
 /// What a job has around it that isn't in the run's log.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct JobEnvironment {
     /// The `secrets` context.
     pub secrets: BTreeMap<String, String>,
     /// More of it, over the others: those of the environment that the job goes to, whatever a call hands on.
@@ -27,7 +27,7 @@ pub struct Surroundings {
     pub env: BTreeMap<String, String>,
     /// The job's own folder.
     pub folder: PathBuf,
-    /// The folder of the attempt that it goes on from ([`super::JobRecord::goes_on`]).
+    /// The folder of the attempt to resume ([`super::JobRecord::goes_on`]).
     pub earlier: Option<PathBuf>,
     /// What `actions/checkout` gives.
     pub source: SourceTree,
@@ -45,7 +45,7 @@ pub struct Surroundings {
 
 /// What the worker of the job `key` is given. The error says why there is nothing to give: the run has no such job, the job isn't
 /// ready, or a secret that a call hands on has no value.
-pub fn job_spec(state: &State, key: &JobKey, around: Surroundings) -> Result<JobSpec, String> {
+pub fn job_spec(state: &RunState, key: &JobKey, around: JobEnvironment) -> Result<JobSpec, String> {
     let unknown = || format!("the job {key} is not part of the run, or not ready");
     let run = state.0.as_deref().ok_or_else(unknown)?;
     let plan = run.plan()?;

@@ -1,15 +1,15 @@
-//! Runs: one workflow, once, for one commit.
+//! Runs: one execution of one workflow for one commit.
 //!
-//! Which job may start, and why one doesn't, is decided by [`shipway_workflow::graph`]; this aggregate puts those decisions on
-//! record, so that a server that comes back knows them. Drivers start the workers and report; steps themselves are the worker's.
-//! It never holds secrets: they enter a job only with [`job_spec`], which is for the driver's eyes.
+//! [`shipway_workflow::graph`] decides which job may start and why one doesn't; this aggregate records those decisions, so that
+//! a restarted server knows them. Drivers start the workers and report; steps themselves are the worker's. It never holds
+//! secrets: they enter a job only with [`job_spec`], which only the driver reads.
 //!
-//! Without a server the same three functions drive a run in a loop: decide, apply, carry out what is pending.
+//! Without a server the same three functions drive a run in a loop: decide, apply, carry out the pending effects.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{Actor, Aggregate, Event, Pending, Row};
+use crate::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
 
 mod again;
 mod decide;
@@ -27,53 +27,55 @@ mod telling;
 mod tests;
 mod view;
 
-pub use event::{Annotation, Artifact, Body, Effect, Input, Rejection, StepLine};
-pub use gate::{AwaitedApproval, GateEffect, GateFact, GateInput, Rules};
-pub use job::{Surroundings, job_spec};
-pub use records::Records;
+pub use event::{
+    Annotation, ArtifactRecord, RunEffect, RunEvent, RunInput, RunRejection, StepLine,
+};
+pub use gate::{AwaitedApproval, EnvironmentRules, GateEffect, GateFact, GateInput};
+pub use job::{JobEnvironment, job_spec};
+pub use records::JobRecords;
 pub use reported::{JobTests, JobTestsView, TestsView, in_short, percent};
-pub use resume::{FromStep, GoesOn, Left};
+pub use resume::{FromStep, LeftoverState, ResumePoint};
 pub use shipway_workflow::graph::RerunSelection;
 pub use spec::RunSpec;
-pub use state::{EarlierAttempt, End, JobRecord, Plan, Run, State};
+pub use state::{EarlierAttempt, JobRecord, Run, RunEnd, RunPlan, RunState};
 pub use story::story_lines;
-pub use telling::{Place, blamed, telling_line, three_lines};
-pub use view::{JobView, RunView, Status, StepView};
+pub use telling::{RunSite, blamed, telling_line, three_lines};
+pub use view::{JobView, RunStatus, RunView, StepView};
 
 /// The run aggregate; its streams are `run/{service}/{number}`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Runs;
+pub struct RunAggregate;
 
-impl Aggregate for Runs {
+impl Aggregate for RunAggregate {
     const KIND: &'static str = "run";
-    type State = State;
-    type Body = Body;
-    type Input = Input;
-    type Effect = Effect;
-    type Rejection = Rejection;
+    type State = RunState;
+    type Body = RunEvent;
+    type Input = RunInput;
+    type Effect = RunEffect;
+    type Rejection = RunRejection;
 
     fn decide(
-        state: &State,
-        input: Input,
+        state: &RunState,
+        input: RunInput,
         by: Actor,
         now: Timestamp,
-    ) -> Result<Vec<Event<Body>>, Rejection> {
+    ) -> Result<Vec<Event<RunEvent>>, RunRejection> {
         decide::decide(state, input, by, now)
     }
 
-    fn apply(state: &mut State, event: &Event<Body>) {
+    fn apply(state: &mut RunState, event: &Event<RunEvent>) {
         state::apply(state, event);
     }
 
-    fn pending(state: &State, _now: Timestamp) -> Pending<Effect> {
+    fn pending(state: &RunState, _now: Timestamp) -> PendingWork<RunEffect> {
         decide::pending(state)
     }
 
-    fn rows(state: &State, _events: &[Event<Body>]) -> Vec<Row> {
+    fn rows(state: &RunState, _events: &[Event<RunEvent>]) -> Vec<ViewRow> {
         state.0.as_deref().map(view::row).into_iter().collect()
     }
 
-    fn woken() -> Input {
-        Input::Woken
+    fn woken() -> RunInput {
+        RunInput::Woken
     }
 }

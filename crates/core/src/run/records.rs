@@ -1,5 +1,5 @@
-//! What was seen of each job, by its key. A copy shares what it doesn't change: deciding copies the run for each event, and a run has
-//! up to twenty thousand jobs.
+//! The records of all jobs, by key. Clones share unchanged parts: each decision clones the run, and a run has up to twenty
+//! thousand jobs.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,13 @@ use super::state::JobRecord;
 /// Parts that keys are spread over: for twenty thousand jobs five to ten in each.
 const PARTS: usize = 2_048;
 
-/// See the module.
 #[derive(Clone, Debug, Default)]
-pub struct Records {
+pub struct JobRecords {
     /// Empty until the first job is seen.
     parts: PersistentVec<Vec<(JobKey, JobRecord)>>,
 }
 
-impl Records {
-    /// What was seen of a job.
+impl JobRecords {
     #[must_use]
     pub fn get(&self, key: &JobKey) -> Option<&JobRecord> {
         let part = self.parts.get(part_of(key))?;
@@ -74,19 +72,19 @@ fn part_of(key: &JobKey) -> usize {
     (hash % PARTS as u64) as usize
 }
 
-impl PartialEq for Records {
+impl PartialEq for JobRecords {
     fn eq(&self, other: &Self) -> bool {
         self.sorted() == other.sorted()
     }
 }
 
-impl Serialize for Records {
+impl Serialize for JobRecords {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.sorted().serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Records {
+impl<'de> Deserialize<'de> for JobRecords {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let all = BTreeMap::<JobKey, JobRecord>::deserialize(deserializer)?;
         let mut records = Self::default();
@@ -103,19 +101,19 @@ mod tests {
 
     #[test]
     fn records_are_found_by_their_keys_and_copies_keep_theirs() {
-        let mut records = Records::default();
+        let mut records = JobRecords::default();
         let keys: Vec<JobKey> = (0..5_000).map(|n| JobKey::new("job", Some(n))).collect();
         for key in &keys {
             records.entry(key).retried = 1;
         }
         let before = records.clone();
         records.get_mut(&keys[7]).unwrap().retried = 2;
-        let retried = |records: &Records| records.get(&keys[7]).unwrap().retried;
+        let retried = |records: &JobRecords| records.get(&keys[7]).unwrap().retried;
         assert_eq!((retried(&before), retried(&records)), (1, 2));
         assert_eq!(records.get(&JobKey::new("other", None)), None);
         assert_eq!(records.iter().count(), keys.len());
         assert!(records.iter().is_sorted_by_key(|(key, _)| key));
         let text = serde_json::to_string(&records).unwrap();
-        assert_eq!(serde_json::from_str::<Records>(&text).unwrap(), records);
+        assert_eq!(serde_json::from_str::<JobRecords>(&text).unwrap(), records);
     }
 }

@@ -10,21 +10,18 @@ use shipway_workflow::{
 use super::state::{JobRecord, Run};
 use crate::{
     ids::Digest,
-    testing::{Coverage, Excuse, TestSummary, TestTotals},
+    testing::{Coverage, FailureExcuse, TestSummary, TestTotals},
 };
 
-/// What the tests of a job said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobTests {
-    /// The gzipped report.
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
-    /// In short.
     pub summary: TestSummary,
     /// What the service's quarantine means for the job.
-    #[serde(default, skip_serializing_if = "Excuse::is_nothing")]
-    pub excuse: Excuse,
+    #[serde(default, skip_serializing_if = "FailureExcuse::is_nothing")]
+    pub excuse: FailureExcuse,
     /// Which attempt at the job reported, from 1; 0 where that was not yet kept. Not on record: it follows from the order.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempt: u32,
@@ -52,9 +49,7 @@ pub struct TestsView {
 /// The tests of one job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobTestsView {
-    /// Which.
     pub job: JobKey,
-    /// What they said.
     #[serde(flatten)]
     pub tests: JobTests,
     /// Whether a later attempt at the job takes its place.
@@ -107,7 +102,7 @@ impl Run {
         }
     }
 
-    /// Why too little is covered, where that is asked for and reported.
+    /// Why the coverage is too low, if a minimum is configured and coverage was reported.
     pub(super) fn covers_too_little(&self) -> Option<String> {
         let minimum = self.spec.coverage_min?;
         let covered = self.coverage()?.lines.basis_points()?;
@@ -162,7 +157,7 @@ impl Run {
                 .enumerate()
                 .map(|(at, (job, tests))| {
                     let mut tests = tests.clone();
-                    // Nobody reads them one by one.
+                    // Only the summary is stored: covered lines aren't shown individually.
                     tests.summary.lines = LineCoverage::default();
                     JobTestsView {
                         job: job.clone(),
@@ -175,7 +170,7 @@ impl Run {
     }
 }
 
-fn sentence(excuse: &Excuse) -> String {
+fn sentence(excuse: &FailureExcuse) -> String {
     let names: Vec<String> = excuse
         .quarantined
         .iter()

@@ -1,7 +1,7 @@
-//! Jobs that go on in the workspace of an earlier attempt, at the step that failed there.
+//! Jobs that resume in the workspace of an earlier attempt, at the step that failed there.
 //!
-//! What is left of an attempt is on the disk, and whoever asks tells it ([`Left`]). Whether a job may go on from there is decided
-//! here.
+//! The leftovers of an attempt are on disk; the caller reports them ([`LeftoverState`]). Whether a job may be resumed from them is
+//! decided here.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use shipway_workflow::{
 };
 
 use super::{
-    event::Rejection,
+    event::RunRejection,
     state::{JobRecord, Run},
 };
 
@@ -22,27 +22,26 @@ use super::{
 pub struct FromStep {
     /// The id of the step; none: the one that failed.
     pub step: Option<String>,
-    /// What is left of the attempts before.
-    pub left: BTreeMap<JobKey, Left>,
+    /// Leftovers of the earlier attempts.
+    pub left: BTreeMap<JobKey, LeftoverState>,
 }
 
-/// What is left of the last attempt at a job.
+/// Leftovers of the last attempt of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum LeftoverState {
     /// Its workspace, and what its steps had left for later ones.
     Workspace {
         /// The id of the step that failed; none: no step did.
         failed: Option<String>,
-        /// The ids of the steps that it may go on from, in order.
+        /// The ids of the steps at which it may be resumed, in order.
         steps: Vec<String>,
     },
-    /// Not enough; why.
     Nothing(String),
 }
 
-/// What an attempt at a job goes on from.
+/// The attempt and the step at which a job resumes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GoesOn {
+pub struct ResumePoint {
     /// Which attempt at the job was before, from 1.
     pub attempt: u32,
     /// The id of the step that it begins at.
@@ -50,8 +49,8 @@ pub struct GoesOn {
 }
 
 impl Run {
-    /// The jobs that `again` would run again and that have failed, each with its last attempt: those may go on from a step. Jobs
-    /// after others that run again are not among them: what those saw may be different now.
+    /// The failed jobs that `again` would run again, each with its last attempt: those may be resumed. Jobs that depend on
+    /// others that run again are excluded: their inputs may change.
     #[must_use]
     pub fn may_go_on(&self, again: &RerunSelection) -> Vec<(JobKey, u32)> {
         let Ok(plan) = self.plan() else {
@@ -82,18 +81,18 @@ fn add_cells<'p>(progress: &'p WorkflowProgress, found: &mut Vec<&'p JobKey>) {
     }
 }
 
-/// At which step each job goes on.
+/// The step at which each job resumes.
 pub(super) fn decide(
     run: &Run,
     again: &RerunSelection,
     from: &FromStep,
-) -> Result<Vec<(JobKey, String)>, Rejection> {
+) -> Result<Vec<(JobKey, String)>, RunRejection> {
     let id = || run.spec.id.clone();
     let jobs = run.may_go_on(again);
     match (jobs.as_slice(), &from.step) {
-        ([], _) => return Err(Rejection::NoneFailed { run: id() }),
+        ([], _) => return Err(RunRejection::NoneFailed { run: id() }),
         ([_, _, ..], Some(step)) => {
-            return Err(Rejection::StepOfSeveral {
+            return Err(RunRejection::StepOfSeveral {
                 run: id(),
                 step: step.clone(),
                 jobs: join_with_and(jobs.iter().take(20).map(|(key, _)| key.as_str())),
@@ -104,10 +103,10 @@ pub(super) fn decide(
     let mut begins = Vec::new();
     for (key, _) in jobs {
         let (failed, steps) = match from.left.get(&key) {
-            Some(Left::Workspace { failed, steps }) => (failed, steps),
-            Some(Left::Nothing(why)) => {
+            Some(LeftoverState::Workspace { failed, steps }) => (failed, steps),
+            Some(LeftoverState::Nothing(why)) => {
                 let why = why.clone();
-                return Err(Rejection::NothingKept {
+                return Err(RunRejection::NothingKept {
                     run: id(),
                     key,
                     why,
@@ -115,7 +114,7 @@ pub(super) fn decide(
             }
             None => {
                 let why = "nothing is known of its workspace".to_owned();
-                return Err(Rejection::NothingKept {
+                return Err(RunRejection::NothingKept {
                     run: id(),
                     key,
                     why,
@@ -125,7 +124,7 @@ pub(super) fn decide(
         let step = match (&from.step, failed) {
             (Some(step), _) if steps.contains(step) => step,
             (Some(step), _) => {
-                return Err(Rejection::NotFromThere {
+                return Err(RunRejection::NotFromThere {
                     run: id(),
                     key,
                     step: step.clone(),
@@ -133,7 +132,7 @@ pub(super) fn decide(
                 });
             }
             (None, Some(failed)) => failed,
-            (None, None) => return Err(Rejection::NoFailedStep { run: id(), key }),
+            (None, None) => return Err(RunRejection::NoFailedStep { run: id(), key }),
         };
         begins.push((key, step.clone()));
     }
@@ -141,9 +140,9 @@ pub(super) fn decide(
 }
 
 impl JobRecord {
-    /// The attempt that has just begun goes on at a step of the one before.
+    /// Records that the new attempt resumes at a step of the previous one.
     pub(super) fn goes_on_at(&mut self, step: &str) {
-        self.goes_on = Some(GoesOn {
+        self.goes_on = Some(ResumePoint {
             attempt: self.attempt().saturating_sub(1),
             step: step.to_owned(),
         });

@@ -11,26 +11,21 @@ use shipway_workflow::{
     report::ReportPaths,
 };
 
-use super::{gate::Rules, state::Run};
+use super::{gate::EnvironmentRules, state::Run};
 use crate::{
     ids::{CommitId, RunId, RunUid},
     release::{Commit, WorkflowFile},
-    service::{Purpose, RunOrder},
+    service::{RunOrder, RunPurpose},
 };
 
-/// What runs, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSpec {
-    /// Which run.
     pub id: RunId,
     /// Its files belong to it by this; none: nothing of it is kept (`shipway run`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<RunUid>,
-    /// What it is for.
-    pub purpose: Purpose,
-    /// What runs.
+    pub purpose: RunPurpose,
     pub workflow: WorkflowFile,
-    /// Of which commit.
     pub commit: Commit,
     /// The full name of the ref: `refs/heads/main`.
     pub reference: String,
@@ -47,10 +42,9 @@ pub struct RunSpec {
     /// The `vars` context.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vars: BTreeMap<String, String>,
-    /// Who caused it, for `github.actor`; whoever opened it when not said.
+    /// `github.actor`; by default the person who started the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
-    /// Where its jobs' tests report.
     #[serde(default, skip_serializing_if = "ReportPaths::is_default")]
     pub reports: ReportPaths,
     /// How much of the lines must be covered, in hundredths of a percent, where a job reports coverage.
@@ -58,7 +52,7 @@ pub struct RunSpec {
     pub coverage_min: Option<u32>,
     /// The environments that are known, with what must hold before a job goes there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub environments: Vec<Rules>,
+    pub environments: Vec<EnvironmentRules>,
     /// More of `github.event` than what all events have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<serde_json::Value>,

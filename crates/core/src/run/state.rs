@@ -15,44 +15,37 @@ use shipway_workflow::{
 };
 
 use super::{
-    event::{Annotation, Artifact, Body, StepLine},
-    gate::Gates,
-    records::Records,
+    event::{Annotation, ArtifactRecord, RunEvent, StepLine},
+    gate::RunGates,
+    records::JobRecords,
     reported::JobTests,
-    resume::GoesOn,
+    resume::ResumePoint,
     spec::RunSpec,
 };
 use crate::aggregate::Event;
 
 /// A run, once it was opened.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct State(pub Option<Box<Run>>);
+pub struct RunState(pub Option<Box<Run>>);
 
-/// A run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
     /// What runs, and why. Never changed; shared by all copies of the run.
     pub spec: Arc<RunSpec>,
-    /// Who opened it.
     pub by: String,
-    /// When.
     pub opened_at: Timestamp,
-    /// When its first job started.
     pub started_at: Option<Timestamp>,
-    /// How far its jobs are.
     pub progress: WorkflowProgress,
-    /// What was seen of the jobs that have started.
-    pub jobs: Records,
+    /// Records of the jobs that have started.
+    pub jobs: JobRecords,
     /// Where the gates of it and its jobs stand.
     #[serde(default)]
-    pub gates: Gates,
-    /// What they stored, by name.
-    pub artifacts: Vec<Artifact>,
+    pub gates: RunGates,
+    pub artifacts: Vec<ArtifactRecord>,
     /// What the tests of its jobs said, in the order in which they did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<(JobKey, JobTests)>,
-    /// How it ended.
-    pub ended: Option<End>,
+    pub ended: Option<RunEnd>,
     /// Whether the service knows.
     pub told: bool,
     /// Which attempt at it this is, from 1; `github.run_attempt`.
@@ -63,19 +56,15 @@ pub struct Run {
     pub again_by: Option<String>,
     /// The workflow, read once; a cache of what `spec` says.
     #[serde(skip)]
-    plan: OnceLock<Result<Arc<Plan>, String>>,
+    plan: OnceLock<Result<Arc<RunPlan>, String>>,
 }
 
-/// What was seen of a job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
-    /// When a worker began.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// The steps that are over, in order.
+    /// Finished steps, in order.
     pub steps: Vec<StepLine>,
-    /// Why it didn't succeed.
     pub why: Option<String>,
     /// What its steps pointed out, the worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -86,9 +75,9 @@ pub struct JobRecord {
     /// How often it began anew by itself in this attempt at the run.
     #[serde(default)]
     pub retried: u32,
-    /// What this attempt goes on from; none: it begins at its first step.
+    /// The attempt and step that this attempt resumes; `None`: it starts at its first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub goes_on: Option<GoesOn>,
+    pub goes_on: Option<ResumePoint>,
     /// The attempts before this one, each with its own folder and log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<EarlierAttempt>,
@@ -97,7 +86,6 @@ pub struct JobRecord {
 /// An attempt at a job that another one followed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EarlierAttempt {
-    /// When a worker began.
     pub started_at: Option<Timestamp>,
     /// When it ended, or was given up.
     pub finished_at: Option<Timestamp>,
@@ -114,7 +102,6 @@ impl JobRecord {
             .saturating_add(1)
     }
 
-    /// Another attempt begins.
     fn anew(&mut self, retried: u32) {
         let mut earlier = std::mem::take(&mut self.earlier);
         earlier.push(EarlierAttempt {
@@ -130,23 +117,17 @@ impl JobRecord {
     }
 }
 
-/// How a run ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct End {
-    /// When.
+pub struct RunEnd {
     pub at: Timestamp,
-    /// How.
     pub conclusion: Conclusion,
-    /// Why, when it isn't green.
     pub why: Option<String>,
 }
 
 /// A workflow ready to be scheduled.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// The workflow.
+pub struct RunPlan {
     pub workflow: Workflow,
-    /// Its edges.
     pub graph: JobGraph,
     /// What its expressions see of the run.
     pub ground: RunContexts,
@@ -168,7 +149,7 @@ impl Run {
     /// What a fact about the job `key` is folded into.
     fn place<'a>(
         &'a mut self,
-        plan: Option<&'a Plan>,
+        plan: Option<&'a RunPlan>,
         key: &JobKey,
     ) -> Option<(&'a JobGraph, &'a mut WorkflowProgress, usize)> {
         plan?.graph.find_mut(&mut self.progress, key)
@@ -180,10 +161,10 @@ impl Run {
 
     fn again(
         &mut self,
-        plan: Option<&Plan>,
+        plan: Option<&RunPlan>,
         (attempt, again): (u32, &RerunSelection),
         from: &[(JobKey, String)],
-        event: &Event<Body>,
+        event: &Event<RunEvent>,
     ) {
         let Some(plan) = plan else { return };
         for key in (plan.graph).forget(&plan.workflow, &mut self.progress, again) {
@@ -204,7 +185,7 @@ impl Run {
         self.plan = OnceLock::new();
     }
 
-    /// What it is called in lists: what its `run-name` says, else the commit's message for a push, else the workflow's name.
+    /// The title in lists: the `run-name`, else the commit's message for a push, else the workflow's name.
     #[must_use]
     pub fn title(&self) -> String {
         let plan = self.plan().ok();
@@ -219,8 +200,8 @@ impl Run {
         in_one_line(name.unwrap_or(&self.spec.workflow.path))
     }
 
-    /// The workflow ready to be scheduled, or what is wrong with it.
-    pub fn plan(&self) -> Result<&Arc<Plan>, &str> {
+    /// The workflow ready for scheduling, or its error.
+    pub fn plan(&self) -> Result<&Arc<RunPlan>, &str> {
         self.plan
             .get_or_init(|| plan(self).map(Arc::new))
             .as_ref()
@@ -232,7 +213,7 @@ const fn first() -> u32 {
     1
 }
 
-fn plan(run: &Run) -> Result<Plan, String> {
+fn plan(run: &Run) -> Result<RunPlan, String> {
     let spec = &run.spec;
     let source = SourceFile::new(spec.workflow.path.as_str(), spec.workflow.text.as_str());
     let parsed = shipway_workflow::parse(&source);
@@ -264,7 +245,7 @@ fn plan(run: &Run) -> Result<Plan, String> {
         .collect();
     let graph =
         link_calls(&spec.workflow.path, &workflow, &called).map_err(|error| error.to_string())?;
-    Ok(Plan {
+    Ok(RunPlan {
         has_gates: has_gates(&workflow, &graph),
         graph,
         run_name: resolve_run_name(&workflow, &ground).map_err(|error| error.to_string())?,
@@ -285,9 +266,8 @@ fn has_gates(workflow: &Workflow, graph: &JobGraph) -> bool {
     })
 }
 
-/// Folds one fact.
-pub(super) fn apply(state: &mut State, event: &Event<Body>) {
-    if let Body::Opened { spec } = &event.body {
+pub(super) fn apply(state: &mut RunState, event: &Event<RunEvent>) {
+    if let RunEvent::Opened { spec } = &event.body {
         state.0.get_or_insert_with(|| Box::new(opened(spec, event)));
         return;
     }
@@ -297,8 +277,8 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
     // Without a plan no other fact about jobs was ever recorded.
     let plan = run.plan().ok().cloned();
     match &event.body {
-        Body::Opened { .. } => {}
-        Body::JobReady { job, expanded } => {
+        RunEvent::Opened { .. } => {}
+        RunEvent::JobReady { job, expanded } => {
             for cell in &expanded.cells {
                 run.gates.forget(&cell.key);
             }
@@ -307,30 +287,30 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
                 plan.graph.expand(&mut run.progress, job, expanded);
             }
         }
-        Body::JobStarted { key } => {
+        RunEvent::JobStarted { key } => {
             run.started_at.get_or_insert(event.at);
             run.record(key).started_at.get_or_insert(event.at);
         }
-        Body::StepFinished { key, step } => run.record(key).steps.push(step.clone()),
-        Body::Annotated { key, annotations } => {
+        RunEvent::StepFinished { key, step } => run.record(key).steps.push(step.clone()),
+        RunEvent::Annotated { key, annotations } => {
             run.record(key).annotations.clone_from(annotations);
         }
-        Body::ArtifactStored { artifact } => {
+        RunEvent::ArtifactStored { artifact } => {
             run.artifacts.retain(|known| known.name != artifact.name);
             run.artifacts.push(artifact.clone());
         }
-        Body::StorageDelayed { key, reason } => run.record(key).storage.clone_from(reason),
-        Body::TestsReported { key, tests } => {
+        RunEvent::StorageDelayed { key, reason } => run.record(key).storage.clone_from(reason),
+        RunEvent::TestsReported { key, tests } => {
             let mut tests = tests.as_ref().clone();
             tests.attempt = run.attempt_of(key);
             run.tests.push((key.clone(), tests));
         }
-        Body::StopAsked { key, why } => {
+        RunEvent::StopAsked { key, why } => {
             if let Some((_, progress, at)) = run.place(plan.as_deref(), key) {
                 progress.stop(at, key, why);
             }
         }
-        Body::JobEnded {
+        RunEvent::JobEnded {
             key,
             conclusion,
             outputs,
@@ -343,46 +323,46 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             (record.finished_at, record.why) = (Some(event.at), why.clone());
             record.storage = None;
         }
-        Body::JobRetried { key, why } => {
+        RunEvent::JobRetried { key, why } => {
             let record = run.record(key);
             (record.finished_at, record.why) = (Some(event.at), Some(why.clone()));
             let retried = record.retried + 1;
             record.anew(retried);
         }
-        Body::RunAgain {
+        RunEvent::RunAgain {
             attempt,
             again,
             from,
         } => run.again(plan.as_deref(), (*attempt, again), from, event),
-        Body::JobSettled { job, result, why } => {
+        RunEvent::JobSettled { job, result, why } => {
             if let Some((graph, progress, at)) = run.place(plan.as_deref(), job) {
                 progress.end(at, graph.needs(at), *result, why.clone());
             }
         }
-        Body::CancelAsked { reason } => run.progress.cancel(reason),
-        Body::Ended { conclusion, why } => {
-            run.ended = Some(End {
+        RunEvent::CancelAsked { reason } => run.progress.cancel(reason),
+        RunEvent::Ended { conclusion, why } => {
+            run.ended = Some(RunEnd {
                 at: event.at,
                 conclusion: *conclusion,
                 why: why.clone(),
             })
         }
-        Body::Gate(fact) => run.gates.apply(event, fact),
+        RunEvent::Gate(fact) => run.gates.apply(event, fact),
         // It is on record; the run is as it was.
-        Body::SecretsShown { .. } => {}
-        Body::ServiceTold => run.told = true,
+        RunEvent::SecretsShown { .. } => {}
+        RunEvent::ServiceTold => run.told = true,
     }
 }
 
-fn opened(spec: &RunSpec, event: &Event<Body>) -> Run {
+fn opened(spec: &RunSpec, event: &Event<RunEvent>) -> Run {
     let mut run = Run {
         spec: Arc::new(spec.clone()),
         by: event.by.to_string(),
         opened_at: event.at,
         started_at: None,
         progress: WorkflowProgress::default(),
-        jobs: Records::default(),
-        gates: Gates::default(),
+        jobs: JobRecords::default(),
+        gates: RunGates::default(),
         artifacts: Vec::new(),
         tests: Vec::new(),
         ended: None,

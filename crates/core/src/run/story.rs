@@ -1,38 +1,38 @@
-//! A run told to somebody who watches it: a pusher's terminal, `shipway run`.
+//! Progress lines for a person who follows a run: on a pusher's terminal, in `shipway run`.
 
 use shipway_workflow::{
     graph::RerunSelection,
     job::{AnnotationLevel, Conclusion},
 };
 
-use super::{event::Body, gate, reported::in_short};
+use super::{event::RunEvent, gate, reported::in_short};
 
-/// Errors of one job that are told; the page has the others.
+/// Error lines per job; the page has the others.
 const TOLD_MAX: usize = 5;
 
 /// The lines that a fact is worth; most are worth none.
 #[must_use]
-pub fn story_lines(body: &Body) -> Vec<String> {
+pub fn story_lines(body: &RunEvent) -> Vec<String> {
     let because = |why: &Option<String>| {
         why.as_ref()
             .map(|why| format!(": {why}"))
             .unwrap_or_default()
     };
     match body {
-        Body::JobStarted { key } => vec![format!("· {key} started")],
-        Body::StepFinished { key, step } if step.conclusion == Conclusion::Failure => {
+        RunEvent::JobStarted { key } => vec![format!("· {key} started")],
+        RunEvent::StepFinished { key, step } if step.conclusion == Conclusion::Failure => {
             vec![format!(
                 "✗ {key}: {} failed after {} ms",
                 step.name, step.took_ms
             )]
         }
-        Body::Annotated { key, annotations } => annotations
+        RunEvent::Annotated { key, annotations } => annotations
             .iter()
             .filter(|annotation| annotation.level == AnnotationLevel::Error)
             .take(TOLD_MAX)
             .map(|annotation| format!("  {key}: {}", annotation.in_one_line()))
             .collect(),
-        Body::ArtifactStored { artifact } => {
+        RunEvent::ArtifactStored { artifact } => {
             vec![format!(
                 "· artifact {} stored: {} bytes, {}",
                 artifact.name,
@@ -40,18 +40,18 @@ pub fn story_lines(body: &Body) -> Vec<String> {
                 artifact.digest.short()
             )]
         }
-        Body::StorageDelayed { key, reason } => match reason {
+        RunEvent::StorageDelayed { key, reason } => match reason {
             Some(reason) => vec![format!("· {key}: {reason}")],
             None => vec![format!("· {key}: stored")],
         },
-        Body::TestsReported { key, tests } => {
+        RunEvent::TestsReported { key, tests } => {
             let short = in_short(&tests.summary.totals, tests.summary.coverage.as_ref());
             let warnings = tests.summary.warnings.iter();
             let warnings = warnings.map(|warning| format!("· {key}: report {warning}"));
             let short = (!short.is_empty()).then(|| format!("· {key}: {short}"));
             short.into_iter().chain(warnings).collect()
         }
-        Body::JobEnded {
+        RunEvent::JobEnded {
             key,
             conclusion,
             why,
@@ -63,8 +63,8 @@ pub fn story_lines(body: &Body) -> Vec<String> {
             Conclusion::Skipped => vec![format!("- {key} skipped{}", because(why))],
             Conclusion::Incomplete => vec![format!("✗ {key} incomplete{}", because(why))],
         },
-        Body::JobRetried { key, why } => vec![format!("· {key} begins anew: {why}")],
-        Body::RunAgain {
+        RunEvent::JobRetried { key, why } => vec![format!("· {key} begins anew: {why}")],
+        RunEvent::RunAgain {
             attempt,
             again,
             from,
@@ -79,27 +79,27 @@ pub fn story_lines(body: &Body) -> Vec<String> {
             let first = format!("· attempt {attempt}: {what} again");
             std::iter::once(first).chain(from).collect()
         }
-        Body::SecretsShown { key, .. } => {
+        RunEvent::SecretsShown { key, .. } => {
             vec![format!("· a shell was given the secrets of {key}")]
         }
-        // What ended by its own jobs has been told with them.
-        Body::JobSettled {
+        // A call ends with its jobs, which have been printed.
+        RunEvent::JobSettled {
             job,
             result: Conclusion::Skipped,
             why,
         } => vec![format!("- {job} skipped{}", because(why))],
-        Body::Gate(fact) => gate::story_lines(fact),
-        Body::CancelAsked { reason } => vec![format!("cancelling: {reason}")],
-        Body::Ended {
+        RunEvent::Gate(fact) => gate::story_lines(fact),
+        RunEvent::CancelAsked { reason } => vec![format!("cancelling: {reason}")],
+        RunEvent::Ended {
             conclusion: Conclusion::Success,
             ..
         } => vec!["✓ all jobs are green".to_owned()],
-        Body::Ended { conclusion, why } => vec![format!("✗ {conclusion}{}", because(why))],
-        Body::Opened { .. }
-        | Body::JobReady { .. }
-        | Body::StepFinished { .. }
-        | Body::StopAsked { .. }
-        | Body::JobSettled { .. }
-        | Body::ServiceTold => Vec::new(),
+        RunEvent::Ended { conclusion, why } => vec![format!("✗ {conclusion}{}", because(why))],
+        RunEvent::Opened { .. }
+        | RunEvent::JobReady { .. }
+        | RunEvent::StepFinished { .. }
+        | RunEvent::StopAsked { .. }
+        | RunEvent::JobSettled { .. }
+        | RunEvent::ServiceTold => Vec::new(),
     }
 }

@@ -1,24 +1,23 @@
-//! The three lines that matter of a failed run: what failed and why, the most telling line of it, and what to do next.
+//! Summary of a failed run in three lines: the failed step and its error, the most relevant line of the log, and the next
+//! command.
 //!
-//! Nothing here reads anything: whoever has the run and the end of the failed job's log, which are masked, gets the lines.
+//! Pure: the caller passes the run and the end of the failed job's log, both masked.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::view::{JobView, RunView, Status};
+use super::view::{JobView, RunStatus, RunView};
 
-/// Characters of a line that is told.
+/// Characters of the line from the log.
 const LINE_MAX: usize = 240;
-/// From this weight on the first of several lines tells most: what comes later follows from it.
+/// From this weight on, the first of several matching lines is the most relevant: later ones are consequences.
 const FIRST_FROM: u32 = 80;
 
-/// Where the run is, for the line that says what to do next.
+/// Where the run was executed, for the suggested command.
 #[derive(Clone, Copy, Debug)]
-pub enum Place<'p> {
-    /// On a server.
+pub enum RunSite<'p> {
     Server,
-    /// Here.
     Here {
         /// The failed job's log, when it stays.
         log: Option<&'p str>,
@@ -28,7 +27,10 @@ pub enum Place<'p> {
 /// The job that a failed run is blamed on: the first that failed. None, when the run hasn't failed, or not of a job.
 #[must_use]
 pub fn blamed(run: &RunView) -> Option<&JobView> {
-    let failed = run.jobs.iter().filter(|job| job.status == Status::Failure);
+    let failed = run
+        .jobs
+        .iter()
+        .filter(|job| job.status == RunStatus::Failure);
     let at = |job: &&JobView| {
         // A call fails when the job inside it has, and has no log.
         let depth = job.key.matches('~').count();
@@ -40,8 +42,8 @@ pub fn blamed(run: &RunView) -> Option<&JobView> {
 
 /// The three lines of a failed run; none of another. `log` is the end of the log of the [`blamed`] job.
 #[must_use]
-pub fn three_lines(run: &RunView, log: &str, place: Place<'_>) -> Option<[String; 3]> {
-    if run.status != Status::Failure {
+pub fn three_lines(run: &RunView, log: &str, place: RunSite<'_>) -> Option<[String; 3]> {
+    if run.status != RunStatus::Failure {
         return None;
     }
     let why = run.why.as_deref();
@@ -53,12 +55,15 @@ pub fn three_lines(run: &RunView, log: &str, place: Place<'_>) -> Option<[String
             .and_then(|why| why.lines().nth(1))
             .unwrap_or(&run.workflow);
         let next = match place {
-            Place::Server => format!("more: shipway history {}", run.id.service),
-            Place::Here { .. } => "more: shipway check".to_owned(),
+            RunSite::Server => format!("more: shipway history {}", run.id.service),
+            RunSite::Here { .. } => "more: shipway check".to_owned(),
         };
         return Some([format!("✗ {}: {first}", run.name), more.to_owned(), next].map(short));
     };
-    let step = job.steps.iter().find(|step| step.status == Status::Failure);
+    let step = job
+        .steps
+        .iter()
+        .find(|step| step.status == RunStatus::Failure);
     let job_why = job.why.as_deref().and_then(|why| why.lines().next());
     let first = match (job_why, step) {
         // A job's own words name the step.
@@ -71,20 +76,20 @@ pub fn three_lines(run: &RunView, log: &str, place: Place<'_>) -> Option<[String
     let line = line.unwrap_or_else(|| "its log says nothing about it".to_owned());
     let job_id = job.key.split(['.', '~']).next().unwrap_or(&job.key);
     let next = match place {
-        // What failed of a step can go on there.
-        Place::Server if step.is_some() => format!(
+        // Failed jobs can be resumed on the server.
+        RunSite::Server if step.is_some() => format!(
             "again: shipway retry {id} --from-failed-step; look: shipway shell {id} {key}; more: shipway logs {id} --job {key}",
             id = run.id,
             key = job.key
         ),
-        Place::Server => format!(
+        RunSite::Server => format!(
             "more: shipway logs {} --job {}; here: shipway run --job {job_id}",
             run.id, job.key
         ),
-        Place::Here { log: Some(log) } => {
+        RunSite::Here { log: Some(log) } => {
             format!("more: {log}; again: shipway run --job {job_id}")
         }
-        Place::Here { log: None } => {
+        RunSite::Here { log: None } => {
             format!("again: shipway run --job {job_id}, with --keep to look at its folder")
         }
     };

@@ -17,7 +17,7 @@ use crate::{
     aggregate::fold,
     ids::Digest,
     release::{Commit, WorkflowFile},
-    service::Purpose,
+    service::RunPurpose,
 };
 
 const WORKFLOW: &str = "name: CI
@@ -43,7 +43,7 @@ pub(super) fn spec(text: &str) -> RunSpec {
     RunSpec {
         id: "shop/r12".parse().unwrap(),
         uid: None,
-        purpose: Purpose::Push { sequence: 1 },
+        purpose: RunPurpose::Push { sequence: 1 },
         workflow: WorkflowFile::new(".github/workflows/ci.yml".to_owned(), text.to_owned()),
         commit: Commit {
             id: "a".repeat(40).parse().unwrap(),
@@ -72,26 +72,26 @@ fn at(second: i64) -> Timestamp {
 /// A run in memory: its log, and what it folds into.
 #[derive(Default)]
 struct Log {
-    state: State,
-    events: Vec<Event<Body>>,
+    state: RunState,
+    events: Vec<Event<RunEvent>>,
 }
 
 impl Log {
     fn open(spec: RunSpec) -> Self {
         let mut log = Self::default();
-        log.say(Input::Open(Box::new(spec))).unwrap();
+        log.say(RunInput::Open(Box::new(spec))).unwrap();
         log
     }
 
-    fn say(&mut self, input: Input) -> Result<usize, Rejection> {
+    fn say(&mut self, input: RunInput) -> Result<usize, RunRejection> {
         let second = self.events.len() as i64;
-        let events = Runs::decide(
+        let events = RunAggregate::decide(
             &self.state,
             input,
             Actor::Push("ada".to_owned()),
             at(second),
         )?;
-        fold::<Runs>(&mut self.state, &events);
+        fold::<RunAggregate>(&mut self.state, &events);
         let count = events.len();
         self.events.extend(events);
         Ok(count)
@@ -99,26 +99,26 @@ impl Log {
 
     /// The keys of what is pending; `!` after a job that is to stop.
     fn pending(&self) -> Vec<String> {
-        let effects = Runs::pending(&self.state, at(0)).effects;
+        let effects = RunAggregate::pending(&self.state, at(0)).effects;
         effects
             .into_iter()
             .map(|(key, effect)| match effect {
-                Effect::RunJob { stop: Some(_), .. } => format!("{}!", key.0),
-                Effect::RunJob { stop: None, .. }
-                | Effect::Gate(_)
-                | Effect::TellService { .. } => key.0,
+                RunEffect::RunJob { stop: Some(_), .. } => format!("{}!", key.0),
+                RunEffect::RunJob { stop: None, .. }
+                | RunEffect::Gate(_)
+                | RunEffect::TellService { .. } => key.0,
             })
             .collect()
     }
 
     fn start(&mut self, key: &str) {
-        self.say(Input::JobStarted { key: job(key) }).unwrap();
+        self.say(RunInput::JobStarted { key: job(key) }).unwrap();
     }
 
     fn end(&mut self, key: &str, conclusion: Conclusion) {
         let outputs = vec![("version".to_owned(), "7".to_owned())];
         let why = (conclusion != Conclusion::Success).then(|| "exit code 1".to_owned());
-        self.say(Input::JobEnded {
+        self.say(RunInput::JobEnded {
             key: job(key),
             conclusion,
             outputs,
@@ -128,12 +128,12 @@ impl Log {
     }
 
     fn view(&self) -> RunView {
-        serde_json::from_value(Runs::rows(&self.state, &[])[0].doc.clone()).unwrap()
+        serde_json::from_value(RunAggregate::rows(&self.state, &[])[0].doc.clone()).unwrap()
     }
 
     /// `build success, test.1 running, …`
     fn jobs(&self) -> String {
-        let word = |status: Status| {
+        let word = |status: RunStatus| {
             serde_json::to_value(status)
                 .unwrap()
                 .as_str()
@@ -153,8 +153,8 @@ fn job(key: &str) -> JobKey {
     key.parse().unwrap()
 }
 
-fn around() -> Surroundings {
-    Surroundings {
+fn around() -> JobEnvironment {
+    JobEnvironment {
         hidden: Vec::new(),
         secrets: BTreeMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
         environment_secrets: BTreeMap::new(),
@@ -189,17 +189,17 @@ fn a_green_run_goes_from_job_to_job_and_tells_the_service() {
         took_ms: 5,
         in_attempt: None,
     };
-    log.say(Input::StepFinished {
+    log.say(RunInput::StepFinished {
         key: job("build"),
         step,
     })
     .unwrap();
-    let artifact = Artifact {
+    let artifact = ArtifactRecord {
         name: "shop".to_owned(),
         digest: Digest::of(b"x"),
         size: 1,
     };
-    log.say(Input::ArtifactStored {
+    log.say(RunInput::ArtifactStored {
         artifact: artifact.clone(),
     })
     .unwrap();
@@ -215,11 +215,11 @@ fn a_green_run_goes_from_job_to_job_and_tells_the_service() {
     assert_eq!(log.pending(), ["job-report"]);
     log.end("report", Conclusion::Success);
     assert_eq!(log.pending(), ["tell-service"]);
-    let told = Runs::pending(&log.state, at(0)).effects;
+    let told = RunAggregate::pending(&log.state, at(0)).effects;
     let [
         (
             _,
-            Effect::TellService {
+            RunEffect::TellService {
                 conclusion: Conclusion::Success,
                 artifacts,
                 ..
@@ -233,8 +233,8 @@ fn a_green_run_goes_from_job_to_job_and_tells_the_service() {
         (artifacts[0].name.as_str(), &artifacts[0].digest),
         ("shop", &artifact.digest)
     );
-    log.say(Input::Told).unwrap();
-    assert_eq!(Runs::pending(&log.state, at(0)), Pending::nothing());
+    log.say(RunInput::Told).unwrap();
+    assert_eq!(RunAggregate::pending(&log.state, at(0)), Pending::nothing());
     let view = log.view();
     assert_eq!(
         (
@@ -243,7 +243,7 @@ fn a_green_run_goes_from_job_to_job_and_tells_the_service() {
             view.by.as_str(),
             view.name.as_str()
         ),
-        (Status::Success, "main", "ada", "CI")
+        (RunStatus::Success, "main", "ada", "CI")
     );
     assert_eq!(view.jobs[0].steps[0].name, "make");
 }
@@ -251,13 +251,13 @@ fn a_green_run_goes_from_job_to_job_and_tells_the_service() {
 #[test]
 fn saying_a_thing_twice_changes_nothing() {
     let mut log = Log::open(spec(WORKFLOW));
-    assert_eq!(log.say(Input::Open(Box::new(spec(WORKFLOW)))), Ok(0));
+    assert_eq!(log.say(RunInput::Open(Box::new(spec(WORKFLOW)))), Ok(0));
     log.start("build");
     log.end("build", Conclusion::Success);
     let (key, outputs) = (job("build"), Vec::new());
-    assert_eq!(log.say(Input::JobStarted { key: key.clone() }), Ok(0));
+    assert_eq!(log.say(RunInput::JobStarted { key: key.clone() }), Ok(0));
     assert_eq!(
-        log.say(Input::JobEnded {
+        log.say(RunInput::JobEnded {
             key,
             conclusion: Conclusion::Failure,
             outputs,
@@ -265,9 +265,9 @@ fn saying_a_thing_twice_changes_nothing() {
         }),
         Ok(0)
     );
-    assert_eq!(log.say(Input::Woken), Ok(0));
-    assert_eq!(log.say(Input::Told), Ok(0));
-    assert_eq!(log.view().jobs[0].status, Status::Success);
+    assert_eq!(log.say(RunInput::Woken), Ok(0));
+    assert_eq!(log.say(RunInput::Told), Ok(0));
+    assert_eq!(log.view().jobs[0].status, RunStatus::Success);
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn a_lost_worker_fails_its_job_and_the_matrix_with_it() {
     let mut log = Log::open(spec(WORKFLOW));
     log.end("build", Conclusion::Success);
     let (key, why) = (job("test.2"), Some("worker lost".to_owned()));
-    log.say(Input::JobEnded {
+    log.say(RunInput::JobEnded {
         key,
         conclusion: Conclusion::Failure,
         outputs: Vec::new(),
@@ -289,7 +289,7 @@ fn a_lost_worker_fails_its_job_and_the_matrix_with_it() {
     let view = log.view();
     assert_eq!(
         (view.status, view.why.as_deref()),
-        (Status::Failure, Some("`test`: worker lost"))
+        (RunStatus::Failure, Some("`test`: worker lost"))
     );
     assert_eq!(
         log.jobs(),
@@ -302,12 +302,12 @@ fn a_lost_worker_fails_its_job_and_the_matrix_with_it() {
 fn a_cancelled_run_stops_its_jobs_and_ends() {
     let mut log = Log::open(spec(WORKFLOW));
     log.start("build");
-    log.say(Input::Cancel {
+    log.say(RunInput::Cancel {
         reason: "a newer push".to_owned(),
     })
     .unwrap();
     assert_eq!(
-        log.say(Input::Cancel {
+        log.say(RunInput::Cancel {
             reason: "again".to_owned()
         }),
         Ok(0)
@@ -316,13 +316,13 @@ fn a_cancelled_run_stops_its_jobs_and_ends() {
     log.end("build", Conclusion::Cancelled);
     assert_eq!(log.pending(), ["job-report"]);
     log.end("report", Conclusion::Success);
-    assert_eq!(log.view().status, Status::Cancelled);
+    assert_eq!(log.view().status, RunStatus::Cancelled);
     assert_eq!(
         log.jobs(),
         "build cancelled, test cancelled, docs cancelled, report success"
     );
     let refused = log
-        .say(Input::Cancel {
+        .say(RunInput::Cancel {
             reason: "late".to_owned(),
         })
         .unwrap_err();
@@ -367,10 +367,13 @@ fn what_can_not_be_run_ends_at_once_and_says_why() {
 
 #[test]
 fn unknown_runs_and_jobs_are_refused() {
-    assert_eq!(Log::default().say(Input::Woken), Err(Rejection::NotOpen));
+    assert_eq!(
+        Log::default().say(RunInput::Woken),
+        Err(RunRejection::NotOpen)
+    );
     let mut log = Log::open(spec(WORKFLOW));
     let refused = log
-        .say(Input::JobStarted { key: job("deploy") })
+        .say(RunInput::JobStarted { key: job("deploy") })
         .unwrap_err();
     assert_eq!(
         refused.to_string(),
@@ -423,15 +426,17 @@ fn driven_of(spec: RunSpec, fails: &BTreeSet<&str>, cancel_after: Option<usize>)
     let mut log = Log::open(spec);
     for round in 0..50 {
         if cancel_after == Some(round) {
-            let _ = log.say(Input::Cancel {
+            let _ = log.say(RunInput::Cancel {
                 reason: "enough".to_owned(),
             });
         }
-        match Runs::pending(&log.state, at(0)).effects.pop() {
+        match RunAggregate::pending(&log.state, at(0)).effects.pop() {
             None => return log,
-            Some((_, Effect::Gate(effect))) => panic!("no gates here: {effect:?}"),
-            Some((_, Effect::TellService { .. })) => log.say(Input::Told).map(|_| ()).unwrap(),
-            Some((_, Effect::RunJob { key, stop, .. })) => {
+            Some((_, RunEffect::Gate(effect))) => panic!("no gates here: {effect:?}"),
+            Some((_, RunEffect::TellService { .. })) => {
+                log.say(RunInput::Told).map(|_| ()).unwrap()
+            }
+            Some((_, RunEffect::RunJob { key, stop, .. })) => {
                 log.start(key.as_str());
                 let conclusion = match stop {
                     Some(_) => Conclusion::Cancelled,
@@ -456,18 +461,18 @@ fn whatever_fails_every_run_ends_and_is_the_same_from_every_length_of_its_log() 
 
 fn is_the_same_from_every_length(log: &Log) {
     for length in 0..=log.events.len() {
-        let mut folded = State::default();
-        fold::<Runs>(&mut folded, &log.events[..length]);
+        let mut folded = RunState::default();
+        fold::<RunAggregate>(&mut folded, &log.events[..length]);
         // What a snapshot gives back, and what the log gives back when it was written and read.
-        let mut restored: State =
+        let mut restored: RunState =
             serde_json::from_str(&serde_json::to_string(&folded).unwrap()).unwrap();
         assert_eq!(
-            Runs::pending(&folded, at(0)),
-            Runs::pending(&restored, at(0))
+            RunAggregate::pending(&folded, at(0)),
+            RunAggregate::pending(&restored, at(0))
         );
-        let rest: Vec<Event<Body>> =
+        let rest: Vec<Event<RunEvent>> =
             serde_json::from_str(&serde_json::to_string(&log.events[length..]).unwrap()).unwrap();
-        fold::<Runs>(&mut restored, &rest);
+        fold::<RunAggregate>(&mut restored, &rest);
         assert_eq!(
             serde_json::to_value(&restored).unwrap(),
             serde_json::to_value(&log.state).unwrap()

@@ -9,13 +9,13 @@ use shipway_workflow::{
 };
 
 use super::{
-    event::{Annotation, Artifact, StepLine},
+    event::{Annotation, ArtifactRecord, StepLine},
     gate::{self, AwaitedApproval},
     reported::TestsView,
     state::{EarlierAttempt, Run},
 };
 use crate::{
-    aggregate::Row,
+    aggregate::ViewRow,
     ids::{CommitId, RunId, RunNumber},
 };
 
@@ -26,11 +26,8 @@ pub struct RunView {
     pub id: RunId,
     /// `12`.
     pub number: RunNumber,
-    /// Where it is.
-    pub status: Status,
-    /// How it ended.
+    pub status: RunStatus,
     pub conclusion: Option<Conclusion>,
-    /// Of which commit.
     pub commit: CommitId,
     /// The first line of its message.
     pub subject: String,
@@ -38,30 +35,22 @@ pub struct RunView {
     pub branch: String,
     /// `push`, `workflow_dispatch`, …
     pub event: String,
-    /// The workflow's file.
     pub workflow: String,
-    /// The workflow's name.
     pub name: String,
     /// What the run is called: what its `run-name` says, else the commit's message for a push, else the workflow's name. Empty in
     /// rows of before this was known.
     #[serde(default)]
     pub title: String,
-    /// When it was opened.
     pub created_at: Timestamp,
-    /// When its first job started.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
     pub finished_at: Option<Timestamp>,
     /// Its jobs, in the order of the workflow, those of a matrix one by one.
     pub jobs: Vec<JobView>,
-    /// What it stored.
-    pub artifacts: Vec<Artifact>,
+    pub artifacts: Vec<ArtifactRecord>,
     /// What its tests said; none when none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tests: Option<TestsView>,
-    /// Who caused it.
     pub by: String,
-    /// Why it isn't green.
     pub why: Option<String>,
     /// What it waits for as a whole before its first job, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,26 +63,21 @@ pub struct RunView {
 /// Where a run, a job or a step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum RunStatus {
     /// A job that waits for others.
     Waiting,
     /// It may start and has not yet.
     Queued,
-    /// Under way.
     Running,
-    /// Green.
     Success,
-    /// Red.
     Failure,
-    /// Stopped from outside.
     Cancelled,
-    /// Never begun.
     Skipped,
     /// The machine could not run it, or a part of it.
     Incomplete,
 }
 
-impl From<Conclusion> for Status {
+impl From<Conclusion> for RunStatus {
     fn from(conclusion: Conclusion) -> Self {
         match conclusion {
             Conclusion::Success => Self::Success,
@@ -105,15 +89,12 @@ impl From<Conclusion> for Status {
     }
 }
 
-/// One job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JobView {
-    /// Its name within the run, as logs are asked for.
+    /// Its key within the run, for requests for its log.
     pub key: String,
-    /// What people call it.
     pub name: String,
-    /// Where it is.
-    pub status: Status,
+    pub status: RunStatus,
     /// Why it didn't run, or isn't green.
     pub why: Option<String>,
     /// The jobs that it waits for.
@@ -121,14 +102,11 @@ pub struct JobView {
     /// The workflow that it calls: then it has no steps and no log, and the jobs after it whose keys begin with its own do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<String>,
-    /// The commit that the ref of another repository stood at when it was read.
+    /// The commit that the ref of another repository pointed to when it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls_commit: Option<CommitId>,
-    /// When a worker began.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// The steps that are over.
     pub steps: Vec<StepView>,
     /// What its steps pointed out, the worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -136,16 +114,15 @@ pub struct JobView {
     /// The environment that it goes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
-    /// Where that is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment_url: Option<String>,
-    /// What it waits for beside other jobs, in words: a concurrency group, or people.
+    /// Reason why it waits apart from `needs`: a concurrency group or an approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
     /// Whom it waits for, when that is people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<AwaitedApproval>,
-    /// Attempts before this one; their logs are asked for with `attempt=1` and so on.
+    /// Earlier attempts; their logs are requested with `attempt=1` and so on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<EarlierAttempt>,
 }
@@ -160,14 +137,10 @@ impl JobView {
     }
 }
 
-/// One step that is over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StepView {
-    /// What people call it.
     pub name: String,
-    /// How it went.
-    pub status: Status,
-    /// How long it took.
+    pub status: RunStatus,
     pub took_ms: u64,
     /// The attempt at the job in which it ran, when that was an earlier one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,9 +164,9 @@ impl From<&Run> for RunView {
         let waits_for = gate::run_waits_for(run);
         let status = match (&run.ended, run.started_at) {
             (Some(end), _) => end.conclusion.into(),
-            (None, Some(_)) => Status::Running,
-            (None, None) if waits_for.is_some() => Status::Waiting,
-            (None, None) => Status::Queued,
+            (None, Some(_)) => RunStatus::Running,
+            (None, None) if waits_for.is_some() => RunStatus::Waiting,
+            (None, None) => RunStatus::Queued,
         };
         let name = run.plan().ok().and_then(|plan| plan.workflow.name.clone());
         Self {
@@ -225,7 +198,7 @@ impl From<&Run> for RunView {
 fn jobs(run: &Run) -> Vec<JobView> {
     let mut views = Vec::new();
     if let Ok(plan) = run.plan() {
-        let all = Listed {
+        let all = ListedWorkflow {
             run,
             workflow: &plan.workflow,
             graph: &plan.graph,
@@ -237,7 +210,7 @@ fn jobs(run: &Run) -> Vec<JobView> {
 }
 
 /// A workflow whose jobs are listed.
-struct Listed<'r> {
+struct ListedWorkflow<'r> {
     run: &'r Run,
     workflow: &'r Workflow,
     graph: &'r JobGraph,
@@ -245,7 +218,7 @@ struct Listed<'r> {
     caller: Option<&'r MatrixCell>,
 }
 
-impl Listed<'_> {
+impl ListedWorkflow<'_> {
     /// The jobs in the order of the workflow; behind each that calls, those it calls.
     fn add(&self, progress: &WorkflowProgress, views: &mut Vec<JobView>) {
         for (at, (job, progress)) in self.workflow.jobs.iter().zip(&progress.jobs).enumerate() {
@@ -255,7 +228,7 @@ impl Listed<'_> {
             for cell in &progress.cells {
                 views.push(self.cell(at, job, cell));
                 if let (Some(called), Some(unit)) = (&cell.called, self.graph.call(at)) {
-                    let inside = Listed {
+                    let inside = ListedWorkflow {
                         run: self.run,
                         workflow: &unit.workflow,
                         graph: &unit.graph,
@@ -295,7 +268,7 @@ impl Listed<'_> {
         JobView {
             key,
             name,
-            status: progress.result.map_or(Status::Waiting, Status::from),
+            status: progress.result.map_or(RunStatus::Waiting, RunStatus::from),
             why: progress.why.clone(),
             needs: self.needs(job),
             calls: job.calls.as_ref().map(|call| call.workflow.clone()),
@@ -330,9 +303,9 @@ impl Listed<'_> {
             name: cell.name.clone(),
             status: match (cell.outcome, started_at) {
                 (Some(outcome), _) => outcome.into(),
-                (None, Some(_)) => Status::Running,
-                (None, None) if waits_for.is_some() => Status::Waiting,
-                (None, None) => Status::Queued,
+                (None, Some(_)) => RunStatus::Running,
+                (None, None) if waits_for.is_some() => RunStatus::Waiting,
+                (None, None) => RunStatus::Queued,
             },
             why: record.why.or_else(|| cell.stopping.clone()),
             needs: self.needs(job),
@@ -351,9 +324,9 @@ impl Listed<'_> {
     }
 }
 
-pub(super) fn row(run: &Run) -> Row {
+pub(super) fn row(run: &Run) -> ViewRow {
     let id = &run.spec.id;
-    Row {
+    ViewRow {
         kind: "run".to_owned(),
         key: format!("{}/{}", id.service, id.number.0),
         service: id.service.to_string(),

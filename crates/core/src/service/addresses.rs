@@ -3,23 +3,23 @@
 use std::collections::BTreeSet;
 
 use super::{
-    event::{Effect, Onward},
-    state::{Environment, State},
+    event::{AutoPromotion, ServiceEffect},
+    state::{EnvironmentState, ServiceState},
 };
 use crate::{
     address::{
         EnvironmentAddresses, addresses_by_environment,
         claims::{AddressesByEnvironment, AskedAddresses},
     },
-    config::Config,
+    config::ServiceConfig,
     ids::EnvironmentName,
     release::Release,
-    target::Place,
+    target::ServiceEnvironment,
 };
 
-impl State {
-    /// What it asks for: what serves, what is rolled out or waits for that, and what may be released of pushes whose runs go on.
-    /// A push that came to nothing asks for nothing.
+impl ServiceState {
+    /// The addresses it asks for: those of the serving releases, of releases that are rolled out or queued, and of pushes whose
+    /// runs have not ended. A push without a release asks for none.
     #[must_use]
     pub fn asked_addresses(&self) -> AskedAddresses {
         let mut addresses = AddressesByEnvironment::new();
@@ -33,7 +33,7 @@ impl State {
                 add(addresses_in(release, name));
             }
             let active = environment.active.as_ref();
-            let onward = active.filter(|active| active.onward == Onward::Next);
+            let onward = active.filter(|active| active.onward == AutoPromotion::Next);
             if let Some(active) = onward {
                 add(addresses_of(&active.spec.release.config));
             }
@@ -57,7 +57,7 @@ impl State {
     #[must_use]
     pub fn served_addresses(&self, name: &EnvironmentName) -> Option<EnvironmentAddresses> {
         let environment = self.environments.get(name)?;
-        let place = Place {
+        let place = ServiceEnvironment {
             service: self.name.clone()?,
             environment: name.clone(),
         };
@@ -80,7 +80,7 @@ impl State {
         let Some(newest) = stable.max_by_key(|release| release.number) else {
             return true;
         };
-        let has_history = |it: &Environment| {
+        let has_history = |it: &EnvironmentState| {
             let is_used = it.stable.is_some() || it.active.is_some() || !it.queue.is_empty();
             is_used || it.hold.is_some() || !it.bad.is_empty()
         };
@@ -105,13 +105,13 @@ impl State {
     }
 
     /// The report that is due, once what it asks for has changed.
-    pub(super) fn address_report(&self) -> Option<Effect> {
+    pub(super) fn address_report(&self) -> Option<ServiceEffect> {
         let asked = self.asked_addresses();
-        (asked != self.reported_addresses).then_some(Effect::ReportAddresses(asked))
+        (asked != self.reported_addresses).then_some(ServiceEffect::ReportAddresses(asked))
     }
 }
 
-impl Environment {
+impl EnvironmentState {
     /// Releases that serve here, or may soon.
     fn releases(&self) -> impl Iterator<Item = &Release> {
         let active = self.active.iter().flat_map(|active| {
@@ -127,7 +127,7 @@ impl Environment {
     }
 }
 
-fn addresses_of(config: &Config) -> AddressesByEnvironment {
+fn addresses_of(config: &ServiceConfig) -> AddressesByEnvironment {
     addresses_by_environment(&config.service, &config.environments)
 }
 

@@ -4,19 +4,22 @@
 use std::sync::Arc;
 
 use super::{
-    decide::Decider,
-    event::{Artifact, Body, Deploying, Onward, Purpose, Request, Trigger},
-    rejection::Rejection,
+    decide::ServiceDecider,
+    event::{
+        AutoPromotion, DeployingRun, RolloutRequest, RolloutTrigger, RunArtifact, RunPurpose,
+        ServiceEvent,
+    },
+    rejection::ServiceRejection,
     releasable::known_environment,
-    state::{OpenPush, State},
+    state::{OpenPush, ServiceState},
 };
 use crate::{
     ids::EnvironmentName,
     release::Release,
-    rollout::{Kind, Pace},
+    rollout::{RolloutKind, RolloutPace},
 };
 
-impl State {
+impl ServiceState {
     /// The push of this number, while something of it may still be released.
     fn push(&self, sequence: u64) -> Option<&OpenPush> {
         let open = self.open_pushes.get(&sequence);
@@ -24,19 +27,19 @@ impl State {
     }
 }
 
-impl Decider {
+impl ServiceDecider {
     pub(super) fn deploy_step(
         &mut self,
-        run: &Deploying,
-        artifact: Artifact,
+        run: &DeployingRun,
+        artifact: RunArtifact,
         environment: &EnvironmentName,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), ServiceRejection> {
         if run.number > self.state.last_run {
-            return Err(Rejection::UnknownRun(run.number));
+            return Err(ServiceRejection::UnknownRun(run.number));
         }
         let push = match run.purpose {
-            Purpose::Push { sequence } => self.state.push(sequence).cloned(),
-            Purpose::Dispatch | Purpose::ByItself | Purpose::Tests { .. } => None,
+            RunPurpose::Push { sequence } => self.state.push(sequence).cloned(),
+            RunPurpose::Dispatch | RunPurpose::ByItself | RunPurpose::Tests { .. } => None,
         };
         let by_push = push.iter().flat_map(|push| &push.deployed_by_step);
         let mut made = by_push.chain(&run.made);
@@ -45,7 +48,7 @@ impl Decider {
             None => {
                 let release = self.release_by_step(run, artifact, push)?;
                 known_environment(&release, environment)?;
-                self.emit(Body::ReleaseMade {
+                self.emit(ServiceEvent::ReleaseMade {
                     release: release.clone(),
                     by_step: true,
                 });
@@ -54,15 +57,15 @@ impl Decider {
         };
         known_environment(&release, environment)?;
         let why = format!("a step of run {}", run.number);
-        self.request_by_itself(Request {
-            kind: Kind::Deploy,
-            pace: Pace::ByStrategy,
-            trigger: Trigger::Automation,
+        self.request_by_itself(RolloutRequest {
+            kind: RolloutKind::Deploy,
+            pace: RolloutPace::ByStrategy,
+            trigger: RolloutTrigger::Automation,
             retry_of: None,
             by: release.by.clone().or_else(|| self.asked_by(&release)),
             release,
             environment: environment.clone(),
-            onward: Onward::Stay,
+            onward: AutoPromotion::Stay,
             why,
         });
         Ok(())
@@ -71,19 +74,23 @@ impl Decider {
     /// What a step makes of an artifact. Of a push that is settled the configuration is that of what an earlier attempt made.
     fn release_by_step(
         &self,
-        run: &Deploying,
-        artifact: Artifact,
+        run: &DeployingRun,
+        artifact: RunArtifact,
         push: Option<OpenPush>,
-    ) -> Result<Arc<Release>, Rejection> {
+    ) -> Result<Arc<Release>, ServiceRejection> {
         let before = run.made.last();
         let pushed = push.as_ref().and_then(|push| push.push.config.as_deref());
         let config = pushed
             .or_else(|| before.map(|release| &release.config))
             .or(self.state.config.as_deref());
-        let config = config.ok_or(Rejection::NoConfig(run.number))?.clone();
+        let config = config
+            .ok_or(ServiceRejection::NoConfig(run.number))?
+            .clone();
         let sequence = match run.purpose {
-            Purpose::Push { sequence } => sequence,
-            Purpose::Dispatch | Purpose::ByItself | Purpose::Tests { .. } => self.state.pushes,
+            RunPurpose::Push { sequence } => sequence,
+            RunPurpose::Dispatch | RunPurpose::ByItself | RunPurpose::Tests { .. } => {
+                self.state.pushes
+            }
         };
         let (tests, by) = match (push, before) {
             (Some(push), _) => (push.push.tests, push.by),

@@ -5,52 +5,58 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    Services,
-    event::{Artifact, Body, Force, Input, Onward, Purpose, Push, Request, RunOrder, Trigger},
-    rejection::Rejection,
+    ServiceAggregate,
+    event::{
+        AutoPromotion, Override, Push, RolloutRequest, RolloutTrigger, RunArtifact, RunOrder,
+        RunPurpose, ServiceEvent, ServiceInput,
+    },
+    rejection::ServiceRejection,
     releasable::{known_environment, release_of},
-    standing::Standing,
-    state::State,
+    standing::ScheduledWorkflow,
+    state::ServiceState,
 };
 use crate::{
     aggregate::{self, Actor, Event},
     config::WhenBusy,
     ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
     release::{Release, WorkflowFile},
-    rollout::{Cause, End, Kind, Outcome, Pace, Spec, strategy::Observed},
+    rollout::{
+        RollbackCause, RolloutEnd, RolloutKind, RolloutOutcome, RolloutPace, RolloutSpec,
+        strategy::ObservedState,
+    },
 };
 
-pub(super) type Decider = aggregate::Decider<Services>;
+pub(super) type ServiceDecider = aggregate::Decider<ServiceAggregate>;
 
 /// Facts that follow from an input.
 pub(super) fn decide(
-    state: &State,
-    input: Input,
+    state: &ServiceState,
+    input: ServiceInput,
     by: Actor,
     now: Timestamp,
-) -> Result<Vec<Event<Body>>, Rejection> {
-    let mut decider = Decider::new(state, by, now);
+) -> Result<Vec<Event<ServiceEvent>>, ServiceRejection> {
+    let mut decider = ServiceDecider::new(state, by, now);
     decider.hear(input)?;
     decider.settle();
     Ok(decider.decided())
 }
 
-impl Decider {
-    fn hear(&mut self, input: Input) -> Result<(), Rejection> {
+impl ServiceDecider {
+    fn hear(&mut self, input: ServiceInput) -> Result<(), ServiceRejection> {
         match input {
-            Input::Pushed {
+            ServiceInput::Pushed {
                 service: _,
                 push,
                 workflows,
                 standing,
             } => self.pushed(push, workflows, standing),
-            Input::Deleted { reference } => {
+            ServiceInput::Deleted { reference } => {
                 self.clear_timetable(&reference);
                 if self.state.references.contains_key(&reference) {
-                    self.emit(Body::ReferenceDeleted { reference });
+                    self.emit(ServiceEvent::ReferenceDeleted { reference });
                 }
             }
-            Input::Dispatch {
+            ServiceInput::Dispatch {
                 workflow,
                 commit,
                 reference,
@@ -58,7 +64,7 @@ impl Decider {
             } => {
                 let order = RunOrder {
                     number: self.state.last_run.next(),
-                    purpose: Purpose::Dispatch,
+                    purpose: RunPurpose::Dispatch,
                     workflow,
                     commit,
                     reference,
@@ -76,36 +82,36 @@ impl Decider {
                     about: None,
                     chain: 0,
                 };
-                self.emit(Body::RunOrdered {
+                self.emit(ServiceEvent::RunOrdered {
                     order: Box::new(order),
                 });
             }
-            Input::TestsSeen(seen) => {
+            ServiceInput::TestsSeen(seen) => {
                 if self.state.open_runs.contains_key(&seen.run)
                     && let Some(fact) = self.state.testing.hear(*seen)
                 {
-                    self.emit(Body::Tests(Box::new(fact)));
+                    self.emit(ServiceEvent::Tests(Box::new(fact)));
                 }
             }
-            Input::Quarantine(request) => {
+            ServiceInput::Quarantine(request) => {
                 let fact = self.state.testing.quarantine(*request, self.now)?;
-                self.emit(Body::Tests(Box::new(fact)));
+                self.emit(ServiceEvent::Tests(Box::new(fact)));
             }
-            Input::ReleaseTest(test) => {
+            ServiceInput::ReleaseTest(test) => {
                 let fact = self.state.testing.release(test, &self.by.to_string())?;
-                self.emit(Body::Tests(Box::new(fact)));
+                self.emit(ServiceEvent::Tests(Box::new(fact)));
             }
-            Input::RunOpened(number) => {
+            ServiceInput::RunOpened(number) => {
                 if self
                     .state
                     .open_runs
                     .get(&number)
                     .is_some_and(|run| !run.opened)
                 {
-                    self.emit(Body::RunOpened { number });
+                    self.emit(ServiceEvent::RunOpened { number });
                 }
             }
-            Input::RunEnded {
+            ServiceInput::RunEnded {
                 number,
                 green,
                 conclusion,
@@ -118,75 +124,75 @@ impl Decider {
                     self.follow_run(&order, conclusion);
                 }
             }
-            Input::DeployStep {
+            ServiceInput::DeployStep {
                 run,
                 artifact,
                 environment,
             } => self.deploy_step(&run, artifact, &environment)?,
-            Input::Deploy {
+            ServiceInput::Deploy {
                 release,
                 environment,
                 force,
                 why,
             } => self.deploy(release, environment, force, why)?,
-            Input::Rollback {
+            ServiceInput::Rollback {
                 environment,
                 to,
                 force,
                 why,
             } => self.roll_back(&environment, to, force, why)?,
-            Input::Retry(request) => self.retry(*request)?,
-            Input::ResumeEnvironment {
+            ServiceInput::Retry(request) => self.retry(*request)?,
+            ServiceInput::ResumeEnvironment {
                 environment,
                 reason,
             } => self.resume(environment, reason)?,
-            Input::HealthReported(report) => self.report_health(report),
-            Input::HealthNoticeSettled {
+            ServiceInput::HealthReported(report) => self.report_health(report),
+            ServiceInput::HealthNoticeSettled {
                 number,
                 destination,
                 failed,
             } => self.settle_health_notice(number, destination, failed),
-            Input::Tied { leader, groups } => {
+            ServiceInput::Tied { leader, groups } => {
                 let known = self.state.tied.get(&leader).cloned().unwrap_or_default();
                 if known != groups {
-                    self.emit(Body::Tied { leader, groups });
+                    self.emit(ServiceEvent::Tied { leader, groups });
                 }
             }
-            Input::FellowsTold(groups) => {
+            ServiceInput::FellowsTold(groups) => {
                 if self.state.told != groups {
-                    self.emit(Body::FellowsTold { groups });
+                    self.emit(ServiceEvent::FellowsTold { groups });
                 }
             }
-            Input::AddressesReported(asked) => {
+            ServiceInput::AddressesReported(asked) => {
                 if self.state.reported_addresses != asked {
-                    self.emit(Body::AddressesReported { asked });
+                    self.emit(ServiceEvent::AddressesReported { asked });
                 }
             }
-            Input::RolloutOpened(number) => {
+            ServiceInput::RolloutOpened(number) => {
                 if self
                     .state
                     .active(number)
                     .is_some_and(|(_, active)| !active.opened)
                 {
-                    self.emit(Body::RolloutOpened { number });
+                    self.emit(ServiceEvent::RolloutOpened { number });
                 }
             }
-            Input::WayAnswered(number) => {
+            ServiceInput::WayAnswered(number) => {
                 if self
                     .state
                     .active(number)
                     .is_some_and(|(_, active)| !active.way_answered)
                 {
-                    self.emit(Body::WayAnswered { number });
+                    self.emit(ServiceEvent::WayAnswered { number });
                 }
             }
-            Input::Promoted { rollout, release } => self.promoted(rollout, release),
-            Input::RolloutEnded {
+            ServiceInput::Promoted { rollout, release } => self.promoted(rollout, release),
+            ServiceInput::RolloutEnded {
                 number,
                 end,
                 observed,
             } => self.rollout_ended(number, end, observed),
-            Input::Woken => {}
+            ServiceInput::Woken => {}
         }
         Ok(())
     }
@@ -195,14 +201,14 @@ impl Decider {
         &mut self,
         push: Box<Push>,
         workflows: Vec<WorkflowFile>,
-        standing: Option<Vec<Standing>>,
+        standing: Option<Vec<ScheduledWorkflow>>,
     ) {
         // Told twice: by git's hook, and by a server that found what its predecessor missed.
         if self.state.references.get(&push.reference) == Some(&push.commit.id) {
             return;
         }
         let sequence = self.state.pushes + 1;
-        self.emit(Body::Pushed {
+        self.emit(ServiceEvent::Pushed {
             sequence,
             push: push.clone(),
         });
@@ -212,7 +218,7 @@ impl Decider {
         for workflow in workflows {
             let order = RunOrder {
                 number: self.state.last_run.next(),
-                purpose: Purpose::Push { sequence },
+                purpose: RunPurpose::Push { sequence },
                 workflow,
                 commit: push.commit.clone(),
                 reference: push.reference.clone(),
@@ -229,18 +235,18 @@ impl Decider {
                 about: None,
                 chain: 0,
             };
-            self.emit(Body::RunOrdered {
+            self.emit(ServiceEvent::RunOrdered {
                 order: Box::new(order),
             });
         }
     }
 
-    fn run_ended(&mut self, number: RunNumber, green: bool, artifacts: Vec<Artifact>) {
+    fn run_ended(&mut self, number: RunNumber, green: bool, artifacts: Vec<RunArtifact>) {
         if !self.state.open_runs.contains_key(&number) {
             return self.run_again_ended(number, green, artifacts);
         }
         let tested = self.state.in_tests.get(&number).cloned();
-        self.emit(Body::RunEnded {
+        self.emit(ServiceEvent::RunEnded {
             number,
             green,
             artifacts,
@@ -250,7 +256,7 @@ impl Decider {
                 self.pass(&environment, &release);
             } else {
                 let why = format!("the tests of {environment} are red (run {number})");
-                self.emit(Body::Held {
+                self.emit(ServiceEvent::Held {
                     environment,
                     release: release.number,
                     why,
@@ -260,12 +266,12 @@ impl Decider {
     }
 
     /// A run that was red was run again. Green at last, it is as if it had been green at once.
-    fn run_again_ended(&mut self, number: RunNumber, green: bool, artifacts: Vec<Artifact>) {
+    fn run_again_ended(&mut self, number: RunNumber, green: bool, artifacts: Vec<RunArtifact>) {
         let tested = self.state.red_tests.get(&number).cloned();
         if !green || tested.is_none() && self.state.red_push(number).is_none() {
             return;
         }
-        self.emit(Body::RunEnded {
+        self.emit(ServiceEvent::RunEnded {
             number,
             green,
             artifacts,
@@ -279,9 +285,9 @@ impl Decider {
         }
     }
 
-    /// The release goes on to the environment after this one, if there is one.
+    /// Promotes the release to the next environment, if there is one.
     fn pass(&mut self, environment: &EnvironmentName, release: &Arc<Release>) {
-        self.emit(Body::Passed {
+        self.emit(ServiceEvent::Passed {
             environment: environment.clone(),
             release: release.number,
         });
@@ -290,21 +296,21 @@ impl Decider {
             .map(|next| next.name.clone())
         {
             let why = format!("promoted in {environment}");
-            self.request_by_itself(Request {
-                kind: Kind::Deploy,
-                pace: Pace::ByStrategy,
-                trigger: Trigger::Automation,
+            self.request_by_itself(RolloutRequest {
+                kind: RolloutKind::Deploy,
+                pace: RolloutPace::ByStrategy,
+                trigger: RolloutTrigger::Automation,
                 retry_of: None,
                 by: self.asked_by(release),
                 release: release.clone(),
                 environment: next,
-                onward: Onward::Next,
+                onward: AutoPromotion::Next,
                 why,
             });
         }
     }
 
-    /// Who is behind a request: the one who asks; where Shipway goes on by itself, who pushed the release.
+    /// The person behind a request: the requester, or for automatic promotions the pusher of the release.
     pub(super) fn asked_by(&self, release: &Release) -> Option<Actor> {
         match &self.by {
             Actor::Person(_) | Actor::Push(_) => Some(self.by.clone()),
@@ -313,10 +319,10 @@ impl Decider {
     }
 
     /// Whether the caller is a person.
-    pub(super) fn trigger(&self) -> Trigger {
+    pub(super) fn trigger(&self) -> RolloutTrigger {
         match &self.by {
-            Actor::Person(_) => Trigger::Person,
-            Actor::Push(_) | Actor::Shipway(_) => Trigger::Automation,
+            Actor::Person(_) => RolloutTrigger::Person,
+            Actor::Push(_) | Actor::Shipway(_) => RolloutTrigger::Automation,
         }
     }
 
@@ -325,13 +331,13 @@ impl Decider {
         &self,
         environment: &EnvironmentName,
         release: &Release,
-        force: Force,
-    ) -> Result<(), Rejection> {
+        force: Override,
+    ) -> Result<(), ServiceRejection> {
         let place = self.state.environments.get(environment);
         let outcome = place.and_then(|place| place.bad.get(&release.number));
         match (outcome, force) {
-            (None, _) | (Some(_), Force::Yes) => Ok(()),
-            (Some(outcome), Force::No) => Err(Rejection::MarkedBad {
+            (None, _) | (Some(_), Override::Yes) => Ok(()),
+            (Some(outcome), Override::No) => Err(ServiceRejection::MarkedBad {
                 release: release.number,
                 outcome: *outcome,
                 environment: environment.clone(),
@@ -344,14 +350,14 @@ impl Decider {
         &self,
         environment: &EnvironmentName,
         release: &Release,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), ServiceRejection> {
         let place = self.state.environments.get(environment);
         let running = place
             .and_then(|place| place.active.as_ref())
             .filter(|active| !active.promoted);
         let when_busy = release.environment(environment).map(|it| it.when_busy);
         match (running, when_busy) {
-            (Some(active), Some(WhenBusy::Refuse)) => Err(Rejection::Busy {
+            (Some(active), Some(WhenBusy::Refuse)) => Err(ServiceRejection::Busy {
                 environment: environment.clone(),
                 running: active.spec.id.number,
             }),
@@ -363,27 +369,27 @@ impl Decider {
         &mut self,
         release: Arc<Release>,
         environment: Option<EnvironmentName>,
-        force: Force,
+        force: Override,
         why: String,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), ServiceRejection> {
         let (environment, onward) = match environment {
-            Some(environment) => (environment, Onward::Stay),
+            Some(environment) => (environment, AutoPromotion::Stay),
             None => (
                 release
                     .config
                     .environments
                     .first()
                     .map(|first| first.name.clone())
-                    .ok_or(Rejection::NoService)?,
-                Onward::Next,
+                    .ok_or(ServiceRejection::NoService)?,
+                AutoPromotion::Next,
             ),
         };
         known_environment(&release, &environment)?;
         self.refuse_bad(&environment, &release, force)?;
         self.refuse_busy(&environment, &release)?;
-        self.request(Request {
-            kind: Kind::Deploy,
-            pace: Pace::ByStrategy,
+        self.request(RolloutRequest {
+            kind: RolloutKind::Deploy,
+            pace: RolloutPace::ByStrategy,
             trigger: self.trigger(),
             retry_of: None,
             by: self.asked_by(&release),
@@ -409,7 +415,7 @@ impl Decider {
         if forward && already {
             return;
         }
-        self.emit(Body::Promoted {
+        self.emit(ServiceEvent::Promoted {
             environment: environment.clone(),
             rollout,
             release: release.clone(),
@@ -418,13 +424,13 @@ impl Decider {
             return;
         }
         self.end_keep_for_next(&environment);
-        if onward == Onward::Next {
+        if onward == AutoPromotion::Next {
             self.go_on(&environment, &release, &spec);
         }
     }
 
     /// After a promotion: the environment's tests first, where it has any.
-    fn go_on(&mut self, environment: &EnvironmentName, release: &Arc<Release>, spec: &Spec) {
+    fn go_on(&mut self, environment: &EnvironmentName, release: &Arc<Release>, spec: &RolloutSpec) {
         let tests = spec
             .environment
             .tests
@@ -434,7 +440,7 @@ impl Decider {
             Some(workflow) => {
                 let order = RunOrder {
                     number: self.state.last_run.next(),
-                    purpose: Purpose::Tests {
+                    purpose: RunPurpose::Tests {
                         environment: environment.clone(),
                         release: release.number,
                     },
@@ -450,7 +456,7 @@ impl Decider {
                     about: None,
                     chain: 0,
                 };
-                self.emit(Body::RunOrdered {
+                self.emit(ServiceEvent::RunOrdered {
                     order: Box::new(order),
                 });
             }
@@ -458,13 +464,13 @@ impl Decider {
         }
     }
 
-    fn rollout_ended(&mut self, number: RolloutNumber, end: End, observed: Observed) {
+    fn rollout_ended(&mut self, number: RolloutNumber, end: RolloutEnd, observed: ObservedState) {
         let Some((environment, active)) = self.state.active(number) else {
             return;
         };
         let (environment, active) = (environment.clone(), active.clone());
         let release = active.spec.release.number;
-        self.emit(Body::RolloutEnded {
+        self.emit(ServiceEvent::RolloutEnded {
             number,
             environment: environment.clone(),
             release,
@@ -474,15 +480,18 @@ impl Decider {
             observed,
         });
         match (end.outcome, end.cause) {
-            (Outcome::Promoted, _) => self.roll_back_after_all(&environment, &active),
-            // A rollback has held it when it was asked for; since then a person may have resumed it.
-            (_, Some(Cause::Person)) if !active.is_going_back_for_a_person() => {
+            (RolloutOutcome::Promoted, _) => self.roll_back_after_all(&environment, &active),
+            // The rollback held the environment when it was requested; since then a person may have resumed it.
+            (_, Some(RollbackCause::Person)) if !active.is_going_back_for_a_person() => {
                 self.hold(&environment, &end.by, &end.reason);
             }
             // Where a person has stopped the retries of a rollback.
-            (Outcome::Failed, _) => self.hold(&environment, &end.by, &end.reason),
+            (RolloutOutcome::Failed, _) => self.hold(&environment, &end.by, &end.reason),
             (
-                Outcome::RolledBack | Outcome::Aborted | Outcome::Rejected | Outcome::Superseded,
+                RolloutOutcome::RolledBack
+                | RolloutOutcome::Aborted
+                | RolloutOutcome::Rejected
+                | RolloutOutcome::Superseded,
                 _,
             ) => {}
         }
@@ -491,7 +500,7 @@ impl Decider {
     /// Everything that follows from the state alone.
     fn settle(&mut self) {
         for fact in self.state.testing.leaving(self.now) {
-            self.emit(Body::Tests(Box::new(fact)));
+            self.emit(ServiceEvent::Tests(Box::new(fact)));
         }
         self.keep_to_timetable();
         let settled: Vec<u64> = self
@@ -539,7 +548,7 @@ impl Decider {
                     by: push.by,
                     created_at: self.now,
                 });
-                self.emit(Body::ReleaseMade {
+                self.emit(ServiceEvent::ReleaseMade {
                     release: release.clone(),
                     by_step: false,
                 });
@@ -548,20 +557,20 @@ impl Decider {
                         || "its commit was pushed".to_owned(),
                         |run| format!("run {run} is green"),
                     );
-                    self.request_by_itself(Request {
-                        kind: Kind::Deploy,
-                        pace: Pace::ByStrategy,
-                        trigger: Trigger::Automation,
+                    self.request_by_itself(RolloutRequest {
+                        kind: RolloutKind::Deploy,
+                        pace: RolloutPace::ByStrategy,
+                        trigger: RolloutTrigger::Automation,
                         retry_of: None,
                         by: self.asked_by(&release),
                         release,
                         environment,
-                        onward: Onward::Next,
+                        onward: AutoPromotion::Next,
                         why,
                     });
                 }
             }
-            Err(why) => self.emit(Body::PushSettled { sequence, why }),
+            Err(why) => self.emit(ServiceEvent::PushSettled { sequence, why }),
         }
     }
 }

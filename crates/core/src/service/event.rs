@@ -1,4 +1,4 @@
-//! What can be said to a service, what it says happened, and what it asks of the world.
+//! Inputs, events and effects of a service.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,18 +11,21 @@ use shipway_workflow::job::Conclusion;
 use super::{
     health::{HealthNotice, HealthReport},
     hold::EnvironmentHold,
-    standing::Standing,
+    standing::ScheduledWorkflow,
 };
 use crate::{
     address::claims::AskedAddresses,
     aggregate::Actor,
-    config::{Config, Reports},
+    config::{ReportsConfig, ServiceConfig},
     ids::{
         CommitId, Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName,
     },
     release::{Commit, Release, WorkflowFile},
-    rollout::{Cause, End, Kind, Outcome, Pace, Spec, strategy::Observed},
-    run::Rules,
+    rollout::{
+        RollbackCause, RolloutEnd, RolloutKind, RolloutOutcome, RolloutPace, RolloutSpec,
+        strategy::ObservedState,
+    },
+    run::EnvironmentRules,
     testing::{self, TestId},
 };
 
@@ -33,10 +36,9 @@ pub struct Push {
     pub reference: String,
     /// Where the ref was before; none for a new one.
     pub before: Option<CommitId>,
-    /// Where it is now.
     pub commit: Commit,
     /// `shipway.yaml` as of the commit; none when there is no such file or it has mistakes.
-    pub config: Option<Box<Config>>,
+    pub config: Option<Box<ServiceConfig>>,
     /// Why there is no configuration, where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unconfigured: Option<String>,
@@ -64,38 +66,28 @@ impl Push {
     }
 }
 
-/// What a run is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "for")]
-pub enum Purpose {
+pub enum RunPurpose {
     /// It was started by a push; its artifacts may become a release.
-    Push {
-        /// The push.
-        sequence: u64,
-    },
-    /// Somebody started it by hand.
+    Push { sequence: u64 },
+    /// A person started it (`workflow_dispatch`).
     Dispatch,
     /// A schedule has started it, or another run that was over.
     ByItself,
-    /// It tests an environment just deployed; green lets the release go on.
+    /// Tests an environment after a deployment; the release is promoted further only if it succeeds.
     Tests {
-        /// The environment.
         environment: EnvironmentName,
-        /// The release.
         release: ReleaseNumber,
     },
 }
 
-/// A run that was asked for.
+/// A run to be started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunOrder {
-    /// Its number.
     pub number: RunNumber,
-    /// What it is for.
-    pub purpose: Purpose,
-    /// What runs.
+    pub purpose: RunPurpose,
     pub workflow: WorkflowFile,
-    /// Of which commit.
     pub commit: Commit,
     /// The full name of the ref.
     pub reference: String,
@@ -108,12 +100,12 @@ pub struct RunOrder {
     pub by: Option<Actor>,
     /// The inputs given by hand, or what the tests need to know (`SHIPWAY_URL` and the like come from the environment).
     pub inputs: BTreeMap<String, String>,
-    /// Where its tests report, and what is asked of them.
-    #[serde(default, skip_serializing_if = "Reports::is_default")]
-    pub reports: Reports,
+    /// Paths of test reports and the requirements on them.
+    #[serde(default, skip_serializing_if = "ReportsConfig::is_default")]
+    pub reports: ReportsConfig,
     /// The environments that are known, with what must hold before a job goes there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub environments: Vec<Rules>,
+    pub environments: Vec<EnvironmentRules>,
     /// More of `github.event` than what all events have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<serde_json::Value>,
@@ -124,49 +116,39 @@ pub struct RunOrder {
 
 /// An artifact that a run stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Artifact {
-    /// Its name.
+pub struct RunArtifact {
     pub name: String,
-    /// Its bytes.
     pub digest: Digest,
 }
 
 /// A run that deploys by a step. It may be over for the service: jobs of it are run again.
 #[derive(Clone, Debug)]
-pub struct Deploying {
-    /// Its number.
+pub struct DeployingRun {
     pub number: RunNumber,
-    /// What it is for.
-    pub purpose: Purpose,
-    /// Of which commit.
+    pub purpose: RunPurpose,
     pub commit: Commit,
     /// What steps of it have made before, the latest last.
     pub made: Vec<Arc<Release>>,
 }
 
-/// A rollout that was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Request {
-    /// What it is for.
-    pub kind: Kind,
+pub struct RolloutRequest {
+    pub kind: RolloutKind,
     /// How fast its release goes in.
     #[serde(default)]
-    pub pace: Pace,
+    pub pace: RolloutPace,
     /// Whether a person asked for exactly this.
     #[serde(default)]
-    pub trigger: Trigger,
+    pub trigger: RolloutTrigger,
     /// The ended rollout whose release it rolls out once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<RolloutNumber>,
-    /// What goes in.
     pub release: Arc<Release>,
-    /// Where.
     pub environment: EnvironmentName,
-    /// Whether it goes on to the next environment when it is promoted.
-    pub onward: Onward,
-    /// Why, in words.
+    /// Whether it is promoted to the next environment afterwards.
+    pub onward: AutoPromotion,
     pub why: String,
-    /// Who asked, or pushed what goes in; none in logs of before this was recorded.
+    /// The requester, or the pusher of the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Actor>,
 }
@@ -174,7 +156,7 @@ pub struct Request {
 /// Who or what sets off a rollout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Trigger {
+pub enum RolloutTrigger {
     /// A person asked for exactly this rollout.
     Person,
     /// A push, a schedule, a step of a run, or the environment before.
@@ -182,17 +164,14 @@ pub enum Trigger {
     Automation,
 }
 
-/// What a rollout that was asked for waits for.
+/// The reason why a requested rollout has not started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsFor {
     /// The end of another rollout.
     Rollout {
-        /// Which.
         number: RolloutNumber,
-        /// What that one is for.
-        kind: Kind,
-        /// What goes in by it.
+        kind: RolloutKind,
         release: ReleaseNumber,
     },
     /// A person, who holds the environment.
@@ -202,211 +181,147 @@ pub enum WaitsFor {
 /// The release of an ended rollout once more.
 #[derive(Clone, Debug)]
 pub struct RetryRequest {
-    /// The ended rollout.
     pub rollout: RolloutNumber,
-    /// What that one was for.
-    pub kind: Kind,
-    /// Its release.
+    pub kind: RolloutKind,
     pub release: Arc<Release>,
-    /// Where it went.
     pub environment: EnvironmentName,
-    /// Why, in words.
     pub why: String,
 }
 
-/// How a running rollout makes way.
+/// How a running rollout is preempted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
+pub enum Preemption {
     /// Back to stable in favour of this release; the one that goes was not found bad.
     Supersede {
-        /// What is to be rolled out instead.
+        /// The release to roll out instead.
         by: ReleaseNumber,
     },
     /// Back to stable, because a person asked for a rollback.
-    Back {
-        /// Who.
-        by: Actor,
-        /// Why, in words.
-        reason: String,
-    },
+    Back { by: Actor, reason: String },
     /// It is promoted already: stop keeping the previous set warm, because this release waits.
-    Finish {
-        /// What waits.
-        next: ReleaseNumber,
-    },
+    Finish { next: ReleaseNumber },
 }
 
 /// Where a release goes after an environment has taken it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Onward {
+pub enum AutoPromotion {
     /// To the next environment, in order.
     Next,
-    /// Nowhere.
     Stay,
 }
 
 /// Services that are rolled out together, by environment.
-pub type Groups = BTreeMap<EnvironmentName, Vec<ServiceName>>;
+pub type RolloutGroups = BTreeMap<EnvironmentName, Vec<ServiceName>>;
 
 /// The facts of a service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Body {
+pub enum ServiceEvent {
     /// A commit came in.
     Pushed {
         /// Its place in the order of pushes, from 1.
         sequence: u64,
-        /// What came.
         push: Box<Push>,
     },
     /// A branch or tag is gone; releases made of it stay.
-    ReferenceDeleted {
-        /// Its full name.
-        reference: String,
-    },
+    ReferenceDeleted { reference: String },
     /// The workflows that start by themselves are these.
     TimetableSet {
-        /// Of which branch, at which commit.
         head: Option<(String, Commit)>,
-        /// Which.
-        workflows: Vec<Standing>,
+        workflows: Vec<ScheduledWorkflow>,
     },
-    /// The time of a schedule has come, or is over for good.
+    /// The time of a schedule has come, or the schedule has ended.
     ScheduleCame {
         /// Its file, times and zone.
         schedule: String,
-        /// The time.
         at: jiff::Timestamp,
     },
-    /// A run was asked for.
-    RunOrdered {
-        /// The run.
-        order: Box<RunOrder>,
-    },
+    /// A run was requested.
+    RunOrdered { order: Box<RunOrder> },
     /// The run's stream exists.
-    RunOpened {
-        /// Which.
-        number: RunNumber,
-    },
-    /// A run is over.
+    RunOpened { number: RunNumber },
+    /// A run has ended.
     RunEnded {
-        /// Which.
         number: RunNumber,
         /// Whether it was green.
         green: bool,
-        /// What it stored.
-        artifacts: Vec<Artifact>,
+        artifacts: Vec<RunArtifact>,
     },
-    /// All runs of a push are over and no release was made of it.
-    PushSettled {
-        /// Which push.
-        sequence: u64,
-        /// Why there is no release.
-        why: String,
-    },
+    /// All runs of a push have ended without a release.
+    PushSettled { sequence: u64, why: String },
     /// There is something to roll out.
     ReleaseMade {
-        /// What.
         release: Arc<Release>,
         /// Whether a step of the run says where it goes, instead of the usual order.
         #[serde(default)]
         by_step: bool,
     },
-    /// A rollout was asked for and has its place in the queue.
+    /// A rollout was requested and queued.
     RolloutRequested {
-        /// What.
-        request: Box<Request>,
+        request: Box<RolloutRequest>,
         /// What it waits for; none when it starts at once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         waits_for: Option<WaitsFor>,
     },
-    /// A rollout that was asked for will not be: a newer one took its place, or the order of pushes forbids it.
+    /// A requested rollout was dropped: a newer one replaced it, or the order of pushes forbids it.
     RequestDropped {
-        /// Where.
         environment: EnvironmentName,
-        /// What.
         release: ReleaseNumber,
-        /// What it was for.
-        kind: Kind,
+        kind: RolloutKind,
         /// The release of the request that takes its place; the same one where it was asked for again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaced_by: Option<ReleaseNumber>,
-        /// Why.
         why: String,
     },
-    /// A rollout has its turn.
+    /// A rollout was started.
     RolloutOrdered {
-        /// The rollout.
-        spec: Box<Spec>,
+        spec: Box<RolloutSpec>,
         /// Where the release goes afterwards.
-        onward: Onward,
+        onward: AutoPromotion,
     },
     /// The rollout's stream exists.
-    RolloutOpened {
-        /// Which.
-        number: RolloutNumber,
-    },
-    /// A running rollout was asked to make way.
+    RolloutOpened { number: RolloutNumber },
+    /// The running rollout was requested to end early.
     WayAsked {
-        /// Which.
         number: RolloutNumber,
-        /// How, and why.
-        way: Way,
+        way: Preemption,
     },
-    /// The running rollout has heard that it should make way.
-    WayAnswered {
-        /// Which.
-        number: RolloutNumber,
-    },
+    /// The running rollout has received the preemption.
+    WayAnswered { number: RolloutNumber },
     /// A release is the stable one of an environment.
     Promoted {
-        /// Where.
         environment: EnvironmentName,
-        /// By which rollout.
         rollout: RolloutNumber,
-        /// What.
         release: Arc<Release>,
     },
-    /// A release has passed the tests of an environment, or has none to pass, and goes on.
+    /// A release has passed the tests of an environment, or there are none, and is promoted further.
     Passed {
-        /// Where.
         environment: EnvironmentName,
-        /// What.
         release: ReleaseNumber,
     },
     /// A release stays where it is: the tests of the environment are red.
     Held {
-        /// Where.
         environment: EnvironmentName,
-        /// What.
         release: ReleaseNumber,
-        /// Why.
         why: String,
     },
     /// Automatic promotion into an environment stops until a person resumes it.
     EnvironmentHeld {
-        /// Where.
         environment: EnvironmentName,
-        /// Why, in words.
         reason: String,
     },
     /// Automatic promotion into an environment continues.
     EnvironmentResumed {
-        /// Where.
         environment: EnvironmentName,
-        /// Why, in words.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
     /// No rollout guards the environment, and its stable release lacks ready instances.
     EnvironmentDegraded {
-        /// The environment.
         environment: EnvironmentName,
-        /// The stable release.
         release: ReleaseNumber,
-        /// Ready instances.
         ready: u32,
         /// Instances that the configuration asks for.
         needed: u32,
@@ -416,190 +331,146 @@ pub enum Body {
     },
     /// All instances of the stable release are ready again.
     EnvironmentRecovered {
-        /// The environment.
         environment: EnvironmentName,
-        /// The stable release.
         release: ReleaseNumber,
     },
     /// A notice of an environment's health was delivered to one destination, or given up for that destination alone.
     HealthNoticeSettled {
-        /// The notice.
         number: u64,
         /// The destination's index in `notify` of the environment.
         destination: usize,
-        /// Why it was given up.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failed: Option<String>,
     },
     /// Another service names this one in its `with`, or no longer does.
     Tied {
-        /// Who.
         leader: ServiceName,
         /// The whole group, by environment.
-        groups: Groups,
+        groups: RolloutGroups,
     },
     /// The services that this one names know of it.
-    FellowsTold {
-        /// What they were told.
-        groups: Groups,
-    },
+    FellowsTold { groups: RolloutGroups },
     /// The claims of addresses follow what this service asks for.
-    AddressesReported {
-        /// What it asked for.
-        asked: AskedAddresses,
-    },
+    AddressesReported { asked: AskedAddresses },
     /// Something about its tests.
-    Tests(Box<testing::Fact>),
-    /// A rollout is over.
+    Tests(Box<testing::TestingEvent>),
+    /// A rollout has ended.
     RolloutEnded {
-        /// Which.
         number: RolloutNumber,
-        /// Where it went.
         environment: EnvironmentName,
-        /// What went.
         release: ReleaseNumber,
-        /// How it ended.
-        outcome: Outcome,
+        outcome: RolloutOutcome,
         /// What made it leave its release; none when it was promoted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        cause: Option<Cause>,
-        /// Why, in words.
+        cause: Option<RollbackCause>,
         why: String,
-        /// What it left running, and who gets traffic.
-        observed: Observed,
+        /// Remaining instances and traffic split.
+        observed: ObservedState,
     },
 }
 
-/// What people and drivers say to a service.
+/// Commands of people and reports of drivers.
 #[derive(Clone, Debug)]
-pub enum Input {
+pub enum ServiceInput {
     /// A commit came in, with the workflow files that match it.
     Pushed {
         /// The service, by name: the first push makes it.
         service: ServiceName,
-        /// What came.
         push: Box<Push>,
-        /// What runs.
         workflows: Vec<WorkflowFile>,
         /// What starts by itself from now on, when it is the branch whose workflows do.
-        standing: Option<Vec<Standing>>,
+        standing: Option<Vec<ScheduledWorkflow>>,
     },
     /// A branch or tag is gone.
-    Deleted {
-        /// Its full name.
-        reference: String,
-    },
-    /// A run that is over has shown something of its tests; said before [`Input::RunEnded`].
+    Deleted { reference: String },
+    /// Test results of an ended run; sent before [`Input::RunEnded`].
     TestsSeen(Box<testing::Seen>),
     /// A test should not block for a while.
-    Quarantine(Box<testing::Request>),
+    Quarantine(Box<testing::QuarantineRequest>),
     /// A test in quarantine should block again.
     ReleaseTest(TestId),
     /// Start a workflow by hand.
     Dispatch {
-        /// What runs.
         workflow: WorkflowFile,
-        /// Of which commit.
         commit: Commit,
         /// The full name of the ref.
         reference: String,
-        /// Its inputs.
         inputs: BTreeMap<String, String>,
     },
     /// The run's stream exists.
     RunOpened(RunNumber),
-    /// A run is over.
+    /// A run has ended.
     RunEnded {
-        /// Which.
         number: RunNumber,
         /// Whether it was green.
         green: bool,
-        /// How it ended.
         conclusion: Conclusion,
-        /// What it stored.
-        artifacts: Vec<Artifact>,
+        artifacts: Vec<RunArtifact>,
     },
     /// A step of a run deploys.
     DeployStep {
-        /// Of which run.
-        run: Box<Deploying>,
-        /// What it has stored.
-        artifact: Artifact,
-        /// Where to.
+        run: Box<DeployingRun>,
+        artifact: RunArtifact,
         environment: EnvironmentName,
     },
-    /// Somebody asks for a rollout.
     Deploy {
-        /// What.
         release: Arc<Release>,
         /// Where; from the first environment on when not said.
         environment: Option<EnvironmentName>,
         /// Even if it was rolled back there before.
-        force: Force,
-        /// Why.
+        force: Override,
         why: String,
     },
-    /// Somebody asks to go back.
     Rollback {
-        /// Where.
         environment: EnvironmentName,
         /// To what; the release before the stable one when not said.
         to: Option<Arc<Release>>,
         /// Even if that was rolled back there before.
-        force: Force,
-        /// Why.
+        force: Override,
         why: String,
     },
     /// Roll the release of an ended rollout out once more.
     Retry(Box<RetryRequest>),
     /// Continue automatic promotion into an environment.
     ResumeEnvironment {
-        /// Where.
         environment: EnvironmentName,
-        /// Why, in words.
         reason: Option<String>,
     },
     /// Instances of a release, as the target sees them now.
     HealthReported(HealthReport),
     /// A notice of an environment's health was delivered to one destination, or given up there.
     HealthNoticeSettled {
-        /// The notice.
         number: u64,
         /// The destination's index in `notify`.
         destination: usize,
-        /// Why it was given up.
         failed: Option<String>,
     },
     /// Another service names this one in its `with`, or no longer does.
     Tied {
-        /// Who.
         leader: ServiceName,
         /// The whole group, by environment.
-        groups: Groups,
+        groups: RolloutGroups,
     },
     /// The services that this one names know of it.
-    FellowsTold(Groups),
+    FellowsTold(RolloutGroups),
     /// The claims of addresses follow this report.
     AddressesReported(AskedAddresses),
     /// The rollout's stream exists.
     RolloutOpened(RolloutNumber),
-    /// The running rollout has heard that it should make way.
+    /// The running rollout has received the preemption.
     WayAnswered(RolloutNumber),
     /// A rollout declares its release stable.
     Promoted {
-        /// Which rollout.
         rollout: RolloutNumber,
-        /// Which release: the new one, or on the way back the old one.
+        /// The release that now serves: the new one, or after a rollback the previous one.
         release: ReleaseNumber,
     },
-    /// A rollout is over.
+    /// A rollout has ended.
     RolloutEnded {
-        /// Which.
         number: RolloutNumber,
-        /// How.
-        end: End,
-        /// What it left running, and who gets traffic.
-        observed: Observed,
+        end: RolloutEnd,
+        /// Remaining instances and traffic split.
+        observed: ObservedState,
     },
     /// The time has come.
     Woken,
@@ -607,41 +478,34 @@ pub enum Input {
 
 /// Whether a release that was rolled back may be offered again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Force {
-    /// No.
+pub enum Override {
     No,
-    /// Yes.
     Yes,
 }
 
 /// What a service asks of the world.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
+pub enum ServiceEffect {
     /// Open the stream of this run; answer with [`Input::RunOpened`].
     OpenRun(Box<RunOrder>),
     /// Open the stream of this rollout; answer with [`Input::RolloutOpened`].
-    OpenRollout(Box<Spec>),
+    OpenRollout(Box<RolloutSpec>),
     /// Tell these services that they are rolled out together with this one, or no longer; answer with [`Input::FellowsTold`].
     TellFellows {
-        /// Who is to know.
         fellows: BTreeSet<ServiceName>,
-        /// The groups.
-        groups: Groups,
+        groups: RolloutGroups,
     },
     /// Report which addresses this service asks for; answer with [`Input::AddressesReported`].
     ReportAddresses(AskedAddresses),
     /// Deliver a notice of an environment's health; answer with [`Input::HealthNoticeSettled`].
     NotifyHealth {
-        /// The notice.
         notice: Box<HealthNotice>,
         /// The destination's index in its `destinations`.
         destination: usize,
     },
-    /// Tell a rollout to make way; answer with [`Input::WayAnswered`].
+    /// Send the preemption to the rollout; answer with [`Input::WayAnswered`].
     AskWay {
-        /// Which.
         number: RolloutNumber,
-        /// How, and why.
-        way: Way,
+        way: Preemption,
     },
 }

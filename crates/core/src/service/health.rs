@@ -1,10 +1,12 @@
 //! Health of environments that no rollout guards.
 //!
 //! # Why
-//! A rollout guards its release until its `watch` is over. Afterwards nothing is rolled back by itself, but an outage must not
-//! stay unnoticed: people are notified when ready instances are missing, and again when the environment has recovered.
+//!
+//! A rollout guards its release until its `watch` has ended. Afterwards nothing is rolled back automatically, but an outage
+//! must not stay unnoticed: people are notified when ready instances are missing, and again when the environment has recovered.
 //!
 //! # Invariants
+//!
 //! - Reports are ignored while a rollout is active in the environment: the rollout's own guard acts on them.
 //! - A shortage is recorded once, and once more when the last ready instance is gone; blips within the grace period are not.
 
@@ -14,15 +16,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    decide::Decider,
-    event::{Body, Effect},
-    state::{Environment, State},
+    decide::ServiceDecider,
+    event::{ServiceEffect, ServiceEvent},
+    state::{EnvironmentState, ServiceState},
 };
 use crate::{
     aggregate::EffectKey,
-    config::Notify,
+    config::NotificationTarget,
     ids::{EnvironmentName, ReleaseNumber},
-    rollout::{Notice, Tone, capacity::unready_grace, plan::Span},
+    rollout::{NoticeTone, RolloutNotice, capacity::unready_grace, plan::Span},
 };
 
 /// Notices that wait for delivery; older ones are dropped: a destination that is down for days needs the latest state.
@@ -31,9 +33,7 @@ const NOTICES_MAX: usize = 20;
 /// What a target reports about the instances of one release in an environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthReport {
-    /// The environment.
     pub environment: EnvironmentName,
-    /// The release.
     pub release: ReleaseNumber,
     /// Instances that are ready.
     pub ready: u32,
@@ -45,10 +45,8 @@ pub struct HealthReport {
 
 /// The stable release of an environment lacks ready instances.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Degradation {
-    /// Since when.
+pub struct EnvironmentDegradation {
     pub since: Timestamp,
-    /// The stable release.
     pub release: ReleaseNumber,
     /// Ready instances when that was last recorded.
     pub ready: u32,
@@ -63,19 +61,16 @@ pub struct Degradation {
 pub struct HealthNotice {
     /// Numbered from 1 for each service.
     pub number: u64,
-    /// The environment.
     pub environment: EnvironmentName,
-    /// The stable release.
     pub release: ReleaseNumber,
-    /// The message.
-    pub notice: Notice,
+    pub notice: RolloutNotice,
     /// `notify` of the environment.
-    pub destinations: Vec<Notify>,
+    pub destinations: Vec<NotificationTarget>,
     /// Destinations, by index, that have not received it yet.
     pub pending: BTreeSet<usize>,
 }
 
-impl std::fmt::Display for Degradation {
+impl std::fmt::Display for EnvironmentDegradation {
     /// `1 of 2 instances of #3 ready: instance 2: exit code 1`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
@@ -93,7 +88,7 @@ impl std::fmt::Display for Degradation {
     }
 }
 
-impl Decider {
+impl ServiceDecider {
     /// Records that an environment lacks ready instances of its stable release, or that it has recovered.
     pub(super) fn report_health(&mut self, report: HealthReport) {
         let HealthReport {
@@ -120,7 +115,7 @@ impl Decider {
             .is_some_and(|known| known.release == release && (known.ready == 0 || ready > 0));
         match unready_since.filter(|_| ready < needed) {
             None if place.degradation.is_some() && ready >= needed => {
-                self.emit(Body::EnvironmentRecovered {
+                self.emit(ServiceEvent::EnvironmentRecovered {
                     environment,
                     release,
                 });
@@ -129,7 +124,7 @@ impl Decider {
                 let grace = unready_grace(configured, &stable.config.run.health, ready);
                 let lasts = self.now.duration_since(since);
                 if Duration::try_from(lasts).unwrap_or_default() >= grace {
-                    self.emit(Body::EnvironmentDegraded {
+                    self.emit(ServiceEvent::EnvironmentDegraded {
                         environment,
                         release,
                         ready,
@@ -151,7 +146,7 @@ impl Decider {
     ) {
         let mut notices = self.state.health_notices.iter();
         if notices.any(|it| it.number == number && it.pending.contains(&destination)) {
-            self.emit(Body::HealthNoticeSettled {
+            self.emit(ServiceEvent::HealthNoticeSettled {
                 number,
                 destination,
                 failed,
@@ -160,11 +155,11 @@ impl Decider {
     }
 }
 
-impl State {
+impl ServiceState {
     pub(super) fn environment_degraded(
         &mut self,
         name: &EnvironmentName,
-        degradation: Degradation,
+        degradation: EnvironmentDegradation,
     ) {
         let at = degradation.since;
         let state = if degradation.ready == 0 {
@@ -172,8 +167,8 @@ impl State {
         } else {
             "degraded"
         };
-        let notice = Notice {
-            tone: Tone::Bad,
+        let notice = RolloutNotice {
+            tone: NoticeTone::Bad,
             title: self.health_title(name, state),
             text: format!(
                 "{degradation}; nothing is rolled back by itself, because no rollout is watched"
@@ -186,7 +181,7 @@ impl State {
             .degradation
             .take()
             .map_or(at, |known| known.since);
-        environment.degradation = Some(Degradation {
+        environment.degradation = Some(EnvironmentDegradation {
             since,
             ..degradation
         });
@@ -204,8 +199,8 @@ impl State {
             return;
         };
         let lasted = Duration::try_from(at.duration_since(degradation.since)).unwrap_or_default();
-        let notice = Notice {
-            tone: Tone::Good,
+        let notice = RolloutNotice {
+            tone: NoticeTone::Good,
             title: self.health_title(name, "healthy again"),
             text: format!(
                 "all instances of {release} are ready, after {}",
@@ -225,9 +220,9 @@ impl State {
         &mut self,
         name: &EnvironmentName,
         release: ReleaseNumber,
-        notice: Notice,
+        notice: RolloutNotice,
     ) {
-        let notify = |place: &Environment| {
+        let notify = |place: &EnvironmentState| {
             let stable = place.stable.as_deref()?;
             Some(stable.environment(name)?.notify.clone())
         };
@@ -259,14 +254,14 @@ impl State {
     }
 
     /// Notices to deliver now: for each environment and destination the oldest one, so that they arrive in order.
-    pub(super) fn health_effects(&self) -> Vec<(EffectKey, Effect)> {
+    pub(super) fn health_effects(&self) -> Vec<(EffectKey, ServiceEffect)> {
         let mut busy = BTreeSet::new();
         let mut effects = Vec::new();
         for notice in &self.health_notices {
             for destination in &notice.pending {
                 if busy.insert((&notice.environment, *destination)) {
                     let key = format!("health-notice-{}-{destination}", notice.number);
-                    let effect = Effect::NotifyHealth {
+                    let effect = ServiceEffect::NotifyHealth {
                         notice: Box::new(notice.clone()),
                         destination: *destination,
                     };

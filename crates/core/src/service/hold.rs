@@ -8,7 +8,10 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{decide::Decider, event::Body, rejection::Rejection, state::Environment};
+use super::{
+    decide::ServiceDecider, event::ServiceEvent, rejection::ServiceRejection,
+    state::EnvironmentState,
+};
 use crate::{
     aggregate::Actor,
     ids::{EnvironmentName, ServiceName},
@@ -17,11 +20,9 @@ use crate::{
 /// Automatic promotion into an environment is stopped until a person resumes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvironmentHold {
-    /// Since when.
     pub since: Timestamp,
     /// Who asked for the rollback or abort.
     pub by: String,
-    /// Why, in words.
     pub reason: String,
 }
 
@@ -52,7 +53,7 @@ impl EnvironmentHold {
     }
 }
 
-impl Decider {
+impl ServiceDecider {
     /// Holds an environment for a person. Asked again with the same words it changes nothing.
     pub(super) fn hold(&mut self, environment: &EnvironmentName, by: &Actor, reason: &str) {
         match by {
@@ -66,7 +67,7 @@ impl Decider {
         if !is_same {
             self.emit_by(
                 by.clone(),
-                Body::EnvironmentHeld {
+                ServiceEvent::EnvironmentHeld {
                     environment: environment.clone(),
                     reason: reason.to_owned(),
                 },
@@ -79,12 +80,12 @@ impl Decider {
         &mut self,
         environment: EnvironmentName,
         reason: Option<String>,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), ServiceRejection> {
         let Some(place) = self.state.environments.get(&environment) else {
             return Err(self.unknown_environment(&environment));
         };
         if place.hold.is_some() {
-            self.emit(Body::EnvironmentResumed {
+            self.emit(ServiceEvent::EnvironmentResumed {
                 environment: environment.clone(),
                 reason,
             });
@@ -94,9 +95,9 @@ impl Decider {
     }
 
     /// The refusal of an environment that the service does not have.
-    pub(super) fn unknown_environment(&self, environment: &EnvironmentName) -> Rejection {
+    pub(super) fn unknown_environment(&self, environment: &EnvironmentName) -> ServiceRejection {
         let names = self.state.environments.keys().map(EnvironmentName::as_str);
-        Rejection::UnknownEnvironment {
+        ServiceRejection::UnknownEnvironment {
             release: self.state.last_release,
             environment: environment.to_string(),
             known: names.collect::<Vec<_>>().join(", "),
@@ -104,14 +105,14 @@ impl Decider {
     }
 
     /// One fact more, caused by `by` instead of the caller.
-    fn emit_by(&mut self, by: Actor, body: Body) {
+    fn emit_by(&mut self, by: Actor, body: ServiceEvent) {
         let caller = std::mem::replace(&mut self.by, by);
         self.emit(body);
         self.by = caller;
     }
 }
 
-impl Environment {
+impl EnvironmentState {
     /// Folds in that a person holds it.
     pub(super) fn set_hold(&mut self, since: Timestamp, by: &Actor, reason: &str) {
         self.hold = Some(EnvironmentHold {

@@ -1,12 +1,12 @@
-//! A service: its pushes, runs, releases, and who has the turn in each of its environments.
+//! A service: its pushes, runs and releases, and the active rollout and queue of each of its environments.
 //!
-//! One stream per service puts everything that must have an order in order: numbers, the queue of each environment, and
-//! which push is newer. Runs and rollouts have streams of their own and report here.
+//! One stream per service orders everything that must have an order: numbers, the queue of each environment, and which push is
+//! newer. Runs and rollouts have their own streams and report here.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{Actor, Aggregate, Event, Pending, Row};
+use crate::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
 
 mod addresses;
 mod by_step;
@@ -28,50 +28,51 @@ mod ties;
 mod view;
 
 pub use event::{
-    Artifact, Body, Deploying, Effect, Force, Groups, Input, Onward, Purpose, Push, Request,
-    RetryRequest, RunOrder, Trigger, WaitsFor, Way,
+    AutoPromotion, DeployingRun, Override, Preemption, Push, RetryRequest, RolloutGroups,
+    RolloutRequest, RolloutTrigger, RunArtifact, RunOrder, RunPurpose, ServiceEffect, ServiceEvent,
+    ServiceInput, WaitsFor,
 };
-pub use health::{Degradation, HealthNotice, HealthReport};
+pub use health::{EnvironmentDegradation, HealthNotice, HealthReport};
 pub use hold::EnvironmentHold;
-pub use rejection::Rejection;
-pub use standing::{Standing, Timetable};
-pub use state::{Active, EndedRollout, Environment, OpenPush, OpenRun, State};
+pub use rejection::ServiceRejection;
+pub use standing::{ScheduledWorkflow, WorkflowSchedules};
+pub use state::{ActiveRollout, EndedRollout, EnvironmentState, OpenPush, OpenRun, ServiceState};
 pub use view::{EnvironmentView, ReleaseView, ServiceView};
 
 /// The service aggregate; its streams are `service/{name}`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub struct Services;
+pub struct ServiceAggregate;
 
-impl Aggregate for Services {
+impl Aggregate for ServiceAggregate {
     const KIND: &'static str = "service";
-    type State = State;
-    type Body = Body;
-    type Input = Input;
-    type Effect = Effect;
-    type Rejection = Rejection;
+    type State = ServiceState;
+    type Body = ServiceEvent;
+    type Input = ServiceInput;
+    type Effect = ServiceEffect;
+    type Rejection = ServiceRejection;
 
     fn decide(
-        state: &State,
-        input: Input,
+        state: &ServiceState,
+        input: ServiceInput,
         by: Actor,
         now: Timestamp,
-    ) -> Result<Vec<Event<Body>>, Rejection> {
+    ) -> Result<Vec<Event<ServiceEvent>>, ServiceRejection> {
         decide::decide(state, input, by, now)
     }
 
-    fn apply(state: &mut State, event: &Event<Body>) {
+    fn apply(state: &mut ServiceState, event: &Event<ServiceEvent>) {
         state::apply(state, event);
     }
 
-    fn pending(state: &State, _now: Timestamp) -> Pending<Effect> {
+    fn pending(state: &ServiceState, _now: Timestamp) -> PendingWork<ServiceEffect> {
         pending::pending(state)
     }
 
-    fn rows(state: &State, events: &[Event<Body>]) -> Vec<Row> {
+    fn rows(state: &ServiceState, events: &[Event<ServiceEvent>]) -> Vec<ViewRow> {
         view::rows(state, events)
     }
 
-    fn woken() -> Input {
-        Input::Woken
+    fn woken() -> ServiceInput {
+        ServiceInput::Woken
     }
 }

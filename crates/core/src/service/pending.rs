@@ -1,19 +1,19 @@
 //! What the world still owes a service: derived from its state, so that it comes out again after a crash.
 
 use super::{
-    event::{Effect, Way},
-    state::State,
+    event::{Preemption, ServiceEffect},
+    state::ServiceState,
 };
-use crate::aggregate::Pending;
+use crate::aggregate::PendingWork;
 
 /// What the world still owes the service.
-pub(super) fn pending(state: &State) -> Pending<Effect> {
+pub(super) fn pending(state: &ServiceState) -> PendingWork<ServiceEffect> {
     let runs = (state.open_runs.iter())
         .filter(|(_, run)| !run.opened)
         .map(|(number, run)| {
             (
                 format!("run-{}", number.0).into(),
-                Effect::OpenRun(Box::new((*run.order).clone())),
+                ServiceEffect::OpenRun(Box::new((*run.order).clone())),
             )
         });
     let rollouts = state.environments.values().filter_map(|place| {
@@ -22,18 +22,18 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
         if !active.opened {
             return Some((
                 format!("rollout-{}", number.0).into(),
-                Effect::OpenRollout(Box::new((*active.spec).clone())),
+                ServiceEffect::OpenRollout(Box::new((*active.spec).clone())),
             ));
         }
         let way = active.way_asked.as_ref().filter(|_| !active.way_answered)?;
         let how = match way {
-            Way::Supersede { .. } => "supersede",
-            Way::Back { .. } => "back",
-            Way::Finish { .. } => "finish",
+            Preemption::Supersede { .. } => "supersede",
+            Preemption::Back { .. } => "back",
+            Preemption::Finish { .. } => "finish",
         };
         Some((
             format!("way-{}-{how}", number.0).into(),
-            Effect::AskWay {
+            ServiceEffect::AskWay {
                 number,
                 way: way.clone(),
             },
@@ -51,7 +51,7 @@ pub(super) fn pending(state: &State) -> Pending<Effect> {
         .into_iter()
         .flatten()
         .min();
-    Pending {
+    PendingWork {
         live: !effects.is_empty() || wake_at.is_some(),
         effects,
         wake_at,

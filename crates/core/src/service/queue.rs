@@ -1,27 +1,27 @@
-//! The queue of each environment: what is let in, what is superseded, what starts next.
+//! The queue of each environment: which requests are accepted, superseded and started next.
 //!
 //! # Invariants
 //!
-//! - A rollback that a person asked for starts before everything else that waits, and only another rollback takes its place.
-//! - In a held environment automation supersedes nothing but older automation, and starts nothing; what it asked for waits.
+//! - A rollback that a person requested starts before everything else in the queue, and only another rollback replaces it.
+//! - In a held environment automation supersedes only older automation and starts nothing; its requests wait.
 
 use super::{
-    decide::Decider,
-    event::{Body, Request, Trigger, WaitsFor, Way},
-    state::{Active, Environment},
+    decide::ServiceDecider,
+    event::{Preemption, RolloutRequest, RolloutTrigger, ServiceEvent, WaitsFor},
+    state::{ActiveRollout, EnvironmentState},
 };
 use crate::{
     config::WhenBusy,
     ids::{EnvironmentName, ReleaseNumber, RolloutId},
-    rollout::{Kind, Spec, Stable},
+    rollout::{RolloutKind, RolloutSpec, StableRelease},
 };
 
-impl Request {
+impl RolloutRequest {
     /// Whether requests and rollouts before it give way to it.
     fn supersedes(&self) -> bool {
         match self.kind {
-            Kind::Rollback => true,
-            Kind::Deploy | Kind::Retry => self
+            RolloutKind::Rollback => true,
+            RolloutKind::Deploy | RolloutKind::Retry => self
                 .release
                 .environment(&self.environment)
                 .is_some_and(|it| it.when_busy == WhenBusy::Supersede),
@@ -29,30 +29,37 @@ impl Request {
     }
 }
 
-impl Environment {
+impl EnvironmentState {
     /// Whether a hold keeps `request` from starting.
     #[must_use]
-    pub fn holds_back(&self, request: &Request) -> bool {
-        self.hold.is_some() && request.trigger == Trigger::Automation
+    pub fn holds_back(&self, request: &RolloutRequest) -> bool {
+        self.hold.is_some() && request.trigger == RolloutTrigger::Automation
     }
 
     /// The request that starts once no rollout is running.
     #[must_use]
-    pub fn next_request(&self) -> Option<&Request> {
+    pub fn next_request(&self) -> Option<&RolloutRequest> {
         self.queue.iter().find(|request| !self.holds_back(request))
     }
 
     /// The requests in the queue that `request` takes the place of.
-    fn superseded_by(&self, request: &Request) -> Vec<Request> {
-        let is_superseded = |queued: &&Request| match (request.kind, queued.kind) {
+    fn superseded_by(&self, request: &RolloutRequest) -> Vec<RolloutRequest> {
+        let is_superseded = |queued: &&RolloutRequest| match (request.kind, queued.kind) {
             // What automation asked for stays, and waits for the hold to end.
-            (Kind::Rollback, _) => queued.trigger == Trigger::Person,
-            (Kind::Deploy | Kind::Retry, Kind::Rollback) => false,
-            (Kind::Deploy | Kind::Retry, Kind::Deploy | Kind::Retry) => {
+            (RolloutKind::Rollback, _) => queued.trigger == RolloutTrigger::Person,
+            (RolloutKind::Deploy | RolloutKind::Retry, RolloutKind::Rollback) => false,
+            (
+                RolloutKind::Deploy | RolloutKind::Retry,
+                RolloutKind::Deploy | RolloutKind::Retry,
+            ) => {
                 let is_duplicate = queued.release.number == request.release.number;
                 match (queued.trigger, request.trigger) {
-                    (Trigger::Automation, Trigger::Person) if self.hold.is_some() => is_duplicate,
-                    (Trigger::Person, Trigger::Automation) if self.hold.is_some() => false,
+                    (RolloutTrigger::Automation, RolloutTrigger::Person) if self.hold.is_some() => {
+                        is_duplicate
+                    }
+                    (RolloutTrigger::Person, RolloutTrigger::Automation) if self.hold.is_some() => {
+                        false
+                    }
                     _ => request.supersedes(),
                 }
             }
@@ -61,7 +68,7 @@ impl Environment {
     }
 
     /// What `request` waits for, as things are.
-    fn what_delays(&self, request: &Request) -> Option<WaitsFor> {
+    fn what_delays(&self, request: &RolloutRequest) -> Option<WaitsFor> {
         match (&self.hold, &self.active) {
             (Some(hold), _) if self.holds_back(request) => Some(WaitsFor::Hold(hold.clone())),
             // It is only watched, and ends at once.
@@ -76,7 +83,7 @@ impl Environment {
     }
 }
 
-impl Active {
+impl ActiveRollout {
     /// Whether it is promoted and ends as soon as another release waits.
     fn is_finished_by_next(&self) -> bool {
         // A rollback that a person asked for needs the warm set.
@@ -85,13 +92,13 @@ impl Active {
 
     /// Whether a person asked to leave its release.
     pub(super) fn is_going_back_for_a_person(&self) -> bool {
-        matches!(self.way_asked, Some(Way::Back { .. }))
+        matches!(self.way_asked, Some(Preemption::Back { .. }))
     }
 }
 
-impl Decider {
+impl ServiceDecider {
     /// A request that no caller waits for: what forbids it is recorded, not answered.
-    pub(super) fn request_by_itself(&mut self, request: Request) {
+    pub(super) fn request_by_itself(&mut self, request: RolloutRequest) {
         let place = self.state.environments.get(&request.environment);
         let release = &request.release;
         let busy = place
@@ -120,8 +127,13 @@ impl Decider {
         }
     }
 
-    fn drop_request(&mut self, request: &Request, replaced_by: Option<ReleaseNumber>, why: String) {
-        self.emit(Body::RequestDropped {
+    fn drop_request(
+        &mut self,
+        request: &RolloutRequest,
+        replaced_by: Option<ReleaseNumber>,
+        why: String,
+    ) {
+        self.emit(ServiceEvent::RequestDropped {
             environment: request.environment.clone(),
             release: request.release.number,
             kind: request.kind,
@@ -131,7 +143,7 @@ impl Decider {
     }
 
     /// Puts a request into the queue of its environment, in the way its release says.
-    pub(super) fn request(&mut self, request: Request) {
+    pub(super) fn request(&mut self, request: RolloutRequest) {
         let environment = request.environment.clone();
         let place = self.state.environments.get(&environment);
         let superseded = place.map(|place| place.superseded_by(&request));
@@ -146,7 +158,7 @@ impl Decider {
         }
         let place = self.state.environments.get(&environment);
         let waits_for = place.and_then(|place| place.what_delays(&request));
-        self.emit(Body::RolloutRequested {
+        self.emit(ServiceEvent::RolloutRequested {
             request: Box::new(request.clone()),
             waits_for,
         });
@@ -154,12 +166,12 @@ impl Decider {
         self.end_keep_for_next(&environment);
     }
 
-    /// Drops what people have asked for and has not started: a rollback that was asked for later takes its place.
+    /// Drops requests of people that have not started: a later rollback replaces them.
     pub(super) fn drop_requests_of_people(&mut self, environment: &EnvironmentName, why: &str) {
         let place = self.state.environments.get(environment);
         let queued = place.iter().flat_map(|place| &place.queue);
-        let by_people: Vec<Request> = queued
-            .filter(|request| request.trigger == Trigger::Person)
+        let by_people: Vec<RolloutRequest> = queued
+            .filter(|request| request.trigger == RolloutTrigger::Person)
             .cloned()
             .collect();
         for request in by_people {
@@ -168,7 +180,7 @@ impl Decider {
     }
 
     /// Asks the running rollout to give way to `request`, where it has to.
-    fn supersede_for(&mut self, request: &Request) {
+    fn supersede_for(&mut self, request: &RolloutRequest) {
         let Some(place) = self.state.environments.get(&request.environment) else {
             return;
         };
@@ -176,17 +188,23 @@ impl Decider {
             return;
         };
         let gives_way = match (active.spec.kind, request.kind) {
-            (Kind::Rollback, Kind::Deploy | Kind::Retry) => false,
-            (Kind::Rollback | Kind::Deploy | Kind::Retry, Kind::Rollback)
-            | (Kind::Deploy | Kind::Retry, Kind::Deploy | Kind::Retry) => true,
+            (RolloutKind::Rollback, RolloutKind::Deploy | RolloutKind::Retry) => false,
+            (
+                RolloutKind::Rollback | RolloutKind::Deploy | RolloutKind::Retry,
+                RolloutKind::Rollback,
+            )
+            | (
+                RolloutKind::Deploy | RolloutKind::Retry,
+                RolloutKind::Deploy | RolloutKind::Retry,
+            ) => true,
         };
         let may = request.supersedes() && !place.holds_back(request);
         if gives_way && may && active.way_asked.is_none() {
             let number = active.spec.id.number;
             let by = request.release.number;
-            self.emit(Body::WayAsked {
+            self.emit(ServiceEvent::WayAsked {
                 number,
-                way: Way::Supersede { by },
+                way: Preemption::Supersede { by },
             });
         }
     }
@@ -202,9 +220,9 @@ impl Decider {
         if active.is_finished_by_next() {
             let number = active.spec.id.number;
             let next = next.release.number;
-            self.emit(Body::WayAsked {
+            self.emit(ServiceEvent::WayAsked {
                 number,
-                way: Way::Finish { next },
+                way: Preemption::Finish { next },
             });
         }
     }
@@ -217,7 +235,7 @@ impl Decider {
         let Some(request) = place.next_request().cloned() else {
             return;
         };
-        let stable = place.stable.as_ref().map(|release| Stable {
+        let stable = place.stable.as_ref().map(|release| StableRelease {
             release: release.clone(),
             instances: release
                 .environment(environment)
@@ -228,7 +246,7 @@ impl Decider {
             .environment(environment)
             .expect("checked when it was requested")
             .clone();
-        let spec = Spec {
+        let spec = RolloutSpec {
             id: RolloutId {
                 service: request.release.service.clone(),
                 number: self.state.last_rollout.next(),
@@ -246,7 +264,7 @@ impl Decider {
             by: request.by,
             tied: self.state.tied_in(environment),
         };
-        self.emit(Body::RolloutOrdered {
+        self.emit(ServiceEvent::RolloutOrdered {
             spec: Box::new(spec),
             onward: request.onward,
         });

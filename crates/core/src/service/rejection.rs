@@ -2,32 +2,27 @@
 
 use crate::{
     ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
-    rollout::Outcome,
+    rollout::RolloutOutcome,
     testing,
 };
 
 /// Why an input is refused, with what can be done about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
+pub enum ServiceRejection {
     /// Nothing was ever pushed.
     #[error("there is no such service yet: push a commit with a shipway.yaml first")]
     NoService,
     /// The release has no such environment.
     #[error("release {release} has no environment {environment:?}; its shipway.yaml names {known}")]
     UnknownEnvironment {
-        /// Which release.
         release: ReleaseNumber,
-        /// What was asked for.
         environment: String,
-        /// What there is.
         known: String,
     },
     /// There is nothing to go back from.
     #[error("{release} is stable in {environment} already: there is nothing to roll back")]
     StableAlready {
-        /// The release.
         release: ReleaseNumber,
-        /// The environment.
         environment: EnvironmentName,
     },
     /// It was rolled back there.
@@ -35,11 +30,9 @@ pub enum Rejection {
         "{release} was {outcome} in {environment} before; use --force to roll it out there again"
     )]
     MarkedBad {
-        /// Which.
         release: ReleaseNumber,
         /// How its last rollout there ended.
-        outcome: Outcome,
-        /// Where.
+        outcome: RolloutOutcome,
         environment: EnvironmentName,
     },
     /// Another rollout is running, and this environment refuses a second.
@@ -47,23 +40,18 @@ pub enum Rejection {
         "{environment} is busy with rollout {running}, and refuses others meanwhile (when_busy: refuse)"
     )]
     Busy {
-        /// Where.
         environment: EnvironmentName,
-        /// With what.
         running: RolloutNumber,
     },
     /// No earlier release is known.
     #[error("there is no earlier release in {environment} to go back to; name one with --to")]
-    NothingBefore {
-        /// Where.
-        environment: EnvironmentName,
-    },
+    NothingBefore { environment: EnvironmentName },
     /// The run isn't one of this service.
     #[error("there is no run {0}")]
     UnknownRun(RunNumber),
     /// A test can't be quarantined, or released.
     #[error(transparent)]
-    Testing(#[from] testing::Refused),
+    Testing(#[from] testing::QuarantineRejection),
     /// The run's commit has no configuration to release by.
     #[error("run {0} can't deploy: its commit has no shipway.yaml")]
     NoConfig(RunNumber),

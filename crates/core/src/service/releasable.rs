@@ -1,6 +1,6 @@
 //! What a push is released as, or why it isn't.
 
-use super::{rejection::Rejection, state::OpenPush};
+use super::{rejection::ServiceRejection, state::OpenPush};
 use crate::{
     config::ArtifactSource,
     ids::{Digest, EnvironmentName, RunNumber},
@@ -11,7 +11,7 @@ use crate::{
 pub(super) fn known_environment(
     release: &Release,
     environment: &EnvironmentName,
-) -> Result<(), Rejection> {
+) -> Result<(), ServiceRejection> {
     if release.environment(environment).is_some() {
         return Ok(());
     }
@@ -22,7 +22,7 @@ pub(super) fn known_environment(
         .map(|it| it.name.as_str())
         .collect::<Vec<_>>()
         .join(", ");
-    Err(Rejection::UnknownEnvironment {
+    Err(ServiceRejection::UnknownEnvironment {
         release: release.number,
         environment: environment.to_string(),
         known,

@@ -1,25 +1,25 @@
-//! Rollbacks and retries: what a person asks for beside a deploy.
+//! Rollbacks and retries that people request.
 //!
-//! A rollback outranks what automation wants: it is never superseded by a push, a retry or a schedule, and it holds the environment.
+//! A rollback outranks automation: it is never superseded by a push, a retry or a schedule, and it holds the environment.
 
 use std::sync::Arc;
 
 use super::{
-    decide::Decider,
-    event::{Body, Force, Onward, Request, RetryRequest, Way},
-    rejection::Rejection,
+    decide::ServiceDecider,
+    event::{AutoPromotion, Override, Preemption, RetryRequest, RolloutRequest, ServiceEvent},
+    rejection::ServiceRejection,
     releasable::known_environment,
-    state::{Active, Environment},
+    state::{ActiveRollout, EnvironmentState},
 };
 use crate::{
     ids::{EnvironmentName, ReleaseNumber},
     release::Release,
-    rollout::{Kind, Pace},
+    rollout::{RolloutKind, RolloutPace},
 };
 
 /// How a rollback is carried out.
-enum Route {
-    /// It was asked for already, and is under way or waits.
+enum RollbackRoute {
+    /// The same was requested before, and is running or queued.
     Already,
     /// The running rollout leaves its release.
     RunningRolloutBack,
@@ -27,28 +27,28 @@ enum Route {
     OwnRollout,
 }
 
-impl Environment {
-    fn rollback_route(&self, wanted: Option<ReleaseNumber>) -> Route {
+impl EnvironmentState {
+    fn rollback_route(&self, wanted: Option<ReleaseNumber>) -> RollbackRoute {
         let is_wanted = |number: ReleaseNumber| wanted.is_none_or(|wanted| wanted == number);
         let mut queued = self.queue.iter();
-        if queued.any(|it| it.kind == Kind::Rollback && is_wanted(it.release.number)) {
-            return Route::Already;
+        if queued.any(|it| it.kind == RolloutKind::Rollback && is_wanted(it.release.number)) {
+            return RollbackRoute::Already;
         }
         let Some(active) = &self.active else {
-            return Route::OwnRollout;
+            return RollbackRoute::OwnRollout;
         };
         let stable = active.spec.stable.as_ref().map(|it| it.release.number);
         match active.spec.kind {
-            // Two people who ask at the same time mean one rollback, not one and its opposite.
-            Kind::Rollback if !active.promoted && is_wanted(active.spec.release.number) => {
-                Route::Already
+            // Two people who request a rollback at the same time mean one, not one and its reversal.
+            RolloutKind::Rollback if !active.promoted && is_wanted(active.spec.release.number) => {
+                RollbackRoute::Already
             }
-            Kind::Rollback if wanted.is_none() => Route::OwnRollout,
-            Kind::Deploy | Kind::Retry | Kind::Rollback => {
+            RolloutKind::Rollback if wanted.is_none() => RollbackRoute::OwnRollout,
+            RolloutKind::Deploy | RolloutKind::Retry | RolloutKind::Rollback => {
                 if stable.is_some_and(is_wanted) {
-                    Route::RunningRolloutBack
+                    RollbackRoute::RunningRolloutBack
                 } else {
-                    Route::OwnRollout
+                    RollbackRoute::OwnRollout
                 }
             }
         }
@@ -67,7 +67,7 @@ impl Environment {
     /// The release that a rollback without a target goes to. What a rollback in progress is leaving is not gone back to.
     pub(super) fn release_before(&self) -> Option<&Arc<Release>> {
         let active = self.active.as_ref();
-        let rollback = active.filter(|active| active.spec.kind == Kind::Rollback);
+        let rollback = active.filter(|active| active.spec.kind == RolloutKind::Rollback);
         let leaving = rollback.and_then(|active| Some(active.spec.stable.as_ref()?.release.number));
         let mut former = self.former.iter().rev();
         former.find(|release| Some(release.number) != leaving)
@@ -76,33 +76,33 @@ impl Environment {
     /// Whether a retry of this rollout runs or waits already.
     fn is_retrying(&self, request: &RetryRequest) -> bool {
         let of = Some(request.rollout);
-        let is_active = |active: &Active| active.spec.retry_of == of;
+        let is_active = |active: &ActiveRollout| active.spec.retry_of == of;
         self.active.as_ref().is_some_and(is_active)
             || self.queue.iter().any(|queued| queued.retry_of == of)
     }
 }
 
-impl Decider {
+impl ServiceDecider {
     /// Back to a release that was good here: at once where it was lately, by the strategy where it wasn't.
     pub(super) fn roll_back(
         &mut self,
         environment: &EnvironmentName,
         to: Option<Arc<Release>>,
-        force: Force,
+        force: Override,
         why: String,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), ServiceRejection> {
         let Some(place) = self.state.environments.get(environment) else {
             return Err(self.unknown_environment(environment));
         };
         match place.rollback_route(to.as_ref().map(|release| release.number)) {
-            Route::Already => Ok(()),
-            Route::RunningRolloutBack => {
+            RollbackRoute::Already => Ok(()),
+            RollbackRoute::RunningRolloutBack => {
                 self.turn_running_rollout_back(environment, why);
                 Ok(())
             }
-            Route::OwnRollout => {
+            RollbackRoute::OwnRollout => {
                 if let Some(to) = to.as_ref().filter(|to| place.serves_only(to.number)) {
-                    return Err(Rejection::StableAlready {
+                    return Err(ServiceRejection::StableAlready {
                         release: to.number,
                         environment: environment.clone(),
                     });
@@ -119,14 +119,15 @@ impl Decider {
         self.drop_requests_of_people(environment, &superseding);
         let place = self.state.environments.get(environment);
         let active = place.and_then(|place| place.active.as_ref());
-        let Some(active) = active.filter(|it| !matches!(it.way_asked, Some(Way::Back { .. })))
+        let Some(active) =
+            active.filter(|it| !matches!(it.way_asked, Some(Preemption::Back { .. })))
         else {
             return;
         };
         let number = active.spec.id.number;
-        self.emit(Body::WayAsked {
+        self.emit(ServiceEvent::WayAsked {
             number,
-            way: Way::Back { by, reason: why },
+            way: Preemption::Back { by, reason: why },
         });
     }
 
@@ -134,38 +135,40 @@ impl Decider {
         &mut self,
         environment: &EnvironmentName,
         to: Option<Arc<Release>>,
-        force: Force,
+        force: Override,
         why: String,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), ServiceRejection> {
         let place = self.state.environments.get(environment);
         let before = place.and_then(|place| place.release_before().cloned());
-        let release = to.or(before).ok_or_else(|| Rejection::NothingBefore {
-            environment: environment.clone(),
-        })?;
+        let release = to
+            .or(before)
+            .ok_or_else(|| ServiceRejection::NothingBefore {
+                environment: environment.clone(),
+            })?;
         known_environment(&release, environment)?;
         self.refuse_bad(environment, &release, force)?;
         let by = self.by.clone();
         self.hold(environment, &by, &why);
         let (pace, why) = match self.outside(environment, &release) {
-            None => (Pace::Direct, why),
-            Some(outside) => (Pace::ByStrategy, format!("{why}; {outside}")),
+            None => (RolloutPace::Direct, why),
+            Some(outside) => (RolloutPace::ByStrategy, format!("{why}; {outside}")),
         };
-        self.request(Request {
-            kind: Kind::Rollback,
+        self.request(RolloutRequest {
+            kind: RolloutKind::Rollback,
             pace,
             trigger: self.trigger(),
             retry_of: None,
             by: self.asked_by(&release),
             release,
             environment: environment.clone(),
-            onward: Onward::Stay,
+            onward: AutoPromotion::Stay,
             why,
         });
         Ok(())
     }
 
     /// The release of an ended rollout once more. While that runs or waits, asking again changes nothing.
-    pub(super) fn retry(&mut self, request: RetryRequest) -> Result<(), Rejection> {
+    pub(super) fn retry(&mut self, request: RetryRequest) -> Result<(), ServiceRejection> {
         let place = self.state.environments.get(&request.environment);
         if place.is_some_and(|place| place.is_retrying(&request)) {
             return Ok(());
@@ -179,18 +182,20 @@ impl Decider {
         } = request;
         known_environment(&release, &environment)?;
         match kind {
-            Kind::Rollback => self.roll_back(&environment, Some(release), Force::Yes, why),
-            Kind::Deploy | Kind::Retry => {
+            RolloutKind::Rollback => {
+                self.roll_back(&environment, Some(release), Override::Yes, why)
+            }
+            RolloutKind::Deploy | RolloutKind::Retry => {
                 self.refuse_busy(&environment, &release)?;
-                self.request(Request {
-                    kind: Kind::Retry,
-                    pace: Pace::ByStrategy,
+                self.request(RolloutRequest {
+                    kind: RolloutKind::Retry,
+                    pace: RolloutPace::ByStrategy,
                     trigger: self.trigger(),
                     retry_of: Some(rollout),
                     by: self.asked_by(&release),
                     release,
                     environment,
-                    onward: Onward::Stay,
+                    onward: AutoPromotion::Stay,
                     why,
                 });
                 Ok(())
@@ -199,15 +204,19 @@ impl Decider {
     }
 
     /// A rollback that was on its way to a rollout which ended first: it gets a rollout of its own.
-    pub(super) fn roll_back_after_all(&mut self, environment: &EnvironmentName, active: &Active) {
-        let (Some(Way::Back { by, reason }), Some(stable)) =
+    pub(super) fn roll_back_after_all(
+        &mut self,
+        environment: &EnvironmentName,
+        active: &ActiveRollout,
+    ) {
+        let (Some(Preemption::Back { by, reason }), Some(stable)) =
             (active.way_asked.clone(), &active.spec.stable)
         else {
             return;
         };
         let caller = std::mem::replace(&mut self.by, by);
         let to = Some(stable.release.clone());
-        let asked = self.request_rollback(environment, to, Force::Yes, reason);
+        let asked = self.request_rollback(environment, to, Override::Yes, reason);
         self.by = caller;
         // Refused only where the release no longer has the environment; then there is nothing to go back to.
         drop(asked);

@@ -1,8 +1,10 @@
-//! Workflows that start by themselves: at the times of their `schedule`, and after runs of others (`workflow_run`). They are those
-//! of the released branch, and run on its head.
+//! Workflows that start automatically: by `schedule`, and after other runs (`workflow_run`). They are those of the released
+//! branch and run on its head.
 //!
-//! A time comes once, whatever the clock does: it is on record, and only later ones are waited for. What came while no server ran
-//! is made up for once, by the last of those times, unless that is more than a day ago.
+//! # Invariants
+//!
+//! - A time of a schedule fires once, whatever the clock does: it is recorded, and only later times are awaited.
+//! - Times missed while no server ran are caught up by one run, for the last of them, unless it is more than a day ago.
 
 use std::collections::BTreeMap;
 
@@ -16,15 +18,15 @@ use shipway_workflow::{
 };
 
 use super::{
-    decide::Decider,
-    event::{Body, Purpose, Push, RunOrder},
+    decide::ServiceDecider,
+    event::{Push, RunOrder, RunPurpose, ServiceEvent},
 };
 use crate::{
     aggregate::Actor,
     release::{Commit, WorkflowFile},
 };
 
-/// What was missed is made up for so long.
+/// Missed times older than this are skipped.
 const MISSED_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// Runs that follow one another by `workflow_run`, at most; GitHub's. Else two that follow each other would never end.
@@ -35,10 +37,8 @@ const NEAR_MINUTES: i64 = 180;
 
 /// A workflow that starts by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Standing {
-    /// What runs.
+pub struct ScheduledWorkflow {
     pub workflow: WorkflowFile,
-    /// At these times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schedules: Vec<ScheduleTrigger>,
     /// After these runs: its `workflow_run`.
@@ -48,20 +48,19 @@ pub struct Standing {
 
 /// The workflows of a service that start by themselves.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Timetable {
+pub struct WorkflowSchedules {
     /// The branch they are of, and its head; none when nothing was pushed to it.
     pub head: Option<(String, Commit)>,
-    /// Which.
-    pub workflows: Vec<Standing>,
+    pub workflows: Vec<ScheduledWorkflow>,
     /// When each schedule came last, or was first heard of.
     last: BTreeMap<String, Timestamp>,
 }
 
-impl Timetable {
+impl WorkflowSchedules {
     pub(super) fn set(
         &mut self,
         head: Option<(String, Commit)>,
-        workflows: Vec<Standing>,
+        workflows: Vec<ScheduledWorkflow>,
         at: Timestamp,
     ) {
         let mut last = BTreeMap::new();
@@ -81,14 +80,13 @@ impl Timetable {
         }
     }
 
-    /// When the next of them is due.
     pub(super) fn next(&self) -> Option<Timestamp> {
         self.schedules()
             .filter_map(|(key, _, schedule)| next(schedule, *self.last.get(&key)?))
             .min()
     }
 
-    fn schedules(&self) -> impl Iterator<Item = (String, &Standing, &ScheduleTrigger)> {
+    fn schedules(&self) -> impl Iterator<Item = (String, &ScheduledWorkflow, &ScheduleTrigger)> {
         self.workflows.iter().flat_map(|standing| {
             let schedules = standing.schedules.iter();
             schedules.map(move |schedule| (key(standing, schedule), standing, schedule))
@@ -96,7 +94,7 @@ impl Timetable {
     }
 }
 
-fn key(standing: &Standing, schedule: &ScheduleTrigger) -> String {
+fn key(standing: &ScheduledWorkflow, schedule: &ScheduleTrigger) -> String {
     let zone = schedule.timezone.as_deref().unwrap_or("UTC");
     format!("{} {} {zone}", standing.workflow.path, schedule.cron)
 }
@@ -137,28 +135,28 @@ fn next(schedule: &ScheduleTrigger, after: Timestamp) -> Option<Timestamp> {
     }
 }
 
-impl Decider {
+impl ServiceDecider {
     /// What starts by itself from now on.
-    pub(super) fn set_timetable(&mut self, push: &Push, workflows: Vec<Standing>) {
+    pub(super) fn set_timetable(&mut self, push: &Push, workflows: Vec<ScheduledWorkflow>) {
         if workflows.is_empty() && self.state.timetable.workflows.is_empty() {
             return;
         }
         let head = Some((push.reference.clone(), push.commit.clone()));
-        self.emit(Body::TimetableSet { head, workflows });
+        self.emit(ServiceEvent::TimetableSet { head, workflows });
     }
 
     /// A branch that is gone starts nothing any more.
     pub(super) fn clear_timetable(&mut self, reference: &str) {
         let head = self.state.timetable.head.as_ref();
         if head.is_some_and(|(of, _)| of == reference) {
-            self.emit(Body::TimetableSet {
+            self.emit(ServiceEvent::TimetableSet {
                 head: None,
                 workflows: Vec::new(),
             });
         }
     }
 
-    /// What has come of the timetable by now.
+    /// Fires the schedules that are due.
     pub(super) fn keep_to_timetable(&mut self) {
         let timetable = self.state.timetable.clone();
         for (key, standing, schedule) in timetable.schedules() {
@@ -174,7 +172,7 @@ impl Decider {
             while let Some(later) = next(schedule, at).filter(|later| *later <= self.now) {
                 (due, at) = (Some(later), later);
             }
-            self.emit(Body::ScheduleCame {
+            self.emit(ServiceEvent::ScheduleCame {
                 schedule: key,
                 at: due.unwrap_or(self.now),
             });
@@ -187,10 +185,10 @@ impl Decider {
         }
     }
 
-    /// What follows a run that is over.
+    /// Starts the workflows that `workflow_run` triggers after a run.
     pub(super) fn follow_run(&mut self, order: &RunOrder, conclusion: Conclusion) {
         let timetable = self.state.timetable.clone();
-        let after = |standing: &Standing| standing.after.is_some();
+        let after = |standing: &ScheduledWorkflow| standing.after.is_some();
         if order.chain >= CHAIN_MAX || !timetable.workflows.iter().any(after) {
             return;
         }
@@ -227,7 +225,7 @@ impl Decider {
 
     fn order_standing(
         &mut self,
-        standing: &Standing,
+        standing: &ScheduledWorkflow,
         event: &str,
         by: Actor,
         about: serde_json::Value,
@@ -239,7 +237,7 @@ impl Decider {
         let config = self.state.config.as_ref();
         let order = RunOrder {
             number: self.state.last_run.next(),
-            purpose: Purpose::ByItself,
+            purpose: RunPurpose::ByItself,
             workflow: standing.workflow.clone(),
             commit,
             reference,
@@ -254,7 +252,7 @@ impl Decider {
             about: Some(about),
             chain,
         };
-        self.emit(Body::RunOrdered {
+        self.emit(ServiceEvent::RunOrdered {
             order: Box::new(order),
         });
     }

@@ -8,20 +8,23 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::event::{Artifact, Body, Groups, Onward, Purpose, Push, Request, RunOrder, Way};
+use super::event::{
+    AutoPromotion, Preemption, Push, RolloutGroups, RolloutRequest, RunArtifact, RunOrder,
+    RunPurpose, ServiceEvent,
+};
 use super::{
-    health::{Degradation, HealthNotice},
+    health::{EnvironmentDegradation, HealthNotice},
     hold::EnvironmentHold,
-    standing::Timetable,
+    standing::WorkflowSchedules,
 };
 use crate::{
     address::claims::AskedAddresses,
     aggregate::{Actor, Event},
-    config::Config,
+    config::ServiceConfig,
     ids::{CommitId, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName},
     release::Release,
-    rollout::{Cause, Kind, Outcome, Spec, strategy::Observed},
-    testing::Testing,
+    rollout::{RollbackCause, RolloutKind, RolloutOutcome, RolloutSpec, strategy::ObservedState},
+    testing::TestingState,
 };
 
 /// How many former stable releases of an environment are remembered for going back.
@@ -32,10 +35,9 @@ const RED_MAX: usize = 20;
 
 /// The state of a service.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct State {
+pub struct ServiceState {
     /// Its name, once something was pushed.
     pub name: Option<ServiceName>,
-    /// Pushes so far.
     pub pushes: u64,
     /// Where each branch and tag stood when it was last pushed: what a repository holds beyond that was not heard of yet.
     #[serde(default)]
@@ -51,21 +53,21 @@ pub struct State {
     /// Runs that are not over.
     pub open_runs: BTreeMap<RunNumber, OpenRun>,
     /// The configuration as last pushed to the released branch.
-    pub config: Option<Arc<Config>>,
+    pub config: Option<Arc<ServiceConfig>>,
     /// Its environments, by name; the order is the configuration's.
-    pub environments: BTreeMap<EnvironmentName, Environment>,
-    /// What is remembered of its tests.
+    pub environments: BTreeMap<EnvironmentName, EnvironmentState>,
+    /// Quarantine and flaky tests.
     #[serde(default)]
-    pub testing: Testing,
+    pub testing: TestingState,
     /// The workflows that start by themselves.
     #[serde(default)]
-    pub timetable: Timetable,
-    /// The groups that other services tie this one into, by who says so.
+    pub timetable: WorkflowSchedules,
+    /// The rollout groups that other services' configurations put this one into, by the other service.
     #[serde(default)]
-    pub tied: BTreeMap<ServiceName, Groups>,
+    pub tied: BTreeMap<ServiceName, RolloutGroups>,
     /// The groups that the services named in this one's `with` know of.
     #[serde(default)]
-    pub told: Groups,
+    pub told: RolloutGroups,
     /// The addresses that it asked for when it last reported them.
     #[serde(default)]
     pub reported_addresses: AskedAddresses,
@@ -88,7 +90,6 @@ pub struct State {
 /// A push whose runs are not all over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OpenPush {
-    /// What came in.
     pub push: Push,
     /// Who pushed it; none in snapshots of before this was recorded.
     #[serde(default)]
@@ -100,8 +101,7 @@ pub struct OpenPush {
     pub waiting: BTreeSet<RunNumber>,
     /// Its runs that were not green.
     pub red: BTreeSet<RunNumber>,
-    /// What its runs stored.
-    pub artifacts: Vec<(RunNumber, Artifact)>,
+    pub artifacts: Vec<(RunNumber, RunArtifact)>,
     /// Whether a step has deployed by itself.
     pub deployed_by_step: Vec<Arc<Release>>,
 }
@@ -109,7 +109,6 @@ pub struct OpenPush {
 /// A run that is not over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OpenRun {
-    /// What was asked for.
     pub order: Arc<RunOrder>,
     /// Whether its stream exists.
     pub opened: bool,
@@ -117,32 +116,29 @@ pub struct OpenRun {
 
 /// What an environment of a service is doing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Environment {
-    /// What serves.
+pub struct EnvironmentState {
     pub stable: Option<Arc<Release>>,
-    /// Since when.
     pub stable_since: Option<Timestamp>,
     /// What served before, the latest last.
     pub former: VecDeque<Arc<Release>>,
-    /// The rollout that has its turn.
-    pub active: Option<Active>,
-    /// Those that wait for theirs, the next first.
-    pub queue: VecDeque<Request>,
+    pub active: Option<ActiveRollout>,
+    /// Queued requests, the next first.
+    pub queue: VecDeque<RolloutRequest>,
     /// Releases that were taken out here, by how.
-    pub bad: BTreeMap<ReleaseNumber, Outcome>,
+    pub bad: BTreeMap<ReleaseNumber, RolloutOutcome>,
     /// Set while automatic promotion into it is stopped.
     #[serde(default)]
     pub hold: Option<EnvironmentHold>,
     /// Set while its stable release lacks ready instances and no rollout guards it.
     #[serde(default)]
-    pub degradation: Option<Degradation>,
+    pub degradation: Option<EnvironmentDegradation>,
     /// When each of `former` stopped to serve; unknown to logs of before this was recorded.
     #[serde(default)]
     pub left: BTreeMap<ReleaseNumber, Timestamp>,
     /// The newest push that was sent here.
     pub newest: u64,
-    /// What the last rollout left running, and who gets traffic.
-    pub observed: Observed,
+    /// Remaining instances and traffic split after the last rollout.
+    pub observed: ObservedState,
     /// The last rollout that has ended here.
     #[serde(default)]
     pub last_ended: Option<EndedRollout>,
@@ -151,38 +147,32 @@ pub struct Environment {
 /// How a rollout has ended, for those who look at its environment afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedRollout {
-    /// Its number.
     pub number: RolloutNumber,
     /// The release that it rolled out.
     pub release: ReleaseNumber,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Why, in words.
+    pub outcome: RolloutOutcome,
     pub why: String,
-    /// When.
     pub at: Timestamp,
 }
 
-/// The rollout that has its turn.
+/// The running rollout of an environment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Active {
-    /// What it is about.
-    pub spec: Arc<Spec>,
+pub struct ActiveRollout {
+    pub spec: Arc<RolloutSpec>,
     /// Where the release goes afterwards.
-    pub onward: Onward,
+    pub onward: AutoPromotion,
     /// Whether its stream exists.
     pub opened: bool,
     /// Whether its release has been declared stable.
     pub promoted: bool,
-    /// How and why it should make way.
-    pub way_asked: Option<Way>,
+    pub way_asked: Option<Preemption>,
     /// Whether it has heard so.
     pub way_answered: bool,
 }
 
-impl Environment {
+impl EnvironmentState {
     /// Takes the first request for this release, wanted for this reason, out of the queue.
-    fn dequeue(&mut self, release: ReleaseNumber, kind: Kind) {
+    fn dequeue(&mut self, release: ReleaseNumber, kind: RolloutKind) {
         let mut queued = self.queue.iter();
         let found = queued.position(|it| it.release.number == release && it.kind == kind);
         if let Some(position) = found {
@@ -191,10 +181,10 @@ impl Environment {
     }
 }
 
-impl State {
+impl ServiceState {
     /// The environments in order of promotion, by the last configuration; those it no longer names come last.
     #[must_use]
-    pub fn in_order(&self) -> Vec<(&EnvironmentName, &Environment)> {
+    pub fn in_order(&self) -> Vec<(&EnvironmentName, &EnvironmentState)> {
         let position = |name: &EnvironmentName| {
             let known = self.config.as_ref().map(|config| &config.environments);
             known
@@ -208,7 +198,7 @@ impl State {
 
     /// The running rollout with this number.
     #[must_use]
-    pub fn active(&self, number: RolloutNumber) -> Option<(&EnvironmentName, &Active)> {
+    pub fn active(&self, number: RolloutNumber) -> Option<(&EnvironmentName, &ActiveRollout)> {
         self.environments.iter().find_map(|(name, environment)| {
             environment
                 .active
@@ -218,14 +208,14 @@ impl State {
         })
     }
 
-    fn active_mut(&mut self, number: RolloutNumber) -> Option<&mut Active> {
+    fn active_mut(&mut self, number: RolloutNumber) -> Option<&mut ActiveRollout> {
         self.environments
             .values_mut()
             .filter_map(|environment| environment.active.as_mut())
             .find(|active| active.spec.id.number == number)
     }
 
-    fn environment(&mut self, name: &EnvironmentName) -> &mut Environment {
+    fn environment(&mut self, name: &EnvironmentName) -> &mut EnvironmentState {
         self.environments.entry(name.clone()).or_default()
     }
 
@@ -255,19 +245,19 @@ impl State {
     fn run_ordered(&mut self, order: &RunOrder) {
         self.last_run = order.number;
         match &order.purpose {
-            Purpose::Push { sequence } => {
+            RunPurpose::Push { sequence } => {
                 if let Some(push) = self.open_pushes.get_mut(sequence) {
                     push.runs += 1;
                     push.waiting.insert(order.number);
                 }
             }
-            Purpose::Tests { environment, .. } => {
+            RunPurpose::Tests { environment, .. } => {
                 if let Some(stable) = self.environment(environment).stable.clone() {
                     self.in_tests
                         .insert(order.number, (environment.clone(), stable));
                 }
             }
-            Purpose::Dispatch | Purpose::ByItself => {}
+            RunPurpose::Dispatch | RunPurpose::ByItself => {}
         }
         self.open_runs.insert(
             order.number,
@@ -287,7 +277,7 @@ impl State {
     }
 
     /// A red run was run again, and is green.
-    fn run_again_green(&mut self, number: RunNumber, artifacts: &[Artifact]) {
+    fn run_again_green(&mut self, number: RunNumber, artifacts: &[RunArtifact]) {
         self.red_tests.remove(&number);
         let Some(sequence) = self.red_push(number) else {
             return;
@@ -315,7 +305,7 @@ impl State {
         }
     }
 
-    fn run_ended(&mut self, number: RunNumber, green: bool, artifacts: &[Artifact]) {
+    fn run_ended(&mut self, number: RunNumber, green: bool, artifacts: &[RunArtifact]) {
         if let Some(tested) = self.in_tests.remove(&number).filter(|_| !green) {
             self.red_tests.insert(number, tested);
             while self.red_tests.len() > RED_MAX {
@@ -328,7 +318,7 @@ impl State {
             }
             return;
         };
-        if let Purpose::Push { sequence } = run.order.purpose
+        if let RunPurpose::Push { sequence } = run.order.purpose
             && let Some(push) = self.open_pushes.get_mut(&sequence)
         {
             push.waiting.remove(&number);
@@ -395,8 +385,8 @@ impl State {
         &mut self,
         name: &EnvironmentName,
         number: RolloutNumber,
-        (outcome, cause): (Outcome, Option<Cause>),
-        observed: &Observed,
+        (outcome, cause): (RolloutOutcome, Option<RollbackCause>),
+        observed: &ObservedState,
     ) {
         let environment = self.environment(name);
         environment.observed = observed.clone();
@@ -408,22 +398,25 @@ impl State {
         };
         let release = active.spec.release.number;
         match outcome {
-            Outcome::Promoted => {
+            RolloutOutcome::Promoted => {
                 environment.bad.remove(&release);
-                // Who was rolled back from is not gone back to.
-                if let (Kind::Rollback, Some(left)) = (active.spec.kind, &active.spec.stable)
+                // A release that was just rolled back from is no target of the next rollback.
+                if let (RolloutKind::Rollback, Some(left)) = (active.spec.kind, &active.spec.stable)
                     && left.release.number != release
                 {
-                    (environment.bad).insert(left.release.number, Outcome::RolledBack);
+                    (environment.bad).insert(left.release.number, RolloutOutcome::RolledBack);
                     environment
                         .former
                         .retain(|it| it.number != left.release.number);
                 }
             }
             // A superseded release was not found bad.
-            Outcome::Superseded => {}
-            Outcome::Failed if cause == Some(Cause::Superseded) => {}
-            Outcome::RolledBack | Outcome::Aborted | Outcome::Rejected | Outcome::Failed => {
+            RolloutOutcome::Superseded => {}
+            RolloutOutcome::Failed if cause == Some(RollbackCause::Superseded) => {}
+            RolloutOutcome::RolledBack
+            | RolloutOutcome::Aborted
+            | RolloutOutcome::Rejected
+            | RolloutOutcome::Failed => {
                 environment.bad.insert(release, outcome);
                 environment.former.retain(|it| it.number != release);
             }
@@ -431,51 +424,50 @@ impl State {
     }
 }
 
-/// Folds one fact.
-pub(super) fn apply(state: &mut State, event: &Event<Body>) {
+pub(super) fn apply(state: &mut ServiceState, event: &Event<ServiceEvent>) {
     match &event.body {
-        Body::Pushed { sequence, push } => state.pushed(*sequence, push, &event.by),
-        Body::ReferenceDeleted { reference } => {
+        ServiceEvent::Pushed { sequence, push } => state.pushed(*sequence, push, &event.by),
+        ServiceEvent::ReferenceDeleted { reference } => {
             state.references.remove(reference);
         }
-        Body::TimetableSet { head, workflows } => {
+        ServiceEvent::TimetableSet { head, workflows } => {
             (state.timetable).set(head.clone(), workflows.clone(), event.at);
         }
-        Body::ScheduleCame { schedule, at } => state.timetable.came(schedule, *at),
-        Body::RunOrdered { order } => state.run_ordered(order),
-        Body::RunOpened { number } => {
+        ServiceEvent::ScheduleCame { schedule, at } => state.timetable.came(schedule, *at),
+        ServiceEvent::RunOrdered { order } => state.run_ordered(order),
+        ServiceEvent::RunOpened { number } => {
             if let Some(run) = state.open_runs.get_mut(number) {
                 run.opened = true;
             }
         }
-        Body::RunEnded {
+        ServiceEvent::RunEnded {
             number,
             green,
             artifacts,
         } => state.run_ended(*number, *green, artifacts),
-        Body::PushSettled { sequence, .. } => state.push_settled(*sequence),
-        Body::ReleaseMade { release, by_step } => state.release_made(release, *by_step),
-        Body::RolloutRequested { request, .. } => {
+        ServiceEvent::PushSettled { sequence, .. } => state.push_settled(*sequence),
+        ServiceEvent::ReleaseMade { release, by_step } => state.release_made(release, *by_step),
+        ServiceEvent::RolloutRequested { request, .. } => {
             let sequence = request.release.sequence;
             let environment = state.environment(&request.environment);
             environment.newest = environment.newest.max(sequence);
             let request = (**request).clone();
             match request.kind {
-                Kind::Rollback => environment.queue.push_front(request),
-                Kind::Deploy | Kind::Retry => environment.queue.push_back(request),
+                RolloutKind::Rollback => environment.queue.push_front(request),
+                RolloutKind::Deploy | RolloutKind::Retry => environment.queue.push_back(request),
             }
         }
-        Body::RequestDropped {
+        ServiceEvent::RequestDropped {
             environment,
             release,
             kind,
             ..
         } => state.environment(environment).dequeue(*release, *kind),
-        Body::RolloutOrdered { spec, onward } => {
+        ServiceEvent::RolloutOrdered { spec, onward } => {
             state.last_rollout = spec.id.number;
             let environment = state.environment(&spec.environment.name);
             environment.dequeue(spec.release.number, spec.kind);
-            environment.active = Some(Active {
+            environment.active = Some(ActiveRollout {
                 spec: Arc::new((**spec).clone()),
                 onward: *onward,
                 opened: false,
@@ -484,32 +476,32 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
                 way_answered: false,
             });
         }
-        Body::RolloutOpened { number } => {
+        ServiceEvent::RolloutOpened { number } => {
             if let Some(active) = state.active_mut(*number) {
                 active.opened = true;
             }
         }
-        Body::WayAsked { number, way } => {
+        ServiceEvent::WayAsked { number, way } => {
             if let Some(active) = state.active_mut(*number) {
                 active.way_asked = Some(way.clone());
                 active.way_answered = false;
             }
         }
-        Body::WayAnswered { number } => {
+        ServiceEvent::WayAnswered { number } => {
             if let Some(active) = state.active_mut(*number) {
                 active.way_answered = true;
             }
         }
-        Body::EnvironmentHeld {
+        ServiceEvent::EnvironmentHeld {
             environment,
             reason,
         } => state
             .environment(environment)
             .set_hold(event.at, &event.by, reason),
-        Body::EnvironmentResumed { environment, .. } => {
+        ServiceEvent::EnvironmentResumed { environment, .. } => {
             state.environment(environment).hold = None;
         }
-        Body::EnvironmentDegraded {
+        ServiceEvent::EnvironmentDegraded {
             environment,
             release,
             ready,
@@ -517,7 +509,7 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
             problem,
         } => state.environment_degraded(
             environment,
-            Degradation {
+            EnvironmentDegradation {
                 since: event.at,
                 release: *release,
                 ready: *ready,
@@ -525,27 +517,31 @@ pub(super) fn apply(state: &mut State, event: &Event<Body>) {
                 problem: problem.clone(),
             },
         ),
-        Body::EnvironmentRecovered {
+        ServiceEvent::EnvironmentRecovered {
             environment,
             release,
         } => state.environment_recovered(environment, *release, event.at),
-        Body::HealthNoticeSettled {
+        ServiceEvent::HealthNoticeSettled {
             number,
             destination,
             ..
         } => state.health_notice_settled(*number, *destination),
-        Body::Promoted {
+        ServiceEvent::Promoted {
             environment,
             rollout,
             release,
         } => state.promoted(environment, *rollout, release, event.at),
-        Body::Tied { leader, groups } if groups.is_empty() => drop(state.tied.remove(leader)),
-        Body::Tied { leader, groups } => drop(state.tied.insert(leader.clone(), groups.clone())),
-        Body::FellowsTold { groups } => state.told.clone_from(groups),
-        Body::AddressesReported { asked } => state.reported_addresses.clone_from(asked),
-        Body::Tests(fact) => state.testing.apply(fact, &event.by.to_string(), event.at),
-        Body::Passed { .. } | Body::Held { .. } => {}
-        Body::RolloutEnded {
+        ServiceEvent::Tied { leader, groups } if groups.is_empty() => {
+            drop(state.tied.remove(leader))
+        }
+        ServiceEvent::Tied { leader, groups } => {
+            drop(state.tied.insert(leader.clone(), groups.clone()))
+        }
+        ServiceEvent::FellowsTold { groups } => state.told.clone_from(groups),
+        ServiceEvent::AddressesReported { asked } => state.reported_addresses.clone_from(asked),
+        ServiceEvent::Tests(fact) => state.testing.apply(fact, &event.by.to_string(), event.at),
+        ServiceEvent::Passed { .. } | ServiceEvent::Held { .. } => {}
+        ServiceEvent::RolloutEnded {
             number,
             environment,
             release,

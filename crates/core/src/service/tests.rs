@@ -12,7 +12,9 @@ use crate::{
     config,
     ids::{Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
     release::{Commit, WorkflowFile},
-    rollout::{Cause, End, Outcome, plan::Split, strategy::Observed},
+    rollout::{
+        RollbackCause, RolloutEnd, RolloutOutcome, plan::TrafficSplit, strategy::ObservedState,
+    },
 };
 
 mod addresses;
@@ -24,28 +26,28 @@ mod window;
 const FILE: &str = "service: shop\nrun: { command: ./shop }\nenvironments:\n  staging: { tests: e2e.yml }\n  production: {}\n";
 
 struct Stage {
-    state: State,
-    log: Vec<Event<Body>>,
+    state: ServiceState,
+    log: Vec<Event<ServiceEvent>>,
     now: Timestamp,
 }
 
 impl Stage {
     fn new() -> Self {
         Self {
-            state: State::default(),
+            state: ServiceState::default(),
             log: Vec::new(),
             now: "2026-11-21T09:00:00Z".parse().unwrap(),
         }
     }
 
-    /// What followed, a word each.
-    fn say(&mut self, input: Input) -> Vec<String> {
+    fn say(&mut self, input: ServiceInput) -> Vec<String> {
         self.try_say(input).unwrap()
     }
 
-    fn try_say(&mut self, input: Input) -> Result<Vec<String>, Rejection> {
-        let events = Services::decide(&self.state, input, Actor::Person("ada".into()), self.now)?;
-        fold::<Services>(&mut self.state, &events);
+    fn try_say(&mut self, input: ServiceInput) -> Result<Vec<String>, ServiceRejection> {
+        let events =
+            ServiceAggregate::decide(&self.state, input, Actor::Person("ada".into()), self.now)?;
+        fold::<ServiceAggregate>(&mut self.state, &events);
         self.log.extend(events.iter().cloned());
         Ok(events.iter().map(|event| word(&event.body)).collect())
     }
@@ -67,7 +69,7 @@ impl Stage {
             source: Some(Digest::of(b"tree")),
         };
         let file = |index| WorkflowFile::new(format!("{index}.yml"), String::new());
-        self.say(Input::Pushed {
+        self.say(ServiceInput::Pushed {
             service: "shop".parse().unwrap(),
             push: Box::new(push),
             workflows: (0..workflows).map(file).collect(),
@@ -76,11 +78,11 @@ impl Stage {
     }
 
     fn run_ends(&mut self, number: u32, green: bool, artifacts: &[&str]) -> Vec<String> {
-        let artifact = |name: &&str| Artifact {
+        let artifact = |name: &&str| RunArtifact {
             name: (*name).to_owned(),
             digest: Digest::of(name.as_bytes()),
         };
-        self.say(Input::RunEnded {
+        self.say(ServiceInput::RunEnded {
             number: RunNumber(number),
             green,
             conclusion: if green {
@@ -93,35 +95,42 @@ impl Stage {
     }
 
     fn promoted(&mut self, rollout: u32, release: u32) -> Vec<String> {
-        self.say(Input::Promoted {
+        self.say(ServiceInput::Promoted {
             rollout: RolloutNumber(rollout),
             release: ReleaseNumber(release),
         })
     }
 
-    fn ends(&mut self, rollout: u32, outcome: Outcome, serves: u32) -> Vec<String> {
+    fn ends(&mut self, rollout: u32, outcome: RolloutOutcome, serves: u32) -> Vec<String> {
         let by = match outcome {
-            Outcome::Aborted | Outcome::Rejected => Actor::Person("ann".into()),
-            Outcome::Promoted | Outcome::RolledBack | Outcome::Superseded | Outcome::Failed => {
-                Actor::Shipway("evidence".into())
-            }
+            RolloutOutcome::Aborted | RolloutOutcome::Rejected => Actor::Person("ann".into()),
+            RolloutOutcome::Promoted
+            | RolloutOutcome::RolledBack
+            | RolloutOutcome::Superseded
+            | RolloutOutcome::Failed => Actor::Shipway("evidence".into()),
         };
         self.ends_by(by, rollout, outcome, serves)
     }
 
-    fn ends_by(&mut self, by: Actor, rollout: u32, outcome: Outcome, serves: u32) -> Vec<String> {
+    fn ends_by(
+        &mut self,
+        by: Actor,
+        rollout: u32,
+        outcome: RolloutOutcome,
+        serves: u32,
+    ) -> Vec<String> {
         let serves = ReleaseNumber(serves);
         let cause = match outcome {
-            Outcome::Promoted => None,
-            Outcome::RolledBack => Some(Cause::Evidence),
-            Outcome::Aborted => Some(Cause::Person),
-            Outcome::Rejected => Some(Cause::Rejected),
-            Outcome::Superseded => Some(Cause::Superseded),
-            Outcome::Failed => Some(Cause::FailedAction),
+            RolloutOutcome::Promoted => None,
+            RolloutOutcome::RolledBack => Some(RollbackCause::Evidence),
+            RolloutOutcome::Aborted => Some(RollbackCause::Person),
+            RolloutOutcome::Rejected => Some(RollbackCause::Rejected),
+            RolloutOutcome::Superseded => Some(RollbackCause::Superseded),
+            RolloutOutcome::Failed => Some(RollbackCause::FailedAction),
         };
-        self.say(Input::RolloutEnded {
+        self.say(ServiceInput::RolloutEnded {
             number: RolloutNumber(rollout),
-            end: End {
+            end: RolloutEnd {
                 at: self.now,
                 outcome,
                 cause,
@@ -129,9 +138,9 @@ impl Stage {
                 reason: "customers call".into(),
                 why: "because".into(),
             },
-            observed: Observed {
+            observed: ObservedState {
                 counts: [(serves, 1)].into(),
-                split: Split::all_to(serves),
+                split: TrafficSplit::all_to(serves),
                 promoted: Some(serves),
             },
         })
@@ -141,43 +150,45 @@ impl Stage {
     fn deliver(&mut self, run: u32, release: u32, rollout: u32) {
         self.run_ends(run, true, &["shop"]);
         self.promoted(rollout, release);
-        self.ends(rollout, Outcome::Promoted, release);
+        self.ends(rollout, RolloutOutcome::Promoted, release);
         self.run_ends(run + 1, true, &[]);
         self.promoted(rollout + 1, release);
-        self.ends(rollout + 1, Outcome::Promoted, release);
+        self.ends(rollout + 1, RolloutOutcome::Promoted, release);
     }
 
-    fn place(&self, name: &str) -> &Environment {
+    fn place(&self, name: &str) -> &EnvironmentState {
         &self.state.environments[&name.parse::<EnvironmentName>().unwrap()]
     }
 }
 
-fn word(body: &Body) -> String {
+fn word(body: &ServiceEvent) -> String {
     match body {
-        Body::RunOrdered { order } => format!("run {} {}", order.number, order.workflow.path),
-        Body::ReleaseMade { release, .. } => format!("release {}", release.number),
-        Body::RolloutRequested { request, .. } => {
+        ServiceEvent::RunOrdered { order } => {
+            format!("run {} {}", order.number, order.workflow.path)
+        }
+        ServiceEvent::ReleaseMade { release, .. } => format!("release {}", release.number),
+        ServiceEvent::RolloutRequested { request, .. } => {
             format!("{} wants {}", request.release.number, request.environment)
         }
-        Body::RolloutOrdered { spec, .. } => {
+        ServiceEvent::RolloutOrdered { spec, .. } => {
             format!(
                 "rollout {} {}→{}",
                 spec.id.number, spec.release.number, spec.environment.name
             )
         }
-        Body::WayAsked { number, way } => match way {
-            Way::Supersede { by } => format!("way {number} supersede by {by}"),
-            Way::Back { by, reason } => format!("way {number} back: {reason} ({by})"),
-            Way::Finish { next } => format!("way {number} finish for {next}"),
+        ServiceEvent::WayAsked { number, way } => match way {
+            Preemption::Supersede { by } => format!("way {number} supersede by {by}"),
+            Preemption::Back { by, reason } => format!("way {number} back: {reason} ({by})"),
+            Preemption::Finish { next } => format!("way {number} finish for {next}"),
         },
-        Body::RequestDropped { release, why, .. } => format!("dropped {release}: {why}"),
-        Body::PushSettled { why, .. } => format!("settled: {why}"),
-        Body::Held { why, .. } => format!("held: {why}"),
-        Body::EnvironmentHeld {
+        ServiceEvent::RequestDropped { release, why, .. } => format!("dropped {release}: {why}"),
+        ServiceEvent::PushSettled { why, .. } => format!("settled: {why}"),
+        ServiceEvent::Held { why, .. } => format!("held: {why}"),
+        ServiceEvent::EnvironmentHeld {
             environment,
             reason,
         } => format!("{environment} is held: {reason}"),
-        Body::EnvironmentResumed { environment, .. } => format!("{environment} is resumed"),
+        ServiceEvent::EnvironmentResumed { environment, .. } => format!("{environment} is resumed"),
         other => format!("{other:?}")
             .split([' ', '{'])
             .next()
@@ -222,7 +233,7 @@ fn a_push_that_is_told_twice_is_one_push_until_its_branch_is_deleted() {
     let mut stage = Stage::new();
     assert_eq!(stage.push(1, FILE, 1), ["Pushed", "run r1 0.yml"]);
     assert_eq!(stage.push(1, FILE, 1), [""; 0]);
-    let deleted = || Input::Deleted {
+    let deleted = || ServiceInput::Deleted {
         reference: "refs/heads/main".into(),
     };
     assert_eq!(stage.say(deleted()), ["ReferenceDeleted"]);
@@ -319,7 +330,7 @@ fn a_newer_release_supersedes_and_the_older_never_comes_after_it() {
             "way ro1 supersede by #3".to_owned()
         ]
     );
-    let next = stage.ends(1, Outcome::Superseded, 1);
+    let next = stage.ends(1, RolloutOutcome::Superseded, 1);
     assert_eq!(next, ["RolloutEnded", "rollout ro2 #3→staging"]);
     assert!(
         stage.place("staging").bad.is_empty(),
@@ -341,7 +352,7 @@ fn queue_keeps_the_order_and_refuse_says_so() {
         "nothing is dropped, nobody is hurried"
     );
     assert_eq!(
-        stage.ends(1, Outcome::RolledBack, 1)[1],
+        stage.ends(1, RolloutOutcome::RolledBack, 1)[1],
         "rollout ro2 #2→staging"
     );
 
@@ -353,17 +364,20 @@ fn queue_keeps_the_order_and_refuse_says_so() {
         .log
         .iter()
         .find_map(|event| match &event.body {
-            Body::ReleaseMade { release, .. } => Some(release.clone()),
+            ServiceEvent::ReleaseMade { release, .. } => Some(release.clone()),
             _ => None,
         })
         .unwrap();
-    let again = Input::Deploy {
+    let again = ServiceInput::Deploy {
         release,
         environment: None,
-        force: Force::No,
+        force: Override::No,
         why: "again".into(),
     };
-    assert!(matches!(stage.try_say(again), Err(Rejection::Busy { .. })));
+    assert!(matches!(
+        stage.try_say(again),
+        Err(ServiceRejection::Busy { .. })
+    ));
 }
 
 #[test]
@@ -373,24 +387,24 @@ fn what_was_rolled_back_is_not_offered_again_without_force() {
     stage.deliver(1, 1, 1);
     stage.push(2, FILE, 1);
     stage.run_ends(3, true, &["shop"]);
-    stage.ends(3, Outcome::RolledBack, 1);
+    stage.ends(3, RolloutOutcome::RolledBack, 1);
     let release = Arc::new(crate::release::Release {
         by: None,
         number: ReleaseNumber(2),
         ..(**stage.place("staging").stable.as_ref().unwrap()).clone()
     });
-    let deploy = |force| Input::Deploy {
+    let deploy = |force| ServiceInput::Deploy {
         release: release.clone(),
         environment: Some("staging".parse().unwrap()),
         force,
         why: "again".into(),
     };
     assert!(matches!(
-        stage.try_say(deploy(Force::No)),
-        Err(Rejection::MarkedBad { .. })
+        stage.try_say(deploy(Override::No)),
+        Err(ServiceRejection::MarkedBad { .. })
     ));
     assert_eq!(
-        stage.say(deploy(Force::Yes)),
+        stage.say(deploy(Override::Yes)),
         ["#2 wants staging", "rollout ro4 #2→staging"]
     );
 }
@@ -398,17 +412,17 @@ fn what_was_rolled_back_is_not_offered_again_without_force() {
 #[test]
 fn a_rollback_goes_to_the_release_before_and_not_forth_again() {
     let mut stage = Stage::new();
-    let back = || Input::Rollback {
+    let back = || ServiceInput::Rollback {
         environment: "production".parse().unwrap(),
         to: None,
-        force: Force::No,
+        force: Override::No,
         why: "customers call".into(),
     };
     stage.push(1, FILE, 1);
     stage.deliver(1, 1, 1);
     assert!(matches!(
         stage.try_say(back()),
-        Err(Rejection::NothingBefore { .. })
+        Err(ServiceRejection::NothingBefore { .. })
     ));
     stage.push(2, FILE, 1);
     stage.deliver(3, 2, 3);
@@ -421,9 +435,12 @@ fn a_rollback_goes_to_the_release_before_and_not_forth_again() {
         ]
     );
     stage.promoted(5, 1);
-    stage.ends(5, Outcome::Promoted, 1);
+    stage.ends(5, RolloutOutcome::Promoted, 1);
     assert!(
-        matches!(stage.try_say(back()), Err(Rejection::NothingBefore { .. })),
+        matches!(
+            stage.try_say(back()),
+            Err(ServiceRejection::NothingBefore { .. })
+        ),
         "what was rolled back from is not gone back to"
     );
 }
@@ -435,10 +452,10 @@ fn a_rollback_during_a_rollout_turns_that_one_back() {
     stage.deliver(1, 1, 1);
     stage.push(2, FILE, 1);
     stage.run_ends(3, true, &["shop"]);
-    let back = Input::Rollback {
+    let back = ServiceInput::Rollback {
         environment: "staging".parse().unwrap(),
         to: None,
-        force: Force::No,
+        force: Override::No,
         why: "no".into(),
     };
     assert_eq!(
@@ -453,25 +470,25 @@ fn a_log_cut_anywhere_asks_for_the_same_work_again() {
     stage.push(1, FILE, 1);
     stage.deliver(1, 1, 1);
     let now = Timestamp::UNIX_EPOCH;
-    let (mut live, mut read) = (State::default(), State::default());
+    let (mut live, mut read) = (ServiceState::default(), ServiceState::default());
     for event in &stage.log {
         let text = serde_json::to_string(event).unwrap();
         state::apply(&mut live, event);
         state::apply(&mut read, &serde_json::from_str(&text).unwrap());
         assert_eq!(
-            Services::pending(&live, now),
-            Services::pending(&read, now),
+            ServiceAggregate::pending(&live, now),
+            ServiceAggregate::pending(&read, now),
             "after {text}"
         );
     }
 }
 
 /// A step of the first run deploys the artifact `shop`.
-fn deploying(made: Vec<Arc<crate::release::Release>>) -> Input {
-    Input::DeployStep {
-        run: Box::new(Deploying {
+fn deploying(made: Vec<Arc<crate::release::Release>>) -> ServiceInput {
+    ServiceInput::DeployStep {
+        run: Box::new(DeployingRun {
             number: RunNumber(1),
-            purpose: Purpose::Push { sequence: 1 },
+            purpose: RunPurpose::Push { sequence: 1 },
             commit: Commit {
                 id: format!("{:040}", 1).parse().unwrap(),
                 subject: "a change".into(),
@@ -480,7 +497,7 @@ fn deploying(made: Vec<Arc<crate::release::Release>>) -> Input {
             },
             made,
         }),
-        artifact: Artifact {
+        artifact: RunArtifact {
             name: "shop".to_owned(),
             digest: Digest::of(b"shop"),
         },
@@ -496,7 +513,7 @@ fn a_step_deploys_in_a_run_that_runs_again_what_it_deployed_before() {
     let made = stage.place("staging").active.as_ref().unwrap();
     let made = made.spec.release.clone();
     stage.promoted(1, 1);
-    stage.ends(1, Outcome::Promoted, 1);
+    stage.ends(1, RolloutOutcome::Promoted, 1);
     // A later step of the run failed; the run is over, and red.
     stage.run_ends(1, false, &["shop"]);
     // Run again, it deploys the same release once more: no other one is made of the same artifact.
@@ -510,11 +527,14 @@ fn a_step_deploys_in_a_run_that_runs_again_what_it_deployed_before() {
     stage.push(1, FILE, 1);
     stage.say(deploying(Vec::new()));
     stage.promoted(1, 1);
-    stage.ends(1, Outcome::Promoted, 1);
+    stage.ends(1, RolloutOutcome::Promoted, 1);
     stage.run_ends(1, true, &["shop"]);
     stage.say(deploying(vec![made]));
     assert_eq!(stage.state.last_release, ReleaseNumber(1));
     let mut none = Stage::new();
     let refused = none.try_say(deploying(Vec::new())).unwrap_err();
-    assert!(matches!(refused, Rejection::UnknownRun(RunNumber(1))));
+    assert!(matches!(
+        refused,
+        ServiceRejection::UnknownRun(RunNumber(1))
+    ));
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::{
-    event::{Effect, Groups},
-    state::State,
+    event::{RolloutGroups, ServiceEffect},
+    state::ServiceState,
 };
 use crate::ids::{EnvironmentName, ServiceName};
 
-impl State {
+impl ServiceState {
     /// The groups that this service's own configuration makes.
-    fn groups(&self) -> Groups {
+    fn groups(&self) -> RolloutGroups {
         let config = self.config.iter();
         let named = config.flat_map(|config| {
             let environments = config.environments.iter();
@@ -33,8 +33,8 @@ impl State {
         others.into_iter().collect()
     }
 
-    /// What other services are to know: those that are named, and those that were.
-    pub(super) fn untold(&self) -> Option<Effect> {
+    /// The notification of other services: those named now and those named before.
+    pub(super) fn untold(&self) -> Option<ServiceEffect> {
         let groups = self.groups();
         if groups == self.told {
             return None;
@@ -44,6 +44,6 @@ impl State {
             .filter(|name| Some(*name) != self.name.as_ref())
             .cloned()
             .collect();
-        Some(Effect::TellFellows { fellows, groups })
+        Some(ServiceEffect::TellFellows { fellows, groups })
     }
 }

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    event::Body,
-    health::Degradation,
+    event::ServiceEvent,
+    health::EnvironmentDegradation,
     hold::EnvironmentHold,
-    state::{EndedRollout, Environment, State},
+    state::{EndedRollout, EnvironmentState, ServiceState},
 };
 use crate::{
-    aggregate::{Event, Row},
+    aggregate::{Event, ViewRow},
     ids::{EnvironmentName, ReleaseNumber, RolloutId, RunNumber, ServiceName},
     release::{Commit, Release},
 };
@@ -20,7 +20,6 @@ use crate::{
 /// The read model of a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServiceView {
-    /// Its name.
     pub name: ServiceName,
     /// The branch that is released.
     pub branch: String,
@@ -33,15 +32,10 @@ pub struct ServiceView {
 /// One environment of a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EnvironmentView {
-    /// Its name.
     pub name: EnvironmentName,
-    /// What serves.
     pub stable: Option<ReleaseView>,
-    /// Since when.
     pub since: Option<Timestamp>,
-    /// The rollout that has its turn.
     pub rollout: Option<RolloutId>,
-    /// What that rollout brings.
     pub coming: Option<ReleaseNumber>,
     /// Releases that wait for their turn.
     pub queue: Vec<ReleaseNumber>,
@@ -52,7 +46,7 @@ pub struct EnvironmentView {
     pub hold: Option<EnvironmentHold>,
     /// Set while its stable release lacks ready instances and no rollout guards it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub degradation: Option<Degradation>,
+    pub degradation: Option<EnvironmentDegradation>,
     /// The last rollout that has ended here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rollout: Option<EndedRollout>,
@@ -61,15 +55,12 @@ pub struct EnvironmentView {
 /// A release, as lists show it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReleaseView {
-    /// Its number.
     pub number: ReleaseNumber,
-    /// What was committed.
     pub commit: Commit,
     /// The run that built it.
     pub run: Option<RunNumber>,
     /// The digest of its bytes.
     pub artifact: crate::ids::Digest,
-    /// When it was made.
     pub created_at: Timestamp,
 }
 
@@ -86,7 +77,7 @@ impl From<&Release> for ReleaseView {
 }
 
 impl EnvironmentView {
-    fn of(name: &EnvironmentName, place: &Environment) -> Self {
+    fn of(name: &EnvironmentName, place: &EnvironmentState) -> Self {
         Self {
             name: name.clone(),
             stable: place.stable.as_deref().map(ReleaseView::from),
@@ -110,7 +101,7 @@ impl EnvironmentView {
 }
 
 /// The rows that changed: the service, and each release that was made (whole: a later deploy of it needs all of it).
-pub(super) fn rows(state: &State, events: &[Event<Body>]) -> Vec<Row> {
+pub(super) fn rows(state: &ServiceState, events: &[Event<ServiceEvent>]) -> Vec<ViewRow> {
     let Some(name) = &state.name else {
         return Vec::new();
     };
@@ -129,7 +120,7 @@ pub(super) fn rows(state: &State, events: &[Event<Body>]) -> Vec<Row> {
             .collect(),
         running: state.open_runs.keys().copied().collect(),
     };
-    let row = |kind: &str, key: String, live: bool, doc: serde_json::Value| Row {
+    let row = |kind: &str, key: String, live: bool, doc: serde_json::Value| ViewRow {
         kind: kind.to_owned(),
         key,
         service: name.to_string(),
@@ -148,22 +139,22 @@ pub(super) fn rows(state: &State, events: &[Event<Body>]) -> Vec<Row> {
         serde_json::to_value(&service).expect("a view is plain data"),
     )];
     rows.extend(events.iter().filter_map(|event| match &event.body {
-        Body::ReleaseMade { release, .. } => Some(release_row(release, &row)),
+        ServiceEvent::ReleaseMade { release, .. } => Some(release_row(release, &row)),
         _ => None,
     }));
     rows.extend(tests_row(state, events, &row));
     rows
 }
 
-/// What is remembered of the tests, when that has changed.
+/// The row of test results, if they have changed.
 fn tests_row(
-    state: &State,
-    events: &[Event<Body>],
-    row: &impl Fn(&str, String, bool, serde_json::Value) -> Row,
-) -> Option<Row> {
+    state: &ServiceState,
+    events: &[Event<ServiceEvent>],
+    row: &impl Fn(&str, String, bool, serde_json::Value) -> ViewRow,
+) -> Option<ViewRow> {
     let changed = events
         .iter()
-        .any(|event| matches!(event.body, Body::Tests(_)));
+        .any(|event| matches!(event.body, ServiceEvent::Tests(_)));
     let name = state.name.as_ref().filter(|_| changed)?;
     let doc = serde_json::to_value(&state.testing).expect("what is remembered is plain data");
     let live = !state.testing.quarantine.is_empty();
@@ -172,8 +163,8 @@ fn tests_row(
 
 fn release_row(
     release: &Arc<Release>,
-    row: &impl Fn(&str, String, bool, serde_json::Value) -> Row,
-) -> Row {
+    row: &impl Fn(&str, String, bool, serde_json::Value) -> ViewRow,
+) -> ViewRow {
     let doc = serde_json::to_value(&**release).expect("a release is plain data");
     row(
         "release",

@@ -1,4 +1,4 @@
-//! A run's tests beside those of an earlier run.
+//! Compares the tests of a run with those of an earlier run.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,9 +6,9 @@ use shipway_workflow::report::combine_coverage;
 
 use super::{Coverage, TestCase, TestId, TestReport};
 
-/// What is different from an earlier run.
+/// Differences from an earlier run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Comparison {
+pub struct TestComparison {
     /// Tests that fail and didn't.
     pub new_failures: Vec<NewFailure>,
     /// Tests that fail as they did.
@@ -22,17 +22,14 @@ pub struct Comparison {
 /// A test that fails and didn't.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewFailure {
-    /// Which.
     pub test: TestId,
-    /// How it ended before.
-    pub was: Was,
+    pub was: EarlierResult,
 }
 
 /// How a test that fails now ended before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Was {
-    /// It passed.
+pub enum EarlierResult {
     Passing,
     /// It was left out.
     Skipped,
@@ -40,28 +37,30 @@ pub enum Was {
     Absent,
 }
 
-/// What is different in `now` from `base`, the last green run; several jobs of a run are several reports.
+/// Differences between the reports of a run and those of the last successful run; a run with several jobs has several reports.
 #[must_use]
-pub fn against(now: &[TestReport], base: &[TestReport]) -> Comparison {
-    let before = Merged::of(base);
-    let after = Merged::of(now);
-    let mut comparison = Comparison {
+pub fn against(now: &[TestReport], base: &[TestReport]) -> TestComparison {
+    let before = MergedResults::of(base);
+    let after = MergedResults::of(now);
+    let mut comparison = TestComparison {
         coverage_change: change(coverage(now), coverage(base)),
-        ..Comparison::default()
+        ..TestComparison::default()
     };
     for (test, fails) in &after.0 {
         match (fails, before.0.get(test)) {
-            (How::Fails, Some(How::Fails)) => comparison.still_failing.push((*test).clone()),
-            (How::Fails, was) => comparison.new_failures.push(NewFailure {
+            (CaseResult::Fails, Some(CaseResult::Fails)) => {
+                comparison.still_failing.push((*test).clone())
+            }
+            (CaseResult::Fails, was) => comparison.new_failures.push(NewFailure {
                 test: (*test).clone(),
                 was: match was {
-                    Some(How::Skipped) => Was::Skipped,
-                    Some(_) => Was::Passing,
-                    None => Was::Absent,
+                    Some(CaseResult::Skipped) => EarlierResult::Skipped,
+                    Some(_) => EarlierResult::Passing,
+                    None => EarlierResult::Absent,
                 },
             }),
-            (How::Passes, Some(How::Fails)) => comparison.fixed.push((*test).clone()),
-            (How::Passes | How::Skipped, _) => {}
+            (CaseResult::Passes, Some(CaseResult::Fails)) => comparison.fixed.push((*test).clone()),
+            (CaseResult::Passes | CaseResult::Skipped, _) => {}
         }
     }
     comparison
@@ -95,22 +94,22 @@ pub fn slowest(reports: &[TestReport], count: usize) -> Vec<&TestCase> {
 
 /// How a test ended in several jobs: it fails if it fails in one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum How {
+enum CaseResult {
     Skipped,
     Passes,
     Fails,
 }
 
-struct Merged<'r>(std::collections::BTreeMap<&'r TestId, How>);
+struct MergedResults<'r>(std::collections::BTreeMap<&'r TestId, CaseResult>);
 
-impl<'r> Merged<'r> {
+impl<'r> MergedResults<'r> {
     fn of(reports: &'r [TestReport]) -> Self {
         let mut merged = std::collections::BTreeMap::new();
         for case in reports.iter().flat_map(|report| &report.cases) {
             let how = match case.outcome {
-                _ if case.is_failure() => How::Fails,
-                super::TestOutcome::Skipped => How::Skipped,
-                _ => How::Passes,
+                _ if case.is_failure() => CaseResult::Fails,
+                super::TestOutcome::Skipped => CaseResult::Skipped,
+                _ => CaseResult::Passes,
             };
             let known = merged.entry(&case.id).or_insert(how);
             *known = how.max(*known);

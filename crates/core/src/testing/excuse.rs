@@ -1,21 +1,21 @@
-//! Whether a failed job failed of nothing but tests in quarantine.
+//! Whether a failed job failed only because of quarantined tests.
 //!
-//! The command that ran the tests has ended with an error, and nobody can look inside it. So this is strict: all that is known
-//! of the job must fit, and whatever doesn't is no excuse.
+//! The command that ran the tests ended with an error, and its reason is unknown. So the check is strict: every fact about the
+//! job must be explained by quarantined tests.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{TestId, TestReport, TestSummary, Testing, is_touched, too_many_fail};
+use super::{TestId, TestReport, TestSummary, TestingState, is_touched, too_many_fail};
 
-/// Tests that are named; what is excused is checked in full before.
+/// Maximum number of tests in the message; the check covers all of them.
 const NAMED_MAX: usize = 20;
 
 /// What quarantine means for a job's failing tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Excuse {
+pub struct FailureExcuse {
     /// The step whose failure is excused: every test that failed in the job is in quarantine. None: nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
@@ -27,7 +27,7 @@ pub struct Excuse {
     pub why_not: Option<String>,
 }
 
-impl Excuse {
+impl FailureExcuse {
     /// Whether there is nothing to say.
     #[must_use]
     pub fn is_nothing(&self) -> bool {
@@ -35,20 +35,20 @@ impl Excuse {
     }
 }
 
-/// What the quarantine of a service means for a job. `changed` are the paths that the run's change touches; none when nobody
-/// knows, and then no test in quarantine can be told from one that was just broken.
+/// Whether the quarantine of a service excuses a job. `changed` are the paths that the run's change touches; `None` if unknown:
+/// then no test is excused, since any of them may be broken by the change.
 #[must_use]
 pub fn excuse(
     report: &TestReport,
     summary: &TestSummary,
-    quarantine: &Testing,
+    quarantine: &TestingState,
     changed: Option<&[String]>,
     now: Timestamp,
-) -> Excuse {
+) -> FailureExcuse {
     let failing = report.cases.iter().filter(|case| case.is_failure());
     let (held, free): (Vec<_>, Vec<_>) = failing.partition(|case| quarantine.holds(&case.id, now));
     if held.is_empty() {
-        return Excuse::default();
+        return FailureExcuse::default();
     }
     let quarantined: Vec<TestId> = held
         .iter()
@@ -73,14 +73,14 @@ pub fn excuse(
                 "the job failed of more than its tests, or not all of their reports could be read".to_owned()
             })
         });
-    Excuse {
+    FailureExcuse {
         step: summary.explains.filter(|_| why_not.is_none()),
         quarantined,
         why_not,
     }
 }
 
-impl Testing {
+impl TestingState {
     /// The tests in quarantine at a moment.
     #[must_use]
     pub fn held(&self, now: Timestamp) -> BTreeSet<&TestId> {

@@ -9,23 +9,17 @@ use crate::ids::RunNumber;
 
 /// What a job's tests said, on the commit that is looked at.
 #[derive(Clone, Copy, Debug)]
-pub struct Tried<'r> {
-    /// In which run.
+pub struct TestedAttempt<'r> {
     pub run: RunNumber,
-    /// In which of its jobs.
     pub job: &'r str,
-    /// What they said.
     pub report: &'r TestReport,
 }
 
 /// A test that passed and failed on one commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sighting {
-    /// Which.
+pub struct FlakySighting {
     pub test: TestId,
-    /// How that is known.
-    pub evidence: Evidence,
-    /// Why it failed, in a line.
+    pub evidence: FlakyEvidence,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -33,24 +27,18 @@ pub struct Sighting {
 /// How it is known that a test is flaky, the strongest first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Evidence {
+pub enum FlakyEvidence {
     /// It was tried again within one job, and ended otherwise.
-    Rerun {
-        /// In which run.
-        run: RunNumber,
-        /// In which of its jobs.
-        job: String,
-    },
+    Rerun { run: RunNumber, job: String },
     /// One job passed and failed it, at different times.
     SameJob {
-        /// Which job.
         job: String,
         /// The run it passed in.
         passed: RunNumber,
         /// The run it failed in.
         failed: RunNumber,
     },
-    /// Different jobs ended it differently. Perhaps it depends on what is different between them.
+    /// Different jobs had different results, perhaps because of a difference between the jobs.
     OtherJob {
         /// The run and job it passed in.
         passed: (RunNumber, String),
@@ -59,7 +47,7 @@ pub enum Evidence {
     },
 }
 
-impl fmt::Display for Evidence {
+impl fmt::Display for FlakyEvidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rerun { run, job } => {
@@ -98,15 +86,15 @@ struct Seen<'r> {
     message: Option<&'r str>,
 }
 
-/// The tests that passed and failed on one commit, by all that was tried of it. Jobs in which nearly all tests failed say nothing
-/// about single ones.
+/// The tests that passed and failed on one commit, over all attempts. Jobs in which nearly all tests failed are no evidence
+/// about single tests.
 #[must_use]
-pub fn sightings(tried: &[Tried<'_>]) -> Vec<Sighting> {
+pub fn sightings(tried: &[TestedAttempt<'_>]) -> Vec<FlakySighting> {
     let mut seen: BTreeMap<&TestId, Seen<'_>> = BTreeMap::new();
     let judged = tried
         .iter()
         .filter(|it| too_many_fail(&super::TestTotals::from_cases(&it.report.cases)).is_none());
-    for Tried { run, job, report } in judged {
+    for TestedAttempt { run, job, report } in judged {
         for case in &report.cases {
             let place = (*run, *job);
             let entry = seen.entry(&case.id).or_default();
@@ -124,7 +112,7 @@ pub fn sightings(tried: &[Tried<'_>]) -> Vec<Sighting> {
         }
     }
     let sighting = |(test, seen): (&TestId, Seen<'_>)| {
-        Some(Sighting {
+        Some(FlakySighting {
             test: test.clone(),
             evidence: evidence(&seen)?,
             message: seen.message.map(str::to_owned),
@@ -133,15 +121,15 @@ pub fn sightings(tried: &[Tried<'_>]) -> Vec<Sighting> {
     seen.into_iter().filter_map(sighting).collect()
 }
 
-fn evidence(seen: &Seen<'_>) -> Option<Evidence> {
+fn evidence(seen: &Seen<'_>) -> Option<FlakyEvidence> {
     if let Some((run, job)) = seen.rerun {
         let job = job.to_owned();
-        return Some(Evidence::Rerun { run, job });
+        return Some(FlakyEvidence::Rerun { run, job });
     }
     for (failed, job) in &seen.failed {
         let same = seen.passed.iter().find(|(_, other)| other == job);
         if let Some((passed, _)) = same {
-            return Some(Evidence::SameJob {
+            return Some(FlakyEvidence::SameJob {
                 job: (*job).to_owned(),
                 passed: *passed,
                 failed: *failed,
@@ -149,7 +137,7 @@ fn evidence(seen: &Seen<'_>) -> Option<Evidence> {
         }
     }
     let owned = |(run, job): (RunNumber, &str)| (run, job.to_owned());
-    Some(Evidence::OtherJob {
+    Some(FlakyEvidence::OtherJob {
         passed: owned(*seen.passed.first()?),
         failed: owned(*seen.failed.first()?),
     })

@@ -2,7 +2,7 @@
 //!
 //! What a job's tests said is a [`TestReport`]; workers write it. Here it is judged, by pure functions of reports: [`excuse`] says
 //! whether a failed job failed of nothing but tests in quarantine, [`sightings`] which tests passed and failed on one commit,
-//! [`against`] what is new since a run before. [`Testing`] is what a service remembers of it all: its quarantine, with owners and
+//! [`against`] what is new since a run before. [`TestingState`] is what a service remembers of it all: its quarantine, with owners and
 //! ends, and the flaky tests that were seen.
 //!
 //! What it must never do: let a test that the change itself touches off, or judge a run in which nearly everything fails: then
@@ -16,10 +16,13 @@ mod quarantine;
 mod tests;
 mod touched;
 
-pub use compare::{Comparison, NewFailure, Was, against, slowest};
-pub use excuse::{Excuse, excuse};
-pub use flaky::{Evidence, Sighting, Tried, sightings};
-pub use quarantine::{Fact, FlakyTest, Quarantined, Refused, Request, Seen, Testing};
+pub use compare::{EarlierResult, NewFailure, TestComparison, against, slowest};
+pub use excuse::{FailureExcuse, excuse};
+pub use flaky::{FlakyEvidence, FlakySighting, TestedAttempt, sightings};
+pub use quarantine::{
+    FlakyTest, QuarantineRejection, QuarantineRequest, QuarantinedTest, Seen, TestingEvent,
+    TestingState,
+};
 pub use shipway_workflow::report::{
     Coverage, CoverageCount, FailedTest, ReportPaths, TestCase, TestId, TestOutcome, TestReport,
     TestStability, TestSummary, TestTotals,

@@ -1,31 +1,31 @@
-//! What a service remembers of its tests: those in quarantine, and those that were seen to be flaky.
+//! The quarantine of a service's tests, and the tests seen to be flaky.
 //!
-//! A test comes in by a person, with an owner, a reason and an end, and leaves by a person, by its end, or by itself after enough
-//! clean runs in a row. While it is in it runs as before.
+//! A person puts a test into quarantine with an owner, a reason and an expiry date. It is released by a person, by expiry, or
+//! automatically after enough clean runs in a row. Quarantined tests still run.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Evidence, Sighting, TestId};
+use super::{FlakyEvidence, FlakySighting, TestId};
 use crate::ids::{CommitId, RunNumber};
 
-/// Tests in quarantine at once. Who has more has another problem.
+/// Maximum number of quarantined tests; beyond that, the tests need another remedy.
 const QUARANTINE_MAX: usize = 500;
 /// Flaky tests that are remembered, those seen last.
 const FLAKY_MAX: usize = 500;
 /// Runs that are remembered as counted: a report that comes again counts once.
 const COUNTED_MAX: usize = 50;
-/// The longest quarantine, in days. Who needs longer has to say so again.
+/// The longest quarantine, in days; it can be renewed.
 const DAYS_MAX: i64 = 180;
 /// Characters of an owner or a reason.
 const WORDS_MAX: usize = 500;
 
 /// What a service remembers of its tests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Testing {
+pub struct TestingState {
     /// Tests that don't block, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub quarantine: Vec<Quarantined>,
+    pub quarantine: Vec<QuarantinedTest>,
     /// Tests that passed and failed on one commit, those seen last at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flaky: Vec<FlakyTest>,
@@ -36,16 +36,11 @@ pub struct Testing {
 
 /// A test in quarantine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantined {
-    /// Which.
+pub struct QuarantinedTest {
     pub test: TestId,
-    /// Who looks after it.
     pub owner: String,
-    /// Why.
     pub reason: String,
-    /// Who put it there.
     pub by: String,
-    /// When.
     pub since: Timestamp,
     /// Until when at most.
     pub until: Timestamp,
@@ -58,31 +53,23 @@ pub struct Quarantined {
 /// A test that passed and failed on one commit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlakyTest {
-    /// Which.
     pub test: TestId,
     /// On how many commits.
     pub commits: u32,
     /// The last of them.
     pub commit: CommitId,
-    /// How that is known.
-    pub evidence: Evidence,
-    /// Why it failed then.
+    pub evidence: FlakyEvidence,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// When it was first seen.
     pub first_at: Timestamp,
-    /// When it was last seen.
     pub last_at: Timestamp,
 }
 
 /// A wish to quarantine a test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
-    /// Which.
+pub struct QuarantineRequest {
     pub test: TestId,
-    /// Who looks after it.
     pub owner: String,
-    /// Why.
     pub reason: String,
     /// Until when at most.
     pub until: Timestamp,
@@ -96,14 +83,12 @@ pub struct Request {
 /// What a run has shown of tests, once it was over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// Which run.
     pub run: RunNumber,
     /// How many of its jobs have reported so far; a run that is run again has more.
     pub reports: u32,
-    /// Of which commit.
     pub commit: CommitId,
     /// Tests that passed and failed on it.
-    pub flaky: Vec<Sighting>,
+    pub flaky: Vec<FlakySighting>,
     /// Tests in quarantine that passed, wherever they ran.
     pub clean: Vec<TestId>,
     /// Tests in quarantine that failed.
@@ -113,30 +98,19 @@ pub struct Seen {
 /// The facts of a service's tests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fact {
+pub enum TestingEvent {
     /// A test doesn't block from now on.
-    Quarantined {
-        /// Which, and on what terms.
-        request: Request,
-    },
+    Quarantined { request: QuarantineRequest },
     /// A test blocks again.
-    Left {
-        /// Which.
-        test: TestId,
-        /// Why.
-        why: String,
-    },
+    Left { test: TestId, why: String },
     /// A run was seen.
-    Seen {
-        /// What it has shown.
-        seen: Seen,
-    },
+    Seen { seen: Seen },
 }
 
 /// Why a test can't be quarantined or released.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// Nobody answers for it.
+pub enum QuarantineRejection {
+    /// A required field is missing.
     #[error("a test in quarantine needs {0}: say who looks after it (--owner) and why (--reason)")]
     Unsaid(&'static str),
     /// The end is past or too far away.
@@ -148,74 +122,75 @@ pub enum Refused {
     /// It is not flaky: it was just changed.
     #[error("{test} can't be quarantined: the change of {run} touches it, and may be why it fails")]
     Touched {
-        /// Which.
         test: TestId,
         /// By which run's change.
         run: RunNumber,
     },
-    /// There are enough.
     #[error("{QUARANTINE_MAX} tests are in quarantine already: release some, or mend them")]
     Full,
-    /// It isn't there.
     #[error("{0} is not in quarantine")]
     Free(TestId),
 }
 
-impl Testing {
+impl TestingState {
     /// A test's entry in the quarantine, over or not.
     #[must_use]
-    pub fn entry(&self, test: &TestId) -> Option<&Quarantined> {
+    pub fn entry(&self, test: &TestId) -> Option<&QuarantinedTest> {
         self.quarantine.iter().find(|entry| entry.test == *test)
     }
 
-    /// What follows from a wish to quarantine a test. One that is there already gets the new terms.
-    pub fn quarantine(&self, request: Request, now: Timestamp) -> Result<Fact, Refused> {
+    /// Puts a test into quarantine, or renews its terms.
+    pub fn quarantine(
+        &self,
+        request: QuarantineRequest,
+        now: Timestamp,
+    ) -> Result<TestingEvent, QuarantineRejection> {
         for (text, what) in [(&request.owner, "an owner"), (&request.reason, "a reason")] {
             if text.trim().is_empty() || text.chars().count() > WORDS_MAX {
-                return Err(Refused::Unsaid(what));
+                return Err(QuarantineRejection::Unsaid(what));
             }
         }
         let latest = now.checked_add(SignedDuration::from_hours(24 * DAYS_MAX));
         if request.until <= now || latest.is_ok_and(|latest| request.until > latest) {
-            return Err(Refused::End(request.until));
+            return Err(QuarantineRejection::End(request.until));
         }
         if !(1..=1_000).contains(&request.clean_runs) {
-            return Err(Refused::CleanRuns(request.clean_runs));
+            return Err(QuarantineRejection::CleanRuns(request.clean_runs));
         }
         if let Some(run) = request.touched_by {
-            return Err(Refused::Touched {
+            return Err(QuarantineRejection::Touched {
                 test: request.test,
                 run,
             });
         }
         if self.quarantine.len() >= QUARANTINE_MAX && self.entry(&request.test).is_none() {
-            return Err(Refused::Full);
+            return Err(QuarantineRejection::Full);
         }
-        Ok(Fact::Quarantined { request })
+        Ok(TestingEvent::Quarantined { request })
     }
 
-    /// What follows from a wish to release a test.
-    pub fn release(&self, test: TestId, by: &str) -> Result<Fact, Refused> {
+    /// Releases a test from quarantine.
+    pub fn release(&self, test: TestId, by: &str) -> Result<TestingEvent, QuarantineRejection> {
         if self.entry(&test).is_none() {
-            return Err(Refused::Free(test));
+            return Err(QuarantineRejection::Free(test));
         }
-        Ok(Fact::Left {
+        Ok(TestingEvent::Left {
             test,
             why: format!("released by {by}"),
         })
     }
 
-    /// What follows from a run that is over; nothing, when it was heard of before or says nothing.
+    /// Records the test results of an ended run; `None` if they are recorded already or empty.
     #[must_use]
-    pub fn hear(&self, seen: Seen) -> Option<Fact> {
+    pub fn hear(&self, seen: Seen) -> Option<TestingEvent> {
         let says_nothing = seen.flaky.is_empty() && seen.clean.is_empty() && seen.failed.is_empty();
         let is_known = self.counted.contains(&(seen.run, seen.reports));
-        (!says_nothing && !is_known).then_some(Fact::Seen { seen })
+        (!says_nothing && !is_known).then_some(TestingEvent::Seen { seen })
     }
 
-    /// The tests that leave now: their time is over, or they have been clean for long enough.
+    /// The tests to release now: expired, or clean for long enough.
     #[must_use]
-    pub fn leaving(&self, now: Timestamp) -> Vec<Fact> {
+    pub fn leaving(&self, now: Timestamp) -> Vec<TestingEvent> {
         let leaving = self.quarantine.iter().filter_map(|entry| {
             let why = if entry.until <= now {
                 "its time is over".to_owned()
@@ -225,23 +200,22 @@ impl Testing {
                 return None;
             };
             let test = entry.test.clone();
-            Some(Fact::Left { test, why })
+            Some(TestingEvent::Left { test, why })
         });
         leaving.collect()
     }
 
-    /// When the next test leaves because its time is over.
+    /// When the next quarantine expires.
     #[must_use]
     pub fn next_end(&self) -> Option<Timestamp> {
         self.quarantine.iter().map(|entry| entry.until).min()
     }
 
-    /// Folds a fact.
-    pub fn apply(&mut self, fact: &Fact, by: &str, at: Timestamp) {
+    pub fn apply(&mut self, fact: &TestingEvent, by: &str, at: Timestamp) {
         match fact {
-            Fact::Quarantined { request } => {
+            TestingEvent::Quarantined { request } => {
                 self.quarantine.retain(|entry| entry.test != request.test);
-                self.quarantine.push(Quarantined {
+                self.quarantine.push(QuarantinedTest {
                     test: request.test.clone(),
                     owner: request.owner.clone(),
                     reason: request.reason.clone(),
@@ -253,8 +227,8 @@ impl Testing {
                 });
                 self.quarantine.sort_by(|a, b| a.test.cmp(&b.test));
             }
-            Fact::Left { test, .. } => self.quarantine.retain(|entry| entry.test != *test),
-            Fact::Seen { seen } => self.see(seen, at),
+            TestingEvent::Left { test, .. } => self.quarantine.retain(|entry| entry.test != *test),
+            TestingEvent::Seen { seen } => self.see(seen, at),
         }
     }
 
@@ -278,7 +252,7 @@ impl Testing {
         self.flaky.drain(..surplus);
     }
 
-    fn sighted(&mut self, sighting: &Sighting, commit: &CommitId, at: Timestamp) {
+    fn sighted(&mut self, sighting: &FlakySighting, commit: &CommitId, at: Timestamp) {
         let known = self.flaky.iter().position(|it| it.test == sighting.test);
         let known = known.map(|place| self.flaky.remove(place));
         let before = known.as_ref().map_or(0, |known| known.commits);

@@ -59,8 +59,8 @@ fn report(tests: &str) -> TestReport {
     }
 }
 
-fn request(name: &str) -> Request {
-    Request {
+fn request(name: &str) -> QuarantineRequest {
+    QuarantineRequest {
         test: id(name),
         owner: "ann".to_owned(),
         reason: "the clock".to_owned(),
@@ -70,8 +70,8 @@ fn request(name: &str) -> Request {
     }
 }
 
-fn quarantine(names: &[&str]) -> Testing {
-    let mut testing = Testing::default();
+fn quarantine(names: &[&str]) -> TestingState {
+    let mut testing = TestingState::default();
     for name in names {
         let fact = testing.quarantine(request(name), at(0)).unwrap();
         testing.apply(&fact, "bob", at(0));
@@ -83,16 +83,16 @@ fn quarantine(names: &[&str]) -> Testing {
 fn a_test_is_flaky_that_passed_and_failed_on_one_commit() {
     let seen = |tried: &[(u32, &str, &str)]| -> Vec<String> {
         let reports: Vec<TestReport> = tried.iter().map(|(_, _, tests)| report(tests)).collect();
-        let tried: Vec<Tried<'_>> = tried
+        let tried: Vec<TestedAttempt<'_>> = tried
             .iter()
             .zip(&reports)
-            .map(|((run, job, _), report)| Tried {
+            .map(|((run, job, _), report)| TestedAttempt {
                 run: RunNumber(*run),
                 job,
                 report,
             })
             .collect();
-        let told = |it: Sighting| format!("{}: {}", it.test.name, it.evidence);
+        let told = |it: FlakySighting| format!("{}: {}", it.test.name, it.evidence);
         sightings(&tried).into_iter().map(told).collect()
     };
     assert_eq!(seen(&[(1, "test", "a+ b- c?")]), Vec::<String>::new());
@@ -255,7 +255,11 @@ fn what_is_new_is_what_did_not_fail_before() {
         .collect();
     assert_eq!(
         new,
-        [("b", Was::Passing), ("c", Was::Absent), ("f", Was::Skipped)]
+        [
+            ("b", EarlierResult::Passing),
+            ("c", EarlierResult::Absent),
+            ("f", EarlierResult::Skipped)
+        ]
     );
     assert_eq!(compared.still_failing, [id("a")]);
     assert_eq!(compared.fixed, [id("d")]);
@@ -283,35 +287,41 @@ fn what_is_new_is_what_did_not_fail_before() {
 #[test]
 fn a_quarantine_has_an_owner_a_reason_and_an_end() {
     let testing = quarantine(&["a"]);
-    let refused = |change: &dyn Fn(&mut Request)| {
+    let refused = |change: &dyn Fn(&mut QuarantineRequest)| {
         let mut request = request("b");
         change(&mut request);
         testing.quarantine(request, at(0)).unwrap_err().to_string()
     };
     for (change, why) in [
         (
-            &(|it: &mut Request| it.owner.clear()) as &dyn Fn(&mut Request),
+            &(|it: &mut QuarantineRequest| it.owner.clear()) as &dyn Fn(&mut QuarantineRequest),
             "needs an owner",
         ),
         (
-            &|it: &mut Request| it.reason = "  ".to_owned(),
+            &|it: &mut QuarantineRequest| it.reason = "  ".to_owned(),
             "needs a reason",
         ),
-        (&|it: &mut Request| it.until = at(0), "ends between now and"),
         (
-            &|it: &mut Request| it.until = days(365),
+            &|it: &mut QuarantineRequest| it.until = at(0),
             "ends between now and",
         ),
-        (&|it: &mut Request| it.clean_runs = 0, "not 0"),
         (
-            &|it: &mut Request| it.touched_by = Some(RunNumber(7)),
+            &|it: &mut QuarantineRequest| it.until = days(365),
+            "ends between now and",
+        ),
+        (&|it: &mut QuarantineRequest| it.clean_runs = 0, "not 0"),
+        (
+            &|it: &mut QuarantineRequest| it.touched_by = Some(RunNumber(7)),
             "the change of r7 touches it",
         ),
     ] {
         let said = refused(change);
         assert!(said.contains(why), "{said}");
     }
-    assert_eq!(testing.release(id("b"), "ann"), Err(Refused::Free(id("b"))));
+    assert_eq!(
+        testing.release(id("b"), "ann"),
+        Err(QuarantineRejection::Free(id("b")))
+    );
     let mut testing = testing;
     let fact = testing.release(id("a"), "ann").unwrap();
     testing.apply(&fact, "ann", at(1));
@@ -332,7 +342,7 @@ fn seen(run: u32, clean: &[&str], failed: &[&str]) -> Seen {
 #[test]
 fn clean_runs_in_a_row_let_a_test_go_and_a_failure_begins_again() {
     let mut testing = quarantine(&["a"]);
-    let mut hear = |seen: Seen| -> Vec<Fact> {
+    let mut hear = |seen: Seen| -> Vec<TestingEvent> {
         if let Some(fact) = testing.hear(seen) {
             testing.apply(&fact, "shipway", at(1));
         }
@@ -352,7 +362,7 @@ fn clean_runs_in_a_row_let_a_test_go_and_a_failure_begins_again() {
         []
     );
     assert_eq!(hear(seen(5, &["a"], &[])), []);
-    let [Fact::Left { test, why }] = &hear(seen(6, &["a"], &[]))[..] else {
+    let [TestingEvent::Left { test, why }] = &hear(seen(6, &["a"], &[]))[..] else {
         panic!("it stays");
     };
     assert_eq!((test, why.as_str()), (&id("a"), "3 clean runs in a row"));
@@ -362,11 +372,11 @@ fn clean_runs_in_a_row_let_a_test_go_and_a_failure_begins_again() {
 
 #[test]
 fn a_flaky_test_is_remembered_by_commit() {
-    let mut testing = Testing::default();
+    let mut testing = TestingState::default();
     for (run, on) in [(1, 1), (2, 1), (3, 2)] {
-        let sighting = Sighting {
+        let sighting = FlakySighting {
             test: id("a"),
-            evidence: Evidence::Rerun {
+            evidence: FlakyEvidence::Rerun {
                 run: RunNumber(run),
                 job: "test".to_owned(),
             },
@@ -429,7 +439,7 @@ proptest! {
     /// Against a model that knows of each test only its end and its clean runs.
     #[test]
     fn a_quarantine_keeps_to_its_terms(steps in proptest::collection::vec(step(), 0..60)) {
-        let mut testing = Testing::default();
+        let mut testing = TestingState::default();
         let mut model: BTreeMap<TestId, (Timestamp, u32, u32)> = BTreeMap::new();
         let (mut heard, mut runs) = (Vec::new(), Vec::new());
         let mut day = 0;
@@ -438,7 +448,7 @@ proptest! {
             let fact = match step {
                 Step::Quarantine(test, more, clean_runs) => {
                     let until = days(day + more);
-                    let request = Request { until, clean_runs, ..request(&test.to_string()) };
+                    let request = QuarantineRequest { until, clean_runs, ..request(&test.to_string()) };
                     let fact = testing.quarantine(request, now);
                     prop_assert_eq!(fact.is_ok(), more > 0 && clean_runs > 0);
                     if fact.is_ok() {
@@ -486,7 +496,7 @@ proptest! {
             prop_assert_eq!(held, model.keys().collect::<Vec<_>>());
             // What a snapshot gives back goes on the same.
             let text = serde_json::to_string(&testing).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Testing>(&text).unwrap(), testing.clone());
+            prop_assert_eq!(serde_json::from_str::<TestingState>(&text).unwrap(), testing.clone());
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Whether a change touches a test. Tools name tests after files in many ways, and a wrong "no" would let somebody break a test
-//! and have it excused: what may be touched is.
+//! Whether a change touches a test. Tools name tests after files in many ways, and a false "no" would excuse a test that the
+//! change has just broken: in doubt, the test is touched.
 
 use super::{TestCase, TestId};
 
-/// Stems of file names that say nothing: there is one in every folder.
+/// Stems of file names that occur in every folder and so identify nothing.
 const EVERYWHERE: [&str; 6] = ["mod", "lib", "main", "index", "__init__", "conftest"];
 
 /// What test files have before or after the name of what they test.
@@ -11,12 +11,12 @@ const AFFIXES: [&str; 8] = [
     "test_", "_test", ".test", ".spec", "_spec", "tests", "test", "spec",
 ];
 
-/// Whether one of the `changed` paths may be the file that the test is in.
+/// Whether one of the `changed` paths may be the file that contains the test.
 ///
 /// `tests.test_shop.TestCart` is in `tests/test_shop.py`; `com.example.CartTest` in `src/test/java/com/example/CartTest.java`;
 /// `example.com/shop/cart` in any file of `cart/`; `nx/cart::tests::adds` in `src/cart.rs`.
 ///
-/// Where neither a file is said nor the class looks like a place, any file with tests may be the one.
+/// If neither a file is given nor the class resembles a path, any test file may be the one.
 #[must_use]
 pub fn is_touched(case: &TestCase, changed: &[String]) -> bool {
     let is_placed = case.file.is_some() || case.id.class.contains(['.', '/', '\\', ':']);
@@ -39,7 +39,7 @@ fn touches(path: &str, case: &TestCase) -> bool {
     let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
     let folder = folder.rsplit('/').next().unwrap_or(folder);
     let stem = file.split('.').next().unwrap_or(file);
-    // What is everywhere is meant by the folder it is in.
+    // For such a stem the folder identifies the test.
     let meant = if EVERYWHERE.contains(&stem) {
         folder
     } else {

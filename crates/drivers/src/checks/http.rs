@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use shipway_core::check::Answer;
+use shipway_core::check::ProbeAnswer;
 
 use super::ProbeTarget;
 use tokio::net::TcpStream;
@@ -22,7 +22,7 @@ pub(super) async fn send_request(
     mut request: Request<Full<Bytes>>,
     timeout: Duration,
     body_bytes_max: usize,
-) -> Result<Answer, String> {
+) -> Result<ProbeAnswer, String> {
     let address = instance.address;
     let headers = request.headers_mut();
     if !headers.contains_key(header::HOST) {
@@ -35,7 +35,7 @@ pub(super) async fn send_request(
     );
     let begun = Instant::now();
     match tokio::time::timeout(timeout, exchange_once(address, request, body_bytes_max)).await {
-        Ok(answer) => answer.map(|answer| Answer {
+        Ok(answer) => answer.map(|answer| ProbeAnswer {
             took: begun.elapsed(),
             ..answer
         }),
@@ -61,7 +61,7 @@ async fn exchange_once(
     address: &str,
     request: Request<Full<Bytes>>,
     body_bytes_max: usize,
-) -> Result<Answer, String> {
+) -> Result<ProbeAnswer, String> {
     let stream = connect(address).await?;
     let broken = |error: hyper::Error| format!("{address} broke off: {}", root_cause(&error));
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -75,7 +75,7 @@ async fn exchange_once(
     let body = read_body(answer.into_body(), body_bytes_max)
         .await
         .map_err(broken)?;
-    Ok(Answer {
+    Ok(ProbeAnswer {
         status,
         headers,
         body: String::from_utf8_lossy(&body).into_owned(),

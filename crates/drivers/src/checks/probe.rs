@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::Full;
-use shipway_core::check::{Probe, named_failures};
+use shipway_core::check::{HealthProbe, named_failures};
 
 use super::{ProbeTarget, exec, http as client};
 
@@ -17,22 +17,22 @@ const QUOTED_CHARS: usize = 120;
 
 /// Runs a probe once. The error names the dependencies that the endpoint reports as failing.
 pub async fn run_probe(
-    probe: &Probe,
+    probe: &HealthProbe,
     instance: ProbeTarget<'_>,
     timeout: Duration,
 ) -> Result<(), String> {
     let address = instance.address;
     match probe {
-        Probe::Tcp => match tokio::time::timeout(timeout, client::connect(address)).await {
+        HealthProbe::Tcp => match tokio::time::timeout(timeout, client::connect(address)).await {
             Ok(connected) => connected.map(drop),
             Err(_) => Err(client::timeout_message(address, timeout)),
         },
-        Probe::Http {
+        HealthProbe::Http {
             path,
             status,
             headers,
         } => http_probe(path, *status, headers, instance, timeout).await,
-        Probe::Exec { command } => {
+        HealthProbe::Exec { command } => {
             exec::run_check(command, address, instance.workdir, timeout).await
         }
     }

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::Full;
-use shipway_core::check::{Difference, Expect, SmokeProbe, SmokeReport, SmokeResult, SmokeTest};
+use shipway_core::check::{
+    AnswerDifference, ExpectedAnswer, SmokeProbe, SmokeReport, SmokeResult, SmokeTest,
+};
 
 use super::{ProbeTarget, exec, http as client};
 
@@ -84,7 +86,7 @@ async fn run_test(test: &SmokeTest, name: &str, instance: ProbeTarget<'_>) -> Sm
     }
 }
 
-async fn run_once(probe: &SmokeProbe, instance: ProbeTarget<'_>) -> Vec<Difference> {
+async fn run_once(probe: &SmokeProbe, instance: ProbeTarget<'_>) -> Vec<AnswerDifference> {
     let result = match probe {
         SmokeProbe::Exec { command } => {
             exec::run_check(command, instance.address, instance.workdir, EXEC_WITHIN)
@@ -109,11 +111,11 @@ async fn run_once(probe: &SmokeProbe, instance: ProbeTarget<'_>) -> Vec<Differen
             }
         }
     };
-    result.unwrap_or_else(|why| vec![Difference(why)])
+    result.unwrap_or_else(|why| vec![AnswerDifference(why)])
 }
 
 /// Time limits are checked against the duration; the timeout is longer, so that there is a response to check.
-fn request_timeout(expect: &Expect) -> Duration {
+fn request_timeout(expect: &ExpectedAnswer) -> Duration {
     expect.within.map_or(REQUEST_WITHIN, |within| {
         within.max(Duration::from_secs(1)).saturating_mul(2)
     })

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_core::{
     ids::ReleaseNumber,
-    target::{Place, SetKey},
+    target::{ReplicaSetKey, ServiceEnvironment},
 };
 use shipway_proxy::protocol::{FailedUserCounts, LatencyHistogram, ProxyCounters, ReleaseTotals};
 
@@ -176,15 +176,15 @@ impl From<&ReleaseTotals> for TrafficTotals {
 pub struct TrafficReading {
     /// When the counters were read.
     pub taken_at: Timestamp,
-    totals: BTreeMap<SetKey, TrafficTotals>,
+    totals: BTreeMap<ReplicaSetKey, TrafficTotals>,
 }
 
 impl TrafficReading {
     /// The totals of a release in an environment; zero if it never had a request.
     #[must_use]
-    pub fn totals_for(&self, place: &Place, release: ReleaseNumber) -> TrafficTotals {
+    pub fn totals_for(&self, place: &ServiceEnvironment, release: ReleaseNumber) -> TrafficTotals {
         self.totals
-            .get(&SetKey {
+            .get(&ReplicaSetKey {
                 place: place.clone(),
                 release,
             })
@@ -194,26 +194,33 @@ impl TrafficReading {
 
     /// The totals of a release including mirrored requests.
     #[must_use]
-    pub fn totals_with_copies(&self, place: &Place, release: ReleaseNumber) -> TrafficTotals {
+    pub fn totals_with_copies(
+        &self,
+        place: &ServiceEnvironment,
+        release: ReleaseNumber,
+    ) -> TrafficTotals {
         let copies = self.totals_for(place, release.mirrored());
         self.totals_for(place, release).plus(&copies)
     }
 
     /// The previous name of [`TrafficReading::releases_at`].
-    pub fn at(&self, place: &Place) -> impl Iterator<Item = (ReleaseNumber, &TrafficTotals)> {
+    pub fn at(
+        &self,
+        place: &ServiceEnvironment,
+    ) -> impl Iterator<Item = (ReleaseNumber, &TrafficTotals)> {
         self.releases_at(place)
     }
 
     /// All releases of an environment, the oldest first.
     pub fn releases_at(
         &self,
-        place: &Place,
+        place: &ServiceEnvironment,
     ) -> impl Iterator<Item = (ReleaseNumber, &TrafficTotals)> {
-        let from = SetKey {
+        let from = ReplicaSetKey {
             place: place.clone(),
             release: ReleaseNumber(0),
         };
-        let to = SetKey {
+        let to = ReplicaSetKey {
             place: place.clone(),
             release: ReleaseNumber(u32::MAX),
         };
@@ -226,7 +233,7 @@ impl TrafficReading {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let nothing = TrafficTotals::default();
-        let delta = |(key, now): (&SetKey, &TrafficTotals)| {
+        let delta = |(key, now): (&ReplicaSetKey, &TrafficTotals)| {
             (
                 key.clone(),
                 now.since(earlier.totals.get(key).unwrap_or(&nothing)),
@@ -245,7 +252,7 @@ pub struct SavedTotals {
     /// The `boot` id of the proxy that was counting.
     boot: Option<String>,
     /// The sums of the proxies before it.
-    gone: Vec<(SetKey, TrafficTotals)>,
+    gone: Vec<(ReplicaSetKey, TrafficTotals)>,
 }
 
 /// Accumulates the counters of successive proxies.
@@ -253,9 +260,9 @@ pub struct SavedTotals {
 pub struct TotalsAccumulator {
     boot: Option<String>,
     /// The sums of exited proxies, and of releases that the current one has dropped.
-    gone: BTreeMap<SetKey, TrafficTotals>,
+    gone: BTreeMap<ReplicaSetKey, TrafficTotals>,
     /// The last counters of the current proxy.
-    present: BTreeMap<SetKey, TrafficTotals>,
+    present: BTreeMap<ReplicaSetKey, TrafficTotals>,
 }
 
 impl From<SavedTotals> for TotalsAccumulator {
@@ -293,7 +300,7 @@ impl TotalsAccumulator {
                 self.retire(key, &last);
             }
         }
-        let now: BTreeMap<SetKey, TrafficTotals> = counters
+        let now: BTreeMap<ReplicaSetKey, TrafficTotals> = counters
             .entries
             .iter()
             .filter_map(|entry| Some((parse_set_key(entry)?, TrafficTotals::from(entry))))
@@ -312,7 +319,7 @@ impl TotalsAccumulator {
         (self.current_reading(counters.at), changed)
     }
 
-    fn retire(&mut self, key: SetKey, last: &TrafficTotals) {
+    fn retire(&mut self, key: ReplicaSetKey, last: &TrafficTotals) {
         let sum = self.gone.entry(key).or_default();
         *sum = sum.plus(last);
         sum.end_open();
@@ -320,7 +327,7 @@ impl TotalsAccumulator {
 
     /// Drops the oldest releases that no proxy counts.
     fn drop_oldest(&mut self) {
-        let mut kept: BTreeMap<Place, usize> = BTreeMap::new();
+        let mut kept: BTreeMap<ServiceEnvironment, usize> = BTreeMap::new();
         let mut dropped = Vec::new();
         for key in self
             .gone
@@ -359,13 +366,13 @@ pub enum SavedState {
 }
 
 /// Names in routes of another controller may not be valid here.
-fn parse_set_key(entry: &ReleaseTotals) -> Option<SetKey> {
-    let place = Place {
+fn parse_set_key(entry: &ReleaseTotals) -> Option<ReplicaSetKey> {
+    let place = ServiceEnvironment {
         service: entry.service.parse().ok()?,
         environment: entry.environment.parse().ok()?,
     };
     let release = ReleaseNumber(entry.release);
-    Some(SetKey {
+    Some(ReplicaSetKey {
         place,
         release: if entry.mirror {
             release.mirrored()
@@ -383,8 +390,8 @@ mod tests {
 
     use super::*;
 
-    fn place() -> Place {
-        Place {
+    fn place() -> ServiceEnvironment {
+        ServiceEnvironment {
             service: "shop".parse().unwrap(),
             environment: "production".parse().unwrap(),
         }

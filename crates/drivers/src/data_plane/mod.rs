@@ -43,7 +43,7 @@ use std::{
 
 use shipway_core::{
     ids::ReleaseNumber,
-    target::{InstanceId, Place, SetKey},
+    target::{InstanceId, ReplicaSetKey, ServiceEnvironment},
 };
 use shipway_proxy::{
     TrustedNetwork,
@@ -240,7 +240,7 @@ impl DataPlane {
     /// are still open. They must be out of the routes already. If the proxy died, its connections died with it: none is open.
     pub async fn wait_until_drained(
         &self,
-        place: &Place,
+        place: &ServiceEnvironment,
         release: ReleaseNumber,
         keep: u32,
         limit: Duration,
@@ -248,7 +248,7 @@ impl DataPlane {
         // An empty list means all of the release. The proxy ignores ids that it doesn't know.
         let name = |slot| {
             InstanceId {
-                set: SetKey {
+                set: ReplicaSetKey {
                     place: place.clone(),
                     release,
                 },

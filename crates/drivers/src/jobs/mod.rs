@@ -33,7 +33,7 @@ use rustix::{
     process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 use sha2::{Digest as _, Sha256};
-use shipway_core::{ids::RunId, target::Limits};
+use shipway_core::{ids::RunId, target::ResourceLimits};
 use shipway_workflow::{
     job::{ENGINE, JobKey, JobResources, JobSpec, JournalBody, JournalEntry, NETWORK},
     runner::{RunnerLabels, RunnerMismatch, RunnerRequest},
@@ -91,7 +91,7 @@ pub struct JobRunner {
     arguments: &'static [&'static str],
     slots: JobSlots,
     /// Limits of each job, if this machine can enforce them.
-    limits: Limits,
+    limits: ResourceLimits,
     /// The labels that jobs may request with `runs-on`.
     labels: RunnerLabels,
     shared: Arc<RunnerState>,
@@ -139,7 +139,7 @@ impl JobRunner {
             root,
             arguments: &[],
             slots: JobSlots::new(usize::MAX),
-            limits: Limits::default(),
+            limits: ResourceLimits::default(),
             labels: RunnerLabels::for_linux(std::env::consts::ARCH, &[]),
             shared: Arc::default(),
         }
@@ -159,9 +159,9 @@ impl JobRunner {
 
     /// Limits the resources of each job and its descendants. Logs a warning if this machine can't enforce a limit.
     #[must_use]
-    pub fn with_limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: ResourceLimits) -> Self {
         self.limits = limits;
-        if self.limits != Limits::default() {
+        if self.limits != ResourceLimits::default() {
             cgroup::remove_empty_cgroups(&self.cgroup_prefix());
             let probe = format!("{}probe", self.cgroup_prefix());
             let (_, enforced) = cgroup::create_for_process(&probe, &self.limits);
@@ -340,7 +340,7 @@ impl JobRunner {
     /// Waits until workers of this process have exited and their control groups are removed: a journal ends shortly before its
     /// worker.
     pub async fn wait_for_exits(&self) {
-        if self.limits == Limits::default() {
+        if self.limits == ResourceLimits::default() {
             return;
         }
         let leaving: Vec<_> = self.shared.children().values().cloned().collect();

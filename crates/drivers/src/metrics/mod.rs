@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! - A result is a finite number or an error with a reason. Missing values, several series, NaN and warnings are errors.
-//! - A failed read is retried a few times with growing pauses; each attempt is bounded by [`Source::timeout`].
+//! - A failed read is retried a few times with growing pauses; each attempt is bounded by [`MetricSource::timeout`].
 //! - Providers decide nothing, know no rollout, and never repeat a secret: templates and secrets are expanded before
 //! ([`query_template`]).
 //!
@@ -27,7 +27,7 @@ mod web;
 use std::{path::Path, time::Duration};
 
 use jiff::Timestamp;
-use shipway_core::config::{Query, Source};
+use shipway_core::config::{MetricSource, ProviderQuery};
 
 pub use self::query_template::QuerySubject;
 use self::{http::MetricHttpClient, query_template::fill_query};
@@ -86,13 +86,13 @@ impl MetricReader {
     }
 
     /// Reads the value of `source` for `about.release` at `at`. Commands run in `workdir`; `secrets` returns the secrets of the
-    /// environment. Each attempt takes at most [`Source::timeout`].
+    /// environment. Each attempt takes at most [`MetricSource::timeout`].
     ///
     /// # Errors
     /// When there is no finite number.
     pub async fn read_metric(
         &self,
-        source: &Source,
+        source: &MetricSource,
         about: &QuerySubject,
         at: Timestamp,
         workdir: &Path,
@@ -123,20 +123,20 @@ impl MetricReader {
 
     async fn read_once(
         &self,
-        query: &Query,
-        source: &Source,
+        query: &ProviderQuery,
+        source: &MetricSource,
         about: &QuerySubject,
         at: Timestamp,
         workdir: &Path,
     ) -> Result<f64, MetricUnavailable> {
         let timeout = source.timeout;
         match query {
-            Query::Prometheus {
+            ProviderQuery::Prometheus {
                 url,
                 query,
                 headers,
             } => prometheus::query_prometheus(&self.http, url, query, headers, at, timeout).await,
-            Query::Datadog {
+            ProviderQuery::Datadog {
                 site,
                 query,
                 api_key,
@@ -149,7 +149,7 @@ impl MetricReader {
                 datadog::query_datadog(&self.http, site, query, &keys, (at, source.window), timeout)
                     .await
             }
-            Query::Web {
+            ProviderQuery::Web {
                 url,
                 method,
                 headers,
@@ -164,10 +164,10 @@ impl MetricReader {
                 };
                 web::query_web(&self.http, &request, path, timeout).await
             }
-            Query::Exec { command, path } => {
+            ProviderQuery::Exec { command, path } => {
                 exec::run_command(command, path, about, source.window, workdir, timeout).await
             }
-            Query::Events => Err(MetricUnavailable::for_good(
+            ProviderQuery::Events => Err(MetricUnavailable::for_good(
                 "events are reported to Shipway, not asked for",
             )),
         }
@@ -175,13 +175,13 @@ impl MetricReader {
 }
 
 /// The provider's name in messages.
-const fn provider_name(query: &Query) -> &'static str {
+const fn provider_name(query: &ProviderQuery) -> &'static str {
     match query {
-        Query::Prometheus { .. } => "Prometheus",
-        Query::Datadog { .. } => "Datadog",
-        Query::Web { .. } => "the web provider",
-        Query::Exec { .. } => "the command",
-        Query::Events => "Shipway",
+        ProviderQuery::Prometheus { .. } => "Prometheus",
+        ProviderQuery::Datadog { .. } => "Datadog",
+        ProviderQuery::Web { .. } => "the web provider",
+        ProviderQuery::Exec { .. } => "the command",
+        ProviderQuery::Events => "Shipway",
     }
 }
 

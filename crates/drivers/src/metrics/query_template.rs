@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use shipway_core::config::Query;
+use shipway_core::config::ProviderQuery;
 
 use crate::secret_expansion::expand_secrets;
 
@@ -22,11 +22,11 @@ pub struct QuerySubject {
 /// Expands `{{…}}` in `query`, and secrets in fields that may refer to them: not in queries and commands, where `$` has a
 /// meaning of its own.
 pub(super) fn fill_query(
-    query: &Query,
+    query: &ProviderQuery,
     about: &QuerySubject,
     window: Duration,
     secrets: &dyn Fn(&str) -> Option<String>,
-) -> Result<Query, String> {
+) -> Result<ProviderQuery, String> {
     let plain = |text: &String| fill_template(text, about, window);
     let secret = |text: &String| expand_secrets(&fill_template(text, about, window)?, secrets);
     let headers = |headers: &BTreeMap<String, String>| {
@@ -36,44 +36,44 @@ pub(super) fn fill_query(
         filled.collect::<Result<BTreeMap<_, _>, String>>()
     };
     Ok(match query {
-        Query::Prometheus {
+        ProviderQuery::Prometheus {
             url,
             query,
             headers: sent,
-        } => Query::Prometheus {
+        } => ProviderQuery::Prometheus {
             url: secret(url)?,
             query: plain(query)?,
             headers: headers(sent)?,
         },
-        Query::Datadog {
+        ProviderQuery::Datadog {
             site,
             query,
             api_key,
             app_key,
-        } => Query::Datadog {
+        } => ProviderQuery::Datadog {
             site: secret(site)?,
             query: plain(query)?,
             api_key: secret(api_key)?,
             app_key: secret(app_key)?,
         },
-        Query::Web {
+        ProviderQuery::Web {
             url,
             method,
             headers: sent,
             body,
             path,
-        } => Query::Web {
+        } => ProviderQuery::Web {
             url: secret(url)?,
             method: method.clone(),
             headers: headers(sent)?,
             body: body.as_ref().map(secret).transpose()?,
             path: path.clone(),
         },
-        Query::Exec { command, path } => Query::Exec {
+        ProviderQuery::Exec { command, path } => ProviderQuery::Exec {
             command: plain(command)?,
             path: path.clone(),
         },
-        Query::Events => Query::Events,
+        ProviderQuery::Events => ProviderQuery::Events,
     })
 }
 
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_missing_secret_is_named_and_secrets_stand_where_they_may() {
         let secrets = |name: &str| (name == "KEY").then(|| "s3cret".to_owned());
-        let query = |url: &str| Query::Prometheus {
+        let query = |url: &str| ProviderQuery::Prometheus {
             url: url.to_owned(),
             query: "up{a=~\"x$KEY\"}".to_owned(),
             headers: [("Authorization".to_owned(), "Bearer $KEY".to_owned())].into(),
@@ -155,7 +155,7 @@ mod tests {
             Duration::from_secs(60),
             &secrets,
         );
-        let Query::Prometheus {
+        let ProviderQuery::Prometheus {
             url,
             query: asked,
             headers,

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shipway_core::target::Limits;
+use shipway_core::target::ResourceLimits;
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// Parent of all groups of Shipway.
@@ -30,7 +30,7 @@ struct JoinedCgroup {
 impl CgroupSet {
     /// Moves the calling process, and thereby the processes it starts, into groups with these limits. The error tells which
     /// limit is not enforced.
-    pub(super) fn enter(name: &str, limits: &Limits) -> (Self, Result<(), String>) {
+    pub(super) fn enter(name: &str, limits: &ResourceLimits) -> (Self, Result<(), String>) {
         let (made, mut result) = create_cgroups(name, limits);
         let mut groups = Self::default();
         for (controller, folder) in made {
@@ -109,10 +109,10 @@ impl CgroupController {
 type CreatedCgroup = (CgroupController, PathBuf);
 
 /// Creates empty groups that enforce `limits`. The error tells which limit is not enforced.
-fn create_cgroups(name: &str, limits: &Limits) -> (Vec<CreatedCgroup>, Result<(), String>) {
+fn create_cgroups(name: &str, limits: &ResourceLimits) -> (Vec<CreatedCgroup>, Result<(), String>) {
     let mut made = Vec::new();
     let unified = Path::new(ROOT).join("cgroup.controllers").exists();
-    let result = if *limits == Limits::default() {
+    let result = if *limits == ResourceLimits::default() {
         Ok(())
     } else if unified {
         create_unified(name, limits, &mut made)
@@ -124,7 +124,7 @@ fn create_cgroups(name: &str, limits: &Limits) -> (Vec<CreatedCgroup>, Result<()
 
 fn create_unified(
     name: &str,
-    limits: &Limits,
+    limits: &ResourceLimits,
     made: &mut Vec<CreatedCgroup>,
 ) -> Result<(), String> {
     let ours = CgroupController::Unified.parent_folder();
@@ -161,7 +161,7 @@ fn create_unified(
 
 fn create_per_controller(
     name: &str,
-    limits: &Limits,
+    limits: &ResourceLimits,
     made: &mut Vec<CreatedCgroup>,
 ) -> Result<(), String> {
     let mut group = |controller: CgroupController, values: &[(&str, u64)]| {
@@ -199,7 +199,7 @@ fn create_per_controller(
 /// Creates groups that another process joins by writing to their `cgroup.procs`. The error tells which limit is not enforced.
 pub(crate) fn create_for_process(
     name: &str,
-    limits: &Limits,
+    limits: &ResourceLimits,
 ) -> (Vec<PathBuf>, Result<(), String>) {
     let (made, result) = create_cgroups(name, limits);
     (made.into_iter().map(|(_, folder)| folder).collect(), result)
@@ -225,7 +225,7 @@ pub(crate) fn remove_empty_cgroups(prefix: &str) {
     }
 }
 
-fn cpu_quota_us(limits: &Limits) -> Option<u64> {
+fn cpu_quota_us(limits: &ResourceLimits) -> Option<u64> {
     // The kernel rejects less than a millisecond.
     let of_period = |millis| (u64::from(millis) * PERIOD_US / 1_000).max(1_000);
     limits.cpu_millis.map(of_period)

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shipway_core::target::{InstanceId, Launch};
+use shipway_core::target::{InstanceId, LaunchSpec};
 
 use super::SecretResolver;
 use crate::target::TargetError;
@@ -55,7 +55,7 @@ impl InstanceFolders {
 /// All variables of an instance. An unknown name is an error.
 pub(super) fn instance_environment(
     id: &InstanceId,
-    launch: &Launch,
+    launch: &LaunchSpec,
     folders: &InstanceFolders,
     port: u16,
     secrets: &SecretResolver,

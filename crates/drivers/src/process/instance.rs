@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use rustix::process::Signal;
-use shipway_core::target::{InstanceId, InstanceStatus, Launch, Phase};
+use shipway_core::target::{InstanceId, InstancePhase, InstanceStatus, LaunchSpec};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::watch,
@@ -55,7 +55,7 @@ impl SupervisedSlot {
     /// Starts the supervision of a running instance or of a new one.
     pub(super) fn supervise(
         id: InstanceId,
-        launch: Arc<Launch>,
+        launch: Arc<LaunchSpec>,
         set: &Path,
         workdir: &Path,
         shared: Arc<TargetState>,
@@ -117,7 +117,7 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
 /// The task that supervises a slot.
 struct SlotSupervisor {
     id: InstanceId,
-    launch: Arc<Launch>,
+    launch: Arc<LaunchSpec>,
     folder: PathBuf,
     workdir: PathBuf,
     shared: Arc<TargetState>,
@@ -153,18 +153,18 @@ impl SlotSupervisor {
                 self.restarts = last.map_or(0, |runs| runs.restarts.saturating_add(1));
                 let why = "being started".to_owned();
                 self.shared
-                    .publish_status(self.status(Phase::Starting { why }));
+                    .publish_status(self.status(InstancePhase::Starting { why }));
             }
         }
         found
     }
 
-    fn initial_phase(&self) -> Phase {
+    fn initial_phase(&self) -> InstancePhase {
         if self.folder.join(READY).exists() {
-            Phase::Ready
+            InstancePhase::Ready
         } else {
             let why = "found running, not asked yet".to_owned();
-            Phase::Starting { why }
+            InstancePhase::Starting { why }
         }
     }
 
@@ -199,10 +199,11 @@ impl SlotSupervisor {
                 .record_crash(&self.id, with_log_lines(&why, "last log lines", &words));
             let wait = backoff.next_wait(begun.elapsed());
             let last_line = words.last().cloned().into_iter().collect::<Vec<_>>();
-            self.shared.publish_status(self.status(Phase::Backoff {
-                why: with_log_lines(&why, "last log line", &last_line),
-                until: Timestamp::now() + wait,
-            }));
+            self.shared
+                .publish_status(self.status(InstancePhase::Backoff {
+                    why: with_log_lines(&why, "last log line", &last_line),
+                    until: Timestamp::now() + wait,
+                }));
             self.record_exit();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -324,7 +325,7 @@ impl SlotSupervisor {
         let mut probing = ProbeHistory::new(ready, Instant::now());
         if !ready {
             let why = "not asked yet".to_owned();
-            let phase = Phase::Starting { why };
+            let phase = InstancePhase::Starting { why };
             self.shared.publish_status(self.running_status(runs, phase));
         }
         let mut wanted = self.wanted.clone();
@@ -398,7 +399,7 @@ impl SlotSupervisor {
             ProbeChange::Phase(phase) => {
                 let marker = self.folder.join(READY);
                 // A missing marker costs the next server one probe; a stale one is believed until the first probe.
-                let is_ready = phase == Phase::Ready;
+                let is_ready = phase == InstancePhase::Ready;
                 if is_ready {
                     self.shared.record_ready(&self.id);
                     let _ = fs::write(marker, "");
@@ -430,7 +431,7 @@ impl SlotSupervisor {
 
     async fn stop(&self, runs: &RunningInstance) {
         self.shared
-            .publish_status(self.running_status(runs, Phase::Stopping));
+            .publish_status(self.running_status(runs, InstancePhase::Stopping));
         runs.shim.send_signal(Signal::TERM);
         let patience = self.launch.grace.saturating_add(SHIM_GRACE);
         if tokio::time::timeout(patience, runs.shim.wait_until_ended())
@@ -456,7 +457,7 @@ impl SlotSupervisor {
     }
 
     /// The status without a process.
-    fn status(&self, phase: Phase) -> InstanceStatus {
+    fn status(&self, phase: InstancePhase) -> InstanceStatus {
         InstanceStatus {
             id: self.id.clone(),
             phase,
@@ -468,7 +469,7 @@ impl SlotSupervisor {
         }
     }
 
-    fn running_status(&self, runs: &RunningInstance, phase: Phase) -> InstanceStatus {
+    fn running_status(&self, runs: &RunningInstance, phase: InstancePhase) -> InstanceStatus {
         InstanceStatus {
             address: runs.address.clone(),
             pid: Some(runs.instance.pid),

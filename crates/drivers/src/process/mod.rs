@@ -50,7 +50,7 @@ mod target_state;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use shipway_core::{ids::Digest, target::Place};
+use shipway_core::{ids::Digest, target::ServiceEnvironment};
 use shipway_engine::Reader;
 
 pub use process_target::{ProcessTarget, ProcessTargetOptions};
@@ -63,4 +63,4 @@ pub trait ArtifactSource: Send + Sync {
 }
 
 /// Returns the value of a secret in an environment, if it is set.
-pub type SecretResolver = Arc<dyn Fn(&Place, &str) -> Option<String> + Send + Sync>;
+pub type SecretResolver = Arc<dyn Fn(&ServiceEnvironment, &str) -> Option<String> + Send + Sync>;

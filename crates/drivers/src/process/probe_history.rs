@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shipway_core::{check::Health, target::Phase};
+use shipway_core::{check::HealthCheck, target::InstancePhase};
 
 /// Pause between probes of an instance that isn't ready yet, so that a rollout needn't wait for a whole interval.
 const EAGER: Duration = Duration::from_millis(50);
@@ -15,9 +15,9 @@ pub(super) enum ProbeChange {
     /// Nothing visible.
     Nothing,
     /// The same phase and reason; only the duration changed.
-    Lasting(Phase),
+    Lasting(InstancePhase),
     /// Another phase or reason.
-    Phase(Phase),
+    Phase(InstancePhase),
 }
 
 /// The probe results of one run.
@@ -55,7 +55,7 @@ impl ProbeHistory {
 
     /// Pause before the next probe: none at first, then short and growing up to the interval. Successes that are counted are an
     /// interval apart.
-    pub(super) fn next_wait(&self, health: &Health) -> Duration {
+    pub(super) fn next_wait(&self, health: &HealthCheck) -> Duration {
         match self.asked {
             0 => Duration::ZERO,
             _ if self.ready || self.good > 0 => health.interval,
@@ -64,7 +64,7 @@ impl ProbeHistory {
     }
 
     /// Whether a liveness probe is due: at most once per interval.
-    pub(super) fn liveness_is_due(&mut self, health: &Health, now: Instant) -> bool {
+    pub(super) fn liveness_is_due(&mut self, health: &HealthCheck, now: Instant) -> bool {
         let due = self
             .liveness_asked
             .is_none_or(|last| now.duration_since(last) >= health.interval);
@@ -77,7 +77,7 @@ impl ProbeHistory {
     /// Records a result of the readiness probe.
     pub(super) fn record_readiness(
         &mut self,
-        health: &Health,
+        health: &HealthCheck,
         answer: Result<(), String>,
         last_words: impl FnOnce() -> Option<String>,
         now: Instant,
@@ -89,7 +89,7 @@ impl ProbeHistory {
                 return ProbeChange::Nothing;
             }
             (self.ready, self.ever_ready, self.failing) = (true, true, None);
-            return ProbeChange::Phase(Phase::Ready);
+            return ProbeChange::Phase(InstancePhase::Ready);
         };
         (self.good, self.bad) = (0, self.bad.saturating_add(1));
         let turned = self.ready && self.bad >= health.unhealthy_after;
@@ -105,9 +105,9 @@ impl ProbeHistory {
         let sentence = failure_reason(&why, now.duration_since(since), last_words());
         self.failing = Some((since, why));
         let phase = if self.ever_ready {
-            Phase::Unready { why: sentence }
+            InstancePhase::Unready { why: sentence }
         } else {
-            Phase::Starting { why: sentence }
+            InstancePhase::Starting { why: sentence }
         };
         if same && !turned {
             ProbeChange::Lasting(phase)
@@ -121,7 +121,7 @@ impl ProbeHistory {
     /// The start period ends with the first success, like Docker's and Kubernetes' startup probe: from then on failures count.
     pub(super) fn record_liveness(
         &mut self,
-        health: &Health,
+        health: &HealthCheck,
         answer: Result<(), String>,
         now: Instant,
     ) -> Option<String> {
@@ -154,11 +154,11 @@ fn failure_reason(why: &str, lasted: Duration, last_words: Option<String>) -> St
 mod tests {
     use super::*;
 
-    fn health() -> Health {
-        Health {
+    fn health() -> HealthCheck {
+        HealthCheck {
             healthy_after: 2,
             unhealthy_after: 2,
-            ..Health::default()
+            ..HealthCheck::default()
         }
     }
 
@@ -174,10 +174,10 @@ mod tests {
         let mut told = |answer, second| {
             probing.record_readiness(&health, answer, || Some("hm".to_owned()), at(second))
         };
-        let starting = |why: &str| Phase::Starting {
+        let starting = |why: &str| InstancePhase::Starting {
             why: why.to_owned(),
         };
-        let unready = |why: &str| Phase::Unready {
+        let unready = |why: &str| InstancePhase::Unready {
             why: why.to_owned(),
         };
         assert_eq!(
@@ -189,7 +189,7 @@ mod tests {
             ProbeChange::Lasting(starting("connection refused for 12 s; last log line: hm"))
         );
         assert_eq!(told(Ok(()), 13), ProbeChange::Nothing);
-        assert_eq!(told(Ok(()), 14), ProbeChange::Phase(Phase::Ready));
+        assert_eq!(told(Ok(()), 14), ProbeChange::Phase(InstancePhase::Ready));
         assert_eq!(
             told(refused(), 15),
             ProbeChange::Nothing,
@@ -204,7 +204,7 @@ mod tests {
             ProbeChange::Phase(unready("/ready answers 503 for 1 s; last log line: hm"))
         );
         assert_eq!(told(Ok(()), 18), ProbeChange::Nothing);
-        assert_eq!(told(Ok(()), 19), ProbeChange::Phase(Phase::Ready));
+        assert_eq!(told(Ok(()), 19), ProbeChange::Phase(InstancePhase::Ready));
     }
 
     #[test]
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(told(refused()), ProbeChange::Nothing);
         assert_eq!(
             told(refused()),
-            ProbeChange::Phase(Phase::Unready {
+            ProbeChange::Phase(InstancePhase::Unready {
                 why: "connection refused".to_owned()
             })
         );
@@ -239,9 +239,9 @@ mod tests {
 
     #[test]
     fn good_answers_that_are_counted_are_an_interval_apart() {
-        let health = Health {
+        let health = HealthCheck {
             healthy_after: 3,
-            ..Health::default()
+            ..HealthCheck::default()
         };
         let now = Instant::now();
         let mut probing = ProbeHistory::new(false, now);
@@ -249,17 +249,21 @@ mod tests {
         loop {
             waited += probing.next_wait(&health);
             if probing.record_readiness(&health, Ok(()), || None, now)
-                == ProbeChange::Phase(Phase::Ready)
+                == ProbeChange::Phase(InstancePhase::Ready)
             {
                 break;
             }
         }
         assert_eq!(waited, health.interval * 2);
-        let quick = Health::default();
+        let quick = HealthCheck::default();
         let mut probing = ProbeHistory::new(false, now);
         assert_eq!(probing.next_wait(&quick), Duration::ZERO);
         let ready = probing.record_readiness(&quick, Ok(()), || None, now);
-        assert_eq!(ready, ProbeChange::Phase(Phase::Ready), "one is enough");
+        assert_eq!(
+            ready,
+            ProbeChange::Phase(InstancePhase::Ready),
+            "one is enough"
+        );
     }
 
     #[test]

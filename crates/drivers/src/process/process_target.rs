@@ -10,7 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use shipway_core::target::{InstanceId, InstanceStatus, Launch, SetAvailability, SetKey};
+use shipway_core::target::{
+    InstanceId, InstanceStatus, LaunchSpec, ReplicaSetKey, SetAvailability,
+};
 use tokio::sync::watch;
 
 use super::{
@@ -48,8 +50,8 @@ const STOPPED_MAX: usize = 30;
 /// The specification of a set, as stored in `set.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredSet {
-    key: SetKey,
-    launch: Launch,
+    key: ReplicaSetKey,
+    launch: LaunchSpec,
     count: u32,
     /// Boot id of the machine when the artifact was unpacked. Its files are not synced: after a power failure they may be empty,
     /// and are unpacked again.
@@ -66,7 +68,7 @@ pub struct ProcessTarget {
     shared: Arc<TargetState>,
     boot: String,
     /// One lock per set: its operations run one after the other.
-    sets: Mutex<BTreeMap<SetKey, Arc<tokio::sync::Mutex<SlotMap>>>>,
+    sets: Mutex<BTreeMap<ReplicaSetKey, Arc<tokio::sync::Mutex<SlotMap>>>>,
 }
 
 type SlotMap = BTreeMap<u32, SupervisedSlot>;
@@ -140,7 +142,7 @@ impl ProcessTarget {
         }
     }
 
-    fn set_folder(&self, set: &SetKey) -> PathBuf {
+    fn set_folder(&self, set: &ReplicaSetKey) -> PathBuf {
         self.root.join(format!(
             "{}.{}.{}",
             set.place.service,
@@ -149,7 +151,7 @@ impl ProcessTarget {
         ))
     }
 
-    fn set_slots(&self, set: &SetKey) -> Arc<tokio::sync::Mutex<SlotMap>> {
+    fn set_slots(&self, set: &ReplicaSetKey) -> Arc<tokio::sync::Mutex<SlotMap>> {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         sets.entry(set.clone()).or_default().clone()
     }
@@ -172,7 +174,12 @@ impl ProcessTarget {
         }
     }
 
-    fn supervise_slot(&self, set: &SetKey, slot: u32, launch: Arc<Launch>) -> SupervisedSlot {
+    fn supervise_slot(
+        &self,
+        set: &ReplicaSetKey,
+        slot: u32,
+        launch: Arc<LaunchSpec>,
+    ) -> SupervisedSlot {
         let folder = self.set_folder(set);
         let id = InstanceId {
             set: set.clone(),
@@ -181,13 +188,13 @@ impl ProcessTarget {
         SupervisedSlot::supervise(id, launch, &folder, &folder.join(APP), self.shared.clone())
     }
 
-    fn read_set(&self, set: &SetKey) -> Option<StoredSet> {
+    fn read_set(&self, set: &ReplicaSetKey) -> Option<StoredSet> {
         serde_json::from_slice(&fs::read(self.set_folder(set).join(SET)).ok()?).ok()
     }
 
     /// Stored before anything is stopped, so that the next server doesn't start it again. Must not fail: a full disk must not
     /// keep instances running.
-    fn store_stop(&self, set: &SetKey, keep: u32) {
+    fn store_stop(&self, set: &ReplicaSetKey, keep: u32) {
         let Some(mut told) = self.read_set(set) else {
             return;
         };
@@ -199,7 +206,7 @@ impl ProcessTarget {
     }
 
     /// Stops the instances of another release of the same number, which the log has lost, and moves their folder aside.
-    async fn set_aside(&self, set: &SetKey, slots: &mut SlotMap) -> io::Result<()> {
+    async fn set_aside(&self, set: &ReplicaSetKey, slots: &mut SlotMap) -> io::Result<()> {
         self.store_stop(set, 0);
         slots.values().for_each(SupervisedSlot::request_stop);
         while let Some(mut last) = slots.last_entry() {
@@ -219,7 +226,7 @@ impl ProcessTarget {
     }
 
     /// Removes the artifact; the logs stay for a while.
-    async fn retire_set(&self, set: &SetKey) {
+    async fn retire_set(&self, set: &ReplicaSetKey) {
         self.shared.remove_availability(set);
         let (root, folder) = (self.root.clone(), self.set_folder(set));
         // Deleting large folders is slow.
@@ -236,8 +243,8 @@ impl ProcessTarget {
 
 /// Whether two launches with the same release number are the same release. A log that lost its last events reuses a number, and
 /// instances of the lost release must not be taken for the new one.
-fn is_same_release(one: &Launch, other: &Launch) -> bool {
-    let identity = |launch: &Launch| {
+fn is_same_release(one: &LaunchSpec, other: &LaunchSpec) -> bool {
+    let identity = |launch: &LaunchSpec| {
         (
             launch.artifact.clone(),
             launch.command.clone(),
@@ -286,7 +293,12 @@ fn io_error(what: &str) -> impl FnOnce(io::Error) -> TargetError {
 
 #[async_trait]
 impl Target for ProcessTarget {
-    async fn ensure(&self, set: &SetKey, launch: &Launch, count: u32) -> Result<(), TargetError> {
+    async fn ensure(
+        &self,
+        set: &ReplicaSetKey,
+        launch: &LaunchSpec,
+        count: u32,
+    ) -> Result<(), TargetError> {
         let slots = self.set_slots(set);
         let mut slots = slots.lock().await;
         let folder = self.set_folder(set);
@@ -322,7 +334,7 @@ impl Target for ProcessTarget {
         Ok(())
     }
 
-    async fn stop(&self, set: &SetKey, keep: u32) -> Result<StopReport, TargetError> {
+    async fn stop(&self, set: &ReplicaSetKey, keep: u32) -> Result<StopReport, TargetError> {
         let slots = self.set_slots(set);
         let mut slots = slots.lock().await;
         let told = self.read_set(set);
@@ -359,7 +371,7 @@ impl Target for ProcessTarget {
         Ok(report)
     }
 
-    async fn written_files(&self, set: &SetKey) -> Vec<String> {
+    async fn written_files(&self, set: &ReplicaSetKey) -> Vec<String> {
         let app = self.set_folder(set).join(APP);
         // Big folders take their time.
         let found = tokio::task::spawn_blocking(move || artifact::find_written_files(&app));
@@ -382,15 +394,15 @@ impl Target for ProcessTarget {
         self.shared.subscribe()
     }
 
-    fn crash_loop(&self, set: &SetKey) -> Option<String> {
+    fn crash_loop(&self, set: &ReplicaSetKey) -> Option<String> {
         self.shared.crash_loop(set)
     }
 
-    fn availability(&self, set: &SetKey) -> SetAvailability {
+    fn availability(&self, set: &ReplicaSetKey) -> SetAvailability {
         self.shared.set_availability(set)
     }
 
-    fn workdir(&self, set: &SetKey) -> PathBuf {
+    fn workdir(&self, set: &ReplicaSetKey) -> PathBuf {
         self.set_folder(set).join(APP)
     }
 

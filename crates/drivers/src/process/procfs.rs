@@ -6,7 +6,7 @@ use rustix::{
     fd::OwnedFd,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
-use shipway_core::target::Usage;
+use shipway_core::target::ResourceUsage;
 use tokio::io::unix::AsyncFd;
 
 /// Rounds of killing a session: a process that forks while being killed is found in the next one.
@@ -186,7 +186,7 @@ fn parse_stat(text: &str) -> Option<ProcessStat> {
 ///
 /// The time of exited processes is kept by their parents, finally by the shim: the reported values never fall while an instance
 /// runs. The shim's own usage is excluded.
-pub(super) fn measure_usage(instances: &[u32]) -> BTreeMap<u32, Usage> {
+pub(super) fn measure_usage(instances: &[u32]) -> BTreeMap<u32, ResourceUsage> {
     let ticks_per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
     let page_bytes = rustix::param::page_size() as u64;
     let everything: BTreeMap<u32, ProcessStat> = all_processes().collect();
@@ -216,7 +216,7 @@ pub(super) fn measure_usage(instances: &[u32]) -> BTreeMap<u32, Usage> {
             *pages += stat.resident_pages;
         }
     }
-    let to_usage = |(ticks, pages): (u64, u64)| Usage {
+    let to_usage = |(ticks, pages): (u64, u64)| ResourceUsage {
         cpu_seconds: ticks as f64 / ticks_per_second,
         memory_bytes: pages * page_bytes,
     };

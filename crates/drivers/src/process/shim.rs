@@ -29,7 +29,7 @@ use rustix::{
     process::{WaitStatus, getpid, set_child_subreaper, setsid},
 };
 use serde::{Deserialize, Serialize};
-use shipway_core::target::{Limits, StopSignal};
+use shipway_core::target::{ResourceLimits, StopSignal};
 
 use super::{
     cgroup::{self, CgroupSet},
@@ -47,7 +47,7 @@ pub(super) struct ShimInstructions {
     pub(super) command: String,
     pub(super) workdir: PathBuf,
     pub(super) env: BTreeMap<String, String>,
-    pub(super) limits: Limits,
+    pub(super) limits: ResourceLimits,
     pub(super) grace: Duration,
     #[serde(default)]
     pub(super) stop_signal: StopSignal,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use shipway_core::target::{InstanceId, InstanceStatus, SetAvailability, SetKey};
+use shipway_core::target::{InstanceId, InstanceStatus, ReplicaSetKey, SetAvailability};
 use tokio::sync::watch;
 
 use super::{
@@ -33,7 +33,7 @@ pub(super) struct TargetState {
 #[derive(Default)]
 struct InstanceTable {
     statuses: BTreeMap<InstanceId, InstanceStatus>,
-    crashes: BTreeMap<SetKey, SetCrashes>,
+    crashes: BTreeMap<ReplicaSetKey, SetCrashes>,
     /// Includes stopped slots while their set exists: totals never fall.
     availability: BTreeMap<InstanceId, AvailabilityRecord>,
     /// Reserved for instances that may not listen yet.
@@ -91,7 +91,7 @@ impl TargetState {
     }
 
     /// The reason, if the set is in a crash loop.
-    pub(super) fn crash_loop(&self, set: &SetKey) -> Option<String> {
+    pub(super) fn crash_loop(&self, set: &ReplicaSetKey) -> Option<String> {
         let table = self.lock_table();
         table.crashes.get(set)?.crash_loop(Instant::now())
     }
@@ -124,7 +124,7 @@ impl TargetState {
     }
 
     /// Availability totals of the set.
-    pub(super) fn set_availability(&self, set: &SetKey) -> SetAvailability {
+    pub(super) fn set_availability(&self, set: &ReplicaSetKey) -> SetAvailability {
         let now = Timestamp::now();
         let table = self.lock_table();
         let records = table.availability.iter().filter(|(id, _)| id.set == *set);
@@ -134,7 +134,7 @@ impl TargetState {
     }
 
     /// Removes the records of a set that was removed.
-    pub(super) fn remove_availability(&self, set: &SetKey) {
+    pub(super) fn remove_availability(&self, set: &ReplicaSetKey) {
         self.lock_table()
             .availability
             .retain(|id, _| id.set != *set);

@@ -15,9 +15,12 @@ use std::{
 
 use async_trait::async_trait;
 use shipway_core::{
-    check::{Health, Probe},
+    check::{HealthCheck, HealthProbe},
     ids::{Digest, ReleaseNumber},
-    target::{InstanceStatus, Launch, Limits, Phase, Place, SetKey},
+    target::{
+        InstancePhase, InstanceStatus, LaunchSpec, ReplicaSetKey, ResourceLimits,
+        ServiceEnvironment,
+    },
 };
 use shipway_drivers::{
     process::{ArtifactSource, ProcessTarget, ProcessTargetOptions},
@@ -124,8 +127,8 @@ impl Machine {
         self.folder.path().join(name)
     }
 
-    pub fn set_folder(&self, set: &SetKey) -> PathBuf {
-        let SetKey { place, release } = set;
+    pub fn set_folder(&self, set: &ReplicaSetKey) -> PathBuf {
+        let ReplicaSetKey { place, release } = set;
         let name = format!("{}.{}.{}", place.service, place.environment, release.0);
         self.root.join(name)
     }
@@ -137,7 +140,7 @@ impl Machine {
             data: self.scratch("data"),
             shim: vec![env!("CARGO_BIN_EXE_shipway-instance").into()],
             artifacts: self.shelf.clone(),
-            secrets: Arc::new(|place: &Place, name: &str| {
+            secrets: Arc::new(|place: &ServiceEnvironment, name: &str| {
                 let known = place.service.as_str() == "shop" && name == "TOKEN";
                 known.then(|| "s3cr3t-value".to_owned())
             }),
@@ -147,12 +150,12 @@ impl Machine {
     }
 
     /// A command in the folder of the app, asked over HTTP.
-    pub fn launch(&self, command: &str) -> Launch {
-        Launch {
+    pub fn launch(&self, command: &str) -> LaunchSpec {
+        LaunchSpec {
             artifact: self.app.clone(),
             command: command.to_owned(),
             env: BTreeMap::new(),
-            health: Health {
+            health: HealthCheck {
                 readiness: http("/ready"),
                 liveness: None,
                 interval: Duration::from_millis(100),
@@ -161,19 +164,19 @@ impl Machine {
                 unhealthy_after: 2,
                 start_period: Duration::ZERO,
             },
-            limits: Limits::default(),
+            limits: ResourceLimits::default(),
             grace: Duration::from_secs(20),
             stop_signal: Default::default(),
             host: None,
         }
     }
 
-    pub fn app(&self) -> Launch {
+    pub fn app(&self) -> LaunchSpec {
         self.launch("exec python3 app.py")
     }
 
     /// How often an instance was started in a slot, by its log.
-    pub fn starts(&self, set: &SetKey, slot: u32) -> usize {
+    pub fn starts(&self, set: &ReplicaSetKey, slot: u32) -> usize {
         let log = self.set_folder(set).join(slot.to_string()).join("log");
         let text = fs::read_to_string(log).unwrap_or_default();
         text.matches("shipway: started ").count()
@@ -193,7 +196,7 @@ impl Machine {
     }
 
     /// The pid of the shim of a slot.
-    pub fn shim(&self, set: &SetKey, slot: u32) -> u32 {
+    pub fn shim(&self, set: &ReplicaSetKey, slot: u32) -> u32 {
         let runs = self.set_folder(set).join(slot.to_string());
         let runs: serde_json::Value =
             serde_json::from_slice(&fs::read(runs.join("runs.json")).unwrap()).unwrap();
@@ -219,17 +222,17 @@ impl Drop for Machine {
     }
 }
 
-pub fn http(path: &str) -> Probe {
-    Probe::Http {
+pub fn http(path: &str) -> HealthProbe {
+    HealthProbe::Http {
         path: path.to_owned(),
         status: None,
         headers: BTreeMap::new(),
     }
 }
 
-pub fn set(release: u32) -> SetKey {
-    SetKey {
-        place: Place {
+pub fn set(release: u32) -> ReplicaSetKey {
+    ReplicaSetKey {
+        place: ServiceEnvironment {
             service: "shop".parse().unwrap(),
             environment: "production".parse().unwrap(),
         },
@@ -237,7 +240,11 @@ pub fn set(release: u32) -> SetKey {
     }
 }
 
-pub async fn ready(target: &ProcessTarget, set: &SetKey, count: u32) -> Result<(), ReadinessError> {
+pub async fn ready(
+    target: &ProcessTarget,
+    set: &ReplicaSetKey,
+    count: u32,
+) -> Result<(), ReadinessError> {
     await_ready(target, set, count, PATIENCE, &CancellationToken::new()).await
 }
 
@@ -284,7 +291,7 @@ pub fn pids(target: &ProcessTarget) -> Vec<u32> {
 }
 
 pub fn is_backoff(status: &InstanceStatus) -> bool {
-    matches!(status.phase, Phase::Backoff { .. })
+    matches!(status.phase, InstancePhase::Backoff { .. })
 }
 
 fn to_pid(pid: u32) -> rustix::process::Pid {

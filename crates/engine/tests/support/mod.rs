@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use shipway_core::aggregate::{Actor, Aggregate, EffectKey, Event, Pending, Row};
+use shipway_core::aggregate::{Actor, Aggregate, EffectKey, Event, PendingWork, ViewRow};
 use shipway_engine::{Driver, Engine, ManualClock, MemoryStore, Options, Store, Work};
 use tokio::sync::Semaphore;
 
@@ -140,21 +140,21 @@ impl Aggregate for Chores {
         }
     }
 
-    fn pending(state: &State, _: Timestamp) -> Pending<Effect> {
+    fn pending(state: &State, _: Timestamp) -> PendingWork<Effect> {
         let wanted = state.in_turn.first().into_iter().chain(&state.at_once);
         let effects: Vec<_> = wanted
             .map(|chore| (EffectKey(format!("chore-{chore}")), Effect(*chore)))
             .collect();
         let wake_at = state.alarm.or(state.stuck);
-        Pending {
+        PendingWork {
             live: !effects.is_empty() || wake_at.is_some(),
             effects,
             wake_at,
         }
     }
 
-    fn rows(state: &State, _: &[Event<Body>]) -> Vec<Row> {
-        vec![Row {
+    fn rows(state: &State, _: &[Event<Body>]) -> Vec<ViewRow> {
+        vec![ViewRow {
             kind: "chores".to_owned(),
             key: "all".to_owned(),
             service: String::new(),

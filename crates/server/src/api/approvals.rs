@@ -11,7 +11,7 @@ use serde_json::Value;
 use shipway_api::{JobApproval, JobGateAction, JobGateRequest, Page, PageQuery, PendingApproval};
 use shipway_core::{
     rollout::{self, RolloutView},
-    run::{GateInput, Input, RunView},
+    run::{GateInput, RunInput, RunView},
 };
 use shipway_workflow::job::JobKey;
 
@@ -52,7 +52,7 @@ pub(super) async fn act_on_job_gate(
         },
     };
     app.runs
-        .send(&id.stream(), Input::Gate(input), caller.actor())
+        .send(&id.stream(), RunInput::Gate(input), caller.actor())
         .await?;
     Ok(Json(run_view(&app, &id).await?))
 }
@@ -75,7 +75,7 @@ pub(super) async fn approvals(
 ) -> Result<Json<Page<PendingApproval>>, ApiError> {
     let mut items = Vec::new();
     for rollout in live_rows::<RolloutView>(&app, "rollout").await? {
-        if rollout.status == rollout::Status::Waiting {
+        if rollout.status == rollout::RolloutStatus::Waiting {
             items.push(PendingApproval::Rollout(Box::new(rollout)));
         }
     }

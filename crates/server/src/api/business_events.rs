@@ -8,10 +8,10 @@ use axum::{
 };
 use shipway_api::{BusinessEvent, BusinessEventReport, BusinessEventsCounted};
 use shipway_core::{
-    config::Sticky,
+    config::StickyKey,
     ids::{EnvironmentName, ReleaseNumber, ServiceName},
     service,
-    target::{InstanceId, Place},
+    target::{InstanceId, ServiceEnvironment},
 };
 
 use super::ApiError;
@@ -65,7 +65,7 @@ async fn find_environment(
     app: &App,
     service: &str,
     environment: Option<&str>,
-) -> Result<Place, ApiError> {
+) -> Result<ServiceEnvironment, ApiError> {
     let name: ServiceName =
         service
             .parse()
@@ -92,7 +92,7 @@ async fn find_environment(
             names.join(", ")
         ))
     })?;
-    Ok(Place {
+    Ok(ServiceEnvironment {
         service: name,
         environment: (*found).clone(),
     })
@@ -110,7 +110,10 @@ enum EventError {
     #[error(transparent)]
     InstanceId(#[from] shipway_core::target::NoInstanceId),
     #[error("{instance} is no instance of {} in {}", place.service, place.environment)]
-    OtherInstance { instance: String, place: Place },
+    OtherInstance {
+        instance: String,
+        place: ServiceEnvironment,
+    },
     #[error("nothing serves there, so no user is on any release")]
     NothingServes,
     #[error("the traffic isn't split by user (`sticky: none`): name the release instead")]
@@ -126,7 +129,7 @@ enum EventError {
 /// One event with its release.
 fn resolve_event(
     event: &BusinessEvent,
-    place: &Place,
+    place: &ServiceEnvironment,
     route: Option<&TrafficRoute>,
 ) -> Result<EventReport, EventError> {
     let name = event.name.parse()?;
@@ -152,7 +155,10 @@ fn resolve_event(
 }
 
 /// What an instance runs: a release, or the baseline of one.
-fn release_of_instance(instance: &str, place: &Place) -> Result<ReleaseNumber, EventError> {
+fn release_of_instance(
+    instance: &str,
+    place: &ServiceEnvironment,
+) -> Result<ReleaseNumber, EventError> {
     let id: InstanceId = instance.parse()?;
     if id.set.place == *place {
         return Ok(id.set.release);
@@ -169,7 +175,7 @@ fn release_of_user(user: &str, route: Option<&TrafficRoute>) -> Result<ReleaseNu
     let route = route
         .filter(|route| !route.split.shares.is_empty())
         .ok_or(EventError::NothingServes)?;
-    if route.split.shares.len() > 1 && route.sticky == Sticky::None {
+    if route.split.shares.len() > 1 && route.sticky == StickyKey::None {
         return Err(EventError::NotSticky);
     }
     if route.split.reach.is_some() {

@@ -4,8 +4,8 @@ use shipway_api::DeployOutcome;
 use shipway_core::{
     aggregate::Event,
     ids::{EnvironmentName, RolloutNumber, ServiceName},
-    rollout::Kind,
-    service::{Active, Body, Input, State, Way},
+    rollout::RolloutKind,
+    service::{ActiveRollout, Preemption, ServiceEvent, ServiceInput, ServiceState},
 };
 
 use super::{ApiError, Caller, services::until_there};
@@ -18,7 +18,7 @@ pub(super) const NO_REASON: &str = "no reason given";
 pub(super) async fn send_request(
     app: &App,
     service: &ServiceName,
-    input: Input,
+    input: ServiceInput,
     caller: &Caller,
 ) -> Result<DeployOutcome, ApiError> {
     let asked = environment_of(&input);
@@ -38,9 +38,9 @@ pub(super) async fn send_request(
     Ok(result)
 }
 
-fn record_event(outcome: &mut DeployOutcome, service: &ServiceName, event: &Event<Body>) {
+fn record_event(outcome: &mut DeployOutcome, service: &ServiceName, event: &Event<ServiceEvent>) {
     match &event.body {
-        Body::RolloutRequested { request, waits_for } => {
+        ServiceEvent::RolloutRequested { request, waits_for } => {
             outcome.environment = Some(request.environment.clone());
             outcome.kind = Some(request.kind);
             outcome.release = Some(request.release.number);
@@ -49,20 +49,20 @@ fn record_event(outcome: &mut DeployOutcome, service: &ServiceName, event: &Even
             // Those dropped before it were superseded by it.
             outcome.dropped = None;
         }
-        Body::RolloutOrdered { spec, .. } => {
+        ServiceEvent::RolloutOrdered { spec, .. } => {
             outcome.kind = Some(spec.kind);
             outcome.release = Some(spec.release.number);
             outcome.rollouts.push(spec.id.to_string());
             outcome.queued = false;
         }
-        Body::WayAsked { number, way } => {
+        ServiceEvent::WayAsked { number, way } => {
             outcome.making_way = Some(format!("{service}/{number}"));
-            if matches!(way, Way::Back { .. }) {
-                outcome.kind = Some(Kind::Rollback);
+            if matches!(way, Preemption::Back { .. }) {
+                outcome.kind = Some(RolloutKind::Rollback);
                 outcome.dropped = None;
             }
         }
-        Body::RequestDropped {
+        ServiceEvent::RequestDropped {
             why,
             release,
             replaced_by,
@@ -78,8 +78,8 @@ fn record_event(outcome: &mut DeployOutcome, service: &ServiceName, event: &Even
 fn complete(
     outcome: &mut DeployOutcome,
     service: &ServiceName,
-    state: &State,
-    events: &[Event<Body>],
+    state: &ServiceState,
+    events: &[Event<ServiceEvent>],
 ) {
     let place = (outcome.environment.as_ref()).and_then(|name| state.environments.get(name));
     let Some(place) = place else {
@@ -90,12 +90,14 @@ fn complete(
     let named = |number: RolloutNumber| format!("{service}/{number}");
     outcome.unchanged = events.is_empty();
     match (&place.active, outcome.kind) {
-        (Some(active), Some(Kind::Rollback)) if outcome.rollouts.is_empty() && !outcome.queued => {
+        (Some(active), Some(RolloutKind::Rollback))
+            if outcome.rollouts.is_empty() && !outcome.queued =>
+        {
             leave_running_release(outcome, active);
         }
         (Some(active), _) if outcome.unchanged => match (place.queue.front(), &active.way_asked) {
-            (_, Some(Way::Back { .. })) => {
-                outcome.kind = Some(Kind::Rollback);
+            (_, Some(Preemption::Back { .. })) => {
+                outcome.kind = Some(RolloutKind::Rollback);
                 outcome.making_way = Some(named(active.spec.id.number));
                 leave_running_release(outcome, active);
             }
@@ -112,18 +114,17 @@ fn complete(
 }
 
 /// The rollout in progress is rolled back: from its release to its stable one.
-fn leave_running_release(outcome: &mut DeployOutcome, active: &Active) {
+fn leave_running_release(outcome: &mut DeployOutcome, active: &ActiveRollout) {
     outcome.release = active.spec.stable.as_ref().map(|it| it.release.number);
     outcome.replaces = Some(active.spec.release.number);
 }
 
-fn environment_of(input: &Input) -> Option<EnvironmentName> {
+fn environment_of(input: &ServiceInput) -> Option<EnvironmentName> {
     match input {
-        Input::Rollback { environment, .. } | Input::ResumeEnvironment { environment, .. } => {
-            Some(environment.clone())
-        }
-        Input::Retry(request) => Some(request.environment.clone()),
-        Input::Deploy { environment, .. } => environment.clone(),
+        ServiceInput::Rollback { environment, .. }
+        | ServiceInput::ResumeEnvironment { environment, .. } => Some(environment.clone()),
+        ServiceInput::Retry(request) => Some(request.environment.clone()),
+        ServiceInput::Deploy { environment, .. } => environment.clone(),
         _ => None,
     }
 }

@@ -9,12 +9,12 @@ use axum::{
 };
 use shipway_api::{DeployOutcome, DeployPlan, DeployRequest, PlanQuery, RollbackRequest};
 use shipway_core::{
-    address::claims::{ClaimRequest, Stage},
+    address::claims::{ClaimRequest, ClaimStage},
     config,
     ids::{EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
     release::Release,
     rollout::{self, strategy},
-    service::{self, Artifact, Deploying, Force, Input},
+    service::{self, DeployingRun, Override, RunArtifact, ServiceInput},
 };
 
 use super::{
@@ -83,25 +83,25 @@ pub(super) async fn plan(
 fn planned_spec(
     service: ServiceName,
     release: &Arc<Release>,
-    configured: &config::Environment,
-    state: &service::State,
-) -> rollout::Spec {
+    configured: &config::EnvironmentConfig,
+    state: &service::ServiceState,
+) -> rollout::RolloutSpec {
     let environment = &configured.name;
     let current = state.environments.get(environment);
-    rollout::Spec {
+    rollout::RolloutSpec {
         id: shipway_core::ids::RolloutId {
             service,
             number: state.last_rollout.next(),
         },
-        kind: rollout::Kind::Deploy,
-        pace: rollout::Pace::ByStrategy,
+        kind: rollout::RolloutKind::Deploy,
+        pace: rollout::RolloutPace::ByStrategy,
         retry_of: None,
         by: None,
         release: release.clone(),
         environment: configured.clone(),
         stable: current
             .and_then(|current| current.stable.clone())
-            .map(|stable| rollout::Stable {
+            .map(|stable| rollout::StableRelease {
                 instances: stable.environment(environment).map_or(1, |it| it.instances),
                 release: stable,
             }),
@@ -116,10 +116,14 @@ fn planned_spec(
 }
 
 /// Addresses that the rollout would be refused for, and those that lie within others.
-async fn address_notes(app: &App, spec: &rollout::Spec) -> Result<Vec<String>, ApiError> {
+async fn address_notes(app: &App, spec: &rollout::RolloutSpec) -> Result<Vec<String>, ApiError> {
     let claims = app.address_claims().await?;
-    let request = ClaimRequest::new(&spec.release.config, app.reserved_ports(), Stage::Rollout)
-        .only_for(&spec.environment.name);
+    let request = ClaimRequest::new(
+        &spec.release.config,
+        app.reserved_ports(),
+        ClaimStage::Rollout,
+    )
+    .only_for(&spec.environment.name);
     let conflicts = claims.conflicts(&request).into_iter();
     let conflicts = conflicts.map(|it| format!("{it}: the rollout fails as long as it does"));
     let overlaps = claims
@@ -158,7 +162,7 @@ pub(super) async fn deploy(
             )
             .await?;
             let why = wanted.reason.unwrap_or_else(|| NO_REASON.to_owned());
-            Input::Deploy {
+            ServiceInput::Deploy {
                 release,
                 environment,
                 force: force(wanted.force),
@@ -190,7 +194,7 @@ async fn deploy_step(
     run: &str,
     wanted: &DeployRequest,
     environment: Option<EnvironmentName>,
-) -> Result<Input, ApiError> {
+) -> Result<ServiceInput, ApiError> {
     let run = parse::<RunNumber>(run.rsplit('/').next().unwrap_or(run))?;
     let environment = environment
         .ok_or_else(|| ApiError::bad_request("a deploying step names its environment"))?;
@@ -203,14 +207,14 @@ async fn deploy_step(
     let known = state.0.as_deref();
     let known = known.ok_or_else(|| ApiError::not_found(format!("there is no run {run}")))?;
     let stored = known.artifacts.clone();
-    let artifacts: Vec<Artifact> = stored
+    let artifacts: Vec<RunArtifact> = stored
         .into_iter()
-        .map(|artifact| Artifact {
+        .map(|artifact| RunArtifact {
             name: artifact.name,
             digest: artifact.digest,
         })
         .collect();
-    let named = |artifact: &&Artifact| {
+    let named = |artifact: &&RunArtifact| {
         wanted
             .artifact
             .as_deref()
@@ -235,8 +239,8 @@ async fn deploy_step(
             )));
         }
     };
-    Ok(Input::DeployStep {
-        run: Box::new(Deploying {
+    Ok(ServiceInput::DeployStep {
+        run: Box::new(DeployingRun {
             number: run,
             purpose: known.spec.purpose.clone(),
             commit: known.spec.commit.clone(),
@@ -281,7 +285,7 @@ pub(super) async fn rollback(
         None => None,
     };
     let why = wanted.reason.unwrap_or_else(|| NO_REASON.to_owned());
-    let input = Input::Rollback {
+    let input = ServiceInput::Rollback {
         environment: parse(&wanted.environment)?,
         to,
         force: force(wanted.force),
@@ -322,6 +326,6 @@ async fn find_release(
     })
 }
 
-const fn force(wanted: bool) -> Force {
-    if wanted { Force::Yes } else { Force::No }
+const fn force(wanted: bool) -> Override {
+    if wanted { Override::Yes } else { Override::No }
 }

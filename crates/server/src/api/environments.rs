@@ -9,7 +9,7 @@ use axum::{
 use shipway_api::{ResumeEnvironmentRequest, ResumedEnvironment};
 use shipway_core::{
     ids::{EnvironmentName, ServiceName},
-    service::Input,
+    service::ServiceInput,
 };
 
 use super::{
@@ -37,7 +37,7 @@ pub(super) async fn resume(
     let state = state.ok_or_else(|| unknown(&service))?;
     let place = state.environments.get(&environment);
     let hold = place.and_then(|place| place.hold.clone());
-    let input = Input::ResumeEnvironment {
+    let input = ServiceInput::ResumeEnvironment {
         environment: environment.clone(),
         reason: request.reason,
     };

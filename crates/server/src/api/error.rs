@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use shipway_api::Problem;
-use shipway_core::{rollout, run, service, testing::Refused};
+use shipway_core::{rollout, run, service, testing::QuarantineRejection};
 use shipway_engine::{EngineError, StoreError};
 
 use crate::read_models::ReadModelError;
@@ -130,7 +130,7 @@ pub trait RejectionStatus: std::error::Error {
     fn status(&self) -> StatusCode;
 }
 
-impl RejectionStatus for rollout::Rejection {
+impl RejectionStatus for rollout::RolloutRejection {
     fn status(&self) -> StatusCode {
         match self {
             Self::NotOpened => StatusCode::NOT_FOUND,
@@ -143,16 +143,20 @@ impl RejectionStatus for rollout::Rejection {
     }
 }
 
-impl RejectionStatus for service::Rejection {
+impl RejectionStatus for service::ServiceRejection {
     fn status(&self) -> StatusCode {
         match self {
             Self::NoService | Self::UnknownRun(_) => StatusCode::NOT_FOUND,
             Self::UnknownEnvironment { .. } | Self::NoConfig(_) => StatusCode::BAD_REQUEST,
-            Self::Testing(Refused::Free(_)) => StatusCode::NOT_FOUND,
-            Self::Testing(Refused::Touched { .. } | Refused::Full) => StatusCode::CONFLICT,
-            Self::Testing(Refused::Unsaid(_) | Refused::End(_) | Refused::CleanRuns(_)) => {
-                StatusCode::BAD_REQUEST
+            Self::Testing(QuarantineRejection::Free(_)) => StatusCode::NOT_FOUND,
+            Self::Testing(QuarantineRejection::Touched { .. } | QuarantineRejection::Full) => {
+                StatusCode::CONFLICT
             }
+            Self::Testing(
+                QuarantineRejection::Unsaid(_)
+                | QuarantineRejection::End(_)
+                | QuarantineRejection::CleanRuns(_),
+            ) => StatusCode::BAD_REQUEST,
             Self::MarkedBad { .. }
             | Self::Busy { .. }
             | Self::NothingBefore { .. }
@@ -161,7 +165,7 @@ impl RejectionStatus for service::Rejection {
     }
 }
 
-impl RejectionStatus for run::Rejection {
+impl RejectionStatus for run::RunRejection {
     fn status(&self) -> StatusCode {
         match self {
             Self::UnknownJob { .. } => StatusCode::NOT_FOUND,

@@ -21,7 +21,9 @@ use axum::{
 use shipway_core::{
     aggregate::{Actor, Aggregate},
     ids::Digest,
-    keyed_request::{self, Answer, Input, KeyedRequests, Rejection},
+    keyed_request::{
+        self, KeyedRequestInput, KeyedRequestRejection, KeyedRequests, RecordedResponse,
+    },
 };
 use shipway_engine::{Driver, Engine, StoreError, Work};
 use tokio::sync::watch;
@@ -55,18 +57,18 @@ pub(crate) struct KeyedRequestRunner {
 /// A request that is carried out now.
 struct RunningRequest {
     body: Digest,
-    answer: watch::Receiver<Option<Answer>>,
+    answer: watch::Receiver<Option<RecordedResponse>>,
 }
 
 /// What becomes of a request with a key.
 enum KeyClaim {
     /// It is the first: its answer goes to all who wait.
     First(
-        watch::Sender<Option<Answer>>,
-        watch::Receiver<Option<Answer>>,
+        watch::Sender<Option<RecordedResponse>>,
+        watch::Receiver<Option<RecordedResponse>>,
     ),
     /// The same request is carried out now.
-    Repeated(watch::Receiver<Option<Answer>>),
+    Repeated(watch::Receiver<Option<RecordedResponse>>),
     /// The key is in use for another request.
     OtherBody,
 }
@@ -110,14 +112,16 @@ impl KeyedRequestRunner {
     }
 
     /// Carries a request out, unless it has been before; its answer.
-    async fn run(log: &Engine<KeyedRequests>, keyed: KeyedRequest, next: Next) -> Answer {
+    async fn run(log: &Engine<KeyedRequests>, keyed: KeyedRequest, next: Next) -> RecordedResponse {
         let KeyedRequest {
             stream,
             body,
             by,
             request,
         } = keyed;
-        let accepted = log.send(&stream, Input::Accept { body }, by.clone()).await;
+        let accepted = log
+            .send(&stream, KeyedRequestInput::Accept { body }, by.clone())
+            .await;
         match accepted {
             Ok(outcome) => {
                 if let Some(answer) = outcome.state.answer() {
@@ -129,8 +133,8 @@ impl KeyedRequestRunner {
         let answer = answer_of(next.run(request).await).await;
         // What failed for a reason of the server's own may be sent again with the same key.
         let input = match answer.status >= 500 {
-            true => Input::Release,
-            false => Input::Answer(answer.clone()),
+            true => KeyedRequestInput::Release,
+            false => KeyedRequestInput::Answer(answer.clone()),
         };
         if let Err(error) = log.send(&stream, input, by).await {
             tracing::error!(%error, "the answer to a request with an Idempotency-Key could not be recorded");
@@ -178,7 +182,7 @@ async fn answered_once(
     runner: &KeyedRequestRunner,
     request: Request,
     next: Next,
-) -> Result<Answer, ApiError> {
+) -> Result<RecordedResponse, ApiError> {
     let key = request
         .headers()
         .get(KEY)
@@ -196,7 +200,7 @@ async fn answered_once(
         .map_err(|error| ApiError::bad_request(format!("the body can't be read: {error}")))?;
     let digest = Digest::of(&body);
     let mut answer = match runner.claim_key(&stream, &digest) {
-        KeyClaim::OtherBody => return Err(refused(&Rejection::OtherBody)),
+        KeyClaim::OtherBody => return Err(refused(&KeyedRequestRejection::OtherBody)),
         KeyClaim::Repeated(answer) => answer,
         KeyClaim::First(sender, answer) => {
             let finished = RunningRequestGuard {
@@ -228,11 +232,11 @@ async fn answered_once(
     })
 }
 
-fn refused(rejection: &Rejection) -> ApiError {
+fn refused(rejection: &KeyedRequestRejection) -> ApiError {
     ApiError::new(rejection.status(), rejection.to_string())
 }
 
-impl RejectionStatus for Rejection {
+impl RejectionStatus for KeyedRequestRejection {
     fn status(&self) -> StatusCode {
         match self {
             Self::OtherBody => StatusCode::UNPROCESSABLE_ENTITY,
@@ -241,20 +245,20 @@ impl RejectionStatus for Rejection {
     }
 }
 
-async fn answer_of(response: Response) -> Answer {
+async fn answer_of(response: Response) -> RecordedResponse {
     let (parts, body) = response.into_parts();
     let content_type = parts.headers.get(header::CONTENT_TYPE);
     let content_type = content_type
         .and_then(|it| it.to_str().ok())
         .map(str::to_owned);
     match to_bytes(body, BODY_BYTES_MAX).await {
-        Ok(bytes) => Answer {
+        Ok(bytes) => RecordedResponse {
             status: parts.status.as_u16(),
             content_type,
             body: String::from_utf8_lossy(&bytes).into_owned(),
         },
         // It was carried out: only its answer is lost.
-        Err(_) => Answer {
+        Err(_) => RecordedResponse {
             status: parts.status.as_u16(),
             content_type: Some("application/json".to_owned()),
             body: "{}".to_owned(),
@@ -262,7 +266,7 @@ async fn answer_of(response: Response) -> Answer {
     }
 }
 
-fn response_of(answer: Answer) -> Response {
+fn response_of(answer: RecordedResponse) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, Bytes::from(answer.body)).into_response();
     let kind = answer
@@ -280,7 +284,7 @@ pub(crate) struct NoEffects;
 
 #[async_trait]
 impl Driver<KeyedRequests> for NoEffects {
-    async fn carry_out(&self, work: Work<KeyedRequests>) -> Input {
+    async fn carry_out(&self, work: Work<KeyedRequests>) -> KeyedRequestInput {
         match work.effect {}
     }
 }

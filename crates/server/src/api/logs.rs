@@ -17,7 +17,7 @@ use futures_util::{StreamExt, future, stream};
 use shipway_api::{LogChunk, LogQuery};
 use shipway_core::{
     ids::RunId,
-    run::{JobView, RunView, Status},
+    run::{JobView, RunStatus, RunView},
 };
 use shipway_drivers::tail::FileTail;
 use shipway_workflow::job::JobKey;
@@ -129,7 +129,7 @@ async fn await_log_folder(
         let may_begin = job_view(&run, &key).map_or(run.finished_at.is_none(), |job| {
             matches!(
                 job.status,
-                Status::Waiting | Status::Queued | Status::Running
+                RunStatus::Waiting | RunStatus::Queued | RunStatus::Running
             )
         });
         if !may_begin {
@@ -214,7 +214,7 @@ pub(super) async fn instance(
 async fn is_over(app: Arc<App>, id: RunId, key: JobKey) -> bool {
     let run = run_view(&app, &id).await.ok();
     let job = run.as_ref().and_then(|run| job_view(run, &key));
-    job.is_none_or(|job| !matches!(job.status, Status::Running | Status::Queued))
+    job.is_none_or(|job| !matches!(job.status, RunStatus::Running | RunStatus::Queued))
 }
 
 /// How often a quiet connection is shown to be alive; proxies give up after a minute or so.

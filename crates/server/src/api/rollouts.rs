@@ -13,7 +13,7 @@ use shipway_api::{
 };
 use shipway_core::{
     ids::{RolloutId, RolloutNumber, ServiceName},
-    rollout::{AbortCause, Input, RolloutView},
+    rollout::{AbortCause, RolloutInput, RolloutView},
     service::{self, RetryRequest},
 };
 
@@ -72,15 +72,15 @@ pub(super) async fn act(
     let id = id(&service, &number)?;
     let reason = body.reason.clone().unwrap_or_else(|| NO_REASON.to_owned());
     let input = match action {
-        RolloutAction::Approve => Input::Approve {
+        RolloutAction::Approve => RolloutInput::Approve {
             groups: verified_groups(&body.groups)?,
             comment: body.reason,
         },
-        RolloutAction::Reject => Input::Reject { reason },
-        RolloutAction::Pause => Input::Pause { reason },
-        RolloutAction::Resume => Input::Resume,
-        RolloutAction::Promote => Input::Promote { reason },
-        RolloutAction::Abort => Input::Abort {
+        RolloutAction::Reject => RolloutInput::Reject { reason },
+        RolloutAction::Pause => RolloutInput::Pause { reason },
+        RolloutAction::Resume => RolloutInput::Resume,
+        RolloutAction::Promote => RolloutInput::Promote { reason },
+        RolloutAction::Abort => RolloutInput::Abort {
             cause: AbortCause::Person,
             reason,
         },
@@ -116,7 +116,7 @@ async fn retry(
         .ok_or_else(|| {
             ApiError::not_found(format!("release {} is not in the log", view.release))
         })?;
-    let input = service::Input::Retry(Box::new(RetryRequest {
+    let input = service::ServiceInput::Retry(Box::new(RetryRequest {
         rollout: id.number,
         kind: view.kind,
         release,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use shipway_api::{CancelRunRequest, Page, PageQuery, RerunRequest, RunDetails, RunListQuery};
 use shipway_core::{
     ids::{RunId, RunNumber, ServiceName},
-    run::{FromStep, Input, Left, RerunSelection, RunView},
+    run::{FromStep, LeftoverState, RerunSelection, RunInput, RunView},
 };
 use shipway_drivers::jobs::{AttemptProgress, read_attempt_progress};
 use shipway_workflow::job::ParseJobKeyError;
@@ -62,7 +62,7 @@ pub(super) async fn cancel(
         .reason
         .unwrap_or_else(|| format!("cancelled by {}", caller.name));
     app.runs
-        .send(&id.stream(), Input::Cancel { reason }, caller.actor())
+        .send(&id.stream(), RunInput::Cancel { reason }, caller.actor())
         .await?;
     Ok(Json(run_view(&app, &id).await?))
 }
@@ -102,7 +102,7 @@ pub(super) async fn rerun(
         true => Some(from_step(&app, &id, &again, step).await?),
         false => None,
     };
-    let input = Input::RunAgain { again, from };
+    let input = RunInput::RunAgain { again, from };
     app.runs.send(&id.stream(), input, caller.actor()).await?;
     Ok(Json(run_view(&app, &id).await?))
 }
@@ -127,9 +127,11 @@ async fn from_step(
         left.insert(
             key,
             match read {
-                Ok(Ok(AttemptProgress { failed, steps })) => Left::Workspace { failed, steps },
-                Ok(Err(lost)) => Left::Nothing(lost.to_string()),
-                Err(error) => Left::Nothing(error.to_string()),
+                Ok(Ok(AttemptProgress { failed, steps })) => {
+                    LeftoverState::Workspace { failed, steps }
+                }
+                Ok(Err(lost)) => LeftoverState::Nothing(lost.to_string()),
+                Err(error) => LeftoverState::Nothing(error.to_string()),
             },
         );
     }

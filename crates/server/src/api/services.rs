@@ -12,7 +12,7 @@ use shipway_api::{DispatchRequest, DispatchedRun, EnvironmentStatus, Page, PageQ
 use shipway_core::{
     ids::{CommitId, ServiceName},
     release::{Release, WorkflowFile},
-    service::{self, Body, Input},
+    service::{self, ServiceEvent, ServiceInput},
 };
 use shipway_drivers::git::{GitError, GitRepository};
 
@@ -129,7 +129,7 @@ pub(super) async fn dispatch(
             .await
             .map_err(ApiError::bad_request)?;
     let commit = crate::push::commit_of(&repo, &commit).await.map_err(git)?;
-    let input = Input::Dispatch {
+    let input = ServiceInput::Dispatch {
         workflow,
         commit,
         reference,
@@ -137,7 +137,7 @@ pub(super) async fn dispatch(
     };
     let outcome = app.send_to_service(&name, input, caller.actor()).await?;
     let run = outcome.events.iter().find_map(|event| match &event.body {
-        Body::RunOrdered { order } => Some(order.number),
+        ServiceEvent::RunOrdered { order } => Some(order.number),
         _ => None,
     });
     if let Some(number) = run {

@@ -17,7 +17,7 @@ use serde::Serialize;
 use shipway_api::{ShellLocation, ShellRequest};
 use shipway_core::{
     ids::RunId,
-    run::{self, Input, Rejection, job_spec},
+    run::{self, RunInput, RunRejection, job_spec},
 };
 use shipway_drivers::jobs::{AttemptProgress, read_attempt_progress};
 use shipway_workflow::{
@@ -52,7 +52,7 @@ pub(super) async fn prepare(
     let file = location.folder.join(named(&file)?);
     let mut spec = spec(&app, &state, &key, &location).await?;
     if body.secrets {
-        let input = Input::ShowSecrets {
+        let input = RunInput::ShowSecrets {
             key,
             step: location.step.clone(),
         };
@@ -74,11 +74,11 @@ pub(super) async fn prepare(
 /// Where the step is that is meant.
 async fn find_location(
     app: &App,
-    state: &run::State,
+    state: &run::RunState,
     (id, key): (&RunId, &JobKey),
     step: Option<String>,
 ) -> Result<ShellLocation, ApiError> {
-    let refused = |refused: Rejection| ApiError::new(refused.status(), refused.to_string());
+    let refused = |refused: RunRejection| ApiError::new(refused.status(), refused.to_string());
     let known = state.0.as_deref();
     let unknown = || ApiError::not_found(format!("{id} has no job {key}, or it never began"));
     let (run, (found, cell)) = known
@@ -89,7 +89,7 @@ async fn find_location(
     let attempt = record.ok_or_else(unknown)?.attempt();
     let (run, key) = (id.clone(), key.clone());
     if cell.outcome.is_none() {
-        return Err(refused(Rejection::JobUnderWay { run, key }));
+        return Err(refused(RunRejection::JobUnderWay { run, key }));
     }
     let steps = found.workflow.jobs[found.job].steps.clone();
     let folder = app.jobs.attempt_folder(id, &key, attempt);
@@ -110,7 +110,7 @@ async fn find_location(
     let step = match (step, failed) {
         (Some(step), _) if !steps.contains(&step) => {
             let known = join_with_and(steps.iter().map(String::as_str));
-            return Err(refused(Rejection::NotFromThere {
+            return Err(refused(RunRejection::NotFromThere {
                 run,
                 key,
                 step,
@@ -137,7 +137,7 @@ async fn find_location(
 /// The job as a worker would be given it, standing at the step.
 async fn spec(
     app: &App,
-    state: &run::State,
+    state: &run::RunState,
     key: &JobKey,
     location: &ShellLocation,
 ) -> Result<JobSpec, ApiError> {

@@ -12,8 +12,8 @@ use shipway_api::{
 };
 use shipway_core::{
     ids::ServiceName,
-    service::Input,
-    testing::{Quarantined, Request, TestId, Testing},
+    service::ServiceInput,
+    testing::{QuarantineRequest, QuarantinedTest, TestId, TestingState},
 };
 
 use super::{ApiError, Caller, runs};
@@ -47,7 +47,7 @@ async fn service_tests(app: &App, service: &ServiceName) -> Result<ServiceTests,
         )));
     }
     let row = app.store.row("tests", service.as_str()).await?;
-    let memory: Testing = row
+    let memory: TestingState = row
         .and_then(|row| serde_json::from_value(row.doc).ok())
         .unwrap_or_default();
     Ok(ServiceTests {
@@ -101,11 +101,11 @@ pub(super) async fn quarantine(
     Path(service): Path<String>,
     caller: Caller,
     Json(request): Json<QuarantineRequest>,
-) -> Result<Json<Option<Quarantined>>, ApiError> {
+) -> Result<Json<Option<QuarantinedTest>>, ApiError> {
     let service = name(&service)?;
     let test = test_of(&app, &service, &request.test).await?;
     let touched_by = test_reports::touched_by(&app, &service, &test).await;
-    let input = Request {
+    let input = QuarantineRequest {
         owner: request.owner,
         reason: request.reason,
         until: request
@@ -115,8 +115,12 @@ pub(super) async fn quarantine(
         touched_by,
         test: test.clone(),
     };
-    app.send_to_service(&service, Input::Quarantine(Box::new(input)), caller.actor())
-        .await?;
+    app.send_to_service(
+        &service,
+        ServiceInput::Quarantine(Box::new(input)),
+        caller.actor(),
+    )
+    .await?;
     let memory = test_reports::test_history(&app, &service).await;
     Ok(Json(memory.entry(&test).cloned()))
 }
@@ -132,8 +136,12 @@ pub(super) async fn release(
 ) -> Result<Json<ReleasedTest>, ApiError> {
     let service = name(&service)?;
     let test = test_of(&app, &service, &request.test).await?;
-    app.send_to_service(&service, Input::ReleaseTest(test.clone()), caller.actor())
-        .await?;
+    app.send_to_service(
+        &service,
+        ServiceInput::ReleaseTest(test.clone()),
+        caller.actor(),
+    )
+    .await?;
     Ok(Json(ReleasedTest {
         released: test.to_string(),
     }))

@@ -9,17 +9,18 @@ use std::{
 use async_trait::async_trait;
 use shipway_core::{
     address::{
-        Address,
+        PublicAddress,
         claims::{
-            self, AddressClaims, AskedAddresses, ClaimRequest, Overlap, PortUse, STREAM, Stage,
+            self, AddressClaims, AskedAddresses, ClaimOverlap, ClaimRequest, ClaimStage, PortUse,
+            STREAM,
         },
     },
     aggregate::Actor,
-    config::Config,
+    config::ServiceConfig,
     ids::{ReleaseNumber, ServiceName},
-    rollout::{Rollouts, Spec},
+    rollout::{RolloutAggregate, RolloutSpec},
     service,
-    target::Place,
+    target::ServiceEnvironment,
 };
 use shipway_engine::{Driver, EngineError, StoreError, Work};
 use tokio::time::{Instant, sleep};
@@ -39,7 +40,7 @@ const PORT_PAUSE: Duration = Duration::from_millis(250);
 pub enum AddressError {
     /// Others have them.
     #[error("{0}; ask for another address with `hosts`, `path` or `port`")]
-    Taken(claims::Rejection),
+    Taken(claims::ClaimsRejection),
     /// The port can't be listened on.
     #[error("the proxy can't listen on port {port}: {reason}")]
     Port {
@@ -64,7 +65,7 @@ pub struct AddressDriver;
 
 #[async_trait]
 impl Driver<AddressClaims> for AddressDriver {
-    async fn carry_out(&self, work: Work<AddressClaims>) -> claims::Input {
+    async fn carry_out(&self, work: Work<AddressClaims>) -> claims::ClaimsInput {
         match work.effect {}
     }
 }
@@ -73,9 +74,9 @@ impl App {
     /// Claims the addresses of a configuration that was pushed; what changes and what lies within addresses of others, in words.
     pub(crate) async fn claim_for_push(
         &self,
-        config: &Config,
+        config: &ServiceConfig,
     ) -> Result<Vec<String>, AddressError> {
-        let request = ClaimRequest::new(config, self.reserved_ports(), Stage::Push);
+        let request = ClaimRequest::new(config, self.reserved_ports(), ClaimStage::Push);
         let claims = self.address_claims().await;
         let before = claims.map_err(|error| AddressError::Log(error.to_string()))?;
         let moves = before.moves(&request);
@@ -87,8 +88,12 @@ impl App {
             .collect())
     }
 
-    async fn claim(&self, request: ClaimRequest, by: Actor) -> Result<Vec<Overlap>, AddressError> {
-        let input = claims::Input::Claim(request.clone());
+    async fn claim(
+        &self,
+        request: ClaimRequest,
+        by: Actor,
+    ) -> Result<Vec<ClaimOverlap>, AddressError> {
+        let input = claims::ClaimsInput::Claim(request.clone());
         match self.addresses.send(STREAM, input, by).await {
             Ok(outcome) => Ok(outcome.state.overlaps(&request)),
             Err(EngineError::Rejected(rejection)) => Err(AddressError::Taken(rejection)),
@@ -97,7 +102,7 @@ impl App {
     }
 
     /// All claims.
-    pub(crate) async fn address_claims(&self) -> Result<claims::State, StoreError> {
+    pub(crate) async fn address_claims(&self) -> Result<claims::ClaimsState, StoreError> {
         let state = self.addresses.state(STREAM).await?;
         Ok(state.map(|state| (*state).clone()).unwrap_or_default())
     }
@@ -126,7 +131,10 @@ impl App {
 }
 
 /// Where the environments of a service are reached, by the log alone: the same after a restart.
-pub(crate) fn served_at(state: &service::State, claims: &claims::State) -> Vec<ServedAt> {
+pub(crate) fn served_at(
+    state: &service::ServiceState,
+    claims: &claims::ClaimsState,
+) -> Vec<ServedAt> {
     let Some(name) = &state.name else {
         return Vec::new();
     };
@@ -146,7 +154,7 @@ pub(crate) fn served_at(state: &service::State, claims: &claims::State) -> Vec<S
                 .as_ref()
                 .and_then(|it| it.spec.environment.port);
             ServedAt {
-                place: Place {
+                place: ServiceEnvironment {
                     service: name.clone(),
                     environment: environment.clone(),
                 },
@@ -161,9 +169,9 @@ pub(crate) fn served_at(state: &service::State, claims: &claims::State) -> Vec<S
 /// Claims the addresses of a rollout, and listens on its port.
 pub(super) async fn claim(
     app: &Arc<App>,
-    work: &Work<Rollouts>,
-    spec: &Spec,
-    addresses: &BTreeSet<Address>,
+    work: &Work<RolloutAggregate>,
+    spec: &RolloutSpec,
+    addresses: &BTreeSet<PublicAddress>,
 ) -> Result<(), AddressError> {
     claim_again(app, spec, addresses.clone()).await?;
     let Some(port) = spec.environment.port else {
@@ -190,7 +198,7 @@ pub(super) async fn claim(
 /// had before may be lost for a while without being this release's fault.
 pub(super) async fn verify(
     app: &Arc<App>,
-    spec: &Spec,
+    spec: &RolloutSpec,
     promoted: ReleaseNumber,
 ) -> Result<(), AddressError> {
     // Going back must not fail for an address that another environment has meanwhile: compose gives it to one of them.
@@ -210,12 +218,16 @@ pub(super) async fn verify(
 
 async fn claim_again(
     app: &App,
-    spec: &Spec,
-    addresses: BTreeSet<Address>,
+    spec: &RolloutSpec,
+    addresses: BTreeSet<PublicAddress>,
 ) -> Result<(), AddressError> {
     let request = ClaimRequest {
         addresses: BTreeMap::from([(spec.environment.name.clone(), addresses)]),
-        ..ClaimRequest::new(&spec.release.config, app.reserved_ports(), Stage::Rollout)
+        ..ClaimRequest::new(
+            &spec.release.config,
+            app.reserved_ports(),
+            ClaimStage::Rollout,
+        )
     };
     let by = Actor::Shipway(format!("rollout {}", spec.id.number));
     app.claim(request, by).await.map(drop)
@@ -238,17 +250,17 @@ pub(super) async fn report(
     app: &App,
     service: &ServiceName,
     asked: AskedAddresses,
-) -> service::Input {
-    let input = claims::Input::Synchronize {
+) -> service::ServiceInput {
+    let input = claims::ClaimsInput::Synchronize {
         service: service.clone(),
         asked: asked.clone(),
     };
     let by = Actor::Shipway(format!("what {service} asks for"));
     match app.addresses.send(STREAM, input, by).await {
-        Ok(_) => service::Input::AddressesReported(asked),
+        Ok(_) => service::ServiceInput::AddressesReported(asked),
         Err(error) => {
             tracing::warn!(%error, %service, "the addresses that a service asks for can't be recorded");
-            service::Input::Woken
+            service::ServiceInput::Woken
         }
     }
 }

@@ -15,8 +15,8 @@ use shipway_analysis::{
     evidence::mean::ValueSeries,
 };
 use shipway_core::{
-    rollout::{Pace, Spec, StableTraffic},
-    target::SetKey,
+    rollout::{RolloutPace, RolloutSpec, StableTraffic},
+    target::ReplicaSetKey,
 };
 use tokio::time::MissedTickBehavior;
 
@@ -42,7 +42,7 @@ const KEPT_FOR: Duration = Duration::from_secs(3600);
 
 /// What is known of all sets that have or had traffic.
 #[derive(Default)]
-pub struct BaselineHistory(Mutex<BTreeMap<SetKey, SetHistory>>);
+pub struct BaselineHistory(Mutex<BTreeMap<ReplicaSetKey, SetHistory>>);
 
 /// One set.
 struct SetHistory {
@@ -156,7 +156,7 @@ impl BaselineHistory {
     /// What `set` was until now, as far as `analysis` compares with it. `None` where nothing is known.
     pub(super) fn baseline(
         &self,
-        set: &SetKey,
+        set: &ReplicaSetKey,
         now: Option<Histogram>,
         analysis: &Analysis,
     ) -> Option<BaselineSample> {
@@ -165,12 +165,12 @@ impl BaselineHistory {
         (before != BaselineSample::default()).then_some(before)
     }
 
-    fn traffic(&self, set: &SetKey, all: &Histogram) -> Option<StableTraffic> {
+    fn traffic(&self, set: &ReplicaSetKey, all: &Histogram) -> Option<StableTraffic> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(set)?.traffic(Instant::now(), all)
     }
 
-    fn record(&self, set: SetKey, reading: SetReading) {
+    fn record(&self, set: ReplicaSetKey, reading: SetReading) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match known.entry(set) {
             std::collections::btree_map::Entry::Vacant(place) => {
@@ -190,14 +190,14 @@ impl BaselineHistory {
 
 /// The same rollout with what stable answered in the last hour. A server that was started lately takes all that the proxy has
 /// counted of it: from when on an answer is slow is known then, and how much traffic there is in an hour is not.
-pub(crate) async fn with_stable_traffic(app: &App, spec: Spec) -> Spec {
-    if spec.pace == Pace::Direct || spec.environment.analysis.is_empty() {
+pub(crate) async fn with_stable_traffic(app: &App, spec: RolloutSpec) -> RolloutSpec {
+    if spec.pace == RolloutPace::Direct || spec.environment.analysis.is_empty() {
         return spec;
     }
     let Some(stable) = spec.stable.as_ref().map(|stable| stable.release.number) else {
         return spec.with_stable_traffic(StableTraffic::default());
     };
-    let set = SetKey {
+    let set = ReplicaSetKey {
         place: spec.release.place(&spec.environment.name),
         release: stable,
     };

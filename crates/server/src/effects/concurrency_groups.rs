@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use shipway_core::{
     aggregate::Actor,
-    concurrency::{self, Ask, Groups, Holder},
+    concurrency::{self, ConcurrencyGroups, GroupMemberId, SlotRequest},
     ids::RunId,
     run::{self, GateEffect, GateInput},
 };
@@ -17,14 +17,14 @@ use crate::app::App;
 pub struct GroupDriver(pub Weak<App>);
 
 #[async_trait]
-impl Driver<Groups> for GroupDriver {
-    async fn carry_out(&self, work: Work<Groups>) -> concurrency::Input {
+impl Driver<ConcurrencyGroups> for GroupDriver {
+    async fn carry_out(&self, work: Work<ConcurrencyGroups>) -> concurrency::GroupInput {
         let Some(app) = self.0.upgrade() else {
-            return concurrency::Input::Woken;
+            return concurrency::GroupInput::Woken;
         };
         let (number, notice) = (work.effect.number, work.effect.notice);
         let run = &notice.holder.run;
-        let input = run::Input::Gate(GateInput::News {
+        let input = run::RunInput::Gate(GateInput::News {
             job: notice.holder.job,
             ticket: notice.ticket,
             news: notice.news,
@@ -32,18 +32,18 @@ impl Driver<Groups> for GroupDriver {
         let by = Actor::Shipway("its concurrency group".to_owned());
         match app.runs.send(&run.stream(), input, by).await {
             // Who refuses has no use for it.
-            Ok(_) | Err(EngineError::Rejected(_)) => concurrency::Input::Told(number),
+            Ok(_) | Err(EngineError::Rejected(_)) => concurrency::GroupInput::Told(number),
             Err(error) => {
                 tracing::warn!(%error, %run, "a run could not be told of its turn; it is tried again");
-                concurrency::Input::Woken
+                concurrency::GroupInput::Woken
             }
         }
     }
 }
 
 /// Asks or leaves a group for a run.
-pub(super) async fn carry_out(app: &Arc<App>, run: &RunId, effect: &GateEffect) -> run::Input {
-    let holder = |job: &Option<_>| Holder {
+pub(super) async fn carry_out(app: &Arc<App>, run: &RunId, effect: &GateEffect) -> run::RunInput {
+    let holder = |job: &Option<_>| GroupMemberId {
         run: run.clone(),
         job: job.clone(),
     };
@@ -54,16 +54,18 @@ pub(super) async fn carry_out(app: &Arc<App>, run: &RunId, effect: &GateEffect) 
             group,
             again,
         } => {
-            let ask = Ask {
+            let ask = SlotRequest {
                 holder: holder(job),
                 ticket: *ticket,
                 cancel_in_progress: group.cancel_in_progress,
                 queue: group.queue,
                 again: *again,
             };
-            (&group.name, concurrency::Input::Ask(ask))
+            (&group.name, concurrency::GroupInput::Ask(ask))
         }
-        GateEffect::Leave { job, group, .. } => (group, concurrency::Input::Leave(holder(job))),
+        GateEffect::Leave { job, group, .. } => {
+            (group, concurrency::GroupInput::Leave(holder(job)))
+        }
     };
     let stream = concurrency::stream(&run.service, group);
     let by = Actor::Shipway(format!("run {}", run.number));
@@ -71,10 +73,10 @@ pub(super) async fn carry_out(app: &Arc<App>, run: &RunId, effect: &GateEffect) 
         Ok(outcome) => outcome,
         Err(error) => {
             tracing::warn!(%error, %run, group, "a concurrency group could not be asked; it is tried again");
-            return run::Input::Woken;
+            return run::RunInput::Woken;
         }
     };
-    run::Input::Gate(match effect {
+    run::RunInput::Gate(match effect {
         GateEffect::Ask { job, ticket, .. } => GateInput::Answered {
             job: job.clone(),
             ticket: *ticket,

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use shipway_core::{
     aggregate::Actor,
     ids::ServiceName,
-    rollout::Tone,
-    service::{HealthNotice, HealthReport, Input, ServiceView},
-    target::{InstanceStatus, Phase, Place, SetKey},
+    rollout::NoticeTone,
+    service::{HealthNotice, HealthReport, ServiceInput, ServiceView},
+    target::{InstancePhase, InstanceStatus, ReplicaSetKey, ServiceEnvironment},
 };
 use shipway_drivers::notify::{Notification, NotificationSeverity};
 
@@ -26,7 +26,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 /// Follows the instances of the target for as long as the server runs.
 pub(crate) async fn run(app: Arc<App>) {
     let mut changes = app.target.watch();
-    let mut unready_since: BTreeMap<SetKey, Timestamp> = BTreeMap::new();
+    let mut unready_since: BTreeMap<ReplicaSetKey, Timestamp> = BTreeMap::new();
     let mut degraded = degraded_environments(&app).await;
     loop {
         changes.borrow_and_update();
@@ -70,14 +70,16 @@ struct SetSummary {
     problem: Option<String>,
 }
 
-fn summarize(instances: &[InstanceStatus]) -> BTreeMap<SetKey, SetSummary> {
-    let mut sets: BTreeMap<SetKey, SetSummary> = BTreeMap::new();
+fn summarize(instances: &[InstanceStatus]) -> BTreeMap<ReplicaSetKey, SetSummary> {
+    let mut sets: BTreeMap<ReplicaSetKey, SetSummary> = BTreeMap::new();
     for status in instances {
         let set = sets.entry(status.id.set.clone()).or_default();
         match &status.phase {
-            Phase::Ready => set.ready += 1,
-            Phase::Stopping => {}
-            Phase::Starting { why } | Phase::Unready { why } | Phase::Backoff { why, .. } => {
+            InstancePhase::Ready => set.ready += 1,
+            InstancePhase::Stopping => {}
+            InstancePhase::Starting { why }
+            | InstancePhase::Unready { why }
+            | InstancePhase::Backoff { why, .. } => {
                 set.is_unready = true;
                 let problem = || format!("instance {}: {why}", status.id.slot);
                 set.problem.get_or_insert_with(problem);
@@ -88,9 +90,9 @@ fn summarize(instances: &[InstanceStatus]) -> BTreeMap<SetKey, SetSummary> {
 }
 
 /// Whether the environment is degraded after the report; none when that is unknown.
-async fn send_report(app: &App, place: &Place, report: HealthReport) -> Option<bool> {
+async fn send_report(app: &App, place: &ServiceEnvironment, report: HealthReport) -> Option<bool> {
     let reason = "health of instances".to_owned();
-    let input = Input::HealthReported(report);
+    let input = ServiceInput::HealthReported(report);
     match app
         .send_to_service(&place.service, input, Actor::Shipway(reason))
         .await
@@ -107,7 +109,7 @@ async fn send_report(app: &App, place: &Place, report: HealthReport) -> Option<b
 }
 
 /// The environments that were degraded when the last server ended.
-async fn degraded_environments(app: &App) -> BTreeSet<Place> {
+async fn degraded_environments(app: &App) -> BTreeSet<ServiceEnvironment> {
     let rows = app.store.all_rows("service").await.unwrap_or_default();
     let services = rows
         .into_iter()
@@ -117,7 +119,7 @@ async fn degraded_environments(app: &App) -> BTreeSet<Place> {
             let degraded = service.environments.into_iter();
             degraded
                 .filter(|environment| environment.degradation.is_some())
-                .map(move |environment| Place {
+                .map(move |environment| ServiceEnvironment {
                     service: service.name.clone(),
                     environment: environment.name,
                 })
@@ -131,15 +133,15 @@ pub(super) async fn notify(
     service: &ServiceName,
     notice: &HealthNotice,
     destination: usize,
-) -> Input {
+) -> ServiceInput {
     let notification = Notification {
         id: format!("{service}-health-{}", notice.number),
         title: notice.notice.title.clone(),
         text: notice.notice.text.clone(),
         severity: match notice.notice.tone {
-            Tone::Good => NotificationSeverity::Good,
-            Tone::Asking | Tone::Neutral => NotificationSeverity::Info,
-            Tone::Bad => NotificationSeverity::Bad,
+            NoticeTone::Good => NotificationSeverity::Good,
+            NoticeTone::Asking | NoticeTone::Neutral => NotificationSeverity::Info,
+            NoticeTone::Bad => NotificationSeverity::Bad,
         },
         service: Some(service.clone()),
         environment: Some(notice.environment.clone()),
@@ -163,7 +165,7 @@ pub(super) async fn notify(
             "a notification was not delivered"
         );
     }
-    Input::HealthNoticeSettled {
+    ServiceInput::HealthNoticeSettled {
         number: notice.number,
         destination,
         failed: delivered.err(),

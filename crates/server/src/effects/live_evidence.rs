@@ -10,12 +10,12 @@ use std::{
 use shipway_analysis::Observation;
 use shipway_core::{
     ids::RolloutId,
-    rollout::{Evidence, Look, Rollout, RolloutView},
+    rollout::{MetricEvaluation, Rollout, RolloutEvidence, RolloutView},
 };
 
 /// The evidence of all rollouts that are being judged.
 #[derive(Default)]
-pub struct LiveEvidence(Mutex<BTreeMap<RolloutId, (u32, Evidence)>>);
+pub struct LiveEvidence(Mutex<BTreeMap<RolloutId, (u32, RolloutEvidence)>>);
 
 impl LiveEvidence {
     /// Takes a reading into account; the look is returned if it must be recorded. A reading of another exposure counts for nothing.
@@ -24,7 +24,7 @@ impl LiveEvidence {
         rollout: &Rollout,
         exposure: u32,
         seen: Observation,
-    ) -> Option<Look> {
+    ) -> Option<MetricEvaluation> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if rollout.ended.is_some() {
             all.remove(&rollout.spec.id);
@@ -72,7 +72,10 @@ impl LiveEvidence {
 }
 
 /// The evidence that the rollout's exposure begins, or continues, with.
-fn at_exposure(rollout: &Rollout, known: Option<(u32, Evidence)>) -> Option<Evidence> {
+fn at_exposure(
+    rollout: &Rollout,
+    known: Option<(u32, RolloutEvidence)>,
+) -> Option<RolloutEvidence> {
     let (before, mut live) = known?;
     for _ in before..rollout.exposure {
         live = rollout.evidence_after_shift(live);

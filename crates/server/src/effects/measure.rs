@@ -9,8 +9,8 @@ use shipway_analysis::{
 };
 use shipway_core::{
     ids::ReleaseNumber,
-    rollout::{Input, Rollout, Rollouts},
-    target::{Place, SetAvailability, SetKey, Usage},
+    rollout::{Rollout, RolloutAggregate, RolloutInput},
+    target::{ReplicaSetKey, ResourceUsage, ServiceEnvironment, SetAvailability},
 };
 use shipway_drivers::data_plane::traffic_meter::TrafficTotals;
 use shipway_engine::Work;
@@ -29,7 +29,7 @@ const READINGS_MAX: usize = 300;
 /// Reports readings of both sides until the effect is cancelled.
 pub(super) async fn run(
     app: &Arc<App>,
-    work: &Work<Rollouts>,
+    work: &Work<RolloutAggregate>,
     rollout: &Rollout,
     exposure: u32,
     candidate: ReleaseNumber,
@@ -108,7 +108,7 @@ pub(super) async fn run(
             .and_then(|current| app.live.record_observation(current, exposure, seen));
         let Some(look) = look else { continue };
         let look = Box::new(look);
-        let input = Input::Looked { exposure, look };
+        let input = RolloutInput::Looked { exposure, look };
         if work.report.send(input).await.is_err() {
             return;
         }
@@ -125,7 +125,7 @@ async fn read_baseline_history(
     let place = rollout.spec.release.place(&environment.name);
     let totals = app.meter.read_totals().await.ok();
     let took = totals.map(|totals| histogram(&totals.totals_with_copies(&place, stable)));
-    let set = SetKey {
+    let set = ReplicaSetKey {
         place,
         release: stable,
     };
@@ -207,7 +207,7 @@ impl ExposureReadings {
 /// One side at one instant.
 pub(super) struct SetReading {
     pub(super) traffic: Option<TrafficTotals>,
-    usage: Vec<(u32, Usage)>,
+    usage: Vec<(u32, ResourceUsage)>,
     availability: SetAvailability,
     ready: usize,
     pub(super) at: std::time::Instant,
@@ -233,7 +233,7 @@ impl SetReading {
 pub(super) fn read(
     app: &App,
     totals: Option<&shipway_drivers::data_plane::traffic_meter::TrafficReading>,
-    place: &Place,
+    place: &ServiceEnvironment,
     release: ReleaseNumber,
 ) -> SetReading {
     let mut instances: Vec<_> = app
@@ -249,7 +249,7 @@ pub(super) fn read(
             .iter()
             .filter_map(|status| Some((status.pid?, status.usage?)))
             .collect(),
-        availability: app.target.availability(&SetKey {
+        availability: app.target.availability(&ReplicaSetKey {
             place: place.clone(),
             release,
         }),
@@ -363,7 +363,7 @@ fn latency(now: &TrafficTotals, before: &TrafficTotals) -> LatencyQuantiles {
 /// The share of a core that the busiest process used since `before`.
 pub(super) fn busiest(before: &SetReading, now: &SetReading) -> Option<f64> {
     let elapsed = now.at.duration_since(before.at).as_secs_f64();
-    let share = |(pid, usage): &(u32, Usage)| {
+    let share = |(pid, usage): &(u32, ResourceUsage)| {
         let earlier = before.usage.iter().find(|(it, _)| it == pid)?;
         Some((usage.cpu_seconds - earlier.1.cpu_seconds).max(0.0) / elapsed)
     };

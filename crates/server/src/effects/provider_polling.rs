@@ -12,10 +12,10 @@ use std::{
 
 use shipway_analysis::{Metric, MetricName, ProviderAnswer, evidence::mean::ValueSeries};
 use shipway_core::{
-    config::{Query, Source},
+    config::{MetricSource, ProviderQuery},
     ids::ReleaseNumber,
     rollout::Rollout,
-    target::SetKey,
+    target::ReplicaSetKey,
 };
 use shipway_drivers::metrics::QuerySubject;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
@@ -46,7 +46,7 @@ pub(super) struct ProviderPolling {
 struct PolledReleases {
     canary: QuerySubject,
     stable: Option<QuerySubject>,
-    set: SetKey,
+    set: ReplicaSetKey,
 }
 
 impl ProviderPolling {
@@ -67,7 +67,7 @@ impl ProviderPolling {
         let sides = PolledReleases {
             canary: about(candidate),
             stable: stable.map(about),
-            set: SetKey {
+            set: ReplicaSetKey {
                 place: place.clone(),
                 release: candidate,
             },
@@ -75,7 +75,7 @@ impl ProviderPolling {
         let answers = ProviderAnswers::default();
         let mut tasks = JoinSet::new();
         let asked = environment.sources.iter();
-        for source in asked.filter(|source| source.query != Query::Events) {
+        for source in asked.filter(|source| source.query != ProviderQuery::Events) {
             tasks.spawn(poll(
                 app.clone(),
                 source.clone(),
@@ -91,7 +91,7 @@ impl ProviderPolling {
             let of_past = environment.sources.iter().filter(|source| {
                 matches!(
                     source.query,
-                    Query::Prometheus { .. } | Query::Datadog { .. }
+                    ProviderQuery::Prometheus { .. } | ProviderQuery::Datadog { .. }
                 ) && !source.query.compares()
                     && compared.contains(&Metric::Value(source.metric))
             });
@@ -130,7 +130,12 @@ impl ProviderPolling {
     }
 }
 
-async fn poll(app: Arc<App>, source: Source, sides: PolledReleases, answers: ProviderAnswers) {
+async fn poll(
+    app: Arc<App>,
+    source: MetricSource,
+    sides: PolledReleases,
+    answers: ProviderAnswers,
+) {
     let mut ticks = tokio::time::interval(source.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let workdir = app.target.workdir(&sides.set);
@@ -165,9 +170,9 @@ async fn poll(app: Arc<App>, source: Source, sides: PolledReleases, answers: Pro
 /// Asks about moments before this one, further and further back.
 async fn poll_past(
     app: Arc<App>,
-    source: Source,
+    source: MetricSource,
     stable: QuerySubject,
-    set: SetKey,
+    set: ReplicaSetKey,
     past: PastValues,
 ) {
     let now = app.now();

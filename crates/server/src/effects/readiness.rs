@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use shipway_core::{
     ids::ReleaseNumber,
-    rollout::{Direction, Input, Rollout, Rollouts, capacity::SetReadiness, plan::Split},
-    target::{InstanceStatus, Phase, Place, SetKey},
+    rollout::{
+        PlanDirection, Rollout, RolloutAggregate, RolloutInput, capacity::SetReadiness,
+        plan::TrafficSplit,
+    },
+    target::{InstancePhase, InstanceStatus, ReplicaSetKey, ServiceEnvironment},
 };
 use shipway_drivers::target::{ReadinessError, Target, await_ready};
 use shipway_engine::Work;
@@ -19,11 +22,11 @@ const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// first of them ends it. Returns when cancelled.
 pub(super) async fn watch(
     app: &Arc<App>,
-    work: &Work<Rollouts>,
-    place: &Place,
+    work: &Work<RolloutAggregate>,
+    place: &ServiceEnvironment,
     releases: &[ReleaseNumber],
-) -> Input {
-    let candidate = releases.first().map(|release| SetKey {
+) -> RolloutInput {
+    let candidate = releases.first().map(|release| ReplicaSetKey {
         place: place.clone(),
         release: *release,
     });
@@ -35,19 +38,19 @@ pub(super) async fn watch(
             .as_ref()
             .and_then(|set| app.target.crash_loop(set));
         if let Some(why) = crash_loop {
-            return Input::CrashLoop { why };
+            return RolloutInput::CrashLoop { why };
         }
         let (report, is_complete) = readiness(&app.target.instances(), place, releases);
         if !is_complete || last.as_ref() != Some(&report) {
-            let input = Input::Readiness(report.clone());
+            let input = RolloutInput::Readiness(report.clone());
             if work.report.send(input).await.is_err() {
-                return Input::Woken;
+                return RolloutInput::Woken;
             }
             last = Some(report);
         }
         tokio::select! {
-            () = work.cancelled.cancelled() => return Input::Woken,
-            changed = changes.changed() => if changed.is_err() { return Input::Woken },
+            () = work.cancelled.cancelled() => return RolloutInput::Woken,
+            changed = changes.changed() => if changed.is_err() { return RolloutInput::Woken },
             () = tokio::time::sleep(REPORT_EVERY), if !is_complete => {}
         }
     }
@@ -56,7 +59,7 @@ pub(super) async fn watch(
 /// Ready instances by release, and whether all instances are ready.
 fn readiness(
     instances: &[InstanceStatus],
-    place: &Place,
+    place: &ServiceEnvironment,
     releases: &[ReleaseNumber],
 ) -> (Vec<SetReadiness>, bool) {
     let mut sets: BTreeMap<ReleaseNumber, SetReadiness> = BTreeMap::new();
@@ -72,9 +75,11 @@ fn readiness(
             problem: None,
         });
         match &status.phase {
-            Phase::Ready => entry.ready += 1,
-            Phase::Stopping => is_complete = false,
-            Phase::Starting { why } | Phase::Unready { why } | Phase::Backoff { why, .. } => {
+            InstancePhase::Ready => entry.ready += 1,
+            InstancePhase::Stopping => is_complete = false,
+            InstancePhase::Starting { why }
+            | InstancePhase::Unready { why }
+            | InstancePhase::Backoff { why, .. } => {
                 is_complete = false;
                 let problem = || format!("instance {}: {why}", status.id.slot);
                 entry.problem.get_or_insert_with(problem);
@@ -88,19 +93,19 @@ fn readiness(
 /// one: traffic goes first, the other instances follow.
 pub(super) async fn await_capacity(
     target: &dyn Target,
-    work: &Work<Rollouts>,
+    work: &Work<RolloutAggregate>,
     rollout: &Rollout,
-    place: &Place,
-    split: &Split,
+    place: &ServiceEnvironment,
+    split: &TrafficSplit,
 ) -> Result<(), ReadinessError> {
     for (release, needed) in rollout.instances_needed_to_grow(split) {
-        let set = SetKey {
+        let set = ReplicaSetKey {
             place: place.clone(),
             release,
         };
         let (needed, within) = match rollout.direction {
-            Direction::Forward => (needed, rollout.unready_grace(1)),
-            Direction::Back => (1, rollout.spec.environment.progress_deadline),
+            PlanDirection::Forward => (needed, rollout.unready_grace(1)),
+            PlanDirection::Back => (1, rollout.spec.environment.progress_deadline),
         };
         await_ready(target, &set, needed, within, &work.cancelled).await?;
     }
@@ -110,11 +115,11 @@ pub(super) async fn await_capacity(
 /// Waits until the release that is to be promoted has the ready instances that its traffic needs.
 pub(super) async fn await_promotable(
     target: &dyn Target,
-    work: &Work<Rollouts>,
+    work: &Work<RolloutAggregate>,
     rollout: &Rollout,
-    set: &SetKey,
+    set: &ReplicaSetKey,
 ) -> Result<(), ReadinessError> {
-    if rollout.direction == Direction::Back {
+    if rollout.direction == PlanDirection::Back {
         return Ok(());
     }
     let needed = rollout.instances_needed(&rollout.observed.split, set.release);

@@ -10,9 +10,12 @@ use shipway_core::{
     check::SmokeReport,
     ids::ReleaseNumber,
     release::Release,
-    rollout::{Effect, Input, Notice, Rollout, Rollouts, Spec, Tone, plan::Action},
+    rollout::{
+        NoticeTone, Rollout, RolloutAggregate, RolloutEffect, RolloutInput, RolloutNotice,
+        RolloutSpec, plan::PlanAction,
+    },
     service,
-    target::{Place, SetKey},
+    target::{ReplicaSetKey, ServiceEnvironment},
 };
 use shipway_drivers::{
     checks::smoke,
@@ -37,29 +40,29 @@ pub struct RolloutDriver(pub Weak<App>);
 type ActionOutcome = Result<(Option<String>, Option<SmokeReport>), (String, Option<SmokeReport>)>;
 
 #[async_trait]
-impl Driver<Rollouts> for RolloutDriver {
-    async fn carry_out(&self, work: Work<Rollouts>) -> Input {
+impl Driver<RolloutAggregate> for RolloutDriver {
+    async fn carry_out(&self, work: Work<RolloutAggregate>) -> RolloutInput {
         let Some(app) = self.0.upgrade() else {
-            return Input::Woken;
+            return RolloutInput::Woken;
         };
         let Some(rollout) = work.state.0.as_deref() else {
-            return Input::Woken;
+            return RolloutInput::Woken;
         };
         match &work.effect {
-            Effect::Carry {
+            RolloutEffect::Carry {
                 plan,
                 index,
                 action,
             } => {
                 let (plan, index) = (*plan, *index);
                 match carry(&app, rollout, action, &work).await {
-                    Ok((note, smoke)) => Input::Done {
+                    Ok((note, smoke)) => RolloutInput::Done {
                         plan,
                         index,
                         note,
                         smoke,
                     },
-                    Err((why, smoke)) => Input::Failed {
+                    Err((why, smoke)) => RolloutInput::Failed {
                         plan,
                         index,
                         why,
@@ -67,28 +70,30 @@ impl Driver<Rollouts> for RolloutDriver {
                     },
                 }
             }
-            Effect::Measure {
+            RolloutEffect::Measure {
                 exposure,
                 candidate,
                 stable,
             } => {
                 measure::run(&app, &work, rollout, *exposure, *candidate, *stable).await;
-                Input::Woken
+                RolloutInput::Woken
             }
-            Effect::Fellows { with } => rollout_group::watch(&app, &work, rollout, with).await,
-            Effect::Guard { release, stable } => {
+            RolloutEffect::Fellows { with } => {
+                rollout_group::watch(&app, &work, rollout, with).await
+            }
+            RolloutEffect::Guard { release, stable } => {
                 let releases: Vec<_> = std::iter::once(*release).chain(*stable).collect();
                 readiness::watch(&app, &work, &rollout_place(&rollout.spec), &releases).await
             }
-            Effect::TellService { end, observed } => {
+            RolloutEffect::TellService { end, observed } => {
                 app.live.forget(&rollout.spec.id);
                 send_to_service(&app, rollout, end, observed).await
             }
-            Effect::Notify {
+            RolloutEffect::Notify {
                 index,
                 destination,
                 notice,
-            } => Input::Noticed {
+            } => RolloutInput::Noticed {
                 index: *index,
                 destination: *destination,
                 failed: notify(&app, rollout, (*index, notice), *destination)
@@ -99,28 +104,28 @@ impl Driver<Rollouts> for RolloutDriver {
     }
 }
 
-fn rollout_place(spec: &Spec) -> Place {
+fn rollout_place(spec: &RolloutSpec) -> ServiceEnvironment {
     spec.release.place(&spec.environment.name)
 }
 
 async fn carry(
     app: &Arc<App>,
     rollout: &Rollout,
-    action: &Action,
-    work: &Work<Rollouts>,
+    action: &PlanAction,
+    work: &Work<RolloutAggregate>,
 ) -> ActionOutcome {
     let spec = &rollout.spec;
     let place = rollout_place(spec);
     let plain =
         |result: Result<(), String>| result.map(|()| (None, None)).map_err(|why| (why, None));
     match action {
-        Action::ClaimAddresses { addresses } => plain(
+        PlanAction::ClaimAddresses { addresses } => plain(
             addresses::claim(app, work, spec, addresses)
                 .await
                 .map_err(|error| error.to_string()),
         ),
-        Action::Start { release, count } => {
-            let set = SetKey {
+        PlanAction::Start { release, count } => {
+            let set = ReplicaSetKey {
                 place: place.clone(),
                 release: *release,
             };
@@ -138,8 +143,8 @@ async fn carry(
             };
             Ok((note, None))
         }
-        Action::Await { release, count } => {
-            let set = SetKey {
+        PlanAction::Await { release, count } => {
+            let set = ReplicaSetKey {
                 place,
                 release: *release,
             };
@@ -150,18 +155,18 @@ async fn carry(
                     .map_err(|error| error.to_string()),
             )
         }
-        Action::Smoke { release } => {
+        PlanAction::Smoke { release } => {
             smoke_test(
                 app,
                 spec,
-                &SetKey {
+                &ReplicaSetKey {
                     place,
                     release: *release,
                 },
             )
             .await
         }
-        Action::Shift { split } => {
+        PlanAction::Shift { split } => {
             readiness::await_capacity(&*app.target, work, rollout, &place, split)
                 .await
                 .map_err(|error| (error.to_string(), None))?;
@@ -175,7 +180,7 @@ async fn carry(
                     .map_err(|error| error.to_string()),
             )
         }
-        Action::Drain {
+        PlanAction::Drain {
             release,
             keep,
             grace,
@@ -191,8 +196,8 @@ async fn carry(
             };
             Ok((left, None))
         }
-        Action::Stop { release, keep } => {
-            let set = SetKey {
+        PlanAction::Stop { release, keep } => {
+            let set = ReplicaSetKey {
                 place: place.clone(),
                 release: *release,
             };
@@ -204,32 +209,36 @@ async fn carry(
             app.traffic.undrain(&place, *release);
             Ok((stopped?.note(), None))
         }
-        Action::Promote { release } => {
-            let set = SetKey {
+        PlanAction::Promote { release } => {
+            let set = ReplicaSetKey {
                 place: place.clone(),
                 release: *release,
             };
             readiness::await_promotable(&*app.target, work, rollout, &set)
                 .await
                 .map_err(|error| (error.to_string(), None))?;
-            let input = service::Input::Promoted {
+            let input = service::ServiceInput::Promoted {
                 rollout: spec.id.number,
                 release: *release,
             };
             plain(promote(app, spec, *release, input).await)
         }
-        Action::Meet { with } => match rollout_group::meet(app, work, rollout, with).await {
+        PlanAction::Meet { with } => match rollout_group::meet(app, work, rollout, with).await {
             Ok(note) => Ok((Some(note), None)),
             Err(why) => Err((why, None)),
         },
         // Time and people carry these out.
-        Action::Hold { .. } | Action::Ask { .. } => Ok((None, None)),
+        PlanAction::Hold { .. } | PlanAction::Ask { .. } => Ok((None, None)),
     }
 }
 
 /// What stable's instances wrote beside their code, said while there is time to save it.
-async fn note_of_stable_files(app: &App, spec: &Spec, started: &SetKey) -> Option<String> {
-    let stable = SetKey {
+async fn note_of_stable_files(
+    app: &App,
+    spec: &RolloutSpec,
+    started: &ReplicaSetKey,
+) -> Option<String> {
+    let stable = ReplicaSetKey {
         place: started.place.clone(),
         release: spec.stable.as_ref()?.release.number,
     };
@@ -243,9 +252,9 @@ async fn note_of_stable_files(app: &App, spec: &Spec, started: &SetKey) -> Optio
 /// Declares a release stable, once its addresses are known to be its own; from then on it is reached there.
 async fn promote(
     app: &Arc<App>,
-    spec: &Spec,
+    spec: &RolloutSpec,
     release: ReleaseNumber,
-    input: service::Input,
+    input: service::ServiceInput,
 ) -> Result<(), String> {
     let verified = addresses::verify(app, spec, release).await;
     verified.map_err(|error| error.to_string())?;
@@ -258,7 +267,7 @@ async fn promote(
 }
 
 /// Where the environment of a rollout is reached now; at a first deployment, where the new release asks to be reached.
-async fn served_addresses(app: &App, spec: &Spec) -> EnvironmentAddresses {
+async fn served_addresses(app: &App, spec: &RolloutSpec) -> EnvironmentAddresses {
     let state = app.services.state(&service_stream(&spec.id.service)).await;
     let state = state.ok().flatten();
     let served = state.and_then(|state| state.served_addresses(&spec.environment.name));
@@ -267,9 +276,9 @@ async fn served_addresses(app: &App, spec: &Spec) -> EnvironmentAddresses {
 
 /// The release with this number and its own configuration of the rollout's environment.
 fn release_and_environment(
-    spec: &Spec,
+    spec: &RolloutSpec,
     number: ReleaseNumber,
-) -> Option<(&Release, &shipway_core::config::Environment)> {
+) -> Option<(&Release, &shipway_core::config::EnvironmentConfig)> {
     if spec.release.number == number {
         return Some((&spec.release, &spec.environment));
     }
@@ -283,7 +292,7 @@ fn release_and_environment(
     ))
 }
 
-async fn smoke_test(app: &Arc<App>, spec: &Spec, set: &SetKey) -> ActionOutcome {
+async fn smoke_test(app: &Arc<App>, spec: &RolloutSpec, set: &ReplicaSetKey) -> ActionOutcome {
     let mut instances = Vec::new();
     for status in app.target.instances() {
         if status.id.set == *set && status.is_ready() {
@@ -311,11 +320,11 @@ async fn smoke_test(app: &Arc<App>, spec: &Spec, set: &SetKey) -> ActionOutcome 
 async fn send_to_service(
     app: &Arc<App>,
     rollout: &Rollout,
-    end: &shipway_core::rollout::End,
-    observed: &shipway_core::rollout::strategy::Observed,
-) -> Input {
+    end: &shipway_core::rollout::RolloutEnd,
+    observed: &shipway_core::rollout::strategy::ObservedState,
+) -> RolloutInput {
     let id = &rollout.spec.id;
-    let input = service::Input::RolloutEnded {
+    let input = service::ServiceInput::RolloutEnded {
         number: id.number,
         end: end.clone(),
         observed: observed.clone(),
@@ -334,11 +343,11 @@ async fn send_to_service(
                 // The next start of the server restores them from the log.
                 tracing::warn!(%error, rollout = %id, "the routes of its service can't follow its addresses");
             }
-            Input::Told
+            RolloutInput::Told
         }
         Err(error) => {
             tracing::error!(%error, rollout = %id, "the service could not be told");
-            Input::Woken
+            RolloutInput::Woken
         }
     }
 }
@@ -347,7 +356,7 @@ async fn send_to_service(
 async fn notify(
     app: &Arc<App>,
     rollout: &Rollout,
-    (index, notice): (usize, &Notice),
+    (index, notice): (usize, &RolloutNotice),
     destination: usize,
 ) -> Result<(), String> {
     let spec = &rollout.spec;
@@ -361,9 +370,9 @@ async fn notify(
         title: notice.title.clone(),
         text: notice.text.clone(),
         severity: match notice.tone {
-            Tone::Good => NotificationSeverity::Good,
-            Tone::Asking | Tone::Neutral => NotificationSeverity::Info,
-            Tone::Bad => NotificationSeverity::Bad,
+            NoticeTone::Good => NotificationSeverity::Good,
+            NoticeTone::Asking | NoticeTone::Neutral => NotificationSeverity::Info,
+            NoticeTone::Bad => NotificationSeverity::Bad,
         },
         service: Some(spec.id.service.clone()),
         environment: Some(spec.environment.name.clone()),
@@ -388,7 +397,7 @@ async fn notify(
 }
 
 /// What was measured until then of what the notice is about, in a line. News go out without it where it can't be read.
-async fn plot(app: &Arc<App>, rollout: &Rollout, notice: &Notice) -> Option<String> {
+async fn plot(app: &Arc<App>, rollout: &Rollout, notice: &RolloutNotice) -> Option<String> {
     let all = analysis_series_until(app, &rollout.spec.id, notice.at)
         .await
         .unwrap_or_default();

@@ -6,10 +6,10 @@ use shipway_core::{
     aggregate::Actor,
     ids::{EnvironmentName, RolloutId, RolloutNumber, ServiceName},
     rollout::{
-        Input, Rollout, Rollouts,
-        meet::{self, Fellow, Meeting, Stage},
+        Rollout, RolloutAggregate, RolloutInput,
+        meet::{self, BarrierDecision, PeerStage, RolloutPeer},
     },
-    service::{self, Groups, Onward},
+    service::{self, AutoPromotion, RolloutGroups},
 };
 use shipway_engine::Work;
 
@@ -23,15 +23,15 @@ const LOOKED_AT: u32 = 10;
 /// Waits until all that are under way have come as far.
 pub(super) async fn meet(
     app: &Arc<App>,
-    work: &Work<Rollouts>,
+    work: &Work<RolloutAggregate>,
     rollout: &Rollout,
     with: &[ServiceName],
 ) -> Result<String, String> {
     loop {
-        match meet::meeting(&fellows(app, rollout, with).await) {
-            Meeting::Go => return Ok("all are there".to_owned()),
-            Meeting::Back(why) => return Err(why),
-            Meeting::Wait(_) => {}
+        match meet::decide_barrier(&fellows(app, rollout, with).await) {
+            BarrierDecision::Go => return Ok("all are there".to_owned()),
+            BarrierDecision::Back(why) => return Err(why),
+            BarrierDecision::Wait(_) => {}
         }
         tokio::select! {
             () = work.cancelled.cancelled() => return Err("it is no longer wanted".to_owned()),
@@ -43,16 +43,16 @@ pub(super) async fn meet(
 /// Reports a rollout of the group that went back, once there is one.
 pub(super) async fn watch(
     app: &Arc<App>,
-    work: &Work<Rollouts>,
+    work: &Work<RolloutAggregate>,
     rollout: &Rollout,
     with: &[ServiceName],
-) -> Input {
+) -> RolloutInput {
     loop {
         if let Some(why) = meet::gone_back(&fellows(app, rollout, with).await) {
-            return Input::FellowBack { why };
+            return RolloutInput::FellowBack { why };
         }
         tokio::select! {
-            () = work.cancelled.cancelled() => return Input::Woken,
+            () = work.cancelled.cancelled() => return RolloutInput::Woken,
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
@@ -60,7 +60,7 @@ pub(super) async fn watch(
 
 /// The rollouts of `with` into the same environment that are under way, or were at some time since this one began; and releases
 /// that are on their way there.
-async fn fellows(app: &Arc<App>, rollout: &Rollout, with: &[ServiceName]) -> Vec<Fellow> {
+async fn fellows(app: &Arc<App>, rollout: &Rollout, with: &[ServiceName]) -> Vec<RolloutPeer> {
     let environment = &rollout.spec.environment.name;
     let mut fellows = Vec::new();
     for name in with {
@@ -69,9 +69,9 @@ async fn fellows(app: &Arc<App>, rollout: &Rollout, with: &[ServiceName]) -> Vec
             continue;
         };
         if is_coming(&state, environment) {
-            fellows.push(Fellow {
+            fellows.push(RolloutPeer {
                 name: name.to_string(),
-                stage: Stage::Coming,
+                stage: PeerStage::Coming,
             });
         }
         let last = state.last_rollout.0;
@@ -86,7 +86,7 @@ async fn fellows(app: &Arc<App>, rollout: &Rollout, with: &[ServiceName]) -> Vec
     fellows
 }
 
-async fn fellow(app: &Arc<App>, id: &RolloutId, mine: &Rollout) -> Option<Fellow> {
+async fn fellow(app: &Arc<App>, id: &RolloutId, mine: &Rollout) -> Option<RolloutPeer> {
     let state = app.rollout(id).await?;
     let other = state.0.as_deref()?;
     let over = other.ended.as_ref().map(|end| end.at);
@@ -96,22 +96,22 @@ async fn fellow(app: &Arc<App>, id: &RolloutId, mine: &Rollout) -> Option<Fellow
     }
     let stage = other.stage();
     // It was on its way back already when this one began.
-    let is_earlier = matches!(&stage, Stage::Back { at, .. } if *at < mine.opened_at);
-    (!is_earlier).then(|| Fellow {
+    let is_earlier = matches!(&stage, PeerStage::Back { at, .. } if *at < mine.opened_at);
+    (!is_earlier).then(|| RolloutPeer {
         name: id.to_string(),
         stage,
     })
 }
 
 /// Whether a release of the service is on its way to `environment`: in a run, in an environment before, or in the queue.
-fn is_coming(state: &service::State, environment: &EnvironmentName) -> bool {
+fn is_coming(state: &service::ServiceState, environment: &EnvironmentName) -> bool {
     let pushed = (state.open_pushes.values()).any(|push| push.push.is_released());
     let goes_on = (state.environments.iter()).any(|(name, place)| {
         let moving = place.active.as_ref();
-        let on = |active: &service::Active| {
+        let on = |active: &service::ActiveRollout| {
             let is_next = active.spec.release.environment_after(name);
             !active.promoted
-                && active.onward == Onward::Next
+                && active.onward == AutoPromotion::Next
                 && is_next.is_some_and(|next| next.name == *environment)
         };
         name != environment && moving.is_some_and(on)
@@ -125,22 +125,22 @@ pub(super) async fn notify_members(
     app: &Arc<App>,
     leader: &ServiceName,
     fellows: &BTreeSet<ServiceName>,
-    groups: &Groups,
-) -> service::Input {
+    groups: &RolloutGroups,
+) -> service::ServiceInput {
     for name in fellows {
-        let theirs: Groups = (groups.iter())
+        let theirs: RolloutGroups = (groups.iter())
             .filter(|(_, group)| group.contains(name))
             .map(|(environment, group)| (environment.clone(), group.clone()))
             .collect();
-        let input = service::Input::Tied {
+        let input = service::ServiceInput::Tied {
             leader: leader.clone(),
             groups: theirs,
         };
         let by = Actor::Shipway(format!("{leader} names it in its `with`"));
         if let Err(error) = app.send_to_service(name, input, by).await {
             tracing::error!(%error, service = %name, "a service could not be told that it is tied");
-            return service::Input::Woken;
+            return service::ServiceInput::Woken;
         }
     }
-    service::Input::FellowsTold(groups.clone())
+    service::ServiceInput::FellowsTold(groups.clone())
 }

@@ -15,10 +15,10 @@ use shipway_core::{
     aggregate::Actor,
     ids::{Digest, RunId},
     run::{
-        Artifact, Effect, GateInput, Input, JobRecord, JobView, Run, RunSpec, RunView, Runs, State,
-        Status, StepLine, Surroundings, job_spec,
+        ArtifactRecord, GateInput, JobEnvironment, JobRecord, JobView, Run, RunAggregate,
+        RunEffect, RunInput, RunSpec, RunState, RunStatus, RunView, StepLine, job_spec,
     },
-    service::{self, Purpose},
+    service::{self, RunPurpose},
 };
 use shipway_drivers::jobs::JobError;
 use shipway_engine::{Driver, StoreError, Work};
@@ -44,23 +44,23 @@ use crate::{
 pub struct RunDriver(pub Weak<App>);
 
 #[async_trait]
-impl Driver<Runs> for RunDriver {
-    async fn carry_out(&self, work: Work<Runs>) -> Input {
+impl Driver<RunAggregate> for RunDriver {
+    async fn carry_out(&self, work: Work<RunAggregate>) -> RunInput {
         let Some(app) = self.0.upgrade() else {
-            return Input::Woken;
+            return RunInput::Woken;
         };
         let Some(spec) = work.state.0.as_deref().map(|run| run.spec.clone()) else {
-            return Input::Woken;
+            return RunInput::Woken;
         };
         match &work.effect {
-            Effect::Gate(effect) => {
+            RunEffect::Gate(effect) => {
                 super::concurrency_groups::carry_out(&app, &spec.id, effect).await
             }
-            Effect::RunJob { key, attempt, stop } => {
+            RunEffect::RunJob { key, attempt, stop } => {
                 let folder = app.jobs.attempt_folder(&spec.id, key, *attempt);
                 run_job(&app, &work, &spec, (key, folder), stop.as_deref()).await
             }
-            Effect::TellService {
+            RunEffect::TellService {
                 conclusion,
                 artifacts,
                 ..
@@ -69,7 +69,7 @@ impl Driver<Runs> for RunDriver {
                     test_reports::record_test_history(&app, run).await;
                 }
                 let green = *conclusion == Conclusion::Success;
-                let input = service::Input::RunEnded {
+                let input = service::ServiceInput::RunEnded {
                     number: spec.id.number,
                     green,
                     conclusion: *conclusion,
@@ -84,10 +84,10 @@ impl Driver<Runs> for RunDriver {
                     )
                     .await
                 {
-                    Ok(_) => Input::Told,
+                    Ok(_) => RunInput::Told,
                     Err(error) => {
                         tracing::error!(%error, run = %spec.id, "the service could not be told");
-                        Input::Woken
+                        RunInput::Woken
                     }
                 }
             }
@@ -97,12 +97,12 @@ impl Driver<Runs> for RunDriver {
 
 async fn run_job(
     app: &Arc<App>,
-    work: &Work<Runs>,
+    work: &Work<RunAggregate>,
     run: &RunSpec,
     (key, folder): (&JobKey, PathBuf),
     stop: Option<&str>,
-) -> Input {
-    let ended = |conclusion, why: String| Input::JobEnded {
+) -> RunInput {
+    let ended = |conclusion, why: String| RunInput::JobEnded {
         key: key.clone(),
         conclusion,
         outputs: Vec::new(),
@@ -125,7 +125,7 @@ async fn run_job(
         Some(why) => return ended(Conclusion::Cancelled, why.to_owned()),
         None => tokio::select! {
             place = app.jobs.slots().acquire(&folder) => place,
-            () = work.cancelled.cancelled() => return Input::Woken,
+            () = work.cancelled.cancelled() => return RunInput::Woken,
         },
     };
     match stop {
@@ -165,14 +165,14 @@ async fn run_job(
         match journal.next(&work.cancelled).await {
             Ok(Some(entry)) => {
                 if let Err(FollowerStopped) = follower.handle(entry).await {
-                    return Input::Woken;
+                    return RunInput::Woken;
                 }
             }
             Ok(None) => return follower.finish().await,
             // The server stops, or the run wants something else of the job: whoever comes next follows the same journal.
-            Err(JobError::Cancelled) => return Input::Woken,
+            Err(JobError::Cancelled) => return RunInput::Woken,
             Err(error @ JobError::WorkerLost(_)) => {
-                return Input::WorkerLost {
+                return RunInput::WorkerLost {
                     key: key.clone(),
                     why: error.to_string(),
                 };
@@ -183,7 +183,7 @@ async fn run_job(
 }
 
 /// Whether this machine is one that the job asks for with `runs-on`.
-fn check_runner(app: &App, state: &State, key: &JobKey) -> Result<(), RunnerMismatch> {
+fn check_runner(app: &App, state: &RunState, key: &JobKey) -> Result<(), RunnerMismatch> {
     match state.0.as_deref().and_then(|run| run.cell(key)) {
         Some((_, cell)) => app.jobs.check_request(&cell.runs_on),
         // It is refused where its spec is made.
@@ -209,7 +209,7 @@ pub async fn reserve_job_slots(app: &App) -> Result<(), StoreError> {
 }
 
 fn reserve_slots_of_run(app: &App, run: &RunView) {
-    let open = |job: &&JobView| matches!(job.status, Status::Queued | Status::Running);
+    let open = |job: &&JobView| matches!(job.status, RunStatus::Queued | RunStatus::Running);
     for job in run.jobs.iter().filter(open) {
         let Ok(key) = job.key.parse() else {
             continue;
@@ -225,7 +225,7 @@ fn reserve_slots_of_run(app: &App, run: &RunView) {
 /// A job's journal, entry by entry, as what it means to the run.
 struct JobFollower<'a> {
     app: &'a App,
-    work: &'a Work<Runs>,
+    work: &'a Work<RunAggregate>,
     run: &'a RunSpec,
     key: &'a JobKey,
     folder: &'a Path,
@@ -258,17 +258,17 @@ impl JobFollower<'_> {
         Ok(())
     }
 
-    async fn report(&self, input: Input) {
+    async fn report(&self, input: RunInput) {
         if let Err(error) = self.work.report.send(input).await {
             tracing::debug!(%error, run = %self.run.id, "what a worker said is not recorded");
         }
     }
 
     /// What the run is told of an entry.
-    async fn input(&mut self, entry: JournalEntry) -> Result<Option<Input>, FollowerStopped> {
+    async fn input(&mut self, entry: JournalEntry) -> Result<Option<RunInput>, FollowerStopped> {
         let key = self.key.clone();
         Ok(match entry.body {
-            JournalBody::Started { .. } => Some(Input::JobStarted { key }),
+            JournalBody::Started { .. } => Some(RunInput::JobStarted { key }),
             JournalBody::StepStarted { index, name, .. } => {
                 self.names.insert(index, name);
                 None
@@ -282,8 +282,8 @@ impl JobFollower<'_> {
             } => {
                 let noun = format!("the artifact {name}");
                 let stored = self.store(&path, &digest, &noun).await?;
-                stored.map(|digest| Input::ArtifactStored {
-                    artifact: Artifact { name, digest, size },
+                stored.map(|digest| RunInput::ArtifactStored {
+                    artifact: ArtifactRecord { name, digest, size },
                 })
             }
             JournalBody::Reports(stored) => self.report_tests(*stored).await?,
@@ -300,7 +300,7 @@ impl JobFollower<'_> {
                 None
             }
             JournalBody::EnvironmentUrl { url } => {
-                Some(Input::Gate(GateInput::UrlKnown { key, url }))
+                Some(RunInput::Gate(GateInput::UrlKnown { key, url }))
             }
             JournalBody::Resumed { .. }
             | JournalBody::Annotation { .. }
@@ -308,7 +308,7 @@ impl JobFollower<'_> {
         })
     }
 
-    fn finished_step(&self, body: JournalBody) -> Option<Input> {
+    fn finished_step(&self, body: JournalBody) -> Option<RunInput> {
         let JournalBody::StepFinished {
             index,
             outcome,
@@ -330,13 +330,13 @@ impl JobFollower<'_> {
             in_attempt: earlier.map(|earlier| earlier.attempt),
         };
         let key = self.key.clone();
-        Some(Input::StepFinished { key, step })
+        Some(RunInput::StepFinished { key, step })
     }
 
     async fn report_tests(
         &mut self,
         stored: StoredReport,
-    ) -> Result<Option<Input>, FollowerStopped> {
+    ) -> Result<Option<RunInput>, FollowerStopped> {
         let noun = "the report of the tests";
         let Some(digest) = self.store(&stored.path, &stored.digest, noun).await? else {
             return Ok(None);
@@ -361,7 +361,7 @@ impl JobFollower<'_> {
             digest,
             noun,
         };
-        let delayed = |reason| Input::StorageDelayed {
+        let delayed = |reason| RunInput::StorageDelayed {
             key: self.key.clone(),
             reason,
         };
@@ -398,9 +398,9 @@ impl JobFollower<'_> {
     }
 
     /// The job's end; a job whose files are not all stored has failed.
-    async fn finish(mut self) -> Input {
+    async fn finish(mut self) -> RunInput {
         let annotations = std::mem::take(&mut self.annotations).worst_first();
-        self.report(Input::Annotated {
+        self.report(RunInput::Annotated {
             key: self.key.clone(),
             annotations,
         })
@@ -422,7 +422,7 @@ impl JobFollower<'_> {
             conclusion => conclusion,
         };
         let why: Vec<String> = self.lost.into_iter().chain(end.why).collect();
-        Input::JobEnded {
+        RunInput::JobEnded {
             key: self.key.clone(),
             conclusion,
             outputs: end.outputs,
@@ -434,10 +434,10 @@ impl JobFollower<'_> {
 /// What a job has around it: secrets among it, for the worker or for whoever may have them.
 pub(crate) async fn job_surroundings(
     app: &App,
-    state: &State,
+    state: &RunState,
     key: &JobKey,
     folder: std::path::PathBuf,
-) -> Result<Surroundings, String> {
+) -> Result<JobEnvironment, String> {
     let known = state.0.as_deref().ok_or("the run is not open")?;
     let run = &known.spec;
     let goes_on = known.jobs.get(key).and_then(|it| it.goes_on.as_ref());
@@ -459,7 +459,7 @@ pub(crate) async fn job_surroundings(
             path,
         });
     }
-    Ok(Surroundings {
+    Ok(JobEnvironment {
         secrets: app.secrets.all().clone(),
         // A job that is started has passed the gates of its environment.
         environment_secrets: (environment(known, key))
@@ -503,15 +503,19 @@ fn environment<'a>(run: &'a Run, key: &JobKey) -> Option<&'a str> {
 }
 
 /// Tests of an environment are told where it is.
-async fn tested_environment(app: &App, run: &RunId, purpose: &Purpose) -> BTreeMap<String, String> {
-    let Purpose::Tests {
+async fn tested_environment(
+    app: &App,
+    run: &RunId,
+    purpose: &RunPurpose,
+) -> BTreeMap<String, String> {
+    let RunPurpose::Tests {
         environment,
         release,
     } = purpose
     else {
         return BTreeMap::new();
     };
-    let place = shipway_core::target::Place {
+    let place = shipway_core::target::ServiceEnvironment {
         service: run.service.clone(),
         environment: environment.clone(),
     };

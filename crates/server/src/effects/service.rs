@@ -7,7 +7,7 @@ use shipway_core::{
     aggregate::Actor,
     ids::{RolloutId, RunId},
     rollout::{self, AbortCause},
-    service::{Effect, Input, RunOrder, Services, Way},
+    service::{Preemption, RunOrder, ServiceAggregate, ServiceEffect, ServiceInput},
 };
 use shipway_drivers::reusable_workflows::{calls_unread_workflow, read_called_workflows};
 use shipway_engine::{Driver, Work};
@@ -19,54 +19,54 @@ use crate::app::App;
 pub struct ServiceDriver(pub Weak<App>);
 
 #[async_trait]
-impl Driver<Services> for ServiceDriver {
-    async fn carry_out(&self, work: Work<Services>) -> Input {
+impl Driver<ServiceAggregate> for ServiceDriver {
+    async fn carry_out(&self, work: Work<ServiceAggregate>) -> ServiceInput {
         // The application outlives its engines but for the moment in which both end.
         let Some(app) = self.0.upgrade() else {
-            return Input::Woken;
+            return ServiceInput::Woken;
         };
         let service = work.state.name.clone();
         match work.effect {
-            Effect::OpenRun(order) => open_run(&app, &work.stream, *order).await,
-            Effect::OpenRollout(spec) => {
+            ServiceEffect::OpenRun(order) => open_run(&app, &work.stream, *order).await,
+            ServiceEffect::OpenRollout(spec) => {
                 let spec = Box::new(with_stable_traffic(&app, *spec).await);
                 let number = spec.id.number;
                 let shipway = || Actor::Shipway(spec.why.clone());
                 let by = spec.by.clone().unwrap_or_else(shipway);
                 match app
                     .rollouts
-                    .send(&spec.id.stream(), rollout::Input::Open(spec), by)
+                    .send(&spec.id.stream(), rollout::RolloutInput::Open(spec), by)
                     .await
                 {
-                    Ok(_) => Input::RolloutOpened(number),
+                    Ok(_) => ServiceInput::RolloutOpened(number),
                     Err(error) => {
                         tracing::error!(%error, rollout = %number, "the rollout could not be opened");
-                        Input::Woken
+                        ServiceInput::Woken
                     }
                 }
             }
-            Effect::TellFellows { fellows, groups } => match service {
+            ServiceEffect::TellFellows { fellows, groups } => match service {
                 Some(leader) => {
                     rollout_group::notify_members(&app, &leader, &fellows, &groups).await
                 }
-                None => Input::Woken,
+                None => ServiceInput::Woken,
             },
-            Effect::ReportAddresses(asked) => match service {
+            ServiceEffect::ReportAddresses(asked) => match service {
                 Some(service) => addresses::report(&app, &service, asked).await,
-                None => Input::Woken,
+                None => ServiceInput::Woken,
             },
-            Effect::NotifyHealth {
+            ServiceEffect::NotifyHealth {
                 notice,
                 destination,
             } => match service {
                 Some(service) => {
                     environment_health::notify(&app, &service, &notice, destination).await
                 }
-                None => Input::Woken,
+                None => ServiceInput::Woken,
             },
-            Effect::AskWay { number, way } => {
+            ServiceEffect::AskWay { number, way } => {
                 let Some(service) = service else {
-                    return Input::Woken;
+                    return ServiceInput::Woken;
                 };
                 let id = RolloutId { service, number };
                 let (input, by) = preemption_input(way);
@@ -74,42 +74,45 @@ impl Driver<Services> for ServiceDriver {
                 if let Err(error) = app.rollouts.send(&id.stream(), input, by).await {
                     tracing::debug!(%error, rollout = %id, "asked to make way");
                 }
-                Input::WayAnswered(number)
+                ServiceInput::WayAnswered(number)
             }
         }
     }
 }
 
 /// What a rollout is told, and by whom.
-fn preemption_input(way: Way) -> (rollout::Input, Actor) {
+fn preemption_input(way: Preemption) -> (rollout::RolloutInput, Actor) {
     match way {
-        Way::Supersede { by } => {
+        Preemption::Supersede { by } => {
             let reason = format!("superseded by {by}");
             let cause = AbortCause::Superseded;
-            let input = rollout::Input::Abort {
+            let input = rollout::RolloutInput::Abort {
                 cause,
                 reason: reason.clone(),
             };
             (input, Actor::Shipway(reason))
         }
-        Way::Back { by, reason } => {
+        Preemption::Back { by, reason } => {
             let cause = AbortCause::Person;
-            (rollout::Input::Abort { cause, reason }, by)
+            (rollout::RolloutInput::Abort { cause, reason }, by)
         }
-        Way::Finish { next } => {
+        Preemption::Finish { next } => {
             let reason = format!("{next} is waiting");
-            (rollout::Input::EndKeep { next }, Actor::Shipway(reason))
+            (
+                rollout::RolloutInput::EndKeep { next },
+                Actor::Shipway(reason),
+            )
         }
     }
 }
 
-async fn open_run(app: &Arc<App>, stream: &str, mut order: RunOrder) -> Input {
+async fn open_run(app: &Arc<App>, stream: &str, mut order: RunOrder) -> ServiceInput {
     let number = order.number;
     let Some(service) = stream
         .strip_prefix("service/")
         .and_then(|name| name.parse().ok())
     else {
-        return Input::Woken;
+        return ServiceInput::Woken;
     };
     let id = RunId { service, number };
     // Opened before a crash, it has all that it needs.
@@ -121,10 +124,10 @@ async fn open_run(app: &Arc<App>, stream: &str, mut order: RunOrder) -> Input {
         }
     }
     match app.open_run(&id, order).await {
-        Ok(()) => Input::RunOpened(number),
+        Ok(()) => ServiceInput::RunOpened(number),
         Err(error) => {
             tracing::error!(%error, run = %id, "the run could not be opened");
-            Input::Woken
+            ServiceInput::Woken
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{borrow::Cow, sync::Arc};
 use shipway_core::{
     aggregate::Actor,
     ids::ServiceName,
-    service::{Body, Input},
+    service::{ServiceEvent, ServiceInput},
     terminal::sanitize_for_terminal,
 };
 use shipway_drivers::git::{GitError, GitRepository, RefUpdate};
@@ -144,10 +144,10 @@ async fn record(
         None => None,
     };
     let input = match commit {
-        None => Input::Deleted {
+        None => ServiceInput::Deleted {
             reference: update.name.clone(),
         },
-        Some(commit) => Input::Pushed {
+        Some(commit) => ServiceInput::Pushed {
             service: service.clone(),
             push: Box::new(read::without_files(&repo, update, &commit).await?),
             workflows: Vec::new(),
@@ -201,7 +201,7 @@ async fn take_in(
         terminal.line(problem.clone()).await;
     }
     let by = Actor::Push(pusher.map_or_else(|| contents.push.commit.author.clone(), str::to_owned));
-    let input = Input::Pushed {
+    let input = ServiceInput::Pushed {
         service: service.clone(),
         push: Box::new(contents.push),
         workflows: contents.workflows,
@@ -216,7 +216,7 @@ async fn take_in(
     let mut quiet = true;
     for event in &outcome.events {
         match &event.body {
-            Body::Pushed {
+            ServiceEvent::Pushed {
                 sequence: number,
                 push,
             } => {
@@ -230,7 +230,7 @@ async fn take_in(
                     ))
                     .await;
             }
-            Body::RunOrdered { order } => {
+            ServiceEvent::RunOrdered { order } => {
                 quiet = false;
                 let address = format!("{}/runs/{service}/{}", app.url, order.number.0);
                 terminal
@@ -240,7 +240,7 @@ async fn take_in(
                     ))
                     .await;
             }
-            Body::ReleaseMade { release, .. } => {
+            ServiceEvent::ReleaseMade { release, .. } => {
                 quiet = false;
                 terminal
                     .line(format!(
@@ -249,7 +249,7 @@ async fn take_in(
                     ))
                     .await;
             }
-            Body::PushSettled { why, .. } => {
+            ServiceEvent::PushSettled { why, .. } => {
                 terminal.line(format!("nothing is released: {why}")).await
             }
             _ => {}
@@ -265,7 +265,7 @@ async fn deleted(
     pusher: Option<&str>,
     terminal: &PushTerminal,
 ) -> Result<(), PushError> {
-    let input = Input::Deleted {
+    let input = ServiceInput::Deleted {
         reference: update.name.clone(),
     };
     let by = Actor::Push(pusher.unwrap_or("somebody").to_owned());

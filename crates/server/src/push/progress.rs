@@ -12,16 +12,16 @@ use serde::de::DeserializeOwned;
 use shipway_core::{
     address::EnvironmentAddresses,
     aggregate::Event,
-    config::Config,
+    config::ServiceConfig,
     ids::{
         EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, RunId, RunNumber, ServiceName,
     },
     rollout::{
-        self, Direction, Outcome, Pause,
-        plan::{Action, HoldReason, Plan, Span},
+        self, PlanDirection, RolloutOutcome, RolloutPause,
+        plan::{HoldReason, PlanAction, RolloutPlan, Span},
     },
     run,
-    service::{self, EnvironmentHold, Purpose, WaitsFor},
+    service::{self, EnvironmentHold, RunPurpose, WaitsFor},
 };
 use shipway_engine::Recorded;
 
@@ -77,8 +77,8 @@ struct PushProgress {
     proxy_address: SocketAddr,
     pushes: BTreeSet<u64>,
     runs: BTreeSet<RunNumber>,
-    releases: BTreeMap<ReleaseNumber, Config>,
-    rollouts: BTreeMap<RolloutNumber, Plan>,
+    releases: BTreeMap<ReleaseNumber, ServiceConfig>,
+    rollouts: BTreeMap<RolloutNumber, RolloutPlan>,
     /// Releases of these pushes that were requested for an environment and have not started.
     queued: BTreeSet<(EnvironmentName, ReleaseNumber)>,
     /// In the last environment; where a step of a run did that, the run goes on.
@@ -131,9 +131,9 @@ impl PushProgress {
             .map(RunNumber)
             .filter(|number| self.runs.contains(number))
         {
-            let event = read::<run::Body>(recorded);
+            let event = read::<run::RunEvent>(recorded);
             // What takes people is announced and not waited for.
-            if let Some(run::Body::Gate(fact)) = event.as_ref().map(|event| &event.body)
+            if let Some(run::RunEvent::Gate(fact)) = event.as_ref().map(|event| &event.body)
                 && matches!(**fact, run::GateFact::ApprovalAsked { .. })
             {
                 self.told = true;
@@ -157,19 +157,19 @@ impl PushProgress {
         Vec::new()
     }
 
-    fn service_event(&mut self, event: &Event<service::Body>) -> Vec<String> {
-        use service::Body;
+    fn service_event(&mut self, event: &Event<service::ServiceEvent>) -> Vec<String> {
+        use service::ServiceEvent;
         match &event.body {
-            Body::RunOrdered { order } => {
+            RolloutEvent::RunOrdered { order } => {
                 let ours = match &order.purpose {
-                    Purpose::Push { sequence } => self.pushes.contains(sequence),
-                    Purpose::Tests { release, .. } => self.releases.contains_key(release),
-                    Purpose::Dispatch | Purpose::ByItself => false,
+                    RunPurpose::Push { sequence } => self.pushes.contains(sequence),
+                    RunPurpose::Tests { release, .. } => self.releases.contains_key(release),
+                    RunPurpose::Dispatch | RunPurpose::ByItself => false,
                 };
                 if ours {
                     self.runs.insert(order.number);
                 }
-                if let (true, Purpose::Tests { environment, .. }) = (ours, &order.purpose) {
+                if let (true, RunPurpose::Tests { environment, .. }) = (ours, &order.purpose) {
                     let address = format!("{}/runs/{}/{}", self.url, self.service, order.number.0);
                     return vec![format!(
                         "run {} · tests of {environment} · {} · {address}",
@@ -178,7 +178,7 @@ impl PushProgress {
                 }
                 Vec::new()
             }
-            Body::RunEnded { number, green, .. } if self.runs.remove(number) => {
+            RolloutEvent::RunEnded { number, green, .. } if self.runs.remove(number) => {
                 self.red = (!green).then(|| RunId {
                     service: self.service.clone(),
                     number: *number,
@@ -189,10 +189,12 @@ impl PushProgress {
                     if *green { "green" } else { "red" }
                 )]
             }
-            Body::PushSettled { sequence, why } if self.pushes.remove(sequence) => {
+            RolloutEvent::PushSettled { sequence, why } if self.pushes.remove(sequence) => {
                 vec![format!("nothing is released: {why}")]
             }
-            Body::ReleaseMade { release, .. } if self.pushes.contains(&release.sequence) => {
+            RolloutEvent::ReleaseMade { release, .. }
+                if self.pushes.contains(&release.sequence) =>
+            {
                 let order: Vec<_> = release
                     .config
                     .environments
@@ -206,12 +208,12 @@ impl PushProgress {
                     order.join(" → ")
                 )]
             }
-            Body::RequestDropped {
+            RolloutEvent::RequestDropped {
                 release,
                 replaced_by,
                 ..
             } if Some(*release) == *replaced_by => Vec::new(),
-            Body::RequestDropped {
+            RolloutEvent::RequestDropped {
                 release,
                 environment,
                 why,
@@ -220,7 +222,7 @@ impl PushProgress {
                 self.told = true;
                 vec![format!("{release} does not go to {environment}: {why}")]
             }
-            Body::RolloutRequested { request, waits_for }
+            RolloutEvent::RolloutRequested { request, waits_for }
                 if self.releases.contains_key(&request.release.number) =>
             {
                 let (environment, release) = (&request.environment, request.release.number);
@@ -237,7 +239,7 @@ impl PushProgress {
                     None => Vec::new(),
                 }
             }
-            Body::EnvironmentHeld {
+            RolloutEvent::EnvironmentHeld {
                 environment,
                 reason,
             } => {
@@ -253,12 +255,12 @@ impl PushProgress {
                     None => Vec::new(),
                 }
             }
-            Body::RolloutOrdered { spec, .. }
+            RolloutEvent::RolloutOrdered { spec, .. }
                 if self.releases.contains_key(&spec.release.number) =>
             {
                 self.queued
                     .remove(&(spec.environment.name.clone(), spec.release.number));
-                self.rollouts.insert(spec.id.number, Plan::default());
+                self.rollouts.insert(spec.id.number, RolloutPlan::default());
                 let address = format!(
                     "{}/rollouts/{}/{}",
                     self.url, self.service, spec.id.number.0
@@ -268,27 +270,27 @@ impl PushProgress {
                     spec.id.number, spec.release.number, spec.environment.name
                 )]
             }
-            Body::Promoted {
+            RolloutEvent::Promoted {
                 environment,
                 rollout,
                 release,
             } if self.rollouts.contains_key(rollout) => self.promoted(environment, release),
-            Body::Held { release, why, .. } if self.releases.contains_key(release) => {
+            RolloutEvent::Held { release, why, .. } if self.releases.contains_key(release) => {
                 self.told = true;
                 vec![format!("✗ {release} stays where it is: {why}")]
             }
-            Body::RolloutEnded {
+            RolloutEvent::RolloutEnded {
                 number,
                 outcome,
                 why,
                 ..
             } if self.rollouts.contains_key(number) => match outcome {
-                Outcome::Promoted => Vec::new(),
-                Outcome::RolledBack
-                | Outcome::Aborted
-                | Outcome::Rejected
-                | Outcome::Superseded
-                | Outcome::Failed => {
+                RolloutOutcome::Promoted => Vec::new(),
+                RolloutOutcome::RolledBack
+                | RolloutOutcome::Aborted
+                | RolloutOutcome::Rejected
+                | RolloutOutcome::Superseded
+                | RolloutOutcome::Failed => {
                     self.told = true;
                     vec![format!("✗ rollout {number} {outcome}: {why}")]
                 }
@@ -343,20 +345,20 @@ impl PushProgress {
     fn rollout_event(
         &mut self,
         number: RolloutNumber,
-        event: &Event<rollout::Body>,
+        event: &Event<rollout::RolloutEvent>,
     ) -> Vec<String> {
-        use rollout::Body;
+        use rollout::RolloutEvent;
         let Some(plan) = self.rollouts.get_mut(&number) else {
             return Vec::new();
         };
-        let text = |plan: &Plan, index: usize| {
+        let text = |plan: &RolloutPlan, index: usize| {
             plan.actions
                 .get(index)
                 .map(ToString::to_string)
                 .unwrap_or_default()
         };
         match &event.body {
-            Body::Planned {
+            RolloutEvent::Planned {
                 direction,
                 plan: new,
                 cause: _,
@@ -364,13 +366,13 @@ impl PushProgress {
             } => {
                 *plan = new.clone();
                 let mut lines = Vec::new();
-                if *direction == Direction::Back {
+                if *direction == PlanDirection::Back {
                     lines.push(format!("{number}  ↩ going back: {why}"));
                 }
                 lines.extend(new.notes.iter().map(|note| format!("{number}  {note}")));
                 self.wait_at(number, 0, lines)
             }
-            Body::ActionDone { index, note, .. } => {
+            RolloutEvent::ActionDone { index, note, .. } => {
                 let note = note
                     .as_ref()
                     .map(|note| format!(" ({note})"))
@@ -378,15 +380,15 @@ impl PushProgress {
                 let lines = vec![format!("{number}  ✓ {}{note}", text(plan, *index))];
                 self.wait_at(number, index + 1, lines)
             }
-            Body::ActionFailed { index, why, .. } => {
+            RolloutEvent::ActionFailed { index, why, .. } => {
                 vec![format!("{number}  ✗ {}: {why}", text(plan, *index))]
             }
-            Body::Paused { reason } => {
+            RolloutEvent::Paused { reason } => {
                 self.told = true;
                 let id = self.rollout_id(number);
                 vec![
                     format!("{number}  paused: {reason}"),
-                    format!("{number}    {}", Pause::commands(&id)),
+                    format!("{number}    {}", RolloutPause::commands(&id)),
                 ]
             }
             _ => Vec::new(),
@@ -412,7 +414,7 @@ impl PushProgress {
             .get(&number)
             .and_then(|plan| plan.actions.get(index))
         {
-            Some(Action::Ask { gate }) => {
+            Some(PlanAction::Ask { gate }) => {
                 self.told = true;
                 lines.push(format!(
                     "{number}  waits for {gate}: shipway approve {}",
@@ -420,7 +422,7 @@ impl PushProgress {
                 ));
             }
             // What is kept warm holds nothing up: the release has been promoted, and goes on to the next environment.
-            Some(Action::Hold {
+            Some(PlanAction::Hold {
                 duration,
                 why: HoldReason::Evidence | HoldReason::Time,
             }) if *duration > PATIENCE => {

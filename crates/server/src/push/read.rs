@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use shipway_core::{
-    config::{self, ArtifactSource, Config},
+    config::{self, ArtifactSource, ServiceConfig},
     ids::{CommitId, Digest, ServiceName},
     release::{CalledFile, Commit, WorkflowFile},
-    service::{Push, Standing},
+    service::{Push, ScheduledWorkflow},
 };
 use shipway_drivers::git::{GitError, GitRepository, RefUpdate};
 use shipway_syntax::{Diagnostic, SourceFile};
@@ -33,7 +33,7 @@ pub(super) struct CommitContents {
     pub(super) push: Push,
     pub(super) workflows: Vec<WorkflowFile>,
     /// What starts by itself, when it is the branch whose workflows do.
-    pub(super) standing: Option<Vec<Standing>>,
+    pub(super) standing: Option<Vec<ScheduledWorkflow>>,
     /// Mistakes in its files, ready to be read.
     pub(super) problems: Vec<String>,
 }
@@ -149,7 +149,7 @@ pub(super) async fn without_files(
 }
 
 /// Whether the services that it names in `with` are here.
-async fn ties_fit(app: &App, config: &Config) -> Result<(), String> {
+async fn ties_fit(app: &App, config: &ServiceConfig) -> Result<(), String> {
     let mut known = BTreeMap::new();
     for name in config.environments.iter().flat_map(|it| &it.with) {
         let state = app.services.state(&service_stream(name)).await;
@@ -206,7 +206,7 @@ async fn read_config(
     service: &ServiceName,
     commit: &CommitId,
     problems: &mut Vec<String>,
-) -> Result<Result<Config, String>, PushError> {
+) -> Result<Result<ServiceConfig, String>, PushError> {
     let text = match read_commit_file(repo, commit, CONFIG).await? {
         CommitFile::Read(text) => text,
         CommitFile::Missing => {
@@ -239,10 +239,10 @@ async fn read_config(
 async fn matching_workflows(
     repo: &GitRepository,
     commit: &CommitId,
-    config: Option<&Config>,
+    config: Option<&ServiceConfig>,
     event: &PushEvent,
     problems: &mut Vec<String>,
-    mut standing: Option<&mut Vec<Standing>>,
+    mut standing: Option<&mut Vec<ScheduledWorkflow>>,
 ) -> Result<Vec<WorkflowFile>, PushError> {
     let named = config.map_or(&[][..], |config| config.workflows.as_slice());
     let mut paths = if named.is_empty() {
@@ -288,7 +288,7 @@ async fn matching_workflows(
                 problems.extend(unknown_environments(&path, &workflow, config));
                 let file = with_calls(repo, commit, path, text).await?;
                 if let Some(standing) = standing.as_mut().filter(|_| stands) {
-                    standing.push(Standing {
+                    standing.push(ScheduledWorkflow {
                         workflow: file.clone(),
                         schedules: schedules.clone(),
                         after: after.cloned(),
@@ -343,7 +343,7 @@ async fn with_calls(
 fn unknown_environments(
     path: &str,
     workflow: &shipway_workflow::model::Workflow,
-    config: Option<&Config>,
+    config: Option<&ServiceConfig>,
 ) -> Vec<String> {
     let known = config.map_or(&[][..], |config| &config.environments);
     let unknown = workflow.jobs.iter().filter_map(|job| {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use shipway_core::{
     aggregate::{Actor, Aggregate, Event},
-    config::{ArtifactSource, Config, Environment, RunConfig, Sticky, Strategy},
+    config::{ArtifactSource, EnvironmentConfig, RunConfig, ServiceConfig, StickyKey, Strategy},
     ids::{CommitId, Digest, ServiceName},
     release::Commit,
-    rollout::{self, Spec},
-    service::{self, Push, Services},
+    rollout::{self, RolloutSpec},
+    service::{self, Push, ServiceAggregate},
 };
 use shipway_engine::{Append, Options};
 
@@ -67,8 +67,8 @@ impl<A: Aggregate> Stream<A> {
     }
 }
 
-fn config(service: &ServiceName) -> Config {
-    let environment = Environment {
+fn config(service: &ServiceName) -> ServiceConfig {
+    let environment = EnvironmentConfig {
         name: "production".parse().expect("a name"),
         instances: 2,
         strategy: Strategy::Recreate(rollout::strategy::Recreate::default()),
@@ -76,7 +76,7 @@ fn config(service: &ServiceName) -> Config {
         path: None,
         strip_prefix: true,
         port: None,
-        sticky: Sticky::default(),
+        sticky: StickyKey::default(),
         approvals: None,
         smoke: Vec::new(),
         tests: None,
@@ -94,7 +94,7 @@ fn config(service: &ServiceName) -> Config {
         drain: Duration::from_secs(30),
         timeouts: Default::default(),
     };
-    Config {
+    ServiceConfig {
         service: service.clone(),
         branch: "main".to_owned(),
         workflows: Vec::new(),
@@ -113,7 +113,7 @@ fn config(service: &ServiceName) -> Config {
 }
 
 /// A push of a commit that is its own artifact.
-pub fn push(service: &ServiceName, number: usize) -> service::Input {
+pub fn push(service: &ServiceName, number: usize) -> service::ServiceInput {
     let id: CommitId = format!("{number:040x}").parse().expect("a commit");
     let push = Push {
         reference: "refs/heads/main".to_owned(),
@@ -129,7 +129,7 @@ pub fn push(service: &ServiceName, number: usize) -> service::Input {
         unconfigured: None,
         tests: Vec::new(),
     };
-    service::Input::Pushed {
+    service::ServiceInput::Pushed {
         service: service.clone(),
         push: Box::new(push),
         workflows: Vec::new(),
@@ -138,18 +138,18 @@ pub fn push(service: &ServiceName, number: usize) -> service::Input {
 }
 
 /// The rollout that a service wants opened.
-pub fn wanted(service: &Stream<Services>, now: Timestamp) -> Spec {
-    let pending = Services::pending(&service.state, now);
+pub fn wanted(service: &Stream<ServiceAggregate>, now: Timestamp) -> RolloutSpec {
+    let pending = ServiceAggregate::pending(&service.state, now);
     let wanted = pending
         .effects
         .into_iter()
         .find_map(|(_, effect)| match effect {
-            service::Effect::OpenRollout(spec) => Some(*spec),
-            service::Effect::OpenRun(_)
-            | service::Effect::AskWay { .. }
-            | service::Effect::NotifyHealth { .. }
-            | service::Effect::TellFellows { .. }
-            | service::Effect::ReportAddresses(_) => None,
+            service::ServiceEffect::OpenRollout(spec) => Some(*spec),
+            service::ServiceEffect::OpenRun(_)
+            | service::ServiceEffect::AskWay { .. }
+            | service::ServiceEffect::NotifyHealth { .. }
+            | service::ServiceEffect::TellFellows { .. }
+            | service::ServiceEffect::ReportAddresses(_) => None,
         });
     wanted.expect("a push makes a release, and that wants to be rolled out")
 }

@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use shipway_core::{
     aggregate::{Actor, EffectKey},
     ids::ServiceName,
-    rollout::{Effect, Input, Rollouts, Spec},
-    service::Services,
+    rollout::{RolloutAggregate, RolloutEffect, RolloutInput, RolloutSpec},
+    service::ServiceAggregate,
 };
 use shipway_engine::{Driver, Engine, Options, RealClock, Store, Work};
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -41,23 +41,25 @@ pub async fn measure(folder: &Path) {
 struct Simulated;
 
 #[async_trait]
-impl Driver<Rollouts> for Simulated {
-    async fn carry_out(&self, work: Work<Rollouts>) -> Input {
+impl Driver<RolloutAggregate> for Simulated {
+    async fn carry_out(&self, work: Work<RolloutAggregate>) -> RolloutInput {
         match work.effect {
-            Effect::Carry { plan, index, .. } => Input::Done {
+            RolloutEffect::Carry { plan, index, .. } => RolloutInput::Done {
                 plan,
                 index,
                 note: None,
                 smoke: None,
             },
-            Effect::Measure { .. } | Effect::Guard { .. } | Effect::Fellows { .. } => {
+            RolloutEffect::Measure { .. }
+            | RolloutEffect::Guard { .. }
+            | RolloutEffect::Fellows { .. } => {
                 work.cancelled.cancelled().await;
-                Input::Woken
+                RolloutInput::Woken
             }
-            Effect::TellService { .. } => Input::Told,
-            Effect::Notify {
+            RolloutEffect::TellService { .. } => RolloutInput::Told,
+            RolloutEffect::Notify {
                 index, destination, ..
-            } => Input::Noticed {
+            } => RolloutInput::Noticed {
                 index,
                 destination,
                 failed: None,
@@ -68,14 +70,14 @@ impl Driver<Rollouts> for Simulated {
 
 async fn rollout_rate(store: Arc<dyn Store>, at_once: usize) -> f64 {
     let clock = Arc::new(RealClock::default());
-    let engine: Engine<Rollouts> = Engine::start(
+    let engine: Engine<RolloutAggregate> = Engine::start(
         store.clone(),
         Arc::new(Simulated),
         clock,
         Options::default(),
     );
     let name: ServiceName = "shop".parse().expect("a name");
-    let mut service = Stream::<Services>::new("service/shop".to_owned());
+    let mut service = Stream::<ServiceAggregate>::new("service/shop".to_owned());
     service.say(push(&name, 1), start());
     let spec = wanted(&service, start());
 
@@ -110,11 +112,11 @@ async fn rollout_rate(store: Arc<dyn Store>, at_once: usize) -> f64 {
     rate
 }
 
-async fn open_one(engine: &Engine<Rollouts>, spec: &Spec, number: u32) {
+async fn open_one(engine: &Engine<RolloutAggregate>, spec: &RolloutSpec, number: u32) {
     let mut spec = spec.clone();
     spec.id.number.0 = number;
     let (stream, by) = (spec.id.stream(), EffectKey::from("bench"));
-    let input = Input::Open(Box::new(spec));
+    let input = RolloutInput::Open(Box::new(spec));
     let opened = engine.send(&stream, input, Actor::Shipway(by.0)).await;
     opened.expect("it is new");
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use shipway_core::{
     aggregate::Aggregate,
     ids::ServiceName,
-    rollout::{self, Rollouts, plan::Action},
-    service::{self, Services},
+    rollout::{self, RolloutAggregate, plan::PlanAction},
+    service::{self, ServiceAggregate},
 };
 use shipway_engine::Store;
 use tokio::task::JoinSet;
@@ -41,7 +41,7 @@ pub async fn fill(folder: &Path, rollouts: usize) {
 
 /// Pushes of one service, each rolled out to its end before the next.
 async fn history(store: Arc<dyn Store>, name: &ServiceName, rollouts: usize) {
-    let mut service = Stream::<Services>::new(format!("service/{name}"));
+    let mut service = Stream::<ServiceAggregate>::new(format!("service/{name}"));
     for number in 1..=rollouts {
         let now = later(start(), number as i64 * 600);
         service.say(push(name, number), now);
@@ -53,36 +53,36 @@ async fn history(store: Arc<dyn Store>, name: &ServiceName, rollouts: usize) {
     }
 }
 
-fn roll_out(service: &mut Stream<Services>, now: Timestamp) -> shipway_engine::Append {
+fn roll_out(service: &mut Stream<ServiceAggregate>, now: Timestamp) -> shipway_engine::Append {
     let spec = wanted(service, now);
     let id = spec.id.clone();
-    let mut rollout = Stream::<Rollouts>::new(id.stream());
-    rollout.say(rollout::Input::Open(Box::new(spec)), now);
-    service.say(service::Input::RolloutOpened(id.number), now);
+    let mut rollout = Stream::<RolloutAggregate>::new(id.stream());
+    rollout.say(rollout::RolloutInput::Open(Box::new(spec)), now);
+    service.say(service::ServiceInput::RolloutOpened(id.number), now);
     for second in 1.. {
         let now = later(now, second);
-        let pending = Rollouts::pending(&rollout.state, now);
+        let pending = RolloutAggregate::pending(&rollout.state, now);
         let Some((_, effect)) = pending.effects.into_iter().find(|(_, effect)| {
             !matches!(
                 effect,
-                rollout::Effect::Guard { .. } | rollout::Effect::Measure { .. }
+                rollout::RolloutEffect::Guard { .. } | rollout::RolloutEffect::Measure { .. }
             )
         }) else {
             break;
         };
         match effect {
-            rollout::Effect::Carry {
+            rollout::RolloutEffect::Carry {
                 plan,
                 index,
                 action,
             } => {
-                if let Action::Promote { release } = action {
+                if let PlanAction::Promote { release } = action {
                     let rollout = id.number;
-                    service.say(service::Input::Promoted { rollout, release }, now);
+                    service.say(service::ServiceInput::Promoted { rollout, release }, now);
                 }
                 let (note, smoke) = (None, None);
                 rollout.say(
-                    rollout::Input::Done {
+                    rollout::RolloutInput::Done {
                         plan,
                         index,
                         note,
@@ -91,22 +91,22 @@ fn roll_out(service: &mut Stream<Services>, now: Timestamp) -> shipway_engine::A
                     now,
                 );
             }
-            rollout::Effect::TellService { end, observed } => {
+            rollout::RolloutEffect::TellService { end, observed } => {
                 let number = id.number;
                 service.say(
-                    service::Input::RolloutEnded {
+                    service::ServiceInput::RolloutEnded {
                         number,
                         end,
                         observed,
                     },
                     now,
                 );
-                rollout.say(rollout::Input::Told, now);
+                rollout.say(rollout::RolloutInput::Told, now);
             }
-            rollout::Effect::Notify { .. }
-            | rollout::Effect::Fellows { .. }
-            | rollout::Effect::Guard { .. }
-            | rollout::Effect::Measure { .. } => {
+            rollout::RolloutEffect::Notify { .. }
+            | rollout::RolloutEffect::Fellows { .. }
+            | rollout::RolloutEffect::Guard { .. }
+            | rollout::RolloutEffect::Measure { .. } => {
                 unreachable!("nobody is notified, and the others are passed over")
             }
         }

@@ -1,6 +1,6 @@
 //! Snapshots, live streams and rows: what changes with the facts, and can be made again from them.
 
-use shipway_core::aggregate::Row;
+use shipway_core::aggregate::ViewRow;
 use shipway_engine::{Append, Snapshot, Store};
 
 use futures_util::StreamExt;
@@ -208,7 +208,7 @@ pub async fn caches_survive_a_reopening(place: &impl Place) {
     assert_eq!(keys(&store.all_rows("run").await.unwrap()), ["a", "b"]);
 }
 
-fn keys(rows: &[Row]) -> Vec<String> {
+fn keys(rows: &[ViewRow]) -> Vec<String> {
     rows.iter().map(|row| row.key.clone()).collect()
 }
 

@@ -11,7 +11,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use serde_json::json;
-use shipway_core::aggregate::Row;
+use shipway_core::aggregate::ViewRow;
 use shipway_engine::{Append, Recorded, Store, Subscription};
 
 pub mod appending;
@@ -92,15 +92,15 @@ pub fn facts(stream: &str, expected: u64, events: &[&str]) -> Append {
 }
 
 /// One fact that changes these rows.
-pub fn changing(stream: &str, expected: u64, rows: Vec<Row>) -> Append {
+pub fn changing(stream: &str, expected: u64, rows: Vec<ViewRow>) -> Append {
     Append {
         rows,
         ..facts(stream, expected, &["{}"])
     }
 }
 
-pub fn row(kind: &str, key: &str, service: &str, live: bool, value: u64) -> Row {
-    Row {
+pub fn row(kind: &str, key: &str, service: &str, live: bool, value: u64) -> ViewRow {
+    ViewRow {
         kind: kind.to_owned(),
         key: key.to_owned(),
         service: service.to_owned(),

@@ -2,7 +2,7 @@
 //! refused for it. Nothing is asked or reported unless a server is named.
 
 use shipway_api::ApiClient;
-use shipway_core::config::Config;
+use shipway_core::config::ServiceConfig;
 use shipway_syntax::{Diagnostic, SourceFile, Span, YamlNode, parse};
 
 use crate::client::ServerConnection;
@@ -10,7 +10,7 @@ use crate::client::ServerConnection;
 /// What the server's claims mean for a `shipway.yaml` that reads well. Warnings: another push may come first.
 pub(super) fn warnings(
     source: &SourceFile,
-    config: &Config,
+    config: &ServiceConfig,
     server: &ServerConnection,
 ) -> Vec<Diagnostic> {
     let Some(tree) = parse(source).ok().filter(|_| server.is_named()) else {

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 use shipway_core::{
-    config::{Config, Environment},
+    config::{EnvironmentConfig, ServiceConfig},
     rollout::strategy,
 };
 use shipway_syntax::{Diagnostic, SourceFile};
@@ -130,8 +130,8 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<Exi
 }
 
 /// How much traffic the analysis of each environment needs.
-fn traffic_notes(config: &Config) -> Vec<String> {
-    let of = |environment: &Environment| {
+fn traffic_notes(config: &ServiceConfig) -> Vec<String> {
+    let of = |environment: &EnvironmentConfig| {
         let notes = strategy::needed_traffic(environment);
         let name = environment.name.clone();
         notes.into_iter().map(move |note| format!("{name}: {note}"))

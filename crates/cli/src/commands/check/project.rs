@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shipway_core::config::{ArtifactSource, Config};
+use shipway_core::config::{ArtifactSource, ServiceConfig};
 use shipway_syntax::{Diagnostic, SourceFile, Span};
 use shipway_workflow::lint::{UploadedArtifacts, check_local};
 
@@ -27,7 +27,7 @@ pub(super) fn local_problems(path: &Path, source: &SourceFile) -> Vec<Diagnostic
 pub(super) fn config_problems(
     path: &Path,
     source: &SourceFile,
-    config: &Config,
+    config: &ServiceConfig,
 ) -> Vec<Diagnostic> {
     let root = path.parent().unwrap_or(Path::new(""));
     // Without workflows this is not the `shipway.yaml` at the root of a repository.
@@ -58,7 +58,7 @@ pub(super) fn config_problems(
 /// Without the artifact that `shipway.yaml` names a push releases nothing.
 fn missing_artifact(
     source: &SourceFile,
-    config: &Config,
+    config: &ServiceConfig,
     uploads: &UploadedArtifacts,
 ) -> Option<Diagnostic> {
     let ArtifactSource::Run { name } = &config.artifact else {

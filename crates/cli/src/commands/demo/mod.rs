@@ -18,7 +18,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 use shipway_api::ApiClient;
-use shipway_core::rollout::{RolloutView, Status};
+use shipway_core::rollout::{RolloutStatus, RolloutView};
 
 use crate::{
     client::ServerConnection,
@@ -311,7 +311,8 @@ impl DemoServer {
                 rollout.environment.as_str() == PRODUCTION && rollout.subject.starts_with(version)
             };
             let rollout = page.items.into_iter().find(is_of_version);
-            let has_ended = |it: &RolloutView| it.ended.is_some() || it.status == Status::Promoted;
+            let has_ended =
+                |it: &RolloutView| it.ended.is_some() || it.status == RolloutStatus::Promoted;
             if let Some(rollout) = rollout.filter(has_ended) {
                 return Ok(rollout);
             }

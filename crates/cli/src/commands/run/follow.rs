@@ -9,8 +9,8 @@ use std::{
 use shipway_core::{
     aggregate::EffectKey,
     ids::Digest,
-    run::{Artifact, Input, JobTests, StepLine},
-    testing::Excuse,
+    run::{ArtifactRecord, JobTests, RunInput, StepLine},
+    testing::FailureExcuse,
 };
 use shipway_drivers::jobs::{JobError, JobJournal, JobLog, JobRunner};
 use shipway_workflow::job::{Conclusion, JobKey, JournalBody, JournalEntry};
@@ -26,7 +26,7 @@ const LAST_LINES: usize = 20;
 /// What a followed job reports.
 pub(super) enum Report {
     /// Something happened to it.
-    Said(Input),
+    Said(RunInput),
     /// It stored an artifact.
     Stored { name: String, path: PathBuf },
     /// A step failed; what it printed last.
@@ -48,11 +48,11 @@ impl Follower {
     pub(super) async fn follow(self, runner: JobRunner, folder: PathBuf) {
         let end = match self.read(&runner, &folder).await {
             Ok(end) => end,
-            Err(error @ JobError::WorkerLost(_)) => Input::WorkerLost {
+            Err(error @ JobError::WorkerLost(_)) => RunInput::WorkerLost {
                 key: self.key.clone(),
                 why: error.to_string(),
             },
-            Err(error) => Input::JobEnded {
+            Err(error) => RunInput::JobEnded {
                 key: self.key.clone(),
                 conclusion: Conclusion::Failure,
                 outputs: Vec::new(),
@@ -68,7 +68,7 @@ impl Follower {
         let _ = self.reports.send(report).await;
     }
 
-    async fn read(&self, runner: &JobRunner, folder: &Path) -> Result<Input, JobError> {
+    async fn read(&self, runner: &JobRunner, folder: &Path) -> Result<RunInput, JobError> {
         let mut journal = runner.journal(folder)?;
         let mut text = Text::new(runner.open_log(folder, 0)?, self);
         let (never, now) = (CancellationToken::new(), CancellationToken::new());
@@ -95,7 +95,7 @@ impl Follower {
         text: &mut Text,
         journal: &mut JobJournal,
         now: &CancellationToken,
-    ) -> Result<Option<Input>, JobError> {
+    ) -> Result<Option<RunInput>, JobError> {
         loop {
             let has_more = text.read();
             loop {
@@ -118,13 +118,13 @@ impl Follower {
     }
 
     /// What an entry means to the run; some input when it is the last.
-    async fn hear(&self, entry: JournalEntry, text: &mut Text) -> Option<Input> {
+    async fn hear(&self, entry: JournalEntry, text: &mut Text) -> Option<RunInput> {
         let mut out = String::new();
         self.show.entry(&self.key, &entry, &mut out);
         let key = || self.key.clone();
         match entry.body {
             JournalBody::Started { .. } => {
-                self.report(Report::Said(Input::JobStarted { key: key() }))
+                self.report(Report::Said(RunInput::JobStarted { key: key() }))
                     .await;
             }
             JournalBody::StepStarted {
@@ -162,7 +162,7 @@ impl Follower {
                     self.report(Report::LastWords(key(), text.last.drain(..).collect()))
                         .await;
                 }
-                self.report(Report::Said(Input::StepFinished { key: key(), step }))
+                self.report(Report::Said(RunInput::StepFinished { key: key(), step }))
                     .await;
             }
             JournalBody::ArtifactSaved {
@@ -177,8 +177,8 @@ impl Follower {
                         path,
                     })
                     .await;
-                    let artifact = Artifact { name, digest, size };
-                    self.report(Report::Said(Input::ArtifactStored { artifact }))
+                    let artifact = ArtifactRecord { name, digest, size };
+                    self.report(Report::Said(RunInput::ArtifactStored { artifact }))
                         .await;
                 }
             }
@@ -188,7 +188,7 @@ impl Follower {
                 why,
             } => {
                 print::text(&out);
-                return Some(Input::JobEnded {
+                return Some(RunInput::JobEnded {
                     key: key(),
                     conclusion,
                     outputs,
@@ -202,9 +202,9 @@ impl Follower {
                         digest,
                         size: stored.size,
                         summary: stored.summary,
-                        excuse: Excuse::default(),
+                        excuse: FailureExcuse::default(),
                     });
-                    self.report(Report::Said(Input::TestsReported { key: key(), tests }))
+                    self.report(Report::Said(RunInput::TestsReported { key: key(), tests }))
                         .await;
                 }
             }

@@ -8,11 +8,11 @@ use std::{
 use jiff::Timestamp;
 use shipway_core::{
     aggregate::{Actor, Aggregate, EffectKey, fold},
-    concurrency::Standing,
+    concurrency::SlotPosition,
     ids::{Digest, ServiceName},
     run::{
-        Effect, GateEffect, GateInput, Input, Place, RunSpec, RunView, Runs, State, Surroundings,
-        blamed, job_spec, three_lines,
+        GateEffect, GateInput, JobEnvironment, RunAggregate, RunEffect, RunInput, RunSite, RunSpec,
+        RunState, RunView, blamed, job_spec, three_lines,
     },
 };
 use shipway_drivers::{jobs::JobRunner, tail};
@@ -109,14 +109,14 @@ impl NotStarted {
 
 /// How far it is.
 struct Progress {
-    state: State,
-    running: BTreeMap<EffectKey, Effect>,
+    state: RunState,
+    running: BTreeMap<EffectKey, RunEffect>,
     /// Where the artifacts are.
     files: BTreeMap<String, PathBuf>,
     last_words: Vec<(JobKey, Vec<String>)>,
     reports: mpsc::Sender<Report>,
     /// What is known without a worker.
-    inputs: VecDeque<Input>,
+    inputs: VecDeque<RunInput>,
     /// Whether it has been told to stop from outside.
     stopped: bool,
 }
@@ -128,12 +128,12 @@ impl Local {
         let mut interrupts = Interrupts::hear().map_err(failed)?;
         let (reports, mut heard) = mpsc::channel(256);
         let mut progress = Progress {
-            state: State::default(),
+            state: RunState::default(),
             running: BTreeMap::new(),
             files: BTreeMap::new(),
             last_words: Vec::new(),
             reports,
-            inputs: VecDeque::from([Input::Open(Box::new(self.spec.clone()))]),
+            inputs: VecDeque::from([RunInput::Open(Box::new(self.spec.clone()))]),
             stopped: false,
         };
         loop {
@@ -155,12 +155,12 @@ impl Local {
                 Some(report) = heard.recv() => self.take(&mut progress, report),
                 () = self.stop.cancelled(), if !progress.stopped => {
                     progress.stopped = true;
-                    progress.inputs.push_back(Input::Cancel { reason: self.stop_reason.to_owned() });
+                    progress.inputs.push_back(RunInput::Cancel { reason: self.stop_reason.to_owned() });
                 }
                 () = interrupts.next() => {
                     if interrupts.count == 1 {
                         error_line("cancelling; Ctrl-C again ends at once");
-                        progress.inputs.push_back(Input::Cancel { reason: "interrupted".to_owned() });
+                        progress.inputs.push_back(RunInput::Cancel { reason: "interrupted".to_owned() });
                     } else {
                         self.end_at_once(&progress);
                     }
@@ -182,11 +182,12 @@ impl Local {
         self.cells.check_match(cells)
     }
 
-    fn say(&self, progress: &mut Progress, input: Input) -> Result<(), Failure> {
+    fn say(&self, progress: &mut Progress, input: RunInput) -> Result<(), Failure> {
         let by = self.spec.actor.clone().unwrap_or_else(|| "you".to_owned());
-        let events = Runs::decide(&progress.state, input, Actor::Person(by), Timestamp::now())
-            .map_err(|error| Failure::Failed(error.to_string()))?;
-        fold::<Runs>(&mut progress.state, &events);
+        let events =
+            RunAggregate::decide(&progress.state, input, Actor::Person(by), Timestamp::now())
+                .map_err(|error| Failure::Failed(error.to_string()))?;
+        fold::<RunAggregate>(&mut progress.state, &events);
         Ok(())
     }
 
@@ -198,24 +199,24 @@ impl Local {
             Report::Over(effect) => {
                 progress.running.remove(&effect);
                 // There is room for another.
-                progress.inputs.push_back(Input::Woken);
+                progress.inputs.push_back(RunInput::Woken);
             }
         }
     }
 
     /// Carries out what is pending and isn't under way; the conclusion when it is all over.
     fn carry_out(&self, progress: &mut Progress) -> Option<Conclusion> {
-        for (key, effect) in Runs::pending(&progress.state, Timestamp::now()).effects {
+        for (key, effect) in RunAggregate::pending(&progress.state, Timestamp::now()).effects {
             if progress.running.get(&key) == Some(&effect) {
                 continue;
             }
             let (job, attempt, stop) = match &effect {
-                Effect::RunJob { key, attempt, stop } => (key.clone(), *attempt, stop.clone()),
-                Effect::Gate(gate) => {
+                RunEffect::RunJob { key, attempt, stop } => (key.clone(), *attempt, stop.clone()),
+                RunEffect::Gate(gate) => {
                     progress.inputs.push_back(passed(gate));
                     continue;
                 }
-                Effect::TellService { conclusion, .. } => return Some(*conclusion),
+                RunEffect::TellService { conclusion, .. } => return Some(*conclusion),
             };
             let begun = progress.running.contains_key(&key);
             match stop {
@@ -291,7 +292,7 @@ impl Local {
                 digest: artifact.digest.to_string(),
             })
         });
-        let around = Surroundings {
+        let around = JobEnvironment {
             hidden: Vec::new(),
             secrets: self.secrets.clone(),
             environment_secrets: BTreeMap::new(),
@@ -335,7 +336,7 @@ impl Local {
 
     fn end_at_once(&self, progress: &Progress) {
         for effect in progress.running.values() {
-            if let Effect::RunJob { key, attempt, .. } = effect {
+            if let RunEffect::RunJob { key, attempt, .. } = effect {
                 let folder = self.runner.attempt_folder(&self.spec.id, key, *attempt);
                 self.runner.cancel_at_once(&folder);
             }
@@ -357,7 +358,7 @@ impl Local {
                 .and_then(|log| tail::read_last_lines(log).ok());
             let kept = log.as_ref().filter(|_| self.keep);
             let kept = kept.map(|log| log.display().to_string());
-            let place = Place::Here {
+            let place = RunSite::Here {
                 log: kept.as_deref(),
             };
             let lines = three_lines(&view, &text.unwrap_or_default(), place);
@@ -398,12 +399,12 @@ fn caches(service: &ServiceName, here: &Path) -> Option<PathBuf> {
 }
 
 /// Nobody else is here: every turn comes at once.
-fn passed(gate: &GateEffect) -> Input {
-    Input::Gate(match gate {
+fn passed(gate: &GateEffect) -> RunInput {
+    RunInput::Gate(match gate {
         GateEffect::Ask { job, ticket, .. } => GateInput::Answered {
             job: job.clone(),
             ticket: *ticket,
-            standing: Standing::Entered,
+            standing: SlotPosition::Entered,
         },
         GateEffect::Leave { job, ticket, .. } => GateInput::Left {
             job: job.clone(),
@@ -412,8 +413,8 @@ fn passed(gate: &GateEffect) -> Input {
     })
 }
 
-fn ended(key: JobKey, conclusion: Conclusion, why: String) -> Input {
-    Input::JobEnded {
+fn ended(key: JobKey, conclusion: Conclusion, why: String) -> RunInput {
+    RunInput::JobEnded {
         key,
         conclusion,
         outputs: Vec::new(),

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use shipway_core::{
     aggregate::{Actor, Aggregate, fold},
-    run::{Input, Plan as Ready, RunSpec, Runs, State},
+    run::{RunAggregate, RunInput, RunPlan as Ready, RunSpec, RunState},
 };
 use shipway_workflow::{
     expr::{Contexts, ExprValue, IfCondition, StatusChecks, Template},
@@ -113,12 +113,12 @@ impl Answer {
 
 /// Plans a run.
 pub(super) fn plan(spec: &RunSpec, cells: &Cells, labels: &RunnerLabels) -> Result<Plan, Failure> {
-    let mut state = State::default();
-    let open = Input::Open(Box::new(spec.clone()));
+    let mut state = RunState::default();
+    let open = RunInput::Open(Box::new(spec.clone()));
     let by = Actor::Person(spec.actor.clone().unwrap_or_else(|| "you".to_owned()));
-    let events = Runs::decide(&state, open, by, Timestamp::now())
+    let events = RunAggregate::decide(&state, open, by, Timestamp::now())
         .map_err(|error| Failure::Failed(error.to_string()))?;
-    fold::<Runs>(&mut state, &events);
+    fold::<RunAggregate>(&mut state, &events);
     let run = state.0.as_deref();
     let run = run.ok_or_else(|| Failure::Failed("the run can't be opened".to_owned()))?;
     let ready = run.plan().map_err(Failure::usage)?;

@@ -7,11 +7,11 @@ use std::{
 
 use jiff::Timestamp;
 use shipway_core::{
-    config::Reports,
+    config::ReportsConfig,
     ids::{ParseIdError, RunId, RunNumber, ServiceName},
     release::{CalledFile, Commit, WorkflowFile},
     run::RunSpec,
-    service::Purpose,
+    service::RunPurpose,
 };
 use shipway_syntax::{SourceFile, nearest};
 use shipway_workflow::{
@@ -364,7 +364,7 @@ pub(super) fn spec(
             service: service(here)?,
             number: RunNumber(number),
         },
-        purpose: Purpose::Dispatch,
+        purpose: RunPurpose::Dispatch,
         workflow,
         commit,
         reference,
@@ -380,7 +380,7 @@ pub(super) fn spec(
 }
 
 /// Where tests report. A file with mistakes is `shipway check`'s business, not a reason to run nothing.
-fn reports(here: &Path) -> Reports {
+fn reports(here: &Path) -> ReportsConfig {
     let text = std::fs::read_to_string(here.join("shipway.yaml")).unwrap_or_default();
     let read = shipway_core::config::parse(&SourceFile::new("shipway.yaml", text));
     read.map(|(config, _)| config.reports).unwrap_or_default()

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use jiff::Timestamp;
 use serde_json::json;
-use shipway_core::run::{JobView, RunView, Status, StepLine, in_short};
+use shipway_core::run::{JobView, RunStatus, RunView, StepLine, in_short};
 use shipway_workflow::job::{Conclusion, JobKey, JournalEntry};
 
 use crate::print::{self, Output};
@@ -214,7 +214,7 @@ impl Show {
             self.mark(conclusion),
             self.called(run)
         ));
-        let failed = run.jobs.iter().find(|job| job.status == Status::Failure);
+        let failed = run.jobs.iter().find(|job| job.status == RunStatus::Failure);
         if let Some(job) = failed.filter(|_| conclusion == Conclusion::Failure) {
             let hint = hint.of(&job.key);
             text.push_str(&format!("  {}\n", self.ink(Ink::Grey, &hint)));
@@ -232,11 +232,11 @@ impl Show {
 
     fn job(self, job: &JobView) -> String {
         let conclusion = match job.status {
-            Status::Success => Conclusion::Success,
-            Status::Failure => Conclusion::Failure,
-            Status::Skipped => Conclusion::Skipped,
-            Status::Incomplete => Conclusion::Incomplete,
-            Status::Cancelled | Status::Waiting | Status::Queued | Status::Running => {
+            RunStatus::Success => Conclusion::Success,
+            RunStatus::Failure => Conclusion::Failure,
+            RunStatus::Skipped => Conclusion::Skipped,
+            RunStatus::Incomplete => Conclusion::Incomplete,
+            RunStatus::Cancelled | RunStatus::Waiting | RunStatus::Queued | RunStatus::Running => {
                 Conclusion::Cancelled
             }
         };

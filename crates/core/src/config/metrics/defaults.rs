@@ -1,6 +1,6 @@
-//! What is judged where `shipway.yaml` says nothing: users' errors and waiting, and instances that don't stay up.
+//! Default metrics, for a `shipway.yaml` without `analysis`: user errors, latency, and instances that crash.
 //!
-//! All of it is compared with stable; the limits hold where there is none, as at a first deployment.
+//! Each of them is compared with stable; the absolute limits apply when there is no stable release, as in a first deployment.
 
 use std::time::Duration;
 
@@ -13,14 +13,13 @@ use shipway_analysis::{
 const ERRORS_MAX: f64 = 0.05;
 /// The share of slow answers that it may have.
 const SLOW_MAX: f64 = 0.1;
-/// Unplanned restarts of all instances during a rollout that are forgiven, beside those that stable has too.
+/// Unplanned restarts of all instances that are tolerated in a rollout, in addition to those that stable has too.
 const RESTARTS_MAX: f64 = 0.0;
 /// The share of a minute in which the instances must be ready.
 const AVAILABILITY_MIN: f64 = 0.95;
 /// Where nothing is known of stable, an answer is slow from here on.
 pub(crate) const SLOW_WITHOUT_STABLE: Duration = Duration::from_secs(1);
 
-/// The default rules.
 pub(in crate::config) fn rules() -> Analysis {
     let alpha = Alpha::new(SequentialComparison::ALPHA).expect("a probability");
     let beta = Alpha::new(SequentialComparison::BETA).expect("a probability");

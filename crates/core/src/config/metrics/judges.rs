@@ -9,7 +9,7 @@ use shipway_analysis::{
 };
 use shipway_syntax::{Diagnostic, MappingFields, Spanned};
 
-use super::{Draft, Problems, bad, noted, number, value};
+use super::{MetricDraft, Problems, bad, noted, number, value};
 use crate::config::decode::{unknown_word, word};
 
 /// Keys that only limits have, and conditions but for the first two: whoever writes one means a limit.
@@ -39,7 +39,7 @@ pub(super) fn comparison(
     metric: Metric,
     interval: Option<Duration>,
     problems: &mut Problems,
-) -> Option<Draft> {
+) -> Option<MetricDraft> {
     if let Some(other) = fields.string("worse_than", problems)
         && other.value != "stable"
     {
@@ -77,7 +77,7 @@ pub(super) fn comparison(
     comparison.interval = paced(fields, interval.unwrap_or(comparison.interval), problems);
     comparison.skip = fields.duration("skip", problems).unwrap_or_default();
     comparison.max_without_stable = max_without_stable(fields, metric, problems);
-    Some(Draft::Comparison { comparison, alpha })
+    Some(MetricDraft::Comparison { comparison, alpha })
 }
 
 /// What holds where there is no stable release: a share of the requests.

@@ -13,11 +13,11 @@ use shipway_analysis::{
 };
 use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode};
 
-pub use self::source::{Query, Source};
+pub use self::source::{MetricSource, ProviderQuery};
 use super::decode::{unknown_word, word};
 
 /// Keys of a metric, whoever judges it.
-const SHARED_KEYS: Keys = &[
+const SHARED_KEYS: KeyNames = &[
     "metric",
     "provider",
     "over",
@@ -27,18 +27,18 @@ const SHARED_KEYS: Keys = &[
 ];
 
 type Problems = Vec<Diagnostic>;
-type Keys = &'static [&'static str];
+type KeyNames = &'static [&'static str];
 
 /// Who judges.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Word {
+enum JudgeKind {
     Sequential,
     Threshold,
     MannWhitney,
     Expression,
 }
 
-impl Word {
+impl JudgeKind {
     const ALL: [(&str, Self); 4] = [
         ("sequential", Self::Sequential),
         ("threshold", Self::Threshold),
@@ -47,7 +47,7 @@ impl Word {
     ];
 
     /// What its rules are called, its keys, and what makes a rule one of its.
-    const fn known(self) -> (&'static str, &'static [Keys], &'static str) {
+    const fn known(self) -> (&'static str, &'static [KeyNames], &'static str) {
         match self {
             Self::Sequential => (
                 "comparisons with stable",
@@ -87,7 +87,7 @@ impl Word {
 /// Keys of a metric: those that all judges know, then those of each, once.
 pub(super) fn metric_keys() -> Vec<&'static str> {
     let mut all = SHARED_KEYS.to_vec();
-    for key in Word::ALL
+    for key in JudgeKind::ALL
         .iter()
         .flat_map(|(_, word)| word.known().1.concat())
     {
@@ -99,17 +99,21 @@ pub(super) fn metric_keys() -> Vec<&'static str> {
 }
 
 /// All rules, and where their metrics come from; what may be wrong in a rollout is split over the comparisons that don't say.
-pub(super) fn analysis(nodes: &[YamlNode], problems: &mut Problems) -> (Analysis, Vec<Source>) {
+pub(super) fn analysis(
+    nodes: &[YamlNode],
+    problems: &mut Problems,
+) -> (Analysis, Vec<MetricSource>) {
     let mut sources = Vec::new();
-    let drafts: Vec<Draft> = nodes
+    let drafts: Vec<MetricDraft> = nodes
         .iter()
         .filter_map(|node| rule(node, &mut sources, problems))
         .collect();
-    let is_shared = |draft: &&Draft| matches!(draft, Draft::Comparison { alpha: None, .. });
+    let is_shared =
+        |draft: &&MetricDraft| matches!(draft, MetricDraft::Comparison { alpha: None, .. });
     let sharing = drafts.iter().filter(is_shared).count();
     let rules = drafts.into_iter().map(|draft| match draft {
-        Draft::Ready(rule) => rule,
-        Draft::Comparison {
+        MetricDraft::Ready(rule) => rule,
+        MetricDraft::Comparison {
             mut comparison,
             alpha,
         } => {
@@ -121,7 +125,7 @@ pub(super) fn analysis(nodes: &[YamlNode], problems: &mut Problems) -> (Analysis
 }
 
 /// A rule whose share of what may be wrong isn't known before all are read.
-enum Draft {
+enum MetricDraft {
     Ready(AnalysisRule),
     Comparison {
         comparison: SequentialComparison,
@@ -129,45 +133,52 @@ enum Draft {
     },
 }
 
-fn rule(node: &YamlNode, sources: &mut Vec<Source>, problems: &mut Problems) -> Option<Draft> {
+fn rule(
+    node: &YamlNode,
+    sources: &mut Vec<MetricSource>,
+    problems: &mut Problems,
+) -> Option<MetricDraft> {
     let fields = MappingFields::read(node, "a metric", &metric_keys(), problems)?;
     let is_required = fields.bool("required", problems).unwrap_or(false);
     let draft = judged(&fields, sources, problems)?;
     Some(match draft {
-        Draft::Ready(rule) if is_required => Draft::Ready(rule.into_required()),
-        Draft::Comparison {
+        MetricDraft::Ready(rule) if is_required => MetricDraft::Ready(rule.into_required()),
+        MetricDraft::Comparison {
             mut comparison,
             alpha,
         } => {
             comparison.required = is_required;
-            Draft::Comparison { comparison, alpha }
+            MetricDraft::Comparison { comparison, alpha }
         }
-        draft @ Draft::Ready(_) => draft,
+        draft @ MetricDraft::Ready(_) => draft,
     })
 }
 
 fn judged(
     fields: &MappingFields<'_>,
-    sources: &mut Vec<Source>,
+    sources: &mut Vec<MetricSource>,
     problems: &mut Problems,
-) -> Option<Draft> {
+) -> Option<MetricDraft> {
     let judge = judge(fields, problems)?;
-    let is_group = judge == Word::MannWhitney && fields.get("metrics").is_some();
+    let is_group = judge == JudgeKind::MannWhitney && fields.get("metrics").is_some();
     of_others(fields, judge, problems);
     if is_group {
-        return score::together(fields, sources, problems).map(|rule| Draft::Ready(rule.into()));
+        return score::together(fields, sources, problems)
+            .map(|rule| MetricDraft::Ready(rule.into()));
     }
     let interval = fields.duration("interval", problems);
     let metric = metric(fields, interval, sources, problems)?;
     by_itself(fields, judge, metric, sources, problems);
     match judge {
-        Word::Sequential => judges::comparison(fields, metric, interval, problems),
-        Word::Threshold => judges::limit(fields, metric, interval, problems).map(Draft::Ready),
-        Word::Expression => {
-            judges::expression(fields, metric, interval, problems).map(Draft::Ready)
+        JudgeKind::Sequential => judges::comparison(fields, metric, interval, problems),
+        JudgeKind::Threshold => {
+            judges::limit(fields, metric, interval, problems).map(MetricDraft::Ready)
         }
-        Word::MannWhitney => {
-            score::alone(fields, metric, problems).map(|rule| Draft::Ready(rule.into()))
+        JudgeKind::Expression => {
+            judges::expression(fields, metric, interval, problems).map(MetricDraft::Ready)
+        }
+        JudgeKind::MannWhitney => {
+            score::alone(fields, metric, problems).map(|rule| MetricDraft::Ready(rule.into()))
         }
     }
 }
@@ -175,13 +186,13 @@ fn judged(
 /// A query that names stable has one answer for both sides, and there is nothing left to compare.
 fn by_itself(
     fields: &MappingFields<'_>,
-    judge: Word,
+    judge: JudgeKind,
     metric: Metric,
-    sources: &[Source],
+    sources: &[MetricSource],
     problems: &mut Problems,
 ) {
     let source = sources.iter().find(|source| source.as_metric() == metric);
-    let compares = matches!(judge, Word::Sequential | Word::MannWhitney);
+    let compares = matches!(judge, JudgeKind::Sequential | JudgeKind::MannWhitney);
     if compares && source.is_some_and(|source| source.query.compares()) {
         let message = format!("the query of {metric} names {{{{stable}}}}: it compares by itself");
         problems.push(Diagnostic::error("conflict", fields.span, message).help(
@@ -191,29 +202,29 @@ fn by_itself(
 }
 
 /// Who judges: as it is said, or as the other keys suggest; nothing else said, it is compared with stable.
-fn judge(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<Word> {
+fn judge(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<JudgeKind> {
     if fields.get("judge").is_some() {
-        return word(fields, "judge", &Word::ALL, problems);
+        return word(fields, "judge", &JudgeKind::ALL, problems);
     }
     let has = |key| fields.get(key).is_some();
     let name = fields.get("metric").and_then(YamlNode::as_scalar_text);
     let is_of_instances = matches!(name, Some("restarts" | "availability"));
     Some(
         if has("worse_than") && !(is_of_instances && (has("max") || has("min"))) {
-            Word::Sequential
+            JudgeKind::Sequential
         } else if has("pass") || has("fail") {
-            Word::Expression
+            JudgeKind::Expression
         } else if judges::LIMIT_KEYS.iter().any(|key| has(key)) {
-            Word::Threshold
+            JudgeKind::Threshold
         } else {
-            Word::Sequential
+            JudgeKind::Sequential
         },
     )
 }
 
 /// Names keys that another judge knows and this one doesn't.
-fn of_others(fields: &MappingFields<'_>, judge: Word, problems: &mut Problems) {
-    let knows = |word: Word, key: &&str| word.known().1.iter().any(|keys| keys.contains(key));
+fn of_others(fields: &MappingFields<'_>, judge: JudgeKind, problems: &mut Problems) {
+    let knows = |word: JudgeKind, key: &&str| word.known().1.iter().any(|keys| keys.contains(key));
     let keys = metric_keys();
     let foreign = keys
         .iter()
@@ -222,7 +233,9 @@ fn of_others(fields: &MappingFields<'_>, judge: Word, problems: &mut Problems) {
         let Some(found) = fields.get(key) else {
             continue;
         };
-        let owners = Word::ALL.iter().filter(|(_, other)| knows(*other, key));
+        let owners = JudgeKind::ALL
+            .iter()
+            .filter(|(_, other)| knows(*other, key));
         let owners: Vec<_> = owners.map(|(_, other)| other.known()).collect();
         let Some((_, _, sign)) = owners.first() else {
             continue;
@@ -271,7 +284,7 @@ fn ignores_abandoned(
 fn metric(
     fields: &MappingFields<'_>,
     interval: Option<Duration>,
-    sources: &mut Vec<Source>,
+    sources: &mut Vec<MetricSource>,
     problems: &mut Problems,
 ) -> Option<Metric> {
     fields.require("metric", problems);
@@ -328,7 +341,7 @@ fn elsewhere(
     fields: &MappingFields<'_>,
     name: &Spanned<String>,
     interval: Option<Duration>,
-    sources: &mut Vec<Source>,
+    sources: &mut Vec<MetricSource>,
     problems: &mut Problems,
 ) -> Option<Metric> {
     let is_known = |it: &MetricName| it.as_str() == name.value;

@@ -6,7 +6,7 @@ use shipway_analysis::{
 };
 use shipway_syntax::{Diagnostic, MappingFields, Spanned};
 
-use super::{Problems, Source, bad, metric, noted, number};
+use super::{MetricSource, Problems, bad, metric, noted, number};
 use crate::config::decode::word;
 
 /// Keys of a rule of this judge.
@@ -51,7 +51,7 @@ pub(super) fn alone(
 /// `metrics: […]`
 pub(super) fn together(
     fields: &MappingFields<'_>,
-    sources: &mut Vec<Source>,
+    sources: &mut Vec<MetricSource>,
     problems: &mut Problems,
 ) -> Option<MannWhitney> {
     let before = problems.len();
@@ -71,7 +71,7 @@ pub(super) fn together(
         .into_iter()
         .filter_map(|(name, weight)| Some((name.text.clone(), noted(percent(&weight), problems)?)))
         .collect();
-    // What is wrong with one of them is said already.
+    // A diagnostic was already emitted for each.
     (problems.len() == before).then_some(())?;
     scored(fields, all, groups, problems)
 }

@@ -37,11 +37,11 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// A metric and who knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
+pub struct MetricSource {
     /// What it is called here.
     pub metric: MetricName,
     /// Who is asked what.
-    pub query: Query,
+    pub query: ProviderQuery,
     /// From one answer to the next.
     pub interval: Duration,
     /// How long an answer may take.
@@ -53,7 +53,7 @@ pub struct Source {
 /// Who is asked what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Query {
+pub enum ProviderQuery {
     /// An instant query.
     Prometheus {
         /// Where: `http://prometheus:9090`.
@@ -98,21 +98,21 @@ pub enum Query {
     Events,
 }
 
-impl Source {
+impl MetricSource {
     /// How judges call it.
     #[must_use]
     pub const fn as_metric(&self) -> Metric {
         match self.query {
-            Query::Events => Metric::Event(self.metric),
-            Query::Prometheus { .. }
-            | Query::Datadog { .. }
-            | Query::Web { .. }
-            | Query::Exec { .. } => Metric::Value(self.metric),
+            ProviderQuery::Events => Metric::Event(self.metric),
+            ProviderQuery::Prometheus { .. }
+            | ProviderQuery::Datadog { .. }
+            | ProviderQuery::Web { .. }
+            | ProviderQuery::Exec { .. } => Metric::Value(self.metric),
         }
     }
 }
 
-impl Query {
+impl ProviderQuery {
     /// Whether it compares with stable by itself, and so is asked once for both.
     #[must_use]
     pub fn compares(&self) -> bool {
@@ -157,9 +157,9 @@ pub(super) fn source(
     node: &YamlNode,
     interval: Option<Duration>,
     problems: &mut Problems,
-) -> Option<Source> {
+) -> Option<MetricSource> {
     let interval = interval.unwrap_or(shipway_analysis::MeasurementPolicy::INTERVAL);
-    let plain = |query| Source {
+    let plain = |query| MetricSource {
         metric,
         query,
         interval: interval.max(INTERVAL_MIN),
@@ -167,7 +167,7 @@ pub(super) fn source(
         window: interval.max(Duration::from_secs(60)),
     };
     match node.as_scalar_text() {
-        Some("events") => return Some(plain(Query::Events)),
+        Some("events") => return Some(plain(ProviderQuery::Events)),
         Some(other) => {
             let message = format!("`provider` is `events` or a mapping, not `{other}`");
             problems.push(Diagnostic::error("unknown-word", node.span, message).help(
@@ -206,7 +206,7 @@ pub(super) fn source(
     (problems.len() == before).then_some(source)
 }
 
-fn query(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<Query> {
+fn query(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<ProviderQuery> {
     const WHO: [&str; 4] = ["prometheus", "datadog", "web", "exec"];
     let mut named = WHO.iter().copied().filter(|who| fields.get(who).is_some());
     let (Some(who), None) = (named.next(), named.next()) else {
@@ -253,18 +253,18 @@ fn query(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<Query> {
     };
     let place = fields.string(who, problems)?;
     Some(match who {
-        "prometheus" => Query::Prometheus {
+        "prometheus" => ProviderQuery::Prometheus {
             url: address(place, problems)?,
             query: needed("query", problems)?.value,
             headers: headers(problems),
         },
-        "datadog" => Query::Datadog {
+        "datadog" => ProviderQuery::Datadog {
             site: place.value,
             query: needed("query", problems)?.value,
             api_key: secret(needed("api_key", problems)?, problems)?,
             app_key: secret(needed("app_key", problems)?, problems)?,
         },
-        "web" => Query::Web {
+        "web" => ProviderQuery::Web {
             url: address(place, problems)?,
             method: fields
                 .string("method", problems)
@@ -273,7 +273,7 @@ fn query(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<Query> {
             body: fields.string("body", problems).map(|body| body.value),
             path: path(problems),
         },
-        _ => Query::Exec {
+        _ => ProviderQuery::Exec {
             command: place.value,
             path: path(problems),
         },

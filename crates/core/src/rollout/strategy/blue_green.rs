@@ -1,7 +1,8 @@
-//! blue-green: a full new set beside the old one, smoke-tested, switched at once; the old set stays warm so that going back is one shift.
+//! blue-green: a full new replica set next to the old one, smoke-tested, switched at once; the old one stays warm, so that a
+//! rollback is one shift.
 //!
-//! After the switch the analysis goes on, against what stable was before it: with `bake`, the release is promoted only once
-//! that is good enough; and as long as the old set is kept warm a fail goes back.
+//! The analysis continues after the switch, against stable's values from before: with `bake` the release is promoted only once
+//! they are good enough; a fail rolls back for as long as the old replica set is kept warm.
 
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
-use super::{Brief, Compiler, Holds, bring_up, first_deployment, take_down};
-use crate::rollout::plan::{Action, HoldReason, Plan, Split};
+use super::{StrategyInput, PlanCompiler, HoldPolicy, bring_up, first_deployment, take_down};
+use crate::rollout::plan::{PlanAction, HoldReason, RolloutPlan, TrafficSplit};
 
 /// How long the previous set stays warm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,9 +21,8 @@ pub struct BlueGreen {
     /// How long the evidence after the switch is awaited before the release is promoted; default not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bake: Option<Duration>,
-    /// How its holds end.
     #[serde(flatten)]
-    pub holds: Holds,
+    pub holds: HoldPolicy,
 }
 
 impl Default for BlueGreen {
@@ -30,12 +30,12 @@ impl Default for BlueGreen {
         Self {
             keep: Duration::from_secs(3_600),
             bake: None,
-            holds: Holds::default(),
+            holds: HoldPolicy::default(),
         }
     }
 }
 
-impl Compiler for BlueGreen {
+impl PlanCompiler for BlueGreen {
     const WORD: &'static str = "blue-green";
 
     fn read(parameters: Option<&YamlNode>, problems: &mut Vec<Diagnostic>) -> Self {
@@ -47,18 +47,18 @@ impl Compiler for BlueGreen {
         };
         blue_green.keep = fields.duration("keep", problems).unwrap_or(blue_green.keep);
         blue_green.bake = fields.duration("bake", problems);
-        blue_green.holds = Holds::read(&fields, problems);
+        blue_green.holds = HoldPolicy::read(&fields, problems);
         blue_green
     }
 
     fn schema() -> Value {
-        let mut properties = Holds::schema();
+        let mut properties = HoldPolicy::schema();
         properties["keep"] = json!({ "$ref": "#/$defs/duration", "default": "60m", "description": "How long the old set stays warm." });
         properties["bake"] = json!({ "$ref": "#/$defs/duration", "description": "How long the evidence after the switch is awaited before the release is promoted." });
         json!({ "type": "object", "additionalProperties": false, "properties": properties })
     }
 
-    fn holds(&self) -> Holds {
+    fn holds(&self) -> HoldPolicy {
         self.holds
     }
 
@@ -67,28 +67,28 @@ impl Compiler for BlueGreen {
     }
 
     /// Start, await, smoke, shift, bake, promote; keep; drain, stop.
-    fn compile(&self, brief: &Brief) -> Plan {
+    fn compile(&self, brief: &StrategyInput) -> RolloutPlan {
         let Some(stable) = brief.stable else {
             return first_deployment(brief);
         };
         let mut actions = bring_up(brief, brief.instances);
-        actions.push(Action::Shift {
-            split: Split::all_to(brief.release),
+        actions.push(PlanAction::Shift {
+            split: TrafficSplit::all_to(brief.release),
         });
         if let Some(duration) = self.bake {
             let why = HoldReason::Evidence;
-            actions.push(Action::Hold { duration, why });
+            actions.push(PlanAction::Hold { duration, why });
         }
-        actions.push(Action::Promote {
+        actions.push(PlanAction::Promote {
             release: brief.release,
         });
-        actions.push(Action::Hold {
+        actions.push(PlanAction::Hold {
             duration: self.keep,
             why: HoldReason::KeepWarm,
         });
         actions.extend(take_down(stable, 0, brief.drain));
         let both = brief.instances + brief.stable_count;
-        Plan {
+        RolloutPlan {
             actions,
             notes: vec![format!(
                 "blue-green: {both} instances run while both sets are up"

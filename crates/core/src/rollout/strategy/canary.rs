@@ -1,7 +1,7 @@
-//! canary: a growing share of users, held at each step until the evidence is good enough.
+//! canary: a growing share of users, with a hold at each step until the evidence is good enough.
 //!
-//! Beside its share a canary may be reached by requests that match, from the first step on, and, as long as its share is
-//! nothing, by copies of requests. With `baseline` it is compared with fresh instances of stable that get the same share.
+//! In addition to its weight, a canary may be reached by requests that match, from the first step on, and by copies of requests
+//! while its weight is zero. With `baseline` it is compared with fresh instances of stable that get the same weight.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
-use super::{Brief, Compiler, Holds, bring_up, first_deployment, take_down};
+use super::{StrategyInput, PlanCompiler, HoldPolicy, bring_up, first_deployment, take_down};
 use crate::{
-    config::{Approvals, Count, decode::count},
+    config::{ApprovalRule, InstanceCount, decode::count},
     exposure::Weight,
     ids::ReleaseNumber,
     rollout::{
-        plan::{Action, HoldReason, Plan, Split},
-        reach::{self, Match, Mirror, Mirrored, Reach},
+        plan::{PlanAction, HoldReason, RolloutPlan, TrafficSplit},
+        reach::{self, RequestMatch, TrafficMirror, MirroredMethods, TrafficMatch},
     },
 };
 
@@ -37,15 +37,14 @@ const STEP_KEYS: &[&str] = &["weight", "hold", "smoke", "ask", "scale"];
 pub struct Canary {
     /// Rising weights; 100% need not be named.
     pub steps: Vec<CanaryStep>,
-    /// How its holds end.
     #[serde(flatten)]
-    pub holds: Holds,
+    pub holds: HoldPolicy,
     /// Requests that go to it from the first step on.
     #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
-    pub matches: Vec<Match>,
+    pub matches: Vec<RequestMatch>,
     /// Copies of requests, as long as its weight is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mirror: Option<Mirror>,
+    pub mirror: Option<TrafficMirror>,
     /// Whether it is compared with fresh instances of stable.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub baseline: bool,
@@ -56,7 +55,6 @@ pub struct Canary {
 pub struct CanaryStep {
     /// The share of the new release.
     pub weight: Weight,
-    /// How long to hold it.
     pub hold: Option<Duration>,
     /// Run the smoke tests again before this step.
     #[serde(default)]
@@ -66,7 +64,7 @@ pub struct CanaryStep {
     pub ask: bool,
     /// How many instances of the new release there shall be; default its share of them.
     #[serde(default)]
-    pub scale: Option<Count>,
+    pub scale: Option<InstanceCount>,
 }
 
 impl Default for Canary {
@@ -80,7 +78,7 @@ impl Default for Canary {
         };
         Self {
             steps: vec![step(1, 2), step(10, 5), step(50, 5)],
-            holds: Holds::default(),
+            holds: HoldPolicy::default(),
             matches: Vec::new(),
             mirror: None,
             baseline: false,
@@ -88,14 +86,14 @@ impl Default for Canary {
     }
 }
 
-impl Compiler for Canary {
+impl PlanCompiler for Canary {
     const WORD: &'static str = "canary";
 
     fn read(parameters: Option<&YamlNode>, problems: &mut Vec<Diagnostic>) -> Self {
         let mut canary = Self::default();
         let fields = parameters.and_then(|node| MappingFields::read(node, Self::WORD, KEYS, problems));
         let Some(fields) = fields else { return canary };
-        canary.holds = Holds::read(&fields, problems);
+        canary.holds = HoldPolicy::read(&fields, problems);
         if let Some(node) = fields.get("match") {
             canary.matches = reach::matches(node, problems);
         }
@@ -119,7 +117,7 @@ impl Compiler for Canary {
                 "smoke": { "type": "boolean" }, "ask": { "type": "boolean" }, "scale": { "$ref": "#/$defs/count" }
             }
         });
-        let mut properties = Holds::schema();
+        let mut properties = HoldPolicy::schema();
         properties["steps"] = json!({ "type": "array", "minItems": 1, "items": step });
         properties["match"] = reach::match_schema();
         properties["mirror"] = reach::mirror_schema();
@@ -127,7 +125,7 @@ impl Compiler for Canary {
         json!({ "type": "object", "additionalProperties": false, "properties": properties })
     }
 
-    fn holds(&self) -> Holds {
+    fn holds(&self) -> HoldPolicy {
         self.holds
     }
 
@@ -136,11 +134,11 @@ impl Compiler for Canary {
     }
 
     /// For each step: instances, smoke, ask, shift, hold; then everything, promote, and the old sets go.
-    fn compile(&self, brief: &Brief) -> Plan {
+    fn compile(&self, brief: &StrategyInput) -> RolloutPlan {
         let Some(stable) = brief.stable else {
             return first_deployment(brief);
         };
-        let mut walk = Walk {
+        let mut walk = CanaryPlanBuilder {
             brief,
             stable,
             actions: Vec::new(),
@@ -156,11 +154,11 @@ impl Compiler for Canary {
             .last()
             .is_none_or(|step| step.weight != Weight::FULL)
         {
-            walk.actions.push(Action::Shift {
-                split: Split::all_to(brief.release),
+            walk.actions.push(PlanAction::Shift {
+                split: TrafficSplit::all_to(brief.release),
             });
         }
-        walk.actions.push(Action::Promote {
+        walk.actions.push(PlanAction::Promote {
             release: brief.release,
         });
         if walk.baseline > 0 {
@@ -168,7 +166,7 @@ impl Compiler for Canary {
                 .extend(take_down(stable.baseline(), 0, brief.drain));
         }
         walk.actions.extend(take_down(stable, 0, brief.drain));
-        Plan {
+        RolloutPlan {
             actions: walk.actions,
             notes: self.notes(stable),
         }
@@ -245,11 +243,11 @@ impl Canary {
         }
     }
 
-    fn reach(&self, release: ReleaseNumber, weight: Weight) -> Reach {
+    fn reach(&self, release: ReleaseNumber, weight: Weight) -> TrafficMatch {
         if weight == Weight::FULL {
-            return Reach::default();
+            return TrafficMatch::default();
         }
-        Reach {
+        TrafficMatch {
             matches: self.matches.clone(),
             mirror: self.mirror.filter(|_| weight.is_zero()),
             release,
@@ -262,8 +260,8 @@ impl Canary {
             notes.push(format!("baseline: fresh instances of {stable}, as many as the canary's, get the same share and are what it is compared with"));
         }
         match self.mirror.map(|mirror| mirror.methods) {
-            Some(Mirrored::Safe) => notes.push("mirror: GET, HEAD and OPTIONS without a body are copied; other requests are not".to_owned()),
-            Some(Mirrored::All) => notes.push("mirror: requests of all methods are copied, with bodies of up to 64 KiB; larger ones are not: what they change is changed twice".to_owned()),
+            Some(MirroredMethods::Safe) => notes.push("mirror: GET, HEAD and OPTIONS without a body are copied; other requests are not".to_owned()),
+            Some(MirroredMethods::All) => notes.push("mirror: requests of all methods are copied, with bodies of up to 64 KiB; larger ones are not: what they change is changed twice".to_owned()),
             None => {}
         }
         notes
@@ -274,17 +272,17 @@ impl Canary {
 const HALF: Weight = Weight::HALF;
 
 /// A plan in the making.
-struct Walk<'b> {
-    brief: &'b Brief,
+struct CanaryPlanBuilder<'b> {
+    brief: &'b StrategyInput,
     stable: ReleaseNumber,
-    actions: Vec<Action>,
+    actions: Vec<PlanAction>,
     /// Instances of the canary so far.
     running: u32,
     /// And of its baseline.
     baseline: u32,
 }
 
-impl Walk<'_> {
+impl CanaryPlanBuilder<'_> {
     fn step(&mut self, canary: &Canary, step: &CanaryStep) {
         let instances = self.brief.instances;
         let needed = step.scale.map_or_else(
@@ -297,27 +295,27 @@ impl Walk<'_> {
         if beside && self.baseline < self.running {
             self.baseline = self.running;
             let (release, count) = (stable.baseline(), self.running);
-            self.actions.push(Action::Start { release, count });
-            self.actions.push(Action::Await { release, count });
+            self.actions.push(PlanAction::Start { release, count });
+            self.actions.push(PlanAction::Await { release, count });
         }
-        if step.smoke && !matches!(self.actions.last(), Some(Action::Smoke { .. })) {
-            self.actions.push(Action::Smoke { release });
+        if step.smoke && !matches!(self.actions.last(), Some(PlanAction::Smoke { .. })) {
+            self.actions.push(PlanAction::Smoke { release });
         }
         if step.ask {
             let gate = self.brief.approvals.clone();
-            let gate = gate.unwrap_or_else(Approvals::anyone);
-            self.actions.push(Action::Ask { gate });
+            let gate = gate.unwrap_or_else(ApprovalRule::anyone);
+            self.actions.push(PlanAction::Ask { gate });
         }
         let split = if beside {
-            Split::beside_baseline(release, weight, stable)
+            TrafficSplit::beside_baseline(release, weight, stable)
         } else {
-            Split::between(release, weight, stable)
+            TrafficSplit::between(release, weight, stable)
         };
         let split = split.reached_by(canary.reach(release, weight));
-        self.actions.push(Action::Shift { split });
+        self.actions.push(PlanAction::Shift { split });
         if let Some(duration) = step.hold {
             let why = HoldReason::Evidence;
-            self.actions.push(Action::Hold { duration, why });
+            self.actions.push(PlanAction::Hold { duration, why });
         }
     }
 
@@ -328,7 +326,7 @@ impl Walk<'_> {
         }
         let mut up = bring_up(self.brief, count);
         if self.running > 0 {
-            up.retain(|action| !matches!(action, Action::Smoke { .. }));
+            up.retain(|action| !matches!(action, PlanAction::Smoke { .. }));
         }
         self.running = count;
         self.actions.extend(up);

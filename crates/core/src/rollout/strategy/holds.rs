@@ -8,27 +8,25 @@ use shipway_syntax::{Diagnostic, MappingFields};
 
 use crate::config::decode::word;
 
-/// What is said of all holds of a strategy. In the log these stand among its other parameters.
+/// Parameters of all holds of a strategy. They are serialized among the other parameters of the strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Holds {
-    /// What happens at the end of a hold whose evidence is inconclusive; default pause.
+pub struct HoldPolicy {
+    /// Reaction to inconclusive evidence at the end of a hold; pause by default.
     pub on_inconclusive: OnInconclusive,
     /// How long a hold lasts at least, however good the evidence is.
     #[serde(rename = "min_hold")]
     pub min: Duration,
 }
 
-/// What happens at the end of a hold whose evidence is inconclusive.
+/// Reaction to inconclusive evidence at the end of a hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnInconclusive {
-    /// Stand still until somebody decides.
+    /// Wait for a person to decide.
     #[default]
     Pause,
-    /// Go back.
     Rollback,
-    /// Go on.
     Promote,
 }
 
@@ -41,7 +39,7 @@ impl OnInconclusive {
     ];
 }
 
-impl Default for Holds {
+impl Default for HoldPolicy {
     fn default() -> Self {
         Self {
             on_inconclusive: OnInconclusive::default(),
@@ -50,11 +48,11 @@ impl Default for Holds {
     }
 }
 
-impl Holds {
+impl HoldPolicy {
     /// What fails only after some seconds (a cache that fills, a timer) must have had them.
     pub const MIN: Duration = Duration::from_secs(10);
 
-    /// What stands beside the other parameters of a strategy.
+    /// Reads the keys, which are written among the other parameters of a strategy.
     pub(super) fn read(fields: &MappingFields<'_>, problems: &mut Vec<Diagnostic>) -> Self {
         let otherwise = word(fields, "on_inconclusive", &OnInconclusive::WORDS, problems);
         let min = fields.duration("min_hold", problems);
@@ -92,6 +90,6 @@ mod tests {
         }
         let before_there_were_holds = r#"{"blue-green":{"keep":{"secs":60,"nanos":0}}}"#;
         let read: Strategy = serde_json::from_str(before_there_were_holds).unwrap();
-        assert_eq!(read.holds(), super::Holds::default());
+        assert_eq!(read.holds(), super::HoldPolicy::default());
     }
 }

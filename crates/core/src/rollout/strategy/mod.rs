@@ -10,11 +10,11 @@ use shipway_syntax::{Diagnostic, YamlNode};
 
 use crate::{
     address::EnvironmentAddresses,
-    config::Approvals,
+    config::ApprovalRule,
     ids::{ReleaseNumber, ServiceName},
     rollout::{
-        Spec,
-        plan::{Action, HoldReason, Plan, Split},
+        RolloutSpec,
+        plan::{HoldReason, PlanAction, RolloutPlan, TrafficSplit},
         stable_traffic::StableTraffic,
     },
 };
@@ -24,7 +24,6 @@ macro_rules! strategies {
     ($($module:ident::$name:ident),* $(,)?) => {
         $(mod $module; pub use $module::$name;)*
 
-        /// How a release goes in.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         pub enum Strategy {
@@ -54,9 +53,8 @@ macro_rules! strategies {
                 [$(($name::WORD.to_owned(), $name::schema())),*].into_iter().collect()
             }
 
-            /// How its holds end.
             #[must_use]
-            pub fn holds(&self) -> Holds {
+            pub fn holds(&self) -> HoldPolicy {
                 match self { $(Self::$name(it) => it.holds(),)* }
             }
 
@@ -66,7 +64,7 @@ macro_rules! strategies {
                 match self { $(Self::$name(it) => it.longest_hold(),)* }
             }
 
-            fn compile(&self, brief: &Brief) -> Plan {
+            fn compile(&self, brief: &StrategyInput) -> RolloutPlan {
                 match self { $(Self::$name(it) => it.compile(brief),)* }
             }
         }
@@ -86,11 +84,10 @@ strategies! {
 }
 
 pub use canary::CanaryStep;
-pub use holds::{Holds, OnInconclusive};
+pub use holds::{HoldPolicy, OnInconclusive};
 pub use traffic::needed_traffic;
 
-/// What every strategy is.
-pub trait Compiler: Default {
+pub trait PlanCompiler: Default {
     /// Its word in `shipway.yaml`.
     const WORD: &'static str;
 
@@ -101,11 +98,10 @@ pub trait Compiler: Default {
     fn schema() -> Value;
 
     /// The plan for `brief`.
-    fn compile(&self, brief: &Brief) -> Plan;
+    fn compile(&self, brief: &StrategyInput) -> RolloutPlan;
 
-    /// How its holds end.
-    fn holds(&self) -> Holds {
-        Holds::default()
+    fn holds(&self) -> HoldPolicy {
+        HoldPolicy::default()
     }
 
     /// How long its longest hold for evidence lasts; none: it has no such hold.
@@ -122,8 +118,7 @@ impl Default for Strategy {
 
 /// What a strategy needs to know.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Brief {
-    /// What is rolled out.
+pub struct StrategyInput {
     pub release: ReleaseNumber,
     /// What serves now; `None` at a first deployment.
     pub stable: Option<ReleaseNumber>,
@@ -143,8 +138,8 @@ pub struct Brief {
     pub stable_traffic: Option<StableTraffic>,
     /// How long open requests may take to finish.
     pub drain: Duration,
-    /// Who is asked where a step asks.
-    pub approvals: Option<Approvals>,
+    /// Approvals for the gates of the steps.
+    pub approvals: Option<ApprovalRule>,
     /// Other releases that still run here, left by a rollout that failed; they are taken down at the end.
     pub leftovers: Vec<ReleaseNumber>,
     /// Services whose rollouts are promoted together with this one.
@@ -166,7 +161,7 @@ pub struct AddressChange {
 
 impl AddressChange {
     /// The change that a rollout brings, if it brings one.
-    pub(super) fn from_spec(spec: &Spec) -> Option<Self> {
+    pub(super) fn from_spec(spec: &RolloutSpec) -> Option<Self> {
         let name = &spec.environment.name;
         let place = spec.release.place(name);
         let to = EnvironmentAddresses::new(&place, &spec.environment);
@@ -181,18 +176,17 @@ impl AddressChange {
     }
 }
 
-/// What runs and who gets traffic, as far as the rollout's own actions tell.
+/// Running instances and traffic split, as a result of the rollout's own actions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Observed {
+pub struct ObservedState {
     /// Instances asked for, by release.
     pub counts: BTreeMap<ReleaseNumber, u32>,
-    /// Who gets traffic.
-    pub split: Split,
+    pub split: TrafficSplit,
     /// The last release this rollout has declared stable.
     pub promoted: Option<ReleaseNumber>,
 }
 
-impl Observed {
+impl ObservedState {
     /// Instances of `release`.
     #[must_use]
     pub fn count(&self, release: ReleaseNumber) -> u32 {
@@ -200,36 +194,36 @@ impl Observed {
     }
 
     /// Folds in that `action` has been done.
-    pub fn done(&mut self, action: &Action) {
+    pub fn done(&mut self, action: &PlanAction) {
         match action {
-            Action::Start { release, count } => {
+            PlanAction::Start { release, count } => {
                 self.counts.insert(*release, *count);
             }
-            Action::Stop { release, keep: 0 } => {
+            PlanAction::Stop { release, keep: 0 } => {
                 self.counts.remove(release);
             }
-            Action::Stop { release, keep } => {
+            PlanAction::Stop { release, keep } => {
                 self.counts.insert(*release, *keep);
             }
-            Action::Shift { split } => self.split = split.clone(),
-            Action::Drain {
+            PlanAction::Shift { split } => self.split = split.clone(),
+            PlanAction::Drain {
                 release, keep: 0, ..
             } => self.split.remove(*release),
-            Action::Promote { release } => self.promoted = Some(*release),
-            Action::ClaimAddresses { .. }
-            | Action::Await { .. }
-            | Action::Smoke { .. }
-            | Action::Hold { .. }
-            | Action::Ask { .. }
-            | Action::Meet { .. }
-            | Action::Drain { .. } => {}
+            PlanAction::Promote { release } => self.promoted = Some(*release),
+            PlanAction::ClaimAddresses { .. }
+            | PlanAction::Await { .. }
+            | PlanAction::Smoke { .. }
+            | PlanAction::Hold { .. }
+            | PlanAction::Ask { .. }
+            | PlanAction::Meet { .. }
+            | PlanAction::Drain { .. } => {}
         }
     }
 }
 
 /// The plan of `strategy` for `brief`. Approvals of the environment come before everything else.
 #[must_use]
-pub fn compile(strategy: &Strategy, brief: &Brief) -> Plan {
+pub fn compile(strategy: &Strategy, brief: &StrategyInput) -> RolloutPlan {
     let is_new = brief.stable != Some(brief.release);
     let mut plan = if is_new {
         strategy.compile(brief)
@@ -248,16 +242,17 @@ pub fn compile(strategy: &Strategy, brief: &Brief) -> Plan {
     meet(&mut plan, &brief.tied);
     claim_addresses(&mut plan, brief);
     if let Some(gate) = &brief.approvals {
-        plan.actions.insert(0, Action::Ask { gate: gate.clone() });
+        plan.actions
+            .insert(0, PlanAction::Ask { gate: gate.clone() });
     }
     plan
 }
 
-/// Without an analysis nothing is judged, and nobody shall believe it is.
-fn hold_by_time(plan: &mut Plan) {
+/// Without metrics nothing is analysed: the holds end by time, and say that.
+fn hold_by_time(plan: &mut RolloutPlan) {
     let mut is_held = false;
     for action in &mut plan.actions {
-        if let Action::Hold { why, .. } = action
+        if let PlanAction::Hold { why, .. } = action
             && *why == HoldReason::Evidence
         {
             *why = HoldReason::Time;
@@ -273,12 +268,13 @@ fn hold_by_time(plan: &mut Plan) {
 }
 
 /// Addresses are claimed before anything is started: what can't be had fails the rollout at no cost.
-fn claim_addresses(plan: &mut Plan, brief: &Brief) {
+fn claim_addresses(plan: &mut RolloutPlan, brief: &StrategyInput) {
     let Some(change) = &brief.address_change else {
         return;
     };
     let addresses = change.to.claims();
-    plan.actions.insert(0, Action::ClaimAddresses { addresses });
+    plan.actions
+        .insert(0, PlanAction::ClaimAddresses { addresses });
     if let Some(from) = &change.from {
         let (to, release) = (&change.to, brief.release);
         plan.notes.push(format!(
@@ -288,32 +284,32 @@ fn claim_addresses(plan: &mut Plan, brief: &Brief) {
 }
 
 /// Tied services meet before the last shift that leads to a promotion: until then each can go back at no cost.
-fn meet(plan: &mut Plan, tied: &[ServiceName]) {
+fn meet(plan: &mut RolloutPlan, tied: &[ServiceName]) {
     if tied.is_empty() {
         return;
     }
-    let until = (plan.actions.iter()).position(|it| matches!(it, Action::Promote { .. }));
+    let until = (plan.actions.iter()).position(|it| matches!(it, PlanAction::Promote { .. }));
     let before = &plan.actions[..until.unwrap_or(plan.actions.len())];
-    let at = (before.iter()).rposition(|it| matches!(it, Action::Shift { .. }));
+    let at = (before.iter()).rposition(|it| matches!(it, PlanAction::Shift { .. }));
     if let Some(at) = at {
         let with = tied.to_vec();
-        plan.actions.insert(at, Action::Meet { with });
+        plan.actions.insert(at, PlanAction::Meet { with });
     }
 }
 
 /// Going to a release that has been good before, as fast as is safe: no steps, no analysis.
 #[must_use]
-pub fn straight(brief: &Brief) -> Plan {
+pub fn straight(brief: &StrategyInput) -> RolloutPlan {
     let mut plan = match brief.stable {
         None => first_deployment(brief),
         Some(stable) if stable == brief.release => already_stable(brief),
         Some(stable) => {
             let mut actions = bring_up(brief, brief.instances);
-            actions.push(Action::Shift {
-                split: Split::all_to(brief.release),
+            actions.push(PlanAction::Shift {
+                split: TrafficSplit::all_to(brief.release),
             });
             actions.extend(finish(brief, Some(stable)));
-            Plan {
+            RolloutPlan {
                 actions,
                 notes: Vec::new(),
             }
@@ -325,13 +321,13 @@ pub fn straight(brief: &Brief) -> Plan {
 }
 
 /// Nothing to be careful with yet: checks only.
-fn first_deployment(brief: &Brief) -> Plan {
+fn first_deployment(brief: &StrategyInput) -> RolloutPlan {
     let mut actions = bring_up(brief, brief.instances);
-    actions.push(Action::Shift {
-        split: Split::all_to(brief.release),
+    actions.push(PlanAction::Shift {
+        split: TrafficSplit::all_to(brief.release),
     });
     actions.extend(finish(brief, None));
-    Plan {
+    RolloutPlan {
         actions,
         notes: vec![
             "first deployment: there is no release to compare with or to go back to".to_owned(),
@@ -340,18 +336,18 @@ fn first_deployment(brief: &Brief) -> Plan {
 }
 
 /// The release is the stable one already: make sure of it, without steps or analysis.
-fn already_stable(brief: &Brief) -> Plan {
+fn already_stable(brief: &StrategyInput) -> RolloutPlan {
     let mut actions = bring_up(brief, brief.instances);
-    actions.push(Action::Shift {
-        split: Split::all_to(brief.release),
+    actions.push(PlanAction::Shift {
+        split: TrafficSplit::all_to(brief.release),
     });
     if brief.stable_count > brief.instances {
         actions.extend(take_down(brief.release, brief.instances, brief.drain));
     }
-    actions.push(Action::Promote {
+    actions.push(PlanAction::Promote {
         release: brief.release,
     });
-    Plan {
+    RolloutPlan {
         actions,
         notes: vec![format!(
             "{} is the stable release already: no steps, no analysis",
@@ -361,39 +357,39 @@ fn already_stable(brief: &Brief) -> Plan {
 }
 
 /// Start, await, and smoke where there are tests. `count` is the number there shall be, not the number added.
-fn bring_up(brief: &Brief, count: u32) -> Vec<Action> {
+fn bring_up(brief: &StrategyInput, count: u32) -> Vec<PlanAction> {
     let release = brief.release;
     let mut actions = vec![
-        Action::Start { release, count },
-        Action::Await { release, count },
+        PlanAction::Start { release, count },
+        PlanAction::Await { release, count },
     ];
     if brief.has_smoke {
-        actions.push(Action::Smoke { release });
+        actions.push(PlanAction::Smoke { release });
     }
     actions
 }
 
 /// Drain, then stop, down to `keep`.
-fn take_down(release: ReleaseNumber, keep: u32, grace: Duration) -> Vec<Action> {
+fn take_down(release: ReleaseNumber, keep: u32, grace: Duration) -> Vec<PlanAction> {
     vec![
-        Action::Drain {
+        PlanAction::Drain {
             release,
             keep,
             grace,
         },
-        Action::Stop { release, keep },
+        PlanAction::Stop { release, keep },
     ]
 }
 
 /// What a rollout that failed has left running goes last.
-fn take_leftovers_down(brief: &Brief) -> impl Iterator<Item = Action> {
+fn take_leftovers_down(brief: &StrategyInput) -> impl Iterator<Item = PlanAction> {
     let leftovers = brief.leftovers.iter();
     leftovers.flat_map(|left| take_down(*left, 0, brief.drain))
 }
 
 /// Promote, and take the old set down where one still runs.
-fn finish(brief: &Brief, old: Option<ReleaseNumber>) -> Vec<Action> {
-    let mut actions = vec![Action::Promote {
+fn finish(brief: &StrategyInput, old: Option<ReleaseNumber>) -> Vec<PlanAction> {
+    let mut actions = vec![PlanAction::Promote {
         release: brief.release,
     }];
     if let Some(old) = old {

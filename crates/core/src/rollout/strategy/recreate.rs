@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
-use super::{Brief, Compiler, bring_up, finish, take_down};
-use crate::rollout::plan::{Action, Plan, Split};
+use super::{StrategyInput, PlanCompiler, bring_up, finish, take_down};
+use crate::rollout::plan::{PlanAction, RolloutPlan, TrafficSplit};
 
 /// It has no parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recreate {}
 
-impl Compiler for Recreate {
+impl PlanCompiler for Recreate {
     const WORD: &'static str = "recreate";
 
     fn read(parameters: Option<&YamlNode>, problems: &mut Vec<Diagnostic>) -> Self {
@@ -26,7 +26,7 @@ impl Compiler for Recreate {
     }
 
     /// Drain and stop the old, then start, await, smoke, shift.
-    fn compile(&self, brief: &Brief) -> Plan {
+    fn compile(&self, brief: &StrategyInput) -> RolloutPlan {
         let mut actions = Vec::new();
         let mut notes = Vec::new();
         if let Some(stable) = brief.stable {
@@ -37,10 +37,10 @@ impl Compiler for Recreate {
             ));
         }
         actions.extend(bring_up(brief, brief.instances));
-        actions.push(Action::Shift {
-            split: Split::all_to(brief.release),
+        actions.push(PlanAction::Shift {
+            split: TrafficSplit::all_to(brief.release),
         });
         actions.extend(finish(brief, None));
-        Plan { actions, notes }
+        RolloutPlan { actions, notes }
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     exposure::Weight,
     ids::ReleaseNumber,
     rollout::{
-        plan::{Action, HoldReason, Plan, Split},
-        strategy::{Observed, take_down},
+        plan::{HoldReason, PlanAction, RolloutPlan, TrafficSplit},
+        strategy::{ObservedState, take_down},
     },
 };
 
@@ -36,26 +36,26 @@ impl ReverseCanary {
     /// Starts the previous release, shares the users, compares; then all users get the new release again and `remaining`,
     /// the rest of the plan that was interrupted, is carried out.
     #[must_use]
-    pub fn compile(&self, observed: &Observed, remaining: Vec<Action>) -> Plan {
+    pub fn compile(&self, observed: &ObservedState, remaining: Vec<PlanAction>) -> RolloutPlan {
         let (candidate, previous) = (self.candidate, self.previous);
         let mut actions = vec![
-            Action::Start {
+            PlanAction::Start {
                 release: previous,
                 count: self.instances,
             },
-            Action::Await {
+            PlanAction::Await {
                 release: previous,
                 count: self.instances,
             },
-            Action::Shift {
-                split: Split::between(candidate, Weight::HALF, previous),
+            PlanAction::Shift {
+                split: TrafficSplit::between(candidate, Weight::HALF, previous),
             },
-            Action::Hold {
+            PlanAction::Hold {
                 duration: COMPARED_FOR,
                 why: HoldReason::ReverseCanary,
             },
-            Action::Shift {
-                split: Split::all_to(candidate),
+            PlanAction::Shift {
+                split: TrafficSplit::all_to(candidate),
             },
         ];
         let was_stopped = observed.count(previous) == 0;
@@ -63,7 +63,7 @@ impl ReverseCanary {
             actions.extend(take_down(previous, 0, self.drain));
         }
         actions.extend(remaining);
-        Plan {
+        RolloutPlan {
             actions,
             notes: Vec::new(),
         }

@@ -6,14 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
-use super::{Brief, Compiler, Holds, bring_up, finish, first_deployment, take_down};
+use super::{StrategyInput, PlanCompiler, HoldPolicy, bring_up, finish, first_deployment, take_down};
 use crate::{
-    config::{Count, decode::count},
+    config::{InstanceCount, decode::count},
     exposure::Weight,
-    rollout::plan::{Action, HoldReason, Plan, Split},
+    rollout::plan::{PlanAction, HoldReason, RolloutPlan, TrafficSplit},
 };
 
-/// Its keys.
 const KEYS: &[&str] = &[
     "max_surge",
     "max_unavailable",
@@ -26,29 +25,28 @@ const KEYS: &[&str] = &[
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rolling {
     /// Above; default 25%.
-    pub max_surge: Count,
+    pub max_surge: InstanceCount,
     /// Below; default 0.
-    pub max_unavailable: Count,
+    pub max_unavailable: InstanceCount,
     /// How long the evidence is awaited after each batch but the last; default not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Duration>,
-    /// How its holds end.
     #[serde(flatten)]
-    pub holds: Holds,
+    pub holds: HoldPolicy,
 }
 
 impl Default for Rolling {
     fn default() -> Self {
         Self {
-            max_surge: Count::Percent(Weight::ratio(1, 4)),
-            max_unavailable: Count::Number(0),
+            max_surge: InstanceCount::Percent(Weight::ratio(1, 4)),
+            max_unavailable: InstanceCount::Number(0),
             hold: None,
-            holds: Holds::default(),
+            holds: HoldPolicy::default(),
         }
     }
 }
 
-impl Compiler for Rolling {
+impl PlanCompiler for Rolling {
     const WORD: &'static str = "rolling";
 
     fn read(parameters: Option<&YamlNode>, problems: &mut Vec<Diagnostic>) -> Self {
@@ -59,9 +57,9 @@ impl Compiler for Rolling {
         rolling.max_unavailable =
             count(&fields, "max_unavailable", problems).unwrap_or(rolling.max_unavailable);
         rolling.hold = fields.duration("hold", problems);
-        rolling.holds = Holds::read(&fields, problems);
-        let zero = |count: Count| {
-            matches!(count, Count::Number(0)) || count == Count::Percent(Weight::ZERO)
+        rolling.holds = HoldPolicy::read(&fields, problems);
+        let zero = |count: InstanceCount| {
+            matches!(count, InstanceCount::Number(0)) || count == InstanceCount::Percent(Weight::ZERO)
         };
         if zero(rolling.max_surge) && zero(rolling.max_unavailable) {
             problems.push(Diagnostic::error(
@@ -75,14 +73,14 @@ impl Compiler for Rolling {
 
     fn schema() -> Value {
         let count = || json!({ "$ref": "#/$defs/count" });
-        let mut properties = Holds::schema();
+        let mut properties = HoldPolicy::schema();
         properties["max_surge"] = count();
         properties["max_unavailable"] = count();
         properties["hold"] = json!({ "$ref": "#/$defs/duration", "description": "How long the evidence is awaited after each batch but the last." });
         json!({ "type": "object", "additionalProperties": false, "properties": properties })
     }
 
-    fn holds(&self) -> Holds {
+    fn holds(&self) -> HoldPolicy {
         self.holds
     }
 
@@ -91,7 +89,7 @@ impl Compiler for Rolling {
     }
 
     /// Batches of start, await, shift, drain, stop. Traffic follows the instances: each release gets the share it has of them.
-    fn compile(&self, brief: &Brief) -> Plan {
+    fn compile(&self, brief: &StrategyInput) -> RolloutPlan {
         let Some(stable) = brief.stable else {
             return first_deployment(brief);
         };
@@ -118,24 +116,24 @@ impl Compiler for Rolling {
             } else {
                 old -= removable.max(1).min(old);
                 let weight = Weight::ratio(new, old + new);
-                actions.push(Action::Shift {
-                    split: Split::between(brief.release, weight, stable),
+                actions.push(PlanAction::Shift {
+                    split: TrafficSplit::between(brief.release, weight, stable),
                 });
                 if let Some(duration) = self.hold.filter(|_| weight != Weight::FULL) {
                     let why = HoldReason::Evidence;
-                    actions.push(Action::Hold { duration, why });
+                    actions.push(PlanAction::Hold { duration, why });
                 }
                 actions.extend(take_down(stable, old, brief.drain));
             }
         }
         if brief.stable_count == 0 {
             // There was nothing to replace, so no batch has shifted traffic.
-            actions.push(Action::Shift {
-                split: Split::all_to(brief.release),
+            actions.push(PlanAction::Shift {
+                split: TrafficSplit::all_to(brief.release),
             });
         }
         actions.extend(finish(brief, None));
-        Plan {
+        RolloutPlan {
             actions,
             notes: vec![format!(
                 "rolling: up to {} instances at once, never fewer than {} ready",
@@ -147,10 +145,10 @@ impl Compiler for Rolling {
 }
 
 /// Only the first batch is smoke-tested: later ones are the same bytes.
-fn bring_up_batch(brief: &Brief, count: u32, first: bool) -> Vec<Action> {
+fn bring_up_batch(brief: &StrategyInput, count: u32, first: bool) -> Vec<PlanAction> {
     let mut actions = bring_up(brief, count);
     if !first {
-        actions.retain(|action| !matches!(action, Action::Smoke { .. }));
+        actions.retain(|action| !matches!(action, PlanAction::Smoke { .. }));
     }
     actions
 }

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::Brief;
+use super::StrategyInput;
 use crate::{
-    config::Environment,
+    config::EnvironmentConfig,
     ids::ReleaseNumber,
-    rollout::plan::{Action, HoldReason, Plan, Span, Split},
+    rollout::plan::{HoldReason, PlanAction, RolloutPlan, Span, TrafficSplit},
 };
 
 /// What a file alone tells: how much traffic each hold of a rollout into this environment needs.
 #[must_use]
-pub fn needed_traffic(environment: &Environment) -> Vec<String> {
-    let brief = Brief {
+pub fn needed_traffic(environment: &EnvironmentConfig) -> Vec<String> {
+    let brief = StrategyInput {
         release: ReleaseNumber(2),
         stable: Some(ReleaseNumber(1)),
         stable_count: environment.instances,
@@ -36,17 +36,17 @@ pub fn needed_traffic(environment: &Environment) -> Vec<String> {
 }
 
 /// Says how much traffic each hold needs before its evidence counts, and how much it can expect of what stable had.
-pub(super) fn describe(plan: &mut Plan, brief: &Brief) {
+pub(super) fn describe(plan: &mut RolloutPlan, brief: &StrategyInput) {
     let mut notes = Vec::new();
     let mut split = None;
     for action in &plan.actions {
         match action {
-            Action::Shift { split: next } => split = Some(next),
-            Action::Hold {
+            PlanAction::Shift { split: next } => split = Some(next),
+            PlanAction::Hold {
                 duration,
                 why: HoldReason::Evidence,
             } => {
-                let weight = split.map(|split: &Split| split.weight_of(brief.release));
+                let weight = split.map(|split: &TrafficSplit| split.weight_of(brief.release));
                 let share = weight.map_or(0.0, |weight| weight.percent() / 100.0);
                 notes.extend(traffic_of_hold(brief, share, *duration));
             }
@@ -60,7 +60,7 @@ pub(super) fn describe(plan: &mut Plan, brief: &Brief) {
 }
 
 /// `10% for 5 min: judging needs 100 requests of the new release, about 600 are to be expected (stable had 72,000 in the last 1 h)`
-fn traffic_of_hold(brief: &Brief, share: f64, duration: Duration) -> Option<String> {
+fn traffic_of_hold(brief: &StrategyInput, share: f64, duration: Duration) -> Option<String> {
     if brief.min_requests == 0 || share <= 0.0 {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use super::{compared::compared_rule, *};
 
-fn switched(bake: Option<u64>) -> Stage {
+fn switched(bake: Option<u64>) -> PeerStage {
     let strategy = Strategy::BlueGreen(BlueGreen {
         keep: Duration::from_secs(3_600),
         bake: bake.map(Duration::from_secs),
@@ -10,7 +10,7 @@ fn switched(bake: Option<u64>) -> Stage {
     });
     let mut wanted = spec(strategy, 2, Some(3));
     wanted.environment.analysis = Analysis::new(vec![compared_rule()]);
-    let mut stage = Stage::open(wanted);
+    let mut stage = PeerStage::open(wanted);
     stage.carry();
     // Stable has had 200,000 requests in its time, one in a thousand bad, and gets no more.
     stage.compare((0, 0), (200_000, 200));
@@ -20,7 +20,7 @@ fn switched(bake: Option<u64>) -> Stage {
 #[test]
 fn a_release_that_is_worse_than_stable_was_is_compared_with_the_warm_set_and_rolled_back() {
     let mut stage = switched(None);
-    assert_eq!(stage.rollout().status(), Status::KeptWarm);
+    assert_eq!(stage.rollout().status(), RolloutStatus::KeptWarm);
     let mut second = 0;
     while !stage.rollout().is_reverse_canary() {
         second += 1;
@@ -32,9 +32,9 @@ fn a_release_that_is_worse_than_stable_was_is_compared_with_the_warm_set_and_rol
     let (split, status) = (stage.split(), stage.rollout().status());
     assert_eq!(
         (split.as_str(), status),
-        ("50% to #4, 50% to #3", Status::Holding)
+        ("50% to #4, 50% to #3", RolloutStatus::Holding)
     );
-    while stage.rollout().direction == Direction::Forward {
+    while stage.rollout().direction == PlanDirection::Forward {
         second += 1;
         stage.pass_time(1);
         stage.compare((100 * second, second), (200_000 + 100 * second, 200));
@@ -43,7 +43,7 @@ fn a_release_that_is_worse_than_stable_was_is_compared_with_the_warm_set_and_rol
     let turn = stage.rollout().turned_back.clone().unwrap();
     assert!(!turn.why.contains("before the switch"), "{}", turn.why);
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::RolledBack);
+    assert_eq!(stage.rollout().status(), RolloutStatus::RolledBack);
     assert_eq!(stage.rollout().observed.promoted, Some(ReleaseNumber(3)));
     // Its plot marks that it went back, not that it had been promoted for some seconds.
     let series = series::series(&stage.log);
@@ -59,7 +59,7 @@ fn where_the_old_set_can_not_be_brought_up_the_new_one_serves_until_it_can_and_a
 {
     let mut stage = switched(None);
     stage
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason: "customers call".into(),
         })
@@ -67,17 +67,17 @@ fn where_the_old_set_can_not_be_brought_up_the_new_one_serves_until_it_can_and_a
     let (plan, index) = stage.carried().unwrap();
     let (why, smoke) = ("exit code 1".to_owned(), None);
     stage
-        .say(Input::Failed {
+        .say(RolloutInput::Failed {
             plan,
             index,
             why,
             smoke,
         })
         .unwrap();
-    assert_eq!(stage.rollout().status(), Status::GoingBack);
+    assert_eq!(stage.rollout().status(), RolloutStatus::GoingBack);
     assert_eq!(
         stage.rollout().observed.split,
-        Split::all_to(ReleaseNumber(4))
+        TrafficSplit::all_to(ReleaseNumber(4))
     );
     assert_eq!(stage.rollout().observed.count(ReleaseNumber(4)), 2);
     let last = stage.rollout().notices.last().unwrap();
@@ -87,7 +87,7 @@ fn where_the_old_set_can_not_be_brought_up_the_new_one_serves_until_it_can_and_a
 #[test]
 fn baking_ends_early_on_good_evidence_and_only_then_the_release_is_promoted() {
     let mut stage = switched(Some(600));
-    assert_eq!(stage.rollout().status(), Status::Holding);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     assert_eq!(stage.rollout().observed.promoted, Some(ReleaseNumber(3)));
     for second in 1..40 {
         stage.pass_time(1);
@@ -96,12 +96,12 @@ fn baking_ends_early_on_good_evidence_and_only_then_the_release_is_promoted() {
     }
     assert_eq!(
         stage.rollout().status(),
-        Status::KeptWarm,
+        RolloutStatus::KeptWarm,
         "{:#?}",
         stage.story
     );
     assert_eq!(stage.rollout().observed.promoted, Some(ReleaseNumber(4)));
-    let enough = |note: &Note| note.text.contains("enough evidence");
+    let enough = |note: &TimelineNote| note.text.contains("enough evidence");
     assert!(stage.rollout().notes.iter().any(enough));
 }
 
@@ -118,12 +118,12 @@ fn more_is_never_claimed_of_stable_than_was_seen_of_it() {
     // A stable that nobody ever asked says nothing.
     let mut unknown = spec(Strategy::BlueGreen(BlueGreen::default()), 2, Some(3));
     unknown.environment.analysis = Analysis::new(vec![compared_rule()]);
-    let mut stage = Stage::open(unknown);
+    let mut stage = PeerStage::open(unknown);
     stage.carry();
     stage.compare((0, 0), (0, 0));
     stage.pass_time(1);
     stage.compare((1_000, 100), (0, 0));
-    assert_eq!(stage.rollout().direction, Direction::Forward);
+    assert_eq!(stage.rollout().direction, PlanDirection::Forward);
     assert!(
         stage
             .rollout()

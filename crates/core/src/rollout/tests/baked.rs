@@ -12,16 +12,16 @@ use super::*;
 const BAKE: u64 = 600;
 
 /// Switched to #4, for as long as it is baked.
-fn baking(rule: AnalysisRule) -> Stage {
+fn baking(rule: AnalysisRule) -> PeerStage {
     let strategy = Strategy::BlueGreen(BlueGreen {
         bake: Some(Duration::from_secs(BAKE)),
         ..BlueGreen::default()
     });
     let mut wanted = spec(strategy, 2, Some(3));
     wanted.environment.analysis = Analysis::new(vec![rule]);
-    let mut stage = Stage::open(wanted);
+    let mut stage = PeerStage::open(wanted);
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::Holding);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     stage
 }
 
@@ -58,7 +58,7 @@ fn values(metric: Metric, level: f64, count: u64) -> BaselineSample {
 
 /// Each second of the bake, to its end: the canary's side, and what is known of stable's time before.
 fn bake(
-    stage: &mut Stage,
+    stage: &mut PeerStage,
     canary: impl Fn(u64, Timestamp) -> Sample,
     before: Option<&BaselineSample>,
 ) {
@@ -68,13 +68,13 @@ fn bake(
 
 /// So many seconds of it.
 fn looks(
-    stage: &mut Stage,
+    stage: &mut PeerStage,
     canary: impl Fn(u64, Timestamp) -> Sample,
     before: Option<&BaselineSample>,
     seconds: u64,
 ) {
     for _ in 0..seconds {
-        if stage.rollout().status() != Status::Holding {
+        if stage.rollout().status() != RolloutStatus::Holding {
             break;
         }
         let since = stage.now.duration_since(stage.rollout().action_since);
@@ -98,7 +98,9 @@ fn looks(
             stable: Some(side("#3", stable)),
         });
         let exposure = stage.rollout().exposure;
-        stage.say(Input::Measured { exposure, seen }).unwrap();
+        stage
+            .say(RolloutInput::Measured { exposure, seen })
+            .unwrap();
         stage.pass_time(1);
     }
 }
@@ -116,7 +118,7 @@ fn a_release_that_uses_more_than_stable_did_goes_back_and_one_that_does_not_is_p
     let before = values(Metric::Cpu, 0.4, 120);
     let mut stage = baking(compared(Metric::Cpu, WorseDirection::Increase));
     bake(&mut stage, using(0.8), Some(&before));
-    assert_eq!(stage.rollout().status(), Status::RolledBack);
+    assert_eq!(stage.rollout().status(), RolloutStatus::RolledBack);
     let turn = stage.rollout().turned_back.clone().unwrap();
     for words in [
         "CPU use of #4 is worse than #3 before the switch: 83",
@@ -133,7 +135,7 @@ fn a_release_that_uses_more_than_stable_did_goes_back_and_one_that_does_not_is_p
         "{:#?}",
         stage.story
     );
-    let enough = |note: &Note| note.text.contains("within 1.5 times #3");
+    let enough = |note: &TimelineNote| note.text.contains("within 1.5 times #3");
     assert!(stage.rollout().notes.iter().any(enough), "early");
 }
 
@@ -162,7 +164,7 @@ fn what_is_not_known_of_the_time_before_is_inconclusive_and_never_passes() {
     ] {
         let mut stage = baking(compared(Metric::Cpu, WorseDirection::Increase));
         bake(&mut stage, using(0.8), before);
-        assert_eq!(stage.rollout().status(), Status::Paused);
+        assert_eq!(stage.rollout().status(), RolloutStatus::Paused);
         let paused = stage.rollout().paused.clone().unwrap();
         assert!(paused.reason.contains(words), "{}", paused.reason);
     }
@@ -190,7 +192,7 @@ fn a_kpi_that_halves_after_the_switch_goes_back_though_the_server_was_started_an
     bake(&mut stage, answering(0.2), None);
     assert_eq!(
         stage.rollout().status(),
-        Status::RolledBack,
+        RolloutStatus::RolledBack,
         "{:#?}",
         stage.story
     );
@@ -230,7 +232,7 @@ fn answers_that_take_longer_than_before_the_switch_go_back_and_no_more_of_them_a
     let rule = || compared(Metric::LatencyP50, WorseDirection::Increase);
     let mut stage = baking(rule());
     bake(&mut stage, answers(80), Some(&before));
-    assert_eq!(stage.rollout().status(), Status::RolledBack);
+    assert_eq!(stage.rollout().status(), RolloutStatus::RolledBack);
     let mut stage = baking(rule());
     bake(&mut stage, answers(60), Some(&before));
     assert_eq!(stage.rollout().observed.promoted, Some(ReleaseNumber(4)));
@@ -251,5 +253,5 @@ fn windows_of_a_stable_that_has_no_traffic_are_not_made_up() {
     let windows = MannWhitney::new(vec![ScoredMetric::new(Metric::Cpu)], Vec::new(), 95.0, 75.0);
     let mut stage = baking(AnalysisRule::from(windows.unwrap()));
     bake(&mut stage, using(0.8), Some(&values(Metric::Cpu, 0.4, 120)));
-    assert_eq!(stage.rollout().status(), Status::Paused);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Paused);
 }

@@ -6,7 +6,7 @@ use crate::rollout::capacity::SetReadiness;
 const CANDIDATE: ReleaseNumber = ReleaseNumber(4);
 const STABLE: ReleaseNumber = ReleaseNumber(3);
 
-impl Stage {
+impl PeerStage {
     /// What the target reports: ready instances of the candidate and of stable.
     fn ready(&mut self, candidate: u32, stable: u32) {
         let set = |release, ready| SetReadiness {
@@ -15,7 +15,7 @@ impl Stage {
             problem: (ready == 0).then(|| "instance 1: HTTP 503".to_owned()),
         };
         let report = vec![set(CANDIDATE, candidate), set(STABLE, stable)];
-        self.say(Input::Readiness(report)).unwrap();
+        self.say(RolloutInput::Readiness(report)).unwrap();
     }
 
     /// The same, reported again after some seconds.
@@ -25,14 +25,14 @@ impl Stage {
     }
 
     fn is_rolling_back(&self) -> bool {
-        self.rollout().direction == Direction::Back
+        self.rollout().direction == PlanDirection::Back
     }
 }
 
-fn holding(instances: u32) -> Stage {
-    let mut stage = Stage::open(spec(canary(), instances, Some(3)));
+fn holding(instances: u32) -> PeerStage {
+    let mut stage = PeerStage::open(spec(canary(), instances, Some(3)));
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::Holding);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     stage
 }
 
@@ -51,7 +51,7 @@ fn a_canary_whose_only_instance_becomes_unready_is_rolled_back_within_seconds() 
     );
     assert!(turn.why.contains("HTTP 503"), "{turn:?}");
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::RolledBack);
+    assert_eq!(stage.rollout().status(), RolloutStatus::RolledBack);
 }
 
 #[test]
@@ -63,10 +63,10 @@ fn readiness_that_comes_back_in_time_changes_nothing() {
     stage.ready(1, 3);
     stage.ready_after(60, 1, 3);
     assert!(!stage.is_rolling_back(), "{:#?}", stage.story);
-    let recorded = |event: &&Event<Body>| {
+    let recorded = |event: &&Event<RolloutEvent>| {
         matches!(
             event.body,
-            Body::CapacityLost { .. } | Body::CapacityRestored { .. }
+            RolloutEvent::CapacityLost { .. } | RolloutEvent::CapacityRestored { .. }
         )
     };
     assert_eq!(stage.log.iter().filter(recorded).count(), 2);
@@ -89,7 +89,7 @@ fn a_partial_shortage_has_the_time_in_which_health_checks_notice_it() {
 fn a_configured_grace_period_holds_without_any_instance_too() {
     let mut wanted = spec(canary(), 3, Some(3));
     wanted.environment.unready_grace = Some(Duration::from_secs(20));
-    let mut stage = Stage::open(wanted);
+    let mut stage = PeerStage::open(wanted);
     stage.carry();
     stage.ready(0, 3);
     stage.ready_after(19, 0, 3);
@@ -102,7 +102,7 @@ fn a_configured_grace_period_holds_without_any_instance_too() {
 fn a_paused_rollout_is_guarded_as_well() {
     let mut stage = holding(3);
     let reason = "look first".to_owned();
-    stage.say(Input::Pause { reason }).unwrap();
+    stage.say(RolloutInput::Pause { reason }).unwrap();
     stage.ready(0, 3);
     stage.ready_after(2, 0, 3);
     assert!(stage.is_rolling_back());
@@ -116,7 +116,7 @@ fn while_stable_is_not_healthy_either_traffic_stays_and_people_are_told_once() {
         stage.ready_after(5, 0, 0);
     }
     assert!(!stage.is_rolling_back());
-    let degraded = |notice: &&Notice| notice.title.contains("degraded");
+    let degraded = |notice: &&RolloutNotice| notice.title.contains("degraded");
     assert_eq!(stage.rollout().notices.iter().filter(degraded).count(), 1);
     stage.ready_after(1, 0, 3);
     assert!(stage.is_rolling_back(), "stable is back");
@@ -127,7 +127,7 @@ fn a_recorded_shortage_alone_rolls_nothing_back_after_a_restart_of_the_server() 
     let mut stage = holding(3);
     stage.ready(0, 3);
     stage.now += jiff::SignedDuration::from_secs(50);
-    stage.say(Input::Woken).unwrap();
+    stage.say(RolloutInput::Woken).unwrap();
     assert!(!stage.is_rolling_back());
     stage.ready(1, 3);
     assert!(!stage.is_rolling_back());
@@ -136,9 +136,9 @@ fn a_recorded_shortage_alone_rolls_nothing_back_after_a_restart_of_the_server() 
 #[test]
 fn in_keep_traffic_goes_back_to_the_warm_set_before_its_instances_are_counted() {
     let strategy = Strategy::BlueGreen(BlueGreen::default());
-    let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::KeptWarm);
+    assert_eq!(stage.rollout().status(), RolloutStatus::KeptWarm);
     stage.ready(2, 2);
     stage.ready_after(5, 0, 1);
     stage.ready_after(2, 0, 1);
@@ -162,11 +162,11 @@ fn in_keep_traffic_goes_back_to_the_warm_set_before_its_instances_are_counted() 
 #[test]
 fn a_rollback_that_fails_is_retried_with_backoff_until_it_succeeds() {
     let strategy = Strategy::BlueGreen(BlueGreen::default());
-    let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
     stage.carry();
     let reason = "customers call".to_owned();
     stage
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason,
         })
@@ -174,14 +174,17 @@ fn a_rollback_that_fails_is_retried_with_backoff_until_it_succeeds() {
     for wait in [1, 2, 4, 8] {
         fail_action(&mut stage, "exit code 1");
         assert!(stage.carried().is_none(), "it waits");
-        assert_eq!(stage.rollout().observed.split, Split::all_to(CANDIDATE));
+        assert_eq!(
+            stage.rollout().observed.split,
+            TrafficSplit::all_to(CANDIDATE)
+        );
         stage.pass_time(wait);
         assert!(stage.carried().is_some(), "attempt after {wait} s");
     }
-    let calls = |notice: &&Notice| notice.title.contains("the rollback fails");
+    let calls = |notice: &&RolloutNotice| notice.title.contains("the rollback fails");
     assert_eq!(stage.rollout().notices.iter().filter(calls).count(), 1);
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::Aborted);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Aborted);
     let why = &stage.rollout().ended.as_ref().unwrap().why;
     assert!(why.starts_with("customers call"), "{why}");
 }
@@ -189,43 +192,46 @@ fn a_rollback_that_fails_is_retried_with_backoff_until_it_succeeds() {
 #[test]
 fn a_person_can_stop_the_retries_of_a_rollback() {
     let strategy = Strategy::BlueGreen(BlueGreen::default());
-    let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
     stage.carry();
     let reason = || "customers call".to_owned();
     stage
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason: reason(),
         })
         .unwrap();
     fail_action(&mut stage, "exit code 1");
     stage
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason: reason(),
         })
         .unwrap();
-    assert_eq!(stage.rollout().status(), Status::Failed);
-    assert_eq!(stage.rollout().observed.split, Split::all_to(CANDIDATE));
+    assert_eq!(stage.rollout().status(), RolloutStatus::Failed);
+    assert_eq!(
+        stage.rollout().observed.split,
+        TrafficSplit::all_to(CANDIDATE)
+    );
 }
 
 /// A keep in which the new release fails, so that it is rolled back by itself.
-fn rolled_back_by_evidence() -> Stage {
+fn rolled_back_by_evidence() -> PeerStage {
     let strategy = Strategy::BlueGreen(BlueGreen::default());
-    let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
     stage.carry();
     let why = "exit code 7".to_owned();
-    stage.say(Input::CrashLoop { why }).unwrap();
-    assert_eq!(stage.rollout().direction, Direction::Back);
+    stage.say(RolloutInput::CrashLoop { why }).unwrap();
+    assert_eq!(stage.rollout().direction, PlanDirection::Back);
     stage
 }
 
 #[test]
 fn a_rollback_that_fails_makes_room_for_a_release_that_waits() {
-    let next = || Input::EndKeep {
+    let next = || RolloutInput::EndKeep {
         next: ReleaseNumber(5),
     };
-    let superseded = || Input::Abort {
+    let superseded = || RolloutInput::Abort {
         cause: AbortCause::Superseded,
         reason: "superseded by #5".to_owned(),
     };
@@ -239,12 +245,12 @@ fn a_rollback_that_fails_makes_room_for_a_release_that_waits() {
             }
             stage.say(waiting()).unwrap();
             if attempts_before == 0 {
-                assert_eq!(stage.rollout().direction, Direction::Back);
+                assert_eq!(stage.rollout().direction, PlanDirection::Back);
                 assert!(stage.rollout().ended.is_none(), "the first attempt is made");
                 fail_action(&mut stage, "exit code 1");
             }
             let end = stage.rollout().ended.clone().unwrap();
-            assert_eq!(end.outcome, Outcome::Failed);
+            assert_eq!(end.outcome, RolloutOutcome::Failed);
             assert!(end.why.contains("#5"), "{}", end.why);
         }
     }
@@ -253,18 +259,18 @@ fn a_rollback_that_fails_makes_room_for_a_release_that_waits() {
 #[test]
 fn a_rollback_that_a_person_asked_for_is_retried_whatever_waits() {
     let strategy = Strategy::BlueGreen(BlueGreen::default());
-    let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
     stage.carry();
     let reason = "customers call".to_owned();
     let cause = AbortCause::Person;
-    stage.say(Input::Abort { cause, reason }).unwrap();
+    stage.say(RolloutInput::Abort { cause, reason }).unwrap();
     let next = ReleaseNumber(5);
-    stage.say(Input::EndKeep { next }).unwrap();
+    stage.say(RolloutInput::EndKeep { next }).unwrap();
     fail_action(&mut stage, "exit code 1");
     assert!(stage.rollout().ended.is_none());
     stage.pass_time(1);
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::Aborted);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Aborted);
 }
 
 #[test]
@@ -273,24 +279,24 @@ fn a_weight_needs_its_share_of_the_instances() {
     let rollout = stage.rollout();
     let needed = |percent: f64| {
         let weight = Weight::from_percent(percent).unwrap();
-        rollout.instances_needed(&Split::between(CANDIDATE, weight, STABLE), CANDIDATE)
+        rollout.instances_needed(&TrafficSplit::between(CANDIDATE, weight, STABLE), CANDIDATE)
     };
     assert_eq!(needed(0.0), 0);
     assert_eq!(needed(10.0), 1);
     // One instance is started for 10%: the plan starts the others before the weight rises.
     assert_eq!(needed(50.0), 1);
-    let split = Split::between(CANDIDATE, Weight::HALF, STABLE);
+    let split = TrafficSplit::between(CANDIDATE, Weight::HALF, STABLE);
     assert_eq!(rollout.instances_needed_to_grow(&split), [(CANDIDATE, 1)]);
     assert_eq!(
-        rollout.instances_needed_to_grow(&Split::all_to(STABLE)),
+        rollout.instances_needed_to_grow(&TrafficSplit::all_to(STABLE)),
         [(STABLE, 10)]
     );
 }
 
-fn fail_action(stage: &mut Stage, why: &str) {
+fn fail_action(stage: &mut PeerStage, why: &str) {
     let (plan, index) = stage.carried().unwrap();
     let (why, smoke) = (why.to_owned(), None);
-    let failed = Input::Failed {
+    let failed = RolloutInput::Failed {
         plan,
         index,
         why,

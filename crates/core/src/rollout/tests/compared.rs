@@ -11,13 +11,13 @@ pub(super) fn compared_rule() -> AnalysisRule {
     AnalysisRule::from(sequential)
 }
 
-pub(super) fn compared() -> Spec {
+pub(super) fn compared() -> RolloutSpec {
     let mut spec = spec(canary(), 3, Some(3));
     spec.environment.analysis = Analysis::new(vec![compared_rule()]);
     spec
 }
 
-impl Stage {
+impl PeerStage {
     /// Requests and errors of the canary and of stable, since ever.
     pub(super) fn compare(&mut self, canary: (u64, u64), stable: (u64, u64)) {
         let side = |release: &str, (requests, errors)| ReleaseSample {
@@ -34,7 +34,7 @@ impl Stage {
             stable: Some(side("#3", stable)),
         });
         let exposure = self.rollout().exposure;
-        self.say(Input::Measured { exposure, seen }).unwrap();
+        self.say(RolloutInput::Measured { exposure, seen }).unwrap();
     }
 
     pub(super) fn split(&self) -> String {
@@ -44,30 +44,34 @@ impl Stage {
 
 #[test]
 fn a_hold_ends_early_once_the_canary_is_shown_to_be_no_worse_but_not_before_its_least_time() {
-    let mut stage = Stage::open(compared());
+    let mut stage = PeerStage::open(compared());
     stage.carry();
     stage.compare((0, 0), (0, 0));
     stage.pass_time(4);
     stage.compare((20_000, 200), (180_000, 1_800));
-    assert_eq!(stage.rollout().status(), Status::Holding, "4 s are too few");
+    assert_eq!(
+        stage.rollout().status(),
+        RolloutStatus::Holding,
+        "4 s are too few"
+    );
     stage.pass_time(5);
-    assert_eq!(stage.rollout().status(), Status::Holding);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     stage.pass_time(1);
     stage.carry();
     assert_eq!(stage.split(), "50% to #4, 50% to #3");
     // The next step shows it anew.
     stage.compare((20_100, 201), (180_100, 1_801));
     stage.pass_time(30);
-    assert_eq!(stage.rollout().status(), Status::Holding);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     stage.compare((60_000, 600), (220_000, 2_200));
     stage.carry();
     assert_eq!(
         stage.rollout().status(),
-        Status::Promoted,
+        RolloutStatus::Promoted,
         "{:#?}",
         stage.story
     );
-    let is_told = |note: &Note| {
+    let is_told = |note: &TimelineNote| {
         note.text
             .contains("enough evidence: error rate of #4 is no worse than #3: 1%")
     };
@@ -76,13 +80,13 @@ fn a_hold_ends_early_once_the_canary_is_shown_to_be_no_worse_but_not_before_its_
 
 #[test]
 fn what_speaks_against_a_canary_at_one_weight_is_not_forgotten_at_the_next() {
-    let mut stage = Stage::open(compared());
+    let mut stage = PeerStage::open(compared());
     stage.carry();
     stage.compare((0, 0), (0, 0));
     stage.pass_time(30);
     // Three times stable's rate, of few: it may be chance.
     stage.compare((1_000, 7), (9_000, 18));
-    assert_eq!(stage.rollout().direction, Direction::Forward);
+    assert_eq!(stage.rollout().direction, PlanDirection::Forward);
     stage.pass_time(31);
     stage.carry();
     assert_eq!(stage.split(), "50% to #4, 50% to #3");
@@ -92,7 +96,7 @@ fn what_speaks_against_a_canary_at_one_weight_is_not_forgotten_at_the_next() {
     stage.compare((2_000, 19), (10_000, 20));
     assert_eq!(
         stage.rollout().direction,
-        Direction::Back,
+        PlanDirection::Back,
         "{:#?}",
         stage.story
     );
@@ -102,21 +106,21 @@ fn what_speaks_against_a_canary_at_one_weight_is_not_forgotten_at_the_next() {
 
 #[test]
 fn odds_above_ten_to_one_at_the_end_of_a_hold_pause_it_though_they_are_no_fail() {
-    let mut stage = Stage::open(compared());
+    let mut stage = PeerStage::open(compared());
     stage.carry();
     stage.compare((0, 0), (0, 0));
     stage.pass_time(30);
     // Three times stable's rate: not yet beyond doubt.
     stage.compare((1_000, 8), (9_000, 18));
     stage.pass_time(31);
-    assert_eq!(stage.rollout().status(), Status::Holding);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     stage.pass_time(60);
-    assert_eq!(stage.rollout().status(), Status::Paused);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Paused);
 }
 
 #[test]
 fn without_traffic_there_is_nothing_to_compare_and_the_time_ends_the_hold() {
-    let mut stage = Stage::open(compared());
+    let mut stage = PeerStage::open(compared());
     stage.carry();
     for _ in 0..12 {
         assert!(
@@ -134,7 +138,7 @@ fn without_traffic_there_is_nothing_to_compare_and_the_time_ends_the_hold() {
 }
 
 /// A canary that is judged by what a provider says, with what it says of both sides.
-fn by_a_kpi(stage: &mut Stage, canary: Result<f64, &str>, stable: Result<f64, &str>) {
+fn by_a_kpi(stage: &mut PeerStage, canary: Result<f64, &str>, stable: Result<f64, &str>) {
     use shipway_analysis::ProviderAnswer;
     let kpi: shipway_analysis::MetricName = "conversion".parse().unwrap();
     let now = stage.now;
@@ -154,7 +158,9 @@ fn by_a_kpi(stage: &mut Stage, canary: Result<f64, &str>, stable: Result<f64, &s
         stable: Some(side("#3", stable)),
     });
     let exposure = stage.rollout().exposure;
-    stage.say(Input::Measured { exposure, seen }).unwrap();
+    stage
+        .say(RolloutInput::Measured { exposure, seen })
+        .unwrap();
 }
 
 #[test]
@@ -167,7 +173,7 @@ fn a_provider_that_dies_in_the_middle_pauses_and_one_that_says_half_rolls_back()
     spec.environment.analysis = Analysis::new(vec![AnalysisRule::from(sequential)]);
     let noise = |second: i32| f64::from((second * 7_919) % 13) / 1_000.0;
     for dies in [true, false] {
-        let mut stage = Stage::open(spec.clone());
+        let mut stage = PeerStage::open(spec.clone());
         stage.carry();
         for second in 0..240 {
             let answer = |value: f64, second: i32| {
@@ -178,19 +184,19 @@ fn a_provider_that_dies_in_the_middle_pauses_and_one_that_says_half_rolls_back()
                 }
             };
             let canary = if dies { 0.4 } else { 0.2 };
-            if stage.rollout().status() == Status::Holding {
+            if stage.rollout().status() == RolloutStatus::Holding {
                 by_a_kpi(&mut stage, answer(canary, second), answer(0.4, second + 5));
             }
             stage.pass_time(1);
         }
         if dies {
-            assert_eq!(stage.rollout().status(), Status::Paused);
+            assert_eq!(stage.rollout().status(), RolloutStatus::Paused);
             let why = format!("{:#?}", stage.story);
             assert!(why.contains("Prometheus could not be reached"), "{why}");
         } else {
             assert_eq!(
                 stage.rollout().direction,
-                Direction::Back,
+                PlanDirection::Back,
                 "{:#?}",
                 stage.story
             );
@@ -206,8 +212,8 @@ fn a_step_of_everything_is_compared_with_what_stable_was_and_a_step_of_nothing_o
     };
     canary.steps.truncate(1);
     canary.steps[0].weight = Weight::FULL;
-    for (errors, ends) in [(200, Direction::Back), (1, Direction::Forward)] {
-        let mut stage = Stage::open(wanted.clone());
+    for (errors, ends) in [(200, PlanDirection::Back), (1, PlanDirection::Forward)] {
+        let mut stage = PeerStage::open(wanted.clone());
         stage.carry();
         assert_eq!(stage.split(), "100% to #4");
         stage.compare((0, 0), (100_000, 100));
@@ -223,11 +229,11 @@ fn a_step_of_everything_is_compared_with_what_stable_was_and_a_step_of_nothing_o
             .why()
             .to_owned();
         assert!(told.contains("than #3 before the switch"), "{told}");
-        if ends == Direction::Forward {
+        if ends == PlanDirection::Forward {
             // As things stand it may go on, when the time has come.
             stage.pass_time(60);
             stage.carry();
-            assert_eq!(stage.rollout().status(), Status::Promoted);
+            assert_eq!(stage.rollout().status(), RolloutStatus::Promoted);
         }
     }
     // Nothing to the canary: there is no data, which is no pass, and the time ends the hold.
@@ -236,21 +242,21 @@ fn a_step_of_everything_is_compared_with_what_stable_was_and_a_step_of_nothing_o
     };
     canary.steps[0].weight = Weight::ZERO;
     canary.matches = vec![Default::default()];
-    let mut stage = Stage::open(wanted);
+    let mut stage = PeerStage::open(wanted);
     stage.carry();
     for turn in 0..60 {
         assert_eq!(stage.split(), "0% to #4, 100% to #3;  to #4");
         stage.compare((0, 0), (100 * turn, turn));
         stage.pass_time(1);
     }
-    let is_told = |note: &Note| note.text.contains("0 of the 100 requests needed");
+    let is_told = |note: &TimelineNote| note.text.contains("0 of the 100 requests needed");
     assert!(stage.rollout().notes.iter().any(is_told));
 }
 
 #[test]
 fn counters_that_begin_anew_neither_hide_errors_nor_make_them_up() {
-    for (errors_per_second, ends) in [(10, Direction::Back), (1, Direction::Forward)] {
-        let mut stage = Stage::open(compared());
+    for (errors_per_second, ends) in [(10, PlanDirection::Back), (1, PlanDirection::Forward)] {
+        let mut stage = PeerStage::open(compared());
         stage.carry();
         let mut counted = (0, 0);
         for second in 0..55 {

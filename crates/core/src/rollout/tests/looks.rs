@@ -18,22 +18,22 @@ fn both(at: Timestamp, canary: (u64, u64), stable: (u64, u64)) -> Observation {
     }
 }
 
-impl Stage {
+impl PeerStage {
     /// A look a second later, as the driver takes it; whether it was recorded.
-    fn look(&mut self, live: &mut Evidence, canary: (u64, u64), stable: (u64, u64)) -> bool {
+    fn look(&mut self, live: &mut RolloutEvidence, canary: (u64, u64), stable: (u64, u64)) -> bool {
         self.now += jiff::SignedDuration::from_secs(1);
         let exposure = self.rollout().exposure;
         let look = self.rollout().look(live, both(self.now, canary, stable));
         look.is_some_and(|look| {
             let look = Box::new(look);
-            self.say(Input::Looked { exposure, look }).unwrap() > 0
+            self.say(RolloutInput::Looked { exposure, look }).unwrap() > 0
         })
     }
 }
 
 #[test]
 fn after_a_crash_the_evidence_resumes_from_what_was_recorded_and_no_request_is_lost() {
-    let mut stage = Stage::open(compared());
+    let mut stage = PeerStage::open(compared());
     stage.carry();
     let mut live = stage.rollout().evidence.clone();
     let mut recorded = 0;
@@ -60,7 +60,7 @@ fn after_a_crash_the_evidence_resumes_from_what_was_recorded_and_no_request_is_l
 
 #[test]
 fn a_fail_is_recorded_at_once_however_long_ago_the_last_record_was() {
-    let mut stage = Stage::open(compared());
+    let mut stage = PeerStage::open(compared());
     stage.carry();
     let mut live = stage.rollout().evidence.clone();
     for second in 0..50 {
@@ -68,12 +68,12 @@ fn a_fail_is_recorded_at_once_however_long_ago_the_last_record_was() {
     }
     let is_recorded = stage.look(&mut live, (1_020, 20), (9_180, 0));
     assert!(is_recorded, "{:#?}", stage.story);
-    assert_eq!(stage.rollout().direction, Direction::Back);
+    assert_eq!(stage.rollout().direction, PlanDirection::Back);
 }
 
 #[test]
 fn the_verdict_that_a_hold_ends_with_is_fresh() {
-    let mut stage = Stage::open(compared());
+    let mut stage = PeerStage::open(compared());
     stage.carry();
     let mut live = stage.rollout().evidence.clone();
     for second in 0..60 {

@@ -3,18 +3,18 @@
 use super::*;
 
 /// A rollout whose notices go to two destinations.
-fn with_two_destinations() -> Stage {
+fn with_two_destinations() -> PeerStage {
     let mut wanted = spec(canary(), 3, Some(3));
-    let second = config::Notify::Webhook("http://127.0.0.1:10/".into());
+    let second = config::NotificationTarget::Webhook("http://127.0.0.1:10/".into());
     wanted.environment.notify.push(second);
-    Stage::open(wanted)
+    PeerStage::open(wanted)
 }
 
 /// What is owed now, as (notice, destination).
-fn owed(state: &State, now: Timestamp) -> Vec<(usize, usize)> {
-    let effects = Rollouts::pending(state, now).effects;
-    let notify = |(_, effect): &(_, Effect)| match effect {
-        Effect::Notify {
+fn owed(state: &RolloutState, now: Timestamp) -> Vec<(usize, usize)> {
+    let effects = RolloutAggregate::pending(state, now).effects;
+    let notify = |(_, effect): &(_, RolloutEffect)| match effect {
+        RolloutEffect::Notify {
             index, destination, ..
         } => Some((*index, *destination)),
         _ => None,
@@ -22,10 +22,10 @@ fn owed(state: &State, now: Timestamp) -> Vec<(usize, usize)> {
     effects.iter().filter_map(notify).collect()
 }
 
-fn settle(stage: &mut Stage, index: usize, destination: usize, failed: Option<&str>) -> usize {
+fn settle(stage: &mut PeerStage, index: usize, destination: usize, failed: Option<&str>) -> usize {
     let failed = failed.map(str::to_owned);
     stage
-        .say(Input::Noticed {
+        .say(RolloutInput::Noticed {
             index,
             destination,
             failed,
@@ -33,18 +33,18 @@ fn settle(stage: &mut Stage, index: usize, destination: usize, failed: Option<&s
         .unwrap()
 }
 
-fn rolled_back() -> Stage {
+fn rolled_back() -> PeerStage {
     let mut stage = with_two_destinations();
     stage.carry();
     stage
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason: "customers call".into(),
         })
         .unwrap();
     stage.carry();
     assert_eq!(stage.rollout().notices.len(), 2, "{:#?}", stage.story);
-    stage.say(Input::Told).unwrap();
+    stage.say(RolloutInput::Told).unwrap();
     stage
 }
 
@@ -56,10 +56,10 @@ fn a_destination_that_hangs_delays_only_its_own_notices() {
     assert_eq!(owed(&stage.state, stage.now), [(0, 0), (1, 1)]);
     settle(&mut stage, 1, 1, None);
     assert_eq!(owed(&stage.state, stage.now), [(0, 0)]);
-    assert!(Rollouts::pending(&stage.state, stage.now).live);
+    assert!(RolloutAggregate::pending(&stage.state, stage.now).live);
     settle(&mut stage, 0, 0, Some("the webhook at a: no answer"));
     settle(&mut stage, 1, 0, None);
-    assert!(!Rollouts::pending(&stage.state, stage.now).live);
+    assert!(!RolloutAggregate::pending(&stage.state, stage.now).live);
     let notes = stage.rollout().notes.iter();
     let given_up: Vec<_> = notes
         .filter(|note| note.text.contains("was not delivered"))
@@ -82,10 +82,10 @@ fn what_is_settled_is_not_sent_again_after_a_crash_anywhere() {
         settle(&mut stage, index, destination, None);
     }
     let mut settled = Vec::new();
-    let mut state = State::default();
+    let mut state = RolloutState::default();
     for event in &stage.log {
-        Rollouts::apply(&mut state, event);
-        if let Body::NoticeSettled {
+        RolloutAggregate::apply(&mut state, event);
+        if let RolloutEvent::NoticeSettled {
             index, destination, ..
         } = event.body
         {

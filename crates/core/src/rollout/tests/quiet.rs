@@ -4,7 +4,7 @@ use shipway_analysis::AnalysisRule;
 
 use super::*;
 
-fn required() -> Spec {
+fn required() -> RolloutSpec {
     let mut wanted = spec(canary(), 3, Some(3));
     let rules = wanted.environment.analysis.rules().to_vec();
     let rules: Vec<AnalysisRule> = rules.into_iter().map(AnalysisRule::into_required).collect();
@@ -14,7 +14,7 @@ fn required() -> Spec {
 
 #[test]
 fn too_little_traffic_ends_a_hold_by_time_and_the_note_says_how_little_it_was() {
-    let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage.measure(0, 0);
     stage.pass_time(30);
@@ -34,15 +34,15 @@ fn too_little_traffic_ends_a_hold_by_time_and_the_note_says_how_little_it_was() 
 
 #[test]
 fn a_required_rule_pauses_a_rollout_that_has_too_little_traffic() {
-    let mut stage = Stage::open(required());
+    let mut stage = PeerStage::open(required());
     stage.carry();
     stage.measure(0, 0);
     stage.pass_time(30);
     stage.measure(12, 0);
     stage.pass_time(30);
-    assert_eq!(stage.rollout().status(), Status::Holding);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     stage.pass_time(60);
-    assert_eq!(stage.rollout().status(), Status::Paused);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Paused);
 }
 
 #[test]
@@ -53,9 +53,9 @@ fn a_rollout_that_is_ordered_again_keeps_the_limits_it_was_opened_with() {
         p99_micros: Some(263_000),
     };
     let ordered = spec(canary(), 3, Some(3));
-    let mut stage = Stage::open(ordered.clone().with_stable_traffic(traffic(72_000)));
+    let mut stage = PeerStage::open(ordered.clone().with_stable_traffic(traffic(72_000)));
     let again = ordered.with_stable_traffic(traffic(72_500));
-    assert_eq!(stage.say(Input::Open(Box::new(again))), Ok(0));
+    assert_eq!(stage.say(RolloutInput::Open(Box::new(again))), Ok(0));
     let kept = stage.rollout().spec.stable_traffic;
     assert_eq!(kept, Some(traffic(72_000)));
 }
@@ -70,7 +70,7 @@ fn a_plan_says_how_much_traffic_each_hold_needs_and_can_expect() {
     let mut wanted = spec(canary(), 3, Some(3));
     let slow = ThresholdLimit::new(Metric::SLOW_RATE_AUTO, MetricBound::Max(0.05)).unwrap();
     wanted.environment.analysis = Analysis::new(vec![slow]);
-    let known = Stage::open(wanted.clone().with_stable_traffic(traffic));
+    let known = PeerStage::open(wanted.clone().with_stable_traffic(traffic));
     insta::assert_debug_snapshot!(known.rollout().plan.notes, @r#"
     [
         "10% for 1 min: judging needs 100 requests of the new release, about 1 are to be expected (stable had 720 in the last 1 h): too few to judge, the hold ends by time",
@@ -83,7 +83,7 @@ fn a_plan_says_how_much_traffic_each_hold_needs_and_can_expect() {
         over_micros: 270_000,
     };
     assert_eq!(rules[0].metric(), limited);
-    let unknown = Stage::open(wanted);
+    let unknown = PeerStage::open(wanted);
     insta::assert_debug_snapshot!(unknown.rollout().plan.notes, @r#"
     [
         "10% for 1 min: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time",

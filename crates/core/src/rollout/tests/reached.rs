@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rollout::{
-    reach::{Match, Mirror, Mirrored, Text},
+    reach::{MirroredMethods, RequestMatch, TextMatch, TrafficMirror},
     strategy::compile,
 };
 
@@ -26,9 +26,11 @@ fn plan(canary: Canary) -> String {
         .join("\n")
 }
 
-fn beta() -> Vec<Match> {
-    let mut wanted = Match::default();
-    wanted.cookies.insert("beta".into(), Text::Is("yes".into()));
+fn beta() -> Vec<RequestMatch> {
+    let mut wanted = RequestMatch::default();
+    wanted
+        .cookies
+        .insert("beta".into(), TextMatch::Is("yes".into()));
     vec![wanted]
 }
 
@@ -56,7 +58,7 @@ fn who_matches_goes_to_the_canary_from_the_first_step_on() {
     stop #3
     (50% for 1 min: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time)
     "##);
-    let mut stage = Stage::open(spec(Strategy::Canary(canary), 4, Some(3)));
+    let mut stage = PeerStage::open(spec(Strategy::Canary(canary), 4, Some(3)));
     stage.carry();
     assert!(stage.rollout().served && stage.rollout().is_judged());
     let view = RolloutView::from(stage.rollout());
@@ -66,7 +68,7 @@ fn who_matches_goes_to_the_canary_from_the_first_step_on() {
         "as it always was"
     );
     stage
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason: "no".into(),
         })
@@ -74,7 +76,7 @@ fn who_matches_goes_to_the_canary_from_the_first_step_on() {
     stage.carry();
     assert_eq!(
         stage.rollout().observed.split,
-        Split::all_to(ReleaseNumber(3))
+        TrafficSplit::all_to(ReleaseNumber(3))
     );
 }
 
@@ -82,9 +84,9 @@ fn who_matches_goes_to_the_canary_from_the_first_step_on() {
 fn copies_come_before_users_and_are_judged() {
     let canary = Canary {
         steps: vec![step(10.0)],
-        mirror: Some(Mirror {
+        mirror: Some(TrafficMirror {
             share: Weight::from_percent(10.0).unwrap(),
-            methods: Mirrored::Safe,
+            methods: MirroredMethods::Safe,
         }),
         ..Canary::default()
     };
@@ -111,7 +113,7 @@ fn copies_come_before_users_and_are_judged() {
     (mirror: GET, HEAD and OPTIONS without a body are copied; other requests are not)
     (10% for 1 min: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time)
     "##);
-    let mut stage = Stage::open(spec(Strategy::Canary(read.clone()), 4, Some(3)));
+    let mut stage = PeerStage::open(spec(Strategy::Canary(read.clone()), 4, Some(3)));
     stage.carry();
     assert!(
         !stage.rollout().served && stage.rollout().is_judged(),
@@ -120,7 +122,7 @@ fn copies_come_before_users_and_are_judged() {
     stage.measure(0, 0);
     stage.pass_time(5);
     stage.measure(1_000, 60);
-    assert_eq!(stage.rollout().direction, Direction::Back);
+    assert_eq!(stage.rollout().direction, PlanDirection::Back);
     stage.carry();
     assert!(!stage.rollout().served);
 }
@@ -157,15 +159,15 @@ fn a_baseline_has_the_canarys_instances_and_share_and_goes_with_it() {
     (10% for 1 min: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time)
     (50% for 1 min: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time)
     "##);
-    let mut stage = Stage::open(spec(Strategy::Canary(canary.clone()), 4, Some(3)));
+    let mut stage = PeerStage::open(spec(Strategy::Canary(canary.clone()), 4, Some(3)));
     stage.carry();
     let baseline = ReleaseNumber(3).baseline();
     assert_eq!(stage.rollout().compared_with(), Some(baseline));
-    let effects = Rollouts::pending(&stage.state, stage.now).effects;
-    let compares = |effect: &Effect| matches!(effect, Effect::Measure { stable, .. } if *stable == Some(baseline));
+    let effects = RolloutAggregate::pending(&stage.state, stage.now).effects;
+    let compares = |effect: &RolloutEffect| matches!(effect, RolloutEffect::Measure { stable, .. } if *stable == Some(baseline));
     assert!(effects.iter().any(|(_, effect)| compares(effect)));
     stage
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason: "no".into(),
         })
@@ -176,7 +178,7 @@ fn a_baseline_has_the_canarys_instances_and_share_and_goes_with_it() {
         [(ReleaseNumber(3), 4)].into()
     );
     // And on the way forward.
-    let mut stage = Stage::open(spec(Strategy::Canary(canary), 4, Some(3)));
+    let mut stage = PeerStage::open(spec(Strategy::Canary(canary), 4, Some(3)));
     stage.carry();
     stage.good_hold();
     stage.carry();
@@ -184,7 +186,7 @@ fn a_baseline_has_the_canarys_instances_and_share_and_goes_with_it() {
     stage.carry();
     assert_eq!(
         stage.rollout().status(),
-        Status::Promoted,
+        RolloutStatus::Promoted,
         "{:#?}",
         stage.story
     );
@@ -200,6 +202,6 @@ fn a_baseline_that_a_crash_left_is_taken_down_by_the_next_rollout() {
     let baseline = ReleaseNumber(3).baseline();
     wanted.observed.counts.insert(baseline, 1);
     let plan = compile(&wanted.environment.strategy, &Rollout::brief(&wanted));
-    let stops = |action: &Action| matches!(action, Action::Stop { release, keep: 0 } if *release == baseline);
+    let stops = |action: &PlanAction| matches!(action, PlanAction::Stop { release, keep: 0 } if *release == baseline);
     assert!(plan.actions.iter().any(stops), "{plan:?}");
 }

@@ -3,22 +3,22 @@
 use super::*;
 
 /// Rollouts in every state that people can meet, by name.
-fn stages() -> Vec<(&'static str, Stage)> {
+fn stages() -> Vec<(&'static str, PeerStage)> {
     let gated = || {
         let mut wanted = spec(canary(), 3, Some(3));
         wanted.environment.approvals = Some(Approvals::anyone());
-        Stage::open(wanted)
+        PeerStage::open(wanted)
     };
     let holding = || {
-        let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+        let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
         stage.carry();
         stage
     };
     let mut paused = holding();
     let reason = "lunch".to_owned();
-    paused.say(Input::Pause { reason }).unwrap();
+    paused.say(RolloutInput::Pause { reason }).unwrap();
     let keep = Duration::from_secs(600);
-    let mut warm = Stage::open(spec(
+    let mut warm = PeerStage::open(spec(
         Strategy::BlueGreen(BlueGreen {
             keep,
             ..BlueGreen::default()
@@ -29,16 +29,19 @@ fn stages() -> Vec<(&'static str, Stage)> {
     warm.carry();
     let mut tied = spec(canary(), 3, Some(3));
     tied.tied = vec!["cart".parse().unwrap()];
-    let mut meeting = Stage::open(tied);
-    while !matches!(meeting.rollout().action(), Some(Action::Meet { .. })) {
-        match meeting.carried() {
-            Some((plan, index)) => drop(meeting.say(done(plan, index))),
-            None => meeting.good_hold(),
+    let mut decide_barrier = PeerStage::open(tied);
+    while !matches!(
+        decide_barrier.rollout().action(),
+        Some(PlanAction::Meet { .. })
+    ) {
+        match decide_barrier.carried() {
+            Some((plan, index)) => drop(decide_barrier.say(done(plan, index))),
+            None => decide_barrier.good_hold(),
         }
     }
     let mut back = holding();
     let reason = "no".to_owned();
-    back.say(Input::Abort {
+    back.say(RolloutInput::Abort {
         cause: AbortCause::Person,
         reason,
     })
@@ -46,18 +49,18 @@ fn stages() -> Vec<(&'static str, Stage)> {
     let mut rolled_back = holding();
     let reason = "no".to_owned();
     rolled_back
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason,
         })
         .unwrap();
     rolled_back.carry();
-    let mut promoted = Stage::open(spec(Strategy::Rolling(Rolling::default()), 1, Some(3)));
+    let mut promoted = PeerStage::open(spec(Strategy::Rolling(Rolling::default()), 1, Some(3)));
     promoted.carry();
     let mut failed = holding();
     let reason = "no".to_owned();
     failed
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason,
         })
@@ -66,7 +69,7 @@ fn stages() -> Vec<(&'static str, Stage)> {
     let why = "the proxy is gone".to_owned();
     let smoke = None;
     failed
-        .say(Input::Failed {
+        .say(RolloutInput::Failed {
             plan,
             index,
             why,
@@ -75,11 +78,11 @@ fn stages() -> Vec<(&'static str, Stage)> {
         .unwrap();
     vec![
         ("waiting", gated()),
-        ("moving", Stage::open(spec(canary(), 3, Some(3)))),
+        ("moving", PeerStage::open(spec(canary(), 3, Some(3)))),
         ("holding", holding()),
         ("paused", paused),
         ("kept warm", warm),
-        ("meeting", meeting),
+        ("meeting", decide_barrier),
         ("going back", back),
         ("promoted", promoted),
         ("rolled back", rolled_back),
@@ -87,8 +90,8 @@ fn stages() -> Vec<(&'static str, Stage)> {
     ]
 }
 
-fn done(plan: u32, index: usize) -> Input {
-    Input::Done {
+fn done(plan: u32, index: usize) -> RolloutInput {
+    RolloutInput::Done {
         plan,
         index,
         note: None,
@@ -96,19 +99,19 @@ fn done(plan: u32, index: usize) -> Input {
     }
 }
 
-fn commands() -> Vec<(&'static str, Input)> {
+fn commands() -> Vec<(&'static str, RolloutInput)> {
     let reason = || "asked".to_owned();
     let groups = Vec::new();
     let comment = None;
     vec![
-        ("approve", Input::Approve { groups, comment }),
-        ("reject", Input::Reject { reason: reason() }),
-        ("pause", Input::Pause { reason: reason() }),
-        ("resume", Input::Resume),
-        ("promote", Input::Promote { reason: reason() }),
+        ("approve", RolloutInput::Approve { groups, comment }),
+        ("reject", RolloutInput::Reject { reason: reason() }),
+        ("pause", RolloutInput::Pause { reason: reason() }),
+        ("resume", RolloutInput::Resume),
+        ("promote", RolloutInput::Promote { reason: reason() }),
         (
             "abort",
-            Input::Abort {
+            RolloutInput::Abort {
                 cause: AbortCause::Person,
                 reason: reason(),
             },
@@ -121,7 +124,7 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
     let mut table = Vec::new();
     for (name, stage) in stages() {
         for (command, input) in commands() {
-            let mut stage = Stage {
+            let mut stage = PeerStage {
                 state: stage.state.clone(),
                 now: stage.now,
                 story: Vec::new(),
@@ -213,32 +216,32 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
 
 #[test]
 fn a_pause_while_instances_come_up_eats_no_progress_deadline() {
-    let mut stage = Stage::open(spec(canary(), 3, Some(3)));
+    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
     stage.pass_time(599);
     stage
-        .say(Input::Pause {
+        .say(RolloutInput::Pause {
             reason: "lunch".into(),
         })
         .unwrap();
     stage.pass_time(36_000);
-    assert_eq!(stage.rollout().status(), Status::Paused);
-    stage.say(Input::Resume).unwrap();
+    assert_eq!(stage.rollout().status(), RolloutStatus::Paused);
+    stage.say(RolloutInput::Resume).unwrap();
     stage.pass_time(599);
-    assert_eq!(stage.rollout().direction, Direction::Forward);
+    assert_eq!(stage.rollout().direction, PlanDirection::Forward);
     stage.pass_time(2);
-    assert_eq!(stage.rollout().direction, Direction::Back);
+    assert_eq!(stage.rollout().direction, PlanDirection::Back);
 }
 
 #[test]
 fn at_the_deadline_of_an_inconclusive_hold_happens_what_the_file_says() {
     for (word, wanted) in [
-        (OnInconclusive::Pause, Status::Paused),
-        (OnInconclusive::Rollback, Status::GoingBack),
-        (OnInconclusive::Promote, Status::Moving),
+        (OnInconclusive::Pause, RolloutStatus::Paused),
+        (OnInconclusive::Rollback, RolloutStatus::GoingBack),
+        (OnInconclusive::Promote, RolloutStatus::Moving),
     ] {
-        let holds = Holds {
+        let holds = HoldPolicy {
             on_inconclusive: word,
-            ..Holds::default()
+            ..HoldPolicy::default()
         };
         let strategies = [
             Strategy::Canary(Canary {
@@ -265,10 +268,14 @@ fn at_the_deadline_of_an_inconclusive_hold_happens_what_the_file_says() {
         ];
         for strategy in strategies {
             let name = strategy.word();
-            let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+            let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
             stage.carry();
             stage.pass_time(60);
-            assert_eq!(stage.rollout().status(), Status::Holding, "{name} {word:?}");
+            assert_eq!(
+                stage.rollout().status(),
+                RolloutStatus::Holding,
+                "{name} {word:?}"
+            );
             stage.pass_time(60);
             assert_eq!(
                 stage.rollout().status(),
@@ -287,21 +294,21 @@ fn a_promotion_skips_the_holds_and_keeps_the_previous_set_warm() {
         keep: Duration::from_secs(3_600),
         ..BlueGreen::default()
     });
-    let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::Holding);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     let reason = "looked at it".to_owned();
-    stage.say(Input::Promote { reason }).unwrap();
+    stage.say(RolloutInput::Promote { reason }).unwrap();
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::KeptWarm);
+    assert_eq!(stage.rollout().status(), RolloutStatus::KeptWarm);
     assert_eq!(stage.rollout().observed.count(ReleaseNumber(3)), 2);
     stage.pass_time(3_000);
-    assert_eq!(stage.rollout().status(), Status::KeptWarm);
+    assert_eq!(stage.rollout().status(), RolloutStatus::KeptWarm);
     // Only another release that waits ends it, or the time.
     let next = ReleaseNumber(5);
-    assert_eq!(stage.say(Input::EndKeep { next }), Ok(2));
-    assert_eq!(stage.say(Input::EndKeep { next }), Ok(0));
+    assert_eq!(stage.say(RolloutInput::EndKeep { next }), Ok(2));
+    assert_eq!(stage.say(RolloutInput::EndKeep { next }), Ok(0));
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::Promoted);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Promoted);
     assert_eq!(stage.rollout().observed.count(ReleaseNumber(3)), 0);
 }

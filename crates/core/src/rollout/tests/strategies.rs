@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
-    let mut stage = Stage::open(spec(
+    let mut stage = PeerStage::open(spec(
         Strategy::BlueGreen(BlueGreen {
             keep: Duration::from_secs(3_600),
             ..BlueGreen::default()
@@ -13,10 +13,10 @@ fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
         Some(3),
     ));
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::KeptWarm);
+    assert_eq!(stage.rollout().status(), RolloutStatus::KeptWarm);
     stage.pass_time(10);
     stage
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason: "customers call".into(),
         })
@@ -45,10 +45,10 @@ fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
 fn without_an_analysis_no_plan_claims_to_judge() {
     let mut wanted = spec(canary(), 2, Some(3));
     wanted.environment.analysis = Analysis::default();
-    let stage = Stage::open(wanted);
+    let stage = PeerStage::open(wanted);
     let plan = &stage.rollout().plan;
     let holds: Vec<String> = (plan.actions.iter())
-        .filter(|it| matches!(it, Action::Hold { .. }))
+        .filter(|it| matches!(it, PlanAction::Hold { .. }))
         .map(ToString::to_string)
         .collect();
     assert!(!holds.is_empty());
@@ -66,26 +66,26 @@ fn a_set_is_kept_warm_as_long_as_it_says_and_no_longer() {
         keep,
         ..BlueGreen::default()
     });
-    let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
     stage.carry();
     stage.pass_time(89);
-    assert_eq!(stage.rollout().status(), Status::KeptWarm);
+    assert_eq!(stage.rollout().status(), RolloutStatus::KeptWarm);
     stage.pass_time(1);
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::Promoted);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Promoted);
 }
 
 #[test]
 fn rolling_never_has_fewer_than_wanted_nor_more_than_surge() {
     let params = Rolling {
-        max_surge: Count::Number(1),
-        max_unavailable: Count::Number(0),
+        max_surge: InstanceCount::Number(1),
+        max_unavailable: InstanceCount::Number(0),
         ..Rolling::default()
     };
-    let mut stage = Stage::open(spec(Strategy::Rolling(params), 3, Some(3)));
+    let mut stage = PeerStage::open(spec(Strategy::Rolling(params), 3, Some(3)));
     while let Some((plan, index)) = stage.carried() {
         stage
-            .say(Input::Done {
+            .say(RolloutInput::Done {
                 plan,
                 index,
                 note: None,
@@ -99,7 +99,7 @@ fn rolling_never_has_fewer_than_wanted_nor_more_than_surge() {
             stage.rollout().action()
         );
     }
-    assert_eq!(stage.rollout().status(), Status::Promoted);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Promoted);
     assert_eq!(
         stage.rollout().observed.counts,
         [(ReleaseNumber(4), 3)].into()
@@ -108,11 +108,11 @@ fn rolling_never_has_fewer_than_wanted_nor_more_than_surge() {
 
 /// What the way back does, when it is asked for while action `index` is under way.
 fn way_back_from(strategy: Strategy, index: usize) -> Vec<String> {
-    let mut stage = Stage::open(spec(strategy, 2, Some(3)));
+    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
     while stage.rollout().cursor < index {
         let (plan, index) = stage.carried().unwrap();
         let (note, smoke) = (None, None);
-        let done = Input::Done {
+        let done = RolloutInput::Done {
             plan,
             index,
             note,
@@ -123,7 +123,7 @@ fn way_back_from(strategy: Strategy, index: usize) -> Vec<String> {
     let before = stage.rollout().action().unwrap().to_string();
     let reason = "customers call".into();
     stage
-        .say(Input::Abort {
+        .say(RolloutInput::Abort {
             cause: AbortCause::Person,
             reason,
         })

@@ -1,17 +1,17 @@
 //! Rollouts of tied services: promoted together, or back together.
 
 use super::*;
-use crate::rollout::meet::{Fellow, Meeting, Stage as Where, meeting};
+use crate::rollout::meet::{BarrierDecision, PeerStage as Where, RolloutPeer, decide_barrier};
 
-fn tied() -> Spec {
+fn tied() -> RolloutSpec {
     let mut wanted = spec(canary(), 3, Some(3));
     wanted.tied = vec!["cart".parse().unwrap()];
     wanted
 }
 
-fn at_the_meeting() -> Stage {
-    let mut stage = Stage::open(tied());
-    while !matches!(stage.rollout().action(), Some(Action::Meet { .. })) {
+fn at_the_meeting() -> PeerStage {
+    let mut stage = PeerStage::open(tied());
+    while !matches!(stage.rollout().action(), Some(PlanAction::Meet { .. })) {
         assert_eq!(stage.rollout().stage(), Where::Coming);
         match stage.carried() {
             Some((plan, index)) => drop(stage.say(done(plan, index))),
@@ -21,8 +21,8 @@ fn at_the_meeting() -> Stage {
     stage
 }
 
-fn done(plan: u32, index: usize) -> Input {
-    Input::Done {
+fn done(plan: u32, index: usize) -> RolloutInput {
+    RolloutInput::Done {
         plan,
         index,
         note: None,
@@ -41,19 +41,19 @@ fn a_tied_rollout_waits_before_its_last_shift_however_long_it_takes() {
     stage.pass_time(100_000);
     assert_eq!(
         stage.rollout().status(),
-        Status::Meeting,
+        RolloutStatus::Meeting,
         "others have no deadline of ours"
     );
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::Promoted);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Promoted);
     assert_eq!(stage.rollout().stage(), Where::There);
 }
 
 #[test]
 fn a_fellow_that_goes_back_takes_the_others_along() {
-    for mut stage in [at_the_meeting(), Stage::open(tied())] {
+    for mut stage in [at_the_meeting(), PeerStage::open(tied())] {
         stage
-            .say(Input::FellowBack {
+            .say(RolloutInput::FellowBack {
                 why: "cart/ro3 went back: 5xx".into(),
             })
             .unwrap();
@@ -62,7 +62,7 @@ fn a_fellow_that_goes_back_takes_the_others_along() {
             "cart/ro3 went back: 5xx"
         );
         assert_eq!(
-            stage.say(Input::FellowBack {
+            stage.say(RolloutInput::FellowBack {
                 why: "again".into()
             }),
             Ok(0)
@@ -84,9 +84,9 @@ fn only_a_superseded_rollout_leaves_its_peers_running_whatever_the_reason_says()
             },
         ),
     ] {
-        let mut stage = Stage::open(tied());
+        let mut stage = PeerStage::open(tied());
         let reason = reason();
-        stage.say(Input::Abort { cause, reason }).unwrap();
+        stage.say(RolloutInput::Abort { cause, reason }).unwrap();
         assert_eq!(stage.rollout().stage(), expected, "{cause:?}");
         stage.carry();
         assert_eq!(stage.rollout().stage(), expected, "and once it has ended");
@@ -95,7 +95,7 @@ fn only_a_superseded_rollout_leaves_its_peers_running_whatever_the_reason_says()
 
 #[test]
 fn the_others_are_waited_for_and_one_that_went_back_decides() {
-    let fellow = |name: &str, stage| Fellow {
+    let fellow = |name: &str, stage| RolloutPeer {
         name: name.to_owned(),
         stage,
     };
@@ -105,15 +105,15 @@ fn the_others_are_waited_for_and_one_that_went_back_decides() {
     };
     let there = fellow("cart/ro3", Where::There);
     assert_eq!(
-        meeting(&[there.clone(), fellow("mail/ro1", Where::Aside)]),
-        Meeting::Go
+        decide_barrier(&[there.clone(), fellow("mail/ro1", Where::Aside)]),
+        BarrierDecision::Go
     );
     assert_eq!(
-        meeting(&[there.clone(), fellow("mail", Where::Coming)]),
-        Meeting::Wait("mail".into())
+        decide_barrier(&[there.clone(), fellow("mail", Where::Coming)]),
+        BarrierDecision::Wait("mail".into())
     );
     assert_eq!(
-        meeting(&[fellow("mail", Where::Coming), fellow("cart/ro3", back())]),
-        Meeting::Back("cart/ro3 went back: 5xx".into())
+        decide_barrier(&[fellow("mail", Where::Coming), fellow("cart/ro3", back())]),
+        BarrierDecision::Back("cart/ro3 went back: 5xx".into())
     );
 }

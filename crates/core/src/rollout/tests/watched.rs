@@ -2,10 +2,10 @@
 
 use super::*;
 
-fn watched(strategy: Strategy, seconds: u64) -> Stage {
+fn watched(strategy: Strategy, seconds: u64) -> PeerStage {
     let mut wanted = spec(strategy, 2, Some(3));
-    wanted.environment.watch = config::Watch::For(Duration::from_secs(seconds));
-    let mut stage = Stage::open(wanted);
+    wanted.environment.watch = config::WatchDuration::For(Duration::from_secs(seconds));
+    let mut stage = PeerStage::open(wanted);
     stage.carry();
     stage
 }
@@ -35,7 +35,7 @@ fn every_strategy_is_watched_after_its_promotion() {
 #[test]
 fn a_set_that_is_kept_warm_for_longer_is_watched_meanwhile() {
     let stage = watched(Strategy::BlueGreen(BlueGreen::default()), 1_800);
-    let watches = |action: &Action| action.to_string().starts_with("watch");
+    let watches = |action: &PlanAction| action.to_string().starts_with("watch");
     assert!(!stage.rollout().plan.actions.iter().any(watches));
     assert!(stage.rollout().is_judged());
 }
@@ -43,13 +43,13 @@ fn a_set_that_is_kept_warm_for_longer_is_watched_meanwhile() {
 #[test]
 fn a_release_that_fails_in_its_watch_is_rolled_back_to_the_previous_one_started_anew() {
     let mut stage = watched(rolling(), 1_800);
-    assert_eq!(stage.rollout().status(), Status::Promoted);
+    assert_eq!(stage.rollout().status(), RolloutStatus::Promoted);
     assert!(stage.rollout().guarded_until().is_some());
     assert_eq!(stage.rollout().observed.count(ReleaseNumber(3)), 0);
     stage.measure(0, 0);
     stage.pass_time(600);
     stage.measure(10_000, 1_000);
-    assert_eq!(stage.rollout().direction, Direction::Back);
+    assert_eq!(stage.rollout().direction, PlanDirection::Back);
     let plan = &stage.rollout().plan.actions;
     assert_eq!(
         plan[..3]
@@ -63,7 +63,7 @@ fn a_release_that_fails_in_its_watch_is_rolled_back_to_the_previous_one_started_
         ]
     );
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::RolledBack);
+    assert_eq!(stage.rollout().status(), RolloutStatus::RolledBack);
     assert_eq!(stage.rollout().observed.promoted, Some(ReleaseNumber(3)));
     assert_eq!(stage.rollout().observed.count(ReleaseNumber(4)), 0);
 }
@@ -78,13 +78,13 @@ fn a_watch_ends_by_its_time_and_for_the_next_rollout() {
 
     let mut stage = watched(rolling(), 60);
     let reason = "looks good".to_owned();
-    stage.say(Input::Promote { reason }).unwrap();
+    stage.say(RolloutInput::Promote { reason }).unwrap();
     assert!(
         stage.rollout().ended.is_none(),
         "a person skips holds, not the guard"
     );
     let next = ReleaseNumber(5);
-    stage.say(Input::EndKeep { next }).unwrap();
+    stage.say(RolloutInput::EndKeep { next }).unwrap();
     assert!(stage.rollout().ended.is_some());
 }
 
@@ -95,18 +95,18 @@ fn nothing_is_watched_where_the_file_says_so() {
 }
 
 /// A promoted rolling update that is compared with what stable was: 200,000 requests, one in a thousand bad.
-fn compared_after_promotion(strategy: Strategy) -> Stage {
+fn compared_after_promotion(strategy: Strategy) -> PeerStage {
     let mut wanted = spec(strategy, 2, Some(3));
-    wanted.environment.watch = config::Watch::For(Duration::from_secs(1_800));
+    wanted.environment.watch = config::WatchDuration::For(Duration::from_secs(1_800));
     wanted.environment.analysis = Analysis::new(vec![compared::compared_rule()]);
-    let mut stage = Stage::open(wanted);
+    let mut stage = PeerStage::open(wanted);
     stage.carry();
     stage.compare((0, 0), (200_000, 200));
     stage
 }
 
 /// A tenth of the candidate's requests fail from now on, until something follows.
-fn fail_against_the_past(stage: &mut Stage) {
+fn fail_against_the_past(stage: &mut PeerStage) {
     let plan = stage.rollout().plan_number;
     let begun = stage.now;
     for second in 1..=60 {
@@ -124,7 +124,7 @@ fn what_speaks_against_a_release_only_in_comparison_with_the_past_starts_a_rever
     let mut stage = compared_after_promotion(rolling());
     fail_against_the_past(&mut stage);
     let rollout = stage.rollout();
-    assert_eq!(rollout.direction, Direction::Forward);
+    assert_eq!(rollout.direction, PlanDirection::Forward);
     let plan = rollout.plan.actions.iter().map(ToString::to_string);
     assert_eq!(
         plan.take(5).collect::<Vec<_>>(),
@@ -150,10 +150,18 @@ fn a_fault_of_both_releases_is_not_blamed_on_the_new_one() {
         stage.carry();
     }
     let rollout = stage.rollout();
-    assert_eq!(rollout.direction, Direction::Forward, "{:#?}", stage.story);
-    assert_eq!(rollout.observed.split, Split::all_to(ReleaseNumber(4)));
+    assert_eq!(
+        rollout.direction,
+        PlanDirection::Forward,
+        "{:#?}",
+        stage.story
+    );
+    assert_eq!(
+        rollout.observed.split,
+        TrafficSplit::all_to(ReleaseNumber(4))
+    );
     assert_eq!(rollout.observed.count(ReleaseNumber(3)), 0);
-    let told = |notice: &Notice| notice.text.contains("not this release");
+    let told = |notice: &RolloutNotice| notice.text.contains("not this release");
     assert!(rollout.notices.iter().any(told));
     // The past is not asked again.
     for second in 0..60 {
@@ -163,7 +171,7 @@ fn a_fault_of_both_releases_is_not_blamed_on_the_new_one() {
             (50_000, 5_000),
         );
     }
-    assert_eq!(stage.rollout().direction, Direction::Forward);
+    assert_eq!(stage.rollout().direction, PlanDirection::Forward);
     assert!(stage.rollout().guarded_until().is_some());
 }
 
@@ -173,16 +181,16 @@ fn a_release_that_is_worse_than_the_previous_one_at_the_same_time_is_rolled_back
     fail_against_the_past(&mut stage);
     stage.carry();
     for second in 0..200 {
-        if stage.rollout().direction == Direction::Back {
+        if stage.rollout().direction == PlanDirection::Back {
             break;
         }
         stage.pass_time(1);
         let (bad, good) = (10_000 + 100 * second, 300_000 + 100 * second);
         stage.compare((bad, 1_000 + 10 * second), (good, 300));
     }
-    assert_eq!(stage.rollout().direction, Direction::Back);
+    assert_eq!(stage.rollout().direction, PlanDirection::Back);
     stage.carry();
-    assert_eq!(stage.rollout().status(), Status::RolledBack);
+    assert_eq!(stage.rollout().status(), RolloutStatus::RolledBack);
     assert_eq!(stage.rollout().observed.promoted, Some(ReleaseNumber(3)));
 }
 
@@ -191,7 +199,7 @@ fn when_nearly_all_requests_fail_the_rollback_does_not_wait_for_a_comparison() {
     let mut stage = compared_after_promotion(rolling());
     stage.pass_time(1);
     stage.compare((100, 100), (200_000, 200));
-    assert_eq!(stage.rollout().direction, Direction::Back);
+    assert_eq!(stage.rollout().direction, PlanDirection::Back);
 }
 
 #[test]
@@ -218,10 +226,12 @@ fn requests_that_never_get_an_answer_are_failures_too() {
             stable: Some(side("#3", stable)),
         });
         let exposure = stage.rollout().exposure;
-        stage.say(Input::Measured { exposure, seen }).unwrap();
+        stage
+            .say(RolloutInput::Measured { exposure, seen })
+            .unwrap();
         assert_eq!(
             stage.rollout().direction,
-            Direction::Back,
+            PlanDirection::Back,
             "{:#?}",
             stage.story
         );
@@ -233,9 +243,9 @@ fn recreate_never_runs_two_releases_so_people_are_notified_once() {
     let mut stage = compared_after_promotion(Strategy::Recreate(Recreate {}));
     fail_against_the_past(&mut stage);
     let rollout = stage.rollout();
-    assert_eq!(rollout.direction, Direction::Forward);
+    assert_eq!(rollout.direction, PlanDirection::Forward);
     assert_eq!(rollout.plan_number, 1);
-    let told = |notice: &&Notice| notice.title.contains("degraded");
+    let told = |notice: &&RolloutNotice| notice.title.contains("degraded");
     assert_eq!(rollout.notices.iter().filter(told).count(), 1);
 }
 
@@ -245,7 +255,7 @@ fn a_previous_release_that_can_not_be_started_blames_nobody() {
     fail_against_the_past(&mut stage);
     let (plan, index) = stage.carried().unwrap();
     let (why, smoke) = ("exit code 1".to_owned(), None);
-    let failed = Input::Failed {
+    let failed = RolloutInput::Failed {
         plan,
         index,
         why,
@@ -254,7 +264,7 @@ fn a_previous_release_that_can_not_be_started_blames_nobody() {
     stage.say(failed).unwrap();
     stage.carry();
     let rollout = stage.rollout();
-    assert_eq!(rollout.direction, Direction::Forward);
+    assert_eq!(rollout.direction, PlanDirection::Forward);
     assert_eq!(rollout.observed.count(ReleaseNumber(3)), 0);
     assert!(rollout.guarded_until().is_some(), "{:#?}", stage.story);
 }

@@ -6,32 +6,32 @@ use shipway_workflow::{
 };
 
 use super::{
-    Approval, GateFact, GateInput, Turn, approval_awaited, expires, has_its_turn, on_the_way, rule,
+    ApprovalState, GateFact, GateInput, GroupSlot, approval_awaited, expires, has_its_turn,
+    on_the_way, rule,
 };
 use crate::{
-    concurrency::{News, Standing},
+    concurrency::{SlotChange, SlotPosition},
     run::{
-        decide::{Decider, is_over},
-        event::{Body, Rejection},
-        state::{Plan, Run},
+        decide::{RunDecider, is_over},
+        event::{RunEvent, RunRejection},
+        state::{Run, RunPlan},
     },
 };
 
-impl Decider {
+impl RunDecider {
     fn run(&self) -> Option<&Run> {
         self.state.0.as_deref()
     }
 
     fn fact(&mut self, fact: GateFact) {
-        self.emit(Body::Gate(Box::new(fact)));
+        self.emit(RunEvent::Gate(Box::new(fact)));
     }
 
-    /// What groups and people say.
     pub(in crate::run) fn hear_of_gate(
         &mut self,
         run: &Run,
         input: GateInput,
-    ) -> Result<(), Rejection> {
+    ) -> Result<(), RunRejection> {
         match input {
             GateInput::Answered {
                 job,
@@ -54,8 +54,8 @@ impl Decider {
                     return Ok(());
                 };
                 match news {
-                    News::Stop { why } => self.stopped(run, job, why),
-                    News::Stands(standing)
+                    SlotChange::Stop { why } => self.stopped(run, job, why),
+                    SlotChange::Stands(standing)
                         if turn.decided().is_none()
                             && turn.standing.as_ref() != Some(&standing) =>
                     {
@@ -65,7 +65,7 @@ impl Decider {
                         });
                         self.dropped(run, job, &standing);
                     }
-                    News::Stands(_) => {}
+                    SlotChange::Stands(_) => {}
                 }
             }
             GateInput::Left { job, ticket } => {
@@ -108,7 +108,7 @@ impl Decider {
     }
 
     fn ended_at_gate(&mut self, key: JobKey, conclusion: Conclusion, why: String) {
-        self.emit(Body::JobEnded {
+        self.emit(RunEvent::JobEnded {
             key,
             conclusion,
             outputs: Vec::new(),
@@ -116,9 +116,9 @@ impl Decider {
         });
     }
 
-    /// Who has lost its place is cancelled.
-    fn dropped(&mut self, run: &Run, job: Option<JobKey>, standing: &Standing) {
-        let Standing::Dropped { why } = standing else {
+    /// A job that lost its position in the queue is cancelled.
+    fn dropped(&mut self, run: &Run, job: Option<JobKey>, standing: &SlotPosition) {
+        let SlotPosition::Dropped { why } = standing else {
             return;
         };
         match job {
@@ -137,13 +137,13 @@ impl Decider {
     fn stopped(&mut self, run: &Run, job: Option<JobKey>, why: String) {
         match job {
             None if run.ended.is_none() && run.progress.cancelled.is_none() => {
-                self.emit(Body::CancelAsked { reason: why });
+                self.emit(RunEvent::CancelAsked { reason: why });
             }
             Some(key)
                 if (run.cell(&key))
                     .is_some_and(|(_, cell)| cell.outcome.is_none() && cell.stopping.is_none()) =>
             {
-                self.emit(Body::StopAsked { key, why });
+                self.emit(RunEvent::StopAsked { key, why });
             }
             None | Some(_) => {}
         }
@@ -153,14 +153,14 @@ impl Decider {
         &self,
         run: &Run,
         key: &JobKey,
-        approval: &Approval,
+        approval: &ApprovalState,
         groups: &[String],
-    ) -> Result<String, Rejection> {
+    ) -> Result<String, RunRejection> {
         let (who, from) = (self.by.to_string(), &approval.rule.from);
         if from.is_empty() || from.iter().any(|it| *it == who || groups.contains(it)) {
             return Ok(who);
         }
-        Err(Rejection::NotAllowed {
+        Err(RunRejection::NotAllowed {
             run: run.spec.id.clone(),
             key: key.clone(),
             who,
@@ -168,9 +168,9 @@ impl Decider {
         })
     }
 
-    /// Whether the run as a whole may go on; asks its group when it hasn't. A run that was cancelled before its turn came runs
-    /// nothing, not even what always runs.
-    pub(in crate::run) fn has_its_turn(&mut self, plan: &Plan) -> bool {
+    /// Whether the run as a whole may start; requests the slot of its group if it has not yet. A run that was cancelled before
+    /// it got the slot runs nothing, not even `always()` jobs.
+    pub(in crate::run) fn has_its_turn(&mut self, plan: &RunPlan) -> bool {
         let Some(run) = self.run() else { return false };
         let Some(concurrency) = &plan.workflow.concurrency else {
             return true;
@@ -193,7 +193,7 @@ impl Decider {
                 }
                 Err(error) => {
                     let (conclusion, why) = (Conclusion::Failure, Some(error.to_string()));
-                    self.emit(Body::Ended { conclusion, why });
+                    self.emit(RunEvent::Ended { conclusion, why });
                     return false;
                 }
             }
@@ -206,7 +206,7 @@ impl Decider {
                 .run()
                 .is_some_and(|run| !run.progress.jobs[at].is_over())
             {
-                self.emit(Body::JobSettled {
+                self.emit(RunEvent::JobSettled {
                     job: JobKey::new(&job.id, None),
                     result: Conclusion::Cancelled,
                     why: Some(why.clone()),
@@ -216,7 +216,7 @@ impl Decider {
         true
     }
 
-    /// Gives up the jobs that nobody approved for too long.
+    /// Gives up jobs whose approval has timed out.
     pub(in crate::run) fn give_up_at_gates(&mut self) {
         let Some(run) = self.run() else { return };
         let late: Vec<JobKey> = (run.progress.active().into_iter())
@@ -285,16 +285,16 @@ impl Decider {
 }
 
 /// The turn that the ask with this number is about.
-fn asked<'a>(run: &'a Run, job: Option<&JobKey>, ticket: u32) -> Option<&'a Turn> {
+fn asked<'a>(run: &'a Run, job: Option<&JobKey>, ticket: u32) -> Option<&'a GroupSlot> {
     run.gates.turn(job).filter(|turn| turn.ticket == ticket)
 }
 
-fn waited_for<'a>(run: &'a Run, key: &JobKey) -> Result<&'a Approval, Rejection> {
+fn waited_for<'a>(run: &'a Run, key: &JobKey) -> Result<&'a ApprovalState, RunRejection> {
     let over = is_over(run, key)?;
     let gate = run.gates.jobs.get(key);
     gate.and_then(|gate| gate.approval.as_ref())
         .filter(|approval| !over && !approval.is_given())
-        .ok_or_else(|| Rejection::NotAsked {
+        .ok_or_else(|| RunRejection::NotAsked {
             run: run.spec.id.clone(),
             key: key.clone(),
             waiting: listed_waiting(run),

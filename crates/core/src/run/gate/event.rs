@@ -1,11 +1,11 @@
-//! What can be said about the gates of a run, what happened at them, and what they ask of the world.
+//! Inputs, events and effects of the gates of a run.
 
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{graph::ConcurrencyGroup, job::JobKey};
 
 use crate::{
-    concurrency::{News, Standing},
-    config::Approvals,
+    concurrency::{SlotChange, SlotPosition},
+    config::ApprovalRule,
     ids::RunNumber,
 };
 
@@ -13,13 +13,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GateFact {
-    /// A group is asked for a turn.
+    /// The slot of a group was requested.
     TurnAsked {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
-        /// Which ask of the run it is.
         ticket: u32,
-        /// Which group.
         group: ConcurrencyGroup,
         /// Whether the run was over before.
         #[serde(default)]
@@ -29,15 +27,13 @@ pub enum GateFact {
     TurnAnswered {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
-        /// What.
-        standing: Standing,
+        standing: SlotPosition,
     },
     /// The group has said something by itself.
     TurnChanged {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
-        /// What.
-        standing: Standing,
+        standing: SlotPosition,
     },
     /// The group was left.
     TurnLeft {
@@ -46,104 +42,69 @@ pub enum GateFact {
     },
     /// A job waits for people.
     ApprovalAsked {
-        /// Of which run.
         run: RunNumber,
-        /// Which.
         key: JobKey,
         /// The environment it goes to.
         environment: String,
-        /// Who.
-        rule: Approvals,
+        rule: ApprovalRule,
     },
-    /// Somebody said yes to a job.
+    /// A person has approved a job.
     Approved {
-        /// Which.
         key: JobKey,
-        /// What they said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         comment: Option<String>,
     },
     /// A job has said where its environment is reached.
-    UrlKnown {
-        /// Which.
-        key: JobKey,
-        /// The address.
-        url: String,
-    },
-    /// Somebody said no to a job.
-    Rejected {
-        /// Which.
-        key: JobKey,
-        /// Why.
-        reason: String,
-    },
+    UrlKnown { key: JobKey, url: String },
+    /// A person has rejected a job.
+    Rejected { key: JobKey, reason: String },
 }
 
-/// What people and groups say about gates.
+/// Answers of groups and people.
 #[derive(Clone, Debug)]
 pub enum GateInput {
-    /// The group answers.
     Answered {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
-        /// Which ask it is about.
         ticket: u32,
-        /// What.
-        standing: Standing,
+        standing: SlotPosition,
     },
     /// The group has news.
     News {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
-        /// Which ask it is about.
         ticket: u32,
-        /// What.
-        news: News,
+        news: SlotChange,
     },
     /// The group was left.
     Left {
         /// By which job; none for the run as a whole.
         job: Option<JobKey>,
-        /// Which ask it was about.
         ticket: u32,
     },
     /// A job says where its environment is reached.
-    UrlKnown {
-        /// Which.
-        key: JobKey,
-        /// The address.
-        url: String,
-    },
-    /// Yes.
+    UrlKnown { key: JobKey, url: String },
     Approve {
-        /// To which job.
         key: JobKey,
         /// Groups of the person, each as `@name`.
         groups: Vec<String>,
-        /// What they say.
         comment: Option<String>,
     },
-    /// No.
     Reject {
-        /// To which job.
         key: JobKey,
         /// Groups of the person, each as `@name`.
         groups: Vec<String>,
-        /// Why.
         reason: String,
     },
 }
 
-/// What gates ask of the world.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GateEffect {
     /// Ask a group; answer with [`GateInput::Answered`].
     Ask {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
-        /// Which ask it is.
         ticket: u32,
-        /// Which group.
         group: ConcurrencyGroup,
         /// Whether the run was over before.
         again: bool,
@@ -152,9 +113,7 @@ pub enum GateEffect {
     Leave {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
-        /// Which ask it was.
         ticket: u32,
-        /// The group's name.
         group: String,
     },
 }

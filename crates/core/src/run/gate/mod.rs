@@ -1,8 +1,10 @@
-//! What a run and its jobs wait for beside the jobs they need: their turn in a concurrency group, and people who approve.
+//! What a run and its jobs wait for apart from `needs`: the slot of a concurrency group, and approvals.
 //!
-//! A group is asked, answers, and tells when something has changed; who has asked leaves when it is over, whatever happened
-//! meanwhile. Asking comes to its answer before leaving begins, so that the two can't overtake each other. The rules of an
-//! environment are those on record when the run was ordered: changing them later opens and closes nothing.
+//! # Invariants
+//!
+//! - A slot that was requested is released when its run or job has ended, whatever happened in between. A request gets its
+//!   answer before the release is sent, so that the two can't overtake each other.
+//! - The rules of an environment are those recorded when the run was ordered: changing them later opens and closes nothing.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +15,11 @@ use shipway_workflow::{
     job::JobKey,
 };
 
-use super::{event::Body, state::Run};
+use super::{event::RunEvent, state::Run};
 use crate::{
     aggregate::{EffectKey, Event},
-    concurrency::Standing,
-    config::Approvals,
+    concurrency::SlotPosition,
+    config::ApprovalRule,
 };
 
 mod decide;
@@ -29,17 +31,16 @@ mod words;
 pub use event::{GateEffect, GateFact, GateInput};
 pub(super) use words::{job_waits_for, run_waits_for, story_lines};
 
-/// An approval that nobody gave for so long is not given any more; GitHub's.
+/// Approvals time out after this time, as on GitHub.
 const APPROVAL_WITHIN: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The rules of an environment, as of when a run was ordered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rules {
-    /// The environment.
+pub struct EnvironmentRules {
     pub environment: String,
     /// Who must say yes before a job goes there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approvals: Option<Approvals>,
+    pub approvals: Option<ApprovalRule>,
 }
 
 /// People that a job waits for.
@@ -47,9 +48,8 @@ pub struct Rules {
 pub struct AwaitedApproval {
     /// The environment it goes to.
     pub environment: String,
-    /// Who may say yes, and how many must.
-    pub rule: Approvals,
-    /// Who has.
+    /// The allowed approvers and the number of approvals.
+    pub rule: ApprovalRule,
     pub by: Vec<String>,
     /// Since when it waits.
     pub since: Timestamp,
@@ -57,83 +57,79 @@ pub struct AwaitedApproval {
 
 /// Where the gates of a run stand.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Gates {
+pub struct RunGates {
     /// Asks so far, of groups.
     tickets: u32,
     /// Whether the run as a whole has been in its group before.
     was_inside: bool,
     /// The turn of the run as a whole.
-    run: Option<Turn>,
-    /// What jobs wait for.
+    run: Option<GroupSlot>,
     jobs: BTreeMap<JobKey, JobGate>,
 }
 
-/// What a job waits for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct JobGate {
     /// Its turn in its group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    turn: Option<Turn>,
-    /// Who was asked to say yes.
+    turn: Option<GroupSlot>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    approval: Option<Approval>,
+    approval: Option<ApprovalState>,
     /// Where its environment is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url: Option<String>,
 }
 
-/// Somebody's turn in a group.
+/// A slot of a group that was requested.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Turn {
+struct GroupSlot {
     ticket: u32,
     group: ConcurrencyGroup,
     again: bool,
     /// Whether the group has answered.
     answered: bool,
-    /// What it said last.
-    standing: Option<Standing>,
-    /// Of what was over before: to be left, and asked for anew.
+    standing: Option<SlotPosition>,
+    /// Left over from an earlier attempt: to be released and requested again.
     #[serde(default)]
     stale: bool,
 }
 
-impl Turn {
-    /// What was said for good. Who was let in or dropped doesn't wait again: news that says so has been overtaken.
-    fn decided(&self) -> Option<&Standing> {
+impl GroupSlot {
+    /// The final answer. A member that was let in or dropped doesn't wait again: a later notice of that kind is outdated.
+    fn decided(&self) -> Option<&SlotPosition> {
         self.standing
             .as_ref()
-            .filter(|standing| !matches!(standing, Standing::Waiting { .. }))
+            .filter(|standing| !matches!(standing, SlotPosition::Waiting { .. }))
     }
 
     fn has_come(&self) -> bool {
-        !self.stale && self.standing == Some(Standing::Entered)
+        !self.stale && self.standing == Some(SlotPosition::Entered)
     }
 }
 
 /// People asked to say yes to a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Approval {
+struct ApprovalState {
     environment: String,
-    rule: Approvals,
+    rule: ApprovalRule,
     since: Timestamp,
     by: Vec<String>,
 }
 
-impl Approval {
+impl ApprovalState {
     fn is_given(&self) -> bool {
         self.by.len() >= self.rule.count as usize
     }
 }
 
-impl Gates {
-    fn turn(&self, job: Option<&JobKey>) -> Option<&Turn> {
+impl RunGates {
+    fn turn(&self, job: Option<&JobKey>) -> Option<&GroupSlot> {
         match job {
             None => self.run.as_ref(),
             Some(key) => self.jobs.get(key)?.turn.as_ref(),
         }
     }
 
-    fn turn_slot(&mut self, job: Option<&JobKey>) -> &mut Option<Turn> {
+    fn turn_slot(&mut self, job: Option<&JobKey>) -> &mut Option<GroupSlot> {
         match job {
             None => &mut self.run,
             Some(key) => &mut self.jobs.entry(key.clone()).or_default().turn,
@@ -155,8 +151,7 @@ impl Gates {
         }
     }
 
-    /// Folds one fact.
-    pub(super) fn apply(&mut self, event: &Event<Body>, fact: &GateFact) {
+    pub(super) fn apply(&mut self, event: &Event<RunEvent>, fact: &GateFact) {
         match fact {
             GateFact::TurnAsked {
                 job,
@@ -165,7 +160,7 @@ impl Gates {
                 again,
             } => {
                 self.tickets = *ticket;
-                *self.turn_slot(job.as_ref()) = Some(Turn {
+                *self.turn_slot(job.as_ref()) = Some(GroupSlot {
                     ticket: *ticket,
                     group: group.clone(),
                     again: *again,
@@ -195,7 +190,7 @@ impl Gates {
                 rule,
                 ..
             } => {
-                self.jobs.entry(key.clone()).or_default().approval = Some(Approval {
+                self.jobs.entry(key.clone()).or_default().approval = Some(ApprovalState {
                     environment: environment.clone(),
                     rule: rule.clone(),
                     since: event.at,
@@ -217,7 +212,7 @@ impl Gates {
 }
 
 /// Who must say yes before this job starts.
-fn rule<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a Approvals> {
+fn rule<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a ApprovalRule> {
     let wanted = cell.gate.environment.as_deref()?;
     let rules = &run.spec.environments;
     rules
@@ -227,11 +222,11 @@ fn rule<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a Approvals> {
         .as_ref()
 }
 
-fn expires(approval: &Approval) -> Option<Timestamp> {
+fn expires(approval: &ApprovalState) -> Option<Timestamp> {
     approval.since.checked_add(APPROVAL_WITHIN).ok()
 }
 
-fn approval_awaited<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a Approval> {
+fn approval_awaited<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a ApprovalState> {
     let approval = run.gates.jobs.get(&cell.key)?.approval.as_ref()?;
     (!approval.is_given() && cell.stopping.is_none() && cell.outcome.is_none()).then_some(approval)
 }
@@ -245,7 +240,11 @@ fn on_the_way<'r>(run: &'r Run, cell: &'r MatrixCell) -> impl Iterator<Item = &'
 }
 
 fn has_its_turn(run: &Run, cell: &MatrixCell) -> bool {
-    cell.gate.group.is_none() || run.gates.turn(Some(&cell.key)).is_some_and(Turn::has_come)
+    cell.gate.group.is_none()
+        || run
+            .gates
+            .turn(Some(&cell.key))
+            .is_some_and(GroupSlot::has_come)
 }
 
 /// Whether nothing keeps a job from starting.
@@ -256,7 +255,7 @@ pub(super) fn is_open(run: &Run, cell: &MatrixCell) -> bool {
     let gate = run.gates.jobs.get(&cell.key);
     let approval = gate.and_then(|gate| gate.approval.as_ref());
     on_the_way(run, cell).all(|it| has_its_turn(run, it))
-        && (rule(run, cell).is_none() || approval.is_some_and(Approval::is_given))
+        && (rule(run, cell).is_none() || approval.is_some_and(ApprovalState::is_given))
 }
 
 /// What gates ask of the world, also after the end of the run.
@@ -269,7 +268,7 @@ pub(super) fn pending(run: &Run) -> impl Iterator<Item = (EffectKey, GateEffect)
         .filter_map(|(key, gate)| Some((Some(key), gate.turn.as_ref()?)));
     of_run.chain(of_jobs).filter_map(|(job, turn)| {
         let over = turn.stale
-            || matches!(turn.standing, Some(Standing::Dropped { .. }))
+            || matches!(turn.standing, Some(SlotPosition::Dropped { .. }))
             || run.ended.is_some()
             || job.is_some_and(|key| run.cell(key).is_none_or(|(_, cell)| cell.outcome.is_some()));
         let key = format!("turn-{}", turn.ticket);
@@ -300,7 +299,7 @@ pub(super) fn awaited(run: &Run, cell: &MatrixCell) -> Option<AwaitedApproval> {
     })
 }
 
-/// When to look again at who waits for people.
+/// When the next approval times out.
 pub(super) fn wake_at(run: &Run) -> Option<Timestamp> {
     if run.gates.jobs.is_empty() {
         return None;

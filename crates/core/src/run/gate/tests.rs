@@ -8,15 +8,15 @@ use shipway_workflow::job::Conclusion;
 use super::*;
 use crate::{
     aggregate::{Actor, Aggregate, fold},
-    concurrency::{self, Ask, Groups, Holder, News},
-    run::{Effect, Input, Rejection, RunSpec, RunView, Runs, State, Status},
+    concurrency::{self, ConcurrencyGroups, GroupMemberId, SlotChange, SlotRequest},
+    run::{RunAggregate, RunEffect, RunInput, RunRejection, RunSpec, RunState, RunStatus, RunView},
 };
 
 fn spec(number: u32, text: &str) -> RunSpec {
     RunSpec {
         id: format!("shop/r{number}").parse().unwrap(),
         uid: None,
-        environments: vec![Rules {
+        environments: vec![EnvironmentRules {
             environment: "production".to_owned(),
             approvals: Some(Approvals {
                 count: 1,
@@ -30,37 +30,36 @@ fn spec(number: u32, text: &str) -> RunSpec {
 /// A run in memory.
 #[derive(Default)]
 struct Log {
-    state: State,
-    events: Vec<Event<Body>>,
+    state: RunState,
+    events: Vec<Event<RunEvent>>,
 }
 
 impl Log {
     fn open(text: &str) -> Self {
         let mut log = Self::default();
-        log.say("ada", Input::Open(Box::new(spec(12, text))))
+        log.say("ada", RunInput::Open(Box::new(spec(12, text))))
             .unwrap();
         log
     }
 
-    fn say(&mut self, by: &str, input: Input) -> Result<(), Rejection> {
+    fn say(&mut self, by: &str, input: RunInput) -> Result<(), RunRejection> {
         self.say_at(by, input, Timestamp::UNIX_EPOCH)
     }
 
-    fn say_at(&mut self, by: &str, input: Input, now: Timestamp) -> Result<(), Rejection> {
+    fn say_at(&mut self, by: &str, input: RunInput, now: Timestamp) -> Result<(), RunRejection> {
         let by = Actor::Person(by.to_owned());
-        let events = Runs::decide(&self.state, input, by, now)?;
-        fold::<Runs>(&mut self.state, &events);
+        let events = RunAggregate::decide(&self.state, input, by, now)?;
+        fold::<RunAggregate>(&mut self.state, &events);
         self.events.extend(events);
         Ok(())
     }
 
-    fn gate(&mut self, input: GateInput) -> Result<(), Rejection> {
-        self.say("shipway", Input::Gate(input))
+    fn gate(&mut self, input: GateInput) -> Result<(), RunRejection> {
+        self.say("shipway", RunInput::Gate(input))
     }
 
-    /// What is owed, in words.
     fn owed(&self) -> Vec<String> {
-        let effects = Runs::pending(&self.state, Timestamp::UNIX_EPOCH).effects;
+        let effects = RunAggregate::pending(&self.state, Timestamp::UNIX_EPOCH).effects;
         let name = |job: &Option<JobKey>| {
             job.as_ref()
                 .map_or_else(|| "run".to_owned(), ToString::to_string)
@@ -68,19 +67,19 @@ impl Log {
         effects
             .into_iter()
             .map(|(_, effect)| match effect {
-                Effect::RunJob {
+                RunEffect::RunJob {
                     key, stop: None, ..
                 } => format!("run {key}"),
-                Effect::RunJob {
+                RunEffect::RunJob {
                     key, stop: Some(_), ..
                 } => format!("stop {key}"),
-                Effect::Gate(GateEffect::Ask { job, group, .. }) => {
+                RunEffect::Gate(GateEffect::Ask { job, group, .. }) => {
                     format!("{} asks {}", name(&job), group.name)
                 }
-                Effect::Gate(GateEffect::Leave { job, group, .. }) => {
+                RunEffect::Gate(GateEffect::Leave { job, group, .. }) => {
                     format!("{} leaves {group}", name(&job))
                 }
-                Effect::TellService { conclusion, .. } => format!("tell {conclusion}"),
+                RunEffect::TellService { conclusion, .. } => format!("tell {conclusion}"),
             })
             .collect()
     }
@@ -98,7 +97,7 @@ impl Log {
     fn end(&mut self, key: &str, conclusion: Conclusion) {
         self.say(
             "shipway",
-            Input::JobEnded {
+            RunInput::JobEnded {
                 key: key.parse().unwrap(),
                 conclusion,
                 outputs: Vec::new(),
@@ -127,12 +126,12 @@ fn a_run_asks_its_group_before_its_first_job_and_leaves_when_it_is_over() {
     let held_by = "r11".to_owned();
     log.answer(None, 1, Standing::Waiting { held_by });
     assert_eq!(log.owed(), [""; 0]);
-    assert_eq!(log.view().status, Status::Waiting);
+    assert_eq!(log.view().status, RunStatus::Waiting);
     assert_eq!(
         log.view().waits_for.as_deref(),
         Some("waits for its turn in the concurrency group `CI-main`, held by r11")
     );
-    let news = News::Stands(Standing::Entered);
+    let news = SlotChange::Stands(Standing::Entered);
     log.gate(GateInput::News {
         job: None,
         ticket: 1,
@@ -146,15 +145,15 @@ fn a_run_asks_its_group_before_its_first_job_and_leaves_when_it_is_over() {
     log.end("a", Conclusion::Success);
     log.end("b", Conclusion::Success);
     assert_eq!(log.owed(), ["run leaves CI-main", "tell success"]);
-    log.say("shipway", Input::Told).unwrap();
+    log.say("shipway", RunInput::Told).unwrap();
     assert_eq!(log.owed(), ["run leaves CI-main"]);
-    assert!(Runs::pending(&log.state, Timestamp::UNIX_EPOCH).live);
+    assert!(RunAggregate::pending(&log.state, Timestamp::UNIX_EPOCH).live);
     log.gate(GateInput::Left {
         job: None,
         ticket: 1,
     })
     .unwrap();
-    assert!(!Runs::pending(&log.state, Timestamp::UNIX_EPOCH).live);
+    assert!(!RunAggregate::pending(&log.state, Timestamp::UNIX_EPOCH).live);
 }
 
 #[test]
@@ -165,7 +164,11 @@ fn a_run_that_loses_its_place_runs_nothing_not_even_what_always_runs() {
     let view = log.view();
     assert_eq!(view.conclusion, Some(Conclusion::Cancelled));
     assert!(view.why.unwrap().contains("r13 is newer"));
-    assert!(view.jobs.iter().all(|job| job.status == Status::Cancelled));
+    assert!(
+        view.jobs
+            .iter()
+            .all(|job| job.status == RunStatus::Cancelled)
+    );
     assert_eq!(log.owed(), ["run leaves CI-main", "tell cancelled"]);
 }
 
@@ -173,7 +176,7 @@ fn a_run_that_loses_its_place_runs_nothing_not_even_what_always_runs() {
 fn a_run_that_is_cancelled_while_it_asks_hears_the_answer_and_leaves() {
     let mut log = Log::open(GROUPED);
     let reason = "enough".to_owned();
-    log.say("ada", Input::Cancel { reason }).unwrap();
+    log.say("ada", RunInput::Cancel { reason }).unwrap();
     assert_eq!(log.owed(), ["run asks CI-main", "tell cancelled"]);
     log.answer(None, 1, Standing::Entered);
     assert_eq!(log.owed(), ["run leaves CI-main", "tell cancelled"]);
@@ -213,7 +216,7 @@ fn a_job_waits_for_its_turn_and_then_for_people() {
     );
     let key: JobKey = "deploy.1".parse().unwrap();
     let yes = |key: &JobKey, groups: &[&str]| {
-        Input::Gate(GateInput::Approve {
+        RunInput::Gate(GateInput::Approve {
             key: key.clone(),
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
             comment: None,
@@ -244,7 +247,7 @@ fn a_job_that_is_rejected_fails_with_the_reason_and_never_starts() {
     log.answer(Some("deploy.2"), 2, Standing::Entered);
     log.say(
         "alice",
-        Input::Gate(GateInput::Reject {
+        RunInput::Gate(GateInput::Reject {
             key: "deploy.1".parse().unwrap(),
             groups: Vec::new(),
             reason: "not on a Friday".to_owned(),
@@ -259,7 +262,7 @@ fn a_job_that_is_rejected_fails_with_the_reason_and_never_starts() {
         Some("rejected by alice: not on a Friday")
     );
     assert!(!log.events.iter().any(
-        |event| matches!(&event.body, Body::JobStarted { key } if key.as_str() == "deploy.1")
+        |event| matches!(&event.body, RunEvent::JobStarted { key } if key.as_str() == "deploy.1")
     ));
 }
 
@@ -270,9 +273,10 @@ fn what_nobody_approves_within_thirty_days_fails() {
     log.answer(Some("deploy.1"), 1, Standing::Entered);
     log.answer(Some("deploy.2"), 2, Standing::Entered);
     log.end("deploy.2", Conclusion::Success);
-    let wake = Runs::pending(&log.state, Timestamp::UNIX_EPOCH).wake_at;
+    let wake = RunAggregate::pending(&log.state, Timestamp::UNIX_EPOCH).wake_at;
     assert_eq!(wake, Some("1970-01-31T00:00:00Z".parse().unwrap()));
-    log.say_at("shipway", Input::Woken, wake.unwrap()).unwrap();
+    log.say_at("shipway", RunInput::Woken, wake.unwrap())
+        .unwrap();
     assert_eq!(log.view().conclusion, Some(Conclusion::Failure));
 }
 
@@ -282,7 +286,7 @@ fn a_run_cancelled_at_its_gates_starts_nothing() {
     log.end("build", Conclusion::Success);
     log.answer(Some("deploy.1"), 1, Standing::Entered);
     let reason = "enough".to_owned();
-    log.say("ada", Input::Cancel { reason }).unwrap();
+    log.say("ada", RunInput::Cancel { reason }).unwrap();
     assert_eq!(
         log.owed(),
         [
@@ -297,29 +301,29 @@ fn a_run_cancelled_at_its_gates_starts_nothing() {
 #[derive(Default)]
 struct World {
     runs: BTreeMap<u32, Log>,
-    groups: BTreeMap<String, concurrency::State>,
+    groups: BTreeMap<String, concurrency::GroupState>,
 }
 
 impl World {
-    fn group(&mut self, name: &str, input: concurrency::Input) {
+    fn group(&mut self, name: &str, input: concurrency::GroupInput) {
         let state = self.groups.entry(name.to_lowercase()).or_default();
         let by = Actor::Shipway("test".to_owned());
-        let events = Groups::decide(state, input, by, Timestamp::UNIX_EPOCH).unwrap();
-        fold::<Groups>(state, &events);
+        let events = ConcurrencyGroups::decide(state, input, by, Timestamp::UNIX_EPOCH).unwrap();
+        fold::<ConcurrencyGroups>(state, &events);
     }
 
     /// Carries out one of the effects that are owed; when it is `lost`, the answer isn't heard and the effect comes out again.
     fn step(&mut self, choice: usize, lost: bool) -> bool {
         let mut owed: Vec<(Option<u32>, usize)> = Vec::new();
         for (number, log) in &self.runs {
-            let count = Runs::pending(&log.state, Timestamp::UNIX_EPOCH)
+            let count = RunAggregate::pending(&log.state, Timestamp::UNIX_EPOCH)
                 .effects
                 .len();
             owed.extend((0..count).map(|at| (Some(*number), at)));
         }
-        let mut notices: Vec<(String, concurrency::Effect)> = Vec::new();
+        let mut notices: Vec<(String, concurrency::GroupEffect)> = Vec::new();
         for (name, state) in &self.groups {
-            let effects = Groups::pending(state, Timestamp::UNIX_EPOCH).effects;
+            let effects = ConcurrencyGroups::pending(state, Timestamp::UNIX_EPOCH).effects;
             notices.extend(
                 effects
                     .into_iter()
@@ -334,7 +338,7 @@ impl World {
             (None, at) => {
                 let (name, effect) = notices.swap_remove(at);
                 let notice = effect.notice;
-                let input = Input::Gate(GateInput::News {
+                let input = RunInput::Gate(GateInput::News {
                     job: notice.holder.job,
                     ticket: notice.ticket,
                     news: notice.news,
@@ -342,7 +346,7 @@ impl World {
                 let run = notice.holder.run.number.0;
                 self.say(run, input);
                 if !lost {
-                    self.group(&name, concurrency::Input::Told(effect.number));
+                    self.group(&name, concurrency::GroupInput::Told(effect.number));
                 }
             }
             (Some(number), at) => self.carry_out(number, at, lost),
@@ -351,67 +355,68 @@ impl World {
     }
 
     fn carry_out(&mut self, number: u32, at: usize, lost: bool) {
-        let effects = Runs::pending(&self.runs[&number].state, Timestamp::UNIX_EPOCH).effects;
-        let holder = |job| Holder {
+        let effects =
+            RunAggregate::pending(&self.runs[&number].state, Timestamp::UNIX_EPOCH).effects;
+        let holder = |job| GroupMemberId {
             run: format!("shop/r{number}").parse().unwrap(),
             job,
         };
         let answer = match effects[at].1.clone() {
-            Effect::Gate(GateEffect::Ask {
+            RunEffect::Gate(GateEffect::Ask {
                 job,
                 ticket,
                 group,
                 again,
             }) => {
-                let ask = Ask {
+                let ask = SlotRequest {
                     holder: holder(job.clone()),
                     ticket,
                     cancel_in_progress: group.cancel_in_progress,
                     queue: group.queue,
                     again,
                 };
-                self.group(&group.name, concurrency::Input::Ask(ask));
+                self.group(&group.name, concurrency::GroupInput::Ask(ask));
                 let standing =
                     self.groups[&group.name.to_lowercase()].standing(&holder(job.clone()));
-                Input::Gate(GateInput::Answered {
+                RunInput::Gate(GateInput::Answered {
                     job,
                     ticket,
                     standing,
                 })
             }
-            Effect::Gate(GateEffect::Leave { job, ticket, group }) => {
-                self.group(&group, concurrency::Input::Leave(holder(job.clone())));
-                Input::Gate(GateInput::Left { job, ticket })
+            RunEffect::Gate(GateEffect::Leave { job, ticket, group }) => {
+                self.group(&group, concurrency::GroupInput::Leave(holder(job.clone())));
+                RunInput::Gate(GateInput::Left { job, ticket })
             }
-            Effect::RunJob { key, stop, .. } => {
-                self.say(number, Input::JobStarted { key: key.clone() });
+            RunEffect::RunJob { key, stop, .. } => {
+                self.say(number, RunInput::JobStarted { key: key.clone() });
                 let conclusion = match stop {
                     Some(_) => Conclusion::Cancelled,
                     None => Conclusion::Success,
                 };
-                Input::JobEnded {
+                RunInput::JobEnded {
                     key,
                     conclusion,
                     outputs: Vec::new(),
                     why: None,
                 }
             }
-            Effect::TellService { .. } => Input::Told,
+            RunEffect::TellService { .. } => RunInput::Told,
         };
         if !lost {
             self.say(number, answer);
         }
     }
 
-    fn say(&mut self, run: u32, input: Input) {
+    fn say(&mut self, run: u32, input: RunInput) {
         let log = self.runs.get_mut(&run).unwrap();
         log.say("shipway", input).unwrap();
         // What a server reads from the log after it was killed is what it knew.
-        let mut state = State::default();
-        fold::<Runs>(&mut state, &log.events);
+        let mut state = RunState::default();
+        fold::<RunAggregate>(&mut state, &log.events);
         let text = serde_json::to_string(&state).unwrap();
-        let read: State = serde_json::from_str(&text).unwrap();
-        let owed = |state: &State| Runs::pending(state, Timestamp::UNIX_EPOCH).effects;
+        let read: RunState = serde_json::from_str(&text).unwrap();
+        let owed = |state: &RunState| RunAggregate::pending(state, Timestamp::UNIX_EPOCH).effects;
         assert_eq!(owed(&read), owed(&log.state));
     }
 
@@ -441,7 +446,7 @@ jobs:
         let mut world = World::default();
         for number in 1..=5 {
             world.runs.insert(number, Log::default());
-            world.say(number, Input::Open(Box::new(spec(number, &text))));
+            world.say(number, RunInput::Open(Box::new(spec(number, &text))));
         }
         let mut rounds = 0;
         let mut steps = steps.into_iter();

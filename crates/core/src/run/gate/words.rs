@@ -2,8 +2,8 @@
 
 use shipway_workflow::{graph::MatrixCell, job::JobKey};
 
-use super::{Approval, GateFact, Turn, approval_awaited, on_the_way};
-use crate::{concurrency::Standing, config::Approvals, run::state::Run};
+use super::{ApprovalState, GateFact, GroupSlot, approval_awaited, on_the_way};
+use crate::{concurrency::SlotPosition, config::ApprovalRule, run::state::Run};
 
 /// What the run as a whole waits for, in words.
 pub(in crate::run) fn run_waits_for(run: &Run) -> Option<String> {
@@ -30,20 +30,20 @@ pub(in crate::run) fn job_waits_for(run: &Run, cell: &MatrixCell) -> Option<Stri
     approval_awaited(run, cell).map(|approval| approval_in_words(run, approval))
 }
 
-fn turn_in_words(turn: &Turn) -> String {
+fn turn_in_words(turn: &GroupSlot) -> String {
     match &turn.standing {
-        Some(Standing::Waiting { held_by }) => format!(
+        Some(SlotPosition::Waiting { held_by }) => format!(
             "waits for its turn in the concurrency group `{}`, held by {held_by}",
             turn.group.name
         ),
-        Some(Standing::Entered | Standing::Dropped { .. }) | None => format!(
+        Some(SlotPosition::Entered | SlotPosition::Dropped { .. }) | None => format!(
             "asks for its turn in the concurrency group `{}`",
             turn.group.name
         ),
     }
 }
 
-fn approval_in_words(run: &Run, approval: &Approval) -> String {
+fn approval_in_words(run: &Run, approval: &ApprovalState) -> String {
     let so_far = match approval.by.as_slice() {
         [] => String::new(),
         by => format!(" ({} said yes)", by.join(", ")),
@@ -56,8 +56,7 @@ fn approval_in_words(run: &Run, approval: &Approval) -> String {
     )
 }
 
-/// Who has to say yes.
-fn people(rule: &Approvals) -> String {
+fn people(rule: &ApprovalRule) -> String {
     match rule.from.as_slice() {
         [] if rule.count == 1 => "anybody".to_owned(),
         [] => format!("{} people", rule.count),
@@ -67,7 +66,7 @@ fn people(rule: &Approvals) -> String {
     }
 }
 
-/// The lines that a fact is worth to somebody who watches.
+/// Lines for the log that a person follows.
 pub(in crate::run) fn story_lines(fact: &GateFact) -> Vec<String> {
     let whose = |job: &Option<JobKey>| {
         job.as_ref()
@@ -77,7 +76,7 @@ pub(in crate::run) fn story_lines(fact: &GateFact) -> Vec<String> {
     match fact {
         GateFact::TurnAnswered {
             job,
-            standing: Standing::Waiting { held_by },
+            standing: SlotPosition::Waiting { held_by },
         } => vec![format!(
             "· {}waits for its turn in the concurrency group, held by {held_by}",
             whose(job)
@@ -93,11 +92,11 @@ pub(in crate::run) fn story_lines(fact: &GateFact) -> Vec<String> {
         )],
         GateFact::TurnAnswered {
             job,
-            standing: Standing::Entered,
+            standing: SlotPosition::Entered,
         }
         | GateFact::TurnChanged {
             job,
-            standing: Standing::Entered,
+            standing: SlotPosition::Entered,
         } => Vec::from_iter(job.as_ref().map(|key| format!("· {key} has its turn"))),
         GateFact::Approved { key, .. } => vec![format!("· {key} is approved")],
         GateFact::UrlKnown { key, url } => vec![format!("· {key} is at {url}")],

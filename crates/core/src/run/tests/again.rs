@@ -11,11 +11,12 @@ jobs:
 
 fn lost(log: &mut Log, key: &str) {
     let why = "worker lost".to_owned();
-    log.say(Input::WorkerLost { key: job(key), why }).unwrap();
+    log.say(RunInput::WorkerLost { key: job(key), why })
+        .unwrap();
 }
 
-fn again(log: &mut Log, again: RerunSelection) -> Result<usize, Rejection> {
-    log.say(Input::RunAgain { again, from: None })
+fn again(log: &mut Log, again: RerunSelection) -> Result<usize, RunRejection> {
+    log.say(RunInput::RunAgain { again, from: None })
 }
 
 #[test]
@@ -40,7 +41,7 @@ fn a_lost_worker_is_followed_by_another_attempt_as_often_as_the_job_says() {
     lost(&mut log, "a");
     assert_eq!(log.pending(), ["job-b"]);
     // Who is told to stop doesn't begin anew.
-    log.say(Input::Cancel {
+    log.say(RunInput::Cancel {
         reason: "enough".to_owned(),
     })
     .unwrap();
@@ -52,7 +53,7 @@ fn a_lost_worker_is_followed_by_another_attempt_as_often_as_the_job_says() {
 #[test]
 fn failed_jobs_run_again_and_green_ones_keep_what_they_gave() {
     let mut log = driven(&BTreeSet::from(["test.2"]), None);
-    assert_eq!(log.view().status, Status::Failure);
+    assert_eq!(log.view().status, RunStatus::Failure);
     again(&mut log, RerunSelection::Failed).unwrap();
     assert_eq!(
         log.jobs(),
@@ -69,10 +70,10 @@ fn failed_jobs_run_again_and_green_ones_keep_what_they_gave() {
     log.end("report", Conclusion::Success);
     assert_eq!(
         (log.view().status, log.view().attempt),
-        (Status::Success, 2)
+        (RunStatus::Success, 2)
     );
     assert_eq!(log.pending(), ["tell-service"]);
-    log.say(Input::Told).unwrap();
+    log.say(RunInput::Told).unwrap();
     let refused = again(&mut log, RerunSelection::Failed).unwrap_err();
     assert!(refused.to_string().contains("no job of shop/r12 failed"));
     is_the_same_from_every_length(&log);
@@ -85,12 +86,12 @@ fn one_job_runs_again_with_those_after_it() {
     assert_eq!(log.pending(), ["job-test.2@2"]);
     assert!(matches!(
         again(&mut log, RerunSelection::All),
-        Err(Rejection::UnderWay(_))
+        Err(RunRejection::UnderWay(_))
     ));
     log.end("test.2", Conclusion::Success);
     assert_eq!(log.pending(), ["job-report@2"]);
     log.end("report", Conclusion::Success);
-    log.say(Input::Told).unwrap();
+    log.say(RunInput::Told).unwrap();
     again(&mut log, RerunSelection::Job(job("test"))).unwrap();
     assert_eq!(
         log.pending(),
@@ -99,7 +100,7 @@ fn one_job_runs_again_with_those_after_it() {
     for key in ["test.1", "test.2", "test.3", "report"] {
         log.end(key, Conclusion::Success);
     }
-    log.say(Input::Told).unwrap();
+    log.say(RunInput::Told).unwrap();
     again(&mut log, RerunSelection::All).unwrap();
     assert_eq!(log.pending(), ["job-build@2"]);
     assert!(again(&mut Log::open(spec(WORKFLOW)), RerunSelection::All).is_err());
@@ -117,20 +118,20 @@ fn one_job_runs_again_with_those_after_it() {
 fn jobs_of_calls_run_again_and_their_callers_wait_for_them() {
     let failing = BTreeSet::from(["release.2~upload"]);
     let mut log = driven_of(super::calls::called(), &failing, None);
-    assert_eq!(log.view().status, Status::Failure);
+    assert_eq!(log.view().status, RunStatus::Failure);
     again(&mut log, RerunSelection::Failed).unwrap();
     assert_eq!(log.pending(), ["job-release.2~upload@2"]);
     log.end("release.2~upload", Conclusion::Success);
     log.end("report", Conclusion::Success);
-    assert_eq!(log.view().status, Status::Success);
-    log.say(Input::Told).unwrap();
+    assert_eq!(log.view().status, RunStatus::Success);
+    log.say(RunInput::Told).unwrap();
     again(&mut log, RerunSelection::Job(job("release.1~sign"))).unwrap();
     assert_eq!(log.pending(), ["job-release.1~sign~key@2"]);
     log.end("release.1~sign~key", Conclusion::Success);
     assert_eq!(log.pending(), ["job-release.1~upload@2"]);
     log.end("release.1~upload", Conclusion::Success);
     log.end("report", Conclusion::Success);
-    log.say(Input::Told).unwrap();
+    log.say(RunInput::Told).unwrap();
     again(&mut log, RerunSelection::Job(job("release.2"))).unwrap();
     assert_eq!(log.pending(), ["job-release.2~sign~key@2"]);
     is_the_same_from_every_length(&log);
@@ -139,16 +140,17 @@ fn jobs_of_calls_run_again_and_their_callers_wait_for_them() {
 #[test]
 fn a_cancelled_run_goes_on_where_it_was_stopped() {
     let mut log = driven(&BTreeSet::new(), Some(1));
-    assert_eq!(log.view().status, Status::Cancelled);
+    assert_eq!(log.view().status, RunStatus::Cancelled);
     again(&mut log, RerunSelection::Failed).unwrap();
     assert!(log.state.0.as_deref().unwrap().progress.cancelled.is_none());
     for _ in 0..20 {
-        let Some((_, Effect::RunJob { key, .. })) = Runs::pending(&log.state, at(0)).effects.pop()
+        let Some((_, RunEffect::RunJob { key, .. })) =
+            RunAggregate::pending(&log.state, at(0)).effects.pop()
         else {
             break;
         };
         log.end(key.as_str(), Conclusion::Success);
     }
-    assert_eq!(log.view().status, Status::Success);
+    assert_eq!(log.view().status, RunStatus::Success);
     is_the_same_from_every_length(&log);
 }

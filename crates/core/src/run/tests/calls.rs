@@ -81,7 +81,7 @@ fn called_jobs_run_as_jobs_of_the_run() {
     );
     assert_eq!(
         (view.jobs[1].status, view.jobs[1].calls.as_deref()),
-        (Status::Running, Some("./.github/workflows/release.yml"))
+        (RunStatus::Running, Some("./.github/workflows/release.yml"))
     );
     assert_eq!(view.jobs[4].needs, ["release.1~sign"]);
     log.end("release.1~sign~key", Conclusion::Success);
@@ -94,7 +94,7 @@ fn called_jobs_run_as_jobs_of_the_run() {
     );
     // Nobody runs a call itself, so nobody tells how it ended.
     assert!(
-        log.say(Input::JobStarted {
+        log.say(RunInput::JobStarted {
             key: job("release.1")
         })
         .is_err()

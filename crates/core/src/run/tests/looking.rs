@@ -6,7 +6,7 @@ use shipway_workflow::{graph::WorkflowProgress, job::Conclusion};
 use super::*;
 use crate::{
     release::CalledFile,
-    run::decide::{Look, decide_looking},
+    run::decide::{AffectedJobs, decide_looking},
 };
 
 const CALLED: &str = "on: workflow_call
@@ -86,12 +86,12 @@ proptest! {
     ) {
         let mut log = opened(&jobs);
         for (which, how) in turns {
-            let effects = Runs::pending(&log.state, at(0)).effects;
+            let effects = RunAggregate::pending(&log.state, at(0)).effects;
             let ready: Vec<JobKey> = effects
                 .into_iter()
                 .filter_map(|(_, effect)| match effect {
-                    Effect::RunJob { key, .. } => Some(key),
-                    Effect::Gate(_) | Effect::TellService { .. } => None,
+                    RunEffect::RunJob { key, .. } => Some(key),
+                    RunEffect::Gate(_) | RunEffect::TellService { .. } => None,
                 })
                 .collect();
             let Some(key) = (!ready.is_empty()).then(|| ready[which % ready.len()].clone()) else {
@@ -103,18 +103,18 @@ proptest! {
                 _ => Conclusion::Success,
             };
             let input = match how {
-                250.. => Input::Cancel { reason: "enough".to_owned() },
-                240..250 => Input::WorkerLost { key, why: "gone".to_owned() },
-                230..240 => Input::JobStarted { key },
-                _ => Input::JobEnded { key, conclusion, outputs: Vec::new(), why: None },
+                250.. => RunInput::Cancel { reason: "enough".to_owned() },
+                240..250 => RunInput::WorkerLost { key, why: "gone".to_owned() },
+                230..240 => RunInput::JobStarted { key },
+                _ => RunInput::JobEnded { key, conclusion, outputs: Vec::new(), why: None },
             };
             let by = || Actor::Push("ada".to_owned());
             let now = at(log.events.len() as i64);
-            let near = Runs::decide(&log.state, input.clone(), by(), now);
-            let far = decide_looking(&log.state, input.clone(), by(), now, Look::Everywhere);
+            let near = RunAggregate::decide(&log.state, input.clone(), by(), now);
+            let far = decide_looking(&log.state, input.clone(), by(), now, AffectedJobs::Everywhere);
             prop_assert_eq!(&near, &far, "{:?} in\n{}", input, workflow(&jobs));
             let Ok(events) = near else { continue };
-            fold::<Runs>(&mut log.state, &events);
+            fold::<RunAggregate>(&mut log.state, &events);
             log.events.extend(events);
             assert_counts(&log)?;
         }

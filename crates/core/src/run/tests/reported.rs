@@ -1,7 +1,7 @@
 //! Runs whose tests report: quarantine, coverage, and the three lines of one that failed.
 
 use super::*;
-use crate::run::{JobTests, Place, three_lines};
+use crate::run::{JobTests, RunSite, three_lines};
 
 /// What two tests said, of which the second failed; in quarantine it is excused in step `excused`.
 fn reported(excused: Option<usize>, covered: u64) -> Box<JobTests> {
@@ -61,21 +61,21 @@ fn failed_after_tests(steps: &[usize], excused: Option<usize>) -> Log {
             took_ms: 1,
             in_attempt: None,
         };
-        log.say(Input::StepFinished {
+        log.say(RunInput::StepFinished {
             key: key.clone(),
             step,
         })
         .unwrap();
     }
     for _ in 0..2 {
-        log.say(Input::TestsReported {
+        log.say(RunInput::TestsReported {
             key: key.clone(),
             tests: reported(excused, 50),
         })
         .unwrap();
     }
     let why = Some("step \"make test\": exit code 1".to_owned());
-    let ended = Input::JobEnded {
+    let ended = RunInput::JobEnded {
         key,
         conclusion: Conclusion::Failure,
         outputs: Vec::new(),
@@ -90,7 +90,7 @@ fn a_job_that_failed_of_quarantined_tests_only_counts_as_green() {
     let view = failed_after_tests(&[1], Some(1)).view();
     assert_eq!(
         (view.status, view.jobs[0].status),
-        (Status::Success, Status::Success)
+        (RunStatus::Success, RunStatus::Success)
     );
     let why = view.jobs[0].why.as_deref().unwrap();
     assert_eq!(
@@ -109,7 +109,7 @@ fn a_job_that_failed_of_quarantined_tests_only_counts_as_green() {
         (&[1], None),
     ] {
         let view = failed_after_tests(steps, excused).view();
-        assert_eq!(view.status, Status::Failure, "{steps:?} {excused:?}");
+        assert_eq!(view.status, RunStatus::Failure, "{steps:?} {excused:?}");
     }
     let view = failed_after_tests(&[1], None).view();
     assert_eq!(
@@ -143,24 +143,24 @@ fn lines_that_several_jobs_ran_are_covered_once() {
         ("b", [(1, true), (2, false), (3, true), (4, false)]),
     ] {
         let (key, tests) = (job(key), tests(&lines));
-        log.say(Input::TestsReported { key, tests }).unwrap();
+        log.say(RunInput::TestsReported { key, tests }).unwrap();
     }
     log.end("a", Conclusion::Success);
     log.end("b", Conclusion::Success);
     let view = log.view();
-    assert_eq!(view.status, Status::Success, "{:?}", view.why);
+    assert_eq!(view.status, RunStatus::Success, "{:?}", view.why);
     let lines = view.tests.unwrap().coverage.unwrap().lines;
     assert_eq!((lines.covered, lines.total), (3, 4));
 }
 
 #[test]
 fn a_run_that_covers_too_little_is_red() {
-    for (minimum, status) in [(5_000, Status::Success), (5_001, Status::Failure)] {
+    for (minimum, status) in [(5_000, RunStatus::Success), (5_001, RunStatus::Failure)] {
         let mut log = Log::open(RunSpec {
             coverage_min: Some(minimum),
             ..spec("on: push\njobs:\n  a: { runs-on: x, steps: [{ run: a }] }\n")
         });
-        log.say(Input::TestsReported {
+        log.say(RunInput::TestsReported {
             key: job("a"),
             tests: reported(None, 50),
         })
@@ -168,7 +168,7 @@ fn a_run_that_covers_too_little_is_red() {
         log.end("a", Conclusion::Success);
         let view = log.view();
         assert_eq!(view.status, status);
-        if status == Status::Failure {
+        if status == RunStatus::Failure {
             assert_eq!(
                 view.why.as_deref(),
                 Some(
@@ -182,7 +182,7 @@ fn a_run_that_covers_too_little_is_red() {
 #[test]
 fn a_failed_run_opens_with_three_lines() {
     let view = failed_after_tests(&[1], None).view();
-    let lines = three_lines(&view, "", Place::Server).unwrap();
+    let lines = three_lines(&view, "", RunSite::Server).unwrap();
     assert_eq!(
         lines,
         [
@@ -192,7 +192,7 @@ fn a_failed_run_opens_with_three_lines() {
         ]
     );
     let mut log = Log::open(spec(WORKFLOW));
-    let ended = Input::JobEnded {
+    let ended = RunInput::JobEnded {
         key: job("build"),
         conclusion: Conclusion::Failure,
         outputs: Vec::new(),
@@ -202,7 +202,7 @@ fn a_failed_run_opens_with_three_lines() {
     log.end("report", Conclusion::Success);
     let text =
         "cc shop.c\nshop.c:3:1: error: no till\nmake: *** [shop] Error 1\n##[error]exit code 2\n";
-    let place = Place::Here {
+    let place = RunSite::Here {
         log: Some("/tmp/log"),
     };
     let lines = three_lines(&log.view(), text, place).unwrap();
@@ -217,28 +217,28 @@ fn a_failed_run_opens_with_three_lines() {
     let wrong = Log::open(spec(
         "on: push\njobs:\n  a: { runs-on: x, needs: b, steps: [{ run: a }] }\n",
     ));
-    let lines = three_lines(&wrong.view(), "", Place::Server).unwrap();
+    let lines = three_lines(&wrong.view(), "", RunSite::Server).unwrap();
     assert!(
         lines[0].contains("needs `b`, which doesn't exist"),
         "{lines:?}"
     );
     let green = driven(&BTreeSet::new(), None);
-    assert_eq!(three_lines(&green.view(), "", Place::Server), None);
+    assert_eq!(three_lines(&green.view(), "", RunSite::Server), None);
 }
 
 #[test]
 fn of_a_job_that_runs_again_only_its_last_time_counts() {
     let mut log = failed_after_tests(&[2], None);
-    log.say(Input::Told).unwrap();
+    log.say(RunInput::Told).unwrap();
     let again = RerunSelection::Job(job("a"));
-    log.say(Input::RunAgain { again, from: None }).unwrap();
+    log.say(RunInput::RunAgain { again, from: None }).unwrap();
     // It hasn't reported yet: what it said before is history.
     let tests = log.view().tests.unwrap();
     assert_eq!((tests.totals.tests, tests.coverage), (0, None));
     assert_eq!((tests.jobs.len(), tests.latest().count()), (1, 0));
     // The same report word by word is a new one.
     log.start("a");
-    let say = Input::TestsReported {
+    let say = RunInput::TestsReported {
         key: job("a"),
         tests: reported(None, 50),
     };

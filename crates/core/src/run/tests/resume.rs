@@ -3,8 +3,8 @@
 use super::*;
 
 /// What is left of failed jobs: each failed at its step `b`.
-fn left(keys: &[&str]) -> BTreeMap<JobKey, Left> {
-    let left = || Left::Workspace {
+fn left(keys: &[&str]) -> BTreeMap<JobKey, LeftoverState> {
+    let left = || LeftoverState::Workspace {
         failed: Some("b".to_owned()),
         steps: vec!["a".to_owned(), "b".to_owned()],
     };
@@ -15,15 +15,15 @@ fn go_on(
     log: &mut Log,
     again: RerunSelection,
     step: Option<&str>,
-    left: BTreeMap<JobKey, Left>,
-) -> Result<usize, Rejection> {
+    left: BTreeMap<JobKey, LeftoverState>,
+) -> Result<usize, RunRejection> {
     let step = step.map(str::to_owned);
     let from = Some(FromStep { step, left });
-    log.say(Input::RunAgain { again, from })
+    log.say(RunInput::RunAgain { again, from })
 }
 
 fn resume_of(log: &Log, key: &str) -> Option<(String, u32, String)> {
-    let around = Surroundings {
+    let around = JobEnvironment {
         hidden: Vec::new(),
         earlier: Some("/tmp/earlier".into()),
         ..around()
@@ -73,7 +73,7 @@ fn failed_jobs_go_on_at_their_failed_steps_and_those_after_them_begin_anew() {
         in_attempt: Some(1),
     };
     let key = job("test.2");
-    log.say(Input::StepFinished { key, step }).unwrap();
+    log.say(RunInput::StepFinished { key, step }).unwrap();
     let view = log.view();
     let shown = view.jobs.iter().find(|job| job.key == "test.2").unwrap();
     assert_eq!((shown.attempt(), shown.steps[0].in_attempt), (2, Some(1)));
@@ -81,10 +81,10 @@ fn failed_jobs_go_on_at_their_failed_steps_and_those_after_them_begin_anew() {
     log.end("test.1", Conclusion::Success);
     assert_eq!(resume_of(&log, "report"), None);
     log.end("report", Conclusion::Success);
-    assert_eq!(log.view().status, Status::Success);
-    log.say(Input::Told).unwrap();
+    assert_eq!(log.view().status, RunStatus::Success);
+    log.say(RunInput::Told).unwrap();
     // Anew, from its first step: what it went on from is forgotten.
-    log.say(Input::RunAgain {
+    log.say(RunInput::RunAgain {
         again: RerunSelection::Job(job("test.2")),
         from: None,
     })
@@ -104,11 +104,11 @@ fn one_job_goes_on_at_the_step_that_is_named() {
     log.start("test.2");
     log.end("test.2", Conclusion::Failure);
     for _ in 0..2 {
-        for (_, effect) in Runs::pending(&log.state, at(0)).effects {
+        for (_, effect) in RunAggregate::pending(&log.state, at(0)).effects {
             match effect {
-                Effect::RunJob { key, .. } => log.end(key.as_str(), Conclusion::Success),
-                Effect::TellService { .. } => drop(log.say(Input::Told)),
-                Effect::Gate(_) => {}
+                RunEffect::RunJob { key, .. } => log.end(key.as_str(), Conclusion::Success),
+                RunEffect::TellService { .. } => drop(log.say(RunInput::Told)),
+                RunEffect::Gate(_) => {}
             }
         }
     }
@@ -127,8 +127,9 @@ fn one_job_goes_on_at_the_step_that_is_named() {
 fn what_nobody_can_go_on_from_is_refused_and_it_is_said_what_can_be_done() {
     let mut log = driven(&BTreeSet::from(["test.2"]), None);
     let test = || RerunSelection::Job(job("test.2"));
-    let gone = |why: &str| BTreeMap::from([(job("test.2"), Left::Nothing(why.to_owned()))]);
-    let whole = Left::Workspace {
+    let gone =
+        |why: &str| BTreeMap::from([(job("test.2"), LeftoverState::Nothing(why.to_owned()))]);
+    let whole = LeftoverState::Workspace {
         failed: None,
         steps: vec!["a".to_owned()],
     };
@@ -188,13 +189,13 @@ fn what_nobody_can_go_on_from_is_refused_and_it_is_said_what_can_be_done() {
     assert_eq!(log.view().attempt, 1);
     let mut running = Log::open(spec(WORKFLOW));
     let refused = go_on(&mut running, RerunSelection::Failed, None, BTreeMap::new());
-    assert!(matches!(refused, Err(Rejection::UnderWay(_))));
+    assert!(matches!(refused, Err(RunRejection::UnderWay(_))));
 }
 
 #[test]
 fn a_shell_with_secrets_goes_on_record_and_changes_nothing() {
     let mut log = driven(&BTreeSet::from(["test.2"]), None);
-    let ask = |key: &str| Input::ShowSecrets {
+    let ask = |key: &str| RunInput::ShowSecrets {
         key: job(key),
         step: "b".to_owned(),
     };
@@ -202,16 +203,16 @@ fn a_shell_with_secrets_goes_on_record_and_changes_nothing() {
     assert_eq!(log.say(ask("test.2")), Ok(1));
     assert_eq!((log.pending(), log.jobs()), before);
     let last = log.events.last().unwrap();
-    assert!(matches!(&last.body, Body::SecretsShown { key, .. } if *key == job("test.2")));
+    assert!(matches!(&last.body, RunEvent::SecretsShown { key, .. } if *key == job("test.2")));
     assert_eq!(last.by, Actor::Push("ada".to_owned()));
     assert!(matches!(
         log.say(ask("nope")),
-        Err(Rejection::UnknownJob { .. })
+        Err(RunRejection::UnknownJob { .. })
     ));
     let mut running = Log::open(spec(WORKFLOW));
     assert!(matches!(
         running.say(ask("build")),
-        Err(Rejection::JobUnderWay { .. })
+        Err(RunRejection::JobUnderWay { .. })
     ));
     is_the_same_from_every_length(&log);
 }

@@ -4,8 +4,8 @@ use super::*;
 
 const ONE_JOB: &str = "on: push\njobs:\n  a: { runs-on: x, steps: [{ run: a }] }\n";
 
-fn delayed(reason: Option<&str>) -> Input {
-    Input::StorageDelayed {
+fn delayed(reason: Option<&str>) -> RunInput {
+    RunInput::StorageDelayed {
         key: job("a"),
         reason: reason.map(str::to_owned),
     }
@@ -26,11 +26,14 @@ fn a_job_whose_artifact_is_not_stored_waits_and_says_for_what() {
     log.say(delayed(Some("the disk is full"))).unwrap();
     // Read again at each length of the log, as by a server that comes back.
     for length in 0..=log.events.len() {
-        let mut state = State::default();
-        fold::<Runs>(&mut state, &log.events[..length]);
+        let mut state = RunState::default();
+        fold::<RunAggregate>(&mut state, &log.events[..length]);
         let text = serde_json::to_string(&state).unwrap();
-        let again: State = serde_json::from_str(&text).unwrap();
-        assert_eq!(Runs::pending(&again, at(0)), Runs::pending(&state, at(0)));
+        let again: RunState = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            RunAggregate::pending(&again, at(0)),
+            RunAggregate::pending(&state, at(0))
+        );
     }
     log.end("a", Conclusion::Failure);
     assert_eq!(waits(&log), None, "it has ended");

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     aggregate::{Aggregate, Event, fold},
     ids::RunNumber,
-    service::{Input, Services, State},
+    service::{ServiceAggregate, ServiceInput, ServiceState},
 };
 
 fn times(cron: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
@@ -75,8 +75,8 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-fn standing(path: &str, cron: Option<&str>, after: Option<&str>) -> Standing {
-    Standing {
+fn standing(path: &str, cron: Option<&str>, after: Option<&str>) -> ScheduledWorkflow {
+    ScheduledWorkflow {
         workflow: WorkflowFile::new(
             path.to_owned(),
             format!(
@@ -97,11 +97,11 @@ fn standing(path: &str, cron: Option<&str>, after: Option<&str>) -> Standing {
     }
 }
 
-struct Log(State, Vec<Event<Body>>);
+struct Log(ServiceState, Vec<Event<ServiceEvent>>);
 
 impl Log {
-    fn of(standing: Vec<Standing>) -> Self {
-        let mut log = Self(State::default(), Vec::new());
+    fn of(standing: Vec<ScheduledWorkflow>) -> Self {
+        let mut log = Self(ServiceState::default(), Vec::new());
         let commit = Commit {
             id: "a".repeat(40).parse().unwrap(),
             subject: "Sell more".to_owned(),
@@ -117,7 +117,7 @@ impl Log {
             tests: Vec::new(),
             source: None,
         };
-        let input = Input::Pushed {
+        let input = ServiceInput::Pushed {
             service: "shop".parse().unwrap(),
             push: Box::new(push),
             workflows: vec![standing[0].workflow.clone()],
@@ -127,24 +127,26 @@ impl Log {
         log
     }
 
-    fn say(&mut self, input: Input, now: Timestamp) {
+    fn say(&mut self, input: ServiceInput, now: Timestamp) {
         let by = Actor::Shipway("test".to_owned());
-        let events = Services::decide(&self.0, input, by, now).unwrap();
-        fold::<Services>(&mut self.0, &events);
+        let events = ServiceAggregate::decide(&self.0, input, by, now).unwrap();
+        fold::<ServiceAggregate>(&mut self.0, &events);
         self.1.extend(events);
     }
 
     /// The events that ordered runs, and their workflows.
     fn orders(&self) -> Vec<String> {
         let orders = self.1.iter().filter_map(|event| match &event.body {
-            Body::RunOrdered { order } => Some(format!("{} {}", order.event, order.workflow.path)),
+            ServiceEvent::RunOrdered { order } => {
+                Some(format!("{} {}", order.event, order.workflow.path))
+            }
             _ => None,
         });
         orders.collect()
     }
 
     fn end(&mut self, run: u32) {
-        let input = Input::RunEnded {
+        let input = ServiceInput::RunEnded {
             number: RunNumber(run),
             green: true,
             conclusion: Conclusion::Success,
@@ -177,19 +179,19 @@ fn what_follows_itself_ends() {
 #[test]
 fn what_was_missed_is_made_up_for_once_unless_it_is_too_long_ago() {
     let mut log = Log::of(vec![standing("a.yml", Some("0 * * * *"), None)]);
-    assert!(Services::pending(&log.0, at(0)).live);
-    log.say(Input::Woken, at(10 * 3600));
+    assert!(ServiceAggregate::pending(&log.0, at(0)).live);
+    log.say(ServiceInput::Woken, at(10 * 3600));
     assert_eq!(log.orders(), ["push a.yml", "schedule a.yml"]);
-    log.say(Input::Woken, at(10 * 3600 + 60));
+    log.say(ServiceInput::Woken, at(10 * 3600 + 60));
     assert_eq!(log.orders().len(), 2);
     let mut log = Log::of(vec![standing("a.yml", Some("0 0 1 1 *"), None)]);
-    log.say(Input::Woken, at(600 * 24 * 3600));
+    log.say(ServiceInput::Woken, at(600 * 24 * 3600));
     assert_eq!(log.orders(), ["push a.yml"]);
-    assert!(Services::pending(&log.0, at(0)).wake_at > Some(at(600 * 24 * 3600)));
+    assert!(ServiceAggregate::pending(&log.0, at(0)).wake_at > Some(at(600 * 24 * 3600)));
     // A branch that is gone starts nothing any more.
     let reference = "refs/heads/main".to_owned();
-    log.say(Input::Deleted { reference }, at(0));
-    assert_eq!(Services::pending(&log.0, at(0)).wake_at, None);
+    log.say(ServiceInput::Deleted { reference }, at(0));
+    assert_eq!(ServiceAggregate::pending(&log.0, at(0)).wake_at, None);
 }
 
 proptest! {
@@ -199,15 +201,15 @@ proptest! {
         let mut second = 0;
         for (by, restart) in moves {
             second += by;
-            log.say(Input::Woken, at(second));
+            log.say(ServiceInput::Woken, at(second));
             if restart {
-                let mut state = State::default();
-                fold::<Services>(&mut state, &log.1);
+                let mut state = ServiceState::default();
+                fold::<ServiceAggregate>(&mut state, &log.1);
                 log.0 = serde_json::from_str(&serde_json::to_string(&state).unwrap()).unwrap();
             }
         }
         let came: Vec<Timestamp> = log.1.iter().filter_map(|event| match &event.body {
-            Body::ScheduleCame { at, .. } => Some(*at),
+            ServiceEvent::ScheduleCame { at, .. } => Some(*at),
             _ => None,
         }).collect();
         prop_assert!(came.windows(2).all(|two| two[0] < two[1]), "{came:?}");

@@ -25,7 +25,7 @@ impl Stage {
         self.run_ends(run, true, &["shop"]);
         for rollout in [rollout, rollout + 1] {
             self.promoted(rollout, release);
-            self.ends(rollout, Outcome::Promoted, release);
+            self.ends(rollout, RolloutOutcome::Promoted, release);
         }
     }
 }
@@ -47,7 +47,7 @@ fn an_environment_that_is_appended_or_removed_changes_the_address_of_no_other() 
     // This one goes into staging alone.
     stage.run_ends(2, true, &["shop"]);
     stage.promoted(3, 2);
-    stage.ends(3, Outcome::Promoted, 2);
+    stage.ends(3, RolloutOutcome::Promoted, 2);
     assert_eq!(stage.served("production").unwrap(), "shop.localhost");
     stage.push(
         3,
@@ -90,7 +90,7 @@ fn an_address_changes_with_the_promotion_and_the_former_one_is_kept_as_long_as_a
         "a first deployment"
     );
     stage.promoted(1, 1);
-    stage.ends(1, Outcome::Promoted, 1);
+    stage.ends(1, RolloutOutcome::Promoted, 1);
     let next = "service: shop\nrun: { command: ./shop }\nenvironments:\n  live: { port: 9000 }\n";
     stage.push(2, next, 1);
     stage.run_ends(2, true, &["shop"]);
@@ -99,7 +99,7 @@ fn an_address_changes_with_the_promotion_and_the_former_one_is_kept_as_long_as_a
     assert_eq!(stage.served("live").unwrap(), "port 9000");
     let both = texts(&["/shop-live", "port 9000", "shop-live.localhost"]);
     assert_eq!(stage.asked(), both);
-    stage.ends(2, Outcome::Promoted, 2);
+    stage.ends(2, RolloutOutcome::Promoted, 2);
     assert_eq!(stage.asked(), texts(&["port 9000"]));
 }
 
@@ -108,7 +108,7 @@ fn a_first_deployment_that_fails_leaves_no_address() {
     let mut stage = Stage::new();
     stage.push(1, BEFORE, 1);
     stage.run_ends(1, true, &["shop"]);
-    stage.ends(1, Outcome::Failed, 1);
+    stage.ends(1, RolloutOutcome::Failed, 1);
     assert_eq!(stage.served("staging"), None);
     assert_eq!(stage.asked(), BTreeSet::new());
 }
@@ -136,21 +136,21 @@ fn what_it_asks_for_is_reported_until_the_claims_follow() {
     let mut stage = Stage::new();
     stage.push(1, BEFORE, 1);
     let due = |stage: &Stage| {
-        let pending = Services::pending(&stage.state, stage.now);
+        let pending = ServiceAggregate::pending(&stage.state, stage.now);
         pending
             .effects
             .into_iter()
             .find_map(|(_, effect)| match effect {
-                Effect::ReportAddresses(asked) => Some(asked),
+                ServiceEffect::ReportAddresses(asked) => Some(asked),
                 _ => None,
             })
     };
     let asked = due(&stage).unwrap();
     assert_eq!(asked, stage.state.asked_addresses());
-    stage.say(Input::AddressesReported(asked.clone()));
+    stage.say(ServiceInput::AddressesReported(asked.clone()));
     assert_eq!(due(&stage), None);
     assert!(
-        stage.say(Input::AddressesReported(asked)).is_empty(),
+        stage.say(ServiceInput::AddressesReported(asked)).is_empty(),
         "twice is once"
     );
     // A push that asks for the same, its release and its promotions report nothing new.

@@ -10,7 +10,7 @@ impl Stage {
     /// `ready` of two instances of the release are ready, the others not since `seconds` ago.
     fn report_ready(&mut self, release: u32, ready: u32, seconds: u64) -> Vec<String> {
         let since = self.now - Duration::from_secs(seconds);
-        self.say(Input::HealthReported(HealthReport {
+        self.say(ServiceInput::HealthReported(HealthReport {
             environment: "production".parse().unwrap(),
             release: ReleaseNumber(release),
             ready,
@@ -21,9 +21,9 @@ impl Stage {
 
     /// The keys of pending deliveries with the titles of their notices.
     fn deliveries(&self) -> Vec<String> {
-        let effects = Services::pending(&self.state, self.now).effects;
+        let effects = ServiceAggregate::pending(&self.state, self.now).effects;
         let deliveries = effects.iter().filter_map(|(key, effect)| match effect {
-            Effect::NotifyHealth { notice, .. } => {
+            ServiceEffect::NotifyHealth { notice, .. } => {
                 Some(format!("{}: {}", key.0, notice.notice.title))
             }
             _ => None,
@@ -32,7 +32,7 @@ impl Stage {
     }
 
     fn deliver_notice(&mut self, number: u64, destination: usize) -> Vec<String> {
-        self.say(Input::HealthNoticeSettled {
+        self.say(ServiceInput::HealthNoticeSettled {
             number,
             destination,
             failed: None,

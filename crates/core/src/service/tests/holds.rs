@@ -1,7 +1,7 @@
 //! People outrank automation: rollbacks are not superseded, and environments are held until a person resumes them.
 
 use super::*;
-use crate::{release::Release, rollout::Kind};
+use crate::{release::Release, rollout::RolloutKind};
 
 const FILE: &str = "service: shop\nrun: { command: ./shop }\nenvironments:\n  production: {}\n";
 
@@ -9,27 +9,27 @@ fn production() -> EnvironmentName {
     "production".parse().unwrap()
 }
 
-fn rollback() -> Input {
-    Input::Rollback {
+fn rollback() -> ServiceInput {
+    ServiceInput::Rollback {
         environment: production(),
         to: None,
-        force: Force::No,
+        force: Override::No,
         why: "customers call".into(),
     }
 }
 
-fn resume() -> Input {
-    Input::ResumeEnvironment {
+fn resume() -> ServiceInput {
+    ServiceInput::ResumeEnvironment {
         environment: production(),
         reason: None,
     }
 }
 
-fn deploy(release: &Arc<Release>) -> Input {
-    Input::Deploy {
+fn deploy(release: &Arc<Release>) -> ServiceInput {
+    ServiceInput::Deploy {
         release: release.clone(),
         environment: Some(production()),
-        force: Force::Yes,
+        force: Override::Yes,
         why: "by hand".into(),
     }
 }
@@ -48,7 +48,7 @@ impl Stage {
 
     fn release(&self, number: u32) -> Arc<Release> {
         let mut made = self.log.iter().filter_map(|event| match &event.body {
-            Body::ReleaseMade { release, .. } => Some(release.clone()),
+            ServiceEvent::ReleaseMade { release, .. } => Some(release.clone()),
             _ => None,
         });
         made.find(|release| release.number.0 == number).unwrap()
@@ -61,17 +61,17 @@ impl Stage {
 
     /// What is pending is the same however far the log is read, and whether it was written or folded.
     fn resumes_at_every_length(&self) {
-        let (mut live, mut read) = (State::default(), State::default());
+        let (mut live, mut read) = (ServiceState::default(), ServiceState::default());
         for event in &self.log {
             let text = serde_json::to_string(event).unwrap();
             state::apply(&mut live, event);
             state::apply(&mut read, &serde_json::from_str(&text).unwrap());
             assert_eq!(
-                Services::pending(&live, self.now),
-                Services::pending(&read, self.now),
+                ServiceAggregate::pending(&live, self.now),
+                ServiceAggregate::pending(&read, self.now),
                 "after {text}"
             );
-            let holds = |state: &State| {
+            let holds = |state: &ServiceState| {
                 let places = state.environments.values();
                 places.map(|place| place.hold.clone()).collect::<Vec<_>>()
             };
@@ -108,10 +108,10 @@ fn a_rollback_that_waits_is_not_superseded_by_a_push_a_retry_or_a_deploy() {
     let mut stage = Stage::promoted_hourly(FILE, 3);
     stage.green_push(4, FILE);
     let to = Some(stage.former(1));
-    let back = Input::Rollback {
+    let back = ServiceInput::Rollback {
         environment: production(),
         to,
-        force: Force::No,
+        force: Override::No,
         why: "customers call".into(),
     };
     assert_eq!(
@@ -125,9 +125,9 @@ fn a_rollback_that_waits_is_not_superseded_by_a_push_a_retry_or_a_deploy() {
     assert_eq!(stage.green_push(5, FILE), ["#5 wants production"]);
     let by_hand = stage.release(2);
     assert_eq!(stage.say(deploy(&by_hand)), ["#2 wants production"]);
-    let retry = Input::Retry(Box::new(RetryRequest {
+    let retry = ServiceInput::Retry(Box::new(RetryRequest {
         rollout: RolloutNumber(2),
-        kind: Kind::Deploy,
+        kind: RolloutKind::Deploy,
         release: stage.release(2),
         environment: production(),
         why: "again".into(),
@@ -151,7 +151,7 @@ fn a_rollback_asked_twice_or_by_two_people_at_once_is_one_rollback() {
     stage.say(rollback());
     assert_eq!(stage.say(rollback()), [""; 0]);
     let active = stage.place("production").active.as_ref().unwrap();
-    assert_eq!(active.spec.kind, Kind::Rollback);
+    assert_eq!(active.spec.kind, RolloutKind::Rollback);
     assert_eq!(
         active.way_asked, None,
         "the second one does not undo the first"
@@ -176,15 +176,15 @@ fn a_rollback_to_what_is_stable_already_is_refused_and_leaves_the_hold_as_it_is(
     stage.promoted(3, 1);
     stage.ends(3, Outcome::Promoted, 1);
     let hold = stage.place("production").hold.clone().unwrap();
-    let again = Input::Rollback {
+    let again = ServiceInput::Rollback {
         environment: production(),
         to: Some(stage.release(1)),
-        force: Force::No,
+        force: Override::No,
         why: "no reason given".into(),
     };
     let refused = stage.try_say(again).unwrap_err();
     assert!(
-        matches!(refused, Rejection::StableAlready { .. }),
+        matches!(refused, ServiceRejection::StableAlready { .. }),
         "{refused}"
     );
     assert_eq!(stage.place("production").hold, Some(hold));
@@ -228,7 +228,7 @@ fn a_rollback_of_a_promoted_rollout_needs_its_warm_set_and_no_push_takes_it_away
     );
     assert_eq!(stage.green_push(4, FILE), ["#4 wants production"]);
     let active = stage.place("production").active.as_ref().unwrap();
-    assert!(matches!(active.way_asked, Some(Way::Back { .. })));
+    assert!(matches!(active.way_asked, Some(Preemption::Back { .. })));
     stage.resumes_at_every_length();
 }
 
@@ -248,7 +248,7 @@ fn a_rollback_that_came_too_late_for_the_running_rollout_gets_one_of_its_own() {
         ]
     );
     let active = stage.place("production").active.as_ref().unwrap();
-    assert_eq!(active.spec.kind, Kind::Rollback);
+    assert_eq!(active.spec.kind, RolloutKind::Rollback);
 }
 
 #[test]
@@ -343,17 +343,17 @@ fn a_retry_of_a_rollback_is_a_rollback_and_an_unknown_environment_is_refused() {
     let mut stage = Stage::two_releases();
     stage.say(rollback());
     stage.ends(3, Outcome::RolledBack, 2);
-    let retry = Input::Retry(Box::new(RetryRequest {
+    let retry = ServiceInput::Retry(Box::new(RetryRequest {
         rollout: RolloutNumber(3),
-        kind: Kind::Rollback,
+        kind: RolloutKind::Rollback,
         release: stage.release(1),
         environment: production(),
         why: "again".into(),
     }));
     stage.say(retry);
     let active = stage.place("production").active.as_ref().unwrap();
-    assert_eq!(active.spec.kind, Kind::Rollback);
-    let elsewhere = Input::ResumeEnvironment {
+    assert_eq!(active.spec.kind, RolloutKind::Rollback);
+    let elsewhere = ServiceInput::ResumeEnvironment {
         environment: "moon".parse().unwrap(),
         reason: None,
     };

@@ -1,10 +1,10 @@
 //! Services that are rolled out together: who is told, and what the rollouts know.
 
 use super::*;
-use crate::config::Config;
+use crate::config::ServiceConfig;
 
-fn pending(stage: &Stage) -> Vec<Effect> {
-    let pending = Services::pending(&stage.state, stage.now);
+fn pending(stage: &Stage) -> Vec<ServiceEffect> {
+    let pending = ServiceAggregate::pending(&stage.state, stage.now);
     pending
         .effects
         .into_iter()
@@ -18,7 +18,7 @@ fn whoever_is_named_is_told_until_it_knows_and_told_again_when_that_changes() {
     let file = FILE.replace("production: {}", "production: { with: [cart, mail] }");
     stage.push(1, &file, 1);
     let told = pending(&stage).into_iter().find_map(|effect| match effect {
-        Effect::TellFellows { fellows, groups } => Some((fellows, groups)),
+        ServiceEffect::TellFellows { fellows, groups } => Some((fellows, groups)),
         _ => None,
     });
     let (fellows, groups) = told.unwrap();
@@ -27,11 +27,14 @@ fn whoever_is_named_is_told_until_it_knows_and_told_again_when_that_changes() {
         ["cart", "mail"]
     );
     assert_eq!(
-        stage.say(Input::FellowsTold(groups.clone())),
+        stage.say(ServiceInput::FellowsTold(groups.clone())),
         ["FellowsTold"]
     );
-    assert_eq!(stage.say(Input::FellowsTold(groups)), Vec::<String>::new());
-    let tells = |effect: &Effect| matches!(effect, Effect::TellFellows { .. });
+    assert_eq!(
+        stage.say(ServiceInput::FellowsTold(groups)),
+        Vec::<String>::new()
+    );
+    let tells = |effect: &ServiceEffect| matches!(effect, ServiceEffect::TellFellows { .. });
     assert!(!pending(&stage).iter().any(tells));
     stage.push(2, FILE, 1);
     assert!(pending(&stage).iter().any(tells), "they are no longer tied");
@@ -68,9 +71,9 @@ fn the_rollouts_of_leader_and_fellow_know_the_whole_group() {
     let group = ["shop", "cart", "mail"]
         .map(|name| name.parse().unwrap())
         .to_vec();
-    let groups: Groups = [("production".parse().unwrap(), group)].into();
+    let groups: RolloutGroups = [("production".parse().unwrap(), group)].into();
     let leader = "shop".parse().unwrap();
-    let said = fellow.say(Input::Tied { leader, groups });
+    let said = fellow.say(ServiceInput::Tied { leader, groups });
     assert_eq!(said, ["Tied"]);
     fellow.run_ends(1, true, &["shop"]);
     assert_eq!(tied(&fellow), ["mail", "shop"]);
@@ -89,7 +92,8 @@ fn a_group_that_makes_no_sense_is_named_with_what_to_do() {
         ))
     };
     let shop = file("shop", " with: [cart] ");
-    let wrong = |cart: Option<Config>| config::check_ties(&shop, |_| cart.as_ref()).unwrap_err();
+    let wrong =
+        |cart: Option<ServiceConfig>| config::check_ties(&shop, |_| cart.as_ref()).unwrap_err();
     assert_eq!(
         wrong(None),
         "production: `with` names cart, and there is no such service here; push it first, or leave it out"

@@ -1,7 +1,7 @@
 //! How far a rollback goes back at once.
 
 use super::*;
-use crate::{release::Release, rollout::Pace};
+use crate::{release::Release, rollout::RolloutPace};
 
 const FILE: &str = "service: shop\nrun: { command: ./shop }\nenvironments:\n  production: { rollback_window: { releases: 2 } }\n";
 
@@ -22,9 +22,9 @@ impl Stage {
     fn back_to(
         &mut self,
         release: &Arc<Release>,
-        force: Force,
-    ) -> Result<(Pace, String), Rejection> {
-        self.try_say(Input::Rollback {
+        force: Override,
+    ) -> Result<(RolloutPace, String), ServiceRejection> {
+        self.try_say(ServiceInput::Rollback {
             environment: "production".parse().unwrap(),
             to: Some(release.clone()),
             force,
@@ -52,12 +52,15 @@ fn a_release_of_the_last_few_comes_back_at_once_and_an_older_one_by_the_strategy
     let inside = |number| {
         let mut stage = Stage::promoted_hourly(FILE, 5);
         let release = stage.former(number);
-        stage.back_to(&release, Force::No).unwrap()
+        stage.back_to(&release, Override::No).unwrap()
     };
-    assert_eq!(inside(4), (Pace::Direct, "customers call".to_owned()));
-    assert_eq!(inside(3).0, Pace::Direct);
+    assert_eq!(
+        inside(4),
+        (RolloutPace::Direct, "customers call".to_owned())
+    );
+    assert_eq!(inside(3).0, RolloutPace::Direct);
     let (pace, why) = inside(2);
-    assert_eq!(pace, Pace::ByStrategy);
+    assert_eq!(pace, RolloutPace::ByStrategy);
     assert_eq!(
         why,
         "customers call; #2 is outside the rollback window (the last 2 releases), so it goes in by its strategy"
@@ -70,12 +73,16 @@ fn a_window_of_time_begins_when_the_release_stopped_to_serve() {
     let inside = |number| {
         let mut stage = Stage::promoted_hourly(&file, 5);
         let release = stage.former(number);
-        stage.back_to(&release, Force::No).unwrap().0
+        stage.back_to(&release, Override::No).unwrap().0
     };
     // #5 took over from #4 an hour ago, #4 from #3 two, #3 from #2 three.
     assert_eq!(
         [4, 3, 2].map(inside),
-        [Pace::Direct, Pace::Direct, Pace::ByStrategy]
+        [
+            RolloutPace::Direct,
+            RolloutPace::Direct,
+            RolloutPace::ByStrategy
+        ]
     );
 }
 
@@ -89,11 +96,11 @@ fn without_a_window_all_that_are_remembered_come_back_at_once_and_what_never_ser
     never.number = ReleaseNumber(99);
     let first = stage.former(1);
     assert_eq!(
-        stage.clone_of().back_to(&first, Force::No).unwrap().0,
-        Pace::Direct
+        stage.clone_of().back_to(&first, Override::No).unwrap().0,
+        RolloutPace::Direct
     );
-    let (pace, why) = stage.back_to(&Arc::new(never), Force::No).unwrap();
-    assert_eq!(pace, Pace::ByStrategy);
+    let (pace, why) = stage.back_to(&Arc::new(never), Override::No).unwrap();
+    assert_eq!(pace, RolloutPace::ByStrategy);
     assert!(why.contains("#99 was not good here lately"), "{why}");
 }
 
@@ -102,13 +109,13 @@ fn what_was_rolled_back_there_needs_force() {
     let mut stage = Stage::promoted_hourly(FILE, 2);
     let bad = stage.former(2);
     let good = stage.former(1);
-    stage.back_to(&good, Force::No).unwrap();
+    stage.back_to(&good, Override::No).unwrap();
     stage.promoted(3, 1);
     stage.ends(3, Outcome::Promoted, 1);
-    let refused = stage.back_to(&bad, Force::No).unwrap_err();
+    let refused = stage.back_to(&bad, Override::No).unwrap_err();
     assert!(refused.to_string().contains("use --force"), "{refused}");
-    let (pace, why) = stage.back_to(&bad, Force::Yes).unwrap();
-    assert_eq!(pace, Pace::ByStrategy, "{why}");
+    let (pace, why) = stage.back_to(&bad, Override::Yes).unwrap();
+    assert_eq!(pace, RolloutPace::ByStrategy, "{why}");
 }
 
 impl Stage {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shipway_core::rollout::Body;
+use shipway_core::rollout::RolloutEvent;
 use shipway_sim::{
     compare::{ComparedJudge, play_all},
     contest::{RolloutEnd, play},
@@ -111,7 +111,7 @@ pub fn records() {
         let log = real.log();
         let looks = log
             .iter()
-            .filter(|event| matches!(event.body, Body::Measured { .. }));
+            .filter(|event| matches!(event.body, RolloutEvent::Measured { .. }));
         let bytes: usize = log
             .iter()
             .map(|event| serde_json::to_vec(event).map_or(0, |it| it.len()))
