@@ -9,7 +9,7 @@ use shipway_core::{
     ids::ReleaseNumber,
     rollout::{
         plan::TrafficSplit,
-        reach::{MirroredMethods, RequestMatch, TextMatch, TrafficMatch},
+        reach::{MirrorScope, RequestMatch, TextMatch, TrafficMatch},
     },
     target::{InstanceStatus, ServiceEnvironment},
 };
@@ -232,8 +232,8 @@ fn mirror(traffic_route: &TrafficRoute) -> Option<protocol::RequestMirror> {
         release: reach.release.0,
         share: mirror.share.basis_points(),
         methods: match mirror.methods {
-            MirroredMethods::Safe => MirroredMethods::Safe,
-            MirroredMethods::All => MirroredMethods::All,
+            MirrorScope::Safe => MirroredMethods::Safe,
+            MirrorScope::All => MirroredMethods::All,
         },
     })
 }
@@ -308,7 +308,7 @@ mod tests {
         copied.split.reach = Some(TrafficMatch {
             mirror: Some(TrafficMirror {
                 share: Weight::from_basis_points(500).unwrap(),
-                methods: MirroredMethods::Safe,
+                methods: shipway_core::rollout::reach::MirrorScope::Safe,
             }),
             ..TrafficMatch::default()
         });

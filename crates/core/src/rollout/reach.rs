@@ -47,12 +47,12 @@ pub struct TrafficMirror {
     /// Of how many requests.
     pub share: Weight,
     #[serde(default)]
-    pub methods: MirroredMethods,
+    pub methods: MirrorScope,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum MirroredMethods {
+pub enum MirrorScope {
     /// Those that change nothing: GET, HEAD, OPTIONS.
     #[default]
     Safe,
@@ -276,14 +276,11 @@ fn printable(value: String, span: Span, problems: &mut Vec<Diagnostic>) -> Optio
 /// `mirror: 10%`, or `mirror: { share: 10%, methods: all }`.
 pub(super) fn mirror(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TrafficMirror> {
     let (share, methods) = match node.as_scalar_text() {
-        Some(text) => (Some((text.to_owned(), node.span)), MirroredMethods::Safe),
+        Some(text) => (Some((text.to_owned(), node.span)), MirrorScope::Safe),
         None => {
             let fields = MappingFields::read(node, "mirror", &["share", "methods"], problems)?;
             fields.require("share", problems);
-            let words = [
-                ("safe", MirroredMethods::Safe),
-                ("all", MirroredMethods::All),
-            ];
+            let words = [("safe", MirrorScope::Safe), ("all", MirrorScope::All)];
             let methods = crate::config::decode::word(&fields, "methods", &words, problems);
             let share = fields.string("share", problems);
             (

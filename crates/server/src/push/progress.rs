@@ -160,7 +160,7 @@ impl PushProgress {
     fn service_event(&mut self, event: &Event<service::ServiceEvent>) -> Vec<String> {
         use service::ServiceEvent;
         match &event.body {
-            RolloutEvent::RunOrdered { order } => {
+            ServiceEvent::RunOrdered { order } => {
                 let ours = match &order.purpose {
                     RunPurpose::Push { sequence } => self.pushes.contains(sequence),
                     RunPurpose::Tests { release, .. } => self.releases.contains_key(release),
@@ -178,7 +178,7 @@ impl PushProgress {
                 }
                 Vec::new()
             }
-            RolloutEvent::RunEnded { number, green, .. } if self.runs.remove(number) => {
+            ServiceEvent::RunEnded { number, green, .. } if self.runs.remove(number) => {
                 self.red = (!green).then(|| RunId {
                     service: self.service.clone(),
                     number: *number,
@@ -189,10 +189,10 @@ impl PushProgress {
                     if *green { "green" } else { "red" }
                 )]
             }
-            RolloutEvent::PushSettled { sequence, why } if self.pushes.remove(sequence) => {
+            ServiceEvent::PushSettled { sequence, why } if self.pushes.remove(sequence) => {
                 vec![format!("nothing is released: {why}")]
             }
-            RolloutEvent::ReleaseMade { release, .. }
+            ServiceEvent::ReleaseMade { release, .. }
                 if self.pushes.contains(&release.sequence) =>
             {
                 let order: Vec<_> = release
@@ -208,12 +208,12 @@ impl PushProgress {
                     order.join(" → ")
                 )]
             }
-            RolloutEvent::RequestDropped {
+            ServiceEvent::RequestDropped {
                 release,
                 replaced_by,
                 ..
             } if Some(*release) == *replaced_by => Vec::new(),
-            RolloutEvent::RequestDropped {
+            ServiceEvent::RequestDropped {
                 release,
                 environment,
                 why,
@@ -222,7 +222,7 @@ impl PushProgress {
                 self.told = true;
                 vec![format!("{release} does not go to {environment}: {why}")]
             }
-            RolloutEvent::RolloutRequested { request, waits_for }
+            ServiceEvent::RolloutRequested { request, waits_for }
                 if self.releases.contains_key(&request.release.number) =>
             {
                 let (environment, release) = (&request.environment, request.release.number);
@@ -239,7 +239,7 @@ impl PushProgress {
                     None => Vec::new(),
                 }
             }
-            RolloutEvent::EnvironmentHeld {
+            ServiceEvent::EnvironmentHeld {
                 environment,
                 reason,
             } => {
@@ -255,7 +255,7 @@ impl PushProgress {
                     None => Vec::new(),
                 }
             }
-            RolloutEvent::RolloutOrdered { spec, .. }
+            ServiceEvent::RolloutOrdered { spec, .. }
                 if self.releases.contains_key(&spec.release.number) =>
             {
                 self.queued
@@ -270,16 +270,16 @@ impl PushProgress {
                     spec.id.number, spec.release.number, spec.environment.name
                 )]
             }
-            RolloutEvent::Promoted {
+            ServiceEvent::Promoted {
                 environment,
                 rollout,
                 release,
             } if self.rollouts.contains_key(rollout) => self.promoted(environment, release),
-            RolloutEvent::Held { release, why, .. } if self.releases.contains_key(release) => {
+            ServiceEvent::Held { release, why, .. } if self.releases.contains_key(release) => {
                 self.told = true;
                 vec![format!("✗ {release} stays where it is: {why}")]
             }
-            RolloutEvent::RolloutEnded {
+            ServiceEvent::RolloutEnded {
                 number,
                 outcome,
                 why,

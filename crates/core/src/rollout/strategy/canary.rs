@@ -16,7 +16,7 @@ use crate::{
     ids::ReleaseNumber,
     rollout::{
         plan::{PlanAction, HoldReason, RolloutPlan, TrafficSplit},
-        reach::{self, RequestMatch, TrafficMirror, MirroredMethods, TrafficMatch},
+        reach::{self, RequestMatch, TrafficMirror, MirrorScope, TrafficMatch},
     },
 };
 
@@ -260,8 +260,8 @@ impl Canary {
             notes.push(format!("baseline: fresh instances of {stable}, as many as the canary's, get the same share and are what it is compared with"));
         }
         match self.mirror.map(|mirror| mirror.methods) {
-            Some(MirroredMethods::Safe) => notes.push("mirror: GET, HEAD and OPTIONS without a body are copied; other requests are not".to_owned()),
-            Some(MirroredMethods::All) => notes.push("mirror: requests of all methods are copied, with bodies of up to 64 KiB; larger ones are not: what they change is changed twice".to_owned()),
+            Some(MirrorScope::Safe) => notes.push("mirror: GET, HEAD and OPTIONS without a body are copied; other requests are not".to_owned()),
+            Some(MirrorScope::All) => notes.push("mirror: requests of all methods are copied, with bodies of up to 64 KiB; larger ones are not: what they change is changed twice".to_owned()),
             None => {}
         }
         notes

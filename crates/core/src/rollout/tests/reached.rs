@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rollout::{
-    reach::{MirroredMethods, RequestMatch, TextMatch, TrafficMirror},
+    reach::{MirrorScope, RequestMatch, TextMatch, TrafficMirror},
     strategy::compile,
 };
 
@@ -86,7 +86,7 @@ fn copies_come_before_users_and_are_judged() {
         steps: vec![step(10.0)],
         mirror: Some(TrafficMirror {
             share: Weight::from_percent(10.0).unwrap(),
-            methods: MirroredMethods::Safe,
+            methods: MirrorScope::Safe,
         }),
         ..Canary::default()
     };
