@@ -386,7 +386,7 @@ pub enum ServiceInput {
     /// Test results of an ended run; sent before [`Input::RunEnded`].
     TestsSeen(Box<testing::Seen>),
     /// A test should not block for a while.
-    Quarantine(Box<testing::QuarantineRequest>),
+    Quarantine(Box<testing::QuarantineTerms>),
     /// A test in quarantine should block again.
     ReleaseTest(TestId),
     /// Start a workflow by hand.

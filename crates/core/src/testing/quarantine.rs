@@ -67,7 +67,7 @@ pub struct FlakyTest {
 
 /// A wish to quarantine a test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuarantineRequest {
+pub struct QuarantineTerms {
     pub test: TestId,
     pub owner: String,
     pub reason: String,
@@ -100,7 +100,7 @@ pub struct Seen {
 #[serde(rename_all = "snake_case")]
 pub enum TestingEvent {
     /// A test doesn't block from now on.
-    Quarantined { request: QuarantineRequest },
+    Quarantined { request: QuarantineTerms },
     /// A test blocks again.
     Left { test: TestId, why: String },
     /// A run was seen.
@@ -142,7 +142,7 @@ impl TestingState {
     /// Puts a test into quarantine, or renews its terms.
     pub fn quarantine(
         &self,
-        request: QuarantineRequest,
+        request: QuarantineTerms,
         now: Timestamp,
     ) -> Result<TestingEvent, QuarantineRejection> {
         for (text, what) in [(&request.owner, "an owner"), (&request.reason, "a reason")] {

@@ -59,8 +59,8 @@ fn report(tests: &str) -> TestReport {
     }
 }
 
-fn request(name: &str) -> QuarantineRequest {
-    QuarantineRequest {
+fn request(name: &str) -> QuarantineTerms {
+    QuarantineTerms {
         test: id(name),
         owner: "ann".to_owned(),
         reason: "the clock".to_owned(),
@@ -287,31 +287,31 @@ fn what_is_new_is_what_did_not_fail_before() {
 #[test]
 fn a_quarantine_has_an_owner_a_reason_and_an_end() {
     let testing = quarantine(&["a"]);
-    let refused = |change: &dyn Fn(&mut QuarantineRequest)| {
+    let refused = |change: &dyn Fn(&mut QuarantineTerms)| {
         let mut request = request("b");
         change(&mut request);
         testing.quarantine(request, at(0)).unwrap_err().to_string()
     };
     for (change, why) in [
         (
-            &(|it: &mut QuarantineRequest| it.owner.clear()) as &dyn Fn(&mut QuarantineRequest),
+            &(|it: &mut QuarantineTerms| it.owner.clear()) as &dyn Fn(&mut QuarantineTerms),
             "needs an owner",
         ),
         (
-            &|it: &mut QuarantineRequest| it.reason = "  ".to_owned(),
+            &|it: &mut QuarantineTerms| it.reason = "  ".to_owned(),
             "needs a reason",
         ),
         (
-            &|it: &mut QuarantineRequest| it.until = at(0),
+            &|it: &mut QuarantineTerms| it.until = at(0),
             "ends between now and",
         ),
         (
-            &|it: &mut QuarantineRequest| it.until = days(365),
+            &|it: &mut QuarantineTerms| it.until = days(365),
             "ends between now and",
         ),
-        (&|it: &mut QuarantineRequest| it.clean_runs = 0, "not 0"),
+        (&|it: &mut QuarantineTerms| it.clean_runs = 0, "not 0"),
         (
-            &|it: &mut QuarantineRequest| it.touched_by = Some(RunNumber(7)),
+            &|it: &mut QuarantineTerms| it.touched_by = Some(RunNumber(7)),
             "the change of r7 touches it",
         ),
     ] {
@@ -448,7 +448,7 @@ proptest! {
             let fact = match step {
                 Step::Quarantine(test, more, clean_runs) => {
                     let until = days(day + more);
-                    let request = QuarantineRequest { until, clean_runs, ..request(&test.to_string()) };
+                    let request = QuarantineTerms { until, clean_runs, ..request(&test.to_string()) };
                     let fact = testing.quarantine(request, now);
                     prop_assert_eq!(fact.is_ok(), more > 0 && clean_runs > 0);
                     if fact.is_ok() {

@@ -13,7 +13,7 @@ use shipway_api::{
 use shipway_core::{
     ids::ServiceName,
     service::ServiceInput,
-    testing::{QuarantineRequest, QuarantinedTest, TestId, TestingState},
+    testing::{QuarantineTerms, QuarantinedTest, TestId, TestingState},
 };
 
 use super::{ApiError, Caller, runs};
@@ -105,7 +105,7 @@ pub(super) async fn quarantine(
     let service = name(&service)?;
     let test = test_of(&app, &service, &request.test).await?;
     let touched_by = test_reports::touched_by(&app, &service, &test).await;
-    let input = QuarantineRequest {
+    let input = QuarantineTerms {
         owner: request.owner,
         reason: request.reason,
         until: request
