@@ -234,7 +234,10 @@ fn a_green_run_goes_from_job_to_job_and_tells_the_service() {
         ("shop", &artifact.digest)
     );
     log.say(RunInput::Told).unwrap();
-    assert_eq!(RunAggregate::pending(&log.state, at(0)), Pending::nothing());
+    assert_eq!(
+        RunAggregate::pending(&log.state, at(0)),
+        PendingWork::nothing()
+    );
     let view = log.view();
     assert_eq!(
         (

@@ -6,7 +6,7 @@ use super::*;
 fn stages() -> Vec<(&'static str, PeerStage)> {
     let gated = || {
         let mut wanted = spec(canary(), 3, Some(3));
-        wanted.environment.approvals = Some(Approvals::anyone());
+        wanted.environment.approvals = Some(ApprovalRule::anyone());
         PeerStage::open(wanted)
     };
     let holding = || {

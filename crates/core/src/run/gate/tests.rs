@@ -18,7 +18,7 @@ fn spec(number: u32, text: &str) -> RunSpec {
         uid: None,
         environments: vec![EnvironmentRules {
             environment: "production".to_owned(),
-            approvals: Some(Approvals {
+            approvals: Some(ApprovalRule {
                 count: 1,
                 from: vec!["alice".to_owned(), "@platform".to_owned()],
             }),
@@ -84,7 +84,7 @@ impl Log {
             .collect()
     }
 
-    fn answer(&mut self, job: Option<&str>, ticket: u32, standing: Standing) {
+    fn answer(&mut self, job: Option<&str>, ticket: u32, standing: SlotPosition) {
         let job = job.map(|job| job.parse().unwrap());
         self.gate(GateInput::Answered {
             job,
@@ -124,14 +124,14 @@ fn a_run_asks_its_group_before_its_first_job_and_leaves_when_it_is_over() {
     let mut log = Log::open(GROUPED);
     assert_eq!(log.owed(), ["run asks CI-main"]);
     let held_by = "r11".to_owned();
-    log.answer(None, 1, Standing::Waiting { held_by });
+    log.answer(None, 1, SlotPosition::Waiting { held_by });
     assert_eq!(log.owed(), [""; 0]);
     assert_eq!(log.view().status, RunStatus::Waiting);
     assert_eq!(
         log.view().waits_for.as_deref(),
         Some("waits for its turn in the concurrency group `CI-main`, held by r11")
     );
-    let news = SlotChange::Stands(Standing::Entered);
+    let news = SlotChange::Stands(SlotPosition::Entered);
     log.gate(GateInput::News {
         job: None,
         ticket: 1,
@@ -160,7 +160,7 @@ fn a_run_asks_its_group_before_its_first_job_and_leaves_when_it_is_over() {
 fn a_run_that_loses_its_place_runs_nothing_not_even_what_always_runs() {
     let mut log = Log::open(GROUPED);
     let why = "r13 is newer".to_owned();
-    log.answer(None, 1, Standing::Dropped { why });
+    log.answer(None, 1, SlotPosition::Dropped { why });
     let view = log.view();
     assert_eq!(view.conclusion, Some(Conclusion::Cancelled));
     assert!(view.why.unwrap().contains("r13 is newer"));
@@ -178,7 +178,7 @@ fn a_run_that_is_cancelled_while_it_asks_hears_the_answer_and_leaves() {
     let reason = "enough".to_owned();
     log.say("ada", RunInput::Cancel { reason }).unwrap();
     assert_eq!(log.owed(), ["run asks CI-main", "tell cancelled"]);
-    log.answer(None, 1, Standing::Entered);
+    log.answer(None, 1, SlotPosition::Entered);
     assert_eq!(log.owed(), ["run leaves CI-main", "tell cancelled"]);
 }
 
@@ -205,8 +205,8 @@ fn a_job_waits_for_its_turn_and_then_for_people() {
             "deploy.2 asks deploy-staging"
         ]
     );
-    log.answer(Some("deploy.1"), 1, Standing::Entered);
-    log.answer(Some("deploy.2"), 2, Standing::Entered);
+    log.answer(Some("deploy.1"), 1, SlotPosition::Entered);
+    log.answer(Some("deploy.2"), 2, SlotPosition::Entered);
     // The environment staging is not known, and has no gates.
     assert_eq!(log.owed(), ["run deploy.2"]);
     let waits = log.view().jobs[1].waits_for.clone().unwrap();
@@ -243,8 +243,8 @@ fn a_job_waits_for_its_turn_and_then_for_people() {
 fn a_job_that_is_rejected_fails_with_the_reason_and_never_starts() {
     let mut log = Log::open(GATED);
     log.end("build", Conclusion::Success);
-    log.answer(Some("deploy.1"), 1, Standing::Entered);
-    log.answer(Some("deploy.2"), 2, Standing::Entered);
+    log.answer(Some("deploy.1"), 1, SlotPosition::Entered);
+    log.answer(Some("deploy.2"), 2, SlotPosition::Entered);
     log.say(
         "alice",
         RunInput::Gate(GateInput::Reject {
@@ -270,8 +270,8 @@ fn a_job_that_is_rejected_fails_with_the_reason_and_never_starts() {
 fn what_nobody_approves_within_thirty_days_fails() {
     let mut log = Log::open(GATED);
     log.end("build", Conclusion::Success);
-    log.answer(Some("deploy.1"), 1, Standing::Entered);
-    log.answer(Some("deploy.2"), 2, Standing::Entered);
+    log.answer(Some("deploy.1"), 1, SlotPosition::Entered);
+    log.answer(Some("deploy.2"), 2, SlotPosition::Entered);
     log.end("deploy.2", Conclusion::Success);
     let wake = RunAggregate::pending(&log.state, Timestamp::UNIX_EPOCH).wake_at;
     assert_eq!(wake, Some("1970-01-31T00:00:00Z".parse().unwrap()));
@@ -284,7 +284,7 @@ fn what_nobody_approves_within_thirty_days_fails() {
 fn a_run_cancelled_at_its_gates_starts_nothing() {
     let mut log = Log::open(GATED);
     log.end("build", Conclusion::Success);
-    log.answer(Some("deploy.1"), 1, Standing::Entered);
+    log.answer(Some("deploy.1"), 1, SlotPosition::Entered);
     let reason = "enough".to_owned();
     log.say("ada", RunInput::Cancel { reason }).unwrap();
     assert_eq!(

@@ -34,7 +34,7 @@ fn reported(excused: Option<usize>, covered: u64) -> Box<JobTests> {
         digest: crate::ids::Digest::of(b"a report"),
         size: 8,
         summary: TestSummary::from_report(&report, Some(1)),
-        excuse: Excuse {
+        excuse: FailureExcuse {
             step: excused,
             quarantined: vec![TestId::new("", "shop", "pays")],
             why_not: excused

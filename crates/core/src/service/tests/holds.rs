@@ -93,7 +93,7 @@ fn a_rollback_that_runs_is_not_superseded_by_a_push_and_holds_the_environment() 
     );
     assert_eq!(stage.green_push(3, FILE), ["#3 wants production"]);
     stage.promoted(3, 1);
-    assert_eq!(stage.ends(3, Outcome::Promoted, 1), ["RolloutEnded"]);
+    assert_eq!(stage.ends(3, RolloutOutcome::Promoted, 1), ["RolloutEnded"]);
     assert_eq!(stage.queue(), [3], "it waits, it is not lost");
     assert_eq!(
         stage.say(resume()),
@@ -139,7 +139,7 @@ fn a_rollback_that_waits_is_not_superseded_by_a_push_a_retry_or_a_deploy() {
     assert_eq!(stage.say(retry), [""; 0], "a retry that waits is one retry");
     assert_eq!(stage.queue(), [1, 5, 2], "the rollback comes first");
     assert_eq!(
-        stage.ends(4, Outcome::Superseded, 3),
+        stage.ends(4, RolloutOutcome::Superseded, 3),
         ["RolloutEnded", "rollout ro5 #1→production"]
     );
     stage.resumes_at_every_length();
@@ -174,7 +174,7 @@ fn a_rollback_to_what_is_stable_already_is_refused_and_leaves_the_hold_as_it_is(
     let mut stage = Stage::two_releases();
     stage.say(rollback());
     stage.promoted(3, 1);
-    stage.ends(3, Outcome::Promoted, 1);
+    stage.ends(3, RolloutOutcome::Promoted, 1);
     let hold = stage.place("production").hold.clone().unwrap();
     let again = ServiceInput::Rollback {
         environment: production(),
@@ -194,7 +194,7 @@ fn a_rollback_to_what_is_stable_already_is_refused_and_leaves_the_hold_as_it_is(
 fn a_person_who_stops_the_retries_of_a_rollback_holds_the_environment() {
     let mut stage = Stage::two_releases();
     stage.green_push(3, FILE);
-    stage.ends_by(Actor::Person("ann".into()), 3, Outcome::Failed, 3);
+    stage.ends_by(Actor::Person("ann".into()), 3, RolloutOutcome::Failed, 3);
     let hold = stage.place("production").hold.as_ref().unwrap();
     assert_eq!(
         (hold.by.as_str(), hold.reason.as_str()),
@@ -240,7 +240,7 @@ fn a_rollback_that_came_too_late_for_the_running_rollout_gets_one_of_its_own() {
     stage.say(rollback());
     // It had ended before it heard.
     assert_eq!(
-        stage.ends(3, Outcome::Promoted, 3),
+        stage.ends(3, RolloutOutcome::Promoted, 3),
         [
             "RolloutEnded",
             "#2 wants production",
@@ -256,7 +256,7 @@ fn an_abort_by_a_person_holds_the_environment_and_an_automatic_rollback_does_not
     let mut stage = Stage::two_releases();
     stage.green_push(3, FILE);
     assert_eq!(
-        stage.ends(3, Outcome::Aborted, 2),
+        stage.ends(3, RolloutOutcome::Aborted, 2),
         ["RolloutEnded", "production is held: customers call"]
     );
     let hold = stage.place("production").hold.clone().unwrap();
@@ -268,7 +268,11 @@ fn an_abort_by_a_person_holds_the_environment_and_an_automatic_rollback_does_not
         "the newest one waits"
     );
     stage.resumes_at_every_length();
-    for outcome in [Outcome::RolledBack, Outcome::Rejected, Outcome::Failed] {
+    for outcome in [
+        RolloutOutcome::RolledBack,
+        RolloutOutcome::Rejected,
+        RolloutOutcome::Failed,
+    ] {
         let mut stage = Stage::two_releases();
         stage.green_push(3, FILE);
         assert_eq!(stage.ends(3, outcome, 2), ["RolloutEnded"], "{outcome}");
@@ -290,7 +294,7 @@ fn what_waits_while_a_person_aborts_is_held_and_not_started() {
     );
     // A person was faster: the rollout was aborted, not superseded.
     assert_eq!(
-        stage.ends(3, Outcome::Aborted, 2),
+        stage.ends(3, RolloutOutcome::Aborted, 2),
         ["RolloutEnded", "production is held: customers call"]
     );
     assert_eq!(stage.queue(), [4]);
@@ -300,7 +304,7 @@ fn what_waits_while_a_person_aborts_is_held_and_not_started() {
 fn a_person_deploys_into_a_held_environment_and_the_hold_stays() {
     let mut stage = Stage::two_releases();
     stage.green_push(3, FILE);
-    stage.ends(3, Outcome::Aborted, 2);
+    stage.ends(3, RolloutOutcome::Aborted, 2);
     stage.green_push(4, FILE);
     let by_hand = stage.release(4);
     assert_eq!(
@@ -314,7 +318,7 @@ fn a_person_deploys_into_a_held_environment_and_the_hold_stays() {
     // Automation neither supersedes it nor ends the warmth of its previous set.
     assert_eq!(stage.green_push(5, FILE), ["#5 wants production"]);
     assert_eq!(stage.promoted(4, 4), ["Promoted"]);
-    assert_eq!(stage.ends(4, Outcome::Promoted, 4), ["RolloutEnded"]);
+    assert_eq!(stage.ends(4, RolloutOutcome::Promoted, 4), ["RolloutEnded"]);
     assert!(stage.place("production").hold.is_some());
     assert_eq!(
         stage.say(resume()),
@@ -327,7 +331,7 @@ fn a_person_deploys_into_a_held_environment_and_the_hold_stays() {
 fn resuming_ends_the_warmth_that_a_waiting_release_does_not_need() {
     let mut stage = Stage::two_releases();
     stage.green_push(3, FILE);
-    stage.ends(3, Outcome::Aborted, 2);
+    stage.ends(3, RolloutOutcome::Aborted, 2);
     let by_hand = stage.release(1);
     stage.say(deploy(&by_hand));
     stage.promoted(4, 1);
@@ -342,7 +346,7 @@ fn resuming_ends_the_warmth_that_a_waiting_release_does_not_need() {
 fn a_retry_of_a_rollback_is_a_rollback_and_an_unknown_environment_is_refused() {
     let mut stage = Stage::two_releases();
     stage.say(rollback());
-    stage.ends(3, Outcome::RolledBack, 2);
+    stage.ends(3, RolloutOutcome::RolledBack, 2);
     let retry = ServiceInput::Retry(Box::new(RetryRequest {
         rollout: RolloutNumber(3),
         kind: RolloutKind::Rollback,

@@ -13,7 +13,7 @@ impl Stage {
             stage.push(number, file, 1);
             stage.run_ends(number, true, &["shop"]);
             stage.promoted(number, number);
-            stage.ends(number, Outcome::Promoted, number);
+            stage.ends(number, RolloutOutcome::Promoted, number);
             stage.now += jiff::SignedDuration::from_hours(1);
         }
         stage
@@ -111,7 +111,7 @@ fn what_was_rolled_back_there_needs_force() {
     let good = stage.former(1);
     stage.back_to(&good, Override::No).unwrap();
     stage.promoted(3, 1);
-    stage.ends(3, Outcome::Promoted, 1);
+    stage.ends(3, RolloutOutcome::Promoted, 1);
     let refused = stage.back_to(&bad, Override::No).unwrap_err();
     assert!(refused.to_string().contains("use --force"), "{refused}");
     let (pace, why) = stage.back_to(&bad, Override::Yes).unwrap();
