@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{
     Analysis, AnalysisCheckpoint, AnalysisState, BaselineSample, BusinessEventCount, Judgement,
-    Observation, Sample, SlowCount,
+    Metric, Observation, Sample, SlowCount, Verdict,
 };
 
 /// Begins anew at each shift, so that both sides are counted from the same moment; what speaks against the release in a
@@ -21,6 +21,8 @@ pub struct RolloutEvidence {
     basis: Option<FailureBasis>,
     #[serde(default)]
     recent: RecentRequests,
+    #[serde(default)]
+    recent_of_stable: RecentRequests,
 }
 
 /// What a failed judgement rests on.
@@ -57,14 +59,14 @@ struct EvidenceCheckpoint {
 
 impl RecentRequests {
     /// Takes the counters into account; whether nearly all recent requests failed.
-    fn nearly_all_fail(&mut self, seen: &Observation) -> bool {
-        let Some(sample) = &seen.canary.sample else {
+    fn nearly_all_fail(&mut self, sample: Option<&Sample>, at: jiff::Timestamp) -> bool {
+        let Some(sample) = sample else {
             return false;
         };
         let requests = sample.judged_requests();
         let unanswered = requests.saturating_sub(sample.requests);
         let now = EvidenceCheckpoint {
-            at: seen.at,
+            at,
             requests,
             errors: sample.errors + sample.late + unanswered,
         };
@@ -88,12 +90,38 @@ impl RecentRequests {
     }
 }
 
+/// Whether errors without an answer count against the release.
+fn compares_errors(analysis: &Analysis) -> bool {
+    let mut rules = analysis.rules().iter();
+    rules.any(|rule| rule.compares() && rule.metrics().contains(&Metric::ErrorRate))
+}
+
+/// A release whose requests nearly all fail is down, however few users that are: their number protects only a release that
+/// works for others.
+fn judgement_of_outage(judgement: Judgement, release: &str) -> Judgement {
+    if judgement.verdict.is_fail() {
+        return judgement;
+    }
+    let why = format!("nearly all requests to {release} of the last seconds failed");
+    Judgement {
+        metric: Some(Metric::ErrorRate),
+        ..Judgement::new_final(Verdict::Fail { why })
+    }
+}
+
 impl RolloutEvidence {
     /// Takes one observation into account and says how all limits stand together.
     pub fn observe(&mut self, limits: &Analysis, seen: &Observation) -> Judgement {
         let each = limits.observe_each(&mut self.state, seen);
-        let judgement = limits.combine(&each);
-        let nearly_all_fail = self.recent.nearly_all_fail(seen);
+        let mut judgement = limits.combine(&each);
+        let stable = seen.stable.as_ref().and_then(|side| side.sample.as_ref());
+        let nearly_all_fail = self
+            .recent
+            .nearly_all_fail(seen.canary.sample.as_ref(), seen.at);
+        let stable_fails_too = self.recent_of_stable.nearly_all_fail(stable, seen.at);
+        if nearly_all_fail && !stable_fails_too && compares_errors(limits) {
+            judgement = judgement_of_outage(judgement, &seen.canary.release);
+        }
         self.basis = judgement.verdict.is_fail().then(|| {
             let limit_fails = (each.iter().zip(limits.rules()))
                 .any(|(judged, rule)| !rule.compares() && judged.judgement.verdict.is_fail());

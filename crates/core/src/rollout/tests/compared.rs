@@ -1,6 +1,6 @@
 //! Rollouts whose canary is compared with stable: evidence ends a hold early, both ways.
 
-use shipway_analysis::{AnalysisRule, SequentialComparison, evidence::Alpha};
+use shipway_analysis::{AnalysisRule, FailedUsers, SequentialComparison, evidence::Alpha};
 
 use super::*;
 
@@ -270,4 +270,61 @@ fn counters_that_begin_anew_neither_hide_errors_nor_make_them_up() {
         }
         assert_eq!(stage.rollout().direction, ends, "{:#?}", stage.story);
     }
+}
+
+/// One user of the canary, all of whose requests but `good` fail; and many of stable.
+fn one_user_fails(stage: &mut PeerStage, (requests, good): (u64, u64), stable: (u64, u64)) {
+    let side = |release: &str, weight, (requests, errors), failed_users| ReleaseSample {
+        release: release.into(),
+        sample: Some(Sample {
+            requests,
+            errors,
+            users: Some(FailedUsers {
+                weight,
+                errors: failed_users,
+                slow: Vec::new(),
+            }),
+            ..Sample::default()
+        }),
+    };
+    let seen = Box::new(Observation {
+        at: stage.now,
+        canary: side("#4", 100, (requests, requests - good), 1),
+        stable: Some(side("#3", 9_900, stable, stable.1.min(40))),
+    });
+    let exposure = stage.rollout().exposure;
+    let input = RolloutInput::Measured { exposure, seen };
+    stage.say(input).unwrap();
+}
+
+#[test]
+fn a_canary_whose_only_user_gets_nothing_but_errors_is_rolled_back_within_seconds() {
+    let mut stage = PeerStage::open(compared());
+    stage.carry();
+    for second in 0..9 {
+        one_user_fails(&mut stage, (4 * second, 0), (400 * second, 0));
+        stage.pass_time(1);
+    }
+    assert_eq!(stage.rollout().direction, PlanDirection::Back);
+    let why = &stage.rollout().turned_back.as_ref().unwrap().why;
+    assert!(why.contains("nearly all requests to #4"), "{why}");
+}
+
+#[test]
+fn one_user_who_fails_beside_others_and_an_outage_of_both_releases_roll_nothing_back() {
+    let mut stage = PeerStage::open(compared());
+    stage.carry();
+    for second in 0..9 {
+        one_user_fails(&mut stage, (8 * second, 4 * second), (400 * second, 0));
+        stage.pass_time(1);
+    }
+    assert_eq!(stage.rollout().direction, PlanDirection::Forward);
+    let mut stage = PeerStage::open(compared());
+    stage.carry();
+    for second in 0..9 {
+        let failing = (400 * second, 400 * second);
+        one_user_fails(&mut stage, (4 * second, 0), failing);
+        stage.pass_time(1);
+    }
+    assert_eq!(stage.rollout().direction, PlanDirection::Forward);
 }

@@ -52,7 +52,7 @@ fn after_a_crash_the_evidence_resumes_from_what_was_recorded_and_no_request_is_l
         let _ = stage.rollout().look(evidence, seen);
         let verdict = &evidence.judgement().unwrap().verdict;
         assert!(
-            verdict.is_pass() && verdict.why().contains(", 1,000 requests"),
+            verdict.is_pass() && verdict.why().contains(" of 1,000 requests"),
             "{verdict}"
         );
     }
