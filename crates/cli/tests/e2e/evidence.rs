@@ -201,7 +201,7 @@ fn after_the_switch_a_release_that_is_worse_than_stable_was_goes_back_while_the_
     let rollout = ended(&site, "shop", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
     let why = rollout["turned_back"]["why"].as_str().unwrap();
-    assert_says(why, &["of #2 is ", "#1 before the switch"]);
+    assert_says(why, &["of #2 is worse than #1"]);
     until("1.0 serves again", || {
         site.ask("/shop/").is_some_and(|(_, body)| body == "1.0")
     });
@@ -270,7 +270,7 @@ fn who_is_told_of_a_verdict_sees_both_rates_in_a_line() {
     let line = told["plot"].as_str().unwrap().to_owned();
     println!("{line}");
     assert!(line.starts_with("error-rate: "), "{line}");
-    assert_says(&line, &[" % on #2, ", " % on #1", "█"]);
+    assert_says(&line, &["% on #2, ", "% on #1", "█"]);
     assert_eq!(line.lines().count(), 1, "{line}");
     let message = of(people, program).unwrap();
     assert_says(message["text"].as_str().unwrap(), &[&line]);
