@@ -3,7 +3,7 @@
 //! # Invariants
 //!
 //! - A request is sent again when nothing of it was sent; and once more when the connection closed before the first byte of a
-//! response, if it is a GET or HEAD without a body (RFC 9110, 9.2.1: these change nothing).
+//!   response, if it is a GET or HEAD without a body (RFC 9110, 9.2.1: these change nothing).
 //!
 //! # Failure modes
 //!

@@ -8,7 +8,7 @@
 //! # Invariants
 //!
 //! - One process owns the path: a lock file beside it is held from the start, and is passed to a successor together with the
-//! sockets.
+//!   sockets.
 //! - Only the owner of the socket (mode 0600) can connect: a client of this socket decides where requests go.
 //! - After a handover new routes wait for the successor, so that no snapshot is acknowledged by a process that is about to stop.
 //!

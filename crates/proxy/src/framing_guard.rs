@@ -5,7 +5,7 @@
 //! # Invariants
 //!
 //! - It never decides where a message ends: hyper does. It replaces the end of a line by NUL, which ends no line and is valid
-//! nowhere in a head: a mistake here leads to a rejected request, never to a smuggled one.
+//!   nowhere in a head: a mistake here leads to a rejected request, never to a smuggled one.
 //! - After an upgrade it inspects nothing.
 
 use std::{

@@ -4,7 +4,7 @@
 //!
 //! - A copy never delays or fails the user's request: it runs as a task of its own.
 //! - At most [`COPIES_MAX`] copies are in flight per worker. Beyond that, and for bodies that are too large or late, no copy is
-//! sent, and that is counted.
+//!   sent, and that is counted.
 //! - An unreachable instance is not ejected here: only users' requests decide that.
 
 use std::{

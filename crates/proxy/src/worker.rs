@@ -8,14 +8,14 @@
 //! # Invariants
 //!
 //! - A worker reports a table generation as settled only between two polls of its tasks, when no request is between loading an
-//! older table and being counted as open.
+//!   older table and being counted as open.
 //! - A connection whose recipient's inbox is full or closed stays with the worker that accepted it.
 //!
 //! # Failure modes
 //!
 //! - Accepting fails, probably with EMFILE: pause, then retry.
 //! - Stopping: connections waiting in the accept queue are still served, idle ones are closed after a while, and open ones when
-//! the grace is over.
+//!   the grace is over.
 
 use std::{
     cell::{Cell, RefCell},

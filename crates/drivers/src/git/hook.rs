@@ -6,7 +6,7 @@
 //!
 //! - The hook decides nothing and always exits 0, because the push is already stored.
 //! - The server accepts a report before it starts its response, and its work does not depend on the response being read: pushers
-//! close their terminals.
+//!   close their terminals.
 //!
 //! # Protocol
 //!

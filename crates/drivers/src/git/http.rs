@@ -5,7 +5,7 @@
 //! - Authorization is the caller's, by [`GitOperation::from_request`].
 //! - Only the two services of smart HTTP exist, and only in the repository of the named service.
 //! - A client that disconnects ends git, **except** after a complete push: the references may have been updated, so git finishes
-//! and its hook reports the push.
+//!   and its hook reports the push.
 
 use std::{
     io,

@@ -7,7 +7,7 @@
 //! # Invariants
 //!
 //! - Every git process runs in an environment made here: no configuration of the machine or the user, no prompts, no hooks but
-//! Shipway's, literal path specifications.
+//!   Shipway's, literal path specifications.
 //! - No text of a push is interpreted as an option, a revision expression or a path outside the repository.
 //!
 //! ```no_run

@@ -3,7 +3,7 @@
 //! # Failure modes
 //!
 //! - The client disconnects before its request was complete, or during a fetch: git's input is closed; git exits and removes
-//! partial data. If it doesn't within [`GRACE`]: SIGTERM, then SIGKILL.
+//!   partial data. If it doesn't within [`GRACE`]: SIGTERM, then SIGKILL.
 //! - The client disconnects after a complete push: git continues, its output is discarded.
 //! - No byte in either direction for [`IDLE`]: git is terminated and the response is aborted.
 

@@ -5,7 +5,7 @@
 //! - A result is a finite number or an error with a reason. Missing values, several series, NaN and warnings are errors.
 //! - A failed read is retried a few times with growing pauses; each attempt is bounded by [`MetricSource::timeout`].
 //! - Providers decide nothing, know no rollout, and never repeat a secret: templates and secrets are expanded before
-//! ([`query_template`]).
+//!   ([`query_template`]).
 //!
 //! ```no_run
 //! # async fn example(source: &shipway_core::config::Source) -> Result<(), String> {

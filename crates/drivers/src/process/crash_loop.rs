@@ -3,7 +3,7 @@
 //! # Trip conditions
 //! - One instance exited [`EXITS_BEFORE_READY`] times without ever having been ready.
 //! - The instances of the set together exited [`EXITS_AFTER_READY`] times within [`WINDOW`] after having been ready, however
-//! long each run was.
+//!   long each run was.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -4,7 +4,7 @@
 //! # Invariants
 //!
 //! - Its instructions come on standard input, so secrets are in no file. If the server is killed while writing them, nothing is
-//! started.
+//!   started.
 //! - It holds its slot by a file lock: two shims never run in one slot.
 //! - It reports on standard output why it can't start; closing it without output means that `runs.json` exists.
 //! - One thread, no runtime, bounded memory: there is one shim per instance, for as long as that runs.

@@ -62,15 +62,18 @@ pub(super) enum ExpansionError {
     Setting {
         setting: &'static str,
         job: JobLabel,
-        error: EvalError,
+        error: Box<EvalError>,
     },
     #[error("the matrix of the job {job}: {error}")]
-    Matrix { job: JobLabel, error: MatrixError },
+    Matrix {
+        job: JobLabel,
+        error: Box<MatrixError>,
+    },
     #[error("the job {job} can't call {workflow}: {error}")]
     Inputs {
         job: JobLabel,
         workflow: String,
-        error: CallInputsError,
+        error: Box<CallInputsError>,
     },
     #[error("with the job {0} the run would have more than {JOBS_MAX} jobs")]
     TooManyJobs(JobLabel),

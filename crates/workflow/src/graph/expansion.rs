@@ -45,7 +45,7 @@ pub(super) fn no_value(
     ExpansionError::Setting {
         setting,
         job: job.into(),
-        error,
+        error: Box::new(error),
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) fn expanded(
             let made =
                 expand_matrix(matrix, &contexts).map_err(|error| ExpansionError::Matrix {
                     job: job.into(),
-                    error,
+                    error: Box::new(error),
                 })?;
             made.into_iter().map(Some).collect()
         }
@@ -138,7 +138,7 @@ fn cell(
             .map_err(|error| ExpansionError::Inputs {
                 job: job.into(),
                 workflow: unit.name.clone(),
-                error,
+                error: Box::new(error),
             })?;
         Ok::<_, ExpansionError>(Box::new(CalledProgress {
             inputs,
