@@ -305,7 +305,7 @@ pub enum RolloutInput {
 /// What a rollout asks of the world.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RolloutEffect {
-    /// Carry out an action of the plan; answer with [`Input::Done`] or [`RolloutInput::Failed`].
+    /// Carry out an action of the plan; answer with [`RolloutInput::Done`] or [`RolloutInput::Failed`].
     Carry {
         /// The number of the plan, from 1.
         plan: u32,
@@ -334,7 +334,7 @@ pub enum RolloutEffect {
         /// Remaining instances and traffic split.
         observed: ObservedState,
     },
-    /// Deliver a notification to one destination; answer with [`Input::Noticed`].
+    /// Deliver a notification to one destination; answer with [`RolloutInput::Noticed`].
     Notify {
         /// Its place among the notices, from 0.
         index: usize,

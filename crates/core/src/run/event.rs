@@ -257,7 +257,7 @@ pub enum RunEffect {
     },
     /// Ask a concurrency group, or leave it.
     Gate(GateEffect),
-    /// Notify the service of the end; answer with [`Input::Told`].
+    /// Notify the service of the end; answer with [`RunInput::Told`].
     TellService {
         conclusion: Conclusion,
         commit: Commit,

@@ -383,7 +383,7 @@ pub enum ServiceInput {
     },
     /// A branch or tag is gone.
     Deleted { reference: String },
-    /// Test results of an ended run; sent before [`Input::RunEnded`].
+    /// Test results of an ended run; sent before [`ServiceInput::RunEnded`].
     TestsSeen(Box<testing::Seen>),
     /// A test should not block for a while.
     Quarantine(Box<testing::QuarantineTerms>),
@@ -486,24 +486,24 @@ pub enum Override {
 /// What a service asks of the world.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServiceEffect {
-    /// Open the stream of this run; answer with [`Input::RunOpened`].
+    /// Open the stream of this run; answer with [`ServiceInput::RunOpened`].
     OpenRun(Box<RunOrder>),
-    /// Open the stream of this rollout; answer with [`Input::RolloutOpened`].
+    /// Open the stream of this rollout; answer with [`ServiceInput::RolloutOpened`].
     OpenRollout(Box<RolloutSpec>),
-    /// Tell these services that they are rolled out together with this one, or no longer; answer with [`Input::FellowsTold`].
+    /// Tell these services that they are rolled out together with this one, or no longer; answer with [`ServiceInput::FellowsTold`].
     TellFellows {
         fellows: BTreeSet<ServiceName>,
         groups: RolloutGroups,
     },
-    /// Report which addresses this service asks for; answer with [`Input::AddressesReported`].
+    /// Report which addresses this service asks for; answer with [`ServiceInput::AddressesReported`].
     ReportAddresses(AskedAddresses),
-    /// Deliver a notice of an environment's health; answer with [`Input::HealthNoticeSettled`].
+    /// Deliver a notice of an environment's health; answer with [`ServiceInput::HealthNoticeSettled`].
     NotifyHealth {
         notice: Box<HealthNotice>,
         /// The destination's index in its `destinations`.
         destination: usize,
     },
-    /// Send the preemption to the rollout; answer with [`Input::WayAnswered`].
+    /// Send the preemption to the rollout; answer with [`ServiceInput::WayAnswered`].
     AskWay {
         number: RolloutNumber,
         way: Preemption,

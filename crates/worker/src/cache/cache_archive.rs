@@ -352,7 +352,7 @@ mod tests {
         fs::write(elsewhere.path().join("x"), "x").unwrap();
         let patterns = format!("deps\n~/.tool\n{}/*\n!**/*.log", elsewhere.path().display());
         let archive = one.path().join("cache");
-        assert_eq!(pack_cache(&from, &patterns, &archive).unwrap(), true);
+        assert!(pack_cache(&from, &patterns, &archive).unwrap());
         fs::remove_file(elsewhere.path().join("x")).unwrap();
         fs::create_dir_all(to.root.join("deps")).unwrap();
         fs::write(to.root.join("deps/run"), "old").unwrap();
@@ -385,10 +385,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let roots = roots(folder.path());
         let to = folder.path().join("cache");
-        assert_eq!(
-            pack_cache(&roots, "nothing\n~/nor/this", &to).unwrap(),
-            false
-        );
+        assert!(!pack_cache(&roots, "nothing\n~/nor/this", &to).unwrap());
         assert!(!to.exists());
         assert_ne!(archive_version("a\nb"), archive_version("a"));
         assert_eq!(archive_version(" a \n\nb"), archive_version("a\nb"));
