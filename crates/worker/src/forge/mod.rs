@@ -6,7 +6,7 @@
 //! never on a command line or in a message ([`forge_login`]).
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), ForgeError> {
+//! # async fn example() -> Result<(), shipway_worker::forge::ForgeError> {
 //! use shipway_worker::forge::Forge;
 //! let source = shipway_workflow::job::ActionSource::default();
 //! let forge = Forge::new(&source, "/tmp/cache".into(), "/tmp/scratch".into());
