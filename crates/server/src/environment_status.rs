@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shipway_api::{EnvironmentStatus, ReleaseTraffic};
 use shipway_core::{ids::ReleaseNumber, rollout::plan::TrafficSplit, service::ServiceView, target};
-use shipway_drivers::data_plane::meter::{Reading, Totals};
+use shipway_drivers::data_plane::traffic_meter::{TrafficReading, TrafficTotals};
 use shipway_engine::StoreError;
 
 use crate::{app::App, read_models::rollout_view};
@@ -69,9 +69,12 @@ pub(crate) async fn environment_statuses(
     Ok(statuses)
 }
 
-fn release_traffic(reading: &Reading, at: &target::ServiceEnvironment) -> Vec<ReleaseTraffic> {
+fn release_traffic(
+    reading: &TrafficReading,
+    at: &target::ServiceEnvironment,
+) -> Vec<ReleaseTraffic> {
     let millis = |took: Option<std::time::Duration>| took.map(|took| took.as_secs_f64() * 1_000.0);
-    let traffic = |(release, totals): (ReleaseNumber, &Totals)| ReleaseTraffic {
+    let traffic = |(release, totals): (ReleaseNumber, &TrafficTotals)| ReleaseTraffic {
         release,
         name: release.to_string(),
         requests: totals.requests,

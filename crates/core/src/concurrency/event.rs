@@ -101,7 +101,7 @@ pub struct SlotNotice {
     pub news: SlotChange,
 }
 
-/// Tell somebody; answer with [`GroupInput::Told`].
+/// Notify a member of the group; answer with [`GroupInput::Told`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupEffect {
     /// The number of the notice.

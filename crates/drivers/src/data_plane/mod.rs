@@ -8,7 +8,7 @@
 //!
 //! - Stopping the server does not stop the proxy.
 //! - A newer snapshot never waits for an older one.
-//! - The content of the routes is decided elsewhere.
+//! - The server decides the content of the routes.
 //!
 //! ```no_run
 //! # async fn example(options: shipway_drivers::data_plane::DataPlaneOptions, routes: shipway_proxy::protocol::RouteSnapshot)
@@ -22,11 +22,6 @@
 
 pub mod counter_totals;
 mod proxy_process;
-
-/// The previous names of [`traffic_meter`], for callers that are being edited elsewhere.
-pub mod meter {
-    pub use super::traffic_meter::{TrafficReading as Reading, TrafficTotals as Totals};
-}
 
 mod supervisor;
 pub mod traffic_meter;

@@ -70,7 +70,7 @@ impl GitRepositories {
             "--initial-branch=main",
             "--",
         ]);
-        // Created beside and renamed: a crash leaves no incomplete repository under the service's name.
+        // Created under a temporary name and renamed: a crash leaves no incomplete repository under the service's name.
         let aside = tempfile::Builder::new()
             .prefix(".new-")
             .tempdir_in(&self.root)

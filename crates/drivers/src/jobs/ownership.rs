@@ -26,7 +26,7 @@ use crate::process::procfs::kill_session;
 
 /// File name, in a run's folder, of its uid.
 const OWNER_FILE: &str = "run-uid";
-/// Beside the folder of all runs: folders of runs that are not in the log.
+/// Sibling of the folder of all runs, for folders of runs that are not in the log.
 const SET_ASIDE: &str = "set-aside";
 
 impl JobRunner {
@@ -89,7 +89,7 @@ fn unused_name(folder: &Path, name: &str) -> PathBuf {
         .expect("there are more numbers than folders")
 }
 
-/// Creates the folder atomically with its owner file: created beside it and renamed.
+/// Creates the folder atomically with its owner file, created under a temporary name and renamed.
 fn create_owned(folder: &Path, uid: &RunUid) -> io::Result<()> {
     let parent = folder.parent().unwrap_or(Path::new("/"));
     private_folders().create(parent)?;

@@ -15,7 +15,7 @@ use shipway_core::target::{InstanceId, LaunchSpec};
 use super::SecretResolver;
 use crate::target::TargetError;
 
-/// The folders of an instance beside its code.
+/// The folders that an instance has in addition to its code.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InstanceFolders {
     /// HOME; kept while the set exists.

@@ -42,7 +42,7 @@ pub struct ProcessTargetOptions {
 
 const SET: &str = "set.json";
 const APP: &str = "app";
-/// Beside the folder of all sets: folders of releases that are not in the log.
+/// Sibling of the folder of all sets, for folders of releases that are not in the log.
 const SET_ASIDE: &str = "set-aside";
 /// Number of folders of stopped sets that are kept for their logs.
 const STOPPED_MAX: usize = 30;
@@ -262,7 +262,7 @@ fn slots_on_disk(folder: &Path) -> impl Iterator<Item = u32> {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Removes the homes and temporary folders of a removed set; the logs beside them stay.
+/// Removes the homes and temporary folders of a removed set; their logs stay.
 fn remove_instance_folders(folder: &Path) {
     for slot in slots_on_disk(folder) {
         for name in ["home", "tmp"] {

@@ -1,6 +1,6 @@
-//! The evidence of rollouts with all looks in it, of which few are in the log.
+//! The evidence of rollouts with every evaluation in it; only a few of them are recorded in the log.
 //!
-//! It is lost with the server, and then folded anew from what was recorded.
+//! It is lost with the server, and then folded again from the recorded evaluations.
 
 use std::{
     collections::BTreeMap,

@@ -176,6 +176,18 @@ fn a_fault_of_both_releases_is_not_blamed_on_the_new_one() {
 }
 
 #[test]
+fn evidence_against_the_past_is_dropped_when_a_reverse_canary_begins_recorded_or_not() {
+    let mut stage = compared_after_promotion(rolling());
+    fail_against_the_past(&mut stage);
+    let live = stage.rollout().evidence.clone();
+    assert!(live.judgement().unwrap().verdict.is_fail());
+    stage.carry();
+    assert!(stage.rollout().is_reverse_canary());
+    let live = stage.rollout().evidence_after_shift(live);
+    assert_eq!(live, RolloutEvidence::default());
+}
+
+#[test]
 fn a_release_that_is_worse_than_the_previous_one_at_the_same_time_is_rolled_back() {
     let mut stage = compared_after_promotion(rolling());
     fail_against_the_past(&mut stage);
