@@ -4,6 +4,7 @@
 mod metrics_support;
 
 use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::{Arc, Mutex},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -19,16 +20,19 @@ use crate::{
 /// An exporter whose KPI is halved on every other release. A little noise: a KPI stands still only when nobody looks.
 fn exporter() -> Fake {
     Fake::serve(|_, _| {
+        // Hashed, because scrapes come at regular times: values that follow a rhythm are judged as correlated.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        // Mixed well: neighbours that resemble each other say less than others.
-        let mixed = (now.as_millis() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-        let noise = (mixed % 13) as f64 / 1_000.0;
+        let noise = (fixed_hash(now.as_nanos()) % 13) as f64 / 1_000.0;
         let line = |release: u32| {
             let value = if release.is_multiple_of(2) { 0.2 } else { 0.4 };
             format!("conversion{{release=\"{release}\"}} {}\n", value + noise)
         };
         Some((200, (1..5).map(line).collect()))
     })
+}
+
+fn fixed_hash(value: u128) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(value)
 }
 
 const KPI: &str = "[{ metric: conversion, worse_than: stable, direction: decrease, interval: 200ms, provider: { prometheus: \"URL\", query: 'conversion{release=\"{{release}}\"}', timeout: 2s } }]";
