@@ -137,7 +137,7 @@ impl SmokeReport {
 
     /// `3 passed, 1 failed, 12 ms on average, 31 ms at most`, then the first failure.
     #[must_use]
-    pub fn sentence(&self) -> String {
+    pub fn summary(&self) -> String {
         if self.results.is_empty() {
             return "no smoke tests".to_owned();
         }

@@ -316,7 +316,7 @@ pub struct Digest(String);
 impl Digest {
     /// The digest of `bytes`.
     #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
+    pub fn compute(bytes: &[u8]) -> Self {
         use sha2::Digest as _;
         Self::from_hash(
             sha2::Sha256::digest(bytes)
@@ -457,7 +457,7 @@ mod tests {
             ("shop/ro7", "rollout/shop/7")
         );
         assert_eq!(
-            Digest::of(b"").hex(),
+            Digest::compute(b"").hex(),
             "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         );
         assert_eq!("12".parse::<RunNumber>().unwrap().to_string(), "r12");

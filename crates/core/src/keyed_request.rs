@@ -191,7 +191,7 @@ impl Aggregate for KeyedRequests {
 pub fn stream(caller: &str, address: &str, key: &str) -> String {
     // Lengths, so that no two different triples make the same text.
     let all = format!("{} {} {caller}{address}{key}", caller.len(), address.len());
-    let digest = Digest::of(all.as_bytes());
+    let digest = Digest::compute(all.as_bytes());
     format!("{}/{}", KeyedRequests::KIND, &digest.hex()[..40])
 }
 
@@ -222,7 +222,7 @@ mod tests {
 
         fn accept(&mut self, body: &str) -> Result<usize, KeyedRequestRejection> {
             self.say(KeyedRequestInput::Accept {
-                body: Digest::of(body.as_bytes()),
+                body: Digest::compute(body.as_bytes()),
             })
         }
     }

@@ -197,7 +197,7 @@ impl Release {
 
     /// Where it runs when it is in `environment`.
     #[must_use]
-    pub fn place(&self, environment: &EnvironmentName) -> ServiceEnvironment {
+    pub fn service_environment(&self, environment: &EnvironmentName) -> ServiceEnvironment {
         ServiceEnvironment {
             service: self.service.clone(),
             environment: environment.clone(),

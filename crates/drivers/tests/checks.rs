@@ -191,7 +191,7 @@ async fn a_smoke_test_sends_what_it_is_told_and_holds_the_answer_against_every_e
             "body: expected to match \"\\\"price\\\":\\\\d+\", got \"hello\"",
         ]
     );
-    let sentence = report.sentence();
+    let sentence = report.summary();
     assert!(sentence.starts_with("0 passed, 1 failed, "), "{sentence}");
     assert!(
         sentence.contains("; GET /: body: expected JSON"),

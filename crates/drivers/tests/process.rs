@@ -388,7 +388,7 @@ async fn artifacts_that_are_missing_empty_or_hostile_are_refused_in_words() {
     header.set_cksum();
     builder.append(&header, std::io::empty()).unwrap();
     let hostile = machine.put(builder.into_inner().unwrap());
-    let missing = Digest::of(b"never built");
+    let missing = Digest::compute(b"never built");
     let target = machine.open().await;
     for (artifact, wanted) in [
         (missing, "is missing"),

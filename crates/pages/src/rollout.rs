@@ -224,7 +224,7 @@ fn smoke_section(view: &RolloutView) -> Markup {
     html! {
         section.card {
             h2 { "Smoke tests" }
-            p { (report.sentence()) }
+            p { (report.summary()) }
             div.scroll { table { tbody { @for result in &report.results { tr {
                 td.tight { (status_badge(if result.passed { "success" } else { "failure" })) }
                 td { (result.name) @for difference in &result.differences { p.trouble { (difference.0) } } }

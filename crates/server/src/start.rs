@@ -438,7 +438,7 @@ fn internal_token(data: &std::path::Path) -> std::io::Result<String> {
     }
     let mut random = [0u8; 32];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-    let token = shipway_core::ids::Digest::of(&random).hex().to_owned();
+    let token = shipway_core::ids::Digest::compute(&random).hex().to_owned();
     write_key(&path, token.as_bytes())?;
     Ok(token)
 }

@@ -125,7 +125,7 @@ impl SimulatedPolicy {
         if self.steps().is_empty() {
             self.notes.push(format!(
                 "{name} is rolled out by `{}`, which holds nothing for evidence: the default canary (1% for 2 min, 10% and 50% for 5 min each) is tried instead",
-                self.environment.strategy.word()
+                self.environment.strategy.keyword()
             ));
             self.environment.strategy = config::Strategy::Canary(strategy::Canary::default());
         }
@@ -326,7 +326,7 @@ fn release(config: &ServiceConfig, number: ReleaseNumber) -> Release {
             author: "simulation".to_owned(),
             at: beginning(),
         },
-        artifact: Digest::of(name.as_bytes()),
+        artifact: Digest::compute(name.as_bytes()),
         run: None,
         config: config.clone(),
         tests: Vec::new(),

@@ -155,7 +155,7 @@ impl RealRollout {
             let live = std::mem::take(&mut self.live.1);
             self.live = (exposure, rollout.evidence_after_shift(live));
         }
-        match rollout.look(&mut self.live.1, seen) {
+        match rollout.observe(&mut self.live.1, seen) {
             Some(look) => {
                 let look = Box::new(look);
                 self.decide(RolloutInput::Looked { exposure, look }, moment(at))

@@ -71,7 +71,7 @@ async fn what_was_put_is_read_by_its_digest() {
     let (_folder, blobs) = blobs();
     for content in [&b""[..], b"a", b"hello\0world"] {
         let stored = blobs.put(bytes(content)).await.unwrap();
-        assert_eq!(stored.digest, Digest::of(content));
+        assert_eq!(stored.digest, Digest::compute(content));
         assert_eq!(stored.size, content.len() as u64);
         assert_eq!(read(&blobs, &stored.digest).await.unwrap(), content);
         assert_eq!(blobs.size(&stored.digest).await.unwrap(), Some(stored.size));
@@ -92,7 +92,7 @@ async fn the_same_bytes_are_kept_once() {
 #[tokio::test]
 async fn a_missing_blob_is_said_to_be_missing() {
     let (_folder, blobs) = blobs();
-    let digest = Digest::of(b"never stored");
+    let digest = Digest::compute(b"never stored");
     assert!(
         matches!(blobs.open(&digest).await.err(), Some(BlobError::Missing(it)) if it == digest)
     );
@@ -122,7 +122,7 @@ async fn damaged_bytes_are_never_passed_off_as_the_blob() {
         let BlobError::Damaged { expected, actual } = &error else {
             panic!("{error}");
         };
-        assert_eq!((expected, actual), (&digest, &Digest::of(damaged)));
+        assert_eq!((expected, actual), (&digest, &Digest::compute(damaged)));
     }
 }
 
@@ -138,13 +138,13 @@ async fn putting_the_bytes_again_heals_a_damaged_blob() {
 #[tokio::test]
 async fn bytes_of_another_digest_are_refused_and_leave_nothing() {
     let (folder, blobs) = blobs();
-    let wanted = Digest::of(b"this");
+    let wanted = Digest::compute(b"this");
     let refused = blobs
         .put_expecting(bytes(b"that"), &wanted)
         .await
         .unwrap_err();
     assert!(
-        matches!(&refused, BlobError::Damaged { expected, actual } if *expected == wanted && *actual == Digest::of(b"that")),
+        matches!(&refused, BlobError::Damaged { expected, actual } if *expected == wanted && *actual == Digest::compute(b"that")),
         "{refused}"
     );
     assert_eq!(files(folder.path()), [] as [PathBuf; 0]);

@@ -128,7 +128,7 @@ fn queue_text(outcome: &DeployOutcome) -> String {
 fn hold_line(outcome: &DeployOutcome) -> Option<String> {
     let (hold, service) = (outcome.hold.as_ref()?, outcome.service.as_ref()?);
     let environment = outcome.environment.as_ref()?;
-    let sentence = hold.sentence(service, environment);
+    let sentence = hold.describe(service, environment);
     Some(format!("newer releases wait: {sentence}"))
 }
 

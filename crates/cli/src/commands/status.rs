@@ -134,7 +134,7 @@ fn print_notices(environment: &EnvironmentStatus) {
         } else {
             format!("; {} waiting", queued.join(", "))
         };
-        let hold = hold.sentence(service, name);
+        let hold = hold.describe(service, name);
         line(&format!("{service}: {hold}{waiting}"));
     }
 }

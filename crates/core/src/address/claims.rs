@@ -5,7 +5,7 @@
 //! - A push to the released branch claims what its configuration asks for and is free ([`ClaimStage::Push`]). A conflict with another
 //!   service refuses the push's configuration.
 //! - A rollout claims the addresses of its release before it starts anything ([`ClaimStage::Rollout`]). This is the decision that counts.
-//! - Each service derives from its own state what it asks for (`service::ServiceState::asked_addresses`) and reports it
+//! - Each service derives from its own state what it asks for (`service::ServiceState::requested_addresses`) and reports it
 //!   ([`ClaimsInput::Synchronize`]). What it asks for no longer is released. The report is derived, so a crash between two
 //!   steps leaves nothing behind: it is sent again after the restart.
 //!
@@ -215,7 +215,7 @@ fn conflict_list(conflicts: &[ClaimConflict]) -> String {
 }
 
 impl ClaimRequest {
-    fn place(&self, environment: &EnvironmentName) -> ServiceEnvironment {
+    fn service_environment(&self, environment: &EnvironmentName) -> ServiceEnvironment {
         ServiceEnvironment {
             service: self.service.clone(),
             environment: environment.clone(),
@@ -273,7 +273,7 @@ impl ClaimsState {
     pub fn overlaps(&self, request: &ClaimRequest) -> Vec<ClaimOverlap> {
         let mut overlaps = Vec::new();
         for (environment, address) in request.each() {
-            let place = request.place(environment);
+            let place = request.service_environment(environment);
             for (other, claim) in &self.claims {
                 if claim.owner == place {
                     continue;
@@ -300,7 +300,7 @@ impl ClaimsState {
     pub fn moves(&self, request: &ClaimRequest) -> Vec<AddressMove> {
         let environments = request.addresses.iter();
         let changed = environments.filter_map(|(environment, to)| {
-            let from = self.owned_by(&request.place(environment));
+            let from = self.owned_by(&request.service_environment(environment));
             (!from.is_empty() && from != *to).then(|| AddressMove {
                 environment: environment.clone(),
                 from,
@@ -346,7 +346,7 @@ type ClaimsDecider = aggregate::Decider<AddressClaims>;
 impl ClaimsDecider {
     fn claim(&mut self, request: &ClaimRequest) {
         for (environment, addresses) in &request.addresses {
-            let owner = request.place(environment);
+            let owner = request.service_environment(environment);
             if request.stage == ClaimStage::Rollout {
                 self.take_over(&owner, addresses);
             }

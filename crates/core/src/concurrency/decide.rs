@@ -21,7 +21,7 @@ pub(super) fn decide(
 ) -> Vec<Event<GroupEvent>> {
     let mut decider = GroupDecider::new(state, by, now);
     match input {
-        GroupInput::Ask(ask) => decider.ask(ask),
+        GroupInput::Ask(ask) => decider.request_slot(ask),
         GroupInput::Leave(holder) => {
             if decider.state.member(&holder).is_some() {
                 decider.emit(GroupEvent::Left { holder });
@@ -39,11 +39,11 @@ pub(super) fn decide(
 }
 
 impl GroupDecider {
-    fn ask(&mut self, ask: SlotRequest) {
+    fn request_slot(&mut self, ask: SlotRequest) {
         if self.state.member(&ask.holder).is_some() {
             return;
         }
-        let Some(inside) = self.state.inside() else {
+        let Some(inside) = self.state.slot_holder() else {
             return self.emit(GroupEvent::Joined {
                 ask,
                 place: MemberPlace::Inside,
@@ -119,7 +119,7 @@ impl GroupDecider {
     }
 
     fn let_next_in(&mut self) {
-        if self.state.inside().is_some() {
+        if self.state.slot_holder().is_some() {
             return;
         }
         let next = self.state.waiting().next();

@@ -89,7 +89,7 @@ impl Aggregate for ConcurrencyGroups {
 /// The stream of a group. Names ignore case, and may hold anything: hence a digest.
 #[must_use]
 pub fn stream(service: &ServiceName, group: &str) -> String {
-    let digest = Digest::of(group.to_lowercase().as_bytes());
+    let digest = Digest::compute(group.to_lowercase().as_bytes());
     format!(
         "{}/{service}/{}",
         ConcurrencyGroups::KIND,

@@ -60,7 +60,7 @@ pub struct GroupState {
 
 impl GroupState {
     #[must_use]
-    pub fn inside(&self) -> Option<&GroupMember> {
+    pub fn slot_holder(&self) -> Option<&GroupMember> {
         self.members
             .iter()
             .find(|member| member.place == MemberPlace::Inside)
@@ -83,7 +83,7 @@ impl GroupState {
 
     /// The position of a member. A member that isn't in the group reports itself as the holder: it would wait for itself.
     #[must_use]
-    pub fn standing(&self, holder: &GroupMemberId) -> SlotPosition {
+    pub fn position_of(&self, holder: &GroupMemberId) -> SlotPosition {
         match self.member(holder).map(|member| &member.place) {
             Some(MemberPlace::Inside) => SlotPosition::Entered,
             Some(MemberPlace::Waiting) => SlotPosition::Waiting {
@@ -97,7 +97,7 @@ impl GroupState {
     }
 
     fn held_by(&self) -> String {
-        self.inside()
+        self.slot_holder()
             .map(|member| member.ask.holder.to_string())
             .unwrap_or_default()
     }
@@ -108,7 +108,7 @@ impl GroupState {
             .find(|member| member.ask.holder == *holder)
     }
 
-    fn tell(&mut self, holder: &GroupMemberId, news: SlotChange) {
+    fn notify(&mut self, holder: &GroupMemberId, news: SlotChange) {
         let Some(ticket) = self.member(holder).map(|member| member.ask.ticket) else {
             return;
         };
@@ -144,7 +144,7 @@ impl GroupState {
         if let Some(member) = self.member_mut(holder) {
             member.place = MemberPlace::Inside;
         }
-        self.tell(holder, SlotChange::Stands(SlotPosition::Entered));
+        self.notify(holder, SlotChange::Stands(SlotPosition::Entered));
         let held_by = holder.to_string();
         let waiting: Vec<GroupMemberId> = self
             .waiting()
@@ -152,7 +152,7 @@ impl GroupState {
             .collect();
         for holder in waiting {
             let held_by = held_by.clone();
-            self.tell(
+            self.notify(
                 &holder,
                 SlotChange::Stands(SlotPosition::Waiting { held_by }),
             );
@@ -169,13 +169,13 @@ pub(super) fn apply(state: &mut GroupState, event: &Event<GroupEvent>) {
                 member.place = MemberPlace::Dropped { why: why.clone() };
             }
             let why = why.clone();
-            state.tell(holder, SlotChange::Stands(SlotPosition::Dropped { why }));
+            state.notify(holder, SlotChange::Stands(SlotPosition::Dropped { why }));
         }
         GroupEvent::StopAsked { holder, why } => {
             if let Some(member) = state.member_mut(holder) {
                 member.stopping = true;
             }
-            state.tell(holder, SlotChange::Stop { why: why.clone() });
+            state.notify(holder, SlotChange::Stop { why: why.clone() });
         }
         GroupEvent::Left { holder } => {
             state.members.retain(|member| member.ask.holder != *holder);

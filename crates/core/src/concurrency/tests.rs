@@ -36,7 +36,7 @@ impl Log {
             queue,
             again: false,
         }));
-        self.state.standing(&holder)
+        self.state.position_of(&holder)
     }
 
     fn leave(&mut self, name: &str) {
@@ -169,7 +169,7 @@ fn runs_that_ask_out_of_order_end_as_if_they_had_asked_in_order() {
         queue: QueueMode::Single,
         again: true,
     }));
-    assert_eq!(log.state.standing(&holder("r1")), waits("r2"));
+    assert_eq!(log.state.position_of(&holder("r1")), waits("r2"));
 }
 
 #[test]
@@ -272,7 +272,7 @@ proptest! {
             log.ask(&named(run, None), QueueMode::Max, false);
         }
         for run in 1..12 {
-            prop_assert_eq!(log.state.inside().map(|member| member.ask.holder.to_string()), Some(format!("r{run}")));
+            prop_assert_eq!(log.state.slot_holder().map(|member| member.ask.holder.to_string()), Some(format!("r{run}")));
             log.leave(&named(run, None));
         }
         prop_assert_eq!(log.state.members, []);

@@ -110,7 +110,7 @@ fn probe(
     problems: &mut Problems,
 ) -> Option<HealthProbe> {
     if let Some(path) = fields.string("http", problems) {
-        begins_with_a_slash(&path, "/health", problems);
+        require_absolute_path(&path, "/health", problems);
         let status = fields
             .integer("status", 100, 599, problems)
             .and_then(|status| u16::try_from(status).ok());
@@ -128,7 +128,7 @@ fn probe(
     fields.bool("tcp", problems).map(|_| HealthProbe::Tcp)
 }
 
-fn begins_with_a_slash(path: &Spanned<String>, example: &str, problems: &mut Problems) {
+fn require_absolute_path(path: &Spanned<String>, example: &str, problems: &mut Problems) {
     if !path.value.starts_with('/') {
         let message = format!("`{}` is no path", path.value);
         problems.push(
@@ -177,7 +177,7 @@ pub(super) fn smoke_test(node: &YamlNode, problems: &mut Problems) -> Option<Smo
             )
         }
     };
-    begins_with_a_slash(&path, "/items", problems);
+    require_absolute_path(&path, "/items", problems);
     let (body, is_json) = body(&fields);
     let mut headers: BTreeMap<String, String> = fields
         .map("headers", problems)

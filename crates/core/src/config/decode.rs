@@ -54,7 +54,7 @@ fn file(tree: &YamlNode, problems: &mut Problems) -> Option<ServiceConfig> {
     let workflows = fields
         .strings("workflow", problems)
         .into_iter()
-        .filter_map(|path| inside(path, problems))
+        .filter_map(|path| path_in_repository(path, problems))
         .collect();
     let artifact = artifact(&fields, problems);
     let run = fields
@@ -67,7 +67,7 @@ fn file(tree: &YamlNode, problems: &mut Problems) -> Option<ServiceConfig> {
         workflows,
         artifact,
         run: run?,
-        reports: reports::of(&fields, problems),
+        reports: reports::reports_config(&fields, problems),
         environments: environments?,
     })
 }
@@ -86,7 +86,7 @@ where
 }
 
 /// A path that stays in the repository.
-pub(super) fn inside(path: Spanned<String>, problems: &mut Problems) -> Option<String> {
+pub(super) fn path_in_repository(path: Spanned<String>, problems: &mut Problems) -> Option<String> {
     let leaves = path.value.starts_with('/') || path.value.split('/').any(|part| part == "..");
     if leaves || path.value.is_empty() {
         let message = format!("the path `{}` leaves the repository", path.value);
@@ -221,7 +221,7 @@ pub(super) fn env(fields: &MappingFields<'_>, problems: &mut Problems) -> BTreeM
 }
 
 /// One of a few words.
-pub(crate) fn word<T: Clone>(
+pub(crate) fn one_of<T: Clone>(
     fields: &MappingFields<'_>,
     key: &str,
     words: &[(&str, T)],
@@ -233,7 +233,7 @@ pub(crate) fn word<T: Clone>(
         .find(|(word, _)| *word == text.value)
         .map(|(_, value)| value.clone());
     if found.is_none() {
-        problems.push(unknown_word(
+        problems.push(unknown_choice(
             &text,
             &format!("`{key}`"),
             &words.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
@@ -243,7 +243,7 @@ pub(crate) fn word<T: Clone>(
 }
 
 /// A word that isn't one of those known.
-pub(super) fn unknown_word(text: &Spanned<String>, what: &str, known: &[&str]) -> Diagnostic {
+pub(super) fn unknown_choice(text: &Spanned<String>, what: &str, known: &[&str]) -> Diagnostic {
     let problem = Diagnostic::error(
         "unknown-word",
         text.span,

@@ -8,7 +8,7 @@ use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode, YamlVal
 use super::{
     AnalysisSource, ApprovalRule, EnvironmentConfig, NotificationTarget, StickyKey, Strategy,
     WhenBusy, checks,
-    decode::{Problems, env, inside, later, unknown_word, word},
+    decode::{Problems, env, later, one_of, path_in_repository, unknown_choice},
     guard, metrics, rollback, ties, timeouts,
 };
 use crate::{
@@ -195,12 +195,12 @@ fn environment(
             .collect(),
         tests: fields
             .string("tests", problems)
-            .and_then(|path| inside(path, problems)),
+            .and_then(|path| path_in_repository(path, problems)),
         analysis,
         analysis_source,
         sources,
         env: env(&fields, problems),
-        when_busy: word(
+        when_busy: one_of(
             &fields,
             "when_busy",
             &[
@@ -442,7 +442,7 @@ fn notify(node: &YamlNode, problems: &mut Problems) -> Option<NotificationTarget
         .or_else(|| address("webhook").map(NotificationTarget::Webhook))
 }
 
-/// The strategy of an environment: a word, or a word with its parameters; rolling when none is named.
+/// The strategy of an environment: a one_of, or a word with its parameters; rolling when none is named.
 fn strategy(fields: &MappingFields<'_>, problems: &mut Problems) -> Strategy {
     let Some(node) = fields.get("strategy") else {
         return Strategy::default();
@@ -467,7 +467,7 @@ fn strategy(fields: &MappingFields<'_>, problems: &mut Problems) -> Strategy {
                 Diagnostic::error(
                     "wrong-type",
                     node.span,
-                    "`strategy` is one word, or one word with its parameters",
+                    "`strategy` is one one_of, or one word with its parameters",
                 )
                 .help("for example `strategy: canary`"),
             );
@@ -475,7 +475,7 @@ fn strategy(fields: &MappingFields<'_>, problems: &mut Problems) -> Strategy {
         }
     };
     Strategy::read(&name.value, parameters, problems).unwrap_or_else(|| {
-        problems.push(unknown_word(&name, "`strategy`", Strategy::WORDS));
+        problems.push(unknown_choice(&name, "`strategy`", Strategy::WORDS));
         Strategy::default()
     })
 }

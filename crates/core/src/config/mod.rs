@@ -58,7 +58,7 @@ impl ServiceConfig {
     /// The digest of all that shapes a release; two releases with equal commit, artifact and configuration are the same.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        Digest::of(&serde_json::to_vec(self).expect("a configuration is plain data"))
+        Digest::compute(&serde_json::to_vec(self).expect("a configuration is plain data"))
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use shipway_syntax::{Diagnostic, MappingFields};
 use shipway_workflow::report::ReportPaths;
 
-use super::decode::inside;
+use super::decode::path_in_repository;
 
 /// Keys of `reports`.
 pub(super) const REPORTS_KEYS: &[&str] = &["junit", "coverage", "minimum"];
@@ -27,7 +27,10 @@ impl ReportsConfig {
     }
 }
 
-pub(super) fn of(file: &MappingFields<'_>, problems: &mut Vec<Diagnostic>) -> ReportsConfig {
+pub(super) fn reports_config(
+    file: &MappingFields<'_>,
+    problems: &mut Vec<Diagnostic>,
+) -> ReportsConfig {
     let Some(node) = file.get("reports") else {
         return ReportsConfig::default();
     };
@@ -36,7 +39,9 @@ pub(super) fn of(file: &MappingFields<'_>, problems: &mut Vec<Diagnostic>) -> Re
     };
     let mut paths = |key| {
         let named = fields.strings(key, problems).into_iter();
-        named.filter_map(|path| inside(path, problems)).collect()
+        named
+            .filter_map(|path| path_in_repository(path, problems))
+            .collect()
     };
     let paths = ReportPaths {
         junit: paths("junit"),

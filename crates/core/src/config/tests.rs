@@ -61,7 +61,7 @@ fn a_whole_file_reads_with_its_defaults() {
     assert_eq!(
         (
             staging.instances,
-            staging.strategy.word(),
+            staging.strategy.keyword(),
             staging.smoke.len()
         ),
         (1, "recreate", 1)

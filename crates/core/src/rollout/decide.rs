@@ -45,7 +45,7 @@ impl RolloutDecider {
     }
 
     /// Everything that follows from the state and the time alone.
-    fn settle(&mut self) {
+    fn advance(&mut self) {
         while let Some(step) = self
             .rollout()
             .and_then(|rollout| next_step(rollout, self.now))
@@ -59,12 +59,12 @@ impl RolloutDecider {
                         smoke: None,
                     },
                 ),
-                NextStep::TurnBack(cause, why) => self.turn_back_because(cause, &why),
+                NextStep::TurnBack(cause, why) => self.roll_back_automatically(cause, &why),
                 NextStep::Compare(why) => self.start_reverse_canary(&why),
                 NextStep::ReportFault(why) => {
                     self.emit_because("watch", RolloutEvent::FaultNotAttributed { why });
                 }
-                NextStep::RetryRollback(cause, why) => self.turn_back_because(cause, &why),
+                NextStep::RetryRollback(cause, why) => self.roll_back_automatically(cause, &why),
                 NextStep::FailAction(cause, why) => {
                     self.by = Actor::Shipway("no progress".to_owned());
                     self.fail_action(cause, why, None);
@@ -197,7 +197,7 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<NextS
         return Some(NextStep::Done(index, Some("skipped".to_owned())));
     }
     if now < rollout.hold_due()? {
-        let enough = settled_pass(rollout)
+        let enough = conclusive_pass(rollout)
             .filter(|_| matches!(why, HoldReason::Evidence | HoldReason::ReverseCanary))?;
         if why == HoldReason::ReverseCanary && rollout.unattributed_fault.is_none() {
             return (now >= rollout.hold_earliest()?).then(|| not_this_release(rollout));
@@ -256,7 +256,7 @@ fn not_this_release(rollout: &Rollout) -> NextStep {
 }
 
 /// Why a hold may end early, once the evidence is conclusive.
-pub(super) fn settled_pass(rollout: &Rollout) -> Option<&str> {
+pub(super) fn conclusive_pass(rollout: &Rollout) -> Option<&str> {
     let judgement = rollout.evidence.judgement()?;
     let is_enough = rollout.is_judged() && judgement.is_final() && judgement.verdict.is_pass();
     is_enough.then(|| judgement.verdict.why())
@@ -279,14 +279,14 @@ pub(super) fn decide(
         (Some(rollout), RolloutInput::Open(_)) => {
             return Err(RolloutRejection::OpenedAlready(rollout.spec.id.clone()));
         }
-        (Some(rollout), input) => hear(&mut decider, rollout, input)?,
+        (Some(rollout), input) => handle_input(&mut decider, rollout, input)?,
     }
-    decider.settle();
+    decider.advance();
     Ok(decider.decided())
 }
 
 /// One input to an opened rollout.
-fn hear(
+fn handle_input(
     decider: &mut RolloutDecider,
     rollout: &Rollout,
     input: RolloutInput,
@@ -319,7 +319,7 @@ fn hear(
         RolloutInput::FellowBack { why }
             if running && rollout.direction == PlanDirection::Forward =>
         {
-            decider.turn_back_because(RollbackCause::PeerRolledBack, &why);
+            decider.roll_back_automatically(RollbackCause::PeerRolledBack, &why);
         }
         RolloutInput::Measured { exposure, seen }
             if exposure == rollout.exposure && rollout.is_judged() =>
@@ -381,7 +381,7 @@ fn hear(
                 reason: reason.clone(),
             });
             let why = format!("rejected by {}: {reason}", decider.by);
-            decider.turn_back(RollbackCause::Rejected, &why);
+            decider.roll_back(RollbackCause::Rejected, &why);
         }
         RolloutInput::Pause { reason } => {
             forward(rollout, "pausing")?;
@@ -453,7 +453,7 @@ fn abort(decider: &mut RolloutDecider, rollout: &Rollout, cause: RollbackCause, 
         return;
     }
     match rollout.direction {
-        PlanDirection::Forward => decider.turn_back(cause, reason),
+        PlanDirection::Forward => decider.roll_back(cause, reason),
         PlanDirection::Back if cause == RollbackCause::Superseded => {
             decider.prefer_successor(reason.to_owned());
         }

@@ -28,7 +28,7 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 
 impl RolloutDecider {
     /// Back to stable, or a stop where there is nothing to go back to.
-    pub(super) fn turn_back(&mut self, cause: RollbackCause, why: &str) {
+    pub(super) fn roll_back(&mut self, cause: RollbackCause, why: &str) {
         let Some(rollout) = self.rollout() else {
             return;
         };
@@ -79,7 +79,7 @@ impl RolloutDecider {
         });
         match direction {
             PlanDirection::Forward if self.cancel_reverse_canary(&why) => {}
-            PlanDirection::Forward => self.turn_back(cause, &why),
+            PlanDirection::Forward => self.roll_back(cause, &why),
             PlanDirection::Back => self.delay_rollback(),
         }
     }
@@ -192,15 +192,15 @@ impl RolloutDecider {
             match step {
                 CapacityStep::Record(body) => self.emit_because("instances", body),
                 CapacityStep::RollBack(why) => {
-                    self.turn_back_because(RollbackCause::NoReadyInstance, &why);
+                    self.roll_back_automatically(RollbackCause::NoReadyInstance, &why);
                 }
             }
         }
     }
 
-    pub(super) fn turn_back_because(&mut self, cause: RollbackCause, why: &str) {
+    pub(super) fn roll_back_automatically(&mut self, cause: RollbackCause, why: &str) {
         let by = std::mem::replace(&mut self.by, Actor::Shipway(why.to_owned()));
-        self.turn_back(cause, why);
+        self.roll_back(cause, why);
         self.by = by;
     }
 }
@@ -235,7 +235,7 @@ pub(super) enum FailureResponse {
 pub(super) fn response_to_failure(rollout: &Rollout) -> FailureResponse {
     let is_promoted = rollout.observed.promoted == Some(rollout.candidate());
     let is_against_past = is_promoted
-        && rollout.stands_alone()
+        && rollout.has_all_traffic()
         && rollout.evidence.failure_basis() == Some(FailureBasis::Comparison);
     if !is_against_past {
         return FailureResponse::RollBack;

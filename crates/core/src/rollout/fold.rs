@@ -52,7 +52,7 @@ impl Rollout {
         }
     }
 
-    fn notice_settled(
+    fn finish_notice(
         &mut self,
         event: &Event<RolloutEvent>,
         index: usize,
@@ -69,7 +69,7 @@ impl Rollout {
         }
     }
 
-    fn begin_action(&mut self, event: &Event<RolloutEvent>, cursor: usize) {
+    fn start_action(&mut self, event: &Event<RolloutEvent>, cursor: usize) {
         self.cursor = cursor;
         self.action_since = event.at;
         self.hold_spent = Duration::ZERO;
@@ -178,7 +178,7 @@ impl Rollout {
                 index,
                 destination,
                 failed,
-            } => self.notice_settled(event, *index, *destination, failed.as_deref()),
+            } => self.finish_notice(event, *index, *destination, failed.as_deref()),
         }
     }
 
@@ -222,7 +222,7 @@ impl Rollout {
         for note in &plan.notes {
             self.note(event, note.clone());
         }
-        self.begin_action(event, 0);
+        self.start_action(event, 0);
     }
 
     fn action_done(
@@ -257,7 +257,7 @@ impl Rollout {
             event,
             note.map_or_else(|| action.to_string(), |note| format!("{action}: {note}")),
         );
-        self.begin_action(event, index + 1);
+        self.start_action(event, index + 1);
     }
 
     fn capacity_changed(&mut self, event: &Event<RolloutEvent>) {

@@ -49,8 +49,12 @@ impl Rollout {
     /// Takes a reading into account. `live` is the evidence of this exposure with all looks in it, recorded or not; it begins as
     /// [`Rollout::evidence`]. The look is returned if it must be recorded.
     #[must_use]
-    pub fn look(&self, live: &mut RolloutEvidence, seen: Observation) -> Option<MetricEvaluation> {
-        let seen = if self.stands_alone() {
+    pub fn observe(
+        &self,
+        live: &mut RolloutEvidence,
+        seen: Observation,
+    ) -> Option<MetricEvaluation> {
+        let seen = if self.has_all_traffic() {
             live.against_before(seen)
         } else {
             seen

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    decide::{next_step, settled_pass},
+    decide::{conclusive_pass, next_step},
     event::{PlanDirection, RolloutEffect},
     plan::PlanAction,
     state::{Rollout, RolloutState},
@@ -36,7 +36,7 @@ pub(super) fn pending(state: &RolloutState, now: Timestamp) -> PendingWork<Rollo
     if let Some(action) = rollout
         .action()
         .filter(|action| !matches!(action, PlanAction::Hold { .. } | PlanAction::Ask { .. }))
-        && !rollout.stands_still()
+        && !rollout.is_held_by_pause()
         && rollout
             .rollback_retry
             .is_none_or(|retry| retry.until.is_none())
@@ -112,7 +112,7 @@ fn wake_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
     // A hold that is due but inconclusive lasts until its deadline, or until a measurement ends it.
     let hold = rollout.hold_due().and_then(|due| {
         if now < due {
-            let enough = settled_pass(rollout).and(rollout.hold_earliest());
+            let enough = conclusive_pass(rollout).and(rollout.hold_earliest());
             Some(enough.unwrap_or(due))
         } else {
             rollout.hold_deadline()

@@ -141,7 +141,7 @@ impl TrafficSplit {
     /// `weight` each to `newcomer` and the baseline of `stable`, the rest to `stable`; half of everything at most. The baseline
     /// comes last, so that both sides only ever gain users.
     #[must_use]
-    pub fn beside_baseline(newcomer: ReleaseNumber, weight: Weight, stable: ReleaseNumber) -> Self {
+    pub fn with_baseline(newcomer: ReleaseNumber, weight: Weight, stable: ReleaseNumber) -> Self {
         let rest = weight.rest().less(weight);
         Self {
             shares: vec![

@@ -182,13 +182,13 @@ fn texts(
 
 fn text(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TextMatch> {
     let Some(text) = node.as_scalar_text() else {
-        return told_apart(node, problems);
+        return text_match(node, problems);
     };
     printable(text.to_owned(), node.span, problems).map(TextMatch::Is)
 }
 
 /// `{ prefix: eu- }`, `{ regex: "eu-[0-9]+" }`, `{ present: true }`.
-fn told_apart(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TextMatch> {
+fn text_match(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TextMatch> {
     const WAYS: [&str; 3] = ["prefix", "regex", "present"];
     const HELP: &str =
         "write `{ prefix: eu- }`, `{ regex: \"eu-[0-9]+\" }` or `{ present: true }`, or the value";
@@ -281,7 +281,7 @@ pub(super) fn mirror(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<
             let fields = MappingFields::read(node, "mirror", &["share", "methods"], problems)?;
             fields.require("share", problems);
             let words = [("safe", MirrorScope::Safe), ("all", MirrorScope::All)];
-            let methods = crate::config::decode::word(&fields, "methods", &words, problems);
+            let methods = crate::config::decode::one_of(&fields, "methods", &words, problems);
             let share = fields.string("share", problems);
             (
                 share.map(|it| (it.value, it.span)),

@@ -28,7 +28,7 @@ const TIGHTEST_AT: f64 = 1_000.0;
 pub fn series<'e>(events: impl IntoIterator<Item = &'e Event<RolloutEvent>>) -> Vec<MetricSeries> {
     let mut story = SeriesBuilder::default();
     for event in events {
-        story.hear(event);
+        story.add_event(event);
     }
     story.series()
 }
@@ -67,7 +67,7 @@ struct SideCounts {
 }
 
 impl SeriesBuilder {
-    fn hear(&mut self, event: &Event<RolloutEvent>) {
+    fn add_event(&mut self, event: &Event<RolloutEvent>) {
         match &event.body {
             RolloutEvent::Opened { spec } => {
                 self.observed = spec.observed.clone();

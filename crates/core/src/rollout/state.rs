@@ -279,7 +279,7 @@ impl Rollout {
 
     /// Whether stable has no traffic any more, so that the new release is compared with what stable was before the switch.
     #[must_use]
-    pub fn stands_alone(&self) -> bool {
+    pub fn has_all_traffic(&self) -> bool {
         let weight = self.observed.split.weight_of(self.candidate());
         weight == crate::exposure::Weight::FULL && self.stable().is_some()
     }
@@ -298,7 +298,7 @@ impl Rollout {
     /// A reading with stable's side as it was before the switch, where stable has no traffic any more.
     #[must_use]
     pub fn against_before(&self, seen: Observation) -> Observation {
-        if self.stands_alone() {
+        if self.has_all_traffic() {
             self.evidence.against_before(seen)
         } else {
             seen
@@ -379,7 +379,7 @@ impl Rollout {
 
     /// Whether a pause keeps the action at the cursor from running. Starting instances continues.
     #[must_use]
-    pub fn stands_still(&self) -> bool {
+    pub fn is_held_by_pause(&self) -> bool {
         self.paused.is_some()
             && !matches!(
                 self.action(),

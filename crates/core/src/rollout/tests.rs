@@ -105,7 +105,7 @@ fn release(number: u32, environment: &EnvironmentConfig) -> Arc<Release> {
             author: "ada".into(),
             at: start(),
         },
-        artifact: Digest::of(&[number as u8]),
+        artifact: Digest::compute(&[number as u8]),
         run: None,
         config,
         tests: Vec::new(),

@@ -131,7 +131,7 @@ impl From<&Rollout> for RolloutView {
             kind: spec.kind,
             pace: spec.pace,
             retry_of: spec.retry_of,
-            strategy: spec.environment.strategy.word().to_owned(),
+            strategy: spec.environment.strategy.keyword().to_owned(),
             status: rollout.status(),
             direction: rollout.direction,
             by: rollout.by.to_string(),

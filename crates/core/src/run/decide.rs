@@ -38,12 +38,12 @@ pub(super) fn decide(
     by: Actor,
     now: Timestamp,
 ) -> Result<Vec<Event<RunEvent>>, RunRejection> {
-    let look = look_after(&input);
+    let look = affected_jobs(&input);
     decide_looking(state, input, by, now, look)
 }
 
 /// The scope of an input's consequences apart from its own job.
-fn look_after(input: &RunInput) -> AffectedJobs {
+fn affected_jobs(input: &RunInput) -> AffectedJobs {
     match input {
         RunInput::JobStarted { .. }
         | RunInput::StepFinished { .. }
@@ -79,14 +79,14 @@ pub(super) fn decide_looking(
                 decider.emit(RunEvent::Opened { spec });
             }
         }
-        input => decider.hear(state.0.as_deref().ok_or(RunRejection::NotOpen)?, input)?,
+        input => decider.handle_input(state.0.as_deref().ok_or(RunRejection::NotOpen)?, input)?,
     }
-    decider.settle(&look);
+    decider.advance(&look);
     Ok(decider.decided())
 }
 
 impl RunDecider {
-    fn hear(&mut self, run: &Run, input: RunInput) -> Result<(), RunRejection> {
+    fn handle_input(&mut self, run: &Run, input: RunInput) -> Result<(), RunRejection> {
         match input {
             RunInput::Open(_) | RunInput::Woken => {}
             RunInput::JobStarted { key } => {
@@ -193,7 +193,7 @@ impl RunDecider {
                     self.emit(RunEvent::CancelAsked { reason });
                 }
             }
-            RunInput::Gate(input) => self.hear_of_gate(run, input)?,
+            RunInput::Gate(input) => self.handle_gate_input(run, input)?,
             RunInput::Told => {
                 if run.ended.is_some() && !run.told {
                     self.emit(RunEvent::ServiceTold);
@@ -204,7 +204,7 @@ impl RunDecider {
     }
 
     /// Puts on record what the scheduler says now, and the end when there is nothing left.
-    fn settle(&mut self, look: &AffectedJobs) {
+    fn advance(&mut self, look: &AffectedJobs) {
         if *look == AffectedJobs::Nowhere {
             return;
         }
@@ -221,7 +221,7 @@ impl RunDecider {
                 });
             }
         };
-        if !self.has_its_turn(&plan) {
+        if !self.may_start_run(&plan) {
             return;
         }
         if plan.has_gates {
@@ -263,7 +263,7 @@ impl RunDecider {
             });
         }
         if plan.has_gates {
-            self.ask_at_gates();
+            self.request_gates();
         }
         if progress.is_over() {
             let conclusion = progress.conclusion();
@@ -330,7 +330,7 @@ pub(super) fn pending(state: &RunState) -> PendingWork<RunEffect> {
         .collect();
     if let Some(end) = &run.ended {
         if !run.told {
-            effects.push(("tell-service".into(), tell_service(run, end)));
+            effects.push(("tell-service".into(), run_ended_effect(run, end)));
         }
         return PendingWork {
             live: !effects.is_empty(),
@@ -361,7 +361,7 @@ pub(super) fn pending(state: &RunState) -> PendingWork<RunEffect> {
     }
 }
 
-fn tell_service(run: &Run, end: &RunEnd) -> RunEffect {
+fn run_ended_effect(run: &Run, end: &RunEnd) -> RunEffect {
     let artifacts = run.artifacts.iter().map(|artifact| service::RunArtifact {
         name: artifact.name.clone(),
         digest: artifact.digest.clone(),

@@ -87,7 +87,7 @@ impl Run {
         let failed: Vec<usize> = failed.into_iter().flatten().collect();
         match excuse {
             Some(excuse) if conclusion == Conclusion::Failure => match excuse.step {
-                Some(step) if failed == [step] => (Conclusion::Success, Some(sentence(excuse))),
+                Some(step) if failed == [step] => (Conclusion::Success, Some(excuse_text(excuse))),
                 _ => {
                     let why_not = excuse.why_not.as_ref();
                     let parts = [
@@ -170,7 +170,7 @@ impl Run {
     }
 }
 
-fn sentence(excuse: &FailureExcuse) -> String {
+fn excuse_text(excuse: &FailureExcuse) -> String {
     let names: Vec<String> = excuse
         .quarantined
         .iter()

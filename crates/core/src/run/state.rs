@@ -147,7 +147,7 @@ impl Run {
     }
 
     /// What a fact about the job `key` is folded into.
-    fn place<'a>(
+    fn job_progress<'a>(
         &'a mut self,
         plan: Option<&'a RunPlan>,
         key: &JobKey,
@@ -306,7 +306,7 @@ pub(super) fn apply(state: &mut RunState, event: &Event<RunEvent>) {
             run.tests.push((key.clone(), tests));
         }
         RunEvent::StopAsked { key, why } => {
-            if let Some((_, progress, at)) = run.place(plan.as_deref(), key) {
+            if let Some((_, progress, at)) = run.job_progress(plan.as_deref(), key) {
                 progress.stop(at, key, why);
             }
         }
@@ -316,7 +316,7 @@ pub(super) fn apply(state: &mut RunState, event: &Event<RunEvent>) {
             outputs,
             why,
         } => {
-            if let Some((_, progress, at)) = run.place(plan.as_deref(), key) {
+            if let Some((_, progress, at)) = run.job_progress(plan.as_deref(), key) {
                 progress.end_cell(at, key, *conclusion, outputs, why.as_deref());
             }
             let record = run.record(key);
@@ -335,7 +335,7 @@ pub(super) fn apply(state: &mut RunState, event: &Event<RunEvent>) {
             from,
         } => run.again(plan.as_deref(), (*attempt, again), from, event),
         RunEvent::JobSettled { job, result, why } => {
-            if let Some((graph, progress, at)) = run.place(plan.as_deref(), job) {
+            if let Some((graph, progress, at)) = run.job_progress(plan.as_deref(), job) {
                 progress.end(at, graph.needs(at), *result, why.clone());
             }
         }

@@ -21,7 +21,7 @@ impl ServiceState {
     /// The addresses it asks for: those of the serving releases, of releases that are rolled out or queued, and of pushes whose
     /// runs have not ended. A push without a release asks for none.
     #[must_use]
-    pub fn asked_addresses(&self) -> AskedAddresses {
+    pub fn requested_addresses(&self) -> AskedAddresses {
         let mut addresses = AddressesByEnvironment::new();
         let mut add = |more: AddressesByEnvironment| {
             for (environment, all) in more {
@@ -106,7 +106,7 @@ impl ServiceState {
 
     /// The report that is due, once what it asks for has changed.
     pub(super) fn address_report(&self) -> Option<ServiceEffect> {
-        let asked = self.asked_addresses();
+        let asked = self.requested_addresses();
         (asked != self.reported_addresses).then_some(ServiceEffect::ReportAddresses(asked))
     }
 }

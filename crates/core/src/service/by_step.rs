@@ -10,7 +10,7 @@ use super::{
         ServiceEvent,
     },
     rejection::ServiceRejection,
-    releasable::known_environment,
+    releasable::require_environment,
     state::{OpenPush, ServiceState},
 };
 use crate::{
@@ -47,7 +47,7 @@ impl ServiceDecider {
             Some(release) => release.clone(),
             None => {
                 let release = self.release_by_step(run, artifact, push)?;
-                known_environment(&release, environment)?;
+                require_environment(&release, environment)?;
                 self.emit(ServiceEvent::ReleaseMade {
                     release: release.clone(),
                     by_step: true,
@@ -55,14 +55,14 @@ impl ServiceDecider {
                 release
             }
         };
-        known_environment(&release, environment)?;
+        require_environment(&release, environment)?;
         let why = format!("a step of run {}", run.number);
         self.request_by_itself(RolloutRequest {
             kind: RolloutKind::Deploy,
             pace: RolloutPace::ByStrategy,
             trigger: RolloutTrigger::Automation,
             retry_of: None,
-            by: release.by.clone().or_else(|| self.asked_by(&release)),
+            by: release.by.clone().or_else(|| self.requester(&release)),
             release,
             environment: environment.clone(),
             onward: AutoPromotion::Stay,

@@ -11,7 +11,7 @@ use super::{
         RunPurpose, ServiceEvent, ServiceInput,
     },
     rejection::ServiceRejection,
-    releasable::{known_environment, release_of},
+    releasable::{release_of, require_environment},
     standing::ScheduledWorkflow,
     state::ServiceState,
 };
@@ -36,13 +36,13 @@ pub(super) fn decide(
     now: Timestamp,
 ) -> Result<Vec<Event<ServiceEvent>>, ServiceRejection> {
     let mut decider = ServiceDecider::new(state, by, now);
-    decider.hear(input)?;
-    decider.settle();
+    decider.handle_input(input)?;
+    decider.advance();
     Ok(decider.decided())
 }
 
 impl ServiceDecider {
-    fn hear(&mut self, input: ServiceInput) -> Result<(), ServiceRejection> {
+    fn handle_input(&mut self, input: ServiceInput) -> Result<(), ServiceRejection> {
         match input {
             ServiceInput::Pushed {
                 service: _,
@@ -88,7 +88,7 @@ impl ServiceDecider {
             }
             ServiceInput::TestsSeen(seen) => {
                 if self.state.open_runs.contains_key(&seen.run)
-                    && let Some(fact) = self.state.testing.hear(*seen)
+                    && let Some(fact) = self.state.testing.record_results(*seen)
                 {
                     self.emit(ServiceEvent::Tests(Box::new(fact)));
                 }
@@ -151,7 +151,7 @@ impl ServiceDecider {
                 number,
                 destination,
                 failed,
-            } => self.settle_health_notice(number, destination, failed),
+            } => self.finish_health_notice(number, destination, failed),
             ServiceInput::Tied { leader, groups } => {
                 let known = self.state.tied.get(&leader).cloned().unwrap_or_default();
                 if known != groups {
@@ -301,7 +301,7 @@ impl ServiceDecider {
                 pace: RolloutPace::ByStrategy,
                 trigger: RolloutTrigger::Automation,
                 retry_of: None,
-                by: self.asked_by(release),
+                by: self.requester(release),
                 release: release.clone(),
                 environment: next,
                 onward: AutoPromotion::Next,
@@ -311,7 +311,7 @@ impl ServiceDecider {
     }
 
     /// The person behind a request: the requester, or for automatic promotions the pusher of the release.
-    pub(super) fn asked_by(&self, release: &Release) -> Option<Actor> {
+    pub(super) fn requester(&self, release: &Release) -> Option<Actor> {
         match &self.by {
             Actor::Person(_) | Actor::Push(_) => Some(self.by.clone()),
             Actor::Shipway(_) => release.by.clone(),
@@ -384,7 +384,7 @@ impl ServiceDecider {
                 AutoPromotion::Next,
             ),
         };
-        known_environment(&release, &environment)?;
+        require_environment(&release, &environment)?;
         self.refuse_bad(&environment, &release, force)?;
         self.refuse_busy(&environment, &release)?;
         self.request(RolloutRequest {
@@ -392,7 +392,7 @@ impl ServiceDecider {
             pace: RolloutPace::ByStrategy,
             trigger: self.trigger(),
             retry_of: None,
-            by: self.asked_by(&release),
+            by: self.requester(&release),
             release,
             environment,
             onward,
@@ -423,7 +423,7 @@ impl ServiceDecider {
         if !forward {
             return;
         }
-        self.end_keep_for_next(&environment);
+        self.end_warm_set_for_next(&environment);
         if onward == AutoPromotion::Next {
             self.go_on(&environment, &release, &spec);
         }
@@ -498,11 +498,11 @@ impl ServiceDecider {
     }
 
     /// Everything that follows from the state alone.
-    fn settle(&mut self) {
+    fn advance(&mut self) {
         for fact in self.state.testing.leaving(self.now) {
             self.emit(ServiceEvent::Tests(Box::new(fact)));
         }
-        self.keep_to_timetable();
+        self.fire_schedules();
         let settled: Vec<u64> = self
             .state
             .open_pushes
@@ -511,7 +511,7 @@ impl ServiceDecider {
             .map(|(sequence, _)| *sequence)
             .collect();
         for sequence in settled {
-            self.settle_push(sequence);
+            self.finish_push(sequence);
         }
         let free: Vec<EnvironmentName> = (self.state.environments.iter())
             .filter(|(_, place)| place.active.is_none() && place.next_request().is_some())
@@ -522,7 +522,7 @@ impl ServiceDecider {
         }
     }
 
-    fn settle_push(&mut self, sequence: u64) {
+    fn finish_push(&mut self, sequence: u64) {
         let Some(push) = self.state.open_pushes.get(&sequence).cloned() else {
             return;
         };
@@ -562,7 +562,7 @@ impl ServiceDecider {
                         pace: RolloutPace::ByStrategy,
                         trigger: RolloutTrigger::Automation,
                         retry_of: None,
-                        by: self.asked_by(&release),
+                        by: self.requester(&release),
                         release,
                         environment,
                         onward: AutoPromotion::Next,

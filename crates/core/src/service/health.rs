@@ -138,7 +138,7 @@ impl ServiceDecider {
     }
 
     /// Records that a destination has received a notice, or that it was given up there.
-    pub(super) fn settle_health_notice(
+    pub(super) fn finish_health_notice(
         &mut self,
         number: u64,
         destination: usize,
@@ -245,7 +245,7 @@ impl ServiceState {
         });
     }
 
-    pub(super) fn health_notice_settled(&mut self, number: u64, destination: usize) {
+    pub(super) fn remove_health_notice(&mut self, number: u64, destination: usize) {
         let mut notices = self.health_notices.iter_mut();
         if let Some(notice) = notices.find(|it| it.number == number) {
             notice.pending.remove(&destination);

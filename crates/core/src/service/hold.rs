@@ -47,7 +47,7 @@ impl EnvironmentHold {
 
     /// The whole sentence: who holds `environment`, since when, why, and how it is resumed.
     #[must_use]
-    pub fn sentence(&self, service: &ServiceName, environment: &EnvironmentName) -> String {
+    pub fn describe(&self, service: &ServiceName, environment: &EnvironmentName) -> String {
         let command = Self::resume_command(service, environment);
         format!("{environment} is {self}; resume: {command}")
     }
@@ -89,7 +89,7 @@ impl ServiceDecider {
                 environment: environment.clone(),
                 reason,
             });
-            self.end_keep_for_next(&environment);
+            self.end_warm_set_for_next(&environment);
         }
         Ok(())
     }

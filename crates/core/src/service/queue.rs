@@ -163,7 +163,7 @@ impl ServiceDecider {
             waits_for,
         });
         self.supersede_for(&request);
-        self.end_keep_for_next(&environment);
+        self.end_warm_set_for_next(&environment);
     }
 
     /// Drops requests of people that have not started: a later rollback replaces them.
@@ -210,7 +210,7 @@ impl ServiceDecider {
     }
 
     /// Asks a rollout that only keeps its previous set warm to end, where a request could start.
-    pub(super) fn end_keep_for_next(&mut self, environment: &EnvironmentName) {
+    pub(super) fn end_warm_set_for_next(&mut self, environment: &EnvironmentName) {
         let Some(place) = self.state.environments.get(environment) else {
             return;
         };

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Refuses an environment that the release doesn't have.
-pub(super) fn known_environment(
+pub(super) fn require_environment(
     release: &Release,
     environment: &EnvironmentName,
 ) -> Result<(), ServiceRejection> {

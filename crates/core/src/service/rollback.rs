@@ -8,7 +8,7 @@ use super::{
     decide::ServiceDecider,
     event::{AutoPromotion, Override, Preemption, RetryRequest, RolloutRequest, ServiceEvent},
     rejection::ServiceRejection,
-    releasable::known_environment,
+    releasable::require_environment,
     state::{ActiveRollout, EnvironmentState},
 };
 use crate::{
@@ -97,7 +97,7 @@ impl ServiceDecider {
         match place.rollback_route(to.as_ref().map(|release| release.number)) {
             RollbackRoute::Already => Ok(()),
             RollbackRoute::RunningRolloutBack => {
-                self.turn_running_rollout_back(environment, why);
+                self.roll_back_running(environment, why);
                 Ok(())
             }
             RollbackRoute::OwnRollout => {
@@ -112,7 +112,7 @@ impl ServiceDecider {
         }
     }
 
-    fn turn_running_rollout_back(&mut self, environment: &EnvironmentName, why: String) {
+    fn roll_back_running(&mut self, environment: &EnvironmentName, why: String) {
         let by = self.by.clone();
         self.hold(environment, &by, &why);
         let superseding = format!("superseded by the rollback that {by} asked for");
@@ -145,7 +145,7 @@ impl ServiceDecider {
             .ok_or_else(|| ServiceRejection::NothingBefore {
                 environment: environment.clone(),
             })?;
-        known_environment(&release, environment)?;
+        require_environment(&release, environment)?;
         self.refuse_bad(environment, &release, force)?;
         let by = self.by.clone();
         self.hold(environment, &by, &why);
@@ -158,7 +158,7 @@ impl ServiceDecider {
             pace,
             trigger: self.trigger(),
             retry_of: None,
-            by: self.asked_by(&release),
+            by: self.requester(&release),
             release,
             environment: environment.clone(),
             onward: AutoPromotion::Stay,
@@ -180,7 +180,7 @@ impl ServiceDecider {
             environment,
             why,
         } = request;
-        known_environment(&release, &environment)?;
+        require_environment(&release, &environment)?;
         match kind {
             RolloutKind::Rollback => {
                 self.roll_back(&environment, Some(release), Override::Yes, why)
@@ -192,7 +192,7 @@ impl ServiceDecider {
                     pace: RolloutPace::ByStrategy,
                     trigger: self.trigger(),
                     retry_of: Some(rollout),
-                    by: self.asked_by(&release),
+                    by: self.requester(&release),
                     release,
                     environment,
                     onward: AutoPromotion::Stay,

@@ -157,7 +157,7 @@ impl ServiceDecider {
     }
 
     /// Fires the schedules that are due.
-    pub(super) fn keep_to_timetable(&mut self) {
+    pub(super) fn fire_schedules(&mut self) {
         let timetable = self.state.timetable.clone();
         for (key, standing, schedule) in timetable.schedules() {
             let Some(last) = timetable.last.get(&key).copied() else {
@@ -180,7 +180,7 @@ impl ServiceDecider {
                 let zone = schedule.timezone.as_deref().unwrap_or("UTC");
                 let by = Actor::Shipway(format!("the schedule `{}` ({zone})", schedule.cron));
                 let about = json!({ "schedule": schedule.cron, "timezone": zone });
-                self.order_standing(standing, "schedule", by, about, 0);
+                self.start_scheduled(standing, "schedule", by, about, 0);
             }
         }
     }
@@ -219,11 +219,11 @@ impl ServiceDecider {
             });
             let shipway = || Actor::Shipway(format!("run {} is over", order.number));
             let by = order.by.clone().unwrap_or_else(shipway);
-            self.order_standing(standing, "workflow_run", by, about, order.chain + 1);
+            self.start_scheduled(standing, "workflow_run", by, about, order.chain + 1);
         }
     }
 
-    fn order_standing(
+    fn start_scheduled(
         &mut self,
         standing: &ScheduledWorkflow,
         event: &str,

@@ -293,7 +293,7 @@ impl ServiceState {
         }
     }
 
-    fn push_settled(&mut self, sequence: u64) {
+    fn remove_push(&mut self, sequence: u64) {
         let Some(push) = self.open_pushes.remove(&sequence) else {
             return;
         };
@@ -445,7 +445,7 @@ pub(super) fn apply(state: &mut ServiceState, event: &Event<ServiceEvent>) {
             green,
             artifacts,
         } => state.run_ended(*number, *green, artifacts),
-        ServiceEvent::PushSettled { sequence, .. } => state.push_settled(*sequence),
+        ServiceEvent::PushSettled { sequence, .. } => state.remove_push(*sequence),
         ServiceEvent::ReleaseMade { release, by_step } => state.release_made(release, *by_step),
         ServiceEvent::RolloutRequested { request, .. } => {
             let sequence = request.release.sequence;
@@ -525,7 +525,7 @@ pub(super) fn apply(state: &mut ServiceState, event: &Event<ServiceEvent>) {
             number,
             destination,
             ..
-        } => state.health_notice_settled(*number, *destination),
+        } => state.remove_health_notice(*number, *destination),
         ServiceEvent::Promoted {
             environment,
             rollout,

@@ -66,7 +66,7 @@ impl Stage {
             config: Some(Box::new(config)),
             unconfigured: None,
             tests: vec![WorkflowFile::new("e2e.yml".into(), String::new())],
-            source: Some(Digest::of(b"tree")),
+            source: Some(Digest::compute(b"tree")),
         };
         let file = |index| WorkflowFile::new(format!("{index}.yml"), String::new());
         self.say(ServiceInput::Pushed {
@@ -80,7 +80,7 @@ impl Stage {
     fn run_ends(&mut self, number: u32, green: bool, artifacts: &[&str]) -> Vec<String> {
         let artifact = |name: &&str| RunArtifact {
             name: (*name).to_owned(),
-            digest: Digest::of(name.as_bytes()),
+            digest: Digest::compute(name.as_bytes()),
         };
         self.say(ServiceInput::RunEnded {
             number: RunNumber(number),
@@ -499,7 +499,7 @@ fn deploying(made: Vec<Arc<crate::release::Release>>) -> ServiceInput {
         }),
         artifact: RunArtifact {
             name: "shop".to_owned(),
-            digest: Digest::of(b"shop"),
+            digest: Digest::compute(b"shop"),
         },
         environment: "staging".parse().unwrap(),
     }

@@ -77,7 +77,7 @@ impl From<&Release> for ReleaseView {
 }
 
 impl EnvironmentView {
-    fn of(name: &EnvironmentName, place: &EnvironmentState) -> Self {
+    fn new(name: &EnvironmentName, place: &EnvironmentState) -> Self {
         Self {
             name: name.clone(),
             stable: place.stable.as_deref().map(ReleaseView::from),
@@ -116,7 +116,7 @@ pub(super) fn rows(state: &ServiceState, events: &[Event<ServiceEvent>]) -> Vec<
             .in_order()
             .into_iter()
             .filter(|(name, _)| state.is_released_to(name))
-            .map(|(name, place)| EnvironmentView::of(name, place))
+            .map(|(name, place)| EnvironmentView::new(name, place))
             .collect(),
         running: state.open_runs.keys().copied().collect(),
     };

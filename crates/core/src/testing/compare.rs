@@ -40,8 +40,8 @@ pub enum EarlierResult {
 /// Differences between the reports of a run and those of the last successful run; a run with several jobs has several reports.
 #[must_use]
 pub fn against(now: &[TestReport], base: &[TestReport]) -> TestComparison {
-    let before = MergedResults::of(base);
-    let after = MergedResults::of(now);
+    let before = MergedResults::merge(base);
+    let after = MergedResults::merge(now);
     let mut comparison = TestComparison {
         coverage_change: change(coverage(now), coverage(base)),
         ..TestComparison::default()
@@ -103,7 +103,7 @@ enum CaseResult {
 struct MergedResults<'r>(std::collections::BTreeMap<&'r TestId, CaseResult>);
 
 impl<'r> MergedResults<'r> {
-    fn of(reports: &'r [TestReport]) -> Self {
+    fn merge(reports: &'r [TestReport]) -> Self {
         let mut merged = std::collections::BTreeMap::new();
         for case in reports.iter().flat_map(|report| &report.cases) {
             let how = match case.outcome {

@@ -182,7 +182,7 @@ impl TestingState {
 
     /// Records the test results of an ended run; `None` if they are recorded already or empty.
     #[must_use]
-    pub fn hear(&self, seen: Seen) -> Option<TestingEvent> {
+    pub fn record_results(&self, seen: Seen) -> Option<TestingEvent> {
         let says_nothing = seen.flaky.is_empty() && seen.clean.is_empty() && seen.failed.is_empty();
         let is_known = self.counted.contains(&(seen.run, seen.reports));
         (!says_nothing && !is_known).then_some(TestingEvent::Seen { seen })

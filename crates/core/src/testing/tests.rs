@@ -343,7 +343,7 @@ fn seen(run: u32, clean: &[&str], failed: &[&str]) -> Seen {
 fn clean_runs_in_a_row_let_a_test_go_and_a_failure_begins_again() {
     let mut testing = quarantine(&["a"]);
     let mut hear = |seen: Seen| -> Vec<TestingEvent> {
-        if let Some(fact) = testing.hear(seen) {
+        if let Some(fact) = testing.record_results(seen) {
             testing.apply(&fact, "shipway", at(1));
         }
         testing.leaving(at(1))
@@ -387,7 +387,7 @@ fn a_flaky_test_is_remembered_by_commit() {
             flaky: vec![sighting],
             ..seen(run, &[], &[])
         };
-        let fact = testing.hear(seen).unwrap();
+        let fact = testing.record_results(seen).unwrap();
         testing.apply(&fact, "shipway", at(run.into()));
     }
     let [flaky] = &testing.flaky[..] else {
@@ -465,7 +465,7 @@ proptest! {
                 Step::Run { run, reports, passed, failed } => {
                     let (clean, failed) = (named(passed & !failed), named(failed));
                     let says = !clean.is_empty() || !failed.is_empty();
-                    let fact = testing.hear(Seen { reports, clean: clean.clone(), failed: failed.clone(), ..seen(run, &[], &[]) });
+                    let fact = testing.record_results(Seen { reports, clean: clean.clone(), failed: failed.clone(), ..seen(run, &[], &[]) });
                     let is_new = says && !heard.contains(&(run, reports));
                     prop_assert_eq!(fact.is_some(), is_new);
                     if is_new {

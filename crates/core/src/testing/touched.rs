@@ -46,7 +46,7 @@ fn touches(path: &str, case: &TestCase) -> bool {
         stem
     };
     let is_go = file.ends_with(".go");
-    let words = words(&case.id);
+    let words = name_parts(&case.id);
     words.iter().any(|word| {
         !meant.is_empty() && (*word == meant || word.eq_ignore_ascii_case(bare(meant)))
             || is_go && !folder.is_empty() && *word == folder
@@ -65,7 +65,7 @@ fn bare(stem: &str) -> &str {
 }
 
 /// The words of a test's suite, class and the modules before its name.
-fn words(id: &TestId) -> Vec<&str> {
+fn name_parts(id: &TestId) -> Vec<&str> {
     let separators = |c: char| matches!(c, '.' | '/' | '\\' | ':' | '$' | ' ');
     let modules = id.name.rsplit_once("::").map_or("", |(modules, _)| modules);
     [id.suite.as_str(), id.class.as_str(), modules]

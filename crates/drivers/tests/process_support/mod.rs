@@ -100,7 +100,7 @@ impl Machine {
 
     pub fn with_root(folder: tempfile::TempDir, root: PathBuf) -> Self {
         let tar = tar_of(&[("app.py", APP)]);
-        let app = Digest::of(&tar);
+        let app = Digest::compute(&tar);
         let shelf = Arc::new(Shelf([(app.clone(), tar)].into()));
         Self {
             folder,
@@ -112,7 +112,7 @@ impl Machine {
 
     /// Puts another artifact on the shelf.
     pub fn put(&mut self, tar: Vec<u8>) -> Digest {
-        let digest = Digest::of(&tar);
+        let digest = Digest::compute(&tar);
         let shelf = Arc::get_mut(&mut self.shelf).expect("no target is open yet");
         shelf.0.insert(digest.clone(), tar);
         digest

@@ -72,7 +72,7 @@ pub(super) async fn plan(
         release: release.number,
         commit: release.commit.clone(),
         environment,
-        strategy: configured.strategy.word().to_owned(),
+        strategy: configured.strategy.keyword().to_owned(),
         actions: plan.actions.iter().map(ToString::to_string).collect(),
         notes: plan.notes,
         stable: spec.stable.map(|stable| stable.release.number),

@@ -198,7 +198,7 @@ async fn answered_once(
     let body = to_bytes(body, BODY_BYTES_MAX)
         .await
         .map_err(|error| ApiError::bad_request(format!("the body can't be read: {error}")))?;
-    let digest = Digest::of(&body);
+    let digest = Digest::compute(&body);
     let mut answer = match runner.claim_key(&stream, &digest) {
         KeyClaim::OtherBody => return Err(refused(&KeyedRequestRejection::OtherBody)),
         KeyClaim::Repeated(answer) => answer,

@@ -177,7 +177,7 @@ pub(super) async fn claim(
     let Some(port) = spec.environment.port else {
         return Ok(());
     };
-    let place = spec.release.place(&spec.environment.name);
+    let place = spec.release.service_environment(&spec.environment.name);
     app.traffic.reserve_port(&place, port).await?;
     let until = Instant::now() + PORT_WAIT.min(spec.environment.progress_deadline);
     loop {
@@ -205,7 +205,7 @@ pub(super) async fn verify(
     if promoted != spec.release.number {
         return Ok(());
     }
-    let place = spec.release.place(&spec.environment.name);
+    let place = spec.release.service_environment(&spec.environment.name);
     let addresses = shipway_core::address::EnvironmentAddresses::new(&place, &spec.environment);
     claim_again(app, spec, addresses.claims()).await?;
     let stable = spec.stable.as_ref();
@@ -275,7 +275,7 @@ pub(crate) async fn reconcile(app: &Arc<App>) -> Result<(), StoreError> {
         .collect();
     for service in services {
         let state = app.services.state(&service_stream(&service)).await?;
-        let asked = state.map(|state| state.asked_addresses());
+        let asked = state.map(|state| state.requested_addresses());
         report(app, &service, asked.unwrap_or_default()).await;
     }
     Ok(())

@@ -198,7 +198,7 @@ pub(crate) async fn with_stable_traffic(app: &App, spec: RolloutSpec) -> Rollout
         return spec.with_stable_traffic(StableTraffic::default());
     };
     let set = ReplicaSetKey {
-        place: spec.release.place(&spec.environment.name),
+        place: spec.release.service_environment(&spec.environment.name),
         release: stable,
     };
     let all = match app.meter.read_totals().await {

@@ -80,7 +80,7 @@ pub(super) async fn carry_out(app: &Arc<App>, run: &RunId, effect: &GateEffect) 
         GateEffect::Ask { job, ticket, .. } => GateInput::Answered {
             job: job.clone(),
             ticket: *ticket,
-            standing: outcome.state.standing(&holder(job)),
+            standing: outcome.state.position_of(&holder(job)),
         },
         GateEffect::Leave { job, ticket, .. } => GateInput::Left {
             job: job.clone(),

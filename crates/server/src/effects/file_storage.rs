@@ -256,7 +256,7 @@ mod tests {
             let file = JobFile {
                 folder: &self.root.path().join("job"),
                 path: &self.root.path().join(path),
-                digest: &Digest::of(b"right").to_string(),
+                digest: &Digest::compute(b"right").to_string(),
                 noun: "the artifact app",
             };
             let stored = storage
@@ -279,7 +279,7 @@ mod tests {
     async fn a_file_waits_for_space_and_is_stored_when_there_is_some() {
         let setup = Setup::new(5, io::ErrorKind::StorageFull);
         let (stored, waits) = setup.store(Duration::from_secs(900), "job/app.tar").await;
-        assert_eq!(stored.unwrap(), Digest::of(b"right"));
+        assert_eq!(stored.unwrap(), Digest::compute(b"right"));
         assert_eq!(waits, 1, "it is told once");
     }
 
@@ -298,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_blob_is_replaced_by_the_right_bytes() {
         let setup = Setup::new(0, io::ErrorKind::Other);
-        let digest = Digest::of(b"right");
+        let digest = Digest::compute(b"right");
         let store = async || setup.store(Duration::ZERO, "job/app.tar").await.0;
         store().await.unwrap();
         let path = setup.disk.file(&digest).await.unwrap();

@@ -35,7 +35,7 @@ impl LiveEvidence {
         }
         let known = all.remove(&rollout.spec.id);
         let mut live = at_exposure(rollout, known).unwrap_or_else(|| rollout.evidence.clone());
-        let look = rollout.look(&mut live, seen);
+        let look = rollout.observe(&mut live, seen);
         all.insert(rollout.spec.id.clone(), (exposure, live));
         look
     }

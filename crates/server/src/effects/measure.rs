@@ -36,12 +36,12 @@ pub(super) async fn run(
     stable: Option<ReleaseNumber>,
 ) {
     let environment = &rollout.spec.environment;
-    let place = rollout.spec.release.place(&environment.name);
+    let place = rollout.spec.release.service_environment(&environment.name);
     let mut before = ExposureReadings::new(&environment.analysis);
     let asked = RequiredMetrics::for_analysis(&environment.analysis);
     // Asked beside: a provider may take its time.
     let polling = ProviderPolling::start(app, rollout, candidate, stable);
-    let alone = stable.filter(|_| rollout.stands_alone());
+    let alone = stable.filter(|_| rollout.has_all_traffic());
     let history = match alone {
         Some(stable) => read_baseline_history(app, rollout, stable).await,
         None => None,
@@ -122,7 +122,7 @@ async fn read_baseline_history(
     stable: ReleaseNumber,
 ) -> Option<BaselineSample> {
     let environment = &rollout.spec.environment;
-    let place = rollout.spec.release.place(&environment.name);
+    let place = rollout.spec.release.service_environment(&environment.name);
     let totals = app.meter.read_totals().await.ok();
     let took = totals.map(|totals| histogram(&totals.totals_with_copies(&place, stable)));
     let set = ReplicaSetKey {

@@ -57,7 +57,7 @@ impl ProviderPolling {
         stable: Option<ReleaseNumber>,
     ) -> Self {
         let environment = &rollout.spec.environment;
-        let place = rollout.spec.release.place(&environment.name);
+        let place = rollout.spec.release.service_environment(&environment.name);
         let about = |release: ReleaseNumber| QuerySubject {
             release: release.released().0,
             stable: stable.map(|stable| stable.released().0),
@@ -85,7 +85,7 @@ impl ProviderPolling {
         }
         let past = PastValues::default();
         // After a restart of the server the time before this one isn't that before the switch any more.
-        let has_just_switched = rollout.stands_alone() && rollout.evidence.last().is_none();
+        let has_just_switched = rollout.has_all_traffic() && rollout.evidence.last().is_none();
         if has_just_switched && let Some(stable) = &sides.stable {
             let compared: Vec<Metric> = baseline_history::compared(&environment.analysis).collect();
             let of_past = environment.sources.iter().filter(|source| {

@@ -105,7 +105,7 @@ impl Driver<RolloutAggregate> for RolloutDriver {
 }
 
 fn rollout_place(spec: &RolloutSpec) -> ServiceEnvironment {
-    spec.release.place(&spec.environment.name)
+    spec.release.service_environment(&spec.environment.name)
 }
 
 async fn carry(
@@ -309,7 +309,7 @@ async fn smoke_test(app: &Arc<App>, spec: &RolloutSpec, set: &ReplicaSetKey) -> 
         &app.target.workdir(set),
     )
     .await;
-    let sentence = report.sentence();
+    let sentence = report.summary();
     if report.failed() == 0 {
         Ok((Some(sentence), Some(report)))
     } else {

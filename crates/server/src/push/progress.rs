@@ -199,7 +199,7 @@ impl PushProgress {
                     .config
                     .environments
                     .iter()
-                    .map(|it| format!("{} ({})", it.name, it.strategy.word()))
+                    .map(|it| format!("{} ({})", it.name, it.strategy.keyword()))
                     .collect();
                 self.releases.insert(release.number, release.config.clone());
                 vec![format!(
@@ -309,7 +309,7 @@ impl PushProgress {
         self.told = true;
         vec![
             format!("{release} waits, it does not go to {environment} now"),
-            hold.sentence(&self.service, environment),
+            hold.describe(&self.service, environment),
         ]
     }
 
@@ -322,7 +322,7 @@ impl PushProgress {
             return Vec::new();
         };
         self.arrived = release.environment_after(environment).is_none();
-        let place = release.place(environment);
+        let place = release.service_environment(environment);
         let configured = config
             .environments
             .iter()

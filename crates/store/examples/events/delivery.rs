@@ -118,7 +118,7 @@ pub fn push(service: &ServiceName, number: usize) -> service::ServiceInput {
     let push = Push {
         reference: "refs/heads/main".to_owned(),
         before: None,
-        source: Some(Digest::of(id.as_str().as_bytes())),
+        source: Some(Digest::compute(id.as_str().as_bytes())),
         commit: Commit {
             id,
             subject: format!("change number {number}"),

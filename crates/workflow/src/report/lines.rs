@@ -127,7 +127,7 @@ impl OfFile {
 
     fn coverage(&self) -> Coverage {
         let lines = read(&self.lines);
-        let told_apart = CoverageCount {
+        let text_match = CoverageCount {
             covered: lines.values().filter(|run| **run).count() as u64,
             total: lines.len() as u64,
         };
@@ -135,7 +135,7 @@ impl OfFile {
             lines: if lines.is_empty() {
                 self.counted.lines
             } else {
-                told_apart
+                text_match
             },
             branches: self.counted.branches,
         }

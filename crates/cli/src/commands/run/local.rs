@@ -390,7 +390,7 @@ fn caches(service: &ServiceName, here: &Path) -> Option<PathBuf> {
         Some(folder) if Path::new(&folder).is_absolute() => PathBuf::from(folder),
         _ => PathBuf::from(std::env::var_os("HOME")?).join(".cache"),
     };
-    let place = Digest::of(here.as_os_str().as_encoded_bytes()).to_string();
+    let place = Digest::compute(here.as_os_str().as_encoded_bytes()).to_string();
     let place = place.trim_start_matches("sha256:").get(..12)?.to_owned();
     Some(
         base.join("shipway/caches")

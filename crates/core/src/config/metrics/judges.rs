@@ -10,7 +10,7 @@ use shipway_analysis::{
 use shipway_syntax::{Diagnostic, MappingFields, Spanned};
 
 use super::{MetricDraft, Problems, bad, noted, number, value};
-use crate::config::decode::{unknown_word, word};
+use crate::config::decode::{one_of, unknown_choice};
 
 /// Keys that only limits have, and conditions but for the first two: whoever writes one means a limit.
 pub(super) const LIMIT_KEYS: &[&str] = &[
@@ -43,7 +43,7 @@ pub(super) fn comparison(
     if let Some(other) = fields.string("worse_than", problems)
         && other.value != "stable"
     {
-        problems.push(unknown_word(&other, "`worse_than`", &["stable"]));
+        problems.push(unknown_choice(&other, "`worse_than`", &["stable"]));
     }
     let alpha = fields
         .string("alpha", problems)
@@ -116,7 +116,7 @@ fn direction(
         ("decrease", WorseDirection::Decrease),
     ];
     if fields.get("direction").is_some() {
-        return word(fields, "direction", &words, problems);
+        return one_of(fields, "direction", &words, problems);
     }
     match metric {
         Metric::Value(name) | Metric::Event(name) => {
@@ -152,7 +152,7 @@ fn unit(
         ("users", CountingUnit::Users),
         ("requests", CountingUnit::Requests),
     ];
-    word(fields, "unit", &words, problems)
+    one_of(fields, "unit", &words, problems)
 }
 
 /// `1%` or `0.01`
@@ -255,7 +255,7 @@ fn is_worse_than_stable(
         return false;
     };
     if other.value != "stable" {
-        problems.push(unknown_word(&other, "`worse_than`", &["stable"]));
+        problems.push(unknown_choice(&other, "`worse_than`", &["stable"]));
     }
     let is_of_instances = matches!(metric, Metric::Restarts | Metric::Availability);
     if !is_of_instances {

@@ -14,7 +14,7 @@ use shipway_analysis::{
 use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode};
 
 pub use self::source::{MetricSource, ProviderQuery};
-use super::decode::{unknown_word, word};
+use super::decode::{one_of, unknown_choice};
 
 /// Keys of a metric, whoever judges it.
 const SHARED_KEYS: KeyNames = &[
@@ -47,7 +47,7 @@ impl JudgeKind {
     ];
 
     /// What its rules are called, its keys, and what makes a rule one of its.
-    const fn known(self) -> (&'static str, &'static [KeyNames], &'static str) {
+    const fn key_names(self) -> (&'static str, &'static [KeyNames], &'static str) {
         match self {
             Self::Sequential => (
                 "comparisons with stable",
@@ -89,7 +89,7 @@ pub(super) fn metric_keys() -> Vec<&'static str> {
     let mut all = SHARED_KEYS.to_vec();
     for key in JudgeKind::ALL
         .iter()
-        .flat_map(|(_, word)| word.known().1.concat())
+        .flat_map(|(_, word)| word.key_names().1.concat())
     {
         if !all.contains(&key) {
             all.push(key);
@@ -161,7 +161,7 @@ fn judged(
 ) -> Option<MetricDraft> {
     let judge = judge(fields, problems)?;
     let is_group = judge == JudgeKind::MannWhitney && fields.get("metrics").is_some();
-    of_others(fields, judge, problems);
+    refuse_foreign_keys(fields, judge, problems);
     if is_group {
         return score::together(fields, sources, problems)
             .map(|rule| MetricDraft::Ready(rule.into()));
@@ -204,7 +204,7 @@ fn by_itself(
 /// Who judges: as it is said, or as the other keys suggest; nothing else said, it is compared with stable.
 fn judge(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<JudgeKind> {
     if fields.get("judge").is_some() {
-        return word(fields, "judge", &JudgeKind::ALL, problems);
+        return one_of(fields, "judge", &JudgeKind::ALL, problems);
     }
     let has = |key| fields.get(key).is_some();
     let name = fields.get("metric").and_then(YamlNode::as_scalar_text);
@@ -223,8 +223,9 @@ fn judge(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<JudgeKin
 }
 
 /// Names keys that another judge knows and this one doesn't.
-fn of_others(fields: &MappingFields<'_>, judge: JudgeKind, problems: &mut Problems) {
-    let knows = |word: JudgeKind, key: &&str| word.known().1.iter().any(|keys| keys.contains(key));
+fn refuse_foreign_keys(fields: &MappingFields<'_>, judge: JudgeKind, problems: &mut Problems) {
+    let knows =
+        |word: JudgeKind, key: &&str| word.key_names().1.iter().any(|keys| keys.contains(key));
     let keys = metric_keys();
     let foreign = keys
         .iter()
@@ -236,12 +237,12 @@ fn of_others(fields: &MappingFields<'_>, judge: JudgeKind, problems: &mut Proble
         let owners = JudgeKind::ALL
             .iter()
             .filter(|(_, other)| knows(*other, key));
-        let owners: Vec<_> = owners.map(|(_, other)| other.known()).collect();
+        let owners: Vec<_> = owners.map(|(_, other)| other.key_names()).collect();
         let Some((_, _, sign)) = owners.first() else {
             continue;
         };
         let theirs: Vec<&str> = owners.iter().map(|(called, ..)| *called).collect();
-        let (called, ..) = judge.known();
+        let (called, ..) = judge.key_names();
         let message = format!("`{key}` is of {}, not of {called}", theirs.join(", "));
         let metric = fields.get("metric").and_then(YamlNode::as_scalar_text);
         let metric = metric.unwrap_or("error-rate");
@@ -272,7 +273,7 @@ fn ignores_abandoned(
         problems.push(Diagnostic::error("conflict", node.span, message));
         return None;
     }
-    word(
+    one_of(
         fields,
         "abandoned",
         &[("count", false), ("ignore", true)],
@@ -351,7 +352,7 @@ fn elsewhere(
         }
         let names = Metric::names();
         let known: Vec<&str> = names.iter().map(String::as_str).collect();
-        let unknown = unknown_word(name, "`metric`", &known);
+        let unknown = unknown_choice(name, "`metric`", &known);
         let help = unknown.help.as_deref().unwrap_or_default().to_owned();
         problems.push(unknown.help(if help.starts_with("did") {
             help

@@ -7,7 +7,7 @@ use shipway_analysis::{
 use shipway_syntax::{Diagnostic, MappingFields, Spanned};
 
 use super::{MetricSource, Problems, bad, metric, noted, number};
-use crate::config::decode::word;
+use crate::config::decode::one_of;
 
 /// Keys of a rule of this judge.
 pub(super) const KEYS: &[&str] = &[
@@ -122,8 +122,8 @@ fn compared(fields: &MappingFields<'_>, metric: Metric, problems: &mut Problems)
         decrease: times("decrease").unwrap_or(plain.effect.decrease),
     };
     ScoredMetric {
-        direction: word(fields, "direction", &ways, problems).unwrap_or(plain.direction),
-        missing: word(fields, "missing", &missing, problems).unwrap_or(plain.missing),
+        direction: one_of(fields, "direction", &ways, problems).unwrap_or(plain.direction),
+        missing: one_of(fields, "missing", &missing, problems).unwrap_or(plain.missing),
         critical: fields.bool("critical", problems).unwrap_or(plain.critical),
         group: fields
             .string("group", problems)

@@ -307,7 +307,7 @@ impl CanaryPlanBuilder<'_> {
             self.actions.push(PlanAction::Ask { gate });
         }
         let split = if beside {
-            TrafficSplit::beside_baseline(release, weight, stable)
+            TrafficSplit::with_baseline(release, weight, stable)
         } else {
             TrafficSplit::between(release, weight, stable)
         };

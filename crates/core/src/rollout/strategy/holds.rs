@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields};
 
-use crate::config::decode::word;
+use crate::config::decode::one_of;
 
 /// Parameters of all holds of a strategy. They are serialized among the other parameters of the strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ impl HoldPolicy {
 
     /// Reads the keys, which are written among the other parameters of a strategy.
     pub(super) fn read(fields: &MappingFields<'_>, problems: &mut Vec<Diagnostic>) -> Self {
-        let otherwise = word(fields, "on_inconclusive", &OnInconclusive::WORDS, problems);
+        let otherwise = one_of(fields, "on_inconclusive", &OnInconclusive::WORDS, problems);
         let min = fields.duration("min_hold", problems);
         Self {
             on_inconclusive: otherwise.unwrap_or_default(),

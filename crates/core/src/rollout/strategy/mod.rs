@@ -36,7 +36,7 @@ macro_rules! strategies {
 
             /// Its word in `shipway.yaml`.
             #[must_use]
-            pub const fn word(&self) -> &'static str {
+            pub const fn keyword(&self) -> &'static str {
                 match self { $(Self::$name(_) => $name::WORD,)* }
             }
 
@@ -163,7 +163,7 @@ impl AddressChange {
     /// The change that a rollout brings, if it brings one.
     pub(super) fn from_spec(spec: &RolloutSpec) -> Option<Self> {
         let name = &spec.environment.name;
-        let place = spec.release.place(name);
+        let place = spec.release.service_environment(name);
         let to = EnvironmentAddresses::new(&place, &spec.environment);
         let stable = spec.stable.as_ref();
         let from = stable

@@ -23,7 +23,7 @@ impl PeerStage {
     fn look(&mut self, live: &mut RolloutEvidence, canary: (u64, u64), stable: (u64, u64)) -> bool {
         self.now += jiff::SignedDuration::from_secs(1);
         let exposure = self.rollout().exposure;
-        let look = self.rollout().look(live, both(self.now, canary, stable));
+        let look = self.rollout().observe(live, both(self.now, canary, stable));
         look.is_some_and(|look| {
             let look = Box::new(look);
             self.say(RolloutInput::Looked { exposure, look }).unwrap() > 0
@@ -49,7 +49,7 @@ fn after_a_crash_the_evidence_resumes_from_what_was_recorded_and_no_request_is_l
             at: seen.at + Duration::from_secs(1),
             ..seen.clone()
         };
-        let _ = stage.rollout().look(evidence, seen);
+        let _ = stage.rollout().observe(evidence, seen);
         let verdict = &evidence.judgement().unwrap().verdict;
         assert!(
             verdict.is_pass() && verdict.why().contains(" of 1,000 requests"),

@@ -267,7 +267,7 @@ fn at_the_deadline_of_an_inconclusive_hold_happens_what_the_file_says() {
             }),
         ];
         for strategy in strategies {
-            let name = strategy.word();
+            let name = strategy.keyword();
             let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
             stage.carry();
             stage.pass_time(60);

@@ -6,8 +6,8 @@ use shipway_workflow::{
 };
 
 use super::{
-    ApprovalState, GateFact, GateInput, GroupSlot, approval_awaited, expires, has_its_turn,
-    on_the_way, rule,
+    ApprovalState, GateFact, GateInput, GroupSlot, approval_awaited, cells_to_job, expires,
+    holds_slot, rule,
 };
 use crate::{
     concurrency::{SlotChange, SlotPosition},
@@ -27,7 +27,7 @@ impl RunDecider {
         self.emit(RunEvent::Gate(Box::new(fact)));
     }
 
-    pub(in crate::run) fn hear_of_gate(
+    pub(in crate::run) fn handle_gate_input(
         &mut self,
         run: &Run,
         input: GateInput,
@@ -38,7 +38,7 @@ impl RunDecider {
                 ticket,
                 standing,
             } => {
-                let turn = asked(run, job.as_ref(), ticket);
+                let turn = slot_with_ticket(run, job.as_ref(), ticket);
                 let Some(turn) = turn.filter(|turn| !turn.answered) else {
                     return Ok(());
                 };
@@ -50,7 +50,7 @@ impl RunDecider {
                 self.dropped(run, job, &standing);
             }
             GateInput::News { job, ticket, news } => {
-                let Some(turn) = asked(run, job.as_ref(), ticket) else {
+                let Some(turn) = slot_with_ticket(run, job.as_ref(), ticket) else {
                     return Ok(());
                 };
                 match news {
@@ -69,7 +69,7 @@ impl RunDecider {
                 }
             }
             GateInput::Left { job, ticket } => {
-                if asked(run, job.as_ref(), ticket).is_some() {
+                if slot_with_ticket(run, job.as_ref(), ticket).is_some() {
                     self.fact(GateFact::TurnLeft { job });
                 }
             }
@@ -170,7 +170,7 @@ impl RunDecider {
 
     /// Whether the run as a whole may start; requests the slot of its group if it has not yet. A run that was cancelled before
     /// it got the slot runs nothing, not even `always()` jobs.
-    pub(in crate::run) fn has_its_turn(&mut self, plan: &RunPlan) -> bool {
+    pub(in crate::run) fn may_start_run(&mut self, plan: &RunPlan) -> bool {
         let Some(run) = self.run() else { return false };
         let Some(concurrency) = &plan.workflow.concurrency else {
             return true;
@@ -233,28 +233,28 @@ impl RunDecider {
     }
 
     /// Asks, for the jobs that may start, whom they have to ask.
-    pub(in crate::run) fn ask_at_gates(&mut self) {
+    pub(in crate::run) fn request_gates(&mut self) {
         let Some(run) = self.run() else { return };
         let active: Vec<MatrixCell> = (run.progress.active().into_iter())
             .filter(|cell| cell.stopping.is_none())
             .cloned()
             .collect();
         for cell in active {
-            if self.ask_for_turns(&cell) {
-                self.ask_people(cell);
+            if self.request_slots(&cell) {
+                self.request_approval(cell);
             }
         }
     }
 
     /// Asks the groups on the way to a job, one after the other; true when all its turns have come.
-    fn ask_for_turns(&mut self, cell: &MatrixCell) -> bool {
+    fn request_slots(&mut self, cell: &MatrixCell) -> bool {
         let Some(run) = self.run() else { return false };
-        let next = on_the_way(run, cell).find(|it| !has_its_turn(run, it));
+        let next = cells_to_job(run, cell).find(|it| !holds_slot(run, it));
         let Some((key, Some(group))) = next.map(|it| (it.key.clone(), it.gate.group.clone()))
         else {
             return true;
         };
-        if run.gates.turn(Some(&key)).is_none() {
+        if run.gates.slot(Some(&key)).is_none() {
             let ticket = run.gates.tickets + 1;
             self.fact(GateFact::TurnAsked {
                 job: Some(key),
@@ -266,7 +266,7 @@ impl RunDecider {
         false
     }
 
-    fn ask_people(&mut self, cell: MatrixCell) {
+    fn request_approval(&mut self, cell: MatrixCell) {
         let Some(run) = self.run() else { return };
         let gate = run.gates.jobs.get(&cell.key);
         if gate.is_some_and(|gate| gate.approval.is_some()) {
@@ -285,8 +285,8 @@ impl RunDecider {
 }
 
 /// The turn that the ask with this number is about.
-fn asked<'a>(run: &'a Run, job: Option<&JobKey>, ticket: u32) -> Option<&'a GroupSlot> {
-    run.gates.turn(job).filter(|turn| turn.ticket == ticket)
+fn slot_with_ticket<'a>(run: &'a Run, job: Option<&JobKey>, ticket: u32) -> Option<&'a GroupSlot> {
+    run.gates.slot(job).filter(|turn| turn.ticket == ticket)
 }
 
 fn waited_for<'a>(run: &'a Run, key: &JobKey) -> Result<&'a ApprovalState, RunRejection> {

@@ -122,14 +122,14 @@ impl ApprovalState {
 }
 
 impl RunGates {
-    fn turn(&self, job: Option<&JobKey>) -> Option<&GroupSlot> {
+    fn slot(&self, job: Option<&JobKey>) -> Option<&GroupSlot> {
         match job {
             None => self.run.as_ref(),
             Some(key) => self.jobs.get(key)?.turn.as_ref(),
         }
     }
 
-    fn turn_slot(&mut self, job: Option<&JobKey>) -> &mut Option<GroupSlot> {
+    fn slot_mut(&mut self, job: Option<&JobKey>) -> &mut Option<GroupSlot> {
         match job {
             None => &mut self.run,
             Some(key) => &mut self.jobs.entry(key.clone()).or_default().turn,
@@ -160,7 +160,7 @@ impl RunGates {
                 again,
             } => {
                 self.tickets = *ticket;
-                *self.turn_slot(job.as_ref()) = Some(GroupSlot {
+                *self.slot_mut(job.as_ref()) = Some(GroupSlot {
                     ticket: *ticket,
                     group: group.clone(),
                     again: *again,
@@ -170,18 +170,18 @@ impl RunGates {
                 });
             }
             GateFact::TurnAnswered { job, standing } => {
-                if let Some(turn) = self.turn_slot(job.as_ref()) {
+                if let Some(turn) = self.slot_mut(job.as_ref()) {
                     turn.answered = true;
                     turn.standing = Some(standing.clone());
                 }
             }
             GateFact::TurnChanged { job, standing } => {
-                if let Some(turn) = self.turn_slot(job.as_ref()) {
+                if let Some(turn) = self.slot_mut(job.as_ref()) {
                     turn.standing = Some(standing.clone());
                 }
             }
             GateFact::TurnLeft { job } => {
-                *self.turn_slot(job.as_ref()) = None;
+                *self.slot_mut(job.as_ref()) = None;
                 self.was_inside |= job.is_none();
             }
             GateFact::ApprovalAsked {
@@ -232,18 +232,18 @@ fn approval_awaited<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a ApprovalS
 }
 
 /// The calls that lead to a job, the outermost first, and the job itself: each may have a group of its own.
-fn on_the_way<'r>(run: &'r Run, cell: &'r MatrixCell) -> impl Iterator<Item = &'r MatrixCell> {
+fn cells_to_job<'r>(run: &'r Run, cell: &'r MatrixCell) -> impl Iterator<Item = &'r MatrixCell> {
     let callers = cell.key.callers();
     callers
         .filter_map(|caller| Some(run.cell(&caller)?.1))
         .chain([cell])
 }
 
-fn has_its_turn(run: &Run, cell: &MatrixCell) -> bool {
+fn holds_slot(run: &Run, cell: &MatrixCell) -> bool {
     cell.gate.group.is_none()
         || run
             .gates
-            .turn(Some(&cell.key))
+            .slot(Some(&cell.key))
             .is_some_and(GroupSlot::has_come)
 }
 
@@ -254,7 +254,7 @@ pub(super) fn is_open(run: &Run, cell: &MatrixCell) -> bool {
     }
     let gate = run.gates.jobs.get(&cell.key);
     let approval = gate.and_then(|gate| gate.approval.as_ref());
-    on_the_way(run, cell).all(|it| has_its_turn(run, it))
+    cells_to_job(run, cell).all(|it| holds_slot(run, it))
         && (rule(run, cell).is_none() || approval.is_some_and(ApprovalState::is_given))
 }
 

@@ -377,7 +377,7 @@ impl World {
                 };
                 self.group(&group.name, concurrency::GroupInput::Ask(ask));
                 let standing =
-                    self.groups[&group.name.to_lowercase()].standing(&holder(job.clone()));
+                    self.groups[&group.name.to_lowercase()].position_of(&holder(job.clone()));
                 RunInput::Gate(GateInput::Answered {
                     job,
                     ticket,

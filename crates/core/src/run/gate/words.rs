@@ -2,7 +2,7 @@
 
 use shipway_workflow::{graph::MatrixCell, job::JobKey};
 
-use super::{ApprovalState, GateFact, GroupSlot, approval_awaited, on_the_way};
+use super::{ApprovalState, GateFact, GroupSlot, approval_awaited, cells_to_job};
 use crate::{concurrency::SlotPosition, config::ApprovalRule, run::state::Run};
 
 /// What the run as a whole waits for, in words.
@@ -11,7 +11,7 @@ pub(in crate::run) fn run_waits_for(run: &Run) -> Option<String> {
         return None;
     }
     let turn = run.gates.run.as_ref().filter(|turn| !turn.has_come())?;
-    Some(turn_in_words(turn))
+    Some(slot_status(turn))
 }
 
 /// What a job waits for, in words.
@@ -19,18 +19,18 @@ pub(in crate::run) fn job_waits_for(run: &Run, cell: &MatrixCell) -> Option<Stri
     if cell.outcome.is_some() || cell.stopping.is_some() {
         return None;
     }
-    let turn = on_the_way(run, cell).find_map(|it| {
+    let turn = cells_to_job(run, cell).find_map(|it| {
         run.gates
-            .turn(Some(&it.key))
+            .slot(Some(&it.key))
             .filter(|turn| !turn.has_come())
     });
     if let Some(turn) = turn {
-        return Some(turn_in_words(turn));
+        return Some(slot_status(turn));
     }
-    approval_awaited(run, cell).map(|approval| approval_in_words(run, approval))
+    approval_awaited(run, cell).map(|approval| approval_status(run, approval))
 }
 
-fn turn_in_words(turn: &GroupSlot) -> String {
+fn slot_status(turn: &GroupSlot) -> String {
     match &turn.standing {
         Some(SlotPosition::Waiting { held_by }) => format!(
             "waits for its turn in the concurrency group `{}`, held by {held_by}",
@@ -43,7 +43,7 @@ fn turn_in_words(turn: &GroupSlot) -> String {
     }
 }
 
-fn approval_in_words(run: &Run, approval: &ApprovalState) -> String {
+fn approval_status(run: &Run, approval: &ApprovalState) -> String {
     let so_far = match approval.by.as_slice() {
         [] => String::new(),
         by => format!(" ({} said yes)", by.join(", ")),

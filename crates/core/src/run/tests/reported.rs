@@ -31,7 +31,7 @@ fn reported(excused: Option<usize>, covered: u64) -> Box<JobTests> {
         ..TestReport::default()
     };
     Box::new(JobTests {
-        digest: crate::ids::Digest::of(b"a report"),
+        digest: crate::ids::Digest::compute(b"a report"),
         size: 8,
         summary: TestSummary::from_report(&report, Some(1)),
         excuse: FailureExcuse {
@@ -128,7 +128,7 @@ fn lines_that_several_jobs_ran_are_covered_once() {
             .add("a.rs", lines.iter().copied(), Coverage::default());
         report.coverage = Some(report.lines.coverage());
         let mut tests = reported(None, 0);
-        tests.digest = crate::ids::Digest::of(format!("{lines:?}").as_bytes());
+        tests.digest = crate::ids::Digest::compute(format!("{lines:?}").as_bytes());
         tests.summary = TestSummary::from_report(&report, None);
         tests
     };

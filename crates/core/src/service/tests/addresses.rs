@@ -15,7 +15,7 @@ impl Stage {
     }
 
     fn asked(&self) -> BTreeSet<String> {
-        let asked: AskedAddresses = self.state.asked_addresses();
+        let asked: AskedAddresses = self.state.requested_addresses();
         let all = asked.addresses.values().flatten();
         all.map(ToString::to_string).collect()
     }
@@ -118,7 +118,7 @@ fn an_environment_that_is_no_longer_named_keeps_its_address_and_may_lose_it_to_a
     let mut stage = Stage::new();
     stage.push(1, BEFORE, 1);
     stage.deliver_both(1, 1, 1);
-    let transferable = |stage: &Stage| stage.state.asked_addresses().transferable;
+    let transferable = |stage: &Stage| stage.state.requested_addresses().transferable;
     assert_eq!(transferable(&stage), BTreeSet::new());
     stage.push(2, &BEFORE.replace("production", "live"), 1);
     stage.deliver_both(2, 2, 3);
@@ -146,7 +146,7 @@ fn what_it_asks_for_is_reported_until_the_claims_follow() {
             })
     };
     let asked = due(&stage).unwrap();
-    assert_eq!(asked, stage.state.asked_addresses());
+    assert_eq!(asked, stage.state.requested_addresses());
     stage.say(ServiceInput::AddressesReported(asked.clone()));
     assert_eq!(due(&stage), None);
     assert!(
