@@ -1,5 +1,7 @@
 //! Releases: commit + artifact digest + configuration digest of one service; immutable; numbered per service.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_workflow::graph::{CALLED_MAX, find_called_workflows};
@@ -60,12 +62,12 @@ pub struct CalledFile {
 }
 
 impl CalledFile {
-    /// One of the run's own commit, or why it can't be had.
+    /// A file of the run's own commit: its text, or why it can't be read.
     #[must_use]
-    pub fn new(name: String, read: Result<String, String>) -> Self {
+    pub fn new(name: String, read: Result<String, impl fmt::Display>) -> Self {
         let (text, why) = match read {
             Ok(text) => (Some(text), None),
-            Err(why) => (None, Some(why)),
+            Err(why) => (None, Some(why.to_string())),
         };
         Self {
             name,
@@ -109,7 +111,7 @@ impl WorkflowFile {
 /// let mut file = WorkflowFile::new("ci.yml".to_owned(), text.to_owned());
 /// let mut calls = file.calls();
 /// while let Some(name) = calls.next() {
-///     calls.give(CalledFile::new(name, Err("there is no such file".to_owned())));
+///     calls.give(CalledFile::new(name, Err("there is no such file")));
 /// }
 /// assert_eq!(file.called[0].name, ".github/workflows/b.yml");
 /// ```

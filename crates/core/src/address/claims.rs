@@ -398,24 +398,30 @@ impl ClaimsDecider {
                 service: service.clone(),
                 environment: environment.clone(),
             };
-            let is_transferable = asked.transferable.contains(environment);
-            // What it lost to another environment must not lead back to it when that one leaves.
-            if !is_transferable {
+            // A lost address must not return to it when the environment that took it is removed.
+            if asked.transferable.contains(environment) {
+                self.make_transferable(owner);
+            } else {
                 self.claim_free(owner.clone(), addresses);
+                self.make_permanent(owner);
             }
-            self.mark(owner, is_transferable);
         }
     }
 
-    fn mark(&mut self, owner: ServiceEnvironment, is_transferable: bool) {
-        let mut claims = self.state.claims.values().filter(|it| it.owner == owner);
-        if claims.all(|claim| claim.is_transferable == is_transferable) {
-            return;
+    fn make_transferable(&mut self, owner: ServiceEnvironment) {
+        let mut claims = self.state.claims_of(&owner);
+        if claims.any(|claim| !claim.is_transferable) {
+            drop(claims);
+            self.emit(ClaimsEvent::MadeTransferable { owner });
         }
-        self.emit(match is_transferable {
-            true => ClaimsEvent::MadeTransferable { owner },
-            false => ClaimsEvent::MadePermanent { owner },
-        });
+    }
+
+    fn make_permanent(&mut self, owner: ServiceEnvironment) {
+        let mut claims = self.state.claims_of(&owner);
+        if claims.any(|claim| claim.is_transferable) {
+            drop(claims);
+            self.emit(ClaimsEvent::MadePermanent { owner });
+        }
     }
 }
 
@@ -464,8 +470,12 @@ impl Aggregate for AddressClaims {
                 };
                 state.claims.retain(|address, it| !is_released(address, it));
             }
-            ClaimsEvent::MadeTransferable { owner } => state.set_transferable(owner, true),
-            ClaimsEvent::MadePermanent { owner } => state.set_transferable(owner, false),
+            ClaimsEvent::MadeTransferable { owner } => {
+                (state.claims_of_mut(owner)).for_each(|claim| claim.is_transferable = true);
+            }
+            ClaimsEvent::MadePermanent { owner } => {
+                (state.claims_of_mut(owner)).for_each(|claim| claim.is_transferable = false);
+            }
         }
     }
 
@@ -483,10 +493,16 @@ impl Aggregate for AddressClaims {
 }
 
 impl ClaimsState {
-    fn set_transferable(&mut self, owner: &ServiceEnvironment, is_transferable: bool) {
-        let claims = self.claims.values_mut();
-        for claim in claims.filter(|claim| claim.owner == *owner) {
-            claim.is_transferable = is_transferable;
-        }
+    fn claims_of(&self, owner: &ServiceEnvironment) -> impl Iterator<Item = &AddressClaim> {
+        self.claims.values().filter(move |it| it.owner == *owner)
+    }
+
+    fn claims_of_mut(
+        &mut self,
+        owner: &ServiceEnvironment,
+    ) -> impl Iterator<Item = &mut AddressClaim> {
+        self.claims
+            .values_mut()
+            .filter(move |it| it.owner == *owner)
     }
 }

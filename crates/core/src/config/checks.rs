@@ -142,43 +142,56 @@ pub(super) fn smoke_test(node: &YamlNode, problems: &mut Problems) -> Option<Smo
     let fields = MappingFields::read(node, "a smoke test", SMOKE_KEYS, problems)?;
     let retries = fields.integer("retries", 0, 100, problems).unwrap_or(0);
     let name = fields.string("name", problems).map(|name| name.value);
-    if let Some(command) = fields.string("exec", problems) {
-        let name = name.unwrap_or_else(|| command.value.clone());
-        return Some(SmokeTest {
-            name,
-            probe: SmokeProbe::Exec {
-                command: command.value,
-            },
-            retries,
-        });
-    }
-    let short = METHODS.iter().find_map(|method| {
-        fields
-            .string(method, problems)
-            .map(|path| (method.to_ascii_uppercase(), path))
-    });
-    let (method, path) = match short {
-        Some(short) => short,
-        None => {
-            let path = fields.string("path", problems);
-            let Some(path) = path else {
-                problems.push(
-                    Diagnostic::error("missing-key", node.span, "a smoke test asks something")
-                        .help("for example `get: /` or `exec: ./scripts/smoke-tests.sh $URL`"),
-                );
-                return None;
-            };
-            (
-                fields.string("method", problems).map_or_else(
-                    || "GET".to_owned(),
-                    |method| method.value.to_ascii_uppercase(),
-                ),
-                path,
-            )
-        }
+    let probe = match fields.string("exec", problems) {
+        Some(command) => SmokeProbe::Exec {
+            command: command.value,
+        },
+        None => request_probe(node, &fields, problems)?,
     };
+    let name = name.unwrap_or_else(|| match &probe {
+        SmokeProbe::Exec { command } => command.clone(),
+        SmokeProbe::Request { method, path, .. } => format!("{method} {path}"),
+    });
+    Some(SmokeTest {
+        name,
+        probe,
+        retries,
+    })
+}
+
+/// The method and path of `get: /items`, or of `method` and `path`.
+fn request_line(
+    node: &YamlNode,
+    fields: &MappingFields<'_>,
+    problems: &mut Problems,
+) -> Option<(String, Spanned<String>)> {
+    let short = METHODS.iter().find_map(|method| {
+        let path = fields.string(method, problems)?;
+        Some((method.to_ascii_uppercase(), path))
+    });
+    if short.is_some() {
+        return short;
+    }
+    let Some(path) = fields.string("path", problems) else {
+        problems.push(
+            Diagnostic::error("missing-key", node.span, "a smoke test asks something")
+                .help("for example `get: /` or `exec: ./scripts/smoke-tests.sh $URL`"),
+        );
+        return None;
+    };
+    let method = fields.string("method", problems);
+    let method = method.map_or("GET".to_owned(), |it| it.value.to_ascii_uppercase());
+    Some((method, path))
+}
+
+fn request_probe(
+    node: &YamlNode,
+    fields: &MappingFields<'_>,
+    problems: &mut Problems,
+) -> Option<SmokeProbe> {
+    let (method, path) = request_line(node, fields, problems)?;
     require_absolute_path(&path, "/items", problems);
-    let (body, is_json) = body(&fields);
+    let (body, is_json) = body(fields);
     let mut headers: BTreeMap<String, String> = fields
         .map("headers", problems)
         .into_iter()
@@ -195,17 +208,12 @@ pub(super) fn smoke_test(node: &YamlNode, problems: &mut Problems) -> Option<Smo
         .get("expect")
         .and_then(|node| expect(node, problems))
         .unwrap_or_default();
-    let name = name.unwrap_or_else(|| format!("{method} {}", path.value));
-    Some(SmokeTest {
-        name,
-        probe: SmokeProbe::Request {
-            method,
-            path: path.value,
-            headers,
-            body,
-            expect,
-        },
-        retries,
+    Some(SmokeProbe::Request {
+        method,
+        path: path.value,
+        headers,
+        body,
+        expect,
     })
 }
 

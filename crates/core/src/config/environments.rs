@@ -145,6 +145,19 @@ fn environment(
     };
     let node = if node.is_null() { &empty } else { node };
     let what = format!("environment {name}");
+    refuse_misplaced_keys(node, problems);
+    let known: Vec<&str> = ENVIRONMENT_KEYS
+        .iter()
+        .copied()
+        .chain(LATER.iter().map(|(word, _)| *word))
+        .chain(OF_CANARY)
+        .collect();
+    let fields = MappingFields::read(node, &what, &known, problems)?;
+    environment_fields(name, service, &fields, problems)
+}
+
+/// Keys of later versions, and keys of the canary strategy that are written one level too high.
+fn refuse_misplaced_keys(node: &YamlNode, problems: &mut Problems) {
     for (key, _) in node.as_mapping().unwrap_or_default() {
         if let Some((_, thing)) = LATER.iter().find(|(word, _)| *word == key.text) {
             problems.push(later(key.span, thing));
@@ -159,16 +172,23 @@ fn environment(
             );
         }
     }
-    let known: Vec<&str> = ENVIRONMENT_KEYS
-        .iter()
-        .copied()
-        .chain(LATER.iter().map(|(word, _)| *word))
-        .chain(OF_CANARY)
-        .collect();
-    let fields = MappingFields::read(node, &what, &known, problems)?;
-    target(&fields, problems);
-    let strategy = strategy(&fields, problems);
-    let (analysis, analysis_source, sources) = analysis(&fields, &strategy, problems);
+}
+
+const WHEN_BUSY: [(&str, WhenBusy); 3] = [
+    ("supersede", WhenBusy::Supersede),
+    ("queue", WhenBusy::Queue),
+    ("refuse", WhenBusy::Refuse),
+];
+
+fn environment_fields(
+    name: EnvironmentName,
+    service: Option<&str>,
+    fields: &MappingFields<'_>,
+    problems: &mut Problems,
+) -> Option<EnvironmentConfig> {
+    target(fields, problems);
+    let strategy = strategy(fields, problems);
+    let (analysis, analysis_source, sources) = analysis(fields, &strategy, problems);
     Some(EnvironmentConfig {
         instances: fields.integer("instances", 1, 1_000, problems).unwrap_or(1),
         strategy,
@@ -180,11 +200,11 @@ fn environment(
         path: fields
             .string("path", problems)
             .and_then(|path| url_path(path, problems)),
-        strip_prefix: strip_prefix(&fields, problems),
+        strip_prefix: strip_prefix(fields, problems),
         port: fields
             .integer("port", 1, 65_535, problems)
             .and_then(|port| u16::try_from(port).ok()),
-        sticky: sticky(&fields, problems),
+        sticky: sticky(fields, problems),
         approvals: fields
             .get("approvals")
             .and_then(|node| approvals(node, problems)),
@@ -199,20 +219,10 @@ fn environment(
         analysis,
         analysis_source,
         sources,
-        env: env(&fields, problems),
-        when_busy: one_of(
-            &fields,
-            "when_busy",
-            &[
-                ("supersede", WhenBusy::Supersede),
-                ("queue", WhenBusy::Queue),
-                ("refuse", WhenBusy::Refuse),
-            ],
-            problems,
-        )
-        .unwrap_or_default(),
-        rollback_window: rollback::window(&fields, problems),
-        with: ties::with(&fields, service, problems),
+        env: env(fields, problems),
+        when_busy: one_of(fields, "when_busy", &WHEN_BUSY, problems).unwrap_or_default(),
+        rollback_window: rollback::window(fields, problems),
+        with: ties::with(fields, service, problems),
         notify: fields
             .list("notify", problems)
             .iter()
@@ -224,9 +234,9 @@ fn environment(
         drain: fields
             .duration("drain", problems)
             .unwrap_or(Duration::from_secs(30)),
-        watch: guard::watch(&fields, problems),
-        unready_grace: guard::unready_grace(&fields, problems),
-        timeouts: timeouts::request_timeouts(&fields, problems),
+        watch: guard::watch(fields, problems),
+        unready_grace: guard::unready_grace(fields, problems),
+        timeouts: timeouts::request_timeouts(fields, problems),
         name,
     })
 }

@@ -107,18 +107,6 @@ fn smoke() -> Value {
 
 fn metric() -> Value {
     let number = || json!({ "type": ["string", "number"] });
-    let properties = |names: &[&str], numbers: &[(&str, &str)]| -> Vec<(String, Value)> {
-        let texts = names
-            .iter()
-            .map(|name| ((*name).to_owned(), json!({ "type": "string" })));
-        let numbers = numbers.iter().map(|(name, description)| {
-            (
-                (*name).to_owned(),
-                json!({ "type": ["string", "number"], "description": description }),
-            )
-        });
-        texts.chain(numbers).collect()
-    };
     let mut schema = json!({
         "type": "object", "additionalProperties": false,
         "properties": {
@@ -144,41 +132,44 @@ fn metric() -> Value {
             "window": { "$ref": "#/$defs/duration", "default": "10s" }
         }
     });
-    let more = properties(
-        &["fail", "group"],
-        &[
-            (
-                "pass",
-                "Of judge expression: a condition, such as value >= 0.95 * stable. Of judge mann-whitney: a score, 95.",
-            ),
-            (
-                "alpha",
-                "How probable it may be that a good release is rolled back; 1%, split over all comparisons.",
-            ),
-            ("margin", "How many times stable's is still as good."),
-            (
-                "tolerance",
-                "How many times stable's a hold that ends early must exclude.",
-            ),
-            (
-                "increase",
-                "Of judge mann-whitney: at least so many times stable's mean counts as more.",
-            ),
-            (
-                "decrease",
-                "Of judge mann-whitney: at most so many times stable's mean counts as less.",
-            ),
-            (
-                "marginal",
-                "Of judge mann-whitney: below this score it fails; 75.",
-            ),
-        ],
-    );
     if let Some(known) = schema["properties"].as_object_mut() {
-        known.extend(more);
+        known.extend(["fail", "group"].map(|name| (name.to_owned(), json!({ "type": "string" }))));
+        known.extend(METRIC_NUMBERS.map(|(name, description)| {
+            let number = json!({ "type": ["string", "number"], "description": description });
+            (name.to_owned(), number)
+        }));
     }
     schema
 }
+
+/// Keys of a metric that take a number or its text, with their descriptions.
+const METRIC_NUMBERS: [(&str, &str); 7] = [
+    (
+        "pass",
+        "Of judge expression: a condition, such as value >= 0.95 * stable. Of judge mann-whitney: a score, 95.",
+    ),
+    (
+        "alpha",
+        "How probable it may be that a good release is rolled back; 1%, split over all comparisons.",
+    ),
+    ("margin", "How many times stable's is still as good."),
+    (
+        "tolerance",
+        "How many times stable's a hold that ends early must exclude.",
+    ),
+    (
+        "increase",
+        "Of judge mann-whitney: at least so many times stable's mean counts as more.",
+    ),
+    (
+        "decrease",
+        "Of judge mann-whitney: at most so many times stable's mean counts as less.",
+    ),
+    (
+        "marginal",
+        "Of judge mann-whitney: below this score it fails; 75.",
+    ),
+];
 
 fn provider() -> Value {
     let text = |description: &str| json!({ "type": "string", "description": description });

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::aggregate::{self, Actor, Event};
 use jiff::Timestamp;
+use shipway_analysis::Observation;
 
 pub(super) type RolloutDecider = aggregate::Decider<RolloutAggregate>;
 
@@ -101,24 +102,8 @@ pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
     if rollout.ended.is_some() {
         return None;
     }
-    if let (PlanDirection::Forward, Some(judgement)) =
-        (rollout.direction, rollout.evidence.judgement())
-        && judgement.verdict.is_fail()
-    {
-        let why = judgement.verdict.why();
-        match response_to_failure(rollout) {
-            FailureResponse::RollBack => {
-                return Some(NextStep::TurnBack(RollbackCause::Evidence, why.to_owned()));
-            }
-            FailureResponse::Compare => return Some(NextStep::Compare(why.to_owned())),
-            FailureResponse::Report => {
-                let why = format!(
-                    "{why}; recreate never runs two releases, so it can't be told whether it is the fault of the release"
-                );
-                return Some(NextStep::ReportFault(why));
-            }
-            FailureResponse::Continue => {}
-        }
+    if let Some(step) = step_after_failed_verdict(rollout) {
+        return Some(step);
     }
     if let Some(until) = rollout.rollback_retry.and_then(|retry| retry.until) {
         let turn = rollout.turned_back.as_ref().filter(|_| now >= until)?;
@@ -160,6 +145,25 @@ pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
                 )
             })
         }
+    }
+}
+
+/// The response to evidence against the new release, if there is any.
+fn step_after_failed_verdict(rollout: &Rollout) -> Option<NextStep> {
+    let judgement = rollout.evidence.judgement()?;
+    if rollout.direction != PlanDirection::Forward || !judgement.verdict.is_fail() {
+        return None;
+    }
+    let why = judgement.verdict.why();
+    match response_to_failure(rollout) {
+        FailureResponse::RollBack => {
+            Some(NextStep::TurnBack(RollbackCause::Evidence, why.to_owned()))
+        }
+        FailureResponse::Compare => Some(NextStep::Compare(why.to_owned())),
+        FailureResponse::Report => Some(NextStep::ReportFault(format!(
+            "{why}; recreate never runs two releases, so it can't be told whether it is the fault of the release"
+        ))),
+        FailureResponse::Continue => None,
     }
 }
 
@@ -285,95 +289,14 @@ pub(super) fn decide(
     Ok(decider.decided())
 }
 
-/// One input to an opened rollout.
+/// One input to an opened rollout: a command of a person or of the service, or a report of a driver.
 fn handle_input(
     decider: &mut RolloutDecider,
     rollout: &Rollout,
     input: RolloutInput,
 ) -> Result<(), RolloutRejection> {
     let running = rollout.ended.is_none();
-    let at_cursor =
-        |plan: u32, index: usize| running && plan == rollout.plan_number && index == rollout.cursor;
     match input {
-        // A late answer of work that no longer counts changes nothing.
-        RolloutInput::Done {
-            plan,
-            index,
-            note,
-            smoke,
-        } if at_cursor(plan, index) => {
-            decider.emit(RolloutEvent::ActionDone { index, note, smoke })
-        }
-        RolloutInput::Failed {
-            plan,
-            index,
-            why,
-            smoke,
-        } if at_cursor(plan, index) => decider.fail_action(RollbackCause::FailedAction, why, smoke),
-        RolloutInput::CrashLoop { why }
-            if running && rollout.direction == PlanDirection::Forward =>
-        {
-            decider.fail_action(RollbackCause::CrashLoop, why, None)
-        }
-        RolloutInput::Readiness(report) if running => decider.report_readiness(&report),
-        RolloutInput::FellowBack { why }
-            if running && rollout.direction == PlanDirection::Forward =>
-        {
-            decider.roll_back_automatically(RollbackCause::PeerRolledBack, &why);
-        }
-        RolloutInput::Measured { exposure, seen }
-            if exposure == rollout.exposure && rollout.is_judged() =>
-        {
-            let seen = Box::new(rollout.against_before(*seen));
-            let analysis = &rollout.spec.environment.analysis;
-            let mut evidence = rollout.evidence.clone();
-            let judgement = evidence.observe(analysis, &seen);
-            let checkpoint = evidence.checkpoint(analysis);
-            decider.emit(RolloutEvent::Measured {
-                seen,
-                judgement,
-                checkpoint,
-                basis: evidence.failure_basis(),
-            });
-        }
-        RolloutInput::Looked { exposure, look }
-            if exposure == rollout.exposure && rollout.is_judged() =>
-        {
-            let MetricEvaluation {
-                seen,
-                judgement,
-                checkpoint,
-                basis,
-            } = *look;
-            decider.emit(RolloutEvent::Measured {
-                seen,
-                judgement,
-                checkpoint,
-                basis,
-            });
-        }
-        RolloutInput::Done { .. }
-        | RolloutInput::Failed { .. }
-        | RolloutInput::CrashLoop { .. }
-        | RolloutInput::Readiness(_)
-        | RolloutInput::FellowBack { .. }
-        | RolloutInput::Measured { .. }
-        | RolloutInput::Looked { .. }
-        | RolloutInput::Open(_)
-        | RolloutInput::Woken => {}
-        RolloutInput::Told if !rollout.told && !running => decider.emit(RolloutEvent::ServiceTold),
-        RolloutInput::Noticed {
-            index,
-            destination,
-            failed,
-        } if rollout.notices_settled.get(destination) == Some(&index) => {
-            decider.emit(RolloutEvent::NoticeSettled {
-                index,
-                destination,
-                failed,
-            })
-        }
-        RolloutInput::Told | RolloutInput::Noticed { .. } => {}
         RolloutInput::Approve { groups, comment } => approve(decider, rollout, &groups, comment)?,
         RolloutInput::Reject { reason } => {
             gate(rollout)?;
@@ -406,8 +329,74 @@ fn handle_input(
         },
         RolloutInput::EndKeep { .. } => {}
         RolloutInput::Abort { cause, reason } => abort(decider, rollout, cause.into(), &reason),
+        report => handle_report(decider, rollout, report),
     }
     Ok(())
+}
+
+/// One report of a driver. A late report of work that no longer counts changes nothing.
+fn handle_report(decider: &mut RolloutDecider, rollout: &Rollout, report: RolloutInput) {
+    let running = rollout.ended.is_none();
+    let forward = running && rollout.direction == PlanDirection::Forward;
+    let is_judged = |exposure: u32| exposure == rollout.exposure && rollout.is_judged();
+    let at_cursor =
+        |plan: u32, index: usize| running && plan == rollout.plan_number && index == rollout.cursor;
+    match report {
+        RolloutInput::Done {
+            plan,
+            index,
+            note,
+            smoke,
+        } if at_cursor(plan, index) => {
+            decider.emit(RolloutEvent::ActionDone { index, note, smoke });
+        }
+        RolloutInput::Failed {
+            plan,
+            index,
+            why,
+            smoke,
+        } if at_cursor(plan, index) => decider.fail_action(RollbackCause::FailedAction, why, smoke),
+        RolloutInput::CrashLoop { why } if forward => {
+            decider.fail_action(RollbackCause::CrashLoop, why, None);
+        }
+        RolloutInput::Readiness(report) if running => decider.report_readiness(&report),
+        RolloutInput::FellowBack { why } if forward => {
+            decider.roll_back_automatically(RollbackCause::PeerRolledBack, &why);
+        }
+        RolloutInput::Measured { exposure, seen } if is_judged(exposure) => {
+            decider.emit(evaluate(rollout, *seen).into());
+        }
+        RolloutInput::Looked { exposure, look } if is_judged(exposure) => {
+            decider.emit((*look).into());
+        }
+        RolloutInput::Told if !rollout.told && !running => decider.emit(RolloutEvent::ServiceTold),
+        RolloutInput::Noticed {
+            index,
+            destination,
+            failed,
+        } if rollout.notices_settled.get(destination) == Some(&index) => {
+            decider.emit(RolloutEvent::NoticeSettled {
+                index,
+                destination,
+                failed,
+            });
+        }
+        _ => {}
+    }
+}
+
+/// The judgement of an observation that no live evidence came with.
+fn evaluate(rollout: &Rollout, seen: Observation) -> MetricEvaluation {
+    let seen = Box::new(rollout.against_before(seen));
+    let analysis = &rollout.spec.environment.analysis;
+    let mut evidence = rollout.evidence.clone();
+    let judgement = evidence.observe(analysis, &seen);
+    MetricEvaluation {
+        checkpoint: evidence.checkpoint(analysis),
+        basis: evidence.failure_basis(),
+        seen,
+        judgement,
+    }
 }
 
 fn approve(

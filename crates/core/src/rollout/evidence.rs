@@ -1,4 +1,4 @@
-//! The evidence of one exposure: what was measured since traffic was last shifted, and what it adds up to.
+//! The evidence of one exposure: the measurements since the last traffic shift, and their judgement.
 
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{
@@ -141,12 +141,12 @@ impl RolloutEvidence {
         judgement
     }
 
-    /// What must be recorded of the judges' memory beside the last observation.
+    /// The judges' state that must be recorded with the last observation.
     pub(super) fn checkpoint(&self, analysis: &Analysis) -> AnalysisCheckpoint {
         analysis.checkpoint(&self.state)
     }
 
-    /// Puts what was recorded in the place of what is folded from the recorded observations alone.
+    /// Replaces the state that was folded from the recorded observations by the recorded one.
     pub(super) fn restore(&mut self, checkpoint: &AnalysisCheckpoint) {
         self.state.restore(checkpoint);
     }
@@ -237,8 +237,8 @@ impl RolloutEvidence {
 }
 
 /// `more` requests after those of `before`, as they were; how long answers took as they took lately, and not more of them than
-/// there were. What isn't counted by request (load, answers of providers) isn't known of a release that nobody asks, but what it
-/// was.
+/// there were. Values that are not counted per request (load, provider answers) are unknown for a release without traffic; its
+/// last ones are used.
 fn at_the_rate_of(before: &Sample, lately: Option<BaselineSample>, more: u64) -> Sample {
     let grown = |count: u64| {
         let share = u128::from(more) * u128::from(count) / u128::from(before.requests.max(1));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use shipway_analysis::{AnalysisCheckpoint, Observation};
 
 use super::{
     capacity::CapacityShortage,
@@ -96,16 +97,7 @@ impl Rollout {
                 self.action_done(event, *index, note.as_deref(), smoke.as_ref())
             }
             RolloutEvent::ActionFailed { index, why, smoke } => {
-                let what = self
-                    .plan
-                    .actions
-                    .get(*index)
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                self.note(event, format!("failed: {what}: {why}"));
-                if smoke.is_some() {
-                    self.smoke.clone_from(smoke);
-                }
+                self.action_failed(event, *index, why, smoke.as_ref());
             }
             RolloutEvent::Measured {
                 seen,
@@ -113,12 +105,7 @@ impl Rollout {
                 checkpoint,
                 basis,
             } => {
-                self.looks = self.looks.saturating_add(1);
-                self.evidence.observe(&self.spec.environment.analysis, seen);
-                self.evidence.restore(checkpoint);
-                if !checkpoint.is_empty() {
-                    self.checkpointed_at = Some(seen.at);
-                }
+                self.measured(seen, checkpoint);
                 // The rollout acted on the recorded verdict; the current judges might decide differently on the same
                 // readings.
                 self.evidence.record(judgement.clone(), *basis);
@@ -129,30 +116,14 @@ impl Rollout {
             RolloutEvent::CapacityLost { .. }
             | RolloutEvent::CapacityRestored { .. }
             | RolloutEvent::RollbackBlocked { .. } => self.capacity_changed(event),
-            RolloutEvent::FaultNotAttributed { why } => {
-                self.unattributed_fault = Some(why.clone());
-                self.note(event, why.clone());
-                let title = format!("{} is degraded, but not rolled back", self.headline());
-                self.notice(event, NoticeTone::Bad, title, why.clone());
-            }
+            RolloutEvent::FaultNotAttributed { why } => self.fault_not_attributed(event, why),
             RolloutEvent::RollbackDelayed { attempt, until } => {
                 self.rollback_delayed(event, *attempt, *until);
             }
-            RolloutEvent::Approved { comment } => {
-                self.approvals.push(event.by.to_string());
-                let comment = comment
-                    .as_ref()
-                    .map(|comment| format!(": {comment}"))
-                    .unwrap_or_default();
-                self.note_of_person(event, format!("approved{comment}"));
-            }
+            RolloutEvent::Approved { comment } => self.approved(event, comment.as_deref()),
             RolloutEvent::Rejected { reason } => self.note(event, format!("rejected: {reason}")),
             RolloutEvent::Paused { reason } => self.pause(event, reason),
-            RolloutEvent::Resumed => {
-                self.paused = None;
-                self.action_since = event.at;
-                self.note_of_person(event, "resumed".to_owned());
-            }
+            RolloutEvent::Resumed => self.resumed(event),
             RolloutEvent::Hurried { reason } => {
                 self.hurried = true;
                 self.note_of_person(event, format!("remaining holds are skipped: {reason}"));
@@ -161,13 +132,7 @@ impl Rollout {
                 self.keep_ended = true;
                 self.note(event, format!("no longer kept warm: {next} is waiting"));
             }
-            RolloutEvent::SuccessorWaiting { why } => {
-                self.successor = Some(why.clone());
-                self.note(
-                    event,
-                    format!("if the rollback fails it is not retried: {why}"),
-                );
-            }
+            RolloutEvent::SuccessorWaiting { why } => self.successor_waiting(event, why),
             RolloutEvent::Ended {
                 outcome,
                 cause,
@@ -180,6 +145,55 @@ impl Rollout {
                 failed,
             } => self.finish_notice(event, *index, *destination, failed.as_deref()),
         }
+    }
+
+    fn action_failed(
+        &mut self,
+        event: &Event<RolloutEvent>,
+        index: usize,
+        why: &str,
+        smoke: Option<&SmokeReport>,
+    ) {
+        let action = self.plan.actions.get(index);
+        let action = action.map(ToString::to_string).unwrap_or_default();
+        self.note(event, format!("failed: {action}: {why}"));
+        if smoke.is_some() {
+            self.smoke = smoke.cloned();
+        }
+    }
+
+    fn successor_waiting(&mut self, event: &Event<RolloutEvent>, why: &str) {
+        self.successor = Some(why.to_owned());
+        let note = format!("if the rollback fails it is not retried: {why}");
+        self.note(event, note);
+    }
+
+    fn resumed(&mut self, event: &Event<RolloutEvent>) {
+        self.paused = None;
+        self.action_since = event.at;
+        self.note_of_person(event, "resumed".to_owned());
+    }
+
+    fn measured(&mut self, seen: &Observation, checkpoint: &AnalysisCheckpoint) {
+        self.looks = self.looks.saturating_add(1);
+        self.evidence.observe(&self.spec.environment.analysis, seen);
+        self.evidence.restore(checkpoint);
+        if !checkpoint.is_empty() {
+            self.checkpointed_at = Some(seen.at);
+        }
+    }
+
+    fn fault_not_attributed(&mut self, event: &Event<RolloutEvent>, why: &str) {
+        self.unattributed_fault = Some(why.to_owned());
+        self.note(event, why);
+        let title = format!("{} is degraded, but not rolled back", self.headline());
+        self.notice(event, NoticeTone::Bad, title, why);
+    }
+
+    fn approved(&mut self, event: &Event<RolloutEvent>, comment: Option<&str>) {
+        self.approvals.push(event.by.to_string());
+        let comment = comment.map(|comment| format!(": {comment}"));
+        self.note_of_person(event, format!("approved{}", comment.unwrap_or_default()));
     }
 
     fn planned(

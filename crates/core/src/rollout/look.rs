@@ -18,7 +18,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use shipway_analysis::{AnalysisCheckpoint, Judgement, Observation};
 
-use super::{FailureBasis, RolloutEvidence, state::Rollout};
+use super::{FailureBasis, RolloutEvidence, event::RolloutEvent, state::Rollout};
 
 /// Looks of a rollout that are recorded one after the other, before they thin out.
 const LOOKS_DENSE: u32 = 10;
@@ -43,6 +43,17 @@ pub struct MetricEvaluation {
     pub checkpoint: AnalysisCheckpoint,
     /// What a failed judgement rests on.
     pub basis: Option<FailureBasis>,
+}
+
+impl From<MetricEvaluation> for RolloutEvent {
+    fn from(evaluation: MetricEvaluation) -> Self {
+        Self::Measured {
+            seen: evaluation.seen,
+            judgement: evaluation.judgement,
+            checkpoint: evaluation.checkpoint,
+            basis: evaluation.basis,
+        }
+    }
 }
 
 impl Rollout {

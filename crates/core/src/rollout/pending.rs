@@ -32,24 +32,38 @@ pub(super) fn pending(state: &RolloutState, now: Timestamp) -> PendingWork<Rollo
             wake_at: None,
         };
     }
-    let (plan, index) = (rollout.plan_number, rollout.cursor);
-    if let Some(action) = rollout
-        .action()
-        .filter(|action| !matches!(action, PlanAction::Hold { .. } | PlanAction::Ask { .. }))
-        && !rollout.is_held_by_pause()
-        && rollout
-            .rollback_retry
-            .is_none_or(|retry| retry.until.is_none())
-    {
-        effects.push((
-            format!("action-{plan}-{index}").into(),
-            RolloutEffect::Carry {
-                plan,
-                index,
-                action: action.clone(),
-            },
-        ));
+    effects.extend(due_action(rollout));
+    effects.extend(observers(rollout));
+    PendingWork {
+        effects,
+        wake_at: wake_at(rollout, now),
+        live: true,
     }
+}
+
+/// The action at the cursor, unless it is only waited for.
+fn due_action(rollout: &Rollout) -> Option<(EffectKey, RolloutEffect)> {
+    let action = rollout.action()?;
+    let waits = matches!(action, PlanAction::Hold { .. } | PlanAction::Ask { .. });
+    let is_retried_later = (rollout.rollback_retry).is_some_and(|retry| retry.until.is_some());
+    if waits || is_retried_later || rollout.is_held_by_pause() {
+        return None;
+    }
+    let (plan, index) = (rollout.plan_number, rollout.cursor);
+    let action = action.clone();
+    Some((
+        format!("action-{plan}-{index}").into(),
+        RolloutEffect::Carry {
+            plan,
+            index,
+            action,
+        },
+    ))
+}
+
+/// Observers that run as long as their report may change the rollout: measurement, peers, readiness and crashes.
+fn observers(rollout: &Rollout) -> Vec<(EffectKey, RolloutEffect)> {
+    let mut effects = Vec::new();
     if rollout.is_judged() {
         let exposure = rollout.exposure;
         effects.push((
@@ -61,13 +75,14 @@ pub(super) fn pending(state: &RolloutState, now: Timestamp) -> PendingWork<Rollo
             },
         ));
     }
-    if rollout.direction == PlanDirection::Forward && !rollout.spec.tied.is_empty() {
+    if rollout.direction != PlanDirection::Forward {
+        return effects;
+    }
+    if !rollout.spec.tied.is_empty() {
         let with = rollout.spec.tied.clone();
         effects.push(("fellows".into(), RolloutEffect::Fellows { with }));
     }
-    if rollout.direction == PlanDirection::Forward
-        && rollout.observed.count(rollout.candidate()) > 0
-    {
+    if rollout.observed.count(rollout.candidate()) > 0 {
         effects.push((
             "guard".into(),
             RolloutEffect::Guard {
@@ -76,11 +91,7 @@ pub(super) fn pending(state: &RolloutState, now: Timestamp) -> PendingWork<Rollo
             },
         ));
     }
-    PendingWork {
-        effects,
-        wake_at: wake_at(rollout, now),
-        live: true,
-    }
+    effects
 }
 
 /// The oldest notice that each destination has not settled, independent of the other destinations.

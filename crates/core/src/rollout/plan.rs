@@ -252,11 +252,7 @@ impl fmt::Display for PlanAction {
         match self {
             Self::ClaimAddresses { addresses } => {
                 let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                let noun = if all.len() == 1 {
-                    "address"
-                } else {
-                    "addresses"
-                };
+                let noun = plural(all.len(), "address", "addresses");
                 write!(f, "claim {noun}: {}", all.join(", "))
             }
             Self::Start { release, count } => write!(
@@ -272,30 +268,7 @@ impl fmt::Display for PlanAction {
             ),
             Self::Smoke { release } => write!(f, "smoke tests against {release}"),
             Self::Shift { split } => write!(f, "shift traffic: {split}"),
-            Self::Hold {
-                duration,
-                why: HoldReason::Evidence,
-            } => write!(f, "hold for {} and judge", Span(*duration)),
-            Self::Hold {
-                duration,
-                why: HoldReason::Time,
-            } => write!(f, "hold for {}", Span(*duration)),
-            Self::Hold {
-                duration,
-                why: HoldReason::KeepWarm,
-            } => write!(
-                f,
-                "keep the previous instances warm for {}",
-                Span(*duration)
-            ),
-            Self::Hold {
-                duration,
-                why: HoldReason::Watch,
-            } => write!(f, "watch the release for {}", Span(*duration)),
-            Self::Hold {
-                duration,
-                why: HoldReason::ReverseCanary,
-            } => write!(f, "compare both releases for up to {}", Span(*duration)),
+            Self::Hold { duration, why } => write_hold(f, Span(*duration), *why),
             Self::Ask { gate } => write!(f, "wait for {gate}"),
             Self::Meet { with } => {
                 let names: Vec<&str> = with.iter().map(ServiceName::as_str).collect();
@@ -318,6 +291,20 @@ impl fmt::Display for PlanAction {
             Self::Promote { release } => write!(f, "{release} becomes the stable release"),
         }
     }
+}
+
+fn write_hold(f: &mut fmt::Formatter<'_>, duration: Span, why: HoldReason) -> fmt::Result {
+    match why {
+        HoldReason::Evidence => write!(f, "hold for {duration} and judge"),
+        HoldReason::Time => write!(f, "hold for {duration}"),
+        HoldReason::KeepWarm => write!(f, "keep the previous instances warm for {duration}"),
+        HoldReason::Watch => write!(f, "watch the release for {duration}"),
+        HoldReason::ReverseCanary => write!(f, "compare both releases for up to {duration}"),
+    }
+}
+
+const fn plural(count: usize, one: &'static str, many: &'static str) -> &'static str {
+    if count == 1 { one } else { many }
 }
 
 const fn instances(count: u32) -> &'static str {

@@ -208,7 +208,7 @@ fn text_match(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TextMat
     }
     if let Some(regex) = fields.string("regex", problems) {
         let pattern = printable(regex.value, regex.span, problems)?;
-        return match fits_as_a_whole(&pattern) {
+        return match check_pattern(&pattern) {
             Ok(()) => Some(TextMatch::Regex(pattern)),
             Err(why) => {
                 let message = format!("`{pattern}` can't be matched: {why}");
@@ -236,10 +236,20 @@ fn text_match(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TextMat
     }
 }
 
-/// Whether the proxy can match with it: within its limits, and still a pattern once it is held against a whole value.
-fn fits_as_a_whole(pattern: &str) -> Result<(), String> {
+#[derive(Debug, thiserror::Error)]
+enum PatternError {
+    #[error("it is longer than {PATTERN_CHARS_MAX} letters")]
+    TooLong,
+    #[error("it repeats too much to be held ready")]
+    TooBig,
+    #[error("{0}")]
+    Syntax(String),
+}
+
+/// Checks that the proxy can match whole values with `pattern`, within its limits.
+fn check_pattern(pattern: &str) -> Result<(), PatternError> {
     if pattern.len() > PATTERN_CHARS_MAX {
-        return Err(format!("it is longer than {PATTERN_CHARS_MAX} letters"));
+        return Err(PatternError::TooLong);
     }
     for text in [pattern, &format!(r"\A(?:{pattern})\z")] {
         let built = regex::bytes::RegexBuilder::new(text)
@@ -249,13 +259,14 @@ fn fits_as_a_whole(pattern: &str) -> Result<(), String> {
         match built {
             Ok(_) => {}
             Err(regex::Error::CompiledTooBig(_)) => {
-                return Err("it repeats too much to be held ready".to_owned());
+                return Err(PatternError::TooBig);
             }
             // The last line is the message; the lines before it draw the position.
             Err(error) => {
                 let told = error.to_string();
                 let last = told.lines().last().unwrap_or_default();
-                return Err(last.trim_start_matches("error: ").to_owned());
+                let message = last.trim_start_matches("error: ").to_owned();
+                return Err(PatternError::Syntax(message));
             }
         }
     }

@@ -1,7 +1,7 @@
-//! What was judged over time, read back from a rollout's log: what plots are drawn of and the API answers with.
+//! The judgements of a rollout over time, read from its log, for plots and the API.
 //!
-//! It is a reading like pages and lists are: nothing is kept for it, nothing follows from it. The log has each measurement with the
-//! judgement that was made of it, so the plot of a rollout of last year shows what was known then.
+//! A pure read model: it stores nothing and causes nothing. The log has each measurement with its judgement, so the plot of last
+//! year's rollout shows the judgements of that time.
 
 use jiff::Timestamp;
 use shipway_analysis::{
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::aggregate::Event;
 
-/// How sure the intervals are, at all times at once.
+/// One minus the confidence of the intervals, which holds at all times simultaneously.
 const ALPHA: f64 = 0.05;
 /// At how many requests they are tightest: some seconds of a service that is worth a canary.
 const TIGHTEST_AT: f64 = 1_000.0;
@@ -93,7 +93,7 @@ impl SeriesBuilder {
                 self.plan = plan.clone();
                 self.is_back = *direction == PlanDirection::Back;
                 if self.is_back {
-                    self.decide(event.at, true, why);
+                    self.decide_against(event.at, why);
                 }
             }
             RolloutEvent::ActionDone { index, .. } => {
@@ -104,7 +104,7 @@ impl SeriesBuilder {
                 if let PlanAction::Promote { release } = action
                     && !self.is_back
                 {
-                    self.decide(event.at, false, &format!("{release} is promoted"));
+                    self.decide_for(event.at, &format!("{release} is promoted"));
                 }
             }
             RolloutEvent::Measured { seen, .. } => self.measured(seen),
@@ -112,31 +112,35 @@ impl SeriesBuilder {
                 outcome,
                 why,
                 cause: _,
-            } => {
-                let is_bad = match outcome {
-                    RolloutOutcome::Promoted => false,
-                    RolloutOutcome::RolledBack
-                    | RolloutOutcome::Aborted
-                    | RolloutOutcome::Rejected
-                    | RolloutOutcome::Superseded
-                    | RolloutOutcome::Failed => true,
-                };
-                self.decide(event.at, is_bad, why);
-            }
+            } => match outcome {
+                RolloutOutcome::Promoted => self.decide_for(event.at, why),
+                RolloutOutcome::RolledBack
+                | RolloutOutcome::Aborted
+                | RolloutOutcome::Rejected
+                | RolloutOutcome::Superseded
+                | RolloutOutcome::Failed => self.decide_against(event.at, why),
+            },
             _ => {}
         }
     }
 
-    /// The first decision is the one that the plot marks; but a release that was promoted and goes back all the same has not
-    /// been promoted.
-    fn decide(&mut self, at: Timestamp, is_bad: bool, why: &str) {
-        let is_new = self
-            .decision
-            .as_ref()
-            .is_none_or(|known| is_bad && !known.is_bad);
-        if is_new {
-            let why = why.to_owned();
-            self.decision = Some(RolloutDecision { at, is_bad, why });
+    /// The plot marks the first decision.
+    fn decide_for(&mut self, at: Timestamp, why: &str) {
+        self.decision.get_or_insert_with(|| RolloutDecision {
+            at,
+            is_bad: false,
+            why: why.to_owned(),
+        });
+    }
+
+    /// A rollback replaces an earlier promotion: the release did not stay.
+    fn decide_against(&mut self, at: Timestamp, why: &str) {
+        if self.decision.as_ref().is_none_or(|known| !known.is_bad) {
+            self.decision = Some(RolloutDecision {
+                at,
+                is_bad: true,
+                why: why.to_owned(),
+            });
         }
     }
 
@@ -319,7 +323,7 @@ fn estimate(metric: Metric, counted: &SideCounts, happened: u64) -> Option<Estim
     })
 }
 
-/// The share of all requests since the first reading, with the range that holds the truth at all times at once. Events that
+/// The share of all requests since the first reading, with its anytime-valid confidence interval. Events that
 /// aren't requests, such as orders, may be more than those; then there is a rate and no range.
 fn rate(happened: u64, requests: u64) -> Option<Estimate> {
     if requests == 0 {

@@ -42,7 +42,7 @@ pub(super) fn decide(
     }
     let plan = run.plan().map_err(|why| RunRejection::NoPlan {
         run: id(),
-        why: why.to_owned(),
+        why: why.to_string(),
     })?;
     match &again {
         RerunSelection::All => {}

@@ -12,7 +12,7 @@ use super::{
     RunAggregate, again,
     event::{RunEffect, RunEvent, RunInput, RunRejection},
     gate,
-    state::{JobRecord, Run, RunEnd, RunState},
+    state::{JobRecord, Run, RunEnd, RunPlan, RunState},
 };
 use crate::{
     aggregate::{self, Actor, Event, PendingWork},
@@ -89,6 +89,42 @@ impl RunDecider {
     fn handle_input(&mut self, run: &Run, input: RunInput) -> Result<(), RunRejection> {
         match input {
             RunInput::Open(_) | RunInput::Woken => {}
+            RunInput::RunAgain { again, from } => {
+                let fact = again::decide(run, again, from.as_ref())?;
+                self.emit(fact);
+            }
+            RunInput::ShowSecrets { key, step } => {
+                if !is_over(run, &key)? {
+                    let run = run.spec.id.clone();
+                    return Err(RunRejection::JobUnderWay { run, key });
+                }
+                self.emit(RunEvent::SecretsShown { key, step });
+            }
+            RunInput::Cancel { reason } => {
+                if let Some(end) = &run.ended {
+                    return Err(RunRejection::Ended {
+                        run: run.spec.id.clone(),
+                        conclusion: end.conclusion,
+                    });
+                }
+                if run.progress.cancelled.is_none() {
+                    self.emit(RunEvent::CancelAsked { reason });
+                }
+            }
+            RunInput::Gate(input) => self.handle_gate_input(run, input)?,
+            RunInput::Told => {
+                if run.ended.is_some() && !run.told {
+                    self.emit(RunEvent::ServiceTold);
+                }
+            }
+            report => self.handle_report(run, report)?,
+        }
+        Ok(())
+    }
+
+    /// A report of a worker. Repeated reports, and reports about ended jobs, change nothing.
+    fn handle_report(&mut self, run: &Run, report: RunInput) -> Result<(), RunRejection> {
+        match report {
             RunInput::JobStarted { key } => {
                 if !is_over(run, &key)?
                     && run
@@ -140,67 +176,49 @@ impl RunDecider {
                 conclusion,
                 outputs,
                 why,
-            } => {
-                // A failure that is excused is none.
-                let (conclusion, why) = run.excused(&key, conclusion, why);
-                if is_over(run, &key)? {
-                } else if conclusion == Conclusion::Failure
-                    && again::retries(run, &key, RetryWhen::Any)
-                {
-                    let why = why.unwrap_or_else(|| conclusion.to_string());
-                    self.emit(RunEvent::JobRetried { key, why });
-                } else {
-                    self.emit(RunEvent::JobEnded {
-                        key,
-                        conclusion,
-                        outputs,
-                        why,
-                    });
-                }
+            } if !is_over(run, &key)? => self.job_ended(run, key, conclusion, outputs, why),
+            RunInput::WorkerLost { key, why } if !is_over(run, &key)? => {
+                self.worker_lost(run, key, why);
             }
-            RunInput::WorkerLost { key, why } => {
-                if is_over(run, &key)? {
-                } else if again::retries(run, &key, RetryWhen::WorkerLost) {
-                    self.emit(RunEvent::JobRetried { key, why });
-                } else {
-                    self.emit(RunEvent::JobEnded {
-                        key,
-                        conclusion: Conclusion::Failure,
-                        outputs: Vec::new(),
-                        why: Some(why),
-                    });
-                }
-            }
-            RunInput::RunAgain { again, from } => {
-                let fact = again::decide(run, again, from.as_ref())?;
-                self.emit(fact);
-            }
-            RunInput::ShowSecrets { key, step } => {
-                if !is_over(run, &key)? {
-                    let run = run.spec.id.clone();
-                    return Err(RunRejection::JobUnderWay { run, key });
-                }
-                self.emit(RunEvent::SecretsShown { key, step });
-            }
-            RunInput::Cancel { reason } => {
-                if let Some(end) = &run.ended {
-                    return Err(RunRejection::Ended {
-                        run: run.spec.id.clone(),
-                        conclusion: end.conclusion,
-                    });
-                }
-                if run.progress.cancelled.is_none() {
-                    self.emit(RunEvent::CancelAsked { reason });
-                }
-            }
-            RunInput::Gate(input) => self.handle_gate_input(run, input)?,
-            RunInput::Told => {
-                if run.ended.is_some() && !run.told {
-                    self.emit(RunEvent::ServiceTold);
-                }
-            }
+            _ => {}
         }
         Ok(())
+    }
+
+    fn job_ended(
+        &mut self,
+        run: &Run,
+        key: JobKey,
+        conclusion: Conclusion,
+        outputs: Vec<(String, String)>,
+        why: Option<String>,
+    ) {
+        // A failure of nothing but quarantined tests counts as a success.
+        let (conclusion, why) = run.excused(&key, conclusion, why);
+        if conclusion == Conclusion::Failure && again::retries(run, &key, RetryWhen::Any) {
+            let why = why.unwrap_or_else(|| conclusion.to_string());
+            self.emit(RunEvent::JobRetried { key, why });
+        } else {
+            self.emit(RunEvent::JobEnded {
+                key,
+                conclusion,
+                outputs,
+                why,
+            });
+        }
+    }
+
+    fn worker_lost(&mut self, run: &Run, key: JobKey, why: String) {
+        if again::retries(run, &key, RetryWhen::WorkerLost) {
+            self.emit(RunEvent::JobRetried { key, why });
+        } else {
+            self.emit(RunEvent::JobEnded {
+                key,
+                conclusion: Conclusion::Failure,
+                outputs: Vec::new(),
+                why: Some(why),
+            });
+        }
     }
 
     /// Puts on record what the scheduler says now, and the end when there is nothing left.
@@ -214,7 +232,7 @@ impl RunDecider {
         let plan = match run.plan() {
             Ok(plan) => plan.clone(),
             Err(why) => {
-                let why = Some(why.to_owned());
+                let why = Some(why.to_string());
                 return self.emit(RunEvent::Ended {
                     conclusion: Conclusion::Failure,
                     why,
@@ -240,51 +258,56 @@ impl RunDecider {
             _ => plan.graph.next(workflow, &mut progress, ground),
         };
         for decision in decisions {
-            self.emit(match decision {
-                GraphDecision::Expand { job, expanded } => RunEvent::JobReady {
-                    job,
-                    expanded: Box::new(expanded),
-                },
-                GraphDecision::End { job, result, why } => {
-                    RunEvent::JobSettled { job, result, why }
-                }
-                GraphDecision::EndCell {
-                    key,
-                    outcome,
-                    outputs,
-                    why,
-                } => RunEvent::JobEnded {
-                    key,
-                    conclusion: outcome,
-                    outputs,
-                    why,
-                },
-                GraphDecision::Stop { key, why } => RunEvent::StopAsked { key, why },
-            });
+            self.emit(decision.into());
         }
         if plan.has_gates {
             self.request_gates();
         }
         if progress.is_over() {
-            let conclusion = progress.conclusion();
-            let covers_too_little = self.state.0.as_deref().and_then(Run::covers_too_little);
-            if let Some(why) = covers_too_little.filter(|_| conclusion == Conclusion::Success) {
-                return self.emit(RunEvent::Ended {
-                    conclusion: Conclusion::Failure,
-                    why: Some(why),
-                });
-            }
-            let blamed = progress.blamed();
-            let why = blamed.map(|(at, why)| format!("`{}`: {why}", plan.workflow.jobs[at].id));
-            self.emit(RunEvent::Ended {
-                conclusion,
-                why: why.or_else(|| {
-                    progress
-                        .cancelled
-                        .clone()
-                        .filter(|_| conclusion != Conclusion::Success)
-                }),
+            self.end_run(&plan, &progress);
+        }
+    }
+
+    fn end_run(&mut self, plan: &RunPlan, progress: &WorkflowProgress) {
+        let conclusion = progress.conclusion();
+        let succeeded = conclusion == Conclusion::Success;
+        let covers_too_little = self.state.0.as_deref().and_then(Run::covers_too_little);
+        if let Some(why) = covers_too_little.filter(|_| succeeded) {
+            return self.emit(RunEvent::Ended {
+                conclusion: Conclusion::Failure,
+                why: Some(why),
             });
+        }
+        let blamed = progress.blamed();
+        let why = blamed.map(|(at, why)| format!("`{}`: {why}", plan.workflow.jobs[at].id));
+        let cancelled = progress.cancelled.clone().filter(|_| !succeeded);
+        self.emit(RunEvent::Ended {
+            conclusion,
+            why: why.or(cancelled),
+        });
+    }
+}
+
+impl From<GraphDecision> for RunEvent {
+    fn from(decision: GraphDecision) -> Self {
+        match decision {
+            GraphDecision::Expand { job, expanded } => Self::JobReady {
+                job,
+                expanded: Box::new(expanded),
+            },
+            GraphDecision::End { job, result, why } => Self::JobSettled { job, result, why },
+            GraphDecision::EndCell {
+                key,
+                outcome,
+                outputs,
+                why,
+            } => Self::JobEnded {
+                key,
+                conclusion: outcome,
+                outputs,
+                why,
+            },
+            GraphDecision::Stop { key, why } => Self::StopAsked { key, why },
         }
     }
 }

@@ -245,7 +245,7 @@ pub enum RunInput {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum RunEffect {
-    /// Have a worker run this job ([`super::job_spec`] says what), or find the one that does; report what it journals, and answer
+    /// Have a worker run this job ([`super::job_spec`]), or find the worker that already runs it; report its journal, and answer
     /// with [`RunInput::JobEnded`].
     RunJob {
         key: JobKey,

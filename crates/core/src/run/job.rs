@@ -12,7 +12,7 @@ use shipway_workflow::{
     model::TemplateTable,
 };
 
-use super::state::{Run, RunState};
+use super::state::{Run, RunPlanError, RunState};
 
 /// What a job has around it that isn't in the run's log.
 #[derive(Clone, Debug)]
@@ -43,21 +43,44 @@ pub struct JobEnvironment {
     pub hidden: Vec<PathBuf>,
 }
 
-/// What the worker of the job `key` is given. The error says why there is nothing to give: the run has no such job, the job isn't
-/// ready, or a secret that a call hands on has no value.
-pub fn job_spec(state: &RunState, key: &JobKey, around: JobEnvironment) -> Result<JobSpec, String> {
-    let unknown = || format!("the job {key} is not part of the run, or not ready");
+/// Why a worker can't be given a job.
+#[derive(Debug, thiserror::Error)]
+pub enum JobSpecError {
+    #[error("the job {0} is not part of the run, or not ready")]
+    UnknownJob(JobKey),
+    #[error(transparent)]
+    Plan(#[from] RunPlanError),
+    /// A secret that a call passes on has no value.
+    #[error("the `secrets` of the job `{job}`: {error}")]
+    Secrets { job: String, error: String },
+    #[error("nothing is left of attempt {0}")]
+    FolderLost(u32),
+}
+
+/// The specification of the job `key` for its worker.
+///
+/// # Errors
+///
+/// [`JobSpecError`]: the run has no such job, the job is not ready, or a secret that a call passes on has no value.
+pub fn job_spec(
+    state: &RunState,
+    key: &JobKey,
+    around: JobEnvironment,
+) -> Result<JobSpec, JobSpecError> {
+    let unknown = || JobSpecError::UnknownJob(key.clone());
     let run = state.0.as_deref().ok_or_else(unknown)?;
-    let plan = run.plan()?;
+    let plan = run.plan().map_err(RunPlanError::clone)?;
     let vars = with(&plan.ground.vars, texts(around.vars));
     let mut secrets = ExprValue::object(texts(around.secrets));
-    // What each call on the way hands on of the secrets, as its job sees them.
+    // Each call passes on some of its secrets, under names of its choice.
     for caller in key.callers() {
         let (found, contexts) = contexts(run, &caller, &vars, secrets).ok_or_else(unknown)?;
         let job = &found.workflow.jobs[found.job];
         let call = job.calls.as_ref().ok_or_else(unknown)?;
-        secrets = (call.secrets(&all(&contexts)))
-            .map_err(|error| format!("the `secrets` of the job `{}`: {error}", job.id))?;
+        secrets = (call.secrets(&all(&contexts))).map_err(|error| JobSpecError::Secrets {
+            job: job.id.to_string(),
+            error: error.to_string(),
+        })?;
     }
     let secrets = with(&secrets, texts(around.environment_secrets));
     let (found, contexts) = contexts(run, key, &vars, secrets).ok_or_else(unknown)?;
@@ -65,16 +88,8 @@ pub fn job_spec(state: &RunState, key: &JobKey, around: JobEnvironment) -> Resul
     let cells = &found.progress.jobs[found.job].cells;
     let index = (cells.iter().position(|it| it.key == *key)).ok_or_else(unknown)?;
     let cell = &cells[index];
-    let goes_on = run.jobs.get(key).and_then(|record| record.goes_on.clone());
-    let resume = goes_on.map(|goes_on| {
-        let folder = (around.earlier.clone())
-            .ok_or_else(|| format!("nothing is left of attempt {}", goes_on.attempt))?;
-        Ok::<_, String>(ResumePoint {
-            folder,
-            attempt: goes_on.attempt,
-            step: goes_on.step,
-        })
-    });
+    let resumed = run.jobs.get(key).and_then(|record| record.goes_on.as_ref());
+    let resume = resumed.map(|resumed| resume_point(resumed, around.earlier.clone()));
     let outer = around
         .env
         .into_iter()
@@ -108,6 +123,17 @@ pub fn job_spec(state: &RunState, key: &JobKey, around: JobEnvironment) -> Resul
         actions: around.actions,
         resume: resume.transpose()?,
         hidden: around.hidden,
+    })
+}
+
+fn resume_point(
+    resumed: &super::resume::ResumePoint,
+    folder: Option<PathBuf>,
+) -> Result<ResumePoint, JobSpecError> {
+    Ok(ResumePoint {
+        folder: folder.ok_or(JobSpecError::FolderLost(resumed.attempt))?,
+        attempt: resumed.attempt,
+        step: resumed.step.clone(),
     })
 }
 

@@ -37,7 +37,7 @@ pub use reported::{JobTests, JobTestsView, TestsView, in_short, percent};
 pub use resume::{FromStep, LeftoverState, ResumePoint};
 pub use shipway_workflow::graph::RerunSelection;
 pub use spec::RunSpec;
-pub use state::{EarlierAttempt, JobRecord, Run, RunEnd, RunPlan, RunState};
+pub use state::{EarlierAttempt, JobRecord, Run, RunEnd, RunPlan, RunPlanError, RunState};
 pub use story::story_lines;
 pub use telling::{RunSite, blamed, telling_line, three_lines};
 pub use view::{JobView, RunStatus, RunView, StepView};

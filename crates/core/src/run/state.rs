@@ -56,7 +56,7 @@ pub struct Run {
     pub again_by: Option<String>,
     /// The workflow, read once; a cache of what `spec` says.
     #[serde(skip)]
-    plan: OnceLock<Result<Arc<RunPlan>, String>>,
+    plan: OnceLock<Result<Arc<RunPlan>, RunPlanError>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -201,11 +201,8 @@ impl Run {
     }
 
     /// The workflow ready for scheduling, or its error.
-    pub fn plan(&self) -> Result<&Arc<RunPlan>, &str> {
-        self.plan
-            .get_or_init(|| plan(self).map(Arc::new))
-            .as_ref()
-            .map_err(String::as_str)
+    pub fn plan(&self) -> Result<&Arc<RunPlan>, &RunPlanError> {
+        self.plan.get_or_init(|| plan(self).map(Arc::new)).as_ref()
     }
 }
 
@@ -213,7 +210,19 @@ const fn first() -> u32 {
     1
 }
 
-fn plan(run: &Run) -> Result<RunPlan, String> {
+/// Why a run's workflow can't be planned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunPlanError {
+    #[error("{}", .0.join("\n"))]
+    Syntax(Vec<String>),
+    #[error("{path} can't be started by hand: add `workflow_dispatch` to its `on`")]
+    NotDispatchable { path: String },
+    /// An expression that can't be evaluated, or a call that can't be linked.
+    #[error("{0}")]
+    Unresolved(String),
+}
+
+fn plan(run: &Run) -> Result<RunPlan, RunPlanError> {
     let spec = &run.spec;
     let source = SourceFile::new(spec.workflow.path.as_str(), spec.workflow.text.as_str());
     let parsed = shipway_workflow::parse(&source);
@@ -225,17 +234,14 @@ fn plan(run: &Run) -> Result<RunPlan, String> {
             .take(10)
             .map(|diagnostic| diagnostic.one_line(&source))
             .collect();
-        return Err(mistakes.join("\n"));
+        return Err(RunPlanError::Syntax(mistakes));
     };
     if spec.event == "workflow_dispatch" && !workflow.on.takes_dispatch() {
-        return Err(format!(
-            "{} can't be started by hand: add `workflow_dispatch` to its `on`",
-            spec.workflow.path
-        ));
+        let path = spec.workflow.path.clone();
+        return Err(RunPlanError::NotDispatchable { path });
     }
-    let ground = spec
-        .ground(&workflow, run)
-        .map_err(|error| error.to_string())?;
+    let unresolved = |error: &dyn std::fmt::Display| RunPlanError::Unresolved(error.to_string());
+    let ground = (spec.ground(&workflow, run)).map_err(|error| unresolved(&error))?;
     let called: Vec<CalledText<'_>> = (spec.workflow.called.iter())
         .map(|file| CalledText {
             name: &file.name,
@@ -244,11 +250,11 @@ fn plan(run: &Run) -> Result<RunPlan, String> {
         })
         .collect();
     let graph =
-        link_calls(&spec.workflow.path, &workflow, &called).map_err(|error| error.to_string())?;
+        link_calls(&spec.workflow.path, &workflow, &called).map_err(|error| unresolved(&error))?;
     Ok(RunPlan {
         has_gates: has_gates(&workflow, &graph),
         graph,
-        run_name: resolve_run_name(&workflow, &ground).map_err(|error| error.to_string())?,
+        run_name: resolve_run_name(&workflow, &ground).map_err(|error| unresolved(&error))?,
         workflow,
         ground,
     })
@@ -279,31 +285,13 @@ pub(super) fn apply(state: &mut RunState, event: &Event<RunEvent>) {
     match &event.body {
         RunEvent::Opened { .. } => {}
         RunEvent::JobReady { job, expanded } => {
-            for cell in &expanded.cells {
-                run.gates.forget(&cell.key);
-            }
+            expanded
+                .cells
+                .iter()
+                .for_each(|cell| run.gates.forget(&cell.key));
             if let Some(plan) = &plan {
-                let expanded = expanded.as_ref().clone();
-                plan.graph.expand(&mut run.progress, job, expanded);
+                (plan.graph).expand(&mut run.progress, job, expanded.as_ref().clone());
             }
-        }
-        RunEvent::JobStarted { key } => {
-            run.started_at.get_or_insert(event.at);
-            run.record(key).started_at.get_or_insert(event.at);
-        }
-        RunEvent::StepFinished { key, step } => run.record(key).steps.push(step.clone()),
-        RunEvent::Annotated { key, annotations } => {
-            run.record(key).annotations.clone_from(annotations);
-        }
-        RunEvent::ArtifactStored { artifact } => {
-            run.artifacts.retain(|known| known.name != artifact.name);
-            run.artifacts.push(artifact.clone());
-        }
-        RunEvent::StorageDelayed { key, reason } => run.record(key).storage.clone_from(reason),
-        RunEvent::TestsReported { key, tests } => {
-            let mut tests = tests.as_ref().clone();
-            tests.attempt = run.attempt_of(key);
-            run.tests.push((key.clone(), tests));
         }
         RunEvent::StopAsked { key, why } => {
             if let Some((_, progress, at)) = run.job_progress(plan.as_deref(), key) {
@@ -319,16 +307,9 @@ pub(super) fn apply(state: &mut RunState, event: &Event<RunEvent>) {
             if let Some((_, progress, at)) = run.job_progress(plan.as_deref(), key) {
                 progress.end_cell(at, key, *conclusion, outputs, why.as_deref());
             }
-            let record = run.record(key);
-            (record.finished_at, record.why) = (Some(event.at), why.clone());
-            record.storage = None;
+            run.record(key).end(event.at, why.clone());
         }
-        RunEvent::JobRetried { key, why } => {
-            let record = run.record(key);
-            (record.finished_at, record.why) = (Some(event.at), Some(why.clone()));
-            let retried = record.retried + 1;
-            record.anew(retried);
-        }
+        RunEvent::JobRetried { key, why } => run.record(key).retry(event.at, why.clone()),
         RunEvent::RunAgain {
             attempt,
             again,
@@ -340,17 +321,69 @@ pub(super) fn apply(state: &mut RunState, event: &Event<RunEvent>) {
             }
         }
         RunEvent::CancelAsked { reason } => run.progress.cancel(reason),
-        RunEvent::Ended { conclusion, why } => {
-            run.ended = Some(RunEnd {
-                at: event.at,
-                conclusion: *conclusion,
-                why: why.clone(),
-            })
-        }
+        RunEvent::Ended { conclusion, why } => run.end(event.at, *conclusion, why.clone()),
         RunEvent::Gate(fact) => run.gates.apply(event, fact),
-        // It is on record; the run is as it was.
-        RunEvent::SecretsShown { .. } => {}
         RunEvent::ServiceTold => run.told = true,
+        // Recorded for the audit only.
+        RunEvent::SecretsShown { .. } => {}
+        RunEvent::JobStarted { .. }
+        | RunEvent::StepFinished { .. }
+        | RunEvent::Annotated { .. }
+        | RunEvent::ArtifactStored { .. }
+        | RunEvent::StorageDelayed { .. }
+        | RunEvent::TestsReported { .. } => apply_report(run, event),
+    }
+}
+
+/// Reports about a running job.
+fn apply_report(run: &mut Run, event: &Event<RunEvent>) {
+    match &event.body {
+        RunEvent::JobStarted { key } => {
+            run.started_at.get_or_insert(event.at);
+            run.record(key).started_at.get_or_insert(event.at);
+        }
+        RunEvent::StepFinished { key, step } => run.record(key).steps.push(step.clone()),
+        RunEvent::Annotated { key, annotations } => {
+            run.record(key).annotations.clone_from(annotations);
+        }
+        RunEvent::ArtifactStored { artifact } => run.add_artifact(artifact.clone()),
+        RunEvent::StorageDelayed { key, reason } => run.record(key).storage.clone_from(reason),
+        RunEvent::TestsReported { key, tests } => run.add_tests(key, tests.as_ref().clone()),
+        _ => {}
+    }
+}
+
+impl JobRecord {
+    fn end(&mut self, at: Timestamp, why: Option<String>) {
+        (self.finished_at, self.why) = (Some(at), why);
+        self.storage = None;
+    }
+
+    fn retry(&mut self, at: Timestamp, why: String) {
+        (self.finished_at, self.why) = (Some(at), Some(why));
+        let retried = self.retried + 1;
+        self.anew(retried);
+    }
+}
+
+impl Run {
+    fn end(&mut self, at: Timestamp, conclusion: Conclusion, why: Option<String>) {
+        self.ended = Some(RunEnd {
+            at,
+            conclusion,
+            why,
+        });
+    }
+
+    /// Stores an artifact in place of one with the same name.
+    fn add_artifact(&mut self, artifact: ArtifactRecord) {
+        self.artifacts.retain(|known| known.name != artifact.name);
+        self.artifacts.push(artifact);
+    }
+
+    fn add_tests(&mut self, key: &JobKey, mut tests: JobTests) {
+        tests.attempt = self.attempt_of(key);
+        self.tests.push((key.clone(), tests));
     }
 }
 

@@ -2,10 +2,11 @@
 
 use shipway_workflow::{
     graph::RerunSelection,
-    job::{AnnotationLevel, Conclusion},
+    job::{AnnotationLevel, Conclusion, JobKey},
 };
 
 use super::{event::RunEvent, gate, reported::in_short};
+use crate::testing::TestSummary;
 
 /// Error lines per job; the page has the others.
 const TOLD_MAX: usize = 5;
@@ -32,53 +33,21 @@ pub fn story_lines(body: &RunEvent) -> Vec<String> {
             .take(TOLD_MAX)
             .map(|annotation| format!("  {key}: {}", annotation.in_one_line()))
             .collect(),
-        RunEvent::ArtifactStored { artifact } => {
-            vec![format!(
-                "· artifact {} stored: {} bytes, {}",
-                artifact.name,
-                artifact.size,
-                artifact.digest.short()
-            )]
-        }
-        RunEvent::StorageDelayed { key, reason } => match reason {
-            Some(reason) => vec![format!("· {key}: {reason}")],
-            None => vec![format!("· {key}: stored")],
-        },
-        RunEvent::TestsReported { key, tests } => {
-            let short = in_short(&tests.summary.totals, tests.summary.coverage.as_ref());
-            let warnings = tests.summary.warnings.iter();
-            let warnings = warnings.map(|warning| format!("· {key}: report {warning}"));
-            let short = (!short.is_empty()).then(|| format!("· {key}: {short}"));
-            short.into_iter().chain(warnings).collect()
-        }
+        RunEvent::ArtifactStored { .. }
+        | RunEvent::StorageDelayed { .. }
+        | RunEvent::TestsReported { .. } => storage_lines(body),
         RunEvent::JobEnded {
             key,
             conclusion,
             why,
             ..
-        } => match conclusion {
-            Conclusion::Success => vec![format!("✓ {key}{}", because(why))],
-            Conclusion::Failure => vec![format!("✗ {key}{}", because(why))],
-            Conclusion::Cancelled => vec![format!("✗ {key} cancelled{}", because(why))],
-            Conclusion::Skipped => vec![format!("- {key} skipped{}", because(why))],
-            Conclusion::Incomplete => vec![format!("✗ {key} incomplete{}", because(why))],
-        },
+        } => vec![job_end(key, *conclusion, &because(why))],
         RunEvent::JobRetried { key, why } => vec![format!("· {key} begins anew: {why}")],
         RunEvent::RunAgain {
             attempt,
             again,
             from,
-        } => {
-            let what = match again {
-                RerunSelection::All => "all jobs".to_owned(),
-                RerunSelection::Failed => "the failed jobs".to_owned(),
-                RerunSelection::Job(key) => key.to_string(),
-            };
-            let from = from.iter();
-            let from = from.map(|(key, step)| format!("  {key} goes on at its step {step}"));
-            let first = format!("· attempt {attempt}: {what} again");
-            std::iter::once(first).chain(from).collect()
-        }
+        } => rerun_lines(*attempt, again, from),
         RunEvent::SecretsShown { key, .. } => {
             vec![format!("· a shell was given the secrets of {key}")]
         }
@@ -102,4 +71,55 @@ pub fn story_lines(body: &RunEvent) -> Vec<String> {
         | RunEvent::JobSettled { .. }
         | RunEvent::ServiceTold => Vec::new(),
     }
+}
+
+/// Files and reports that a job left.
+fn storage_lines(body: &RunEvent) -> Vec<String> {
+    match body {
+        RunEvent::ArtifactStored { artifact } => {
+            vec![format!(
+                "· artifact {} stored: {} bytes, {}",
+                artifact.name,
+                artifact.size,
+                artifact.digest.short()
+            )]
+        }
+        RunEvent::StorageDelayed { key, reason } => match reason {
+            Some(reason) => vec![format!("· {key}: {reason}")],
+            None => vec![format!("· {key}: stored")],
+        },
+        RunEvent::TestsReported { key, tests } => test_lines(key, &tests.summary),
+        _ => Vec::new(),
+    }
+}
+
+fn job_end(key: &JobKey, conclusion: Conclusion, because: &str) -> String {
+    match conclusion {
+        Conclusion::Success => format!("✓ {key}{because}"),
+        Conclusion::Failure => format!("✗ {key}{because}"),
+        Conclusion::Cancelled => format!("✗ {key} cancelled{because}"),
+        Conclusion::Skipped => format!("- {key} skipped{because}"),
+        Conclusion::Incomplete => format!("✗ {key} incomplete{because}"),
+    }
+}
+
+fn rerun_lines(attempt: u32, again: &RerunSelection, resumed: &[(JobKey, String)]) -> Vec<String> {
+    let what = match again {
+        RerunSelection::All => "all jobs".to_owned(),
+        RerunSelection::Failed => "the failed jobs".to_owned(),
+        RerunSelection::Job(key) => key.to_string(),
+    };
+    let resumed = resumed.iter();
+    let resumed = resumed.map(|(key, step)| format!("  {key} resumes at its step {step}"));
+    let title = format!("· attempt {attempt}: {what} again");
+    std::iter::once(title).chain(resumed).collect()
+}
+
+/// The totals of a job's tests, and the reports that could not be read.
+fn test_lines(key: &JobKey, summary: &TestSummary) -> Vec<String> {
+    let short = in_short(&summary.totals, summary.coverage.as_ref());
+    let short = (!short.is_empty()).then(|| format!("· {key}: {short}"));
+    let warnings = summary.warnings.iter();
+    let warnings = warnings.map(|warning| format!("· {key}: report {warning}"));
+    short.into_iter().chain(warnings).collect()
 }

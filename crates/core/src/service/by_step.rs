@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{
     decide::ServiceDecider,
     event::{
-        AutoPromotion, DeployingRun, RolloutRequest, RolloutTrigger, RunArtifact, RunPurpose,
-        ServiceEvent,
+        AutoPromotion, DeployingRun, ReleaseOrigin, RolloutRequest, RolloutTrigger, RunArtifact,
+        RunPurpose, ServiceEvent,
     },
     rejection::ServiceRejection,
     releasable::require_environment,
@@ -50,7 +50,7 @@ impl ServiceDecider {
                 require_environment(&release, environment)?;
                 self.emit(ServiceEvent::ReleaseMade {
                     release: release.clone(),
-                    by_step: true,
+                    origin: ReleaseOrigin::DeployStep,
                 });
                 release
             }

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
+use shipway_workflow::job::Conclusion;
 
 use super::{
     ServiceAggregate,
     event::{
-        AutoPromotion, Override, Push, RolloutRequest, RolloutTrigger, RunArtifact, RunOrder,
-        RunPurpose, ServiceEvent, ServiceInput,
+        AutoPromotion, Override, Push, ReleaseOrigin, RolloutRequest, RolloutTrigger, RunArtifact,
+        RunOrder, RunPurpose, ServiceEvent, ServiceInput,
     },
     rejection::ServiceRejection,
     releasable::{release_of, require_environment},
@@ -19,7 +20,7 @@ use crate::{
     aggregate::{self, Actor, Event},
     config::WhenBusy,
     ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
-    release::{Release, WorkflowFile},
+    release::{Commit, Release, WorkflowFile},
     rollout::{
         RollbackCause, RolloutEnd, RolloutKind, RolloutOutcome, RolloutPace, RolloutSpec,
         strategy::ObservedState,
@@ -61,31 +62,52 @@ impl ServiceDecider {
                 commit,
                 reference,
                 inputs,
-            } => {
-                let order = RunOrder {
-                    number: self.state.last_run.next(),
-                    purpose: RunPurpose::Dispatch,
-                    workflow,
-                    commit,
-                    reference,
-                    before: None,
-                    event: "workflow_dispatch".to_owned(),
-                    by: Some(self.by.clone()),
-                    inputs,
-                    reports: self
-                        .state
-                        .config
-                        .as_ref()
-                        .map(|config| config.reports.clone())
-                        .unwrap_or_default(),
-                    environments: self.rules(None),
-                    about: None,
-                    chain: 0,
-                };
-                self.emit(ServiceEvent::RunOrdered {
-                    order: Box::new(order),
-                });
+            } => self.dispatch(workflow, commit, reference, inputs),
+            ServiceInput::RunOpened(number) => {
+                let run = self.state.open_runs.get(&number);
+                if run.is_some_and(|run| !run.opened) {
+                    self.emit(ServiceEvent::RunOpened { number });
+                }
             }
+            ServiceInput::RunEnded {
+                number,
+                conclusion,
+                artifacts,
+            } => {
+                let order = self.state.open_runs.get(&number);
+                let order = order.map(|run| run.order.clone());
+                self.run_ended(number, conclusion, artifacts);
+                if let Some(order) = order {
+                    self.follow_run(&order, conclusion);
+                }
+            }
+            ServiceInput::RolloutOpened(number) => {
+                let rollout = self.state.active(number);
+                if rollout.is_some_and(|(_, active)| !active.opened) {
+                    self.emit(ServiceEvent::RolloutOpened { number });
+                }
+            }
+            ServiceInput::WayAnswered(number) => {
+                let rollout = self.state.active(number);
+                if rollout.is_some_and(|(_, active)| !active.way_answered) {
+                    self.emit(ServiceEvent::WayAnswered { number });
+                }
+            }
+            ServiceInput::Promoted { rollout, release } => self.promoted(rollout, release),
+            ServiceInput::RolloutEnded {
+                number,
+                end,
+                observed,
+            } => self.rollout_ended(number, end, observed),
+            ServiceInput::Woken => {}
+            request => self.handle_request(request)?,
+        }
+        Ok(())
+    }
+
+    /// One request of a person or a job about releases, environments or tests.
+    fn handle_request(&mut self, request: ServiceInput) -> Result<(), ServiceRejection> {
+        match request {
             ServiceInput::TestsSeen(seen) => {
                 if self.state.open_runs.contains_key(&seen.run)
                     && let Some(fact) = self.state.testing.record_results(*seen)
@@ -100,29 +122,6 @@ impl ServiceDecider {
             ServiceInput::ReleaseTest(test) => {
                 let fact = self.state.testing.release(test, &self.by.to_string())?;
                 self.emit(ServiceEvent::Tests(Box::new(fact)));
-            }
-            ServiceInput::RunOpened(number) => {
-                if self
-                    .state
-                    .open_runs
-                    .get(&number)
-                    .is_some_and(|run| !run.opened)
-                {
-                    self.emit(ServiceEvent::RunOpened { number });
-                }
-            }
-            ServiceInput::RunEnded {
-                number,
-                green,
-                conclusion,
-                artifacts,
-            } => {
-                let order = self.state.open_runs.get(&number);
-                let order = order.map(|run| run.order.clone());
-                self.run_ended(number, green, artifacts);
-                if let Some(order) = order {
-                    self.follow_run(&order, conclusion);
-                }
             }
             ServiceInput::DeployStep {
                 run,
@@ -146,6 +145,14 @@ impl ServiceDecider {
                 environment,
                 reason,
             } => self.resume(environment, reason)?,
+            report => self.handle_report(report),
+        }
+        Ok(())
+    }
+
+    /// One report about the world: it is recorded where it is new.
+    fn handle_report(&mut self, report: ServiceInput) {
+        match report {
             ServiceInput::HealthReported(report) => self.report_health(report),
             ServiceInput::HealthNoticeSettled {
                 number,
@@ -168,33 +175,38 @@ impl ServiceDecider {
                     self.emit(ServiceEvent::AddressesReported { asked });
                 }
             }
-            ServiceInput::RolloutOpened(number) => {
-                if self
-                    .state
-                    .active(number)
-                    .is_some_and(|(_, active)| !active.opened)
-                {
-                    self.emit(ServiceEvent::RolloutOpened { number });
-                }
-            }
-            ServiceInput::WayAnswered(number) => {
-                if self
-                    .state
-                    .active(number)
-                    .is_some_and(|(_, active)| !active.way_answered)
-                {
-                    self.emit(ServiceEvent::WayAnswered { number });
-                }
-            }
-            ServiceInput::Promoted { rollout, release } => self.promoted(rollout, release),
-            ServiceInput::RolloutEnded {
-                number,
-                end,
-                observed,
-            } => self.rollout_ended(number, end, observed),
-            ServiceInput::Woken => {}
+            _ => {}
         }
-        Ok(())
+    }
+
+    fn dispatch(
+        &mut self,
+        workflow: WorkflowFile,
+        commit: Commit,
+        reference: String,
+        inputs: BTreeMap<String, String>,
+    ) {
+        let config = self.state.config.as_ref();
+        let order = RunOrder {
+            number: self.state.last_run.next(),
+            purpose: RunPurpose::Dispatch,
+            workflow,
+            commit,
+            reference,
+            before: None,
+            event: "workflow_dispatch".to_owned(),
+            by: Some(self.by.clone()),
+            inputs,
+            reports: config
+                .map(|config| config.reports.clone())
+                .unwrap_or_default(),
+            environments: self.rules(None),
+            about: None,
+            chain: 0,
+        };
+        self.emit(ServiceEvent::RunOrdered {
+            order: Box::new(order),
+        });
     }
 
     fn pushed(
@@ -241,18 +253,23 @@ impl ServiceDecider {
         }
     }
 
-    fn run_ended(&mut self, number: RunNumber, green: bool, artifacts: Vec<RunArtifact>) {
+    fn run_ended(
+        &mut self,
+        number: RunNumber,
+        conclusion: Conclusion,
+        artifacts: Vec<RunArtifact>,
+    ) {
         if !self.state.open_runs.contains_key(&number) {
-            return self.run_again_ended(number, green, artifacts);
+            return self.run_again_ended(number, conclusion, artifacts);
         }
         let tested = self.state.in_tests.get(&number).cloned();
         self.emit(ServiceEvent::RunEnded {
             number,
-            green,
+            conclusion,
             artifacts,
         });
         if let Some((environment, release)) = tested {
-            if green {
+            if conclusion == Conclusion::Success {
                 self.pass(&environment, &release);
             } else {
                 let why = format!("the tests of {environment} are red (run {number})");
@@ -266,14 +283,20 @@ impl ServiceDecider {
     }
 
     /// A run that was red was run again. Green at last, it is as if it had been green at once.
-    fn run_again_ended(&mut self, number: RunNumber, green: bool, artifacts: Vec<RunArtifact>) {
+    fn run_again_ended(
+        &mut self,
+        number: RunNumber,
+        conclusion: Conclusion,
+        artifacts: Vec<RunArtifact>,
+    ) {
         let tested = self.state.red_tests.get(&number).cloned();
-        if !green || tested.is_none() && self.state.red_push(number).is_none() {
+        let is_known = tested.is_some() || self.state.red_push(number).is_some();
+        if conclusion != Conclusion::Success || !is_known {
             return;
         }
         self.emit(ServiceEvent::RunEnded {
             number,
-            green,
+            conclusion,
             artifacts,
         });
         if let Some((environment, release)) = tested {
@@ -550,7 +573,7 @@ impl ServiceDecider {
                 });
                 self.emit(ServiceEvent::ReleaseMade {
                     release: release.clone(),
-                    by_step: false,
+                    origin: ReleaseOrigin::Push,
                 });
                 if let Some(environment) = first {
                     let why = run.map_or_else(
@@ -570,7 +593,10 @@ impl ServiceDecider {
                     });
                 }
             }
-            Err(why) => self.emit(ServiceEvent::PushSettled { sequence, why }),
+            Err(why) => self.emit(ServiceEvent::PushSettled {
+                sequence,
+                why: why.to_string(),
+            }),
         }
     }
 }

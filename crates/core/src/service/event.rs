@@ -29,7 +29,17 @@ use crate::{
     testing::{self, TestId},
 };
 
-/// A commit that came in.
+/// How a release was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseOrigin {
+    /// By a push whose runs are green; it goes through the environments in order.
+    Push,
+    /// By a step of a run, which names its environment.
+    DeployStep,
+}
+
+/// A pushed commit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Push {
     /// The full name of the ref: `refs/heads/main`.
@@ -245,8 +255,7 @@ pub enum ServiceEvent {
     /// A run has ended.
     RunEnded {
         number: RunNumber,
-        /// Whether it was green.
-        green: bool,
+        conclusion: Conclusion,
         artifacts: Vec<RunArtifact>,
     },
     /// All runs of a push have ended without a release.
@@ -254,9 +263,7 @@ pub enum ServiceEvent {
     /// There is something to roll out.
     ReleaseMade {
         release: Arc<Release>,
-        /// Whether a step of the run says where it goes, instead of the usual order.
-        #[serde(default)]
-        by_step: bool,
+        origin: ReleaseOrigin,
     },
     /// A rollout was requested and queued.
     RolloutRequested {
@@ -270,7 +277,7 @@ pub enum ServiceEvent {
         environment: EnvironmentName,
         release: ReleaseNumber,
         kind: RolloutKind,
-        /// The release of the request that takes its place; the same one where it was asked for again.
+        /// The release of the request that replaces it; the same release if it was requested again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaced_by: Option<ReleaseNumber>,
         why: String,
@@ -402,8 +409,6 @@ pub enum ServiceInput {
     /// A run has ended.
     RunEnded {
         number: RunNumber,
-        /// Whether it was green.
-        green: bool,
         conclusion: Conclusion,
         artifacts: Vec<RunArtifact>,
     },

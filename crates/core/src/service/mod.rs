@@ -28,9 +28,9 @@ mod ties;
 mod view;
 
 pub use event::{
-    AutoPromotion, DeployingRun, Override, Preemption, Push, RetryRequest, RolloutGroups,
-    RolloutRequest, RolloutTrigger, RunArtifact, RunOrder, RunPurpose, ServiceEffect, ServiceEvent,
-    ServiceInput, WaitsFor,
+    AutoPromotion, DeployingRun, Override, Preemption, Push, ReleaseOrigin, RetryRequest,
+    RolloutGroups, RolloutRequest, RolloutTrigger, RunArtifact, RunOrder, RunPurpose,
+    ServiceEffect, ServiceEvent, ServiceInput, WaitsFor,
 };
 pub use health::{EnvironmentDegradation, HealthNotice, HealthReport};
 pub use hold::EnvironmentHold;

@@ -29,69 +29,88 @@ pub(super) fn require_environment(
     })
 }
 
-/// The artifact that a settled push is released by, or why there is none.
-pub(super) fn release_of(push: &OpenPush) -> Result<(Digest, Option<RunNumber>), String> {
+/// Why a settled push becomes no release.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotReleasable {
+    #[error("{0}")]
+    Unconfigured(String),
+    #[error("only the branch {released} is released, not {pushed}")]
+    OtherBranch { released: String, pushed: String },
+    #[error("not green: {}", .0.join(", "))]
+    Red(Vec<String>),
+    #[error("a step of its run deployed it")]
+    DeployedByStep,
+    #[error("its tree could not be stored")]
+    SourceLost,
+    #[error("images ({0}) can't be released yet")]
+    Image(String),
+    #[error("no workflow ran to make an artifact: none matches this push, or it has mistakes")]
+    NoRun,
+    #[error("no run has uploaded an artifact (actions/upload-artifact)")]
+    NoArtifact,
+    #[error("no run has uploaded an artifact {name:?}, only {}", .uploaded.join(", "))]
+    ArtifactMissing { name: String, uploaded: Vec<String> },
+    #[error("several runs have uploaded an artifact {0:?}")]
+    SeveralArtifacts(String),
+    #[error("which artifact is the release? name one of {} as `artifact` in shipway.yaml", .0.join(", "))]
+    ArtifactUnnamed(Vec<String>),
+}
+
+/// The artifact of a settled push's release, with the run that uploaded it.
+pub(super) fn release_of(push: &OpenPush) -> Result<(Digest, Option<RunNumber>), NotReleasable> {
     let Some(config) = push.push.config.as_deref() else {
         let why = push.push.unconfigured.as_deref();
-        return Err(why.unwrap_or("there is no shipway.yaml").to_owned());
+        let why = why.unwrap_or("there is no shipway.yaml").to_owned();
+        return Err(NotReleasable::Unconfigured(why));
     };
     if !push.push.is_released() {
-        let what = push.push.branch().unwrap_or(&push.push.reference);
-        return Err(format!(
-            "only the branch {} is released, not {what}",
-            config.branch
-        ));
+        let pushed = push.push.branch().unwrap_or(&push.push.reference);
+        return Err(NotReleasable::OtherBranch {
+            released: config.branch.clone(),
+            pushed: pushed.to_owned(),
+        });
     }
     if !push.red.is_empty() {
-        let red: Vec<String> = push.red.iter().map(ToString::to_string).collect();
-        return Err(format!("not green: {}", red.join(", ")));
+        let red = push.red.iter().map(ToString::to_string);
+        return Err(NotReleasable::Red(red.collect()));
     }
     if !push.deployed_by_step.is_empty() {
-        return Err("a step of its run deployed it".to_owned());
+        return Err(NotReleasable::DeployedByStep);
     }
     match &config.artifact {
-        ArtifactSource::Source => push
-            .push
-            .source
-            .clone()
-            .map(|digest| (digest, None))
-            .ok_or_else(|| "its tree could not be stored".to_owned()),
+        ArtifactSource::Source => {
+            let source = push.push.source.clone();
+            source
+                .map(|digest| (digest, None))
+                .ok_or(NotReleasable::SourceLost)
+        }
         ArtifactSource::Run { name } => run_artifact(push, name.as_deref()),
-        ArtifactSource::Image { name } => Err(format!("images ({name}) can't be released yet")),
+        ArtifactSource::Image { name } => Err(NotReleasable::Image(name.to_string())),
     }
 }
 
 fn run_artifact(
     push: &OpenPush,
     name: Option<&str>,
-) -> Result<(Digest, Option<RunNumber>), String> {
-    let all: Vec<&str> = push
-        .artifacts
-        .iter()
-        .map(|(_, artifact)| artifact.name.as_str())
-        .collect();
-    let found: Vec<_> = push
-        .artifacts
-        .iter()
-        .filter(|(_, artifact)| name.is_none_or(|name| artifact.name == name))
-        .collect();
-    match (found.as_slice(), name) {
+) -> Result<(Digest, Option<RunNumber>), NotReleasable> {
+    let uploaded = || {
+        push.artifacts
+            .iter()
+            .map(|(_, artifact)| artifact.name.clone())
+            .collect()
+    };
+    let matching = push.artifacts.iter();
+    let matching = matching.filter(|(_, artifact)| name.is_none_or(|name| artifact.name == name));
+    let matching: Vec<_> = matching.collect();
+    match (matching.as_slice(), name) {
         ([(run, artifact)], _) => Ok((artifact.digest.clone(), Some(*run))),
-        ([], _) if push.runs == 0 => Err(
-            "no workflow ran to make an artifact: none matches this push, or it has mistakes"
-                .to_owned(),
-        ),
-        ([], _) if all.is_empty() => {
-            Err("no run has uploaded an artifact (actions/upload-artifact)".to_owned())
-        }
-        ([], Some(name)) => Err(format!(
-            "no run has uploaded an artifact {name:?}, only {}",
-            all.join(", ")
-        )),
-        (_, Some(name)) => Err(format!("several runs have uploaded an artifact {name:?}")),
-        (_, None) => Err(format!(
-            "which artifact is the release? name one of {} as `artifact` in shipway.yaml",
-            all.join(", ")
-        )),
+        ([], _) if push.runs == 0 => Err(NotReleasable::NoRun),
+        ([], _) if push.artifacts.is_empty() => Err(NotReleasable::NoArtifact),
+        ([], Some(name)) => Err(NotReleasable::ArtifactMissing {
+            name: name.to_owned(),
+            uploaded: uploaded(),
+        }),
+        (_, Some(name)) => Err(NotReleasable::SeveralArtifacts(name.to_owned())),
+        (_, None) => Err(NotReleasable::ArtifactUnnamed(uploaded())),
     }
 }

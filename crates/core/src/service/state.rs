@@ -7,10 +7,11 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use shipway_workflow::job::Conclusion;
 
 use super::event::{
-    AutoPromotion, Preemption, Push, RolloutGroups, RolloutRequest, RunArtifact, RunOrder,
-    RunPurpose, ServiceEvent,
+    AutoPromotion, Preemption, Push, ReleaseOrigin, RolloutGroups, RolloutRequest, RunArtifact,
+    RunOrder, RunPurpose, ServiceEvent,
 };
 use super::{
     health::{EnvironmentDegradation, HealthNotice},
@@ -144,7 +145,7 @@ pub struct EnvironmentState {
     pub last_ended: Option<EndedRollout>,
 }
 
-/// How a rollout has ended, for those who look at its environment afterwards.
+/// The end of a rollout, shown with its environment afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedRollout {
     pub number: RolloutNumber,
@@ -171,7 +172,16 @@ pub struct ActiveRollout {
 }
 
 impl EnvironmentState {
-    /// Takes the first request for this release, wanted for this reason, out of the queue.
+    /// Rollbacks come before all other requests.
+    fn enqueue(&mut self, request: &RolloutRequest) {
+        self.newest = self.newest.max(request.release.sequence);
+        match request.kind {
+            RolloutKind::Rollback => self.queue.push_front(request.clone()),
+            RolloutKind::Deploy | RolloutKind::Retry => self.queue.push_back(request.clone()),
+        }
+    }
+
+    /// Removes the first request of this kind for this release from the queue.
     fn dequeue(&mut self, release: ReleaseNumber, kind: RolloutKind) {
         let mut queued = self.queue.iter();
         let found = queued.position(|it| it.release.number == release && it.kind == kind);
@@ -305,15 +315,16 @@ impl ServiceState {
         }
     }
 
-    fn run_ended(&mut self, number: RunNumber, green: bool, artifacts: &[RunArtifact]) {
-        if let Some(tested) = self.in_tests.remove(&number).filter(|_| !green) {
+    fn run_ended(&mut self, number: RunNumber, conclusion: Conclusion, artifacts: &[RunArtifact]) {
+        let is_green = conclusion == Conclusion::Success;
+        if let Some(tested) = self.in_tests.remove(&number).filter(|_| !is_green) {
             self.red_tests.insert(number, tested);
             while self.red_tests.len() > RED_MAX {
                 self.red_tests.pop_first();
             }
         }
         let Some(run) = self.open_runs.remove(&number) else {
-            if green {
+            if is_green {
                 self.run_again_green(number, artifacts);
             }
             return;
@@ -322,7 +333,7 @@ impl ServiceState {
             && let Some(push) = self.open_pushes.get_mut(&sequence)
         {
             push.waiting.remove(&number);
-            if !green {
+            if !is_green {
                 push.red.insert(number);
             }
             push.artifacts
@@ -330,16 +341,31 @@ impl ServiceState {
         }
     }
 
-    fn release_made(&mut self, release: &Arc<Release>, by_step: bool) {
+    fn rollout_ordered(&mut self, spec: &RolloutSpec, onward: AutoPromotion) {
+        self.last_rollout = spec.id.number;
+        let environment = self.environment(&spec.environment.name);
+        environment.dequeue(spec.release.number, spec.kind);
+        environment.active = Some(ActiveRollout {
+            spec: Arc::new(spec.clone()),
+            onward,
+            opened: false,
+            promoted: false,
+            way_asked: None,
+            way_answered: false,
+        });
+    }
+
+    fn release_made(&mut self, release: &Arc<Release>, origin: ReleaseOrigin) {
         self.last_release = release.number;
-        if by_step {
-            let open = self.open_pushes.get_mut(&release.sequence);
-            let push = open.or_else(|| self.red_pushes.get_mut(&release.sequence));
-            if let Some(push) = push {
-                push.deployed_by_step.push(release.clone());
+        match origin {
+            ReleaseOrigin::Push => drop(self.open_pushes.remove(&release.sequence)),
+            ReleaseOrigin::DeployStep => {
+                let open = self.open_pushes.get_mut(&release.sequence);
+                let push = open.or_else(|| self.red_pushes.get_mut(&release.sequence));
+                if let Some(push) = push {
+                    push.deployed_by_step.push(release.clone());
+                }
             }
-        } else {
-            self.open_pushes.remove(&release.sequence);
         }
     }
 
@@ -442,20 +468,34 @@ pub(super) fn apply(state: &mut ServiceState, event: &Event<ServiceEvent>) {
         }
         ServiceEvent::RunEnded {
             number,
-            green,
+            conclusion,
             artifacts,
-        } => state.run_ended(*number, *green, artifacts),
+        } => state.run_ended(*number, *conclusion, artifacts),
         ServiceEvent::PushSettled { sequence, .. } => state.remove_push(*sequence),
-        ServiceEvent::ReleaseMade { release, by_step } => state.release_made(release, *by_step),
+        ServiceEvent::ReleaseMade { release, origin } => state.release_made(release, *origin),
+        ServiceEvent::Tied { leader, groups } if groups.is_empty() => {
+            drop(state.tied.remove(leader))
+        }
+        ServiceEvent::Tied { leader, groups } => {
+            drop(state.tied.insert(leader.clone(), groups.clone()))
+        }
+        ServiceEvent::FellowsTold { groups } => state.told.clone_from(groups),
+        ServiceEvent::AddressesReported { asked } => state.reported_addresses.clone_from(asked),
+        ServiceEvent::Tests(fact) => state.testing.apply(fact, &event.by.to_string(), event.at),
+        ServiceEvent::Passed { .. } | ServiceEvent::Held { .. } => {}
+        of_environment => apply_to_environment(state, event, of_environment),
+    }
+}
+
+/// Facts about the releases of one environment.
+fn apply_to_environment(
+    state: &mut ServiceState,
+    event: &Event<ServiceEvent>,
+    fact: &ServiceEvent,
+) {
+    match fact {
         ServiceEvent::RolloutRequested { request, .. } => {
-            let sequence = request.release.sequence;
-            let environment = state.environment(&request.environment);
-            environment.newest = environment.newest.max(sequence);
-            let request = (**request).clone();
-            match request.kind {
-                RolloutKind::Rollback => environment.queue.push_front(request),
-                RolloutKind::Deploy | RolloutKind::Retry => environment.queue.push_back(request),
-            }
+            state.environment(&request.environment).enqueue(request);
         }
         ServiceEvent::RequestDropped {
             environment,
@@ -463,35 +503,7 @@ pub(super) fn apply(state: &mut ServiceState, event: &Event<ServiceEvent>) {
             kind,
             ..
         } => state.environment(environment).dequeue(*release, *kind),
-        ServiceEvent::RolloutOrdered { spec, onward } => {
-            state.last_rollout = spec.id.number;
-            let environment = state.environment(&spec.environment.name);
-            environment.dequeue(spec.release.number, spec.kind);
-            environment.active = Some(ActiveRollout {
-                spec: Arc::new((**spec).clone()),
-                onward: *onward,
-                opened: false,
-                promoted: false,
-                way_asked: None,
-                way_answered: false,
-            });
-        }
-        ServiceEvent::RolloutOpened { number } => {
-            if let Some(active) = state.active_mut(*number) {
-                active.opened = true;
-            }
-        }
-        ServiceEvent::WayAsked { number, way } => {
-            if let Some(active) = state.active_mut(*number) {
-                active.way_asked = Some(way.clone());
-                active.way_answered = false;
-            }
-        }
-        ServiceEvent::WayAnswered { number } => {
-            if let Some(active) = state.active_mut(*number) {
-                active.way_answered = true;
-            }
-        }
+        ServiceEvent::RolloutOrdered { spec, onward } => state.rollout_ordered(spec, *onward),
         ServiceEvent::EnvironmentHeld {
             environment,
             reason,
@@ -531,16 +543,29 @@ pub(super) fn apply(state: &mut ServiceState, event: &Event<ServiceEvent>) {
             rollout,
             release,
         } => state.promoted(environment, *rollout, release, event.at),
-        ServiceEvent::Tied { leader, groups } if groups.is_empty() => {
-            drop(state.tied.remove(leader))
+        of_rollout => apply_to_rollout(state, event, of_rollout),
+    }
+}
+
+/// Facts about the active rollout of an environment.
+fn apply_to_rollout(state: &mut ServiceState, event: &Event<ServiceEvent>, fact: &ServiceEvent) {
+    match fact {
+        ServiceEvent::RolloutOpened { number } => {
+            if let Some(active) = state.active_mut(*number) {
+                active.opened = true;
+            }
         }
-        ServiceEvent::Tied { leader, groups } => {
-            drop(state.tied.insert(leader.clone(), groups.clone()))
+        ServiceEvent::WayAsked { number, way } => {
+            if let Some(active) = state.active_mut(*number) {
+                active.way_asked = Some(way.clone());
+                active.way_answered = false;
+            }
         }
-        ServiceEvent::FellowsTold { groups } => state.told.clone_from(groups),
-        ServiceEvent::AddressesReported { asked } => state.reported_addresses.clone_from(asked),
-        ServiceEvent::Tests(fact) => state.testing.apply(fact, &event.by.to_string(), event.at),
-        ServiceEvent::Passed { .. } | ServiceEvent::Held { .. } => {}
+        ServiceEvent::WayAnswered { number } => {
+            if let Some(active) = state.active_mut(*number) {
+                active.way_answered = true;
+            }
+        }
         ServiceEvent::RolloutEnded {
             number,
             environment,
@@ -559,5 +584,29 @@ pub(super) fn apply(state: &mut ServiceState, event: &Event<ServiceEvent>) {
                 at: event.at,
             });
         }
+        ServiceEvent::Pushed { .. }
+        | ServiceEvent::ReferenceDeleted { .. }
+        | ServiceEvent::TimetableSet { .. }
+        | ServiceEvent::ScheduleCame { .. }
+        | ServiceEvent::RunOrdered { .. }
+        | ServiceEvent::RunOpened { .. }
+        | ServiceEvent::RunEnded { .. }
+        | ServiceEvent::PushSettled { .. }
+        | ServiceEvent::ReleaseMade { .. }
+        | ServiceEvent::Tied { .. }
+        | ServiceEvent::FellowsTold { .. }
+        | ServiceEvent::AddressesReported { .. }
+        | ServiceEvent::Tests(_)
+        | ServiceEvent::Passed { .. }
+        | ServiceEvent::RolloutRequested { .. }
+        | ServiceEvent::RequestDropped { .. }
+        | ServiceEvent::RolloutOrdered { .. }
+        | ServiceEvent::EnvironmentHeld { .. }
+        | ServiceEvent::EnvironmentResumed { .. }
+        | ServiceEvent::EnvironmentDegraded { .. }
+        | ServiceEvent::EnvironmentRecovered { .. }
+        | ServiceEvent::HealthNoticeSettled { .. }
+        | ServiceEvent::Promoted { .. }
+        | ServiceEvent::Held { .. } => {}
     }
 }

@@ -84,7 +84,6 @@ impl Stage {
         };
         self.say(ServiceInput::RunEnded {
             number: RunNumber(number),
-            green,
             conclusion: if green {
                 Conclusion::Success
             } else {

@@ -1,9 +1,9 @@
 //! Tests as data: which ones are new among the failures, which can't make up their minds, and which don't block for a while.
 //!
-//! What a job's tests said is a [`TestReport`]; workers write it. Here it is judged, by pure functions of reports: [`excuse`] says
+//! The results of a job's tests are a [`TestReport`], written by workers and judged by pure functions: [`excuse`] says
 //! whether a failed job failed of nothing but tests in quarantine, [`sightings`] which tests passed and failed on one commit,
-//! [`against`] what is new since a run before. [`TestingState`] is what a service remembers of it all: its quarantine, with owners and
-//! ends, and the flaky tests that were seen.
+//! [`against`] what is new since a run before. [`TestingState`] is the service's record: its quarantine, with owners and
+//! ends, and the flaky tests seen so far.
 //!
 //! What it must never do: let a test that the change itself touches off, or judge a run in which nearly everything fails: then
 //! it isn't the tests.

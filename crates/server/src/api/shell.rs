@@ -143,7 +143,7 @@ async fn spec(
 ) -> Result<JobSpec, ApiError> {
     let folder = location.folder.clone();
     let around = job_surroundings(app, state, key, folder.clone()).await;
-    let spec = around.and_then(|around| job_spec(state, key, around));
+    let spec = around.and_then(|around| job_spec(state, key, around).map_err(|it| it.to_string()));
     let mut spec = spec.map_err(ApiError::conflict)?;
     spec.resume = Some(ResumePoint {
         folder,

@@ -68,10 +68,8 @@ impl Driver<RunAggregate> for RunDriver {
                 if let Some(run) = work.state.0.as_deref() {
                     test_reports::record_test_history(&app, run).await;
                 }
-                let green = *conclusion == Conclusion::Success;
                 let input = service::ServiceInput::RunEnded {
                     number: spec.id.number,
-                    green,
                     conclusion: *conclusion,
                     artifacts: artifacts.clone(),
                 };
@@ -138,7 +136,7 @@ async fn run_job(
             };
             let spec = match job_spec(&work.state, key, around) {
                 Ok(spec) => spec,
-                Err(why) => return ended(Conclusion::Failure, why),
+                Err(error) => return ended(Conclusion::Failure, error.to_string()),
             };
             if let Err(error) = app.jobs.start_worker(&spec) {
                 return ended(Conclusion::Failure, error.to_string());

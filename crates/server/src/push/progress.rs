@@ -24,6 +24,7 @@ use shipway_core::{
     service::{self, EnvironmentHold, RunPurpose, WaitsFor},
 };
 use shipway_engine::Recorded;
+use shipway_workflow::job::Conclusion;
 
 use super::PushTerminal;
 use crate::{app::App, failure_summary};
@@ -178,15 +179,18 @@ impl PushProgress {
                 }
                 Vec::new()
             }
-            ServiceEvent::RunEnded { number, green, .. } if self.runs.remove(number) => {
-                self.red = (!green).then(|| RunId {
+            ServiceEvent::RunEnded {
+                number, conclusion, ..
+            } if self.runs.remove(number) => {
+                let is_green = *conclusion == Conclusion::Success;
+                self.red = (!is_green).then(|| RunId {
                     service: self.service.clone(),
                     number: *number,
                 });
                 vec![format!(
                     "{} run {number} is {}",
-                    mark(*green),
-                    if *green { "green" } else { "red" }
+                    mark(is_green),
+                    if is_green { "green" } else { "red" }
                 )]
             }
             ServiceEvent::PushSettled { sequence, why } if self.pushes.remove(sequence) => {

@@ -308,7 +308,7 @@ impl Local {
             server: None,
             actions: self.actions.clone(),
         };
-        let mut spec = job_spec(&progress.state, key, around)?;
+        let mut spec = job_spec(&progress.state, key, around).map_err(|error| error.to_string())?;
         // Here most of a workflow is better than none of it.
         spec.without_engine = WithoutEngine::LeaveOut;
         Ok(spec)

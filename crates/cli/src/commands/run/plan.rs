@@ -121,7 +121,9 @@ pub(super) fn plan(spec: &RunSpec, cells: &Cells, labels: &RunnerLabels) -> Resu
     fold::<RunAggregate>(&mut state, &events);
     let run = state.0.as_deref();
     let run = run.ok_or_else(|| Failure::Failed("the run can't be opened".to_owned()))?;
-    let ready = run.plan().map_err(Failure::usage)?;
+    let ready = run
+        .plan()
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let mut planner = Planner {
         ready,
         cells,

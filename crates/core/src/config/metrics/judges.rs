@@ -12,7 +12,7 @@ use shipway_syntax::{Diagnostic, MappingFields, Spanned};
 use super::{MetricDraft, Problems, bad, noted, number, value};
 use crate::config::decode::{one_of, unknown_choice};
 
-/// Keys that only limits have, and conditions but for the first two: whoever writes one means a limit.
+/// Keys of limits, and (without the first two) of conditions. A rule with one of them and no `judge` is a limit.
 pub(super) const LIMIT_KEYS: &[&str] = &[
     "max",
     "min",
@@ -21,16 +21,16 @@ pub(super) const LIMIT_KEYS: &[&str] = &[
     "consecutive_error_limit",
     "inconclusive_limit",
 ];
-/// Keys of what is counted by: of limits and of conditions.
+/// Counting keys of limits and conditions.
 pub(super) const COUNTING_KEYS: &[&str] = &[
     "count",
     "failure_limit",
     "consecutive_error_limit",
     "inconclusive_limit",
 ];
-/// Keys of when is looked.
+/// Keys for the evaluation schedule.
 pub(super) const PACE_KEYS: &[&str] = &["interval", "min_requests", "skip"];
-/// A metric may be asked about ten times a second; more often it would say the same.
+/// The shortest evaluation interval: a metric does not change more often than ten times a second.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// `worse_than: stable`
@@ -131,7 +131,7 @@ fn direction(
     }
 }
 
-/// What is counted: users, where that can be.
+/// The unit that is counted: users where the metric has them, else requests.
 fn unit(
     fields: &MappingFields<'_>,
     metric: Metric,
@@ -245,7 +245,7 @@ pub(super) fn limit(
     Some(limit.into())
 }
 
-/// Whether a limit is forgiven where stable is about as bad: of what is counted by the time of instances.
+/// Whether a limit is ignored while stable is about as bad. Only metrics counted by instance time have this.
 fn is_worse_than_stable(
     fields: &MappingFields<'_>,
     metric: Metric,

@@ -1,5 +1,5 @@
-//! `analysis`: what is measured and how it is judged: limits in Argo Rollouts' words, comparisons with stable, conditions,
-//! Kayenta's scores. [`source`]: where metrics come from that Shipway doesn't measure itself.
+//! `analysis`: the metrics and their judges: limits with Argo Rollouts' keys, comparisons with stable, conditions,
+//! Kayenta's scores. [`source`]: providers of metrics that Shipway does not measure itself.
 
 pub(super) mod defaults;
 mod judges;
@@ -16,7 +16,7 @@ use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode};
 pub use self::source::{MetricSource, ProviderQuery};
 use super::decode::{one_of, unknown_choice};
 
-/// Keys of a metric, whoever judges it.
+/// Keys of a metric that every judge has.
 const SHARED_KEYS: KeyNames = &[
     "metric",
     "provider",
@@ -201,7 +201,7 @@ fn by_itself(
     }
 }
 
-/// Who judges: as it is said, or as the other keys suggest; nothing else said, it is compared with stable.
+/// The judge: the `judge` key, else the one that the other keys belong to, else the comparison with stable.
 fn judge(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<JudgeKind> {
     if fields.get("judge").is_some() {
         return one_of(fields, "judge", &JudgeKind::ALL, problems);
@@ -281,7 +281,7 @@ fn ignores_abandoned(
     )
 }
 
-/// What is measured. A name that isn't built in needs a provider, once in an environment.
+/// The metric's name. Each environment needs a `provider` for one that is not built in.
 fn metric(
     fields: &MappingFields<'_>,
     interval: Option<Duration>,
@@ -337,7 +337,7 @@ fn metric(
     Some(Metric::SlowRate { over_micros })
 }
 
-/// A metric that somebody else measures.
+/// A metric that is measured by a provider.
 fn elsewhere(
     fields: &MappingFields<'_>,
     name: &Spanned<String>,
@@ -353,12 +353,11 @@ fn elsewhere(
         let names = Metric::names();
         let known: Vec<&str> = names.iter().map(String::as_str).collect();
         let unknown = unknown_choice(name, "`metric`", &known);
-        let help = unknown.help.as_deref().unwrap_or_default().to_owned();
-        problems.push(unknown.help(if help.starts_with("did") {
-            help
+        problems.push(if unknown.help.is_some() {
+            unknown
         } else {
-            "a metric of your own has a `provider`: events, or { prometheus: http://…, query: … }, { datadog: … }, { web: … }, { exec: … }".to_owned()
-        }));
+            unknown.help("a metric of your own has a `provider`: events, or { prometheus: http://…, query: … }, { datadog: … }, { web: … }, { exec: … }")
+        });
         return None;
     };
     let metric = name.value.parse::<MetricName>();
@@ -402,7 +401,7 @@ fn bad(span: Span, why: &impl Display) -> Diagnostic {
     Diagnostic::error("bad-value", span, why.to_string())
 }
 
-/// What was read, or nothing and one problem more.
+/// The value, or `None` with the problem recorded.
 fn noted<T>(read: Result<T, Diagnostic>, problems: &mut Problems) -> Option<T> {
     read.map_err(|problem| problems.push(problem)).ok()
 }

@@ -1,8 +1,8 @@
-//! Where metrics come from that Shipway doesn't measure itself: `provider`.
+//! `provider`: the source of a metric that Shipway does not measure itself.
 //!
-//! Texts are templates: `{{release}}` is the number of the release that is asked about, once the new one and once the stable
-//! one; `{{stable}}` that of the stable one (a query with it compares by itself, and is asked once), `{{service}}`,
-//! `{{environment}}`, and `{{window}}` in Prometheus' words (`60s`). Addresses, headers and bodies may name secrets as `$NAME`.
+//! Texts are templates: `{{release}}` is the number of the queried release: a query runs once for the new release and once for the stable
+//! one. `{{stable}}` is the stable release's number (such a query compares by itself and runs once), `{{service}}`,
+//! `{{environment}}`, and `{{window}}` as a Prometheus duration (`60s`). Addresses, headers and bodies may name secrets as `$NAME`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,7 +28,7 @@ pub(crate) const PROVIDER_KEYS: &[&str] = &[
     "timeout",
     "window",
 ];
-/// What may stand in `{{…}}`.
+/// Names that are allowed in `{{…}}`.
 const TEMPLATES: [&str; 5] = ["release", "stable", "service", "environment", "window"];
 /// A query that takes longer would still be running when the next is due.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -38,9 +38,9 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// A metric and who knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetricSource {
-    /// What it is called here.
+    /// The metric's name in `shipway.yaml`.
     pub metric: MetricName,
-    /// Who is asked what.
+    /// The provider and its query.
     pub query: ProviderQuery,
     /// From one answer to the next.
     pub interval: Duration,
@@ -50,7 +50,7 @@ pub struct MetricSource {
     pub window: Duration,
 }
 
-/// Who is asked what.
+/// A query to one kind of provider.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderQuery {
@@ -113,14 +113,14 @@ impl MetricSource {
 }
 
 impl ProviderQuery {
-    /// Whether it compares with stable by itself, and so is asked once for both.
+    /// Whether the query itself compares with stable, so that it runs once for both releases.
     #[must_use]
     pub fn compares(&self) -> bool {
         let mut texts = self.texts().into_iter();
         texts.any(|text| text.replace(' ', "").contains("{{stable}}"))
     }
 
-    /// What its texts are, for whoever looks for templates and secrets in them.
+    /// All texts of the query, which may contain templates and secrets.
     #[must_use]
     pub fn texts(&self) -> Vec<&str> {
         match self {
@@ -220,6 +220,12 @@ fn query(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<Provider
         );
         return None;
     };
+    refuse_other_keys(fields, who, problems);
+    read_query(fields, who, problems)
+}
+
+/// Refuses keys that belong to another provider than `who`.
+fn refuse_other_keys(fields: &MappingFields<'_>, who: &str, problems: &mut Problems) {
     let takes: &[&str] = match who {
         "prometheus" => &["query", "headers"],
         "datadog" => &["query", "api_key", "app_key"],
@@ -235,6 +241,13 @@ fn query(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<Provider
             problems.push(Diagnostic::error("conflict", node.span, message));
         }
     }
+}
+
+fn read_query(
+    fields: &MappingFields<'_>,
+    who: &str,
+    problems: &mut Problems,
+) -> Option<ProviderQuery> {
     let headers = |problems: &mut Problems| {
         let entries = fields.map("headers", problems).into_iter();
         entries
@@ -297,7 +310,7 @@ fn address(text: Spanned<String>, problems: &mut Problems) -> Option<String> {
     is_one.then_some(text.value)
 }
 
-/// A key in a repository is a key that everybody has.
+/// A secret's name (`$NAME`). A literal is refused: the repository is not secret.
 fn secret(text: Spanned<String>, problems: &mut Problems) -> Option<String> {
     let is_one = text.value.starts_with('$') && text.value.len() > 1;
     if !is_one {
@@ -309,7 +322,7 @@ fn secret(text: Spanned<String>, problems: &mut Problems) -> Option<String> {
     is_one.then_some(text.value)
 }
 
-/// What stands in `{{…}}` must be known; a typo would ask about nothing, and nothing would answer.
+/// Refuses unknown names in `{{…}}`: a query with a typo would find no data.
 fn templates(fields: &MappingFields<'_>, problems: &mut Problems) {
     let texts: Vec<Spanned<String>> = ["prometheus", "datadog", "web", "exec", "query", "body"]
         .iter()

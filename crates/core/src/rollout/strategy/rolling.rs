@@ -110,9 +110,14 @@ impl PlanCompiler for Rolling {
                 .min(old);
             let addable = (wanted + surge).saturating_sub(old + new).min(wanted - new);
             if addable > 0 {
-                let first = new == 0;
+                let is_first = new == 0;
                 new += addable;
-                actions.extend(bring_up_batch(brief, new, first));
+                let mut batch = bring_up(brief, new);
+                // Later batches have the same bytes: one smoke test is enough.
+                if !is_first {
+                    batch.retain(|action| !matches!(action, PlanAction::Smoke { .. }));
+                }
+                actions.extend(batch);
             } else {
                 old -= removable.max(1).min(old);
                 let weight = Weight::ratio(new, old + new);
@@ -142,13 +147,4 @@ impl PlanCompiler for Rolling {
             )],
         }
     }
-}
-
-/// Only the first batch is smoke-tested: later ones are the same bytes.
-fn bring_up_batch(brief: &StrategyInput, count: u32, first: bool) -> Vec<PlanAction> {
-    let mut actions = bring_up(brief, count);
-    if !first {
-        actions.retain(|action| !matches!(action, PlanAction::Smoke { .. }));
-    }
-    actions
 }

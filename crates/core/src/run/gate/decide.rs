@@ -38,34 +38,20 @@ impl RunDecider {
                 ticket,
                 standing,
             } => {
-                let turn = slot_with_ticket(run, job.as_ref(), ticket);
-                let Some(turn) = turn.filter(|turn| !turn.answered) else {
-                    return Ok(());
-                };
-                let standing = turn.decided().cloned().unwrap_or(standing);
-                self.fact(GateFact::TurnAnswered {
-                    job: job.clone(),
-                    standing: standing.clone(),
-                });
-                self.dropped(run, job, &standing);
+                if let Some(slot) = slot_with_ticket(run, job.as_ref(), ticket)
+                    && !slot.answered
+                {
+                    let standing = slot.decided().cloned().unwrap_or(standing);
+                    self.fact(GateFact::TurnAnswered {
+                        job: job.clone(),
+                        standing: standing.clone(),
+                    });
+                    self.dropped(run, job, &standing);
+                }
             }
             GateInput::News { job, ticket, news } => {
-                let Some(turn) = slot_with_ticket(run, job.as_ref(), ticket) else {
-                    return Ok(());
-                };
-                match news {
-                    SlotChange::Stop { why } => self.stopped(run, job, why),
-                    SlotChange::Stands(standing)
-                        if turn.decided().is_none()
-                            && turn.standing.as_ref() != Some(&standing) =>
-                    {
-                        self.fact(GateFact::TurnChanged {
-                            job: job.clone(),
-                            standing: standing.clone(),
-                        });
-                        self.dropped(run, job, &standing);
-                    }
-                    SlotChange::Stands(_) => {}
+                if let Some(slot) = slot_with_ticket(run, job.as_ref(), ticket) {
+                    self.slot_changed(run, slot, job, news);
                 }
             }
             GateInput::Left { job, ticket } => {
@@ -105,6 +91,28 @@ impl RunDecider {
             }
         }
         Ok(())
+    }
+
+    fn slot_changed(
+        &mut self,
+        run: &Run,
+        slot: &GroupSlot,
+        job: Option<JobKey>,
+        change: SlotChange,
+    ) {
+        match change {
+            SlotChange::Stop { why } => self.stopped(run, job, why),
+            SlotChange::Stands(standing)
+                if slot.decided().is_none() && slot.standing.as_ref() != Some(&standing) =>
+            {
+                self.fact(GateFact::TurnChanged {
+                    job: job.clone(),
+                    standing: standing.clone(),
+                });
+                self.dropped(run, job, &standing);
+            }
+            SlotChange::Stands(_) => {}
+        }
     }
 
     fn ended_at_gate(&mut self, key: JobKey, conclusion: Conclusion, why: String) {

@@ -140,7 +140,7 @@ fn a_call_that_can_not_be_read_fails_the_run_where_it_is_called() {
         .retain(|file| !file.name.ends_with("sign.yml"));
     spec.workflow.called.push(CalledFile::new(
         ".github/workflows/sign.yml".to_owned(),
-        Err("it is not in the commit".to_owned()),
+        Err("it is not in the commit"),
     ));
     assert_eq!(
         Log::open(spec).view().why.as_deref(),

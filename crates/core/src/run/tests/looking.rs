@@ -61,7 +61,7 @@ fn opened(jobs: &[Drawn]) -> Log {
     let mut spec = spec(&workflow(jobs));
     for (name, text) in [("called", CALLED), ("leaf", LEAF)] {
         let name = format!(".github/workflows/{name}.yml");
-        let file = CalledFile::new(name, Ok(text.to_owned()));
+        let file = CalledFile::new(name, Ok::<_, String>(text.to_owned()));
         spec.workflow.called.push(file);
     }
     Log::open(spec)

@@ -59,7 +59,7 @@ fn failed_jobs_go_on_at_their_failed_steps_and_those_after_them_begin_anew() {
         .flat_map(|it| story_lines(&it.body))
         .collect();
     assert!(
-        story.contains(&"  test.2 goes on at its step b".to_owned()),
+        story.contains(&"  test.2 resumes at its step b".to_owned()),
         "{story:?}"
     );
     // The step before was done in the first attempt; it isn't shown as its own.

@@ -148,7 +148,6 @@ impl Log {
     fn end(&mut self, run: u32) {
         let input = ServiceInput::RunEnded {
             number: RunNumber(run),
-            green: true,
             conclusion: Conclusion::Success,
             artifacts: Vec::new(),
         };
