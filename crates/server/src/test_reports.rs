@@ -15,8 +15,8 @@ use shipway_core::{
     run::{JobTests, Run, RunInput, RunSpec, RunStatus, RunView},
     service,
     testing::{
-        self, Seen, TestComparison, TestId, TestReport, TestedAttempt, TestingState, against,
-        excuse, sightings, too_many_fail,
+        self, TestComparison, TestId, TestReport, TestResults, TestedAttempt, TestingState,
+        against, excuse, sightings, too_many_fail,
     },
 };
 use shipway_drivers::git::RefUpdate;
@@ -157,7 +157,7 @@ pub async fn record_test_history(app: &App, run: &Run) {
         .into_iter()
         .map(|(key, report)| (id.clone(), key, report))
         .collect();
-    let mut seen = Seen {
+    let mut seen = TestResults {
         run: id.number,
         reports: u32::try_from(run.tests.len()).unwrap_or(u32::MAX),
         commit: run.spec.commit.id.clone(),
@@ -203,7 +203,11 @@ pub async fn record_test_history(app: &App, run: &Run) {
 const SIGHTINGS_MAX: usize = 100;
 
 /// Which tests in quarantine were clean, and which were not.
-fn count(quarantine: &TestingState, tried: &[(RunId, JobKey, Arc<TestReport>)], seen: &mut Seen) {
+fn count(
+    quarantine: &TestingState,
+    tried: &[(RunId, JobKey, Arc<TestReport>)],
+    seen: &mut TestResults,
+) {
     let judged = tried.iter().filter(|(.., report)| {
         too_many_fail(&testing::TestTotals::from_cases(&report.cases)).is_none()
     });

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shipway_syntax::{Diagnostic, MappingFields, Spanned, YamlNode, YamlValue};
 
+use super::decode::Problems;
 use crate::check::{ExpectedAnswer, HealthCheck, HealthProbe, SmokeProbe, SmokeTest};
 
 /// Keys of `health`.
@@ -29,8 +30,6 @@ pub(super) const SMOKE_KEYS: &[&str] = &[
 ];
 /// Keys of `expect`.
 pub(super) const EXPECT_KEYS: &[&str] = &["status", "headers", "json", "body", "within"];
-
-type Problems = Vec<Diagnostic>;
 
 /// How an instance is known to be ready and alive.
 pub(super) fn health(node: &YamlNode, problems: &mut Problems) -> Option<HealthCheck> {

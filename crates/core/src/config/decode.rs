@@ -41,7 +41,7 @@ pub fn parse(source: &SourceFile) -> Result<(ServiceConfig, Vec<Diagnostic>), Ve
     }
 }
 
-pub(super) type Problems = Vec<Diagnostic>;
+pub(crate) type Problems = Vec<Diagnostic>;
 
 fn file(tree: &YamlNode, problems: &mut Problems) -> Option<ServiceConfig> {
     let fields = MappingFields::read(tree, "shipway.yaml", FILE_KEYS, problems)?;

@@ -237,7 +237,7 @@ fn text_match(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TextMat
 }
 
 #[derive(Debug, thiserror::Error)]
-enum PatternError {
+enum MatchPatternError {
     #[error("it is longer than {PATTERN_CHARS_MAX} letters")]
     TooLong,
     #[error("it repeats too much to be held ready")]
@@ -247,9 +247,9 @@ enum PatternError {
 }
 
 /// Checks that the proxy can match whole values with `pattern`, within its limits.
-fn check_pattern(pattern: &str) -> Result<(), PatternError> {
+fn check_pattern(pattern: &str) -> Result<(), MatchPatternError> {
     if pattern.len() > PATTERN_CHARS_MAX {
-        return Err(PatternError::TooLong);
+        return Err(MatchPatternError::TooLong);
     }
     for text in [pattern, &format!(r"\A(?:{pattern})\z")] {
         let built = regex::bytes::RegexBuilder::new(text)
@@ -259,14 +259,14 @@ fn check_pattern(pattern: &str) -> Result<(), PatternError> {
         match built {
             Ok(_) => {}
             Err(regex::Error::CompiledTooBig(_)) => {
-                return Err(PatternError::TooBig);
+                return Err(MatchPatternError::TooBig);
             }
             // The last line is the message; the lines before it draw the position.
             Err(error) => {
                 let told = error.to_string();
                 let last = told.lines().last().unwrap_or_default();
                 let message = last.trim_start_matches("error: ").to_owned();
-                return Err(PatternError::Syntax(message));
+                return Err(MatchPatternError::Syntax(message));
             }
         }
     }

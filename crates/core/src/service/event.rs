@@ -391,7 +391,7 @@ pub enum ServiceInput {
     /// A branch or tag is gone.
     Deleted { reference: String },
     /// Test results of an ended run; sent before [`ServiceInput::RunEnded`].
-    TestsSeen(Box<testing::Seen>),
+    TestsSeen(Box<testing::TestResults>),
     /// A test should not block for a while.
     Quarantine(Box<testing::QuarantineTerms>),
     /// A test in quarantine should block again.

@@ -79,7 +79,7 @@ impl fmt::Display for FlakyEvidence {
 
 /// Where a test passed and where it failed.
 #[derive(Default)]
-struct Seen<'r> {
+struct TestOutcomes<'r> {
     passed: Vec<(RunNumber, &'r str)>,
     failed: Vec<(RunNumber, &'r str)>,
     rerun: Option<(RunNumber, &'r str)>,
@@ -90,7 +90,7 @@ struct Seen<'r> {
 /// about single tests.
 #[must_use]
 pub fn sightings(tried: &[TestedAttempt<'_>]) -> Vec<FlakySighting> {
-    let mut seen: BTreeMap<&TestId, Seen<'_>> = BTreeMap::new();
+    let mut seen: BTreeMap<&TestId, TestOutcomes<'_>> = BTreeMap::new();
     let judged = tried
         .iter()
         .filter(|it| too_many_fail(&super::TestTotals::from_cases(&it.report.cases)).is_none());
@@ -111,7 +111,7 @@ pub fn sightings(tried: &[TestedAttempt<'_>]) -> Vec<FlakySighting> {
             }
         }
     }
-    let sighting = |(test, seen): (&TestId, Seen<'_>)| {
+    let sighting = |(test, seen): (&TestId, TestOutcomes<'_>)| {
         Some(FlakySighting {
             test: test.clone(),
             evidence: evidence(&seen)?,
@@ -121,7 +121,7 @@ pub fn sightings(tried: &[TestedAttempt<'_>]) -> Vec<FlakySighting> {
     seen.into_iter().filter_map(sighting).collect()
 }
 
-fn evidence(seen: &Seen<'_>) -> Option<FlakyEvidence> {
+fn evidence(seen: &TestOutcomes<'_>) -> Option<FlakyEvidence> {
     if let Some((run, job)) = seen.rerun {
         let job = job.to_owned();
         return Some(FlakyEvidence::Rerun { run, job });

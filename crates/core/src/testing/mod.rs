@@ -20,7 +20,7 @@ pub use compare::{EarlierResult, NewFailure, TestComparison, against, slowest};
 pub use excuse::{FailureExcuse, excuse};
 pub use flaky::{FlakyEvidence, FlakySighting, TestedAttempt, sightings};
 pub use quarantine::{
-    FlakyTest, QuarantineRejection, QuarantineTerms, QuarantinedTest, Seen, TestingEvent,
+    FlakyTest, QuarantineRejection, QuarantineTerms, QuarantinedTest, TestResults, TestingEvent,
     TestingState,
 };
 pub use shipway_workflow::report::{

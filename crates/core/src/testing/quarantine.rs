@@ -82,7 +82,7 @@ pub struct QuarantineTerms {
 
 /// What a run has shown of tests, once it was over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct TestResults {
     pub run: RunNumber,
     /// How many of its jobs have reported so far; a run that is run again has more.
     pub reports: u32,
@@ -104,7 +104,7 @@ pub enum TestingEvent {
     /// A test blocks again.
     Left { test: TestId, why: String },
     /// A run was seen.
-    Seen { seen: Seen },
+    RunSeen { seen: TestResults },
 }
 
 /// Why a test can't be quarantined or released.
@@ -182,10 +182,10 @@ impl TestingState {
 
     /// Records the test results of an ended run; `None` if they are recorded already or empty.
     #[must_use]
-    pub fn record_results(&self, seen: Seen) -> Option<TestingEvent> {
+    pub fn record_results(&self, seen: TestResults) -> Option<TestingEvent> {
         let says_nothing = seen.flaky.is_empty() && seen.clean.is_empty() && seen.failed.is_empty();
         let is_known = self.counted.contains(&(seen.run, seen.reports));
-        (!says_nothing && !is_known).then_some(TestingEvent::Seen { seen })
+        (!says_nothing && !is_known).then_some(TestingEvent::RunSeen { seen })
     }
 
     /// The tests to release now: expired, or clean for long enough.
@@ -228,11 +228,11 @@ impl TestingState {
                 self.quarantine.sort_by(|a, b| a.test.cmp(&b.test));
             }
             TestingEvent::Left { test, .. } => self.quarantine.retain(|entry| entry.test != *test),
-            TestingEvent::Seen { seen } => self.see(seen, at),
+            TestingEvent::RunSeen { seen } => self.record(seen, at),
         }
     }
 
-    fn see(&mut self, seen: &Seen, at: Timestamp) {
+    fn record(&mut self, seen: &TestResults, at: Timestamp) {
         // A run that is run again counts once for being clean, and whenever it fails.
         let again = self.counted.iter().any(|(run, _)| *run == seen.run);
         self.counted.push((seen.run, seen.reports));

@@ -328,8 +328,8 @@ fn a_quarantine_has_an_owner_a_reason_and_an_end() {
     assert!(testing.quarantine.is_empty());
 }
 
-fn seen(run: u32, clean: &[&str], failed: &[&str]) -> Seen {
-    Seen {
+fn seen(run: u32, clean: &[&str], failed: &[&str]) -> TestResults {
+    TestResults {
         run: RunNumber(run),
         reports: 1,
         commit: commit(run as u8),
@@ -355,7 +355,7 @@ fn clean_runs_in_a_row_let_a_test_go_and_a_failure_begins_again() {
     // Said again, it counts once; run again, it was clean once.
     assert_eq!(hear(seen(4, &["a"], &[])), []);
     assert_eq!(
-        hear(Seen {
+        hear(TestResults {
             reports: 2,
             ..seen(4, &["a"], &[])
         }),
@@ -382,7 +382,7 @@ fn a_flaky_test_is_remembered_by_commit() {
             },
             message: None,
         };
-        let seen = Seen {
+        let seen = TestResults {
             commit: commit(on),
             flaky: vec![sighting],
             ..seen(run, &[], &[])
@@ -465,7 +465,7 @@ proptest! {
                 Step::Run { run, reports, passed, failed } => {
                     let (clean, failed) = (named(passed & !failed), named(failed));
                     let says = !clean.is_empty() || !failed.is_empty();
-                    let fact = testing.record_results(Seen { reports, clean: clean.clone(), failed: failed.clone(), ..seen(run, &[], &[]) });
+                    let fact = testing.record_results(TestResults { reports, clean: clean.clone(), failed: failed.clone(), ..seen(run, &[], &[]) });
                     let is_new = says && !heard.contains(&(run, reports));
                     prop_assert_eq!(fact.is_some(), is_new);
                     if is_new {

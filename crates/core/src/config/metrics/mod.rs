@@ -14,7 +14,7 @@ use shipway_analysis::{
 use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode};
 
 pub use self::source::{MetricSource, ProviderQuery};
-use super::decode::{one_of, unknown_choice};
+use super::decode::{Problems, one_of, unknown_choice};
 
 /// Keys of a metric that every judge has.
 const SHARED_KEYS: KeyNames = &[
@@ -26,7 +26,6 @@ const SHARED_KEYS: KeyNames = &[
     "required",
 ];
 
-type Problems = Vec<Diagnostic>;
 type KeyNames = &'static [&'static str];
 
 /// Who judges.
