@@ -342,7 +342,7 @@ fn seen(run: u32, clean: &[&str], failed: &[&str]) -> TestResults {
 #[test]
 fn clean_runs_in_a_row_let_a_test_go_and_a_failure_begins_again() {
     let mut testing = quarantine(&["a"]);
-    let mut hear = |seen: Seen| -> Vec<TestingEvent> {
+    let mut hear = |seen: TestResults| -> Vec<TestingEvent> {
         if let Some(fact) = testing.record_results(seen) {
             testing.apply(&fact, "shipway", at(1));
         }
