@@ -20,7 +20,7 @@ pub struct CronSchedule {
     days: u64,
     months: u64,
     weekdays: u64,
-    /// When both are asked for, a day that is either is taken.
+    /// If day of month and weekday are both restricted, a day that matches either matches.
     day_or_weekday: bool,
 }
 
@@ -38,7 +38,7 @@ pub enum CronError {
     /// A field that can't be read.
     #[error("`{text}` is no {field}: {expected}")]
     Field {
-        /// What was written.
+        /// The text of the field.
         text: String,
         /// Which field: `minute`.
         field: &'static str,

@@ -104,7 +104,7 @@ fn evaluated(expr: &Expr) -> Result<String, EvalError> {
     }
 }
 
-/// Patterns and times: the first line is the pattern, the rest what it is held against.
+/// Patterns and times: the first line is the pattern, the rest its input.
 pub fn patterns(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (pattern, names) = text.split_once('\n').unwrap_or((&text, ""));

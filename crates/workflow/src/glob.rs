@@ -118,7 +118,7 @@ impl GlobPattern {
         let end = self.steps.len();
         let mut here = vec![false; end + 1];
         let mut next = vec![false; end + 1];
-        // Beside each place "before step i" there is "inside step i": within a repetition, or within the folders.
+        // Each position "before step i" has a twin "inside step i": within a repetition or within folders.
         let mut inside = vec![false; end];
         let mut next_inside = vec![false; end];
         here[0] = true;

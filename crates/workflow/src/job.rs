@@ -1,5 +1,5 @@
-//! The contract between whoever starts a job and the worker process that runs it: what the worker is given, and what it
-//! writes into its journal. Plain JSON, and it only ever grows.
+//! The contract between the server or `shipway run` and the worker process of a job: the job's specification and the
+//! entries of its journal. Plain JSON; fields are only ever added.
 //!
 //! A job spec holds secrets: it is handed over as a file that only the worker's user can read, never logged, and its
 //! `Debug` leaves them out.
@@ -58,7 +58,7 @@ pub struct JobSpec {
     pub key: JobKey,
     /// Its id in the workflow: `GITHUB_JOB`.
     pub job_id: String,
-    /// What people call it: `test (3.11, ubuntu)`.
+    /// Its display name: `test (3.11, ubuntu)`.
     pub name: String,
     /// Its place in its matrix, from 0; 0 without one.
     pub matrix_index: usize,
@@ -66,7 +66,7 @@ pub struct JobSpec {
     pub steps: Vec<WorkflowStep>,
     /// Environment variables, outermost first: the workflow's, then the job's. Later layers win.
     pub env: Vec<TemplateTable>,
-    /// `defaults.run`: the job's, and where it says nothing the workflow's.
+    /// `defaults.run` of the job, completed by the workflow's.
     pub defaults: RunDefaults,
     /// What later jobs see of it; asked after the last step.
     pub outputs: TemplateTable,
@@ -84,7 +84,7 @@ pub struct JobSpec {
     /// Where the caches of its service are; none: it has nowhere to keep them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caches: Option<PathBuf>,
-    /// Where to report to besides the journal; none for a run without a server.
+    /// The server to report to in addition to the journal; `None` for a run without a server.
     pub server: Option<ServerAccess>,
     /// Where reports of tests are looked for.
     #[serde(default, skip_serializing_if = "ReportPaths::is_default")]
@@ -94,7 +94,7 @@ pub struct JobSpec {
     /// The container its steps run in.
     #[serde(default)]
     pub container: Option<ContainerDefinition>,
-    /// Containers that run beside it, by the names they have on its network.
+    /// Service containers, by their names on the job's network.
     #[serde(default)]
     pub services: Vec<(String, ContainerDefinition)>,
     /// What becomes of what needs a container where there is no engine.
@@ -106,7 +106,7 @@ pub struct JobSpec {
     /// What it may use.
     #[serde(default, skip_serializing_if = "JobResources::is_none")]
     pub limits: JobResources,
-    /// What it goes on from; none: it begins at its first step.
+    /// The attempt that it resumes; `None`: it starts at its first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumePoint>,
     /// Files and folders of the server that it must not see, but for its own below them.
@@ -136,7 +136,7 @@ impl JobResources {
     }
 }
 
-/// A job goes on where an earlier attempt at it failed: in that one's workspace, with what its steps have left.
+/// A job resumes where an earlier attempt failed, in that attempt's workspace and with its step outputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumePoint {
     /// The folder of the earlier attempt.
@@ -156,7 +156,7 @@ pub struct ActionSource {
     /// A file with what a private forge wants to know: a token, or `name:token`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
-    /// Where those that were fetched are kept, for all workers of this machine; none: in the job's folder.
+    /// The cache of fetched actions for all workers of this machine; `None`: the job's folder.
     pub cache: Option<PathBuf>,
     /// Whether GitHub's own actions that have a built-in equivalent are built in.
     pub built_in: bool,
@@ -165,7 +165,7 @@ pub struct ActionSource {
 }
 
 impl ActionSource {
-    /// The forge when nobody names another.
+    /// The default forge.
     pub const FORGE: &str = "https://github.com";
 }
 
@@ -185,10 +185,10 @@ impl Default for ActionSource {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WithoutEngine {
-    /// They fail: on a server somebody must see to it.
+    /// They fail: on a server an administrator must install an engine.
     #[default]
     Refuse,
-    /// They are skipped, and it is said why.
+    /// They are skipped, with the reason.
     LeaveOut,
 }
 

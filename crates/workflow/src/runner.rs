@@ -1,7 +1,7 @@
 //! What `runs-on` asks of the machine that runs a job, and the labels that a machine has.
 //!
 //! As at GitHub a machine must have all labels that a job asks for, ignoring case. A runner group has no meaning on a single
-//! machine: its name is looked up among the labels, so that a job never runs on a machine that nobody put into the group.
+//! machine: its name is looked up among the labels, so that a job never runs on a machine outside the group.
 
 use serde::{Deserialize, Serialize};
 

@@ -13,7 +13,7 @@ pub(crate) const LENGTH_MAX: usize = 21_000;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ExprNode {
     pub(crate) kind: ExprKind,
-    /// Its bytes, counted as the parser was told to.
+    /// Its byte range in the file.
     pub(crate) at: Range<usize>,
     pub(crate) depth: u8,
 }

@@ -12,7 +12,7 @@ use super::{
 pub struct ContextPath {
     /// In lower case; `*` for a filter, and for an index that isn't a literal.
     pub names: Vec<String>,
-    /// Its bytes, counted as the parser was told to.
+    /// Its byte range in the file.
     pub at: Range<usize>,
     /// Whether its text may become part of what the expression comes to, and isn't only compared or asked about.
     pub flows: bool,
@@ -120,7 +120,7 @@ const fn passes_on(function: BuiltinFunction, at: usize, count: usize) -> bool {
     }
 }
 
-/// The names from a context down to `node`; what is looked at inside brackets on the way goes to `paths`.
+/// The names from a context down to `node`. Paths inside brackets are added to `paths`.
 fn names(node: &ExprNode, paths: &mut Vec<ContextPath>) -> Option<Vec<String>> {
     match &node.kind {
         ExprKind::Context(name) => Some(vec![name.to_string()]),

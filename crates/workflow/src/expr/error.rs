@@ -53,7 +53,7 @@ pub struct EvalError {
 }
 
 impl EvalError {
-    /// The expression and a line of carets below the part that is meant.
+    /// The expression, and a line of carets below the faulty part.
     #[must_use]
     pub fn snippet(&self) -> String {
         let before = self.expression.get(..self.at.start).unwrap_or_default();

@@ -138,7 +138,7 @@ pub(super) fn format(
     Ok(ExprValue::from(out))
 }
 
-/// `0}` and what follows. `{0:}` is `{0}`; GitHub's runner knows no format that could stand after `:`.
+/// Parses `0}` and returns the rest. `{0:}` equals `{0}`: GitHub's runner has no formats after `:`.
 fn placeholder<'t>(text: &'t str, pattern: &str) -> Result<(usize, &'t str), FunctionError> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())

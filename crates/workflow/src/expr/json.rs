@@ -71,7 +71,7 @@ fn quote(text: &str, out: &mut String) {
             '\t' => out.push_str("\\t"),
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
-            // JavaScript's line ends are escaped besides the control characters.
+            // JavaScript's line terminators are escaped as well as control characters.
             '\0'..='\u{1f}' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
                 out.push_str(&format!("\\u{:04x}", u32::from(c)))
             }

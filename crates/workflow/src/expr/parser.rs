@@ -63,7 +63,7 @@ enum CanIndex {
     No,
 }
 
-/// What waits for its right side, or its closing bracket.
+/// An operator that waits for its right operand, or a bracket for its closing one.
 enum PendingOperator {
     Group,
     Index,

@@ -87,7 +87,7 @@ impl Template {
         })
     }
 
-    /// Text that comes from elsewhere: `${{` in it means nothing.
+    /// Literal text: `${{` in it is not an expression.
     #[must_use]
     pub fn literal(text: impl Into<String>) -> Self {
         let text = text.into();
@@ -262,7 +262,7 @@ impl Default for IfCondition {
 }
 
 impl IfCondition {
-    /// Reads what stands behind `if:`, with or without `${{ }}`; places in errors are counted from `offset`.
+    /// Parses the value of `if:`, with or without `${{ }}`. Positions in errors start at `offset`.
     pub fn parse(text: &str, offset: usize) -> Result<Self, ParseError> {
         let asked = if text.trim().is_empty() {
             ConditionKind::Nothing

@@ -254,7 +254,7 @@ impl ExprObject {
         }
     }
 
-    /// Sets a property; one that is there keeps its place and its spelling.
+    /// Sets a property. An existing one keeps its position and spelling.
     pub fn insert(&mut self, name: impl Into<Arc<str>>, value: ExprValue) {
         let name = name.into();
         let key = self.key(&name);

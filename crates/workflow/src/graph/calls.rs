@@ -180,7 +180,7 @@ fn key_length(workflow: &Workflow, graph: &JobGraph) -> usize {
 
 struct CallLinker<'t> {
     texts: BTreeMap<&'t str, &'t CalledText<'t>>,
-    /// Those that were read; none where something is wrong with one.
+    /// Parsed workflows; `None` for one with mistakes.
     units: BTreeMap<String, Option<Arc<LinkedWorkflow>>>,
     mistakes: Vec<String>,
 }
@@ -224,7 +224,7 @@ impl CallLinker<'_> {
         levels
     }
 
-    /// The workflow `target`; none when its mistakes have been told already.
+    /// The workflow `target`; `None` if its mistakes are already reported.
     fn unit(
         &mut self,
         target: &str,
@@ -309,7 +309,7 @@ impl CallLinker<'_> {
 pub(crate) struct CallMistake {
     /// The entry that is wrong, by the key of its table (`with`, `secrets`) and its name; none when one is missing.
     pub(crate) key: Option<(&'static str, String)>,
-    /// What is wrong, and what to do.
+    /// The problem and its solution.
     pub(crate) message: String,
 }
 
@@ -502,7 +502,7 @@ fn default(
     contexts: &Contexts<'_>,
 ) -> Result<ExprValue, InputValueError> {
     match &input.default {
-        // The parser takes no text where another type is asked for.
+        // The parser accepts text only for inputs of type string.
         Some(default) => typed(name, input.kind, default, InputStyle::Bare, contexts),
         None => Ok(input.kind.empty()),
     }

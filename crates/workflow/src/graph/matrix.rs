@@ -28,7 +28,7 @@ pub enum MatrixError {
     Kind {
         /// What would do: "`os` a list".
         expected: String,
-        /// What it is.
+        /// The actual type.
         got: &'static str,
     },
     /// A list has nothing in it.
@@ -276,8 +276,8 @@ fn add_included(
     }
 }
 
-/// Whether a value of the matrix is what a filter asks for. Each leaf of the filter is compared with what is at its place, as `==`
-/// compares: what the filter doesn't name doesn't count, and what isn't there is null.
+/// Whether a matrix value matches a filter. Each leaf of the filter is compared with the value at the same path, as `==`
+/// compares: paths that the filter lacks are ignored, and missing values are null.
 fn matches(mine: &ExprValue, asked: &ExprValue) -> bool {
     match asked {
         ExprValue::Array(asked) => asked.iter().enumerate().all(|(at, asked)| {

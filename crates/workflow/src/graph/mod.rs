@@ -1,7 +1,7 @@
 //! Decides which jobs may start, which are skipped, and why. Pure: a function of the workflow, its progress and the contexts of the run.
 //!
-//! A job is looked at when all jobs that it needs have ended; its `if` decides. `success()` and `failure()` look at all
-//! jobs before it, so what was skipped skips what comes after. Each look costs what the job's own edges cost: a run of
+//! A job is decided when all jobs that it needs have ended, by its `if`. `success()` and `failure()` consider all
+//! its ancestors, so a skipped job skips its dependents. A decision costs as much as the job has edges: a run of
 //! ten thousand jobs is planned in one walk.
 //!
 //! A job that calls a workflow is scheduled recursively: its cell holds the progress of the called jobs, and ends when they have.
@@ -55,7 +55,7 @@ pub use run_name::{TITLE_MAX, in_one_line, resolve_run_name};
 /// Jobs of one run, those of called workflows counted: what a machine can still list. GitHub's own limits multiply to more.
 pub const JOBS_MAX: usize = 20_000;
 
-/// What expressions of jobs see beside `needs`, `strategy` and `matrix`.
+/// The contexts of a job's expressions, except `needs`, `strategy` and `matrix`.
 #[derive(Clone, Debug, Default)]
 pub struct RunContexts {
     /// `github`
@@ -75,7 +75,7 @@ impl RunContexts {
     }
 }
 
-/// What follows from how far the jobs are.
+/// A decision that follows from the progress of the jobs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GraphDecision {
     /// A job may start: these are its cells.
@@ -105,7 +105,7 @@ pub enum GraphDecision {
         /// Why, when it didn't succeed.
         why: Option<String>,
     },
-    /// A cell that may be running is told to stop.
+    /// A cell that may be running must stop.
     Stop {
         /// Which.
         key: JobKey,
@@ -126,7 +126,7 @@ pub struct JobGraph {
 /// Where a key leads, through the calls it names.
 #[derive(Clone, Copy, Debug)]
 pub struct FoundJob<'a> {
-    /// The workflow that the job stands in.
+    /// The workflow that contains the job.
     pub workflow: &'a Workflow,
     /// Its edges.
     pub graph: &'a JobGraph,

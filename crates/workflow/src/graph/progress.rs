@@ -117,7 +117,7 @@ pub struct MatrixCell {
     pub called: Option<Box<CalledProgress>>,
 }
 
-/// A workflow that a job calls: what it is given, and how far it is.
+/// A called workflow: its inputs and its progress.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CalledProgress {
     /// The `inputs` context of its jobs.
@@ -139,7 +139,7 @@ impl MatrixCell {
 }
 
 impl JobProgress {
-    /// The cells that should be under way now: those that have not ended, as many as may run at once.
+    /// The cells that should run now: those that have not ended, up to `max-parallel`.
     pub fn active(&self) -> impl Iterator<Item = &MatrixCell> {
         let most = self.max_parallel.unwrap_or(usize::MAX);
         self.cells
@@ -219,7 +219,7 @@ impl WorkflowProgress {
         jobs.any(|job| job.is_over() || !job.cells.is_empty())
     }
 
-    /// The first job that made it what it is, and why; none when it is green.
+    /// The first job that caused the conclusion, and why; `None` for a success.
     #[must_use]
     pub fn blamed(&self) -> Option<(usize, &str)> {
         let conclusion = self.conclusion();
@@ -281,7 +281,7 @@ impl WorkflowProgress {
         }
     }
 
-    /// A cell of a job is told to stop; a workflow that it calls is cancelled by that.
+    /// Stops a cell of a job, and cancels the workflow that it calls.
     pub fn stop(&mut self, job: usize, key: &JobKey, why: &str) {
         let Some(job) = self.jobs.get_mut(job) else {
             return;

@@ -36,7 +36,7 @@ pub(super) fn decide_all(
     scheduler.decisions
 }
 
-/// The cells that lead to the one that has ended, the outermost first, and that one.
+/// The calling cells of an ended cell, the outermost first, and the cell itself.
 #[derive(Clone)]
 struct PathToEnded {
     keys: std::sync::Arc<[JobKey]>,
@@ -50,7 +50,7 @@ impl PathToEnded {
         Self { keys, depth: 0 }
     }
 
-    /// The one that is in this workflow.
+    /// The cell that belongs to this workflow.
     fn key(&self) -> &JobKey {
         &self.keys[self.depth.min(self.keys.len() - 1)]
     }
@@ -187,7 +187,7 @@ impl JobScheduler<'_> {
                 let key = self.key(job);
                 self.decisions
                     .push(GraphDecision::Expand { job: key, expanded });
-                // Workers tell how jobs go on; of calls it is known here.
+                // Workers report the progress of jobs; calls are decided here.
                 called > 0 && self.follow_job(job)
             }
         }
@@ -242,8 +242,8 @@ impl JobScheduler<'_> {
         self.end(job, result.unwrap_or(green), why)
     }
 
-    /// Goes on in the workflows that the cells of a job call, where something can have changed; true when one of them has ended by
-    /// that. What was `stopped` has.
+    /// Advances the workflows that the cells of a job call, where something can have changed. True if one of them ended, as
+    /// `stopped` ones do.
     fn run_calls(&mut self, job: usize, calls: CallsToRun) -> bool {
         let Some(unit) = self.graph.call(job) else {
             return false;

@@ -1,4 +1,4 @@
-//! What a worker writes down while its job goes on. Lines only ever grow: journals of earlier versions are read.
+//! The journal that a worker writes during its job. Fields are only ever added: journals of earlier versions are read.
 
 use std::path::PathBuf;
 
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 use super::Conclusion;
 use crate::report::StoredReport;
 
-/// One line of a job's journal. Lines are numbered from 1 without gaps and synced to disk before the job goes on.
+/// One line of a job's journal. Lines are numbered from 1 without gaps and synced to disk before the job continues.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JournalEntry {
     /// Its number, from 1.
     pub seq: u64,
     /// When it was written.
     pub at: Timestamp,
-    /// What happened.
+    /// The fact.
     pub body: JournalBody,
 }
 
-/// What happened in a job.
+/// A fact about a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JournalBody {
@@ -30,7 +30,7 @@ pub enum JournalBody {
         /// When that process started, in clock ticks since boot: with the pid, it names the process for good.
         start_time: u64,
     },
-    /// The job goes on from an earlier attempt. The steps that were done there follow.
+    /// The job resumes an earlier attempt. That attempt's finished steps follow.
     Resumed {
         /// Which attempt, from 1.
         attempt: u32,
@@ -45,12 +45,12 @@ pub enum JournalBody {
         index: usize,
         /// Its id.
         id: String,
-        /// What people call it, expressions resolved.
+        /// Its display name with expressions resolved.
         name: String,
         /// Where its output begins in the job's log, in bytes.
         log_offset: u64,
     },
-    /// A step is over.
+    /// A step has finished.
     StepFinished {
         /// Its place in the job, from 0.
         index: usize,
@@ -75,7 +75,7 @@ pub enum JournalBody {
         /// Why, when it didn't succeed: `exit code 2`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         why: Option<String>,
-        /// Whether it left something to later steps that isn't for the journal: it is in a private file beside it.
+        /// Whether it left values for later steps that must not be in the journal; a private file next to it has them.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         kept: bool,
         /// When it ran, when that was in an earlier attempt at the job.
@@ -135,7 +135,7 @@ pub enum JournalBody {
         /// The address.
         url: String,
     },
-    /// The job is over; always the last line.
+    /// The job has finished; always the last line.
     Finished {
         /// How it ended.
         conclusion: Conclusion,

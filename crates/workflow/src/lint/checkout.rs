@@ -1,5 +1,5 @@
-//! `untrusted-checkout`: a stranger's code, checked out where secrets are. `pull_request_target` and `workflow_run` have the
-//! rights of the repository, and what is built then is the pull request's.
+//! `untrusted-checkout`: a stranger's code is checked out in a job with secrets. `pull_request_target` and `workflow_run` have the
+//! rights of the repository, but they would build the pull request's code.
 
 use shipway_syntax::YamlNode;
 

@@ -1,4 +1,4 @@
-//! What a workflow or an action uses of its own repository, compared with what is there: called workflows with their inputs,
+//! References of a workflow or an action to its own repository, checked against the files: called workflows with their inputs,
 //! secrets and outputs, and local actions with their inputs and outputs.
 //!
 //! What a run would refuse is an error (`local-call`); the rest are warnings (`local-action`, `action-input`, `action-output`),
@@ -22,7 +22,7 @@ const OUTPUT: &str = "action-output";
 /// The text of a file of the repository, by its path from the root; none when there is no such file.
 pub type ReadFile<'r> = &'r dyn Fn(&str) -> Option<String>;
 
-/// What is wrong with the calls and the local actions of a workflow or an action.
+/// Problems in the calls and local actions of a workflow or an action.
 #[must_use]
 pub fn check_local(source: &SourceFile, read: ReadFile<'_>) -> Vec<Diagnostic> {
     let Ok(tree) = shipway_syntax::parse(source) else {
@@ -51,7 +51,7 @@ pub fn check_local(source: &SourceFile, read: ReadFile<'_>) -> Vec<Diagnostic> {
 pub(super) enum LocalAction {
     /// Its file.
     File(Box<ActionFile>),
-    /// A container without a description, or a file with mistakes, which are told of by themselves.
+    /// A container without a description, or a file with mistakes that are reported separately.
     Undescribed,
     /// There is none.
     Missing,
@@ -82,7 +82,7 @@ pub(super) fn local_action(uses: &str, read: ReadFile<'_>) -> Option<LocalAction
     })
 }
 
-/// A job that calls a workflow of this repository, and what others take of its outputs.
+/// A job that calls a workflow of this repository, and the outputs that other jobs use.
 fn check_call(
     subject: &LintSubject<'_>,
     workflow: &Workflow,
@@ -105,7 +105,7 @@ fn check_call(
     let Some(text) = read(path) else {
         return error(uses.span, format!("there is no file {path} to call"));
     };
-    // Its own mistakes are told of by themselves.
+    // Its own mistakes are reported separately.
     let Some(called) = crate::parse(&SourceFile::new(path, text)).workflow else {
         return;
     };

@@ -7,8 +7,8 @@ use shipway_syntax::SourceFile;
 use super::LintSubject;
 use crate::parse::reader::WorkflowReader;
 
-/// The names that are asked of a context, upper-cased, for case doesn't matter there: `secrets` → `DEPLOY_KEY`. Those that
-/// come about only when it runs (`secrets[matrix.key]`) aren't among them, nor those of workflows that it calls.
+/// Names that are read from a context, in upper case (contexts ignore case): `secrets` → `DEPLOY_KEY`. Names that
+/// are known only at run time (`secrets[matrix.key]`) and names in called workflows are not included.
 ///
 /// ```
 /// let source = shipway_syntax::SourceFile::new("ci.yml", "env: { KEY: '${{ secrets.deploy_key }}' }\n");

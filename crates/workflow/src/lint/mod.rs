@@ -1,5 +1,5 @@
-//! Lints of `shipway check`: what is legal in a workflow or an action and yet hardly meant, or dangerous. Each lint is a file
-//! that looks at the tree and says what it saw, and a line in [`LINTS`]. A comment `# shipway: allow(code)` on the line or
+//! Lints of `shipway check`: parts of a workflow or an action that are legal, but probably a mistake or dangerous. Each lint is a file
+//! that reads the tree and returns diagnostics, and a line in [`LINTS`]. A comment `# shipway: allow(code)` on the line or
 //! the one above silences a warning.
 //!
 //! Never refuses anything: warnings only. A file with mistakes is looked at too, as far as it is a tree.
@@ -177,7 +177,7 @@ impl<'s> LintSubject<'s> {
             .unwrap_or_default()
     }
 
-    /// What a workflow is started by: the events and what is asked of them.
+    /// The trigger events of a workflow, each with its filters.
     fn events(&self) -> Vec<(&'s str, Option<&'s YamlNode>)> {
         let Some(on) = self.tree.get("on") else {
             return Vec::new();
@@ -224,7 +224,7 @@ impl<'s> LintSubject<'s> {
         jobs.chain(self.steps()).filter_map(|node| node.get("if"))
     }
 
-    /// All expressions below a node, each with the scalar it stands in.
+    /// All expressions below a node, each with its scalar.
     fn exprs(&self, node: &'s YamlNode) -> Vec<(&'s YamlNode, Expr)> {
         let mut found = Vec::new();
         walk(node, None, &mut |key, scalar| {

@@ -57,7 +57,7 @@ fn mismatches(job: &WorkflowJob, runs_on: &RunsOn, labels: &RunnerLabels) -> Vec
     let mut found: Vec<(String, String)> = Vec::new();
     for cell in expand_matrix(matrix, &Contexts::new()).unwrap_or_default() {
         let why = mismatch(&Contexts::new().with("matrix", cell.values));
-        // Cells that differ in other things are told of once.
+        // Cells that differ only in other values are reported once.
         if let Some(why) = why.filter(|why| found.iter().all(|(_, told)| told != why)) {
             found.push((format!("{} ({})", job.id, cell.label), why));
         }

@@ -4,7 +4,7 @@ use super::{LintFinding, LintSubject};
 
 pub(super) const CODE: &str = "untrusted-input";
 
-/// What anyone can write who may open an issue or a pull request. `*` stands for any name.
+/// Context values that anyone who may open an issue or a pull request controls. `*` matches any name.
 const STRANGERS: [&str; 27] = [
     "github.head_ref",
     "github.event.issue.title",

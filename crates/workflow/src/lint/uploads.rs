@@ -13,7 +13,7 @@ const DEPTH_MAX: usize = 10;
 /// The name of an artifact that is uploaded without one.
 const DEFAULT_NAME: &str = "artifact";
 
-/// What is uploaded.
+/// The uploads of a workflow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UploadedArtifacts {
     /// Names that are known.

@@ -46,7 +46,7 @@ pub struct ActionInput {
 pub struct ActionOutput {
     /// Its name.
     pub name: String,
-    /// What it is, in a composite action.
+    /// Its value in a composite action.
     pub value: Option<Template>,
 }
 
@@ -92,6 +92,6 @@ pub enum ActionRuns {
 pub struct ActionHook {
     /// A program for node, or what runs in the container.
     pub entry: String,
-    /// Whether it runs; `always()` when nobody says.
+    /// Whether it runs; `always()` by default.
     pub condition: IfCondition,
 }

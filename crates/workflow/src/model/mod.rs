@@ -142,7 +142,7 @@ pub struct WorkflowStep {
     pub action: StepAction,
     /// Its environment variables.
     pub env: TemplateTable,
-    /// Whether the job goes on when it failed.
+    /// Whether the run continues if this job fails.
     pub continue_on_error: DeferredSetting<bool>,
     /// How long it may take; as long as the job when not said.
     pub timeout_minutes: Option<DeferredSetting<f64>>,
@@ -193,12 +193,12 @@ pub enum StepAction {
         /// `with:`
         with: TemplateTable,
     },
-    /// Nothing, until these steps that run in the background are over.
+    /// Waits for these background steps.
     Wait {
         /// Their ids.
         ids: Vec<String>,
     },
-    /// Nothing, until all steps that run in the background are over.
+    /// Waits for all background steps.
     WaitAll,
     /// It ends a step that runs in the background.
     Cancel {
@@ -275,7 +275,7 @@ impl TemplateTable {
 pub enum DeferredSetting<T> {
     /// Known.
     Value(T),
-    /// To be asked.
+    /// Evaluated when the job is planned.
     Expr(Template),
 }
 
@@ -350,7 +350,7 @@ pub struct RunDefaults {
 }
 
 impl RunDefaults {
-    /// These, and where they say nothing, those of `outer`.
+    /// These, completed by those of `outer`.
     #[must_use]
     pub fn or(&self, outer: &Self) -> Self {
         Self {

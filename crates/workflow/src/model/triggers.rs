@@ -201,20 +201,20 @@ impl From<FilterPattern> for String {
 /// `workflow_dispatch`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DispatchTrigger {
-    /// What is asked for, in the order of the file.
+    /// The inputs, in the order of the file.
     pub inputs: Vec<(String, DispatchInput)>,
 }
 
 /// One input of a workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DispatchInput {
-    /// What it is for.
+    /// Its purpose, shown to people.
     pub description: Option<String>,
     /// What it holds.
     pub kind: InputType,
     /// Whether it must be given.
     pub required: bool,
-    /// What it is when not given.
+    /// Its default.
     pub default: Option<ExprValue>,
     /// What a `choice` may be.
     pub options: Vec<String>,
@@ -245,7 +245,7 @@ pub enum InputError {
     Unknown {
         /// Its name.
         name: String,
-        /// What there is.
+        /// The known names.
         known: String,
     },
     /// It must be given.
@@ -256,7 +256,7 @@ pub enum InputError {
     Invalid {
         /// Its name.
         name: String,
-        /// What was given.
+        /// The given value.
         value: String,
         /// What would do.
         expected: String,
@@ -264,7 +264,7 @@ pub enum InputError {
 }
 
 impl DispatchTrigger {
-    /// The `inputs` context: what was given, checked and typed, and the defaults of what wasn't.
+    /// The `inputs` context: given values, checked and typed, and defaults for the others.
     pub fn inputs<'g>(
         &self,
         given: impl IntoIterator<Item = (&'g str, &'g str)>,
@@ -328,7 +328,7 @@ impl DispatchInput {
 }
 
 impl InputType {
-    /// What an input of this kind is that nobody gives.
+    /// The value of an input of this type without value and default.
     pub(crate) fn empty(self) -> ExprValue {
         match self {
             Self::String | Self::Choice | Self::Environment => ExprValue::from(""),
@@ -356,7 +356,7 @@ pub struct CallInput {
     pub kind: InputType,
     /// Whether it must be given.
     pub required: bool,
-    /// What it is when not given.
+    /// Its default.
     pub default: Option<Template>,
 }
 

@@ -18,7 +18,7 @@ use crate::{
 pub struct ParsedAction {
     /// What it says; none when something is wrong.
     pub action: Option<ActionFile>,
-    /// What is wrong or hardly meant, in the order of the file.
+    /// Problems and probable mistakes, in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
 }
 

@@ -6,7 +6,7 @@ pub(super) struct EventActivity {
     pub(super) name: &'static str,
     /// What `types` may name; empty when there is no such key.
     pub(super) types: &'static [&'static str],
-    /// Keys besides `types`.
+    /// Other keys than `types`.
     pub(super) keys: &'static [&'static str],
 }
 

@@ -1,4 +1,4 @@
-//! Steps that run beside others, and steps that wait for them or end them: `background`, `wait`, `wait-all`, `cancel`, and
+//! Background steps, and steps that wait for them or cancel them: `background`, `wait`, `wait-all`, `cancel`, and
 //! `parallel`, which is steps in the background and a wait for them.
 
 use std::collections::BTreeSet;

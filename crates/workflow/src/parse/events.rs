@@ -16,7 +16,7 @@ use crate::model::{
 
 const OURS: [&str; 4] = ["push", "workflow_dispatch", "workflow_call", "schedule"];
 
-/// A name, a list of names, or a mapping of names to what is asked of them.
+/// A name, a list of names, or a mapping of names to their filters.
 pub(super) fn triggers(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Triggers {
     let mut triggers = Triggers::default();
     match &node.value {

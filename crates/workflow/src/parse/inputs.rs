@@ -1,4 +1,4 @@
-//! `on.workflow_dispatch` and `on.workflow_call`: what is asked for, and what is given back.
+//! `on.workflow_dispatch` and `on.workflow_call`: inputs, secrets and outputs.
 
 use shipway_syntax::{MappingFields, YamlKey, YamlNode, YamlValue as Yaml};
 

@@ -150,7 +150,7 @@ fn table(
         .unwrap_or_default()
 }
 
-/// How often a job may begin anew; more would only hide what is wrong.
+/// The maximum number of automatic retries; more would hide the problem.
 const RETRIES_MAX: f64 = 10.0;
 
 /// `retry: 2`, or `retry: { max: 2, when: worker-lost }`

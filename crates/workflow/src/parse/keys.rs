@@ -38,7 +38,7 @@ pub(super) fn check(reader: &mut WorkflowReader<'_>, node: &YamlNode) {
     }
 }
 
-/// Reports the keys of a mapping that have no value. `texts` are those that may be empty, or are missed elsewhere.
+/// Reports the keys of a mapping that have no value. Keys in `texts` may be empty, or are reported by their own parser.
 pub(super) fn filled(reader: &mut WorkflowReader<'_>, node: &YamlNode, texts: &[&str]) {
     for (key, value) in node.as_mapping().unwrap_or_default() {
         if value.is_null() && !texts.contains(&key.text.as_str()) {

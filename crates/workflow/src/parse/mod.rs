@@ -1,5 +1,5 @@
-//! Reads a workflow file into the [`model`](crate::model). Knows the whole format: what GitHub accepts is accepted, what it
-//! refuses is refused, with the place and what was expected. Never stops at the first mistake, and never panics.
+//! Parses a workflow file into the [`model`](crate::model). Supports the whole format: it accepts what GitHub accepts and
+//! refuses the rest, with the position and the expected value. Never stops at the first mistake, and never panics.
 //!
 //! ```
 //! use shipway_syntax::SourceFile;
@@ -42,7 +42,7 @@ use reader::WorkflowReader;
 pub struct ParsedWorkflow {
     /// What it says; none when something is wrong.
     pub workflow: Option<Workflow>,
-    /// What is wrong or hardly meant, in the order of the file.
+    /// Problems and probable mistakes, in the order of the file.
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -68,7 +68,7 @@ pub fn parse(source: &SourceFile) -> ParsedWorkflow {
     }
 }
 
-/// In the order of the file, each once: what stands behind an anchor is read for every alias.
+/// In the order of the file without duplicates: the content of an anchor is parsed for every alias.
 pub(crate) fn in_order(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut told = std::collections::BTreeSet::new();
     diagnostics.retain(|problem| {

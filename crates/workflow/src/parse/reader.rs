@@ -121,7 +121,7 @@ impl<'s> WorkflowReader<'s> {
         self.problems.push(problem);
     }
 
-    /// Where a part of a scalar's text stands in the file.
+    /// The span in the file of a part of a scalar's text.
     pub(crate) fn within(&self, node: &YamlNode, at: Range<usize>) -> Span {
         let (Some(text), Some(raw)) = (
             node.as_scalar_text(),

@@ -100,7 +100,7 @@ impl ReferenceScope<'_, '_, '_> {
         } else if let Some(items) = node.as_sequence() {
             items.iter().for_each(|item| self.check_node(key, item));
         } else if let Some(text) = node.as_str().filter(|text| text.contains(self.context)) {
-            // What can't be read has been told already.
+            // Syntax errors are already reported.
             if key == Some("if") {
                 let condition = IfCondition::parse(text, 0).unwrap_or_default();
                 self.exprs(condition.exprs(), node);

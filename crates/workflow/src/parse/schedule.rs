@@ -7,7 +7,7 @@ use crate::{cron::CronSchedule, model::ScheduleTrigger};
 
 /// GitHub runs no schedule more often.
 const MINUTES_APART_MIN: u8 = 5;
-/// Lines of a workflow's schedule: each is asked for its next time again and again.
+/// Maximum number of `cron` lines: the next time of each is computed often.
 const SCHEDULES_MAX: usize = 100;
 
 pub(super) fn schedule(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Vec<ScheduleTrigger> {

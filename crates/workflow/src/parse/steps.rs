@@ -224,7 +224,7 @@ impl StepIds {
     }
 }
 
-/// GitHub's, before it is numbered: `__run`, `__actions_checkout`, `__self` for what is in the workspace.
+/// GitHub's default id before numbering: `__run`, `__actions_checkout`, `__self` for an action in the workspace.
 fn default_id(action: &StepAction) -> String {
     let base = match action {
         StepAction::Run { .. } => "run",

@@ -91,7 +91,7 @@ impl LineCoverage {
         }
     }
 
-    /// What others know, too.
+    /// Adds the lines of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (name, more) in &other.0 {
             match self.0.entry(name.clone()) {
@@ -116,7 +116,7 @@ impl OfFile {
             *lines.entry(line).or_default() |= run;
         }
         self.lines = written(&lines);
-        // Of counts alone nobody knows which they are: the larger ones count.
+        // Counts without line numbers can't be merged: the larger ones are kept.
         let larger = |a: CoverageCount, b: CoverageCount| CoverageCount {
             covered: a.covered.max(b.covered),
             total: a.total.max(b.total),
@@ -170,7 +170,7 @@ fn written(lines: &BTreeMap<u32, bool>) -> String {
     text
 }
 
-/// What can't be read is left out: it was written by nobody here.
+/// Unreadable parts are left out: the text is not ours.
 fn read(text: &str) -> BTreeMap<u32, bool> {
     let mut lines = BTreeMap::new();
     for range in text.split(' ').filter(|range| !range.is_empty()) {

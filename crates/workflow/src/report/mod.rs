@@ -1,7 +1,7 @@
 //! What the tests of a job said, as a worker writes it down and everyone reads it: which tests there were, how each ended, and
 //! how much of the code they ran.
 //!
-//! The whole [`TestReport`] of a job is a file (gzipped JSON); what goes on record of it is the [`TestSummary`], which is small whatever
+//! The whole [`TestReport`] of a job is a file (gzipped JSON); the log records only its [`TestSummary`], which is small whatever
 //! the job did. It holds no secrets: the worker masks names and messages before they are written.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
@@ -15,7 +15,7 @@ pub use lines::LineCoverage;
 /// Failing tests that are named on record; the rest is in the report.
 pub const FAILING_MAX: usize = 20;
 
-/// Bytes of lines that go on record, so that a run can put together what its jobs ran; larger ones are only in the report. Enough
+/// Maximum bytes of recorded line coverage, which a run merges over its jobs; larger coverage is only in the report. Enough
 /// for about a hundred thousand lines of code.
 const LINES_BYTES_MAX: usize = 64 << 10;
 
@@ -47,9 +47,9 @@ pub struct ReportPaths {
 }
 
 impl ReportPaths {
-    /// Where JUnit XML is looked for when nothing is said.
+    /// Default paths of JUnit XML.
     pub const JUNIT: [&'static str; 1] = ["**/TEST-*.xml"];
-    /// Where coverage is looked for when nothing is said.
+    /// Default paths of coverage reports.
     pub const COVERAGE: [&'static str; 4] = [
         "**/lcov.info",
         "**/coverage.xml",
@@ -57,7 +57,7 @@ impl ReportPaths {
         "**/cobertura-coverage.xml",
     ];
 
-    /// Whether nothing is said.
+    /// Whether no paths are configured.
     #[must_use]
     pub const fn is_default(&self) -> bool {
         self.junit.is_empty() && self.coverage.is_empty()
@@ -239,7 +239,7 @@ impl CoverageCount {
 pub struct Coverage {
     /// Lines.
     pub lines: CoverageCount,
-    /// Branches; 0 of 0 where nobody counted.
+    /// Branches; 0 of 0 if they were not counted.
     #[serde(default)]
     pub branches: CoverageCount,
 }
@@ -369,7 +369,7 @@ pub struct FailedTest {
     pub message: Option<String>,
 }
 
-/// What goes on record of a job's tests.
+/// The recorded summary of a job's tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestSummary {
     /// How many ended how.
@@ -418,7 +418,7 @@ impl TestSummary {
     }
 }
 
-/// A job's report as a file, and what goes on record of it.
+/// A job's report as a file, and its recorded summary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredReport {
     /// The gzipped [`TestReport`].
