@@ -391,7 +391,7 @@ async fn artifacts_that_are_missing_empty_or_hostile_are_refused_in_words() {
     let missing = Digest::compute(b"never built");
     let target = machine.open().await;
     for (artifact, wanted) in [
-        (missing, "is missing"),
+        (missing, "there is no blob"),
         (empty, "it is empty"),
         (noise, "it is damaged"),
         (hostile, "the entry ../evil leaves its folder"),

@@ -22,7 +22,7 @@ use shipway_drivers::{
     data_plane::{DataPlane, traffic_meter::TrafficMeter},
     git::GitRepositories,
     jobs::JobRunner,
-    notify::{NotificationSender, WebhookDestination},
+    notify::{InvalidWebhookAddress, NotificationSender, WebhookDestination},
     target::Target,
 };
 use shipway_engine::{Blobs, Clock, Engine, EngineError, Store};
@@ -32,7 +32,7 @@ use crate::{
     api::KeyedRequestRunner,
     effects::{FileStorage, served_at},
     job_token::JobTokens,
-    secrets::SecretStore,
+    secrets::{SecretExpansionError, SecretStore},
     test_reports::TestReportCache,
     traffic::TrafficControl,
     traffic_route::TrafficRoute,
@@ -188,13 +188,16 @@ impl App {
     }
 
     /// Where a notification goes, with its secrets filled in.
-    pub fn destination(&self, to: &NotificationTarget) -> Result<WebhookDestination, String> {
+    pub fn destination(
+        &self,
+        to: &NotificationTarget,
+    ) -> Result<WebhookDestination, DestinationError> {
         Ok(match to {
-            NotificationTarget::Slack(url) => WebhookDestination::slack(&self.secrets.expand(url)?)
-                .map_err(|error| error.to_string())?,
+            NotificationTarget::Slack(url) => {
+                WebhookDestination::slack(&self.secrets.expand(url)?)?
+            }
             NotificationTarget::Webhook(url) => {
-                WebhookDestination::webhook(&self.secrets.expand(url)?, None)
-                    .map_err(|error| error.to_string())?
+                WebhookDestination::webhook(&self.secrets.expand(url)?, None)?
             }
         })
     }
@@ -232,6 +235,17 @@ impl App {
         self.groups.resume().await?;
         self.runs.resume().await
     }
+}
+
+/// Why notifications have no destination.
+#[derive(Debug, thiserror::Error)]
+pub enum DestinationError {
+    /// The address names a secret that the server does not have.
+    #[error(transparent)]
+    Secret(#[from] SecretExpansionError),
+    /// The address, with its secrets filled in, is not a URL of a webhook.
+    #[error(transparent)]
+    Address(#[from] InvalidWebhookAddress),
 }
 
 /// The stream of a service.

@@ -42,6 +42,11 @@ pub enum SecretsError {
     },
 }
 
+/// A text names a secret that is not set.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SecretExpansionError(String);
+
 impl SecretStore {
     /// Reads a file of `NAME=value` lines and headers; empty lines and lines that begin with `#` are passed over.
     pub fn read(path: &Path) -> Result<Self, SecretsError> {
@@ -107,8 +112,8 @@ impl SecretStore {
     }
 
     /// `text` with each `$NAME` replaced. Unknown names are an error that names them, and no value.
-    pub fn expand(&self, text: &str) -> Result<String, String> {
-        expand_secrets(text, |name| self.get(name))
+    pub fn expand(&self, text: &str) -> Result<String, SecretExpansionError> {
+        expand_secrets(text, |name| self.get(name)).map_err(SecretExpansionError)
     }
 }
 

@@ -21,7 +21,7 @@ use shipway_drivers::{
     target::Target,
 };
 use shipway_engine::{
-    Blobs, Clock, Engine, Options as EngineOptions, RealClock, Store, StoreError,
+    BlobError, Blobs, Clock, Engine, Options as EngineOptions, RealClock, Store, StoreError,
 };
 use shipway_store::{DataDir, FileBlobs, SqliteOptions, SqliteStore};
 use shipway_workflow::{job::ActionSource, runner::RunnerLabels};
@@ -423,7 +423,7 @@ struct EventTime {
 }
 
 /// Git hooks of this server present it; kept, so that they are known to the next server too.
-fn internal_token(data: &std::path::Path) -> std::io::Result<String> {
+fn internal_token(data: &std::path::Path) -> Result<String, std::io::Error> {
     use std::os::unix::fs::DirBuilderExt as _;
     let folder = data.join("keys");
     std::fs::DirBuilder::new()
@@ -472,7 +472,7 @@ impl process::ArtifactSource for UnpackBlobs {
     async fn open(
         &self,
         digest: &shipway_core::ids::Digest,
-    ) -> Result<shipway_engine::Reader, String> {
-        self.0.open(digest).await.map_err(|error| error.to_string())
+    ) -> Result<shipway_engine::Reader, BlobError> {
+        self.0.open(digest).await
     }
 }

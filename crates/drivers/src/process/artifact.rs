@@ -38,7 +38,7 @@ pub(super) async fn replace_artifact(
     let reader = artifacts
         .open(digest)
         .await
-        .map_err(TargetError::Artifact)?;
+        .map_err(|error| TargetError::Artifact(error.to_string()))?;
     let (to, beside) = (to.to_owned(), to.with_extension(UNFINISHED));
     let unpacked = tokio::task::spawn_blocking(move || {
         let result = unpack_to(SyncIoBridge::new(reader), &beside, &to);

@@ -51,7 +51,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shipway_core::{ids::Digest, target::ServiceEnvironment};
-use shipway_engine::Reader;
+use shipway_engine::{BlobError, Reader};
 
 pub use process_target::{ProcessTarget, ProcessTargetOptions};
 
@@ -59,7 +59,7 @@ pub use process_target::{ProcessTarget, ProcessTargetOptions};
 #[async_trait]
 pub trait ArtifactSource: Send + Sync {
     /// Opens an artifact, a tar archive.
-    async fn open(&self, digest: &Digest) -> Result<Reader, String>;
+    async fn open(&self, digest: &Digest) -> Result<Reader, BlobError>;
 }
 
 /// Returns the value of a secret in an environment, if it is set.

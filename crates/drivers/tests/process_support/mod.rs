@@ -26,7 +26,7 @@ use shipway_drivers::{
     process::{ArtifactSource, ProcessTarget, ProcessTargetOptions},
     target::{ReadinessError, Target, await_ready},
 };
-use shipway_engine::Reader;
+use shipway_engine::{BlobError, Reader};
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes on a busy machine.
@@ -62,9 +62,9 @@ pub struct Shelf(pub BTreeMap<Digest, Vec<u8>>);
 
 #[async_trait]
 impl ArtifactSource for Shelf {
-    async fn open(&self, digest: &Digest) -> Result<Reader, String> {
+    async fn open(&self, digest: &Digest) -> Result<Reader, BlobError> {
         let bytes = self.0.get(digest).cloned();
-        let bytes = bytes.ok_or_else(|| format!("{} is missing", digest.short()))?;
+        let bytes = bytes.ok_or_else(|| BlobError::Missing(digest.clone()))?;
         Ok(Box::pin(std::io::Cursor::new(bytes)))
     }
 }

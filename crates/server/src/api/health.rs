@@ -32,7 +32,7 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<Rea
         store: check_store(&app).await.err().map(|error| error.to_string()),
         proxy,
         disk: check_disk(&app).err().map(|error| error.to_string()),
-        artifacts: app.storing.check().err(),
+        artifacts: app.storing.delay_reason(),
     };
     let is_ready = reasons == ReadinessReasons::default();
     let report = ReadinessReport {

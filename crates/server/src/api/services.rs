@@ -124,10 +124,14 @@ pub(super) async fn dispatch(
         .ok_or_else(|| {
             ApiError::not_found(format!("there is no branch or tag {branch}; push it first"))
         })?;
-    let workflow: WorkflowFile =
-        crate::push::dispatchable(&repo, &commit, request.workflow.as_deref(), &request.inputs)
-            .await
-            .map_err(ApiError::bad_request)?;
+    let workflow: WorkflowFile = crate::push::find_dispatchable(
+        &repo,
+        &commit,
+        request.workflow.as_deref(),
+        &request.inputs,
+    )
+    .await
+    .map_err(|error| ApiError::bad_request(error.to_string()))?;
     let commit = crate::push::commit_of(&repo, &commit).await.map_err(git)?;
     let input = ServiceInput::Dispatch {
         workflow,

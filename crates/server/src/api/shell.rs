@@ -26,7 +26,7 @@ use shipway_workflow::{
 };
 
 use super::{ApiError, Caller, error::RejectionStatus, json_body::OptionalJson, runs};
-use crate::{app::App, effects::job_surroundings, read_models::run_view};
+use crate::{app::App, effects::job_environment, read_models::run_view};
 
 /// Prepares a shell where a step of a job stood that is over, for somebody on the server's machine.
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/jobs/{job}/shell",
@@ -142,9 +142,9 @@ async fn spec(
     location: &ShellLocation,
 ) -> Result<JobSpec, ApiError> {
     let folder = location.folder.clone();
-    let around = job_surroundings(app, state, key, folder.clone()).await;
-    let spec = around.and_then(|around| job_spec(state, key, around).map_err(|it| it.to_string()));
-    let mut spec = spec.map_err(ApiError::conflict)?;
+    let environment = job_environment(app, state, key, folder.clone()).await;
+    let environment = environment.map_err(|error| ApiError::conflict(error.to_string()))?;
+    let mut spec = job_spec(state, key, environment).map_err(ApiError::conflict)?;
     spec.resume = Some(ResumePoint {
         folder,
         attempt: location.attempt,

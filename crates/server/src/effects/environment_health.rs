@@ -153,14 +153,10 @@ pub(super) async fn notify(
         facts: Vec::new(),
     };
     let to = notice.destinations.get(destination);
-    let delivered = match to.map(|to| app.destination(to)) {
-        Some(Ok(to)) => deliver(app, &to, &notification).await,
-        Some(Err(error)) => Err(error),
-        None => Err(format!("`notify` has no entry {}", destination + 1)),
-    };
+    let delivered = deliver(app, to, destination, &notification).await;
     if let Err(error) = &delivered {
         tracing::error!(
-            error,
+            %error,
             title = notification.title,
             "a notification was not delivered"
         );
@@ -168,6 +164,6 @@ pub(super) async fn notify(
     ServiceInput::HealthNoticeSettled {
         number: notice.number,
         destination,
-        failed: delivered.err(),
+        failed: delivered.err().map(|error| error.to_string()),
     }
 }

@@ -97,12 +97,9 @@ impl FileStorage {
         }
     }
 
-    /// Fails with the reason while a file waits for space.
-    pub fn check(&self) -> Result<(), String> {
-        match self.waiting().values().next() {
-            Some(reason) => Err(reason.clone()),
-            None => Ok(()),
-        }
+    /// Why a file waits for space, while one does.
+    pub fn delay_reason(&self) -> Option<String> {
+        self.waiting().values().next().cloned()
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<PathBuf, String>> {
@@ -265,12 +262,12 @@ mod tests {
                         reason.starts_with("the artifact app can't be stored"),
                         "{reason}"
                     );
-                    assert_eq!(storage.check(), Err(reason));
+                    assert_eq!(storage.delay_reason(), Some(reason));
                     waits.fetch_add(1, Ordering::Relaxed);
                     std::future::ready(())
                 })
                 .await;
-            assert_eq!(storage.check(), Ok(()));
+            assert_eq!(storage.delay_reason(), None);
             (stored, waits.into_inner())
         }
     }

@@ -15,11 +15,11 @@ mod rollout_group;
 mod run;
 mod service;
 
-pub use addresses::AddressDriver;
+pub use addresses::{AddressDriver, AddressError};
 pub(crate) use addresses::{reconcile as reconcile_addresses, served_at};
 pub use concurrency_groups::GroupDriver;
 pub use file_storage::FileStorage;
 pub use rollout::RolloutDriver;
-pub(crate) use run::job_surroundings;
+pub(crate) use run::job_environment;
 pub use run::{RunDriver, reserve_job_slots};
 pub use service::ServiceDriver;

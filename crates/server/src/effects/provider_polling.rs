@@ -157,13 +157,13 @@ async fn poll(
             }
         };
         let (canary, stable) = tokio::join!(about(&sides.canary), of_stable);
-        let answer = |said: Result<f64, String>| match said {
+        let answer = |read| match read {
             Ok(value) => ProviderAnswer::value(source.metric, at, value),
             Err(why) => ProviderAnswer::unknown(source.metric, at, why),
         };
-        let said = (answer(canary), stable.map(answer));
+        let both = (answer(canary), stable.map(answer));
         let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.insert(source.metric, said);
+        answers.insert(source.metric, both);
     }
 }
 

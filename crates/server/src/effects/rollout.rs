@@ -8,26 +8,33 @@ use shipway_core::{
     address::EnvironmentAddresses,
     aggregate::Actor,
     check::SmokeReport,
+    config::NotificationTarget,
     ids::ReleaseNumber,
     release::Release,
     rollout::{
         NoticeTone, Rollout, RolloutAggregate, RolloutEffect, RolloutInput, RolloutNotice,
-        RolloutSpec, plan::PlanAction,
+        RolloutSpec,
+        plan::{PlanAction, TrafficSplit},
     },
-    service,
+    service::{self, ServiceRejection},
     target::{ReplicaSetKey, ServiceEnvironment},
 };
 use shipway_drivers::{
     checks::smoke,
-    notify::{Notification, NotificationSeverity, RetryPolicy, WebhookDestination},
-    target::{await_ready, written_files_note},
+    notify::{Notification, NotificationSeverity, NotifyError, RetryPolicy},
+    target::{ReadinessError, TargetError, await_ready, written_files_note},
 };
-use shipway_engine::{Driver, Work};
+use shipway_engine::{Driver, EngineError, Work};
 
-use super::{addresses, measure, readiness, rollout_group};
+use super::{
+    addresses::{self, AddressError},
+    measure, readiness,
+    rollout_group::{self, BarrierError},
+};
 use crate::{
-    app::{App, service_stream},
+    app::{App, DestinationError, service_stream},
     read_models::analysis_series_until,
+    traffic::TrafficError,
 };
 
 /// Moments of each side that a notification draws: both fit into a line of e-mail, and nearly into one of a telephone.
@@ -36,8 +43,60 @@ const PLOT_COLUMNS: usize = 20;
 /// Carries out the effects of rollouts.
 pub struct RolloutDriver(pub Weak<App>);
 
-/// What a driver found: a note and smoke results, or why it can't be done.
-type ActionOutcome = Result<(Option<String>, Option<SmokeReport>), (String, Option<SmokeReport>)>;
+/// What an action of a plan achieved.
+#[derive(Default)]
+struct ActionReport {
+    /// Shown with the action.
+    note: Option<String>,
+    smoke: Option<SmokeReport>,
+}
+
+/// Why an action of a plan failed.
+#[derive(Debug, thiserror::Error)]
+enum ActionError {
+    #[error("{0} is not of this rollout")]
+    UnknownRelease(ReleaseNumber),
+    #[error("no instance is ready to be tested")]
+    NothingToTest,
+    #[error("smoke tests: {}", .0.summary())]
+    SmokeTests(Box<SmokeReport>),
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Readiness(#[from] ReadinessError),
+    #[error(transparent)]
+    Traffic(#[from] TrafficError),
+    #[error(transparent)]
+    Barrier(#[from] BarrierError),
+    #[error(transparent)]
+    Service(#[from] EngineError<ServiceRejection>),
+}
+
+impl ActionError {
+    /// The results of smoke tests that failed.
+    fn into_smoke_report(self) -> Option<SmokeReport> {
+        match self {
+            Self::SmokeTests(report) => Some(*report),
+            _ => None,
+        }
+    }
+}
+
+/// Why a notification was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DeliveryError {
+    /// The configuration has fewer destinations.
+    #[error("`notify` has no entry {0}")]
+    NoEntry(usize),
+    /// The destination's address can't be used.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    /// The last of several attempts failed.
+    #[error(transparent)]
+    Send(#[from] NotifyError),
+}
 
 #[async_trait]
 impl Driver<RolloutAggregate> for RolloutDriver {
@@ -55,18 +114,25 @@ impl Driver<RolloutAggregate> for RolloutDriver {
                 action,
             } => {
                 let (plan, index) = (*plan, *index);
-                match carry(&app, rollout, action, &work).await {
-                    Ok((note, smoke)) => RolloutInput::Done {
+                let run = ActionRun {
+                    app: &app,
+                    work: &work,
+                    rollout,
+                    spec: &rollout.spec,
+                    place: rollout_environment(&rollout.spec),
+                };
+                match run.carry_out(action).await {
+                    Ok(ActionReport { note, smoke }) => RolloutInput::Done {
                         plan,
                         index,
                         note,
                         smoke,
                     },
-                    Err((why, smoke)) => RolloutInput::Failed {
+                    Err(error) => RolloutInput::Failed {
                         plan,
                         index,
-                        why,
-                        smoke,
+                        why: error.to_string(),
+                        smoke: error.into_smoke_report(),
                     },
                 }
             }
@@ -83,7 +149,7 @@ impl Driver<RolloutAggregate> for RolloutDriver {
             }
             RolloutEffect::Guard { release, stable } => {
                 let releases: Vec<_> = std::iter::once(*release).chain(*stable).collect();
-                readiness::watch(&app, &work, &rollout_place(&rollout.spec), &releases).await
+                readiness::watch(&app, &work, &rollout_environment(&rollout.spec), &releases).await
             }
             RolloutEffect::TellService { end, observed } => {
                 app.live.forget(&rollout.spec.id);
@@ -98,137 +164,134 @@ impl Driver<RolloutAggregate> for RolloutDriver {
                 destination: *destination,
                 failed: notify(&app, rollout, (*index, notice), *destination)
                     .await
-                    .err(),
+                    .err()
+                    .map(|error| error.to_string()),
             },
         }
     }
 }
 
-fn rollout_place(spec: &RolloutSpec) -> ServiceEnvironment {
+fn rollout_environment(spec: &RolloutSpec) -> ServiceEnvironment {
     spec.release.service_environment(&spec.environment.name)
 }
 
-async fn carry(
-    app: &Arc<App>,
-    rollout: &Rollout,
-    action: &PlanAction,
-    work: &Work<RolloutAggregate>,
-) -> ActionOutcome {
-    let spec = &rollout.spec;
-    let place = rollout_place(spec);
-    let plain =
-        |result: Result<(), String>| result.map(|()| (None, None)).map_err(|why| (why, None));
-    match action {
-        PlanAction::ClaimAddresses { addresses } => plain(
-            addresses::claim(app, work, spec, addresses)
-                .await
-                .map_err(|error| error.to_string()),
-        ),
-        PlanAction::Start { release, count } => {
-            let set = ReplicaSetKey {
-                place: place.clone(),
-                release: *release,
-            };
-            let (release, environment) = release_and_environment(spec, release.released())
-                .ok_or_else(|| (format!("{release} is not of this rollout"), None))?;
-            app.traffic.undrain(&place, set.release);
-            let is_first_batch = !app.target.instances().iter().any(|it| it.id.set == set);
-            app.target
-                .ensure(&set, &release.launch(environment), *count)
-                .await
-                .map_err(|error| (error.to_string(), None))?;
-            let note = match is_first_batch {
-                true => note_of_stable_files(app, spec, &set).await,
-                false => None,
-            };
-            Ok((note, None))
+/// An action of a rollout's plan while it is carried out.
+struct ActionRun<'a> {
+    app: &'a Arc<App>,
+    work: &'a Work<RolloutAggregate>,
+    rollout: &'a Rollout,
+    spec: &'a RolloutSpec,
+    place: ServiceEnvironment,
+}
+
+impl ActionRun<'_> {
+    async fn carry_out(&self, action: &PlanAction) -> Result<ActionReport, ActionError> {
+        match action {
+            PlanAction::ClaimAddresses { addresses } => {
+                addresses::claim(self.app, self.work, self.spec, addresses).await?;
+            }
+            PlanAction::Start { release, count } => {
+                let note = self.start_instances(*release, *count).await?;
+                return Ok(ActionReport { note, smoke: None });
+            }
+            PlanAction::Await { release, count } => {
+                let deadline = self.spec.environment.progress_deadline;
+                let (target, cancelled) = (&*self.app.target, &self.work.cancelled);
+                await_ready(target, &self.set(*release), *count, deadline, cancelled).await?;
+            }
+            PlanAction::Smoke { release } => {
+                return smoke_test(self.app, self.spec, &self.set(*release)).await;
+            }
+            PlanAction::Shift { split } => self.shift_traffic(split).await?,
+            PlanAction::Drain {
+                release,
+                keep,
+                grace,
+            } => {
+                let (traffic, place) = (&self.app.traffic, &self.place);
+                let open = traffic.drain(place, *release, *keep, *grace).await?;
+                let note = open_requests_note(open);
+                return Ok(ActionReport { note, smoke: None });
+            }
+            PlanAction::Stop { release, keep } => {
+                let stopped = self.app.target.stop(&self.set(*release), *keep).await;
+                self.app.traffic.undrain(&self.place, *release);
+                let note = stopped?.note();
+                return Ok(ActionReport { note, smoke: None });
+            }
+            PlanAction::Promote { release } => self.promote_release(*release).await?,
+            PlanAction::Meet { with } => {
+                rollout_group::await_group(self.app, self.work, self.rollout, with).await?;
+                let note = Some("all are there".to_owned());
+                return Ok(ActionReport { note, smoke: None });
+            }
+            // The engine's timers end a hold, and people answer a gate: no effect is carried out.
+            PlanAction::Hold { .. } | PlanAction::Ask { .. } => {}
         }
-        PlanAction::Await { release, count } => {
-            let set = ReplicaSetKey {
-                place,
-                release: *release,
-            };
-            let deadline = spec.environment.progress_deadline;
-            plain(
-                await_ready(&*app.target, &set, *count, deadline, &work.cancelled)
-                    .await
-                    .map_err(|error| error.to_string()),
-            )
-        }
-        PlanAction::Smoke { release } => {
-            smoke_test(
-                app,
-                spec,
-                &ReplicaSetKey {
-                    place,
-                    release: *release,
-                },
-            )
-            .await
-        }
-        PlanAction::Shift { split } => {
-            readiness::await_capacity(&*app.target, work, rollout, &place, split)
-                .await
-                .map_err(|error| (error.to_string(), None))?;
-            let salt = spec.id.to_string();
-            let addresses = served_addresses(app, spec).await;
-            let traffic = &app.traffic;
-            plain(
-                traffic
-                    .shift(&place, &spec.environment, &addresses, split, &salt)
-                    .await
-                    .map_err(|error| error.to_string()),
-            )
-        }
-        PlanAction::Drain {
+        Ok(ActionReport::default())
+    }
+
+    fn set(&self, release: ReleaseNumber) -> ReplicaSetKey {
+        ReplicaSetKey {
+            place: self.place.clone(),
             release,
-            keep,
-            grace,
-        } => {
-            let drained = app.traffic.drain(&place, *release, *keep, *grace).await;
-            let open = drained.map_err(|error| (error.to_string(), None))?;
-            let left = match open {
-                0 => None,
-                1 => Some("1 request was still open after the grace period".to_owned()),
-                _ => Some(format!(
-                    "{open} requests were still open after the grace period"
-                )),
-            };
-            Ok((left, None))
         }
-        PlanAction::Stop { release, keep } => {
-            let set = ReplicaSetKey {
-                place: place.clone(),
-                release: *release,
-            };
-            let stopped = app
-                .target
-                .stop(&set, *keep)
-                .await
-                .map_err(|error| (error.to_string(), None));
-            app.traffic.undrain(&place, *release);
-            Ok((stopped?.note(), None))
-        }
-        PlanAction::Promote { release } => {
-            let set = ReplicaSetKey {
-                place: place.clone(),
-                release: *release,
-            };
-            readiness::await_promotable(&*app.target, work, rollout, &set)
-                .await
-                .map_err(|error| (error.to_string(), None))?;
-            let input = service::ServiceInput::Promoted {
-                rollout: spec.id.number,
-                release: *release,
-            };
-            plain(promote(app, spec, *release, input).await)
-        }
-        PlanAction::Meet { with } => match rollout_group::meet(app, work, rollout, with).await {
-            Ok(note) => Ok((Some(note), None)),
-            Err(why) => Err((why, None)),
-        },
-        // Time and people carry these out.
-        PlanAction::Hold { .. } | PlanAction::Ask { .. } => Ok((None, None)),
+    }
+
+    /// Starts instances of a release; returns a note about files of stable's instances, with the first ones.
+    async fn start_instances(
+        &self,
+        number: ReleaseNumber,
+        count: u32,
+    ) -> Result<Option<String>, ActionError> {
+        let set = self.set(number);
+        let (release, environment) = release_and_environment(self.spec, number.released())
+            .ok_or(ActionError::UnknownRelease(number))?;
+        self.app.traffic.undrain(&self.place, number);
+        let is_first_batch = !(self.app.target.instances().iter()).any(|it| it.id.set == set);
+        let launch = release.launch(environment);
+        self.app.target.ensure(&set, &launch, count).await?;
+        Ok(match is_first_batch {
+            true => note_of_stable_files(self.app, self.spec, &set).await,
+            false => None,
+        })
+    }
+
+    async fn shift_traffic(&self, split: &TrafficSplit) -> Result<(), ActionError> {
+        let target = &*self.app.target;
+        readiness::await_capacity(target, self.work, self.rollout, &self.place, split).await?;
+        let salt = self.spec.id.to_string();
+        let addresses = served_addresses(self.app, self.spec).await;
+        let environment = &self.spec.environment;
+        let traffic = &self.app.traffic;
+        let shifted = traffic.shift(&self.place, environment, &addresses, split, &salt);
+        Ok(shifted.await?)
+    }
+
+    /// Declares a release stable once its instances are ready and its addresses are its own; from then on it is reached there.
+    async fn promote_release(&self, release: ReleaseNumber) -> Result<(), ActionError> {
+        let (app, spec) = (self.app, self.spec);
+        let set = self.set(release);
+        readiness::await_promotable(&*app.target, self.work, self.rollout, &set).await?;
+        addresses::verify(app, spec, release).await?;
+        let input = service::ServiceInput::Promoted {
+            rollout: spec.id.number,
+            release,
+        };
+        let by = Actor::Shipway(format!("rollout {}", spec.id.number));
+        app.send_to_service(&spec.id.service, input, by).await?;
+        Ok(app.move_addresses(&spec.id.service).await?)
+    }
+}
+
+/// Requests that the end of the grace period cut off, for the rollout's story.
+fn open_requests_note(open: u64) -> Option<String> {
+    match open {
+        0 => None,
+        1 => Some("1 request was still open after the grace period".to_owned()),
+        _ => Some(format!(
+            "{open} requests were still open after the grace period"
+        )),
     }
 }
 
@@ -249,29 +312,13 @@ async fn note_of_stable_files(
     written_files_note(&files).map(|note| format!("{}: {note}", stable.release))
 }
 
-/// Declares a release stable, once its addresses are known to be its own; from then on it is reached there.
-async fn promote(
-    app: &Arc<App>,
-    spec: &RolloutSpec,
-    release: ReleaseNumber,
-    input: service::ServiceInput,
-) -> Result<(), String> {
-    let verified = addresses::verify(app, spec, release).await;
-    verified.map_err(|error| error.to_string())?;
-    let by = Actor::Shipway(format!("rollout {}", spec.id.number));
-    let stream = format!("service/{}", spec.id.service);
-    let told = app.services.send(&stream, input, by).await;
-    told.map_err(|error| error.to_string())?;
-    let moved = app.move_addresses(&spec.id.service).await;
-    moved.map_err(|error| error.to_string())
-}
-
 /// Where the environment of a rollout is reached now; at a first deployment, where the new release asks to be reached.
 async fn served_addresses(app: &App, spec: &RolloutSpec) -> EnvironmentAddresses {
     let state = app.services.state(&service_stream(&spec.id.service)).await;
     let state = state.ok().flatten();
     let served = state.and_then(|state| state.served_addresses(&spec.environment.name));
-    served.unwrap_or_else(|| EnvironmentAddresses::new(&rollout_place(spec), &spec.environment))
+    served
+        .unwrap_or_else(|| EnvironmentAddresses::new(&rollout_environment(spec), &spec.environment))
 }
 
 /// The release with this number and its own configuration of the rollout's environment.
@@ -292,7 +339,11 @@ fn release_and_environment(
     ))
 }
 
-async fn smoke_test(app: &Arc<App>, spec: &RolloutSpec, set: &ReplicaSetKey) -> ActionOutcome {
+async fn smoke_test(
+    app: &Arc<App>,
+    spec: &RolloutSpec,
+    set: &ReplicaSetKey,
+) -> Result<ActionReport, ActionError> {
     let mut instances = Vec::new();
     for status in app.target.instances() {
         if status.id.set == *set && status.is_ready() {
@@ -300,7 +351,7 @@ async fn smoke_test(app: &Arc<App>, spec: &RolloutSpec, set: &ReplicaSetKey) -> 
         }
     }
     if instances.is_empty() {
-        return Err(("no instance is ready to be tested".to_owned(), None));
+        return Err(ActionError::NothingToTest);
     }
     let report = smoke::run_suite(
         &spec.environment.smoke,
@@ -309,12 +360,13 @@ async fn smoke_test(app: &Arc<App>, spec: &RolloutSpec, set: &ReplicaSetKey) -> 
         &app.target.workdir(set),
     )
     .await;
-    let sentence = report.summary();
-    if report.failed() == 0 {
-        Ok((Some(sentence), Some(report)))
-    } else {
-        Err((format!("smoke tests: {sentence}"), Some(report)))
+    if report.failed() > 0 {
+        return Err(ActionError::SmokeTests(Box::new(report)));
     }
+    Ok(ActionReport {
+        note: Some(report.summary()),
+        smoke: Some(report),
+    })
 }
 
 async fn send_to_service(
@@ -358,13 +410,8 @@ async fn notify(
     rollout: &Rollout,
     (index, notice): (usize, &RolloutNotice),
     destination: usize,
-) -> Result<(), String> {
+) -> Result<(), DeliveryError> {
     let spec = &rollout.spec;
-    let configured = &spec.environment.notify;
-    let to = configured
-        .get(destination)
-        .ok_or_else(|| format!("`notify` has no entry {}", destination + 1))?;
-    let to = app.destination(to)?;
     let notification = Notification {
         id: format!("{}-notice-{index}", spec.id),
         title: notice.title.clone(),
@@ -393,7 +440,8 @@ async fn notify(
             ),
         )],
     };
-    deliver(app, &to, &notification).await
+    let to = spec.environment.notify.get(destination);
+    deliver(app, to, destination, &notification).await
 }
 
 /// What was measured until then of what the notice is about, in a line. News go out without it where it can't be read.
@@ -406,25 +454,26 @@ async fn plot(app: &Arc<App>, rollout: &Rollout, notice: &RolloutNotice) -> Opti
     (!line.is_empty()).then_some(line)
 }
 
+/// Delivers a notification to the destination `to`, the entry `index` of `notify`; retries while the receiver may recover.
 pub(super) async fn deliver(
     app: &Arc<App>,
-    to: &WebhookDestination,
+    to: Option<&NotificationTarget>,
+    index: usize,
     notification: &Notification,
-) -> Result<(), String> {
+) -> Result<(), DeliveryError> {
+    let to = app.destination(to.ok_or(DeliveryError::NoEntry(index + 1))?)?;
     let policy = RetryPolicy::default();
     let mut failed = 0;
     loop {
-        match app.notifier.send(to, notification).await {
-            Ok(()) => return Ok(()),
-            Err(error) => {
-                failed += 1;
-                let wait = policy
-                    .wait(failed, error.retry_after())
-                    .filter(|_| error.is_retryable())
-                    .ok_or_else(|| error.to_string())?;
-                tracing::warn!(%error, "a notification is tried again");
-                tokio::time::sleep(wait).await;
-            }
-        }
+        let Err(error) = app.notifier.send(&to, notification).await else {
+            return Ok(());
+        };
+        failed += 1;
+        let wait = policy.wait(failed, error.retry_after());
+        let Some(wait) = wait.filter(|_| error.is_retryable()) else {
+            return Err(error.into());
+        };
+        tracing::warn!(%error, "a notification is tried again");
+        tokio::time::sleep(wait).await;
     }
 }

@@ -20,21 +20,32 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Rollouts of a service that are looked at, the newest first: more can't come and go during one.
 const LOOKED_AT: u32 = 10;
 
-/// Waits until all that are under way have come as far.
-pub(super) async fn meet(
+/// Why a rollout can't pass the barrier of its group.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BarrierError {
+    /// Another rollout of the group rolls back.
+    #[error("{0}")]
+    RolledBack(String),
+    /// The rollout does not need the barrier any more.
+    #[error("it is no longer wanted")]
+    Cancelled,
+}
+
+/// Waits until all rollouts of the group have reached this barrier.
+pub(super) async fn await_group(
     app: &Arc<App>,
     work: &Work<RolloutAggregate>,
     rollout: &Rollout,
     with: &[ServiceName],
-) -> Result<String, String> {
+) -> Result<(), BarrierError> {
     loop {
         match meet::decide_barrier(&fellows(app, rollout, with).await) {
-            BarrierDecision::Go => return Ok("all are there".to_owned()),
-            BarrierDecision::Back(why) => return Err(why),
+            BarrierDecision::Go => return Ok(()),
+            BarrierDecision::Back(why) => return Err(BarrierError::RolledBack(why)),
             BarrierDecision::Wait(_) => {}
         }
         tokio::select! {
-            () = work.cancelled.cancelled() => return Err("it is no longer wanted".to_owned()),
+            () = work.cancelled.cancelled() => return Err(BarrierError::Cancelled),
             () = tokio::time::sleep(PAUSE) => {}
         }
     }

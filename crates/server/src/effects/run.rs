@@ -13,15 +13,15 @@ use std::{
 use async_trait::async_trait;
 use shipway_core::{
     aggregate::Actor,
-    ids::{Digest, RunId},
+    ids::{Digest, RunId, ServiceName},
     run::{
         ArtifactRecord, GateInput, JobEnvironment, JobRecord, JobView, Run, RunAggregate,
         RunEffect, RunInput, RunSpec, RunState, RunStatus, RunView, StepLine, job_spec,
     },
     service::{self, RunPurpose},
 };
-use shipway_drivers::jobs::JobError;
-use shipway_engine::{Driver, StoreError, Work};
+use shipway_drivers::jobs::{JobError, JobSlot};
+use shipway_engine::{BlobError, Driver, StoreError, Work};
 use shipway_workflow::{
     job::{
         Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
@@ -93,6 +93,32 @@ impl Driver<RunAggregate> for RunDriver {
     }
 }
 
+/// How the preparation of a job ends when its worker can't be followed.
+enum JobNotStarted {
+    /// The run doesn't wait for the job any more.
+    Cancelled,
+    Ended(Conclusion, String),
+}
+
+impl JobNotStarted {
+    fn failure(error: impl std::fmt::Display) -> Self {
+        Self::Ended(Conclusion::Failure, error.to_string())
+    }
+
+    fn into_input(self, key: &JobKey) -> RunInput {
+        match self {
+            Self::Cancelled => RunInput::Woken,
+            Self::Ended(conclusion, why) => RunInput::JobEnded {
+                key: key.clone(),
+                conclusion,
+                outputs: Vec::new(),
+                why: Some(why),
+            },
+        }
+    }
+}
+
+/// Runs a job: starts or finds its worker, and follows its journal to the end.
 async fn run_job(
     app: &Arc<App>,
     work: &Work<RunAggregate>,
@@ -100,52 +126,14 @@ async fn run_job(
     (key, folder): (&JobKey, PathBuf),
     stop: Option<&str>,
 ) -> RunInput {
-    let ended = |conclusion, why: String| RunInput::JobEnded {
-        key: key.clone(),
-        conclusion,
-        outputs: Vec::new(),
-        why: Some(why),
+    // Holds the job slot until this function returns.
+    let _slot = match ensure_worker(app, work, run, (key, &folder), stop).await {
+        Ok(slot) => slot,
+        Err(not_started) => return not_started.into_input(key),
     };
-    if let Err(error) = app.claim_run_folder(run).await {
-        let why = format!("the folder of {} can't be prepared: {error}", run.id);
-        return ended(Conclusion::Failure, why);
-    }
-    let begun = app.jobs.has_started(&folder);
-    if !begun
-        && stop.is_none()
-        && let Err(mismatch) = check_runner(app, &work.state, key)
-    {
-        return ended(Conclusion::Failure, mismatch.to_string());
-    }
-    // Until it is over here.
-    let _place = match stop {
-        _ if begun => app.jobs.slots().resume(&folder),
-        Some(why) => return ended(Conclusion::Cancelled, why.to_owned()),
-        None => tokio::select! {
-            place = app.jobs.slots().acquire(&folder) => place,
-            () = work.cancelled.cancelled() => return RunInput::Woken,
-        },
-    };
-    match stop {
-        Some(_) => app.jobs.cancel(&folder),
-        None if begun => {}
-        None => {
-            let around = match job_surroundings(app, &work.state, key, folder.clone()).await {
-                Ok(around) => around,
-                Err(why) => return ended(Conclusion::Failure, why),
-            };
-            let spec = match job_spec(&work.state, key, around) {
-                Ok(spec) => spec,
-                Err(error) => return ended(Conclusion::Failure, error.to_string()),
-            };
-            if let Err(error) = app.jobs.start_worker(&spec) {
-                return ended(Conclusion::Failure, error.to_string());
-            }
-        }
-    }
     let mut journal = match app.jobs.journal(&folder) {
         Ok(journal) => journal,
-        Err(error) => return ended(Conclusion::Failure, error.to_string()),
+        Err(error) => return JobNotStarted::failure(error).into_input(key),
     };
     let mut follower = JobFollower {
         app,
@@ -167,7 +155,7 @@ async fn run_job(
                 }
             }
             Ok(None) => return follower.finish().await,
-            // The server stops, or the run wants something else of the job: whoever comes next follows the same journal.
+            // The server stops, or the run wants the job stopped: the next effect follows the same journal.
             Err(JobError::Cancelled) => return RunInput::Woken,
             Err(error @ JobError::WorkerLost(_)) => {
                 return RunInput::WorkerLost {
@@ -175,9 +163,47 @@ async fn run_job(
                     why: error.to_string(),
                 };
             }
-            Err(error) => return ended(Conclusion::Failure, error.to_string()),
+            Err(error) => return JobNotStarted::failure(error).into_input(key),
         }
     }
+}
+
+/// Waits for a job slot and starts the job's worker, or takes over the one of an earlier effect. With `stop` no worker is started,
+/// and a running one is cancelled.
+async fn ensure_worker(
+    app: &Arc<App>,
+    work: &Work<RunAggregate>,
+    run: &RunSpec,
+    (key, folder): (&JobKey, &Path),
+    stop: Option<&str>,
+) -> Result<JobSlot, JobNotStarted> {
+    if let Err(error) = app.claim_run_folder(run).await {
+        let why = format!("the folder of {} can't be prepared: {error}", run.id);
+        return Err(JobNotStarted::Ended(Conclusion::Failure, why));
+    }
+    if app.jobs.has_started(folder) {
+        let slot = app.jobs.slots().resume(folder);
+        if stop.is_some() {
+            app.jobs.cancel(folder);
+        }
+        return Ok(slot);
+    }
+    if let Some(why) = stop {
+        return Err(JobNotStarted::Ended(Conclusion::Cancelled, why.to_owned()));
+    }
+    check_runner(app, &work.state, key).map_err(JobNotStarted::failure)?;
+    let slot = tokio::select! {
+        slot = app.jobs.slots().acquire(folder) => slot,
+        () = work.cancelled.cancelled() => return Err(JobNotStarted::Cancelled),
+    };
+    let environment = job_environment(app, &work.state, key, folder.to_owned())
+        .await
+        .map_err(JobNotStarted::failure)?;
+    let spec = job_spec(&work.state, key, environment).map_err(JobNotStarted::failure)?;
+    app.jobs
+        .start_worker(&spec)
+        .map_err(JobNotStarted::failure)?;
+    Ok(slot)
 }
 
 /// Whether this machine is one that the job asks for with `runs-on`.
@@ -429,28 +455,38 @@ impl JobFollower<'_> {
     }
 }
 
-/// What a job has around it: secrets among it, for the worker or for whoever may have them.
-pub(crate) async fn job_surroundings(
+/// Why the environment of a job can't be put together.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JobEnvironmentError {
+    /// The run's stream has no events.
+    #[error("the run is not open")]
+    RunNotOpen,
+    /// The service was never pushed to this server.
+    #[error("{0} has no repository here")]
+    NoRepository(ServiceName),
+    /// An artifact of an earlier job can't be read.
+    #[error(transparent)]
+    Artifact(#[from] BlobError),
+}
+
+/// Everything a job gets besides its steps. It contains secrets: only the worker, or a person who may read them, may see it.
+pub(crate) async fn job_environment(
     app: &App,
     state: &RunState,
     key: &JobKey,
-    folder: std::path::PathBuf,
-) -> Result<JobEnvironment, String> {
-    let known = state.0.as_deref().ok_or("the run is not open")?;
+    folder: PathBuf,
+) -> Result<JobEnvironment, JobEnvironmentError> {
+    let known = (state.0.as_deref()).ok_or(JobEnvironmentError::RunNotOpen)?;
     let run = &known.spec;
     let goes_on = known.jobs.get(key).and_then(|it| it.goes_on.as_ref());
     let git_dir = app
         .repos
         .get(&run.id.service)
         .map(|repo| repo.git_dir().to_owned())
-        .ok_or_else(|| format!("{} has no repository here", run.id.service))?;
+        .ok_or_else(|| JobEnvironmentError::NoRepository(run.id.service.clone()))?;
     let mut artifacts = Vec::new();
     for artifact in known.artifacts.clone() {
-        let path = app
-            .blobs
-            .file(&artifact.digest)
-            .await
-            .map_err(|error| error.to_string())?;
+        let path = app.blobs.file(&artifact.digest).await?;
         artifacts.push(StoredArtifact {
             name: artifact.name,
             digest: artifact.digest.to_string(),

@@ -6,7 +6,7 @@ mod progress;
 mod read;
 pub(crate) mod recovery;
 
-pub(crate) use read::{commit_of, dispatchable};
+pub(crate) use read::{commit_of, find_dispatchable};
 use std::{borrow::Cow, sync::Arc};
 
 use shipway_core::{
@@ -196,7 +196,7 @@ async fn take_in(
     let Some(commit) = repo.resolve(pushed.as_str()).await? else {
         return Err(PushError::NoCommit);
     };
-    let contents = read::contents(app, &repo, service, update, &commit).await?;
+    let contents = read::read_commit(app, &repo, service, update, &commit).await?;
     for problem in &contents.problems {
         terminal.line(problem.clone()).await;
     }
@@ -213,49 +213,43 @@ async fn take_in(
         .await
         .map_err(|error| PushError::Refused(error.to_string()))?;
     let mut sequence = None;
-    let mut quiet = true;
+    let mut has_followers = false;
     for event in &outcome.events {
         match &event.body {
             ServiceEvent::Pushed {
-                sequence: number,
-                push,
-            } => {
-                sequence = Some(*number);
-                terminal
-                    .line(format!(
-                        "{} {} {}",
-                        push.branch().unwrap_or(&push.reference),
-                        push.commit.id.short(),
-                        push.commit.subject
-                    ))
-                    .await;
-            }
-            ServiceEvent::RunOrdered { order } => {
-                quiet = false;
-                let address = format!("{}/runs/{service}/{}", app.url, order.number.0);
-                terminal
-                    .line(format!(
-                        "run {} · {} · {address}",
-                        order.number, order.workflow.path
-                    ))
-                    .await;
-            }
-            ServiceEvent::ReleaseMade { release, .. } => {
-                quiet = false;
-                terminal
-                    .line(format!(
-                        "release {} made of the commit's tree",
-                        release.number
-                    ))
-                    .await;
-            }
-            ServiceEvent::PushSettled { why, .. } => {
-                terminal.line(format!("nothing is released: {why}")).await
+                sequence: number, ..
+            } => sequence = Some(*number),
+            ServiceEvent::RunOrdered { .. } | ServiceEvent::ReleaseMade { .. } => {
+                has_followers = true;
             }
             _ => {}
         }
+        if let Some(line) = describe_push_event(&app.url, service, &event.body) {
+            terminal.line(line).await;
+        }
     }
-    Ok(sequence.filter(|_| !quiet))
+    Ok(sequence.filter(|_| has_followers))
+}
+
+/// The line that the pusher sees of an event that the push caused.
+fn describe_push_event(url: &str, service: &ServiceName, event: &ServiceEvent) -> Option<String> {
+    Some(match event {
+        ServiceEvent::Pushed { push, .. } => format!(
+            "{} {} {}",
+            push.branch().unwrap_or(&push.reference),
+            push.commit.id.short(),
+            push.commit.subject
+        ),
+        ServiceEvent::RunOrdered { order } => format!(
+            "run {} · {} · {url}/runs/{service}/{}",
+            order.number, order.workflow.path, order.number.0
+        ),
+        ServiceEvent::ReleaseMade { release, .. } => {
+            format!("release {} made of the commit's tree", release.number)
+        }
+        ServiceEvent::PushSettled { why, .. } => format!("nothing is released: {why}"),
+        _ => return None,
+    })
 }
 
 async fn deleted(

@@ -12,12 +12,18 @@ use shipway_core::{
     service::{Push, ScheduledWorkflow},
 };
 use shipway_drivers::git::{GitError, GitRepository, RefUpdate};
-use shipway_syntax::{Diagnostic, SourceFile};
-use shipway_workflow::{graph::WorkflowLocation, model::PushEvent};
+use shipway_syntax::SourceFile;
+use shipway_workflow::{
+    graph::WorkflowLocation,
+    model::{InputError, PushEvent},
+};
 use tokio::task::block_in_place;
 
 use super::PushError;
-use crate::app::{App, service_stream};
+use crate::{
+    app::{App, service_stream},
+    effects::AddressError,
+};
 
 /// The file that says how a service is delivered.
 const CONFIG: &str = "shipway.yaml";
@@ -38,7 +44,36 @@ pub(super) struct CommitContents {
     pub(super) problems: Vec<String>,
 }
 
-pub(super) async fn contents(
+/// Why the configuration of a commit releases nothing.
+#[derive(Debug, thiserror::Error)]
+enum ConfigError {
+    #[error("there is no {CONFIG} in this commit; `shipway init` writes one")]
+    Missing,
+    #[error("{CONFIG} is not used: {0}")]
+    Unusable(String),
+    #[error("{CONFIG} has mistakes; `shipway check` shows them")]
+    Invalid,
+    #[error(
+        "{CONFIG} says `service: {configured}`, but this repository is {pushed}; push to /git/{configured}, or change the name"
+    )]
+    OtherService {
+        configured: ServiceName,
+        pushed: ServiceName,
+    },
+    #[error(
+        "{CONFIG} names the tests {0}, which are not in this commit; add them, or take `tests` away"
+    )]
+    TestsMissing(String),
+    #[error("{CONFIG} names the tests {path}: {why}")]
+    TestsUnusable { path: String, why: String },
+    #[error("{CONFIG}: environment {0}")]
+    RolloutGroup(String),
+    #[error("{CONFIG}: {0}")]
+    Address(AddressError),
+}
+
+/// Reads everything that a push needs from its commit, and claims the addresses of a configuration that is released.
+pub(super) async fn read_commit(
     app: &App,
     repo: &GitRepository,
     service: &ServiceName,
@@ -49,7 +84,7 @@ pub(super) async fn contents(
     let (config, mut unconfigured) = match read_config(repo, service, commit, &mut problems).await?
     {
         Ok(config) => (Some(config), None),
-        Err(why) => (None, Some(why)),
+        Err(error) => (None, Some(error)),
     };
     let default_branch = config
         .as_ref()
@@ -59,55 +94,26 @@ pub(super) async fn contents(
         reference: update.name.clone(),
         changed_paths: Some(changed),
     };
-    let mut standing = (update.branch() == Some(default_branch)).then(Vec::new);
-    let workflows = matching_workflows(
+    let is_default_branch = update.branch() == Some(default_branch);
+    let reader = WorkflowReader {
         repo,
         commit,
-        config.as_ref(),
-        &event,
-        &mut problems,
-        standing.as_mut(),
-    )
-    .await?;
-    let is_released = config
-        .as_ref()
-        .is_some_and(|config| update.branch() == Some(config.branch.as_str()));
+        config: config.as_ref(),
+        event: &event,
+        matching: Vec::new(),
+        standing: is_default_branch.then(Vec::new),
+        problems: &mut problems,
+    };
+    let (workflows, standing) = reader.read_all().await?;
     let (mut tests, mut source) = (Vec::new(), None);
-    if let Some(config) = config.as_ref().filter(|_| is_released) {
-        for path in config
-            .environments
-            .iter()
-            .filter_map(|environment| environment.tests.as_ref())
-        {
-            // Without the tests that it asks for nothing is released.
-            match read_commit_file(repo, commit, path).await? {
-                CommitFile::Read(text) => {
-                    tests.push(with_calls(repo, commit, path.clone(), text).await?)
-                }
-                CommitFile::Missing => {
-                    unconfigured = Some(format!(
-                        "{CONFIG} names the tests {path}, which are not in this commit; add them, or take `tests` away"
-                    ))
-                }
-                CommitFile::Unusable(why) => {
-                    unconfigured = Some(format!("{CONFIG} names the tests {path}: {why}"))
-                }
-            }
+    if let Some(config) = config.as_ref().filter(|_| is_default_branch) {
+        tests = read_tests(repo, commit, config, &mut unconfigured).await?;
+        if let Err(error) = check_rollout_groups(app, config).await {
+            unconfigured = Some(error);
         }
-        if let Err(why) = ties_fit(app, config).await {
-            unconfigured = Some(format!("{CONFIG}: environment {why}"));
-        }
-        // What is not released anyway must not claim an address.
+        // A configuration that releases nothing must not claim an address.
         if unconfigured.is_none() {
-            match app.claim_for_push(config).await {
-                Ok(notes) => {
-                    problems.extend(notes.iter().map(|it| format!("{CONFIG}: note: {it}")));
-                }
-                Err(error) => {
-                    problems.push(format!("✗ {CONFIG}: {error}"));
-                    unconfigured = Some(format!("{CONFIG}: {error}"));
-                }
-            }
+            unconfigured = claim_addresses(app, config, &mut problems).await.err();
         }
         if config.artifact == ArtifactSource::Source {
             source = Some(store_tree(app, repo, commit).await?);
@@ -119,7 +125,7 @@ pub(super) async fn contents(
         before: update.old.clone(),
         commit,
         config: config.filter(|_| unconfigured.is_none()).map(Box::new),
-        unconfigured,
+        unconfigured: unconfigured.map(|error| error.to_string()),
         tests,
         source,
     };
@@ -129,6 +135,50 @@ pub(super) async fn contents(
         standing,
         problems,
     })
+}
+
+/// The test workflows that the environments name. One that can't be read leaves its reason in `unconfigured`: without its tests
+/// nothing is released.
+async fn read_tests(
+    repo: &GitRepository,
+    commit: &CommitId,
+    config: &ServiceConfig,
+    unconfigured: &mut Option<ConfigError>,
+) -> Result<Vec<WorkflowFile>, PushError> {
+    let mut tests = Vec::new();
+    for path in (config.environments.iter()).filter_map(|it| it.tests.as_ref()) {
+        match read_commit_file(repo, commit, path).await? {
+            CommitFile::Read(text) => {
+                tests.push(with_calls(repo, commit, path.clone(), text).await?);
+            }
+            CommitFile::Missing => {
+                *unconfigured = Some(ConfigError::TestsMissing(path.clone()));
+            }
+            CommitFile::Unusable(why) => {
+                let path = path.clone();
+                *unconfigured = Some(ConfigError::TestsUnusable { path, why });
+            }
+        }
+    }
+    Ok(tests)
+}
+
+/// Claims the addresses of a configuration; overlaps with other services are noted among the problems.
+async fn claim_addresses(
+    app: &App,
+    config: &ServiceConfig,
+    problems: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    match app.claim_for_push(config).await {
+        Ok(notes) => {
+            problems.extend(notes.iter().map(|it| format!("{CONFIG}: note: {it}")));
+            Ok(())
+        }
+        Err(error) => {
+            problems.push(format!("✗ {CONFIG}: {error}"));
+            Err(ConfigError::Address(error))
+        }
+    }
 }
 
 /// A push of which no file is read.
@@ -148,17 +198,18 @@ pub(super) async fn without_files(
     })
 }
 
-/// Whether the services that it names in `with` are here.
-async fn ties_fit(app: &App, config: &ServiceConfig) -> Result<(), String> {
+/// Checks that the services of each rollout group are on this server and have matching environments.
+async fn check_rollout_groups(app: &App, config: &ServiceConfig) -> Result<(), ConfigError> {
     let mut known = BTreeMap::new();
     for name in config.environments.iter().flat_map(|it| &it.with) {
         let state = app.services.state(&service_stream(name)).await;
-        let state = state.map_err(|error| error.to_string())?;
+        let state = state.map_err(|error| ConfigError::RolloutGroup(error.to_string()))?;
         if let Some(config) = state.and_then(|state| state.config.clone()) {
             known.insert(name.clone(), config);
         }
     }
     config::check_ties(config, |name| known.get(name).map(|it| &**it))
+        .map_err(ConfigError::RolloutGroup)
 }
 
 /// A file of a commit.
@@ -199,117 +250,122 @@ fn shown(path: &str) -> String {
     }
 }
 
-/// The configuration of a commit, or why it has none, which is said once the runs are over. What is wrong in the file itself is
-/// among the problems.
+/// The configuration of a commit. Mistakes in the file are added to the problems; the error is shown once the runs have ended.
 async fn read_config(
     repo: &GitRepository,
     service: &ServiceName,
     commit: &CommitId,
     problems: &mut Vec<String>,
-) -> Result<Result<ServiceConfig, String>, PushError> {
+) -> Result<Result<ServiceConfig, ConfigError>, PushError> {
     let text = match read_commit_file(repo, commit, CONFIG).await? {
         CommitFile::Read(text) => text,
-        CommitFile::Missing => {
-            return Ok(Err(format!(
-                "there is no {CONFIG} in this commit; `shipway init` writes one"
-            )));
-        }
-        CommitFile::Unusable(why) => return Ok(Err(format!("{CONFIG} is not used: {why}"))),
+        CommitFile::Missing => return Ok(Err(ConfigError::Missing)),
+        CommitFile::Unusable(why) => return Ok(Err(ConfigError::Unusable(why))),
     };
     let source = SourceFile::new(CONFIG, text);
     let (config, warnings) = match block_in_place(|| config::parse(&source)) {
         Ok(read) => read,
         Err(errors) => {
-            problems.extend(errors.iter().map(|error| one_line(&source, error)));
-            return Ok(Err(format!(
-                "{CONFIG} has mistakes; `shipway check` shows them"
-            )));
+            problems.extend(errors.iter().map(|error| error.one_line(&source)));
+            return Ok(Err(ConfigError::Invalid));
         }
     };
     if config.service != *service {
-        return Ok(Err(format!(
-            "{CONFIG} says `service: {}`, but this repository is {service}; push to /git/{}, or change the name",
-            config.service, config.service
-        )));
+        return Ok(Err(ConfigError::OtherService {
+            configured: config.service,
+            pushed: service.clone(),
+        }));
     }
-    problems.extend(warnings.iter().map(|warning| one_line(&source, warning)));
+    problems.extend(warnings.iter().map(|warning| warning.one_line(&source)));
     Ok(Ok(config))
 }
 
-async fn matching_workflows(
-    repo: &GitRepository,
-    commit: &CommitId,
-    config: Option<&ServiceConfig>,
-    event: &PushEvent,
-    problems: &mut Vec<String>,
-    mut standing: Option<&mut Vec<ScheduledWorkflow>>,
-) -> Result<Vec<WorkflowFile>, PushError> {
-    let named = config.map_or(&[][..], |config| config.workflows.as_slice());
-    let mut paths = if named.is_empty() {
-        repo.list_files(commit, WORKFLOWS).await?
-    } else {
-        named.to_vec()
-    };
-    paths.retain(|path| path.ends_with(".yml") || path.ends_with(".yaml"));
-    if let Some(first) = paths.get(WORKFLOW_FILES_MAX) {
-        problems.push(format!(
-            "{WORKFLOWS}: there are {} workflow files, and {WORKFLOW_FILES_MAX} are read: {} and those after it do not run",
-            paths.len(),
-            shown(first)
-        ));
-        paths.truncate(WORKFLOW_FILES_MAX);
-    }
-    let mut matching = Vec::new();
-    for path in paths {
-        let text = match read_commit_file(repo, commit, &path).await? {
-            CommitFile::Read(text) => text,
-            CommitFile::Missing => {
-                problems.push(format!(
+/// Reads the workflow files of a commit, and sorts out those that the push starts and those that start later.
+struct WorkflowReader<'a> {
+    repo: &'a GitRepository,
+    commit: &'a CommitId,
+    config: Option<&'a ServiceConfig>,
+    event: &'a PushEvent,
+    /// Workflows that the push starts.
+    matching: Vec<WorkflowFile>,
+    /// Workflows that start on a schedule or after another workflow; `None` on other branches than the default one.
+    standing: Option<Vec<ScheduledWorkflow>>,
+    problems: &'a mut Vec<String>,
+}
+
+impl WorkflowReader<'_> {
+    async fn read_all(
+        mut self,
+    ) -> Result<(Vec<WorkflowFile>, Option<Vec<ScheduledWorkflow>>), PushError> {
+        for path in self.paths().await? {
+            match read_commit_file(self.repo, self.commit, &path).await? {
+                CommitFile::Read(text) => self.add(path, text).await?,
+                CommitFile::Missing => self.problems.push(format!(
                     "{CONFIG}: the workflow {path} is not in the commit"
-                ));
-                continue;
-            }
-            CommitFile::Unusable(why) => {
-                problems.push(format!("{} does not run: {why}", shown(&path)));
-                continue;
-            }
-        };
-        let source = SourceFile::new(&path, text.clone());
-        let parsed = block_in_place(|| shipway_workflow::parse(&source));
-        match parsed.workflow {
-            Some(workflow) => {
-                let pushed = block_in_place(|| workflow.on.matches_push(event));
-                let after = (workflow.on.others.iter()).find(|other| other.name == "workflow_run");
-                let schedules = &workflow.on.schedule;
-                let stands = standing.is_some() && (after.is_some() || !schedules.is_empty());
-                if !pushed && !stands {
-                    continue;
+                )),
+                CommitFile::Unusable(why) => {
+                    let problem = format!("{} does not run: {why}", shown(&path));
+                    self.problems.push(problem);
                 }
-                problems.extend(unknown_environments(&path, &workflow, config));
-                let file = with_calls(repo, commit, path, text).await?;
-                if let Some(standing) = standing.as_mut().filter(|_| stands) {
-                    standing.push(ScheduledWorkflow {
-                        workflow: file.clone(),
-                        schedules: schedules.clone(),
-                        after: after.cloned(),
-                    });
-                }
-                if pushed {
-                    matching.push(file);
-                }
-            }
-            None => {
-                problems.extend(
-                    parsed
-                        .diagnostics
-                        .iter()
-                        .map(|diagnostic| one_line(&source, diagnostic)),
-                );
-                problems.push(format!("{path} has mistakes and does not run"));
             }
         }
+        Ok((self.matching, self.standing))
     }
-    Ok(matching)
+
+    /// The files that the configuration names, else all of the folder; at most [`WORKFLOW_FILES_MAX`].
+    async fn paths(&mut self) -> Result<Vec<String>, PushError> {
+        let named = (self.config).map_or(&[][..], |config| config.workflows.as_slice());
+        let mut paths = if named.is_empty() {
+            self.repo.list_files(self.commit, WORKFLOWS).await?
+        } else {
+            named.to_vec()
+        };
+        paths.retain(|path| path.ends_with(".yml") || path.ends_with(".yaml"));
+        if let Some(first) = paths.get(WORKFLOW_FILES_MAX) {
+            self.problems.push(format!(
+                "{WORKFLOWS}: there are {} workflow files, and {WORKFLOW_FILES_MAX} are read: {} and those after it do not run",
+                paths.len(),
+                shown(first)
+            ));
+            paths.truncate(WORKFLOW_FILES_MAX);
+        }
+        Ok(paths)
+    }
+
+    async fn add(&mut self, path: String, text: String) -> Result<(), PushError> {
+        let source = SourceFile::new(&path, text.clone());
+        let parsed = block_in_place(|| shipway_workflow::parse(&source));
+        let Some(workflow) = parsed.workflow else {
+            let diagnostics = parsed.diagnostics.iter();
+            self.problems
+                .extend(diagnostics.map(|it| it.one_line(&source)));
+            self.problems
+                .push(format!("{path} has mistakes and does not run"));
+            return Ok(());
+        };
+        let is_matching = block_in_place(|| workflow.on.matches_push(self.event));
+        let after = (workflow.on.others.iter()).find(|other| other.name == "workflow_run");
+        let schedules = &workflow.on.schedule;
+        let starts_later = after.is_some() || !schedules.is_empty();
+        let standing = self.standing.as_mut().filter(|_| starts_later);
+        if !is_matching && standing.is_none() {
+            return Ok(());
+        }
+        self.problems
+            .extend(unknown_environments(&path, &workflow, self.config));
+        let file = with_calls(self.repo, self.commit, path, text).await?;
+        if let Some(standing) = standing {
+            standing.push(ScheduledWorkflow {
+                workflow: file.clone(),
+                schedules: schedules.clone(),
+                after: after.cloned(),
+            });
+        }
+        if is_matching {
+            self.matching.push(file);
+        }
+        Ok(())
+    }
 }
 
 /// A workflow with all that it calls in its commit. What can't be read is on record as that, and planning says where it is called.
@@ -380,33 +436,57 @@ async fn store_tree(
         .map_err(|error| fail(&error))
 }
 
-/// `shipway.yaml:3:5: error: unknown key; help: did you mean …`
-fn one_line(source: &SourceFile, diagnostic: &Diagnostic) -> String {
-    diagnostic.one_line(source)
+/// Why a workflow can't be started by hand.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DispatchError {
+    /// The repository can't be read.
+    #[error(transparent)]
+    Unreadable(#[from] PushError),
+    /// The named file can't be used.
+    #[error("{path} can't be started: {why}")]
+    Unusable {
+        /// The file, printable.
+        path: String,
+        /// Its size or path.
+        why: String,
+    },
+    /// The first mistake in the named file, with its position.
+    #[error("{0}")]
+    Invalid(String),
+    /// An input is missing, unknown or of another type.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The named file is missing, or is started by other events only.
+    #[error("{0} is not in the commit, or has no `on: workflow_dispatch`")]
+    NotDispatchable(String),
+    /// No file was named, and none can be started by hand.
+    #[error("no workflow of the commit has `on: workflow_dispatch`")]
+    NoneDispatchable,
+    /// No file was named, and several can be started by hand.
+    #[error("which workflow? {0}")]
+    Ambiguous(String),
 }
 
-/// A workflow that can be started by hand with these inputs: the one named, or the only one.
-pub(crate) async fn dispatchable(
+/// A workflow that can be started by hand with these inputs: the named one, or the only one.
+pub(crate) async fn find_dispatchable(
     repo: &GitRepository,
     commit: &CommitId,
-    wanted: Option<&str>,
+    name: Option<&str>,
     inputs: &BTreeMap<String, String>,
-) -> Result<WorkflowFile, String> {
-    let paths = match wanted {
+) -> Result<WorkflowFile, DispatchError> {
+    let paths = match name {
         Some(path) if path.contains('/') => vec![path.to_owned()],
         Some(name) => vec![format!("{WORKFLOWS}/{name}")],
-        None => repo
-            .list_files(commit, WORKFLOWS)
-            .await
-            .map_err(|error| error.to_string())?,
+        None => (repo.list_files(commit, WORKFLOWS).await).map_err(PushError::from)?,
     };
     let mut found = Vec::new();
     for path in paths.into_iter().take(WORKFLOW_FILES_MAX) {
         let read = read_commit_file(repo, commit, &path).await;
-        let text = match read.map_err(|error| error.to_string())? {
+        let text = match read.map_err(PushError::from)? {
             CommitFile::Read(text) => text,
-            CommitFile::Unusable(why) if wanted.is_some() => {
-                return Err(format!("{} can't be started: {why}", shown(&path)));
+            CommitFile::Unusable(why) if name.is_some() => {
+                let path = shown(&path);
+                return Err(DispatchError::Unusable { path, why });
             }
             CommitFile::Missing | CommitFile::Unusable(_) => continue,
         };
@@ -415,39 +495,29 @@ pub(crate) async fn dispatchable(
         match parsed.workflow {
             Some(workflow) => {
                 if let Some(dispatch) = workflow.on.workflow_dispatch {
-                    let file = with_calls(repo, commit, path, text);
-                    found.push((file.await.map_err(|error| error.to_string())?, dispatch));
+                    found.push((with_calls(repo, commit, path, text).await?, dispatch));
                 }
             }
-            None if wanted.is_some() => {
-                return Err(parsed
-                    .diagnostics
-                    .first()
-                    .map(|first| one_line(&source, first))
-                    .unwrap_or_default());
+            None if name.is_some() => {
+                let first = parsed.diagnostics.first();
+                let first = first.map(|first| first.one_line(&source));
+                return Err(DispatchError::Invalid(first.unwrap_or_default()));
             }
             None => {}
         }
     }
-    match (found.len(), wanted) {
+    match (found.len(), name) {
         (1, _) => {
             let (file, dispatch) = found.remove(0);
-            let given = inputs.iter().map(|(name, value)| (&**name, &**value));
-            dispatch.inputs(given).map_err(|error| error.to_string())?;
+            dispatch.inputs(inputs.iter().map(|(name, value)| (&**name, &**value)))?;
             Ok(file)
         }
-        (0, Some(wanted)) => Err(format!(
-            "{wanted} is not in the commit, or has no `on: workflow_dispatch`"
-        )),
-        (0, None) => Err("no workflow of the commit has `on: workflow_dispatch`".to_owned()),
-        _ => Err(format!(
-            "which workflow? {}",
-            found
-                .iter()
-                .map(|(file, _)| file.path.as_str())
-                .collect::<Vec<_>>()
-                .join(", ")
-        )),
+        (0, Some(name)) => Err(DispatchError::NotDispatchable(name.to_owned())),
+        (0, None) => Err(DispatchError::NoneDispatchable),
+        _ => {
+            let paths: Vec<_> = found.iter().map(|(file, _)| file.path.as_str()).collect();
+            Err(DispatchError::Ambiguous(paths.join(", ")))
+        }
     }
 }
 
