@@ -62,7 +62,7 @@ pub struct App {
     pub target: Arc<dyn Target>,
     /// The proxy.
     pub plane: Arc<DataPlane>,
-    /// Who gets which traffic.
+    /// Shares of traffic and the instances that get them.
     pub traffic: Arc<TrafficControl>,
     /// What the traffic showed.
     pub meter: TrafficMeter,
@@ -140,7 +140,7 @@ impl App {
     ) -> Result<(), EngineError<run::RunRejection>> {
         let shipway = || Actor::Shipway(format!("{} of {}", order.event, order.reference));
         let by = order.by.clone().unwrap_or_else(shipway);
-        // One that was opened before keeps its own.
+        // A run that is already open keeps its uid.
         let uid = uuid::Uuid::now_v7().to_string();
         let uid = uid.parse().expect("a UUID is a valid uid");
         let spec = run::RunSpec::from_order(id.clone(), uid, order);
@@ -227,7 +227,7 @@ impl App {
         served.or_else(configured).unwrap_or_default()
     }
 
-    /// Resumes what was under way when the last server ended.
+    /// Resumes the work that was in progress when the last server ended.
     pub async fn resume(&self) -> Result<(), shipway_engine::StoreError> {
         self.addresses.resume().await?;
         self.services.resume().await?;
@@ -254,9 +254,9 @@ pub fn service_stream(service: &ServiceName) -> String {
     format!("{}/{service}", ServiceAggregate::KIND)
 }
 
-/// The routes as the log tells them, with the ports that rollouts have claimed: the shares that the last rollout of each place left
-/// or is at, at the addresses of its stable release. Wakes no stream: a rollout that goes on would shift traffic in routes that
-/// aren't there yet.
+/// The routes of all environments by the log, and the ports that rollouts have claimed: the split of the last or current rollout, at
+/// the addresses of the stable release. Streams are read without waking them: a resumed rollout would shift traffic of routes that
+/// don't exist yet.
 pub async fn routes(
     store: &dyn Store,
     services: &Engine<ServiceAggregate>,

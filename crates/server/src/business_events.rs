@@ -1,8 +1,8 @@
 //! Business events that are reported to Shipway: orders, sign-ups. Counts for each release, on disk before they are
 //! acknowledged.
 //!
-//! One small file holds them all, written as a whole; reports that come while it is written share the next writing. They are
-//! no events of the log: a shop has more orders than deploys, and only their totals are judged. What is judged is in the log,
+//! One small file holds them all and is always written completely; reports that arrive during a write share the next one. They are not
+//! events of the log: a shop has more orders than deploys, and only their totals are analysed. The analysed totals are in the log,
 //! with each observation.
 
 use std::{
@@ -30,7 +30,7 @@ type EnvironmentCounts = BTreeMap<u32, BTreeMap<MetricName, u64>>;
 pub struct BusinessEventStore {
     totals: Mutex<EventTotals>,
     file: PathBuf,
-    /// The state that is on disk. Whoever holds it writes.
+    /// The version on disk. The holder of the lock writes.
     last_saved_version: Arc<tokio::sync::Mutex<u64>>,
 }
 
@@ -54,7 +54,7 @@ pub enum ReportError {
     Unwritable(#[from] io::Error),
 }
 
-/// What was reported.
+/// The reported counts of one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventReport {
     /// On which release.
@@ -66,10 +66,10 @@ pub struct EventReport {
 }
 
 impl BusinessEventStore {
-    /// Goes on from what `file` remembers.
+    /// Continues with the counts in `file`.
     ///
     /// # Errors
-    /// When it is there and can't be read: beginning at zero would say that nobody orders any more.
+    /// When the file exists and can't be read: starting at zero would look like a service without any orders.
     pub fn open(file: PathBuf) -> io::Result<Self> {
         let places = match std::fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes)?,
@@ -96,7 +96,7 @@ impl BusinessEventStore {
         let version = self.add(place, reports)?;
         let mut last_saved_version = self.last_saved_version.clone().lock_owned().await;
         if *last_saved_version >= version {
-            // Somebody else has written it along.
+            // A concurrent call has already saved this version.
             return Ok(());
         }
         let (now, text) = {
@@ -107,7 +107,7 @@ impl BusinessEventStore {
             )
         };
         let file = self.file.clone();
-        // The lock goes along: whoever reported may hang up, and the next one must not write meanwhile.
+        // Move the guard into the blocking task: if the caller is cancelled, no second write may start before this one ends.
         let written = tokio::task::spawn_blocking(move || {
             write_atomic(&file, &text, 0o600)?;
             *last_saved_version = now;

@@ -34,8 +34,8 @@ pub(crate) async fn run(app: Arc<App>, path: &Path) -> Result<(), GitError> {
     Ok(())
 }
 
-/// What of the repository is no news: what the log knows of it, and before it knows anything, all branches but the one that is
-/// checked out. A branch that was deleted meanwhile, or was never there but pushed, is neither.
+/// The references whose state is not a new push: those in the log, and for an empty log all branches except the checked-out one. A
+/// branch that was deleted meanwhile is not among them, nor one that exists only as a pushed reference.
 async fn seen(
     app: &App,
     service: &ServiceName,

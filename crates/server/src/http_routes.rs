@@ -1,5 +1,4 @@
-//! Every address of the server, and what each request passes before its handler: the check of its origin, of who sends it, of its
-//! query, and of its key.
+//! Every route of the server, and the checks before its handler: origin, authentication, query parameters, idempotency key.
 
 use std::sync::Arc;
 
@@ -49,8 +48,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/schema/shipway.json", get(health::schema))
         .route("/internal/push", post(git::push_report));
     open.merge(guarded)
-        .fallback(|| async { ApiError::not_found("there is nothing here; see /api/openapi.json") })
-        // The outermost layer: it holds for every address, also for those that are not there.
+        .fallback(|| async { ApiError::missing("there is nothing here; see /api/openapi.json") })
+        // The outermost layer: it also applies to unknown addresses.
         .layer(middleware::from_fn_with_state(
             app.clone(),
             same_origin::require_same_origin,

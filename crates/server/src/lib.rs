@@ -1,7 +1,7 @@
 //! The control plane: HTTP API, git remote, server-sent events, pages; and the hand-over of effects to their drivers.
 //!
-//! What it must never do: decide anything about delivery (the core does), touch the world other than through a driver, or
-//! stand in the way of traffic (the data plane is a process of its own).
+//! Must not: decide anything about delivery (the core does), touch the world other than through a driver, or block traffic (the data
+//! plane is a separate process).
 
 mod api;
 mod app;
@@ -27,4 +27,4 @@ mod workspaces;
 pub use api::openapi;
 pub use app::App;
 pub use secrets::{SecretStore, SecretsError};
-pub use start::{RunningServer, ServerOptions, StartError, start};
+pub use start::{MissingLog, RunningServer, ServerOptions, StartError, start};

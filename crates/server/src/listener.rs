@@ -1,8 +1,7 @@
 //! The listener of the API: connections with a time limit for everything that a client can leave unfinished.
 //!
-//! *Limits.* Those of [`ConnectionTimeouts`]: for the head of a request, for a connection without a request, and for the next part of a body
-//! whenever it is waited for. What makes progress has no limit: packs of any size, answers that go on for hours (server-sent events,
-//! the story of a push).
+//! *Limits.* Those of [`ConnectionTimeouts`]: for the head of a request, for an idle connection, and for each part of a body. A transfer
+//! that makes progress has no limit: packs of any size, responses that take hours (server-sent events, the progress of a push).
 //!
 //! *Why not hyper's own.* Its time limit for heads also counts the time between two requests, so that it can't be shorter than the
 //! idle one.

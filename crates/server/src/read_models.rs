@@ -69,7 +69,7 @@ pub(crate) async fn rollout_view(app: &App, id: &RolloutId) -> Result<RolloutVie
     Ok(view)
 }
 
-/// The newest rows of a kind; those that can't be read are left out.
+/// The newest rows of a kind; unreadable rows are skipped.
 pub(crate) async fn newest_rows<T: DeserializeOwned>(
     app: &App,
     kind: &str,

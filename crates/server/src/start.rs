@@ -3,13 +3,22 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Weak},
 };
 
 use futures_util::StreamExt as _;
 use shipway_core::{
-    address::{claims::STREAM, reachable},
+    address::{
+        claims::{AddressClaims, STREAM},
+        reachable,
+    },
+    aggregate::Aggregate,
+    concurrency::ConcurrencyGroups,
+    keyed_request::KeyedRequests,
+    rollout::RolloutAggregate,
+    run::RunAggregate,
+    service::ServiceAggregate,
     target::ResourceLimits,
 };
 use shipway_drivers::{
@@ -21,7 +30,7 @@ use shipway_drivers::{
     target::Target,
 };
 use shipway_engine::{
-    BlobError, Blobs, Clock, Engine, Options as EngineOptions, RealClock, Store, StoreError,
+    BlobError, Blobs, Clock, Driver, Engine, Options as EngineOptions, RealClock, Store, StoreError,
 };
 use shipway_store::{DataDir, FileBlobs, SqliteOptions, SqliteStore};
 use shipway_workflow::{job::ActionSource, runner::RunnerLabels};
@@ -77,8 +86,18 @@ pub struct ServerOptions {
     pub runner_labels: RunnerLabels,
     /// For tests of crashes, see [`SqliteOptions`].
     pub crash_after_events: Option<u64>,
-    /// Whether a used data directory may begin with an empty log; what is there is set aside.
-    pub new_log: bool,
+    /// What to do when a used data directory has no event log.
+    pub missing_log: MissingLog,
+}
+
+/// What to do when a used data directory has no event log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingLog {
+    /// Don't start: the log may only have to be restored.
+    #[default]
+    Refuse,
+    /// Move the other files aside, and start with an empty log.
+    StartEmpty,
 }
 
 /// Why a server doesn't start, with what to do.
@@ -115,7 +134,7 @@ pub enum StartError {
     /// Anything of the file system.
     #[error("{what}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation that failed.
         what: String,
         /// Why it failed.
         source: std::io::Error,
@@ -137,174 +156,236 @@ pub struct RunningServer {
     _data: DataDir,
 }
 
-/// Starts a server. It serves until [`RunningServer::stop`]; jobs, instances and the proxy go on without it.
+/// Starts a server. It serves until [`RunningServer::stop`]; jobs, instances and the proxy continue without it.
 pub async fn start(options: ServerOptions) -> Result<RunningServer, StartError> {
     if options.token.is_none() && !options.listen.ip().is_loopback() {
         return Err(StartError::Open(options.listen));
     }
     let data = DataDir::lock(&options.data)?;
-    let path = data.path().to_owned();
-    require_log(&data, options.new_log).await?;
-    let secrets = options
-        .secrets
-        .as_deref()
-        .map(SecretStore::read)
-        .transpose()?
-        .unwrap_or_default();
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(
-        &path.join("shipway.db"),
-        SqliteOptions {
-            crash_after_events: options.crash_after_events,
-            pages_max: None,
-        },
-    )?);
-    let io = |what: &str| {
-        let what = what.to_owned();
-        move |source| StartError::Io { what, source }
-    };
-    let blobs: Arc<dyn Blobs> =
-        Arc::new(FileBlobs::open(&path.join("blobs")).map_err(io("opening the blobs"))?);
-    let listener =
-        TcpListener::bind(options.listen)
-            .await
-            .map_err(|source| StartError::Listen {
-                address: options.listen,
-                source,
-            })?;
-    let address = listener.local_addr().map_err(io("reading the address"))?;
-    let plane = Arc::new(
-        DataPlane::attach_or_start(plane_options(&options, &path))
-            .await
-            .map_err(|error| StartError::Proxy(error.to_string()))?,
-    );
-    let target: Arc<dyn Target> = Arc::new(
-        ProcessTarget::open(process::ProcessTargetOptions {
-            root: path.join("instances"),
-            data: path.join("service-data"),
-            shim: vec![
-                options.exe.clone().into_os_string(),
-                "instance".into(),
-                "--dir".into(),
-            ],
-            artifacts: Arc::new(UnpackBlobs(blobs.clone())),
-            secrets: secret_resolver(secrets.clone()),
-        })
-        .await
-        .map_err(|error| StartError::Instances(error.to_string()))?,
-    );
-    let clock: Arc<dyn Clock> = Arc::new(RealClock::after(last_event_at(&*store).await?));
-    let internal_token = internal_token(&path).map_err(io("keeping the internal token"))?;
-    let job_tokens =
-        JobTokens::open(&path.join("keys")).map_err(io("keeping the key of jobs' tokens"))?;
-    let repos = Arc::new(GitRepositories::open(path.join("git"))?);
-    let local_url = format!("http://{}", reachable(address));
-    let proxy_address = plane.listen_address().await.unwrap_or(options.proxy_listen);
-
-    let business_events = BusinessEventStore::open(path.join("happened.json"))
-        .map_err(io("reading happened.json"))?;
-
-    // The drivers need the application and the application needs the engines that call them.
-    let app = Arc::new_cyclic(|weak: &Weak<App>| {
-        let engine = EngineOptions::default();
-        let services = Engine::start(
-            store.clone(),
-            Arc::new(ServiceDriver(weak.clone())),
-            clock.clone(),
-            engine,
-        );
-        let runs = Engine::start(
-            store.clone(),
-            Arc::new(RunDriver(weak.clone())),
-            clock.clone(),
-            engine,
-        );
-        let groups = Engine::start(
-            store.clone(),
-            Arc::new(GroupDriver(weak.clone())),
-            clock.clone(),
-            engine,
-        );
-        let rollouts = Engine::start(
-            store.clone(),
-            Arc::new(RolloutDriver(weak.clone())),
-            clock.clone(),
-            engine,
-        );
-        let keyed_requests = Engine::start(
-            store.clone(),
-            Arc::new(api::NoEffects),
-            clock.clone(),
-            engine,
-        );
-        let addresses = Engine::start(
-            store.clone(),
-            Arc::new(AddressDriver),
-            clock.clone(),
-            engine,
-        );
-        App {
-            keyed_requests: api::KeyedRequestRunner::new(keyed_requests),
-            traffic: Arc::new(TrafficControl::new(plane.clone(), target.clone())),
-            meter: TrafficMeter::new(plane.clone(), path.join("proxy").join("meter.json")),
-            jobs: JobRunner::new(options.exe.clone(), path.join("runs"))
-                .with_slots(options.jobs)
-                .with_limits(options.job_limits.clone())
-                .with_labels(options.runner_labels.clone()),
-            notifier: NotificationSender::new(),
-            providers: shipway_drivers::metrics::MetricReader::new(),
-            business_events,
-            live: effects::live_evidence::LiveEvidence::default(),
-            baseline_history: effects::baseline_history::BaselineHistory::default(),
-            actions: ActionSource {
-                cache: Some(path.join("actions")),
-                ..options.actions.clone()
-            },
-            storing: effects::FileStorage::new(options.storage_wait),
-            reports: crate::test_reports::TestReportCache::default(),
-            url: options
-                .public_url
-                .clone()
-                .unwrap_or_else(|| local_url.clone()),
-            proxy_url: format!("http://{}", reachable(proxy_address)),
-            proxy_address,
-            api_port: address.port(),
-            token: options.token.clone(),
-            exe: options.exe.clone(),
-            data: path.clone(),
-            store,
-            blobs,
-            clock,
-            services,
-            runs,
-            groups,
-            rollouts,
-            addresses,
-            target,
-            plane,
-            repos,
-            secrets,
-            local_url,
-            internal_token,
-            job_tokens,
-            hidden: hidden_from_jobs(&options, &path),
-        }
-    });
-    let claims = app.addresses.read(STREAM).await?.unwrap_or_default();
-    let (routes, ports) = app::routes(&*app.store, &app.services, &app.rollouts, &claims).await?;
-    app.traffic.restore(routes, ports);
-    let stop = CancellationToken::new();
+    ensure_log(&data, options.missing_log).await?;
+    let (parts, listener) = ServerParts::open(&options, data.path()).await?;
+    // The drivers need the application, and the application needs the engines that call the drivers.
+    let app = Arc::new_cyclic(|weak| build_app(&options, data.path(), parts, weak));
     let mut tasks = JoinSet::new();
-    let traffic = app.traffic.clone();
-    tasks.spawn(async move { traffic.run().await });
-    // Before anybody else comes for a place.
+    restore_traffic(&app, &mut tasks).await?;
+    // Before any driver asks for a job slot.
     effects::reserve_job_slots(&app).await?;
     app.resume().await?;
     push::recovery::recover_missed_pushes(&app).await?;
     effects::reconcile_addresses(&app).await?;
+    let stop = CancellationToken::new();
+    spawn_tasks(&app, options.repos, listener, &stop, &mut tasks);
+    Ok(RunningServer {
+        app,
+        tasks,
+        stop,
+        _data: data,
+    })
+}
+
+/// Everything that is opened before the application is built, because it may fail.
+struct ServerParts {
+    secrets: SecretStore,
+    store: Arc<dyn Store>,
+    blobs: Arc<dyn Blobs>,
+    /// Where the API listens.
+    address: SocketAddr,
+    plane: Arc<DataPlane>,
+    proxy_address: SocketAddr,
+    target: Arc<dyn Target>,
+    clock: Arc<dyn Clock>,
+    internal_token: String,
+    job_tokens: JobTokens,
+    repos: Arc<GitRepositories>,
+    business_events: BusinessEventStore,
+}
+
+impl ServerParts {
+    async fn open(options: &ServerOptions, data: &Path) -> Result<(Self, TcpListener), StartError> {
+        let secrets = options.secrets.as_deref().map(SecretStore::read);
+        let secrets = secrets.transpose()?.unwrap_or_default();
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(
+            &data.join("shipway.db"),
+            SqliteOptions {
+                crash_after_events: options.crash_after_events,
+                pages_max: None,
+            },
+        )?);
+        let blobs = FileBlobs::open(&data.join("blobs")).map_err(io_error("opening the blobs"))?;
+        let blobs: Arc<dyn Blobs> = Arc::new(blobs);
+        let listener = TcpListener::bind(options.listen).await;
+        let listener = listener.map_err(|source| StartError::Listen {
+            address: options.listen,
+            source,
+        })?;
+        let address = listener
+            .local_addr()
+            .map_err(io_error("reading the address"))?;
+        let plane = DataPlane::attach_or_start(plane_options(options, data)).await;
+        let plane = Arc::new(plane.map_err(|error| StartError::Proxy(error.to_string()))?);
+        let target = open_target(options, data, &blobs, &secrets).await?;
+        let clock = Arc::new(RealClock::after(last_event_at(&*store).await?));
+        let internal_token =
+            internal_token(data).map_err(io_error("keeping the internal token"))?;
+        let job_tokens = JobTokens::open(&data.join("keys"))
+            .map_err(io_error("keeping the key of jobs' tokens"))?;
+        let repos = Arc::new(GitRepositories::open(data.join("git"))?);
+        let proxy_address = plane.listen_address().await.unwrap_or(options.proxy_listen);
+        let business_events = BusinessEventStore::open(data.join("happened.json"))
+            .map_err(io_error("reading happened.json"))?;
+        let parts = Self {
+            secrets,
+            store,
+            blobs,
+            address,
+            plane,
+            proxy_address,
+            target,
+            clock,
+            internal_token,
+            job_tokens,
+            repos,
+            business_events,
+        };
+        Ok((parts, listener))
+    }
+}
+
+fn io_error(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
+    let what = what.to_owned();
+    move |source| StartError::Io { what, source }
+}
+
+async fn open_target(
+    options: &ServerOptions,
+    data: &Path,
+    blobs: &Arc<dyn Blobs>,
+    secrets: &SecretStore,
+) -> Result<Arc<dyn Target>, StartError> {
+    let target = ProcessTarget::open(process::ProcessTargetOptions {
+        root: data.join("instances"),
+        data: data.join("service-data"),
+        shim: vec![
+            options.exe.clone().into_os_string(),
+            "instance".into(),
+            "--dir".into(),
+        ],
+        artifacts: Arc::new(UnpackBlobs(blobs.clone())),
+        secrets: secret_resolver(secrets.clone()),
+    });
+    match target.await {
+        Ok(target) => Ok(Arc::new(target)),
+        Err(error) => Err(StartError::Instances(error.to_string())),
+    }
+}
+
+/// The engines of all aggregates.
+struct Engines {
+    services: Engine<ServiceAggregate>,
+    runs: Engine<RunAggregate>,
+    groups: Engine<ConcurrencyGroups>,
+    rollouts: Engine<RolloutAggregate>,
+    addresses: Engine<AddressClaims>,
+    keyed_requests: Engine<KeyedRequests>,
+}
+
+impl Engines {
+    fn start(store: &Arc<dyn Store>, clock: &Arc<dyn Clock>, app: &Weak<App>) -> Self {
+        Self {
+            services: start_engine(store, clock, ServiceDriver(app.clone())),
+            runs: start_engine(store, clock, RunDriver(app.clone())),
+            groups: start_engine(store, clock, GroupDriver(app.clone())),
+            rollouts: start_engine(store, clock, RolloutDriver(app.clone())),
+            addresses: start_engine(store, clock, AddressDriver),
+            keyed_requests: start_engine(store, clock, api::NoEffects),
+        }
+    }
+}
+
+fn start_engine<A: Aggregate>(
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    driver: impl Driver<A> + 'static,
+) -> Engine<A> {
+    let options = EngineOptions::default();
+    Engine::start(store.clone(), Arc::new(driver), clock.clone(), options)
+}
+
+/// Builds the application. Its drivers get `weak`, which they can upgrade once the application is built.
+fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &Weak<App>) -> App {
+    let engines = Engines::start(&parts.store, &parts.clock, weak);
+    let local_url = format!("http://{}", reachable(parts.address));
+    let public_url = options.public_url.clone();
+    App {
+        services: engines.services,
+        runs: engines.runs,
+        groups: engines.groups,
+        rollouts: engines.rollouts,
+        addresses: engines.addresses,
+        keyed_requests: api::KeyedRequestRunner::new(engines.keyed_requests),
+        traffic: Arc::new(TrafficControl::new(
+            parts.plane.clone(),
+            parts.target.clone(),
+        )),
+        meter: TrafficMeter::new(parts.plane.clone(), data.join("proxy").join("meter.json")),
+        jobs: JobRunner::new(options.exe.clone(), data.join("runs"))
+            .with_slots(options.jobs)
+            .with_limits(options.job_limits.clone())
+            .with_labels(options.runner_labels.clone()),
+        notifier: NotificationSender::new(),
+        providers: shipway_drivers::metrics::MetricReader::new(),
+        business_events: parts.business_events,
+        live: effects::live_evidence::LiveEvidence::default(),
+        baseline_history: effects::baseline_history::BaselineHistory::default(),
+        actions: ActionSource {
+            cache: Some(data.join("actions")),
+            ..options.actions.clone()
+        },
+        storing: effects::FileStorage::new(options.storage_wait),
+        reports: crate::test_reports::TestReportCache::default(),
+        url: public_url.unwrap_or_else(|| local_url.clone()),
+        proxy_url: format!("http://{}", reachable(parts.proxy_address)),
+        proxy_address: parts.proxy_address,
+        api_port: parts.address.port(),
+        token: options.token.clone(),
+        exe: options.exe.clone(),
+        data: data.to_owned(),
+        store: parts.store,
+        blobs: parts.blobs,
+        clock: parts.clock,
+        target: parts.target,
+        plane: parts.plane,
+        repos: parts.repos,
+        secrets: parts.secrets,
+        local_url,
+        internal_token: parts.internal_token,
+        job_tokens: parts.job_tokens,
+        hidden: hidden_from_jobs(options, data),
+    }
+}
+
+/// Restores the routes that the log describes, and starts the task that gives them to the proxy.
+async fn restore_traffic(app: &Arc<App>, tasks: &mut JoinSet<()>) -> Result<(), StoreError> {
+    let claims = app.addresses.read(STREAM).await?.unwrap_or_default();
+    let (routes, ports) = app::routes(&*app.store, &app.services, &app.rollouts, &claims).await?;
+    app.traffic.restore(routes, ports);
+    let traffic = app.traffic.clone();
+    tasks.spawn(async move { traffic.run().await });
+    Ok(())
+}
+
+/// Starts the background tasks, and the listener that takes requests.
+fn spawn_tasks(
+    app: &Arc<App>,
+    repos: Vec<PathBuf>,
+    listener: TcpListener,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) {
     tasks.spawn(workspaces::run(app.clone()));
     tasks.spawn(effects::baseline_history::run(app.clone()));
     tasks.spawn(effects::environment_health::run(app.clone()));
-    for repo in options.repos {
+    for repo in repos {
         let app = app.clone();
         tasks.spawn(async move {
             if let Err(error) = crate::followed_repo::run(app, &repo).await {
@@ -319,16 +400,10 @@ pub async fn start(options: ServerOptions) -> Result<RunningServer, StartError> 
         crate::listener::ConnectionTimeouts::default(),
         stop.clone(),
     ));
-    Ok(RunningServer {
-        app,
-        tasks,
-        stop,
-        _data: data,
-    })
 }
 
 impl RunningServer {
-    /// Stops taking requests and effects. What runs goes on; the next server takes it up.
+    /// Stops taking requests and effects. Jobs, instances and the proxy continue; the next server adopts them.
     pub async fn stop(mut self) {
         self.stop.cancel();
         self.app.keyed_requests.stop().await;
@@ -344,11 +419,13 @@ impl RunningServer {
     }
 }
 
-/// Refuses a used data directory without its log, or sets aside what is there when a new log is wanted.
-async fn require_log(data: &DataDir, new_log: bool) -> Result<(), StartError> {
+/// Checks that a used data directory has its log. With [`MissingLog::StartEmpty`] the other files are moved aside.
+async fn ensure_log(data: &DataDir, missing_log: MissingLog) -> Result<(), StartError> {
     match data.require_log() {
-        Err(shipway_store::DataDirError::LogMissing { found, .. }) if new_log => {
-            // Nobody supervises it any more once its folder is moved.
+        Err(shipway_store::DataDirError::LogMissing { found, .. })
+            if missing_log == MissingLog::StartEmpty =>
+        {
+            // Once their folders are moved, no server supervises these processes.
             let stopped = shipway_drivers::stop_all(data.path()).await;
             let (instances, jobs) = (stopped.instances, stopped.jobs);
             tracing::warn!(
@@ -370,7 +447,7 @@ async fn require_log(data: &DataDir, new_log: bool) -> Result<(), StartError> {
 }
 
 /// What jobs must not see; says where they see it all the same.
-fn hidden_from_jobs(options: &ServerOptions, data: &std::path::Path) -> Vec<PathBuf> {
+fn hidden_from_jobs(options: &ServerOptions, data: &Path) -> Vec<PathBuf> {
     if options.unconfined_jobs {
         tracing::warn!("jobs are not confined: they can read the keys and secrets of this server");
         return Vec::new();
@@ -381,7 +458,7 @@ fn hidden_from_jobs(options: &ServerOptions, data: &std::path::Path) -> Vec<Path
     let token_file = options.actions.token_file.as_ref();
     let of_web = options.actions.forge.starts_with("http");
     let files = options.secrets.iter().chain(token_file.filter(|_| of_web));
-    // Links are resolved: what they lead to is what is hidden. The token is found by the name that jobs are given.
+    // A link is hidden as well as its target, which holds the content.
     let files = files.flat_map(|file| [Some(file.clone()), file.canonicalize().ok()]);
     let mut hidden = vec![data.to_owned()];
     for file in files.flatten().filter(|file| file.is_absolute()) {
@@ -392,7 +469,7 @@ fn hidden_from_jobs(options: &ServerOptions, data: &std::path::Path) -> Vec<Path
     hidden
 }
 
-fn plane_options(options: &ServerOptions, data: &std::path::Path) -> data_plane::DataPlaneOptions {
+fn plane_options(options: &ServerOptions, data: &Path) -> data_plane::DataPlaneOptions {
     data_plane::DataPlaneOptions {
         exe: vec![options.exe.clone().into_os_string(), "proxy".into()],
         control: data.join("proxy").join("control.sock"),
@@ -423,7 +500,7 @@ struct EventTime {
 }
 
 /// Git hooks of this server present it; kept, so that they are known to the next server too.
-fn internal_token(data: &std::path::Path) -> Result<String, std::io::Error> {
+fn internal_token(data: &Path) -> Result<String, std::io::Error> {
     use std::os::unix::fs::DirBuilderExt as _;
     let folder = data.join("keys");
     std::fs::DirBuilder::new()

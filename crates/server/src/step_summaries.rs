@@ -18,7 +18,7 @@ pub(crate) fn read_job_summary(folder: &Path) -> Option<String> {
     let mut all = Vec::new();
     for (_, path) in files {
         let left = SHOWN_MAX.saturating_sub(all.len() as u64);
-        // A step may have put a link there: only what is a file is read.
+        // A step may have put a link there: only regular files are read.
         let is_file = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
         if let Some(file) = is_file.then(|| std::fs::File::open(&path).ok()).flatten() {
             let _ = file.take(left).read_to_end(&mut all);

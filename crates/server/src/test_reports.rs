@@ -1,5 +1,5 @@
-//! What the tests of runs said: reports stored, read again, compared, and told to the service. What follows from them is decided
-//! in `core::testing`.
+//! Test reports of runs: stores, reads and compares them, and sends the results to the service. `core::testing` decides the
+//! consequences.
 
 use std::{
     collections::VecDeque,
@@ -46,7 +46,7 @@ impl TestReportCache {
     }
 
     /// A report from the blobs.
-    async fn read(&self, app: &App, digest: &Digest) -> Result<Arc<TestReport>, ReportError> {
+    async fn read(&self, app: &App, digest: &Digest) -> Result<Arc<TestReport>, TestReportError> {
         if let Some((_, report)) = self.entries().iter().find(|(kept, _)| kept == digest) {
             return Ok(report.clone());
         }
@@ -63,7 +63,7 @@ impl TestReportCache {
 
 /// Why a stored report can't be read.
 #[derive(Debug, thiserror::Error)]
-pub enum ReportError {
+pub enum TestReportError {
     #[error(transparent)]
     Blob(#[from] BlobError),
     #[error(transparent)]
@@ -75,20 +75,20 @@ pub enum ReportError {
     Panicked(#[from] tokio::task::JoinError),
 }
 
-fn unpack(path: &Path) -> Result<TestReport, ReportError> {
+fn unpack(path: &Path) -> Result<TestReport, TestReportError> {
     let file = std::fs::File::open(path)?;
     let text = GzDecoder::new(std::io::BufReader::new(file)).take(REPORT_BYTES_MAX);
     Ok(serde_json::from_reader(text)?)
 }
 
-/// What a run hears of a worker's report, which is in the blobs as `digest`.
+/// The input for a run about a worker's report, which is in the blobs as `digest`.
 pub async fn test_report_input(
     app: &App,
     run: &RunSpec,
     key: &JobKey,
     stored: StoredReport,
     digest: Digest,
-) -> Result<RunInput, ReportError> {
+) -> Result<RunInput, TestReportError> {
     let report = app.reports.read(app, &digest).await?;
     let quarantine = test_history(app, &run.id.service).await;
     let excuse = if quarantine.quarantine.is_empty() || stored.summary.totals.bad() == 0 {
@@ -138,7 +138,7 @@ async fn changed(app: &App, run: &RunSpec) -> Option<Vec<String>> {
     repo.changed_paths(&update, branch).await.ok()
 }
 
-/// Tells the service what a run that is over has shown of its tests. What can't be read is not judged.
+/// Sends the test results of a finished run to its service. Unreadable reports are ignored.
 pub async fn record_test_history(app: &App, run: &Run) {
     if run.tests.is_empty() {
         return;
@@ -199,7 +199,7 @@ pub async fn record_test_history(app: &App, run: &Run) {
     }
 }
 
-/// Flaky tests of one run that go on record.
+/// The most flaky tests of one run that are recorded.
 const SIGHTINGS_MAX: usize = 100;
 
 /// Which tests in quarantine were clean, and which were not.
@@ -226,7 +226,7 @@ fn count(
     }
 }
 
-/// The reports of a run's jobs; those that can't be read are left out.
+/// The reports of a run's jobs; unreadable ones are skipped.
 async fn read_reports(app: &App, jobs: &[(JobKey, JobTests)]) -> Vec<(JobKey, Arc<TestReport>)> {
     let mut reports = Vec::new();
     for (key, tests) in jobs {
@@ -294,7 +294,7 @@ pub async fn run_tests(app: &App, view: &RunView) -> Option<RunTests> {
         .collect();
     let slowest = testing::slowest(&now, SLOWEST_MAX);
     Some(RunTests {
-        failing: failing(&mine, &compared, &memory, base.is_some(), app.now()),
+        failing: failing_tests(&mine, base.as_ref().map(|_| &compared), &memory, app.now()),
         slowest: slowest.into_iter().cloned().collect(),
         flaky: sightings(&tried),
         base: base.map(|base| base.id),
@@ -303,11 +303,11 @@ pub async fn run_tests(app: &App, view: &RunView) -> Option<RunTests> {
     })
 }
 
-fn failing(
+/// The failing tests; without a run to compare with none is new.
+fn failing_tests(
     mine: &[(JobKey, Arc<TestReport>)],
-    compared: &TestComparison,
+    compared: Option<&TestComparison>,
     memory: &TestingState,
-    has_base: bool,
     now: jiff::Timestamp,
 ) -> Vec<FailingTest> {
     let mut failing: Vec<FailingTest> = Vec::new();
@@ -320,7 +320,7 @@ fn failing(
                 test: case.id.clone(),
                 job: job.clone(),
                 message: case.message.clone(),
-                is_new: has_base && compared.new_failures.iter().any(new),
+                is_new: compared.is_some_and(|compared| compared.new_failures.iter().any(new)),
                 flaky_commits: flaky.map_or(0, |it| it.commits),
                 quarantine: quarantine.cloned(),
             });
@@ -332,7 +332,7 @@ fn failing(
     failing
 }
 
-/// The last green run of the workflow before this one that has tests: of its branch, else of the branch that is released.
+/// The last earlier green run of the workflow with tests: of the same branch, else of the released branch.
 async fn base(app: &App, view: &RunView) -> Option<RunView> {
     let state = app.services.state(&service_stream(&view.id.service)).await;
     let config = state.ok().flatten().and_then(|state| state.config.clone());

@@ -1,8 +1,8 @@
-//! Who gets which traffic: the shares that rollouts decide, the instances that are ready, and one snapshot of both for the data plane.
+//! Traffic of all environments: the split that rollouts decide, the ready instances, and one snapshot of both for the data plane.
 //!
-//! One route for each service and environment. A route's shares change only by [`TrafficControl::shift`]; its instances follow their
-//! readiness by themselves. Every change composes the whole snapshot anew ([`compose`], pure) and puts it; the data plane
-//! swaps it atomically.
+//! There is one route for each service and environment. Only [`TrafficControl::shift`] changes its split; its instances follow their
+//! readiness automatically. Every change composes the complete snapshot ([`compose`], pure) and sends it; the data plane swaps it
+//! atomically.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -174,8 +174,8 @@ impl TrafficControl {
         self.applied(place, revision).await
     }
 
-    /// Takes the instances of `release` beyond `keep` out of the routes and waits until their open requests are over, `grace` at most.
-    /// Returns how many requests were still open.
+    /// Takes the instances of `release` beyond `keep` out of the routes and waits until their open requests have ended, at most `grace`.
+    /// Returns the number of requests that were still open.
     ///
     /// # Errors
     /// When the data plane refuses the routes, with its reason: the instances still get requests.
@@ -280,8 +280,7 @@ impl TrafficControl {
         }
     }
 
-    /// After a restart the instances are there, but nobody has asked them yet: until they have answered, the data plane keeps
-    /// the routes of the last server.
+    /// Waits for the first probe of each instance after a restart; until then the data plane keeps the routes of the last server.
     async fn await_adoption(&self, instances: &mut watch::Receiver<u64>) {
         let routed: BTreeSet<String> = self.plane.routed_instances().await;
         let settled = |statuses: &[InstanceStatus]| {
@@ -297,7 +296,7 @@ impl TrafficControl {
                 }
             }
         };
-        // Whoever hasn't answered by then is not ready.
+        // Instances without a probe result by then are treated as not ready.
         let _ = tokio::time::timeout(ADOPTION_MAX, wait).await;
     }
 

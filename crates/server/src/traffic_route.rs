@@ -29,11 +29,11 @@ pub struct TrafficRoute {
     pub sticky: StickyKey,
     /// How long its instances are waited for.
     pub timeouts: RequestTimeouts,
-    /// Who gets which share.
+    /// The share of each release.
     pub split: TrafficSplit,
     /// What the users are hashed with: the rollout, so that each rollout draws anew.
     pub salt: String,
-    /// The limits of slow answers whose users are counted beside those who meet errors; `None` when nobody asks about users.
+    /// Latency limits, in µs, whose exceeding users are counted like users with errors; `None` when no metric counts users.
     pub counted: Option<Vec<u64>>,
     /// Releases of which only the first instances serve, because the others are being taken down.
     pub kept: BTreeMap<ReleaseNumber, u32>,
@@ -170,7 +170,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// By what users are known, and which requests go to the newcomer whoever sends them.
+/// The identity of users for sticky routing, and the requests that always go to the candidate.
 fn sticky(traffic_route: &TrafficRoute) -> protocol::StickyBy {
     let otherwise = match &traffic_route.sticky {
         StickyKey::Cookie(name) => protocol::StickyBy::Cookie(name.clone()),

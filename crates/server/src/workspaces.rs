@@ -1,8 +1,8 @@
-//! What jobs leave on the disk besides their logs: workspaces, homes, temporary files. Of a green job they go when its run is
-//! over; of one that failed they stay for a look, a shell, a re-run from its step: as long as it is among the last
-//! [`KEPT_RUNS`] runs that failed, and [`KEPT_FOR`] in any case. Logs, journals and summaries stay.
+//! Deletes workspaces, homes and temporary files of jobs. Those of green jobs are deleted when their run has ended. Those of failed jobs
+//! are kept for inspection, a shell or a re-run from a step: for the last [`KEPT_RUNS`] failed runs, and for [`KEPT_FOR`] in any case.
+//! Logs, journals and summaries stay.
 //!
-//! Never touched: what a run that isn't over has, what a worker works in, what a process stands in.
+//! Never deleted: folders of a run that has not ended, and folders that are the working directory of a process.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,12 @@ use std::{
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use shipway_core::{
+    aggregate::Event,
     ids::{RunId, RunNumber, ServiceName},
-    run::{RunStatus, RunView},
+    run::{RunEvent, RunStatus, RunView},
 };
 use shipway_drivers::jobs::RESUME_STATE_FILE;
+use shipway_engine::Recorded;
 
 use crate::app::App;
 
@@ -28,13 +30,13 @@ const KEPT_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How often it is looked whether something has become old.
 const EACH: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// How long whoever stands in a workspace is waited for; who stays longer keeps it as long as if it had failed.
+/// How often, and how long apart, a folder is checked for processes. A folder still in use after that is kept like one of a failed job.
 const LOOKS: u32 = 50;
 const BETWEEN_LOOKS: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// What goes.
+/// The deleted parts of a job's folder.
 const PARTS: [&str; 5] = ["workspace", "home", "temp", "artifacts", RESUME_STATE_FILE];
-/// What is on its way out: nobody takes half of it for the whole.
+/// Suffix of a folder that is being deleted, so that a half-deleted one is never used.
 const GONE: &str = ".gone";
 
 /// Failed runs whose workspaces are there, by when they ended.
@@ -42,7 +44,7 @@ const GONE: &str = ".gone";
 struct KeptWorkspaces(BTreeMap<(Timestamp, PathBuf), RunId>);
 
 impl KeptWorkspaces {
-    /// Takes out those that are too many and too old; each with when it ended.
+    /// Removes entries that are too many and too old; returns each with the end of its run.
     fn expired(&mut self, now: Timestamp) -> Vec<(Timestamp, RunId)> {
         let mut expired = Vec::new();
         while self.0.len() > KEPT_RUNS
@@ -70,7 +72,7 @@ pub(crate) async fn run(app: Arc<App>) {
     }
     loop {
         for (ended_at, id) in kept.expired(app.now()) {
-            // One that was run again is kept for its new end, or is under way.
+            // A run that was re-run in the meantime is kept by its new end, or has not ended.
             if ended(&app, &id)
                 .await
                 .is_some_and(|run| run.finished_at == Some(ended_at))
@@ -80,12 +82,11 @@ pub(crate) async fn run(app: Arc<App>) {
         }
         tokio::select! {
             recorded = news.next() => match recorded {
-                Some(Ok(recorded)) if is_end(&recorded.event) => {
-                    if let Some(id) = run_of(&recorded.stream) {
+                Some(Ok(recorded)) => {
+                    if let Some(id) = ended_run(&recorded) {
                         tidy(&app, &id, &mut kept).await;
                     }
                 }
-                Some(Ok(_)) => {}
                 Some(Err(_)) | None => return,
             },
             () = tokio::time::sleep(EACH) => {}
@@ -93,11 +94,11 @@ pub(crate) async fn run(app: Arc<App>) {
     }
 }
 
-/// Whether an event is the last of a run: the service knows, and has what it stored.
-fn is_end(event: &str) -> bool {
-    event.contains("service_told")
-        && serde_json::from_str::<serde_json::Value>(event)
-            .is_ok_and(|event| event["body"] == "service_told")
+/// The run that an event ends: its service has been notified, and nothing of the run is still to be stored.
+fn ended_run(recorded: &Recorded) -> Option<RunId> {
+    let id = run_of(&recorded.stream)?;
+    let event: Event<RunEvent> = serde_json::from_str(&recorded.event).ok()?;
+    matches!(event.body, RunEvent::ServiceTold).then_some(id)
 }
 
 /// `run/shop/12`
@@ -114,13 +115,13 @@ fn folder_of(app: &App, id: &RunId) -> PathBuf {
     runs.join(id.number.0.to_string())
 }
 
-/// A run, if it is over.
+/// A run, if it has ended.
 async fn ended(app: &App, id: &RunId) -> Option<RunView> {
     let run = crate::read_models::run_view(app, id).await.ok()?;
     run.finished_at.is_some().then_some(run)
 }
 
-/// Removes what the green jobs of a run have left, once it is over, and keeps the rest in mind.
+/// Deletes the files of a finished run's green jobs, and adds the run to `kept` if files of other jobs remain.
 async fn tidy(app: &App, id: &RunId, kept: &mut KeptWorkspaces) {
     let Some((run, ended_at)) = ended(app, id).await.and_then(|run| {
         let ended_at = run.finished_at?;
@@ -194,7 +195,7 @@ fn remove_all(path: &Path) -> std::io::Result<()> {
     fs::remove_dir_all(path)
 }
 
-/// Whether everybody has left a folder. A worker that has written its last line is still there for a moment.
+/// Waits until no process uses a folder; false if one still does. A worker exits shortly after its last journal entry.
 fn has_leftovers(job: &Path) -> bool {
     for _ in 0..LOOKS {
         if !is_in_use(job) {
@@ -205,7 +206,7 @@ fn has_leftovers(job: &Path) -> bool {
     false
 }
 
-/// Whether a worker or anybody else stands in a folder.
+/// Whether a process has its working directory in a folder.
 fn is_in_use(job: &Path) -> bool {
     let processes = entries(Path::new("/proc"));
     processes
@@ -244,6 +245,8 @@ async fn runs_below(root: &Path) -> Vec<RunId> {
 
 #[cfg(test)]
 mod tests {
+    use shipway_core::aggregate::Actor;
+
     use super::*;
 
     fn run(number: u32) -> RunId {
@@ -287,11 +290,26 @@ mod tests {
     }
 
     #[test]
-    fn streams_of_runs_are_told_from_others() {
-        assert_eq!(run_of("run/shop/12"), Some(run(12)));
-        assert_eq!(run_of("rollout/shop/12"), None);
-        let event = r#"{"at":"2026-11-21T04:18:58Z","by":{"person":"service_told"},"body":"x"}"#;
-        assert!(!is_end(event));
-        assert!(is_end(&event.replace("\"x\"", "\"service_told\"")));
+    fn only_the_last_event_of_a_run_ends_it() {
+        let by = || Actor::Person("service_told".to_owned());
+        let recorded = |stream: &str, body| Recorded {
+            position: 1,
+            stream: stream.to_owned(),
+            version: 1,
+            event: serde_json::to_string(&Event {
+                at: Timestamp::UNIX_EPOCH,
+                by: by(),
+                body,
+            })
+            .unwrap(),
+        };
+        let end = recorded("run/shop/12", RunEvent::ServiceTold);
+        assert_eq!(ended_run(&end), Some(run(12)));
+        let other_stream = recorded("rollout/shop/12", RunEvent::ServiceTold);
+        assert_eq!(ended_run(&other_stream), None);
+        let cancelled = RunEvent::CancelAsked {
+            reason: "service_told".to_owned(),
+        };
+        assert_eq!(ended_run(&recorded("run/shop/12", cancelled)), None);
     }
 }

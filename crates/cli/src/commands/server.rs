@@ -105,7 +105,10 @@ pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
             .and_then(|text| text.parse().ok()),
         unconfined_jobs: args.unconfined_jobs,
         storage_wait: args.storage_wait.unsigned_abs(),
-        new_log: args.new_log,
+        missing_log: match args.new_log {
+            true => shipway_server::MissingLog::StartEmpty,
+            false => shipway_server::MissingLog::Refuse,
+        },
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

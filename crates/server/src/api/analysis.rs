@@ -1,4 +1,4 @@
-//! What was judged in a rollout, over time: numbers for programs and tables, drawings for people.
+//! The analysis of a rollout over time: numbers for programs and tables, drawings for people.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     read_models::{analysis_series, rollout_view},
 };
 
-/// What was judged in a rollout: for each metric both releases' values with their 95% confidence sequences over time (at most 240
+/// The analysis of a rollout: for each metric the values of both releases with their 95% confidence sequences over time (at most 240
 /// points), the limit, the weights, and the moment of the decision.
 #[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}/analysis", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
     responses((status = 200, body = serde_json::Value), (status = 404, body = shipway_api::Problem)))]
@@ -53,7 +53,7 @@ pub(super) async fn drawing(
         } else {
             known.join(", ")
         };
-        return Err(ApiError::not_found(format!(
+        return Err(ApiError::missing(format!(
             "{id} has not judged `{name}`: it has judged {known}"
         )));
     };

@@ -57,7 +57,7 @@ pub(super) async fn act_on_job_gate(
     Ok(Json(run_view(&app, &id).await?))
 }
 
-/// The groups of the person who asks. This server knows none yet, and whoever asks is not believed about their own.
+/// The caller's groups. This server knows no groups yet, and does not accept the ones that a caller claims.
 pub(super) fn verified_groups(claimed: &[String]) -> Result<Vec<String>, ApiError> {
     if claimed.is_empty() {
         return Ok(Vec::new());
@@ -98,7 +98,7 @@ pub(super) async fn approvals(
     Ok(Json(Page { items, next: None }))
 }
 
-/// All rows in progress of a kind; those that can't be read are left out.
+/// All rows in progress of a kind; unreadable rows are skipped.
 async fn live_rows<T: DeserializeOwned>(app: &App, kind: &str) -> Result<Vec<T>, ApiError> {
     let (mut rows, mut cursor) = (Vec::new(), None);
     loop {

@@ -25,14 +25,14 @@ pub(super) async fn download(
     let stored = run_view(&app, &id).await?.artifacts;
     let artifact = stored.iter().find(|it| it.name == name).ok_or_else(|| {
         let known: Vec<&str> = stored.iter().map(|it| it.name.as_str()).collect();
-        ApiError::not_found(format!(
+        ApiError::missing(format!(
             "{id} has no artifact {name:?}; it has stored: {}",
             known.join(", ")
         ))
     })?;
     let reader = app.blobs.open(&artifact.digest).await;
     let reader = reader.map_err(|error| match error {
-        BlobError::Missing(_) => ApiError::not_found(format!(
+        BlobError::Missing(_) => ApiError::missing(format!(
             "the artifact {name} of {id} is no longer kept; run it again to have it"
         )),
         BlobError::Damaged { .. } | BlobError::Io { .. } => {

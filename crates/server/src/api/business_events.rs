@@ -1,4 +1,4 @@
-//! Business events that services report: orders, sign-ups. What they are judged by is `provider: events` in `shipway.yaml`.
+//! Business events that services report, such as orders and sign-ups. `provider: events` in `shipway.yaml` makes one a metric.
 
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ async fn find_environment(
             .map_err(|error: <ServiceName as std::str::FromStr>::Err| {
                 ApiError::bad_request(error.to_string())
             })?;
-    let unknown = || ApiError::not_found(format!("there is no service {service}"));
+    let unknown = || ApiError::missing(format!("there is no service {service}"));
     let row = app
         .store
         .row("service", service)

@@ -1,4 +1,4 @@
-//! Who asks, for the record: a person by the name they give, or a job by its token.
+//! The caller of a request, for the log: a person by the name they give, or a job by its token.
 
 use axum::{
     extract::FromRequestParts,
@@ -9,7 +9,7 @@ use shipway_core::aggregate::Actor;
 
 use crate::job_token::JobIdentity;
 
-/// Who is behind a request.
+/// The caller of a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The name that a person gives, "someone" when none was given; of a job its own.
@@ -19,7 +19,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The actor of what follows.
+    /// The actor of the events that the request causes.
     #[must_use]
     pub fn actor(&self) -> Actor {
         match &self.job {

@@ -1,4 +1,4 @@
-//! Releases that go somewhere: what a deploy would do, deploys, and the way back.
+//! Deploys, their preview as a plan, and rollbacks to an earlier release.
 
 use std::sync::Arc;
 
@@ -165,7 +165,10 @@ pub(super) async fn deploy(
             ServiceInput::Deploy {
                 release,
                 environment,
-                force: force(wanted.force),
+                force: match wanted.force {
+                    true => Override::Yes,
+                    false => Override::No,
+                },
                 why,
             }
         }
@@ -203,9 +206,9 @@ async fn deploy_step(
         .runs
         .state(&stream)
         .await?
-        .ok_or_else(|| ApiError::not_found(format!("there is no run {run}")))?;
+        .ok_or_else(|| ApiError::missing(format!("there is no run {run}")))?;
     let known = state.0.as_deref();
-    let known = known.ok_or_else(|| ApiError::not_found(format!("there is no run {run}")))?;
+    let known = known.ok_or_else(|| ApiError::missing(format!("there is no run {run}")))?;
     let stored = known.artifacts.clone();
     let artifacts: Vec<RunArtifact> = stored
         .into_iter()
@@ -288,7 +291,10 @@ pub(super) async fn rollback(
     let input = ServiceInput::Rollback {
         environment: parse(&wanted.environment)?,
         to,
-        force: force(wanted.force),
+        force: match wanted.force {
+            true => Override::Yes,
+            false => Override::No,
+        },
         why,
     };
     let outcome = send_request(&app, &name, input, &caller).await?;
@@ -304,7 +310,7 @@ async fn find_release(
 ) -> Result<Arc<Release>, ApiError> {
     if let Some(number) = number {
         return app.release(service, number).await.ok_or_else(|| {
-            ApiError::not_found(format!("there is no release {number} of {service}"))
+            ApiError::missing(format!("there is no release {number} of {service}"))
         });
     }
     let page = app
@@ -321,11 +327,7 @@ async fn find_release(
         return Err(unknown(service.as_str()));
     }
     found.map(Arc::new).ok_or_else(|| match commit {
-        Some(commit) => ApiError::not_found(format!("there is no release of commit {commit}; only green runs on the released branch make one")),
-        None => ApiError::not_found(format!("{service} has no release yet; push a commit whose run is green")),
+        Some(commit) => ApiError::missing(format!("there is no release of commit {commit}; only green runs on the released branch make one")),
+        None => ApiError::missing(format!("{service} has no release yet; push a commit whose run is green")),
     })
-}
-
-const fn force(wanted: bool) -> Override {
-    if wanted { Override::Yes } else { Override::No }
 }

@@ -1,4 +1,4 @@
-//! Errors as `application/problem+json` (RFC 9457): what is wrong, and what to do about it.
+//! Errors as `application/problem+json` (RFC 9457): the problem and the next step.
 
 use axum::{
     Json,
@@ -37,7 +37,7 @@ impl ApiError {
     }
 
     /// 404.
-    pub fn not_found(detail: impl Into<String>) -> Self {
+    pub fn missing(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
@@ -76,11 +76,10 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A refusal of the framework says in some words what is wrong; one that says more isn't repeated.
+/// The most bytes of an error of axum that are repeated in the problem document.
 const WORDS_MAX: usize = 4096;
 
-/// What the framework refuses by itself, an address that takes another method, a body that isn't what it should be, is told in the
-/// same form as what handlers refuse.
+/// Turns errors of axum itself (method not allowed, malformed body) into problem documents, the same form as errors of handlers.
 pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
     let is_api = request.uri().path().starts_with("/api/");
     let response = next.run(request).await;
@@ -114,7 +113,7 @@ impl From<ReadModelError> for ApiError {
     fn from(error: ReadModelError) -> Self {
         match error {
             ReadModelError::NoRun(_) | ReadModelError::NoRollout { .. } => {
-                Self::not_found(error.to_string())
+                Self::missing(error.to_string())
             }
             ReadModelError::Store(error) => error.into(),
             ReadModelError::UnreadableRow { .. } | ReadModelError::Analysis(_) => {
@@ -126,7 +125,7 @@ impl From<ReadModelError> for ApiError {
 
 /// What a rejection means to a client.
 pub trait RejectionStatus: std::error::Error {
-    /// The status that says so.
+    /// The HTTP status of this rejection.
     fn status(&self) -> StatusCode;
 }
 

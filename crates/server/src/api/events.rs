@@ -1,4 +1,4 @@
-//! The log as server-sent events: what was, then what comes; a reader that reconnects misses nothing and sees nothing twice.
+//! The log as server-sent events, old ones first, then new ones. A client that reconnects misses no event and gets none twice.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

@@ -68,7 +68,7 @@ async fn backend(
 fn git_problem(error: GitError) -> ApiError {
     match error {
         GitError::Missing(_) => {
-            ApiError::not_found("there is no such repository yet; the first push makes it")
+            ApiError::missing("there is no such repository yet; the first push makes it")
         }
         error => {
             tracing::error!(%error, "git failed");

@@ -1,5 +1,5 @@
 //! `Idempotency-Key`: a client that doesn't know whether its POST arrived sends it again with the same key, and gets the first answer
-//! instead of a second deploy. What is remembered, and for how long, is [`shipway_core::keyed_request`]'s business.
+//! instead of a second deploy. [`shipway_core::keyed_request`] decides which answers are stored, and for how long.
 //!
 //! A request with a key is carried out in a task of its own: a client that disconnects doesn't interrupt it. The same request, sent
 //! again meanwhile, waits for the answer of the first.
@@ -62,7 +62,7 @@ struct RunningRequest {
 
 /// What becomes of a request with a key.
 enum KeyClaim {
-    /// It is the first: its answer goes to all who wait.
+    /// The first request with its key: its answer also goes to the requests that wait for it.
     First(
         watch::Sender<Option<RecordedResponse>>,
         watch::Receiver<Option<RecordedResponse>>,
@@ -151,7 +151,7 @@ struct KeyedRequest {
     request: Request,
 }
 
-/// Takes a request out of those that are carried out, also where its handler panics.
+/// Removes a request from the running ones, even if its handler panics.
 struct RunningRequestGuard {
     running: Arc<Mutex<BTreeMap<String, RunningRequest>>>,
     stream: String,

@@ -1,4 +1,4 @@
-//! Who sends a request: a person, or a job with its token; and what of this machine may not send any (ADR 17).
+//! Authentication: a request comes from a person, or from a job with its token; some local processes may send none (ADR 17).
 
 use std::sync::Arc;
 

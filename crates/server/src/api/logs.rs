@@ -1,5 +1,5 @@
-//! Logs of jobs and instances: what there is, and with `follow` what comes. As server-sent events a job's log has sequence
-//! numbers: a reader that reconnects misses nothing and sees nothing twice.
+//! Logs of jobs and instances; `follow` streams new lines. As server-sent events, a job's log has byte positions as ids: a client
+//! that reconnects misses nothing and sees nothing twice.
 
 use std::{convert::Infallible, path::PathBuf, sync::Arc};
 
@@ -25,8 +25,8 @@ use shipway_workflow::job::JobKey;
 use super::{ApiError, runs};
 use crate::{app::App, read_models::run_view};
 
-/// The log of a job. Asked for as `text/event-stream` it is followed from the beginning, even of a job that has not yet begun, in
-/// events of whole lines; the `id` of each says which byte comes next, and `Last-Event-ID` goes on there. The event `end` is the last.
+/// The log of a job. With `Accept: text/event-stream` it is followed from the beginning, even if the job has not started yet, in
+/// events of whole lines; the `id` of each is the position of the next byte, and `Last-Event-ID` resumes there. The last event is `end`.
 #[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/jobs/{key}/log", params(("service" = String, Path), ("number" = String, Path), ("key" = String, Path), LogQuery),
     responses((status = 200, content_type = "text/plain", body = String), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn job(
@@ -58,7 +58,7 @@ pub(super) async fn job(
     if !path.exists() {
         let run = run_view(&app, &id).await?;
         let known: Vec<&str> = run.jobs.iter().map(|job| job.key.as_str()).collect();
-        return Err(ApiError::not_found(format!(
+        return Err(ApiError::missing(format!(
             "the job {key} of {id} has no log yet; its jobs are {}",
             known.join(", ")
         )));
@@ -87,7 +87,7 @@ fn parse_event_id(id: &str) -> Option<(u32, u64)> {
     Some((attempt.parse().ok()?, offset.parse().ok()?))
 }
 
-/// The log as events, until the job is over.
+/// The log as events, until the job has ended.
 fn follow(app: Arc<App>, id: RunId, job: (JobKey, PathBuf), mut lines: LineBuffer) -> Response {
     let (jobs, offset) = (app.jobs.clone(), lines.offset);
     let chunks = stream::once(await_log_folder(app, id, job))
@@ -117,7 +117,7 @@ async fn await_log_folder(
     id: RunId,
     (key, folder): (JobKey, PathBuf),
 ) -> Option<PathBuf> {
-    // Before it is looked at: what happens in between is heard.
+    // Read the position before the state, so that an event in between is not missed.
     let now = app.store.last_position().await.ok()?;
     let mut news = app.store.subscribe(now).await.ok()?;
     loop {
@@ -156,7 +156,7 @@ impl LineBuffer {
         }
     }
 
-    /// The event of the lines that are whole now; at the end of what is left.
+    /// An event with the complete lines so far; without a chunk, also with the incomplete last line.
     fn take(&mut self, chunk: Option<Bytes>) -> Option<Event> {
         let end = match &chunk {
             Some(chunk) => {
@@ -195,7 +195,7 @@ pub(super) async fn instance(
             .iter()
             .map(|status| status.id.to_string())
             .collect();
-        ApiError::not_found(format!(
+        ApiError::missing(format!(
             "there is no log of {name}; running are {}",
             known.join(", ")
         ))
@@ -220,7 +220,7 @@ async fn is_over(app: Arc<App>, id: RunId, key: JobKey) -> bool {
 /// How often a quiet connection is shown to be alive; proxies give up after a minute or so.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 
-/// How long a log that doesn't grow is waited for before it is asked whether it still can.
+/// How long a log may stay the same before the job's state is read again.
 const END_CHECK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn send<F: Future<Output = bool> + Send>(
@@ -240,7 +240,7 @@ fn send<F: Future<Output = bool> + Send>(
                 Ok(_) if !reading.follow => return None,
                 Ok(_) => {
                     let grew = tokio::time::timeout(END_CHECK_INTERVAL, tail.changed()).await;
-                    // Over, and nothing came since: that is the end. What came in this moment is read first.
+                    // The job has ended and no bytes came since: the log is complete. Bytes that came in this moment are read first.
                     if grew.is_err() && over().await {
                         let rest = tail.read().await.ok().filter(|bytes| !bytes.is_empty())?;
                         return Some((Ok(rest), (tail, over)));

@@ -22,7 +22,7 @@ use super::{
     approvals::verified_groups,
     deploy_outcome::{NO_REASON, send_request},
     json_body::OptionalJson,
-    services::read_page,
+    services::read_matching_page,
 };
 use crate::{app::App, read_models::rollout_view};
 
@@ -32,23 +32,21 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     Query(filter): Query<RolloutListQuery>,
 ) -> Result<Json<Page<Value>>, ApiError> {
-    let wanted = |doc: &Value| {
-        filter
-            .environment
-            .as_ref()
-            .is_none_or(|wanted| doc["environment"] == **wanted)
+    let is_listed = |doc: &Value| {
+        let environment = filter.environment.as_ref();
+        environment.is_none_or(|environment| doc["environment"] == **environment)
     };
     let query = PageQuery {
         limit: filter.limit,
         cursor: filter.cursor,
     };
     let service = filter.service.as_deref();
-    let mut page = read_page(&app, "rollout", service, filter.live.into(), &query).await?;
-    page.items.retain(wanted);
-    Ok(Json(page))
+    let rows = filter.live.into();
+    let page = read_matching_page(&*app.store, "rollout", service, rows, &query, is_listed);
+    Ok(Json(page.await?))
 }
 
-/// One rollout: its plan with where it is, who gets which share, what the evidence says, its story.
+/// One rollout: its plan and current action, the traffic of each release, the evidence, its history.
 #[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
     responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
@@ -58,8 +56,8 @@ pub(super) async fn show(
     Ok(Json(rollout_view(&app, &id(&service, &number)?).await?))
 }
 
-/// Acts on a rollout. Idempotent; what is not possible any more is refused with the current state. Answers with the rollout, a retry
-/// with the outcome of its deploy.
+/// Acts on a rollout. Idempotent; an action that is no longer possible is refused with the current state. Answers with the rollout, or
+/// for a retry with the outcome of its deploy.
 #[utoipa::path(post, path = "/api/v1/rollouts/{service}/{number}/{verb}",
     params(("service" = String, Path), ("number" = String, Path), ("verb" = RolloutAction, Path)), request_body = RolloutActionRequest,
     responses((status = 200, body = Value), (status = 403, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
@@ -113,9 +111,7 @@ async fn retry(
     let release = app
         .release(&id.service, view.release)
         .await
-        .ok_or_else(|| {
-            ApiError::not_found(format!("release {} is not in the log", view.release))
-        })?;
+        .ok_or_else(|| ApiError::missing(format!("release {} is not in the log", view.release)))?;
     let input = service::ServiceInput::Retry(Box::new(RetryRequest {
         rollout: id.number,
         kind: view.kind,

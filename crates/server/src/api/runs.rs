@@ -47,7 +47,7 @@ pub(super) async fn show(
     Ok(Json(run_details(&app, &id(&service, &number)?).await?))
 }
 
-/// Cancels a run. What is under way gets the time to clean up.
+/// Cancels a run. Running jobs get time to clean up.
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/cancel", params(("service" = String, Path), ("number" = String, Path)), request_body = CancelRunRequest,
     responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn cancel(
@@ -67,8 +67,8 @@ pub(super) async fn cancel(
     Ok(Json(run_view(&app, &id).await?))
 }
 
-/// Runs jobs of a run again that is over: all of them, the failed ones or one; those after them as well. Green jobs that are not
-/// run again keep their results and outputs. With `from_failed_step` or `step` a job goes on in the workspace that it failed in.
+/// Runs jobs of a finished run again: all, the failed ones or one, and the jobs that need them. Green jobs that are not run again keep
+/// their results and outputs. With `from_failed_step` or `step` a job resumes in the workspace in which it failed.
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/rerun", params(("service" = String, Path), ("number" = String, Path)), request_body = RerunRequest,
     responses((status = 200, body = Value), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn rerun(
@@ -107,7 +107,7 @@ pub(super) async fn rerun(
     Ok(Json(run_view(&app, &id).await?))
 }
 
-/// What is left of the jobs that would go on.
+/// The workspaces of the jobs that are resumed from a step.
 async fn from_step(
     app: &App,
     id: &RunId,

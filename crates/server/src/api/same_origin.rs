@@ -1,8 +1,8 @@
-//! Which requests are answered at all: those that are origin to this server, and that no other web site has sent.
+//! Refuses requests that are addressed to another host, or that a page of another web site has sent.
 //!
-//! *Why.* A browser runs pages of strangers beside this server, on the machine where it listens. Such a page may send requests to
-//! `http://127.0.0.1:7878` (cross-site request forgery), or make its own name resolve to 127.0.0.1 and then read the answers as well
-//! (DNS rebinding). Neither needs the network of this machine, and without a token nothing else would stop them.
+//! *Why.* The browser on this machine runs pages of other web sites. Such a page may send requests to `http://127.0.0.1:7878`
+//! (cross-site request forgery), or make its own name resolve to 127.0.0.1 and then read the answers as well (DNS rebinding).
+//! Neither needs access to this machine's network, and without a token nothing else would stop them.
 //!
 //! *Rules.* Without a token `Host` must name this machine or `--public-url`. Whatever changes something must come from a page of this
 //! server (`Origin`, `Sec-Fetch-Site`) or from a program, which sends neither header, and be JSON, which no form can send. All that
@@ -28,7 +28,7 @@ struct RequestOrigin<'r> {
     headers: &'r HeaderMap,
 }
 
-/// Answers what is origin to this server and comes from no other site; refuses everything else before any handler sees it.
+/// Passes on requests that are addressed to this server and come from no other site; refuses all others before any handler sees them.
 pub(crate) async fn require_same_origin(
     State(app): State<Arc<App>>,
     request: Request,
@@ -39,17 +39,36 @@ pub(crate) async fn require_same_origin(
         uri: request.uri(),
         headers: request.headers(),
     };
-    match check(&origin, &app.url, app.token.is_some()) {
+    let protection = match app.token {
+        Some(_) => OriginProtection::Token,
+        None => OriginProtection::ThisMachine,
+    };
+    match check_origin(&origin, &app.url, protection) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }
 }
 
-fn check(origin: &RequestOrigin<'_>, own_url: &str, has_token: bool) -> Result<(), ApiError> {
+/// What protects the server from requests that a browser sends for a foreign page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OriginProtection {
+    /// Every request needs a token, which a foreign page doesn't have.
+    Token,
+    /// Requests need no token, so the host of each must be this server.
+    ThisMachine,
+}
+
+fn check_origin(
+    origin: &RequestOrigin<'_>,
+    own_url: &str,
+    protection: OriginProtection,
+) -> Result<(), ApiError> {
     let own = own_url.parse::<Uri>().ok();
     let own = own.as_ref().and_then(Uri::authority);
     let hosts = hosts(origin)?;
-    if !has_token && let Some(host) = hosts.iter().find(|host| !is_own_host(host, own)) {
+    if protection == OriginProtection::ThisMachine
+        && let Some(host) = hosts.iter().find(|host| !is_own_host(host, own))
+    {
         return Err(ApiError::new(
             StatusCode::MISDIRECTED_REQUEST,
             format!(
@@ -178,7 +197,9 @@ mod tests {
             uri: &uri.parse().unwrap(),
             headers: &map,
         };
-        check(&origin, own, false).err().map(|it| it.0.status)
+        check_origin(&origin, own, OriginProtection::ThisMachine)
+            .err()
+            .map(|it| it.0.status)
     }
 
     #[test]

@@ -15,6 +15,7 @@ use shipway_core::{
     service::{self, ServiceEvent, ServiceInput},
 };
 use shipway_drivers::git::{GitError, GitRepository};
+use shipway_engine::{Store, StoreError};
 
 use super::{ApiError, Caller};
 use crate::{
@@ -35,16 +36,43 @@ pub(crate) async fn read_page(
     rows: Rows,
     query: &PageQuery,
 ) -> Result<Page<Value>, ApiError> {
-    let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    Ok(read_matching_page(&*app.store, kind, service, rows, query, |_| true).await?)
+}
+
+/// [`read_page`] of the rows that match; rows that don't match take no place on the page.
+///
+/// A store's cursor continues after the last row that it read, so that a read with more matches than the page has left is repeated
+/// with fewer rows.
+pub(super) async fn read_matching_page(
+    store: &dyn Store,
+    kind: &str,
+    service: Option<&str>,
+    rows: Rows,
+    query: &PageQuery,
+    is_match: impl Fn(&Value) -> bool,
+) -> Result<Page<Value>, StoreError> {
+    let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX) as usize;
     let only_live = rows == Rows::Live;
-    let page = app
-        .store
-        .rows(kind, service, only_live, query.cursor, limit)
-        .await?;
-    Ok(Page {
-        items: page.rows.into_iter().map(|row| row.doc).collect(),
-        next: page.next,
-    })
+    let (mut items, mut next) = (Vec::new(), query.cursor);
+    let mut read_max = limit;
+    loop {
+        let count = u32::try_from(read_max).unwrap_or(LIMIT_MAX);
+        let read = store.rows(kind, service, only_live, next, count).await?;
+        let left = limit - items.len();
+        let matching = (0..read.rows.len()).filter(|&index| is_match(&read.rows[index].doc));
+        let matching: Vec<usize> = matching.collect();
+        if matching.len() > left {
+            read_max = matching[left - 1] + 1;
+            continue;
+        }
+        let docs = read.rows.into_iter().map(|row| row.doc);
+        items.extend(docs.filter(&is_match));
+        next = read.next;
+        if next.is_none() || items.len() == limit {
+            return Ok(Page { items, next });
+        }
+        read_max = LIMIT_MAX as usize;
+    }
 }
 
 /// Which rows of a read model a list has.
@@ -73,7 +101,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Page<Value>
         .map(Json)
 }
 
-/// One service: what serves in each of its environments, what is coming.
+/// One service: the stable release, rollout and queue of each of its environments.
 #[utoipa::path(get, path = "/api/v1/services/{service}", params(("service" = String, Path)), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
@@ -122,7 +150,7 @@ pub(super) async fn dispatch(
         .await
         .map_err(git)?
         .ok_or_else(|| {
-            ApiError::not_found(format!("there is no branch or tag {branch}; push it first"))
+            ApiError::missing(format!("there is no branch or tag {branch}; push it first"))
         })?;
     let workflow: WorkflowFile = crate::push::find_dispatchable(
         &repo,
@@ -169,10 +197,10 @@ async fn branch_or_tag(
     Ok(None)
 }
 
-/// How long a request waits for what it ordered. It goes on without: the order is in the log.
+/// How long a request waits until its order has a row. After that it answers without: the order is in the log.
 const OPENING: Duration = Duration::from_secs(5);
 
-/// Waits for a row. What is ordered is opened by its driver a moment later, and whoever hears a number may ask about it at once.
+/// Waits for a row. A driver opens the ordered run or rollout a moment later, and a client may ask for it as soon as it has the number.
 pub(super) async fn until_there(app: &App, kind: &str, key: &str) {
     let there = async {
         while !matches!(app.store.row(kind, key).await, Ok(Some(_)) | Err(_)) {
@@ -184,7 +212,7 @@ pub(super) async fn until_there(app: &App, kind: &str, key: &str) {
     }
 }
 
-/// Every environment of every service: what serves, its instances, who gets which share, what the traffic showed.
+/// Every environment of every service: the stable release, its instances, the traffic of each release, the measured metrics.
 #[utoipa::path(get, path = "/api/v1/environments", responses((status = 200, body = Value)))]
 pub(super) async fn environments(
     State(app): State<Arc<App>>,
@@ -196,7 +224,7 @@ pub(super) async fn environments(
 }
 
 pub(super) fn unknown(service: &str) -> ApiError {
-    ApiError::not_found(format!(
+    ApiError::missing(format!(
         "there is no service {service}; push a commit with a shipway.yaml to /git/{service}"
     ))
 }
@@ -207,4 +235,47 @@ where
 {
     text.parse()
         .map_err(|error: T::Err| ApiError::bad_request(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use shipway_core::aggregate::ViewRow;
+    use shipway_engine::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_filtered_list_has_full_pages_and_misses_no_row() {
+        let store = MemoryStore::default();
+        // Every third rollout is in production.
+        let rows = (0..1_000).map(|number| ViewRow {
+            kind: "rollout".to_owned(),
+            key: format!("shop/{number}"),
+            service: "shop".to_owned(),
+            live: false,
+            doc: serde_json::json!({ "number": number, "production": number % 3 == 0 }),
+        });
+        store.replace_rows("rollout", rows.collect()).await.unwrap();
+        for limit in [1, 7, 50, 200] {
+            let (mut numbers, mut cursor) = (Vec::new(), None);
+            loop {
+                let query = PageQuery {
+                    limit: Some(limit),
+                    cursor,
+                };
+                let is_match = |doc: &Value| doc["production"] == true;
+                let page = read_matching_page(&store, "rollout", None, Rows::All, &query, is_match);
+                let page = page.await.unwrap();
+                let is_full = page.items.len() == limit as usize;
+                assert!(is_full || page.next.is_none(), "{limit}");
+                numbers.extend(page.items.iter().map(|doc| doc["number"].as_u64().unwrap()));
+                cursor = page.next;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            let expected: Vec<u64> = (0..1_000).rev().filter(|it| it % 3 == 0).collect();
+            assert_eq!(numbers, expected, "{limit}");
+        }
+    }
 }

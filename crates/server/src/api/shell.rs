@@ -1,9 +1,9 @@
-//! A shell where a step of a job stood that is over. The shell is opened by the command line, on this machine; here it gets what
-//! that needs: the job's spec, as a file in the job's folder.
+//! A shell in the workspace of a finished job, at one of its steps. The command line opens the shell, on this machine; this endpoint
+//! writes the job's spec, which the shell needs, to a file in the job's folder.
 //!
-//! Nothing of it goes over the network. Whoever asks has made the file there, empty and with a name nobody guesses: so they
-//! have access to the data directory, and what it holds is no news to them. Secrets are in it only when they are asked for, and
-//! that goes on record before the file is written.
+//! The spec is not sent over the network. The caller has created an empty file with a random name in the folder, which proves that it
+//! has access to the data directory. Secrets are included only on request, and that request is recorded in the log before the
+//! file is written.
 
 use std::{
     fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path as FilePath, sync::Arc,
@@ -28,7 +28,7 @@ use shipway_workflow::{
 use super::{ApiError, Caller, error::RejectionStatus, json_body::OptionalJson, runs};
 use crate::{app::App, effects::job_environment, read_models::run_view};
 
-/// Prepares a shell where a step of a job stood that is over, for somebody on the server's machine.
+/// Prepares a shell at a step of a finished job, for a caller on the server's machine.
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/jobs/{job}/shell",
     params(("service" = String, Path), ("number" = String, Path), ("job" = String, Path, description = "Its key, such as `test.2`")), request_body = ShellRequest,
     responses((status = 200, body = ShellLocation), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
@@ -44,7 +44,7 @@ pub(super) async fn prepare(
         .map_err(|error: ParseJobKeyError| ApiError::bad_request(error.to_string()))?;
     run_view(&app, &id).await?;
     let state = app.runs.state(&id.stream()).await?;
-    let state = state.ok_or_else(|| ApiError::not_found(format!("there is no run {id}")))?;
+    let state = state.ok_or_else(|| ApiError::missing(format!("there is no run {id}")))?;
     let location = find_location(&app, &state, (&id, &key), body.step).await?;
     let Some(file) = body.file else {
         return Ok(Json(location));
@@ -60,7 +60,7 @@ pub(super) async fn prepare(
     } else {
         spec.contexts.secrets = ExprValue::object::<&str>([]);
     }
-    // Nobody needs it who has no worker to run.
+    // A shell runs no worker, so it needs no job token.
     spec.server.iter_mut().for_each(|it| it.token.clear());
     let written = tokio::task::spawn_blocking(move || write(&file, &spec)).await;
     let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
@@ -71,7 +71,7 @@ pub(super) async fn prepare(
     Ok(Json(location))
 }
 
-/// Where the step is that is meant.
+/// Finds the folder and attempt of the requested step.
 async fn find_location(
     app: &App,
     state: &run::RunState,
@@ -80,7 +80,7 @@ async fn find_location(
 ) -> Result<ShellLocation, ApiError> {
     let refused = |refused: RunRejection| ApiError::new(refused.status(), refused.to_string());
     let known = state.0.as_deref();
-    let unknown = || ApiError::not_found(format!("{id} has no job {key}, or it never began"));
+    let unknown = || ApiError::missing(format!("{id} has no job {key}, or it never began"));
     let (run, (found, cell)) = known
         .and_then(|run| Some((run, run.cell(key)?)))
         .filter(|(_, (_, cell))| cell.called.is_none())
@@ -134,7 +134,7 @@ async fn find_location(
     })
 }
 
-/// The job as a worker would be given it, standing at the step.
+/// The job's spec as a worker gets it, resumed at the step.
 async fn spec(
     app: &App,
     state: &run::RunState,
@@ -144,7 +144,8 @@ async fn spec(
     let folder = location.folder.clone();
     let environment = job_environment(app, state, key, folder.clone()).await;
     let environment = environment.map_err(|error| ApiError::conflict(error.to_string()))?;
-    let mut spec = job_spec(state, key, environment).map_err(ApiError::conflict)?;
+    let spec = job_spec(state, key, environment);
+    let mut spec = spec.map_err(|error| ApiError::conflict(error.to_string()))?;
     spec.resume = Some(ResumePoint {
         folder,
         attempt: location.attempt,
@@ -165,7 +166,7 @@ fn named(file: &str) -> Result<&str, ApiError> {
         .ok_or_else(|| ApiError::bad_request("the file is called shell-….json"))
 }
 
-/// Fills a file that is there. It isn't made: who asks has shown by it that they may be here.
+/// Fills an existing file. It is not created here: that the caller could create it proves its access.
 fn write(path: &FilePath, spec: &impl Serialize) -> std::io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)

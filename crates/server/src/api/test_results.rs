@@ -19,9 +19,9 @@ use shipway_core::{
 use super::{ApiError, Caller, runs};
 use crate::{app::App, failure_summary, read_models::run_view, test_reports};
 
-/// How long a quarantine lasts when nobody says.
+/// How long a quarantine lasts by default.
 const DAYS: i64 = 14;
-/// Clean runs in a row after which a test leaves when nobody says.
+/// Clean runs in a row after which a test leaves its quarantine by default.
 const CLEAN_RUNS: u32 = 10;
 
 fn name(service: &str) -> Result<ServiceName, ApiError> {
@@ -42,9 +42,7 @@ pub(super) async fn service(
 async fn service_tests(app: &App, service: &ServiceName) -> Result<ServiceTests, ApiError> {
     let known = app.store.row("service", service.as_str()).await?;
     if known.is_none() {
-        return Err(ApiError::not_found(format!(
-            "there is no service {service}"
-        )));
+        return Err(ApiError::missing(format!("there is no service {service}")));
     }
     let row = app.store.row("tests", service.as_str()).await?;
     let memory: TestingState = row
@@ -56,15 +54,15 @@ async fn service_tests(app: &App, service: &ServiceName) -> Result<ServiceTests,
     })
 }
 
-/// The test that is meant by `named`.
+/// The test with the name `named`, which may be a unique part of its id.
 async fn test_of(app: &App, service: &ServiceName, named: &str) -> Result<TestId, ApiError> {
     service_tests(app, service).await?;
     let test = test_reports::find_test(app, service, named).await;
-    test.map_err(|error| ApiError::not_found(error.to_string()))
+    test.map_err(|error| ApiError::missing(error.to_string()))
 }
 
-/// The tests of a run: totals, failing ones (new and blocking first), the slowest, coverage, and what is different from the last
-/// green run.
+/// The tests of a run: totals, failing ones (new and blocking first), the slowest, coverage, and the differences from the last green
+/// run.
 #[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/tests", params(("service" = String, Path), ("number" = String, Path)), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn run(
     State(app): State<Arc<App>>,
@@ -72,7 +70,7 @@ pub(super) async fn run(
 ) -> Result<Json<RunTests>, ApiError> {
     let view = run_view(&app, &runs::id(&service, &number)?).await?;
     let tests = test_reports::run_tests(&app, &view).await.ok_or_else(|| {
-        ApiError::not_found(format!(
+        ApiError::missing(format!(
             "no test of {} has reported: jobs report by JUnit XML in **/TEST-*.xml, or where `reports` in shipway.yaml says",
             view.id
         ))

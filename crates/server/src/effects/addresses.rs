@@ -265,7 +265,7 @@ pub(super) async fn report(
     }
 }
 
-/// Releases what was claimed for a push that a crash kept out of the log.
+/// Releases claims of pushes that a crash kept out of the log.
 pub(crate) async fn reconcile(app: &Arc<App>) -> Result<(), StoreError> {
     let claims = app.address_claims().await?;
     let services: BTreeSet<ServiceName> = claims

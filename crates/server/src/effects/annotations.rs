@@ -1,4 +1,4 @@
-//! What steps pointed out, collected while a journal is followed; bounded, since anybody can print an annotation.
+//! Annotations of steps, collected while a journal is followed; bounded, since any step can print as many as it wants.
 
 use shipway_core::run::Annotation;
 use shipway_workflow::job::{AnnotationLevel, JournalBody};

@@ -25,11 +25,11 @@ use crate::app::App;
 
 /// How far back the traffic of stable is counted when a rollout is opened.
 const TRAFFIC_SPAN: Duration = Duration::from_secs(3600);
-/// For shorter times what was counted says too little of an hour.
+/// Traffic of less time says too little about an hour.
 const TRAFFIC_SPAN_MIN: Duration = Duration::from_secs(60);
 /// From one look to the next; values of neighbours differ by then, and a look at a hundred sets is a few milliseconds.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Values that are kept: those of a quarter of an hour. What was before says little of now.
+/// Number of stored values, about 15 minutes at the usual interval. Older values say little about the present.
 const VALUES_MAX: usize = 180;
 /// Looks from one distribution of answers to the next that is kept, since those are long: a minute.
 const READINGS_TO_DISTRIBUTION: usize = 12;
@@ -40,7 +40,7 @@ const DISTRIBUTIONS_MAX: usize = 61;
 /// What lost its traffic is of use until it is compared with; a switched rollout asks at once.
 const KEPT_FOR: Duration = Duration::from_secs(3600);
 
-/// What is known of all sets that have or had traffic.
+/// The history of all replica sets that have or had traffic.
 #[derive(Default)]
 pub struct BaselineHistory(Mutex<BTreeMap<ReplicaSetKey, SetHistory>>);
 
@@ -110,7 +110,7 @@ impl SetHistory {
         }
     }
 
-    /// What was answered in the last hour, as far back as it was counted here.
+    /// The requests answered in the last hour, or since the server started.
     fn traffic(&self, now: Instant, all: &Histogram) -> Option<StableTraffic> {
         let is_recent = |at: &Instant| now.duration_since(*at) <= TRAFFIC_SPAN;
         let (at, first) = self.took.iter().find(|(at, _)| is_recent(at))?;
@@ -146,7 +146,7 @@ impl SetHistory {
     }
 }
 
-/// What is compared with stable.
+/// The metrics that are compared with stable.
 pub(super) fn compared(analysis: &Analysis) -> impl Iterator<Item = Metric> {
     let rules = analysis.rules().iter().filter(|rule| rule.compares());
     rules.flat_map(AnalysisRule::metrics)

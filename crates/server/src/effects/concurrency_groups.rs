@@ -31,7 +31,7 @@ impl Driver<ConcurrencyGroups> for GroupDriver {
         });
         let by = Actor::Shipway("its concurrency group".to_owned());
         match app.runs.send(&run.stream(), input, by).await {
-            // Who refuses has no use for it.
+            // A rejected notification is stale; count it as delivered.
             Ok(_) | Err(EngineError::Rejected(_)) => concurrency::GroupInput::Told(number),
             Err(error) => {
                 tracing::warn!(%error, %run, "a run could not be told of its turn; it is tried again");

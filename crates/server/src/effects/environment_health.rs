@@ -1,5 +1,5 @@
-//! Reports instances that are not ready to their services, and delivers the notices that follow: what guards environments
-//! after the `watch` of their rollouts (`shipway_core::service` decides what is a shortage).
+//! Reports instances that are not ready to their services, and delivers the resulting notices. This guards environments after the
+//! `watch` phase of their rollouts; `shipway_core::service` decides whether instances are missing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

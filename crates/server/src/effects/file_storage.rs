@@ -8,8 +8,8 @@
 //!
 //! # Failure modes
 //!
-//! A full disk is waited for, with backoff and up to a limit: somebody may free space, and the job's conclusion waits. All other
-//! errors are final.
+//! A full disk is retried with backoff and up to a limit, and the job's conclusion waits: an operator may free space. All other errors
+//! are final.
 
 use std::{
     collections::BTreeMap,

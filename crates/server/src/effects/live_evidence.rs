@@ -46,7 +46,7 @@ impl LiveEvidence {
         all.remove(id);
     }
 
-    /// Puts the newest look in the place of the last one that was recorded.
+    /// Replaces the last recorded look in a view by the newest one.
     pub(crate) fn show(&self, view: &mut RolloutView) {
         if view.judgement.is_none() || view.ended.is_some() {
             return;

@@ -19,14 +19,14 @@ use shipway_proxy::protocol;
 use super::provider_polling::ProviderPolling;
 use crate::app::App;
 
-/// From one reading to the next, at most: a person who looks on wants to see something move.
+/// The longest time between two readings, so that a person who watches the page sees progress.
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// SetReading both sides costs about a millisecond.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// ReadingPair that are kept: those of five minutes at the usual pace, a few megabytes.
 const READINGS_MAX: usize = 300;
 
-/// Reports readings of both sides until the effect is cancelled.
+/// Reports observations of both releases until the effect is cancelled.
 pub(super) async fn run(
     app: &Arc<App>,
     work: &Work<RolloutAggregate>,
@@ -35,70 +35,17 @@ pub(super) async fn run(
     candidate: ReleaseNumber,
     stable: Option<ReleaseNumber>,
 ) {
-    let environment = &rollout.spec.environment;
-    let place = rollout.spec.release.service_environment(&environment.name);
-    let mut before = ExposureReadings::new(&environment.analysis);
-    let asked = RequiredMetrics::for_analysis(&environment.analysis);
-    // Asked beside: a provider may take its time.
-    let polling = ProviderPolling::start(app, rollout, candidate, stable);
-    let alone = stable.filter(|_| rollout.has_all_traffic());
-    let history = match alone {
-        Some(stable) => read_baseline_history(app, rollout, stable).await,
-        None => None,
-    };
-    let metrics = |release: ReleaseNumber, answers: Vec<ProviderAnswer>| ReleaseMetrics {
-        events: if asked.events {
-            app.business_events.counts(&place, release)
-        } else {
-            Vec::new()
-        },
-        answers,
-    };
-    let mut ticks = tokio::time::interval(measuring_interval(&environment.analysis));
+    let mut measurement = RolloutMeasurement::start(app, rollout, candidate, stable).await;
+    let interval = measuring_interval(&rollout.spec.environment.analysis);
+    let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = work.cancelled.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let totals = app.meter.read_totals().await.ok();
-        let route = app.traffic.route(&place);
-        let split = route.filter(|route| route.users().is_some());
-        let split = split.map(|route| route.split);
-        let weight = |release| Some(split.as_ref()?.weight_of(release).basis_points());
-        let now = ReadingPair {
-            canary: read(app, totals.as_ref(), &place, candidate),
-            stable: stable.map(|stable| read(app, totals.as_ref(), &place, stable)),
-        };
-        let mut seen = Observation {
-            at: app.now(),
-            canary: side(
-                candidate,
-                &asked,
-                (&before, |of| Some(&of.canary)),
-                &now.canary,
-                (
-                    weight(candidate),
-                    metrics(candidate, polling.canary_answers()),
-                ),
-            ),
-            stable: stable.zip(now.stable.as_ref()).map(|(release, now)| {
-                let metrics = (weight(release), metrics(release, polling.stable_answers()));
-                side(
-                    release,
-                    &asked,
-                    (&before, |of| of.stable.as_ref()),
-                    now,
-                    metrics,
-                )
-            }),
-        };
-        if alone.is_some() {
-            let values = polling.past_values();
-            before_switch(&mut seen, history.as_ref(), values);
-        }
-        before.remember(now);
-        // As it is now: what is recorded depends on when its hold ends.
+        let seen = measurement.observe().await;
+        // The current state, not the one of the effect: recording depends on when the current hold ends.
         let Ok(Some(current)) = app.rollouts.state(&work.stream).await else {
             continue;
         };
@@ -112,6 +59,101 @@ pub(super) async fn run(
         if work.report.send(input).await.is_err() {
             return;
         }
+    }
+}
+
+/// Reads the metrics that the analysis of a rollout needs, of both releases over the same instants.
+struct RolloutMeasurement<'a> {
+    app: &'a App,
+    place: ServiceEnvironment,
+    candidate: ReleaseNumber,
+    stable: Option<ReleaseNumber>,
+    required: RequiredMetrics,
+    /// Providers answer in their own tasks, so that a slow one does not delay the readings.
+    polling: ProviderPolling,
+    before: ExposureReadings,
+    /// Whether the candidate has all traffic: stable has only values from before the switch.
+    has_switched: bool,
+    /// Traffic of stable before the switch.
+    history: Option<BaselineSample>,
+}
+
+impl<'a> RolloutMeasurement<'a> {
+    async fn start(
+        app: &'a Arc<App>,
+        rollout: &Rollout,
+        candidate: ReleaseNumber,
+        stable: Option<ReleaseNumber>,
+    ) -> Self {
+        let environment = &rollout.spec.environment;
+        let polling = ProviderPolling::start(app, rollout, candidate, stable);
+        let switched_from = stable.filter(|_| rollout.has_all_traffic());
+        let history = match switched_from {
+            Some(stable) => read_baseline_history(app, rollout, stable).await,
+            None => None,
+        };
+        Self {
+            app,
+            place: rollout.spec.release.service_environment(&environment.name),
+            candidate,
+            stable,
+            required: RequiredMetrics::for_analysis(&environment.analysis),
+            polling,
+            before: ExposureReadings::new(&environment.analysis),
+            has_switched: switched_from.is_some(),
+            history,
+        }
+    }
+
+    /// Reads both releases now, and remembers the readings for the next observation.
+    async fn observe(&mut self) -> Observation {
+        let (app, place) = (self.app, &self.place);
+        let totals = app.meter.read_totals().await.ok();
+        let route = app.traffic.route(place);
+        let split = route.filter(|route| route.users().is_some());
+        let split = split.map(|route| route.split);
+        let weight = |release| Some(split.as_ref()?.weight_of(release).basis_points());
+        let now = ReadingPair {
+            canary: read(app, totals.as_ref(), place, self.candidate),
+            stable: (self.stable).map(|stable| read(app, totals.as_ref(), place, stable)),
+        };
+        let before = &self.before;
+        let canary_metrics = self.metrics(self.candidate, self.polling.canary_answers());
+        let mut seen = Observation {
+            at: app.now(),
+            canary: side(
+                self.candidate,
+                &self.required,
+                (before, |pair| Some(&pair.canary)),
+                &now.canary,
+                (weight(self.candidate), canary_metrics),
+            ),
+            stable: self.stable.zip(now.stable.as_ref()).map(|(release, now)| {
+                let metrics = self.metrics(release, self.polling.stable_answers());
+                side(
+                    release,
+                    &self.required,
+                    (before, |pair| pair.stable.as_ref()),
+                    now,
+                    (weight(release), metrics),
+                )
+            }),
+        };
+        if self.has_switched {
+            let values = self.polling.earlier_values();
+            add_values_before_switch(&mut seen, self.history.as_ref(), values);
+        }
+        self.before.remember(now);
+        seen
+    }
+
+    /// The business events and provider answers of a release.
+    fn metrics(&self, release: ReleaseNumber, answers: Vec<ProviderAnswer>) -> ReleaseMetrics {
+        let events = match self.required.events {
+            true => self.app.business_events.counts(&self.place, release),
+            false => Vec::new(),
+        };
+        ReleaseMetrics { events, answers }
     }
 }
 
@@ -133,8 +175,8 @@ async fn read_baseline_history(
         .baseline(&set, took, &environment.analysis)
 }
 
-/// Adds what stable was before the switch, with what providers say of that time.
-fn before_switch(
+/// Adds stable's values from before the switch: its own traffic, and answers of providers about that time.
+fn add_values_before_switch(
     seen: &mut Observation,
     history: Option<&BaselineSample>,
     values: Vec<(Metric, mean::ValueSeries)>,
@@ -159,7 +201,7 @@ fn measuring_interval(analysis: &Analysis) -> Duration {
         .clamp(INTERVAL_MIN, INTERVAL_MAX)
 }
 
-/// What others say of a release.
+/// Metrics of a release from other sources than the proxy.
 struct ReleaseMetrics {
     events: Vec<BusinessEventCount>,
     answers: Vec<ProviderAnswer>,
@@ -174,8 +216,8 @@ struct ReadingPair {
 /// Earlier readings of this exposure, the oldest first.
 struct ExposureReadings {
     readings: VecDeque<ReadingPair>,
-    /// How far back the answers lie whose latency is looked at: a limit on latency looks once in its interval, and must not miss
-    /// what was between.
+    /// The window of the latency quantiles: the longest interval of a latency limit, so that each of its evaluations covers all requests
+    /// since the last one.
     window: Duration,
 }
 
@@ -196,7 +238,7 @@ impl ExposureReadings {
         let window = self.window;
         let at = now.canary.at;
         self.readings.push_back(now);
-        // The first one that is old enough is where the window begins; what is older is no longer needed.
+        // The window begins at the first reading that is old enough; older ones are no longer needed.
         let is_old = |readings: &ReadingPair| at.duration_since(readings.canary.at) >= window;
         while self.readings.len() > READINGS_MAX || self.readings.get(1).is_some_and(is_old) {
             self.readings.pop_front();

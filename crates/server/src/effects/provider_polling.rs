@@ -1,9 +1,9 @@
-//! Providers of metrics, asked beside the reading of the proxy's counters: a slow one holds up nobody.
+//! Polls metric providers in tasks of their own, so that a slow provider does not delay the readings of the proxy's counters.
 //!
-//! Each source has a task that asks about both releases for the same moment, once in its interval. A task asks one question
-//! at a time, each ends within its timeout, and all end with the measuring.
+//! Each source has a task that queries both releases for the same moment, once in its interval. A task sends one query at a time, each
+//! ends within its timeout, and all tasks end with the measurement.
 //!
-//! When stable has just lost its traffic, sources that can be asked about the past are asked what it was before.
+//! When stable has just lost its traffic, sources that support queries about the past are queried for its values before the switch.
 
 use std::{
     collections::BTreeMap,
@@ -26,10 +26,10 @@ use crate::app::App;
 /// The last answers for both sides.
 type ProviderAnswers = Arc<Mutex<BTreeMap<MetricName, (ProviderAnswer, Option<ProviderAnswer>)>>>;
 
-/// What was said of stable before it lost its traffic.
-type PastValues = Arc<Mutex<Vec<(Metric, ValueSeries)>>>;
+/// Values of stable from before it lost its traffic.
+type EarlierValues = Arc<Mutex<Vec<(Metric, ValueSeries)>>>;
 
-/// Moments of the past that are asked about: a quarter of an hour at the usual pace, as the load is kept.
+/// Number of past moments that are queried: 15 minutes at the usual interval, as for the stored load.
 const PAST_VALUES: u32 = 180;
 /// So many moments in a row without an answer: stable is no older, or there will be none.
 const UNANSWERED_MAX: u32 = 3;
@@ -37,7 +37,7 @@ const UNANSWERED_MAX: u32 = 3;
 /// Asks until it is dropped.
 pub(super) struct ProviderPolling {
     answers: ProviderAnswers,
-    past: PastValues,
+    past: EarlierValues,
     _tasks: JoinSet<()>,
 }
 
@@ -83,7 +83,7 @@ impl ProviderPolling {
                 answers.clone(),
             ));
         }
-        let past = PastValues::default();
+        let past = EarlierValues::default();
         // After a restart of the server the time before this one isn't that before the switch any more.
         let has_just_switched = rollout.has_all_traffic() && rollout.evidence.last().is_none();
         if has_just_switched && let Some(stable) = &sides.stable {
@@ -98,7 +98,13 @@ impl ProviderPolling {
             for source in of_past {
                 let (source, about) = (source.clone(), stable.clone());
                 let set = sides.set.clone();
-                tasks.spawn(poll_past(app.clone(), source, about, set, past.clone()));
+                tasks.spawn(poll_earlier_values(
+                    app.clone(),
+                    source,
+                    about,
+                    set,
+                    past.clone(),
+                ));
             }
         }
         Self {
@@ -109,7 +115,7 @@ impl ProviderPolling {
     }
 
     /// What stable was before it lost its traffic, once all of that is answered.
-    pub(super) fn past_values(&self) -> Vec<(Metric, ValueSeries)> {
+    pub(super) fn earlier_values(&self) -> Vec<(Metric, ValueSeries)> {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         past.clone()
     }
@@ -168,12 +174,12 @@ async fn poll(
 }
 
 /// Asks about moments before this one, further and further back.
-async fn poll_past(
+async fn poll_earlier_values(
     app: Arc<App>,
     source: MetricSource,
     stable: QuerySubject,
     set: ReplicaSetKey,
-    past: PastValues,
+    past: EarlierValues,
 ) {
     let now = app.now();
     let workdir = app.target.workdir(&set);

@@ -53,7 +53,7 @@ struct ActionReport {
 
 /// Why an action of a plan failed.
 #[derive(Debug, thiserror::Error)]
-enum ActionError {
+enum PlanActionError {
     #[error("{0} is not of this rollout")]
     UnknownRelease(ReleaseNumber),
     #[error("no instance is ready to be tested")]
@@ -74,7 +74,7 @@ enum ActionError {
     Service(#[from] EngineError<ServiceRejection>),
 }
 
-impl ActionError {
+impl PlanActionError {
     /// The results of smoke tests that failed.
     fn into_smoke_report(self) -> Option<SmokeReport> {
         match self {
@@ -112,30 +112,7 @@ impl Driver<RolloutAggregate> for RolloutDriver {
                 plan,
                 index,
                 action,
-            } => {
-                let (plan, index) = (*plan, *index);
-                let run = ActionRun {
-                    app: &app,
-                    work: &work,
-                    rollout,
-                    spec: &rollout.spec,
-                    place: rollout_environment(&rollout.spec),
-                };
-                match run.carry_out(action).await {
-                    Ok(ActionReport { note, smoke }) => RolloutInput::Done {
-                        plan,
-                        index,
-                        note,
-                        smoke,
-                    },
-                    Err(error) => RolloutInput::Failed {
-                        plan,
-                        index,
-                        why: error.to_string(),
-                        smoke: error.into_smoke_report(),
-                    },
-                }
-            }
+            } => carry_out_action(&app, &work, rollout, (*plan, *index), action).await,
             RolloutEffect::Measure {
                 exposure,
                 candidate,
@@ -175,6 +152,37 @@ fn rollout_environment(spec: &RolloutSpec) -> ServiceEnvironment {
     spec.release.service_environment(&spec.environment.name)
 }
 
+/// Carries out the action `index` of the plan with the number `plan`.
+async fn carry_out_action(
+    app: &Arc<App>,
+    work: &Work<RolloutAggregate>,
+    rollout: &Rollout,
+    (plan, index): (u32, usize),
+    action: &PlanAction,
+) -> RolloutInput {
+    let run = ActionRun {
+        app,
+        work,
+        rollout,
+        spec: &rollout.spec,
+        place: rollout_environment(&rollout.spec),
+    };
+    match run.carry_out(action).await {
+        Ok(ActionReport { note, smoke }) => RolloutInput::Done {
+            plan,
+            index,
+            note,
+            smoke,
+        },
+        Err(error) => RolloutInput::Failed {
+            plan,
+            index,
+            why: error.to_string(),
+            smoke: error.into_smoke_report(),
+        },
+    }
+}
+
 /// An action of a rollout's plan while it is carried out.
 struct ActionRun<'a> {
     app: &'a Arc<App>,
@@ -185,50 +193,57 @@ struct ActionRun<'a> {
 }
 
 impl ActionRun<'_> {
-    async fn carry_out(&self, action: &PlanAction) -> Result<ActionReport, ActionError> {
-        match action {
+    async fn carry_out(&self, action: &PlanAction) -> Result<ActionReport, PlanActionError> {
+        let note = match action {
             PlanAction::ClaimAddresses { addresses } => {
                 addresses::claim(self.app, self.work, self.spec, addresses).await?;
+                None
             }
-            PlanAction::Start { release, count } => {
-                let note = self.start_instances(*release, *count).await?;
-                return Ok(ActionReport { note, smoke: None });
-            }
+            PlanAction::Start { release, count } => self.start_instances(*release, *count).await?,
             PlanAction::Await { release, count } => {
-                let deadline = self.spec.environment.progress_deadline;
-                let (target, cancelled) = (&*self.app.target, &self.work.cancelled);
-                await_ready(target, &self.set(*release), *count, deadline, cancelled).await?;
+                self.await_instances(*release, *count).await?;
+                None
             }
             PlanAction::Smoke { release } => {
                 return smoke_test(self.app, self.spec, &self.set(*release)).await;
             }
-            PlanAction::Shift { split } => self.shift_traffic(split).await?,
+            PlanAction::Shift { split } => {
+                self.shift_traffic(split).await?;
+                None
+            }
             PlanAction::Drain {
                 release,
                 keep,
                 grace,
             } => {
-                let (traffic, place) = (&self.app.traffic, &self.place);
-                let open = traffic.drain(place, *release, *keep, *grace).await?;
-                let note = open_requests_note(open);
-                return Ok(ActionReport { note, smoke: None });
+                let open = self.app.traffic.drain(&self.place, *release, *keep, *grace);
+                open_requests_note(open.await?)
             }
-            PlanAction::Stop { release, keep } => {
-                let stopped = self.app.target.stop(&self.set(*release), *keep).await;
-                self.app.traffic.undrain(&self.place, *release);
-                let note = stopped?.note();
-                return Ok(ActionReport { note, smoke: None });
+            PlanAction::Stop { release, keep } => self.stop_instances(*release, *keep).await?,
+            PlanAction::Promote { release } => {
+                self.promote_release(*release).await?;
+                None
             }
-            PlanAction::Promote { release } => self.promote_release(*release).await?,
             PlanAction::Meet { with } => {
                 rollout_group::await_group(self.app, self.work, self.rollout, with).await?;
-                let note = Some("all are there".to_owned());
-                return Ok(ActionReport { note, smoke: None });
+                Some("all are there".to_owned())
             }
             // The engine's timers end a hold, and people answer a gate: no effect is carried out.
-            PlanAction::Hold { .. } | PlanAction::Ask { .. } => {}
-        }
-        Ok(ActionReport::default())
+            PlanAction::Hold { .. } | PlanAction::Ask { .. } => None,
+        };
+        Ok(ActionReport { note, smoke: None })
+    }
+
+    async fn await_instances(
+        &self,
+        release: ReleaseNumber,
+        count: u32,
+    ) -> Result<(), PlanActionError> {
+        let deadline = self.spec.environment.progress_deadline;
+        let (target, cancelled) = (&*self.app.target, &self.work.cancelled);
+        let set = self.set(release);
+        let ready = await_ready(target, &set, count, deadline, cancelled);
+        Ok(ready.await?)
     }
 
     fn set(&self, release: ReleaseNumber) -> ReplicaSetKey {
@@ -243,10 +258,10 @@ impl ActionRun<'_> {
         &self,
         number: ReleaseNumber,
         count: u32,
-    ) -> Result<Option<String>, ActionError> {
+    ) -> Result<Option<String>, PlanActionError> {
         let set = self.set(number);
         let (release, environment) = release_and_environment(self.spec, number.released())
-            .ok_or(ActionError::UnknownRelease(number))?;
+            .ok_or(PlanActionError::UnknownRelease(number))?;
         self.app.traffic.undrain(&self.place, number);
         let is_first_batch = !(self.app.target.instances().iter()).any(|it| it.id.set == set);
         let launch = release.launch(environment);
@@ -257,7 +272,17 @@ impl ActionRun<'_> {
         })
     }
 
-    async fn shift_traffic(&self, split: &TrafficSplit) -> Result<(), ActionError> {
+    async fn stop_instances(
+        &self,
+        release: ReleaseNumber,
+        keep: u32,
+    ) -> Result<Option<String>, PlanActionError> {
+        let stopped = self.app.target.stop(&self.set(release), keep).await;
+        self.app.traffic.undrain(&self.place, release);
+        Ok(stopped?.note())
+    }
+
+    async fn shift_traffic(&self, split: &TrafficSplit) -> Result<(), PlanActionError> {
         let target = &*self.app.target;
         readiness::await_capacity(target, self.work, self.rollout, &self.place, split).await?;
         let salt = self.spec.id.to_string();
@@ -269,7 +294,7 @@ impl ActionRun<'_> {
     }
 
     /// Declares a release stable once its instances are ready and its addresses are its own; from then on it is reached there.
-    async fn promote_release(&self, release: ReleaseNumber) -> Result<(), ActionError> {
+    async fn promote_release(&self, release: ReleaseNumber) -> Result<(), PlanActionError> {
         let (app, spec) = (self.app, self.spec);
         let set = self.set(release);
         readiness::await_promotable(&*app.target, self.work, self.rollout, &set).await?;
@@ -295,7 +320,7 @@ fn open_requests_note(open: u64) -> Option<String> {
     }
 }
 
-/// What stable's instances wrote beside their code, said while there is time to save it.
+/// Reports files that stable's instances wrote into their code folder, while they can still be saved.
 async fn note_of_stable_files(
     app: &App,
     spec: &RolloutSpec,
@@ -343,7 +368,7 @@ async fn smoke_test(
     app: &Arc<App>,
     spec: &RolloutSpec,
     set: &ReplicaSetKey,
-) -> Result<ActionReport, ActionError> {
+) -> Result<ActionReport, PlanActionError> {
     let mut instances = Vec::new();
     for status in app.target.instances() {
         if status.id.set == *set && status.is_ready() {
@@ -351,7 +376,7 @@ async fn smoke_test(
         }
     }
     if instances.is_empty() {
-        return Err(ActionError::NothingToTest);
+        return Err(PlanActionError::NothingToTest);
     }
     let report = smoke::run_suite(
         &spec.environment.smoke,
@@ -361,7 +386,7 @@ async fn smoke_test(
     )
     .await;
     if report.failed() > 0 {
-        return Err(ActionError::SmokeTests(Box::new(report)));
+        return Err(PlanActionError::SmokeTests(Box::new(report)));
     }
     Ok(ActionReport {
         note: Some(report.summary()),
@@ -444,7 +469,7 @@ async fn notify(
     deliver(app, to, destination, &notification).await
 }
 
-/// What was measured until then of what the notice is about, in a line. News go out without it where it can't be read.
+/// A one-line plot of the deciding metric until the notice. The notification is sent without it when the analysis can't be read.
 async fn plot(app: &Arc<App>, rollout: &Rollout, notice: &RolloutNotice) -> Option<String> {
     let all = analysis_series_until(app, &rollout.spec.id, notice.at)
         .await

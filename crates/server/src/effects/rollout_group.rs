@@ -1,4 +1,4 @@
-//! Tied services: each rollout of a group looks at the others. What follows is decided in `core/rollout/meet`.
+//! Rollout groups: each rollout of a group watches the others. `core/rollout/meet` decides what the group does.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What a run asks for: workers for its jobs, and the service told when it is over.
+//! Carries out the effects of runs: starts workers for jobs, and reports the end of a run to its service.
 
 use std::{
     collections::BTreeMap,
@@ -215,7 +215,7 @@ fn check_runner(app: &App, state: &RunState, key: &JobKey) -> Result<(), RunnerM
     }
 }
 
-/// Keeps places for the jobs that go on from the last server.
+/// Reserves slots for jobs that still run since the last server.
 pub async fn reserve_job_slots(app: &App) -> Result<(), StoreError> {
     let mut cursor = None;
     loop {
@@ -253,7 +253,7 @@ struct JobFollower<'a> {
     run: &'a RunSpec,
     key: &'a JobKey,
     folder: &'a Path,
-    /// A job that is told to stop does not wait for space on the disk.
+    /// A job that is being stopped does not wait for disk space.
     is_stopping: bool,
     /// Steps that have begun, by their place.
     names: BTreeMap<usize, String>,
@@ -270,7 +270,7 @@ struct JobEnd {
     why: Option<String>,
 }
 
-/// Nobody follows the job any more: the next one reads its journal from the beginning.
+/// The job is no longer followed by this effect; the next one reads the journal from the beginning.
 struct FollowerStopped;
 
 impl JobFollower<'_> {
@@ -288,7 +288,7 @@ impl JobFollower<'_> {
         }
     }
 
-    /// What the run is told of an entry.
+    /// The input for the run that an entry results in.
     async fn input(&mut self, entry: JournalEntry) -> Result<Option<RunInput>, FollowerStopped> {
         let key = self.key.clone();
         Ok(match entry.body {
@@ -469,7 +469,7 @@ pub(crate) enum JobEnvironmentError {
     Artifact(#[from] BlobError),
 }
 
-/// Everything a job gets besides its steps. It contains secrets: only the worker, or a person who may read them, may see it.
+/// The inputs of a job apart from its steps. They include secrets: pass them only to the worker, or to a person with permission to read them.
 pub(crate) async fn job_environment(
     app: &App,
     state: &RunState,
@@ -536,7 +536,7 @@ fn environment<'a>(run: &'a Run, key: &JobKey) -> Option<&'a str> {
     cell.gate.environment.as_deref()
 }
 
-/// Tests of an environment are told where it is.
+/// Environment variables for tests of an environment, with its address.
 async fn tested_environment(
     app: &App,
     run: &RunId,

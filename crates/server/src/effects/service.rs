@@ -1,4 +1,4 @@
-//! What a service asks for: streams of runs and rollouts opened, a rollout told to make way.
+//! Carries out the effects of services: opens streams of runs and rollouts, and preempts rollouts.
 
 use std::sync::{Arc, Weak};
 
@@ -80,7 +80,7 @@ impl Driver<ServiceAggregate> for ServiceDriver {
     }
 }
 
-/// What a rollout is told, and by whom.
+/// The input that preempts a rollout, and its actor.
 fn preemption_input(way: Preemption) -> (rollout::RolloutInput, Actor) {
     match way {
         Preemption::Supersede { by } => {

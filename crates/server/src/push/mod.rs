@@ -1,6 +1,6 @@
-//! What a push sets off: what the commit says is read, the service is told, and the pusher's terminal shows what happens.
+//! Handles pushes: reads the commit, sends the push to the service, and prints the progress to the pusher's terminal.
 //!
-//! Everything that matters is in the log before the first line is written: a pusher who goes away stops nothing.
+//! Everything that matters is in the log before the first line is printed: a pusher who disconnects stops nothing.
 
 mod progress;
 mod read;
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::app::{App, service_stream};
 
-/// Where the lines for the pusher go. A pusher who has gone away is no error.
+/// Prints lines to the pusher's terminal. Lines for a disconnected pusher are dropped without an error.
 #[derive(Clone)]
 pub struct PushTerminal(mpsc::Sender<String>);
 
@@ -42,13 +42,13 @@ impl PushTerminal {
         let _ = self.0.send(line).await;
     }
 
-    /// Whether anybody still looks.
+    /// Whether the pusher is still connected.
     #[must_use]
     pub fn is_watched(&self) -> bool {
         !self.0.is_closed()
     }
 
-    /// Resolves when nobody looks any more.
+    /// Resolves when the pusher has disconnected.
     pub async fn gone(&self) {
         self.0.closed().await;
     }
@@ -57,7 +57,7 @@ impl PushTerminal {
 /// Pushes from one tidying of a repository to the next; each leaves a pack behind.
 const MAINTAIN_EVERY: u64 = 50;
 
-/// Tidies the repository of a service, beside whatever else happens.
+/// Runs git's maintenance for the repository of a service in the background.
 fn maintain(app: &App, service: &ServiceName) {
     let Some(repo) = app.repos.get(service) else {
         return;

@@ -1,4 +1,4 @@
-//! The progress of a push as it happens, for the pusher's terminal: until it is settled, waits for people, or would take long.
+//! Prints the progress of a push to the pusher's terminal until the push has ended, waits for a person, or would take minutes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,12 +16,13 @@ use shipway_core::{
     ids::{
         EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, RunId, RunNumber, ServiceName,
     },
+    release::Release,
     rollout::{
-        self, PlanDirection, RolloutOutcome, RolloutPause,
+        self, PlanDirection, RolloutOutcome, RolloutPause, RolloutSpec,
         plan::{HoldReason, PlanAction, RolloutPlan, Span},
     },
     run,
-    service::{self, EnvironmentHold, RunPurpose, WaitsFor},
+    service::{self, EnvironmentHold, RunOrder, RunPurpose, WaitsFor},
 };
 use shipway_engine::Recorded;
 use shipway_workflow::job::Conclusion;
@@ -29,10 +30,10 @@ use shipway_workflow::job::Conclusion;
 use super::PushTerminal;
 use crate::{app::App, failure_summary};
 
-/// A hold longer than this is not waited for: nobody wants their terminal blocked for minutes.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The push does not wait for a longer hold, which would block the pusher's terminal for minutes.
+const HOLD_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Shows what follows from the pushes with these numbers, from the log's `position` on.
+/// Prints the events that the pushes with these numbers cause, from the log's `position` on.
 pub(super) async fn print_until_done(
     app: &Arc<App>,
     service: &ServiceName,
@@ -52,7 +53,7 @@ pub(super) async fn print_until_done(
         };
         let Some(Ok(recorded)) = recorded else { return };
         let lines = progress.handle_event(&recorded);
-        if let Some(id) = progress.red.take() {
+        if let Some(id) = progress.failed_run.take() {
             for line in failure_summary::read_summary(app, &id)
                 .await
                 .into_iter()
@@ -70,7 +71,7 @@ pub(super) async fn print_until_done(
     }
 }
 
-/// What is known of the pushes so far.
+/// The state of the pushes, folded from the log's events.
 struct PushProgress {
     service: ServiceName,
     prefix: [String; 3],
@@ -82,11 +83,12 @@ struct PushProgress {
     rollouts: BTreeMap<RolloutNumber, RolloutPlan>,
     /// Releases of these pushes that were requested for an environment and have not started.
     queued: BTreeSet<(EnvironmentName, ReleaseNumber)>,
-    /// In the last environment; where a step of a run did that, the run goes on.
+    /// A release is stable in the last environment. A run may still be running: a step of it may have deployed the release.
     arrived: bool,
-    told: bool,
-    /// A run that was just heard to have failed.
-    red: Option<RunId>,
+    /// Nothing more is worth waiting for: the push ended, waits for a person, or holds for long.
+    is_reported: bool,
+    /// A run whose failure is still to be explained.
+    failed_run: Option<RunId>,
 }
 
 impl PushProgress {
@@ -102,17 +104,17 @@ impl PushProgress {
             rollouts: BTreeMap::new(),
             queued: BTreeSet::new(),
             arrived: false,
-            told: false,
-            red: None,
+            is_reported: false,
+            failed_run: None,
         }
     }
 
-    /// Nothing more will happen by itself, or not soon.
+    /// Whether nothing more happens automatically, or not soon.
     fn is_complete(&self) -> bool {
-        self.told || self.pushes.is_empty() || (self.arrived && self.runs.is_empty())
+        self.is_reported || self.pushes.is_empty() || (self.arrived && self.runs.is_empty())
     }
 
-    /// The lines that a fact is worth.
+    /// The lines to print for an event.
     fn handle_event(&mut self, recorded: &Recorded) -> Vec<String> {
         let [service, run, rollout] = &self.prefix;
         if recorded.stream == *service {
@@ -133,11 +135,11 @@ impl PushProgress {
             .filter(|number| self.runs.contains(number))
         {
             let event = read::<run::RunEvent>(recorded);
-            // What takes people is announced and not waited for.
+            // Print manual approvals and return; don't block the push on them.
             if let Some(run::RunEvent::Gate(fact)) = event.as_ref().map(|event| &event.body)
                 && matches!(**fact, run::GateFact::ApprovalAsked { .. })
             {
-                self.told = true;
+                self.is_reported = true;
             }
             let lines = event
                 .map(|event| run::story_lines(&event.body))
@@ -161,37 +163,18 @@ impl PushProgress {
     fn service_event(&mut self, event: &Event<service::ServiceEvent>) -> Vec<String> {
         use service::ServiceEvent;
         match &event.body {
-            ServiceEvent::RunOrdered { order } => {
-                let ours = match &order.purpose {
-                    RunPurpose::Push { sequence } => self.pushes.contains(sequence),
-                    RunPurpose::Tests { release, .. } => self.releases.contains_key(release),
-                    RunPurpose::Dispatch | RunPurpose::ByItself => false,
-                };
-                if ours {
-                    self.runs.insert(order.number);
-                }
-                if let (true, RunPurpose::Tests { environment, .. }) = (ours, &order.purpose) {
-                    let address = format!("{}/runs/{}/{}", self.url, self.service, order.number.0);
-                    return vec![format!(
-                        "run {} · tests of {environment} · {} · {address}",
-                        order.number, order.workflow.path
-                    )];
-                }
-                Vec::new()
-            }
+            ServiceEvent::RunOrdered { order } => self.run_ordered(order),
             ServiceEvent::RunEnded {
                 number, conclusion, ..
             } if self.runs.remove(number) => {
-                let is_green = *conclusion == Conclusion::Success;
-                self.red = (!is_green).then(|| RunId {
+                if *conclusion == Conclusion::Success {
+                    return vec![format!("✓ run {number} is green")];
+                }
+                self.failed_run = Some(RunId {
                     service: self.service.clone(),
                     number: *number,
                 });
-                vec![format!(
-                    "{} run {number} is {}",
-                    mark(is_green),
-                    if is_green { "green" } else { "red" }
-                )]
+                vec![format!("✗ run {number} is red")]
             }
             ServiceEvent::PushSettled { sequence, why } if self.pushes.remove(sequence) => {
                 vec![format!("nothing is released: {why}")]
@@ -199,18 +182,7 @@ impl PushProgress {
             ServiceEvent::ReleaseMade { release, .. }
                 if self.pushes.contains(&release.sequence) =>
             {
-                let order: Vec<_> = release
-                    .config
-                    .environments
-                    .iter()
-                    .map(|it| format!("{} ({})", it.name, it.strategy.keyword()))
-                    .collect();
-                self.releases.insert(release.number, release.config.clone());
-                vec![format!(
-                    "release {} → {}",
-                    release.number,
-                    order.join(" → ")
-                )]
+                self.release_made(release)
             }
             ServiceEvent::RequestDropped {
                 release,
@@ -223,56 +195,43 @@ impl PushProgress {
                 why,
                 ..
             } if self.releases.contains_key(release) => {
-                self.told = true;
+                self.is_reported = true;
                 vec![format!("{release} does not go to {environment}: {why}")]
             }
             ServiceEvent::RolloutRequested { request, waits_for }
                 if self.releases.contains_key(&request.release.number) =>
             {
-                let (environment, release) = (&request.environment, request.release.number);
-                self.queued.insert((environment.clone(), release));
-                match waits_for {
-                    Some(WaitsFor::Hold(hold)) => self.held(environment, release, hold),
-                    Some(WaitsFor::Rollout {
-                        number,
-                        kind,
-                        release: other,
-                    }) => vec![format!(
-                        "{release} is queued for {environment}, behind {kind} {number} of {other}"
-                    )],
-                    None => Vec::new(),
-                }
+                let release = request.release.number;
+                self.rollout_requested(&request.environment, release, waits_for.as_ref())
             }
             ServiceEvent::EnvironmentHeld {
                 environment,
                 reason,
             } => {
-                let mut queued = self.queued.iter();
-                let ours = queued.find(|(name, _)| name == environment);
                 let hold = EnvironmentHold {
                     since: event.at,
                     by: event.by.to_string(),
                     reason: reason.clone(),
                 };
-                match ours.map(|(_, release)| *release) {
+                let mut queued = self.queued.iter();
+                let release = queued.find(|(name, _)| name == environment);
+                match release.map(|(_, release)| *release) {
                     Some(release) => self.held(environment, release, &hold),
                     None => Vec::new(),
                 }
             }
+            event => self.rollout_of_service_event(event),
+        }
+    }
+
+    /// Events of a service about rollouts that have been ordered.
+    fn rollout_of_service_event(&mut self, event: &service::ServiceEvent) -> Vec<String> {
+        use service::ServiceEvent;
+        match event {
             ServiceEvent::RolloutOrdered { spec, .. }
                 if self.releases.contains_key(&spec.release.number) =>
             {
-                self.queued
-                    .remove(&(spec.environment.name.clone(), spec.release.number));
-                self.rollouts.insert(spec.id.number, RolloutPlan::default());
-                let address = format!(
-                    "{}/rollouts/{}/{}",
-                    self.url, self.service, spec.id.number.0
-                );
-                vec![format!(
-                    "rollout {} · {} → {} · {address}",
-                    spec.id.number, spec.release.number, spec.environment.name
-                )]
+                self.rollout_ordered(spec)
             }
             ServiceEvent::Promoted {
                 environment,
@@ -280,7 +239,7 @@ impl PushProgress {
                 release,
             } if self.rollouts.contains_key(rollout) => self.promoted(environment, release),
             ServiceEvent::Held { release, why, .. } if self.releases.contains_key(release) => {
-                self.told = true;
+                self.is_reported = true;
                 vec![format!("✗ {release} stays where it is: {why}")]
             }
             ServiceEvent::RolloutEnded {
@@ -295,7 +254,7 @@ impl PushProgress {
                 | RolloutOutcome::Rejected
                 | RolloutOutcome::Superseded
                 | RolloutOutcome::Failed => {
-                    self.told = true;
+                    self.is_reported = true;
                     vec![format!("✗ rollout {number} {outcome}: {why}")]
                 }
             },
@@ -303,25 +262,85 @@ impl PushProgress {
         }
     }
 
-    /// A person holds the environment: the release waits for as long as that takes.
+    fn run_ordered(&mut self, order: &RunOrder) -> Vec<String> {
+        let is_followed = match &order.purpose {
+            RunPurpose::Push { sequence } => self.pushes.contains(sequence),
+            RunPurpose::Tests { release, .. } => self.releases.contains_key(release),
+            RunPurpose::Dispatch | RunPurpose::ByItself => false,
+        };
+        if !is_followed {
+            return Vec::new();
+        }
+        self.runs.insert(order.number);
+        let RunPurpose::Tests { environment, .. } = &order.purpose else {
+            return Vec::new();
+        };
+        let address = format!("{}/runs/{}/{}", self.url, self.service, order.number.0);
+        vec![format!(
+            "run {} · tests of {environment} · {} · {address}",
+            order.number, order.workflow.path
+        )]
+    }
+
+    fn release_made(&mut self, release: &Release) -> Vec<String> {
+        let environments = release.config.environments.iter();
+        let order: Vec<_> = environments
+            .map(|it| format!("{} ({})", it.name, it.strategy.keyword()))
+            .collect();
+        self.releases.insert(release.number, release.config.clone());
+        vec![format!(
+            "release {} → {}",
+            release.number,
+            order.join(" → ")
+        )]
+    }
+
+    fn rollout_requested(
+        &mut self,
+        environment: &EnvironmentName,
+        release: ReleaseNumber,
+        waits_for: Option<&WaitsFor>,
+    ) -> Vec<String> {
+        self.queued.insert((environment.clone(), release));
+        match waits_for {
+            Some(WaitsFor::Hold(hold)) => self.held(environment, release, hold),
+            Some(WaitsFor::Rollout {
+                number,
+                kind,
+                release: other,
+            }) => vec![format!(
+                "{release} is queued for {environment}, behind {kind} {number} of {other}"
+            )],
+            None => Vec::new(),
+        }
+    }
+
+    fn rollout_ordered(&mut self, spec: &RolloutSpec) -> Vec<String> {
+        let (number, environment) = (spec.id.number, &spec.environment.name);
+        let release = spec.release.number;
+        self.queued.remove(&(environment.clone(), release));
+        self.rollouts.insert(number, RolloutPlan::default());
+        let address = format!("{}/rollouts/{}/{}", self.url, self.service, number.0);
+        vec![format!(
+            "rollout {number} · {release} → {environment} · {address}"
+        )]
+    }
+
+    /// A person holds the environment: the release waits until it is resumed.
     fn held(
         &mut self,
         environment: &EnvironmentName,
         release: ReleaseNumber,
         hold: &EnvironmentHold,
     ) -> Vec<String> {
-        self.told = true;
+        self.is_reported = true;
         vec![
             format!("{release} waits, it does not go to {environment} now"),
             hold.describe(&self.service, environment),
         ]
     }
 
-    fn promoted(
-        &mut self,
-        environment: &EnvironmentName,
-        release: &shipway_core::release::Release,
-    ) -> Vec<String> {
+    fn promoted(&mut self, environment: &EnvironmentName, release: &Release) -> Vec<String> {
         let Some(config) = self.releases.get(&release.number) else {
             return Vec::new();
         };
@@ -388,7 +407,7 @@ impl PushProgress {
                 vec![format!("{number}  ✗ {}: {why}", text(plan, *index))]
             }
             RolloutEvent::Paused { reason } => {
-                self.told = true;
+                self.is_reported = true;
                 let id = self.rollout_id(number);
                 vec![
                     format!("{number}  paused: {reason}"),
@@ -406,7 +425,7 @@ impl PushProgress {
         }
     }
 
-    /// What takes people or minutes is announced and not waited for.
+    /// Ends the wait at an action that takes a person or minutes; the line says how to continue.
     fn wait_at(
         &mut self,
         number: RolloutNumber,
@@ -419,18 +438,18 @@ impl PushProgress {
             .and_then(|plan| plan.actions.get(index))
         {
             Some(PlanAction::Ask { gate }) => {
-                self.told = true;
+                self.is_reported = true;
                 lines.push(format!(
                     "{number}  waits for {gate}: shipway approve {}",
                     self.rollout_id(number)
                 ));
             }
-            // What is kept warm holds nothing up: the release has been promoted, and goes on to the next environment.
+            // A hold that keeps the old release warm blocks nothing: the new one is already promoted.
             Some(PlanAction::Hold {
                 duration,
                 why: HoldReason::Evidence | HoldReason::Time,
-            }) if *duration > PATIENCE => {
-                self.told = true;
+            }) if *duration > HOLD_WAIT_MAX => {
+                self.is_reported = true;
                 lines.push(format!(
                     "{number}  holding for {}, continues automatically: shipway watch {}",
                     Span(*duration),
@@ -441,10 +460,6 @@ impl PushProgress {
         }
         lines
     }
-}
-
-const fn mark(good: bool) -> &'static str {
-    if good { "✓" } else { "✗" }
 }
 
 fn read<B: DeserializeOwned>(recorded: &Recorded) -> Option<Event<B>> {

@@ -95,7 +95,7 @@ pub(super) async fn read_commit(
         changed_paths: Some(changed),
     };
     let is_default_branch = update.branch() == Some(default_branch);
-    let reader = WorkflowReader {
+    let reader = PushedWorkflowReader {
         repo,
         commit,
         config: config.as_ref(),
@@ -137,8 +137,7 @@ pub(super) async fn read_commit(
     })
 }
 
-/// The test workflows that the environments name. One that can't be read leaves its reason in `unconfigured`: without its tests
-/// nothing is released.
+/// The test workflows of the environments. An unreadable one sets `unconfigured` to its reason: without its tests nothing is released.
 async fn read_tests(
     repo: &GitRepository,
     commit: &CommitId,
@@ -281,7 +280,7 @@ async fn read_config(
 }
 
 /// Reads the workflow files of a commit, and sorts out those that the push starts and those that start later.
-struct WorkflowReader<'a> {
+struct PushedWorkflowReader<'a> {
     repo: &'a GitRepository,
     commit: &'a CommitId,
     config: Option<&'a ServiceConfig>,
@@ -293,7 +292,7 @@ struct WorkflowReader<'a> {
     problems: &'a mut Vec<String>,
 }
 
-impl WorkflowReader<'_> {
+impl PushedWorkflowReader<'_> {
     async fn read_all(
         mut self,
     ) -> Result<(Vec<WorkflowFile>, Option<Vec<ScheduledWorkflow>>), PushError> {
@@ -368,8 +367,8 @@ impl WorkflowReader<'_> {
     }
 }
 
-/// A workflow with all that it calls in its commit. What can't be read is on record as that, and planning says where it is called.
-/// What is in other repositories is read when a run is opened: a push waits for no forge, and a schedule gets what is there then.
+/// A workflow with all workflows of its commit that it calls. An unreadable one is recorded with its error, which planning reports at the
+/// call. Workflows of other repositories are read when a run is opened: a push waits for no forge, and a schedule gets their current state.
 async fn with_calls(
     repo: &GitRepository,
     commit: &CommitId,
@@ -395,7 +394,7 @@ async fn with_calls(
     Ok(file)
 }
 
-/// Environments that jobs name and `shipway.yaml` doesn't: they are there without gates, which somebody may not expect.
+/// Warnings for environments that jobs name and `shipway.yaml` doesn't: they have no gates, which may surprise.
 fn unknown_environments(
     path: &str,
     workflow: &shipway_workflow::model::Workflow,

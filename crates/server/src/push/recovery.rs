@@ -1,5 +1,5 @@
-//! Pushes that git took in while no server could hear of them: it was killed between the two, or somebody works on the repository
-//! itself. What a repository holds beyond what the log knows is a push.
+//! Recovers pushes that git accepted while no server was running: the server was killed before it recorded the push, or a program
+//! changed the repository directly. Every reference that differs from the log is handled as a push.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use shipway_drivers::git::{GitError, GitRefs, RefUpdate, changed_refs};
 use super::{PushTerminal, receive};
 use crate::app::{App, service_stream};
 
-/// Takes in what was missed. To be called before anybody can push: what comes then is no longer missed.
+/// Handles missed pushes. Call it before new pushes are accepted.
 pub(crate) async fn recover_missed_pushes(app: &Arc<App>) -> Result<(), GitError> {
     for service in app.repos.services()? {
         let Some(repo) = app.repos.get(&service) else {
@@ -24,7 +24,7 @@ pub(crate) async fn recover_missed_pushes(app: &Arc<App>) -> Result<(), GitError
             continue;
         }
         tracing::info!(%service, references = missed.len(), "taking in what was pushed when no server heard it");
-        // Nobody looks on: it is only taken in.
+        // No pusher is connected, so the lines are dropped.
         let (terminal, _) = PushTerminal::new();
         receive(app, &service, missed, None, &terminal).await;
     }
