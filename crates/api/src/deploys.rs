@@ -91,7 +91,7 @@ pub struct DeployOutcome {
     pub queued: bool,
     #[schema(value_type = Option<Object>)]
     pub waits_for: Option<WaitsFor>,
-    /// A rollout in progress that was asked to end early.
+    /// A rollout in progress that has been requested to end early.
     pub making_way: Option<String>,
     /// Set while automatic promotion into the environment is stopped.
     #[schema(value_type = Option<Object>)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// An error as a problem document (RFC 9457): what is wrong, and what to do about it.
+/// An error as a problem document (RFC 9457): the cause, and how to fix it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// A URI reference that names the kind of problem; `about:blank` when the status says it all.
@@ -14,7 +14,7 @@ pub struct Problem {
     /// The HTTP status.
     #[serde(default)]
     pub status: u16,
-    /// What is wrong this time, and what to do.
+    /// This occurrence of the problem, and how to fix it.
     #[serde(default)]
     pub detail: String,
 }

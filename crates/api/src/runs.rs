@@ -90,7 +90,7 @@ pub struct RerunRequest {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DispatchRequest {
-    /// The path of the workflow; by default the only one that can be started by hand.
+    /// The path of the workflow; by default the only one with `workflow_dispatch`.
     pub workflow: Option<String>,
     /// The branch or tag, the branch where both have the name; the released branch by default.
     pub r#ref: Option<String>,

@@ -37,7 +37,7 @@ pub(crate) fn duration_text(millis: u64) -> String {
     }
 }
 
-/// Who gets which share, as bars and in words: the newcomer stands out, what is stable doesn't.
+/// The share of traffic of each release, as bars and as text; the new release is highlighted.
 pub(crate) fn traffic_shares(split: &TrafficSplit, newcomer: Option<ReleaseNumber>) -> Markup {
     let tone = |release| {
         if Some(release) == newcomer {

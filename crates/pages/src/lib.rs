@@ -1,6 +1,6 @@
 //! The web pages, as functions from views to HTML: readable without a script, kept current by one.
 //!
-//! *Invariants.* Nothing here knows a store, an engine or HTTP: the server gathers what a page shows and sends what comes back. All
+//! *Invariants.* Nothing here knows a store, an engine or HTTP: the server builds the views and sends the HTML. All
 //! text of users is escaped (maud escapes, `markdown` builds its elements itself), because a commit message or a step's summary may
 //! contain anything. Whatever a script adds is an improvement of something that works without it.
 #![allow(

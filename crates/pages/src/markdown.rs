@@ -1,5 +1,5 @@
-//! The part of Markdown that summaries are written in: headings, lists, tables, code, bold, links. What is not understood is shown
-//! as it is, and everything is escaped: whoever can push can write a summary, and nobody may run anything in another's browser.
+//! The subset of Markdown used in job summaries: headings, lists, tables, code, bold, links. Unsupported syntax is shown as text,
+//! and all text is escaped: anyone with push access can write a summary, and it must not run a script in another user's browser.
 
 use maud::{Markup, html};
 
@@ -82,7 +82,7 @@ fn table(lines: &[&str]) -> Markup {
     }
 }
 
-/// What stands within a line: code, bold, links.
+/// Inline markup: code, bold, links.
 fn inline(text: &str) -> Markup {
     let mut parts = Vec::new();
     let mut plain = 0;
@@ -108,7 +108,7 @@ fn inline(text: &str) -> Markup {
     html! { @for part in parts { (part) } (text[plain..]) }
 }
 
-/// What is between two marks at the beginning of a text, and how long it is with them.
+/// The text between two marks at the beginning of `text`, and its length including the marks.
 fn between<'t>(text: &'t str, open: &str, close: &str) -> Option<(&'t str, usize)> {
     let inner = text.strip_prefix(open)?;
     let end = inner.find(close).filter(|end| *end > 0)?;

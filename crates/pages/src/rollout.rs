@@ -1,4 +1,4 @@
-//! A rollout: traffic weights, what the evidence says, the plan and its progress, and the log of what happened.
+//! A rollout: traffic weights, the evidence, the plan and its progress, and the log.
 
 use jiff::Timestamp;
 use maud::{Markup, PreEscaped, html};
@@ -109,7 +109,7 @@ fn guard_notices(view: &RolloutView, now: Timestamp) -> Markup {
     }
 }
 
-/// Until when it is held, and what happens then. A hold that is due and inconclusive goes on for as long again.
+/// The end of a hold, and the action that follows. A hold that is due while inconclusive is extended by the same time.
 fn hold_notice(
     due: Option<Timestamp>,
     deadline: Option<(Timestamp, OnInconclusive)>,

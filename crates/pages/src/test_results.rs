@@ -1,4 +1,4 @@
-//! The tests of a run, as a part of its page: totals, failures with the new ones first, what is flaky or in quarantine, the
+//! The tests of a run, as a part of its page: totals, failures with the new ones first, flaky and quarantined tests, the
 //! slowest, coverage.
 
 use jiff::Timestamp;

@@ -57,7 +57,7 @@ pub enum DataDirError {
     LogMissing {
         /// The folder.
         path: String,
-        /// What was found: `3 runs, 2 sets of instances`.
+        /// The data found there: `3 runs, 2 sets of instances`.
         found: String,
         /// `is missing` or `is empty`.
         missing: &'static str,

@@ -3,7 +3,7 @@
 /// Characters of a word that a nearest one is looked for: the distance costs the product of both lengths.
 const WORD_CHARS_MAX: usize = 100;
 
-/// The known word nearest to `word`, if any is near enough to be meant.
+/// The known word nearest to `word`, if one is near enough to suggest.
 #[must_use]
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let is_short = |text: &str| text.len() <= WORD_CHARS_MAX;

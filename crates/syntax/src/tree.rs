@@ -14,7 +14,7 @@ use crate::{
 const TEXT_BYTES_MAX: usize = 4 << 20;
 /// Nodes of a tree, aliases expanded: what hand-written files never reach and a "billion laughs" does at once.
 const NODES_MAX: usize = 500_000;
-/// Bytes that anchors and aliases may copy: a long text may be meant in a hundred places, not in a hundred thousand.
+/// Limit on the bytes that anchors and aliases copy: enough for a long text used in a hundred places, not in a hundred thousand.
 const COPIED_BYTES_MAX: usize = 32 << 20;
 /// How deep a tree may be.
 const DEPTH_MAX: usize = 100;
@@ -24,7 +24,7 @@ const DEPTH_MAX: usize = 100;
 pub struct YamlNode {
     /// Where it stands.
     pub span: Span,
-    /// What it is.
+    /// The parsed value.
     pub value: YamlValue,
 }
 
@@ -35,7 +35,7 @@ pub enum YamlValue {
     Null,
     /// `true`, `false`.
     Bool(bool),
-    /// A number, with the text it was written as: `3.10` is not `3.1` to everybody.
+    /// A number, with its source text: `3.10` and `3.1` can be different versions.
     Number {
         /// Its value.
         number: f64,
@@ -129,7 +129,7 @@ impl YamlNode {
             .map(|(_, node)| node)
     }
 
-    /// What it is, for messages: "a list".
+    /// The type of the value, for messages: "a list".
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self.value {
@@ -335,7 +335,7 @@ impl<'t> TreeReader<'t> {
         Ok(node)
     }
 
-    /// Counts what is about to be copied.
+    /// Counts a copy before it is made, and refuses one over the limit.
     fn copy(&mut self, measure: NodeSize, span: Span) -> YamlResult<()> {
         self.copied += measure.bytes;
         if self.copied > COPIED_BYTES_MAX {
@@ -462,7 +462,7 @@ enum TagError {
     Mismatch { text: String, tag: String },
 }
 
-/// A scalar that says what it is: `!!str 3.10`. The tags of the core schema, for what they fit.
+/// Resolves a scalar with an explicit tag: `!!str 3.10`. Supports the tags of the core schema.
 fn tagged(tag: &Tag, text: &str, style: ScalarStyle) -> Result<YamlValue, TagError> {
     let string = || YamlValue::String {
         text: text.to_owned(),
@@ -498,7 +498,7 @@ fn shown(tag: &Tag) -> String {
     format!("{}{}", tag.handle, tag.suffix)
 }
 
-/// The core schema: only what is written plain can be anything but a text.
+/// Resolves a scalar by the core schema: only a plain scalar can be anything but a string.
 fn scalar(text: &str, style: ScalarStyle) -> YamlValue {
     let style = match style {
         ScalarStyle::Plain => TextStyle::Plain,
