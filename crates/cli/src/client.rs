@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader};
 use serde::{Serialize, de::DeserializeOwned};
 use shipway_api::{ApiClient, Problem};
 
-/// Where a server listens when nobody says.
+/// The default address of a server.
 const USUAL: &str = "http://127.0.0.1:7878";
 
-/// Where the server is, and who asks.
+/// The server's address and the caller's name.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServerConnection {
     /// Where the server listens
@@ -31,15 +31,15 @@ pub struct ServerConnection {
     )]
     pub token: Option<String>,
 
-    /// Who you are, in the record of what was done
+    /// Your name, as the server records it
     #[arg(long = "as", env = "SHIPWAY_USER", global = true, value_name = "NAME")]
     pub user: Option<String>,
 }
 
-/// Why a request to the server didn't do what was asked, with the exit code that says so.
+/// Why a request to the server failed, with its exit code.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody answers.
+    /// The server does not answer.
     #[error("no server answers at {url}: {why}")]
     Unreachable {
         /// Where it was looked for.
@@ -53,7 +53,7 @@ pub enum ClientError {
     /// This person may not.
     #[error("{0}")]
     Forbidden(String),
-    /// What was asked makes no sense, and never will.
+    /// The request is invalid; repeating it is useless.
     #[error("{0}")]
     Wrong(String),
     /// The server says why not.
@@ -96,7 +96,7 @@ impl ClientError {
 }
 
 impl ServerConnection {
-    /// GETs a text that may go on for as long as the server likes, line by line.
+    /// GETs a stream of lines of any length.
     pub fn lines(
         &self,
         path: &str,
@@ -119,7 +119,7 @@ impl ServerConnection {
         Ok(BufReader::new(answer.into_body().into_reader()).lines())
     }
 
-    /// Whether somebody has said where the server is.
+    /// Whether the server's address was given.
     #[must_use]
     pub fn is_named(&self) -> bool {
         self.server != USUAL || std::env::var_os("SHIPWAY_URL").is_some()

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 
 use crate::{client::ClientError, print::error_line};
 
-/// Why a command did not do what was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The server, or the way to it.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// What was asked makes no sense; with what would.
+    /// The command line is invalid; the text says how to correct it.
     #[error("{what}")]
     Usage {
-        /// What is wrong.
+        /// The problem.
         what: String,
         /// What would be right.
         help: Option<String>,

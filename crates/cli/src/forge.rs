@@ -19,7 +19,7 @@ pub struct Forge {
 }
 
 impl Forge {
-    /// What workers are told.
+    /// The source of actions for workers.
     pub fn source(&self, cache: Option<PathBuf>) -> Result<ActionSource, Failure> {
         let forge = self.forge.trim_end_matches('/');
         if forge.is_empty() {
@@ -51,7 +51,7 @@ impl Forge {
         })
     }
 
-    /// Where the token is; one that can't be used is told of now, and not when it is missed.
+    /// The token's file. An unusable token is reported now instead of at its first use.
     fn token_file(&self) -> Result<Option<PathBuf>, Failure> {
         let named = self.forge_token_file.as_deref();
         let Some(file) = named.filter(|file| !file.as_os_str().is_empty()) else {

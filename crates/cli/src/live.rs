@@ -1,11 +1,11 @@
-//! A few lines at the bottom of a terminal that change in place, below a story that goes on above them.
+//! A few live lines at the bottom of a terminal, below a growing log.
 //!
-//! Nothing flickers: only lines that differ are written, all in one piece, and terminals that know how show it in one piece too.
-//! Between two pieces the cursor stands at the beginning of the line below, is never hidden, and no colour is left on, so whoever
-//! ends the program (Ctrl-C) has a sane terminal. The terminal's size is looked up each time: it may change at any moment.
+//! Nothing flickers: only changed lines are written, in one write, as a synchronized update where the terminal supports it.
+//! Between two writes the cursor is at the beginning of the line below, visible and without colour, so that Ctrl-C leaves a
+//! sane terminal. The terminal's size is looked up each time: it may change at any moment.
 //!
 //! ```text
-//! let mut live = Live::on_stderr();        // `None` where it is no terminal, or one that can't go back
+//! let mut live = Live::on_stderr();        // `None` where it is no terminal, or a dumb one
 //! live.show(vec!["⠋ working".to_owned()]); // again and again
 //! live.above(|| println!("done: one"));    // then `show` again
 //! live.clear();
@@ -19,7 +19,7 @@ use std::{
 use shipway_core::terminal::sanitize_for_terminal;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Begin and end of what is to be shown in one piece; terminals that don't know it leave it out.
+/// Begin and end of a synchronized update; terminals without support ignore them.
 const BEGIN: &str = "\u{1b}[?2026h";
 const END: &str = "\u{1b}[?2026l";
 /// Where a terminal doesn't say how large it is.
@@ -31,7 +31,7 @@ const USUAL: Size = Size {
 /// Lines that change in place.
 #[derive(Debug)]
 pub struct Live {
-    /// What is there, with the size of the terminal then.
+    /// The visible lines, and the terminal's size when they were written.
     shown: Vec<String>,
     size: Size,
 }
@@ -68,7 +68,7 @@ impl Live {
         }
     }
 
-    /// Shows these lines instead of those that are there; lines beyond the room there is are left out.
+    /// Replaces the visible lines; lines without room are left out.
     pub fn show(&mut self, mut lines: Vec<String>) {
         let size = size();
         lines.truncate(size.rows.saturating_sub(1));
@@ -134,7 +134,7 @@ fn update(before: &[String], after: &[String]) -> String {
     out
 }
 
-/// What takes these lines away, in a terminal that has folded those that are too long for it by now.
+/// The control sequence that erases these lines, which the terminal may have wrapped by now.
 fn erased(lines: &[String], size: Size) -> String {
     if lines.is_empty() {
         return String::new();

@@ -1,6 +1,6 @@
-//! The `shipway` binary: thin. It parses the command line and wires the crates together; everything else is theirs.
+//! The `shipway` binary: parses the command line and wires the crates together.
 
-// What is printed may be foreign: `print` alone writes to the terminal, without control sequences.
+// Printed text may be untrusted: only `print` writes to the terminal, without control sequences.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod client;
@@ -47,7 +47,7 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
 
-    /// Print only what was asked for
+    /// Print only the requested result
     #[arg(long, short, global = true)]
     quiet: bool,
 

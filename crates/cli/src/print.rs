@@ -1,5 +1,5 @@
-//! How results are printed: for people, or as JSON. The only place of the command line that writes to stdout and stderr, beside
-//! `live.rs`: what is printed may be foreign, and a terminal obeys control sequences.
+//! Prints results for people or as JSON. With `live.rs` the only module that writes to stdout and stderr: printed text may be
+//! untrusted, and terminals obey control sequences.
 
 use std::io::{IsTerminal, Write};
 
@@ -15,7 +15,7 @@ use crate::exit::Failure;
 pub struct Output {
     /// As JSON.
     pub json: bool,
-    /// Only what was asked for.
+    /// Only the requested result.
     pub quiet: bool,
 }
 
@@ -50,8 +50,8 @@ pub fn line(text: &str) {
     }
 }
 
-/// Prints text on stdout at once, without control sequences other than colours. A reader that has gone away (`| head`) is no
-/// reason to leave what is under way.
+/// Prints text on stdout at once, without control sequences other than colours. A closed pipe (`| head`)
+/// does not end the command.
 pub fn text(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out

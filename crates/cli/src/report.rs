@@ -1,4 +1,4 @@
-//! Diagnostics on the terminal: the line, what is wrong with it, what to do.
+//! Diagnostics on the terminal: the line, the problem and the solution.
 
 use std::io::IsTerminal;
 

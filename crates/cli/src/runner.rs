@@ -8,7 +8,7 @@ pub struct RunnerOptions {
     #[command(flatten)]
     labels: LabelOptions,
 
-    /// Let `actions/setup-*` use the version of a tool that this machine has when the workflow asks for another one; the job says so
+    /// Let `actions/setup-*` use this machine's version of a tool if the workflow's version is missing; the job says so
     #[arg(long, env = "SHIPWAY_ALLOW_OTHER_VERSIONS")]
     allow_other_versions: bool,
 }
@@ -16,7 +16,7 @@ pub struct RunnerOptions {
 /// The labels alone.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LabelOptions {
-    /// A label or runner group that this machine has for `runs-on`, beside self-hosted, linux, x64 or arm64, and ubuntu-*; a `*` at its end stands for all that begin so. May be given several times
+    /// An additional label or runner group of this machine for `runs-on`; it always has self-hosted, linux, x64 or arm64, and ubuntu-*. A `*` at its end matches any suffix. May be given several times
     #[arg(
         long,
         env = "SHIPWAY_LABELS",

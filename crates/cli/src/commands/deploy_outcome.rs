@@ -26,7 +26,7 @@ impl From<bool> for Watch {
     }
 }
 
-/// Shows the outcome, and follows the rollout if that was asked for.
+/// Shows the outcome, and follows the rollout with `--watch`.
 pub(super) fn show(
     server: &ServerConnection,
     outcome: &DeployOutcome,
@@ -124,7 +124,7 @@ fn queue_text(outcome: &DeployOutcome) -> String {
     }
 }
 
-/// A hold stays whatever a person deploys: it stops what goes in by itoutcome.
+/// A hold stays when a person deploys: it stops only automatic rollouts.
 fn hold_line(outcome: &DeployOutcome) -> Option<String> {
     let (hold, service) = (outcome.hold.as_ref()?, outcome.service.as_ref()?);
     let environment = outcome.environment.as_ref()?;

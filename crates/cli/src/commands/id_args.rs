@@ -26,7 +26,7 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// What `id` names, when it says so: `ro7` a rollout, `r12` a run, a bare number either.
+/// The kind of `id`: `ro7` is a rollout, `r12` a run, a bare number either.
 #[must_use]
 pub fn kind_of(id: &str) -> Option<Kind> {
     let number = id.rsplit('/').next().unwrap_or(id);

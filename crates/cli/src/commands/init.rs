@@ -1,4 +1,4 @@
-//! `shipway init`: a `shipway.yaml` from what is found in the repository, and a workflow where there is none.
+//! `shipway init`: writes a `shipway.yaml` that fits the repository, and a workflow if it has none.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub struct Args {
     /// The repository
     #[arg(default_value = ".")]
     path: PathBuf,
-    /// Overwrite what is there
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
 }
@@ -23,7 +23,7 @@ struct Kind {
     artifact: String,
 }
 
-/// Writes the files and says what to do next.
+/// Writes the files and prints the next steps.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let root = args
         .path

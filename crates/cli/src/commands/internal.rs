@@ -37,7 +37,7 @@ pub struct Worker {
     #[arg(long)]
     pub dir: PathBuf,
 
-    /// Don't wait for the disk: nobody reads the journal after a crash of the machine
+    /// Don't sync the journal to disk: it is not needed after a crash of the machine
     #[arg(long)]
     pub volatile: bool,
 }
@@ -67,7 +67,7 @@ pub struct Hook {
     name: String,
 }
 
-/// Runs the proxy until it is told to stop.
+/// Runs the proxy until it gets a signal.
 pub fn proxy(args: Proxy) -> Result<(), Failure> {
     crate::print::log_to_stderr();
     shipway_drivers::open_files::raise_limit();

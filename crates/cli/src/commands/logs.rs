@@ -17,7 +17,7 @@ use crate::{
 pub struct Args {
     /// A run, a rollout or an instance
     id: String,
-    /// Go on as long as the log grows
+    /// Follow the log until the job ends
     #[arg(long, short)]
     follow: bool,
     /// Only this job of a run
@@ -91,7 +91,7 @@ pub fn print_failure_summary(server: &ServerConnection, id: &RunId) -> Result<()
 const GONE_MAX: Duration = Duration::from_secs(300);
 const BETWEEN: Duration = Duration::from_millis(250);
 
-/// Shows the log of a job to its end. A server that goes away meanwhile is waited for: what was shown is not shown again.
+/// Shows the log of a job to its end. Reconnects when the server restarts, without repeating lines.
 fn follow(server: &ServerConnection, path: &str, prefix: &str) -> Result<(), Failure> {
     let (mut after, mut heard) = ("0".to_owned(), Instant::now());
     let mut first = true;
@@ -111,7 +111,7 @@ fn follow(server: &ServerConnection, path: &str, prefix: &str) -> Result<(), Fai
     }
 }
 
-/// Shows what comes, and keeps the id of the last event; true when that was the end, false when the connection broke.
+/// Shows the events and remembers the last id. True at the end of the log, false when the connection broke.
 fn show_events(
     lines: impl Iterator<Item = std::io::Result<String>>,
     prefix: &str,
@@ -129,7 +129,7 @@ fn show_events(
             Some(_) => {}
             None if name == "end" => return Ok(true),
             None => {
-                // Only what came whole counts.
+                // Incomplete events are ignored.
                 let chunk: LogChunk = serde_json::from_str(&data).unwrap_or_default();
                 for shown in chunk.text.lines() {
                     line(&format!("{prefix}{shown}"));

@@ -22,7 +22,7 @@ pub mod status;
 pub mod test_results;
 pub mod watch;
 
-/// Jobs at once when nobody says: two for each core, for one that waits for its disk leaves room for another; at least four.
+/// The default number of parallel jobs: two per core, because jobs often wait for the disk; at least four.
 #[must_use]
 pub fn jobs_max() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -1,4 +1,4 @@
-//! What is analysis, drawn in the terminal below the lines that `shipway watch` keeps moving. Without room nothing is drawn.
+//! The analysis as plots in the terminal, below the live lines of `shipway watch`. Without room nothing is drawn.
 
 use std::{
     io::IsTerminal,
@@ -13,7 +13,7 @@ use crate::{client::ServerConnection, live::Size, print::line};
 
 /// From one look at the numbers to the next: they change each second.
 const LOOK: Duration = Duration::from_secs(1);
-/// Narrower or lower, and a plot says nothing.
+/// The smallest useful plot.
 const LEAST: Size = Size {
     columns: 36,
     rows: 6,
@@ -63,7 +63,7 @@ impl Plot {
         self.drawn(room)
     }
 
-    /// As it came out, when somebody looks at a terminal.
+    /// Prints the final plot on a terminal.
     pub fn print(&mut self, server: &ServerConnection, view: &RolloutView, room: Size) {
         if std::io::stdout().is_terminal() {
             self.series = self.fetch(server, view);
@@ -83,8 +83,8 @@ impl Plot {
         drawn.lines().map(str::to_owned).collect()
     }
 
-    /// The metric that it goes back for, or that the verdict is deciding_series. A plot is for the eye: where it can't be had, what is followed
-    /// goes on without it.
+    /// The metric that caused the rollback, or the one that the verdict depends on. `None` if the server can't give it: the plot is
+    /// optional.
     fn fetch(&self, server: &ServerConnection, view: &RolloutView) -> Option<MetricSeries> {
         let analysis = server.analysis(&self.rollout).ok()?;
         let metric = view.judgement.as_ref().and_then(|it| it.metric);

@@ -70,10 +70,10 @@ pub struct Retry {
     /// Of a run: only this job, and those after it
     #[arg(long, short, value_name = "KEY")]
     job: Option<String>,
-    /// Of a run: failed jobs go on in their workspaces, at the step that failed; what was done before is not run again
+    /// Of a run: resume failed jobs in their workspaces at the failed step, without repeating earlier steps
     #[arg(long)]
     from_failed_step: bool,
-    /// Of a run: a failed job goes on in its workspace, at the step of this id, up to the one that failed
+    /// Of a run: resume a failed job in its workspace at the step with this id, which is not after the failed one
     #[arg(long, value_name = "ID")]
     step: Option<String>,
 }
@@ -85,7 +85,7 @@ pub enum Command {
     Approve(Answer),
     /// Say no to the gate a rollout, or a job of a run, waits at
     Reject(Answer),
-    /// Stop shifting traffic; what is judged is judged on
+    /// Stop shifting traffic; the analysis continues
     Pause(Target),
     /// Continue a paused rollout, or with --env the automatic promotion into an environment that is held
     Resume(Resume),
@@ -169,7 +169,7 @@ fn resume_environment(
     Ok(())
 }
 
-/// What a rollout that waits for people waits for, and what they can do; `None` where it goes on by itself.
+/// What a rollout needs from people, and the commands for it; `None` if it continues by itself.
 pub(super) fn pending_action_text(view: &RolloutView) -> Option<String> {
     let id = &view.id;
     match (&view.paused, view.status) {

@@ -17,7 +17,7 @@ pub struct Dispatch {
     /// The service; may be left out when the server has only one
     #[arg(long)]
     service: Option<String>,
-    /// The workflow; the only one that can be started by hand when not said
+    /// The workflow; the default is the only one with `workflow_dispatch`
     workflow: Option<String>,
     /// The branch or tag
     #[arg(long = "ref", value_name = "BRANCH_OR_TAG")]

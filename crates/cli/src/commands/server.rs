@@ -1,4 +1,4 @@
-//! `shipway server`: the control plane, until it is told to stop.
+//! `shipway server`: the control plane, until it gets a signal.
 
 use std::{net::SocketAddr, path::PathBuf};
 

@@ -47,7 +47,7 @@ pub struct Args {
     /// The id of the step where it opens; the one that failed when not said
     #[arg(long, value_name = "ID")]
     step: Option<String>,
-    /// With the job's secrets; that goes on record
+    /// With the job's secrets; the server records this
     #[arg(long)]
     with_secrets: bool,
     /// A command to run there, instead of a shell
@@ -108,12 +108,12 @@ pub fn open_in_failed_job(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
     };
     let stand = shell_context(spec, &resume, SecretAccess::Granted)?;
     error_text(&head(&spec.name, &stand, ""));
-    // Ctrl-C is the shell's: it is heard here already, and means nothing any more.
+    // Ctrl-C belongs to the shell: this process already ignores it.
     let ended = command(&stand, &[], &format!("[{}] ", spec.key)).status();
     ended.map(drop).map_err(|error| unstarted(&[], &error))
 }
 
-/// The job that is meant: the one named, or the only one that failed.
+/// The selected job: the named one, or the only failed one.
 fn find_job<'r>(run: &'r RunView, named: Option<&str>) -> Result<&'r JobView, Failure> {
     let jobs = || run.jobs.iter().filter(|job| job.calls.is_none());
     let keys = |jobs: &[&JobView]| {
@@ -146,7 +146,7 @@ fn find_job<'r>(run: &'r RunView, named: Option<&str>) -> Result<&'r JobView, Fa
     }
 }
 
-/// The job as its worker was given it, by way of a file in its folder: whoever can't reach that can't have the shell either.
+/// The job's specification, passed through a file in its folder: a user without access to the folder gets no shell.
 fn fetch_spec(
     server: &ServerConnection,
     run: &RunId,
@@ -203,7 +203,7 @@ fn shell_context(
         .map_err(|lost| Failure::Failed(format!("no shell can be opened in {}: {lost}", spec.name)))
 }
 
-/// What is told before the first prompt.
+/// The text before the first prompt.
 fn head(title: &str, stand: &DebugShellContext, why: &str) -> String {
     let why = match why {
         "" => String::new(),
@@ -226,7 +226,7 @@ fn head(title: &str, stand: &DebugShellContext, why: &str) -> String {
     head
 }
 
-/// The shell, or what is to run instead.
+/// The shell, or the given command.
 fn command(stand: &DebugShellContext, words: &[String], prompt: &str) -> Command {
     let mut command = match words {
         [] => {

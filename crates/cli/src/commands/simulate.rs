@@ -1,4 +1,4 @@
-//! `shipway simulate`: what an environment's policy would do, before anybody's users find out.
+//! `shipway simulate`: how an environment's policy would react to regressions, without users.
 
 use std::{
     io::IsTerminal,
@@ -69,11 +69,11 @@ pub struct Args {
     #[arg(long, value_name = "RATE[,SHAPE]", default_value = "100rps")]
     traffic: SimulatedTraffic,
 
-    /// Users who stay on their side of the split; each request is somebody else's when none is given
+    /// Number of sticky users; 0: each request is another user
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     users: u32,
 
-    /// What is wrong with the new release
+    /// The new release's regression
     #[arg(
         long,
         value_name = "WHAT=HOW@WHERE",
@@ -141,7 +141,7 @@ fn span(text: &str) -> Result<std::time::Duration, String> {
 /// Rollouts that the settings of others are chosen on, at most.
 const TRIED_MAX: u64 = 600;
 
-/// What came out.
+/// The simulation's result.
 struct Outcome {
     rows: Vec<ComparisonRow>,
     /// Requests of the new release that any test needs on average, and how long they take to come.
@@ -212,7 +212,7 @@ pub fn run(args: &Args, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The policy of the file; the default one where there is no file and none was asked for.
+/// The policy of the file; the default policy if there is no file and none was named.
 fn policy(args: &Args) -> Result<SimulatedPolicy, Failure> {
     if !args.file.exists() && args.file == Path::new("shipway.yaml") {
         let mut policy = SimulatedPolicy::default();

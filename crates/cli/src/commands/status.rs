@@ -1,4 +1,4 @@
-//! `shipway status`: the environments of all services, and what waits for people.
+//! `shipway status`: the environments of all services, and what needs people.
 
 use shipway_api::{ApiClient, EnvironmentStatus, PendingApproval};
 use shipway_core::rollout::{self, RolloutView};
@@ -10,7 +10,7 @@ use crate::{
     print::{Output, line, table},
 };
 
-/// What runs where, its health, what is moving
+/// Show environments, their releases, health and rollouts
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only this service

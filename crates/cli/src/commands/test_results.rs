@@ -40,7 +40,7 @@ enum Action {
     Quarantine {
         /// The test: its whole name, or an end of it that no other has
         test: String,
-        /// Who looks after it
+        /// The owner of the test
         #[arg(long, value_name = "NAME")]
         owner: String,
         /// Why

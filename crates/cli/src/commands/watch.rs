@@ -28,21 +28,21 @@ pub(super) const LOOK: Duration = Duration::from_millis(300);
 const SIGNS: [char; 8] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧'];
 const INDENT: &str = "  ";
 
-/// Follow a rollout until it is promoted, or a run until it is over; exit code 1 when it failed or was rolled back
+/// Follow a rollout until it is promoted, or a run until it ends; exit code 1 when it failed or was rolled back
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The rollout or run, such as ro7, shop/ro7 or r12
     id: String,
 }
 
-/// What whoever follows a rollout hopes for.
+/// The expected end of a followed rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hope {
     /// That its release is promoted.
     Promoted,
     /// That it goes back: they have asked for it.
     Back,
-    /// That it is over, either way: another one waits.
+    /// Any end: another rollout is waiting.
     Over,
 }
 
@@ -86,8 +86,8 @@ fn follow_run(server: &ServerConnection, id: &str, output: Output) -> Result<(),
     }
 }
 
-/// Follows a rollout until what is hoped for has come or can't come any more: its story line by line, on a terminal with lines
-/// below that move.
+/// Follows a rollout until the expected end has come or is impossible. Prints its progress line by line, on a terminal with live
+/// lines below.
 pub fn follow(
     server: &ServerConnection,
     id: &str,

@@ -1,5 +1,5 @@
-//! What `shipway check` asks a server about addresses: whether another environment has them. A file alone can't know; a push is
-//! refused for it. Nothing is asked or reported unless a server is named.
+//! `shipway check` asks the named server whether another environment has claimed an address; a push would be refused for it.
+//! Without a named server nothing is checked.
 
 use shipway_api::ApiClient;
 use shipway_core::config::ServiceConfig;

@@ -1,5 +1,5 @@
-//! `shipway check`: every mistake in `shipway.yaml`, in workflows and in actions, with its place and what to do, and what is
-//! legal there but hardly meant.
+//! `shipway check`: every mistake in `shipway.yaml`, workflows and actions, with its position and a solution, and legal parts
+//! that are probably a mistake.
 
 use std::{
     path::{Path, PathBuf},

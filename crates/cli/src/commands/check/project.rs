@@ -15,7 +15,7 @@ use super::holds_workflows;
 /// Where workflows are kept.
 const WORKFLOWS: &str = ".github/workflows";
 
-/// What is wrong between a workflow or an action and the files of its repository.
+/// Mismatches between a workflow or an action and the files of its repository.
 pub(super) fn local_problems(path: &Path, source: &SourceFile) -> Vec<Diagnostic> {
     match repository_root(path) {
         Some(root) => check_local(source, &|file| read(&root, file)),
@@ -47,7 +47,7 @@ pub(super) fn config_problems(
         };
         match shipway_workflow::parse(&SourceFile::new(file.as_str(), text)).workflow {
             Some(workflow) => uploads.add_workflow(&workflow, &|file| read(root, file)),
-            // Its mistakes are told of by themselves; what it would upload is not known.
+            // Its mistakes are reported separately; its uploads are unknown.
             None => uploads.has_unknown = true,
         }
     }

@@ -1,5 +1,5 @@
-//! What `shipway check` asks a server: whether the services that `with` names are there. A file can't know; a push is refused for
-//! it. Without a server that somebody has named nothing is asked and nothing is said.
+//! `shipway check` asks the named server whether it has the services of a promotion group; a push would be refused without
+//! them. Without a named server nothing is checked.
 
 use shipway_api::ApiClient;
 use shipway_syntax::{Diagnostic, SourceFile, Span, YamlNode, parse};
@@ -39,7 +39,7 @@ pub(super) fn warnings(source: &SourceFile, server: &ServerConnection) -> Vec<Di
                 )
                 .help("a push of this file is refused until it is there"),
             ),
-            // Who can't be asked about one can't be asked about the others.
+            // If one request fails, the others would fail too.
             Err(error) => {
                 found.push(
                     Diagnostic::warning(

@@ -1,4 +1,4 @@
-//! `shipway demo`: a real service, three releases, one of them bad; ends with what happened and where to look.
+//! `shipway demo`: a real service, three releases, one of them bad; ends with a summary and links.
 //!
 //! Nothing is staged: a server is started, a git repository is pushed to it, requests go through the proxy, and the numbers of
 //! the summary are those that the proxy and the clients counted.
@@ -37,7 +37,7 @@ const START_MAX: Duration = Duration::from_secs(20);
 /// From one look at the numbers to the next.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// A real service, three releases, one of them bad; ends with what happened and where to look
+/// Run a real service with three releases, one of them bad, and print a summary with links
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Stop everything at the end instead of staying up for you to look around
@@ -176,7 +176,7 @@ fn ship(
     Ok(())
 }
 
-/// What is drawn: lines that stay, and on a terminal one line below that moves.
+/// The output: lines that stay, and on a terminal a progress line below them.
 struct Screen {
     bar: Option<ProgressBar>,
 }

@@ -1,4 +1,4 @@
-//! The demo's repository: the tiny example, as it stands in `examples/tiny`.
+//! The demo's repository: a copy of `examples/tiny`.
 
 use std::{
     path::{Path, PathBuf},

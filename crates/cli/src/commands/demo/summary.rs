@@ -1,4 +1,4 @@
-//! What happened, for a person.
+//! The demo's summary.
 
 use std::{fmt, time::Duration};
 

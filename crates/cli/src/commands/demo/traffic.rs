@@ -12,7 +12,7 @@ use std::{
 /// Clients at once.
 const CLIENTS: u32 = 8;
 
-/// What was sent and how it was answered.
+/// Counts of requests and answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counted {
     /// Answered below 500.

@@ -1,5 +1,5 @@
 //! Files of `NAME=value` lines, as `.env` files are written: `export` before a name, comments, quotes. In double quotes `\n`,
-//! `\t`, `\"` and `\\` are what they are elsewhere; in single quotes nothing is. A quoted value may go over several lines.
+//! `\t`, `\"` and `\\` are escapes; single quotes have none. A quoted value may go over several lines.
 //!
 //! Values are secrets more often than not: no error shows one.
 
@@ -58,7 +58,7 @@ fn is_name(name: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
-/// A value without quotes: up to the end of the line, or a comment after a blank. And what comes after the line.
+/// A value without quotes, up to the end of the line or a comment after a blank; and the rest after the line.
 fn plain(text: &str) -> (String, &str) {
     let (line, after) = text.split_once('\n').unwrap_or((text, ""));
     let comment = line
@@ -68,7 +68,7 @@ fn plain(text: &str) -> (String, &str) {
     (value.trim().to_owned(), after)
 }
 
-/// A value up to its closing quote; and what comes after that line, where only a comment may stand.
+/// A value up to its closing quote; and the rest after the line, of which only a comment may follow the quote.
 fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();

@@ -64,7 +64,7 @@ impl Follower {
     }
 
     async fn report(&self, report: Report) {
-        // Whoever listens is gone only when all is over.
+        // The receiver is dropped only at the end of the run.
         let _ = self.reports.send(report).await;
     }
 
@@ -88,8 +88,8 @@ impl Follower {
         }
     }
 
-    /// Shows what has been printed; some input when the job has ended meanwhile. A step is journaled before it prints: so the
-    /// journal is read after the log, and says which of the lines are whose.
+    /// Shows new log lines; returns an input when the job has ended. A step is journaled before it prints, so the journal, read
+    /// after the log, assigns the lines to steps.
     async fn catch_up(
         &self,
         text: &mut Text,
@@ -109,7 +109,7 @@ impl Follower {
                     Err(error) => return Err(error),
                 }
             }
-            // Also what was read on the way to the end of a step, when nothing came since.
+            // Shows buffered lines even if no new ones came.
             text.show(usize::MAX);
             if !has_more {
                 return Ok(None);
@@ -227,7 +227,7 @@ struct Text {
     pending: Vec<u8>,
     /// Names of steps under way.
     names: BTreeMap<usize, String>,
-    /// Whether what comes is the head of a step, which repeats its script.
+    /// Whether the next lines are the head of a step, which repeats its script.
     in_head: bool,
     last: VecDeque<String>,
 }

@@ -1,5 +1,5 @@
-//! What a run is given besides its workflow: inputs, secrets, variables, the event's payload. From the command line, from
-//! files, and a secret that is nowhere from whoever sits at the terminal.
+//! The values of a run: inputs, secrets, variables, the event's payload. They come from the command line and from files; a
+//! missing secret is prompted for on a terminal.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ pub(super) struct Given {
     pub(super) payload: Option<serde_json::Value>,
 }
 
-/// Whether a secret that is nowhere may be asked for.
+/// Whether a missing secret may be prompted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asking {
     May,
@@ -35,7 +35,7 @@ pub(super) enum Asking {
 }
 
 impl Given {
-    /// Reads it all. What stands on the command line goes over what a file says.
+    /// Reads all sources. The command line overrides files.
     pub(super) fn read(args: &Args, asking: Asking) -> Result<Self, Failure> {
         let payload = args.payload.as_deref().map(payload).transpose()?;
         let mut secrets = from_files(&args.secret_file)?;
@@ -119,9 +119,9 @@ fn secret(name: &str, known: &BTreeMap<String, String>, asking: Asking) -> Resul
     ))
 }
 
-/// Asks for a secret without showing what is typed.
+/// Prompts for a secret without echo.
 fn ask(name: &str) -> std::io::Result<String> {
-    // Hidden first: who is asked may answer at once.
+    // Echo is off before the prompt: the answer may come at once.
     let hidden = Hidden::begin()?;
     error_text(&format!("Secret {name}: "));
     let typed = typed();
@@ -130,8 +130,8 @@ fn ask(name: &str) -> std::io::Result<String> {
     typed
 }
 
-/// What is typed up to Enter. The terminal hands over each key as it comes, Ctrl-C too: were the program ended by it, the terminal
-/// would be left without echo.
+/// Reads a line. The terminal is in raw mode, so Ctrl-C is a key here: a signal would end the program and leave the terminal
+/// without echo.
 fn typed() -> std::io::Result<String> {
     let mut line = Vec::new();
     loop {
@@ -159,7 +159,7 @@ const BACKSPACE: u8 = 8;
 const CTRL_U: u8 = 21;
 const DELETE: u8 = 127;
 
-/// A terminal that shows nothing of what is typed, until this is dropped.
+/// Turns off the terminal's echo until it is dropped.
 struct Hidden(Termios);
 
 impl Hidden {

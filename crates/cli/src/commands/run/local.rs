@@ -52,7 +52,7 @@ pub(super) struct Local {
     pub(super) shell_on_failure: bool,
     /// Workers at once; other jobs wait for their turn.
     pub(super) jobs_max: usize,
-    /// Somebody wants the run to stop, and why.
+    /// Cancels the run.
     pub(super) stop: CancellationToken,
     pub(super) stop_reason: &'static str,
 }
@@ -115,14 +115,14 @@ struct Progress {
     files: BTreeMap<String, PathBuf>,
     last_words: Vec<(JobKey, Vec<String>)>,
     reports: mpsc::Sender<Report>,
-    /// What is known without a worker.
+    /// Inputs that need no worker.
     inputs: VecDeque<RunInput>,
-    /// Whether it has been told to stop from outside.
+    /// Whether it was cancelled from outside.
     stopped: bool,
 }
 
 impl Local {
-    /// Decide, apply, carry out what is pending; until nothing is.
+    /// Decides, applies and carries out pending effects until none is left.
     pub(super) async fn drive(&self) -> Result<Ended, Failure> {
         let failed = |error: std::io::Error| Failure::Failed(error.to_string());
         let mut interrupts = Interrupts::hear().map_err(failed)?;
@@ -204,7 +204,7 @@ impl Local {
         }
     }
 
-    /// Carries out what is pending and isn't under way; the conclusion when it is all over.
+    /// Starts pending effects that are not running yet; returns the conclusion at the end.
     fn carry_out(&self, progress: &mut Progress) -> Option<Conclusion> {
         for (key, effect) in RunAggregate::pending(&progress.state, Timestamp::now()).effects {
             if progress.running.get(&key) == Some(&effect) {
@@ -398,7 +398,7 @@ fn caches(service: &ServiceName, here: &Path) -> Option<PathBuf> {
     )
 }
 
-/// Nobody else is here: every turn comes at once.
+/// There are no other runs: every slot is free.
 fn passed(gate: &GateEffect) -> RunInput {
     RunInput::Gate(match gate {
         GateEffect::Ask { job, ticket, .. } => GateInput::Answered {

@@ -83,7 +83,7 @@ pub struct Args {
     /// Inputs from a file of NAME=value lines
     #[arg(long, value_name = "FILE")]
     input_file: Vec<PathBuf>,
-    /// A secret, as NAME=VALUE, or NAME to take it from the environment or be asked for it; may be given several times
+    /// A secret, as NAME=VALUE, or NAME to take it from the environment or a prompt; may be given several times
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     secret: Vec<String>,
     /// Secrets from a file of NAME=value lines, as .env files are
@@ -110,7 +110,7 @@ pub struct Args {
     limits: JobLimits,
     #[command(flatten)]
     runner: RunnerOptions,
-    /// Say what would run, and run nothing
+    /// Print the plan without running anything
     #[arg(long, short = 'n', conflicts_with_all = ["list", "watch"])]
     dry_run: bool,
     /// Say which jobs there are, and run nothing
@@ -122,7 +122,7 @@ pub struct Args {
     /// Keep the jobs' folders
     #[arg(long)]
     keep: bool,
-    /// When a step has failed, open a shell where it stood once the run is over; only in a terminal
+    /// After a failed step open a shell in its place at the end of the run; only on a terminal
     #[arg(long, conflicts_with_all = ["list", "watch", "dry_run"])]
     shell_on_failure: bool,
 }
@@ -182,7 +182,7 @@ fn failed(error: std::io::Error) -> Failure {
     Failure::Failed(error.to_string())
 }
 
-/// What is run, where, and with what.
+/// The workflow, its folder and its tools.
 struct Site<'a> {
     args: &'a Args,
     output: Output,
@@ -190,7 +190,7 @@ struct Site<'a> {
     given: Given,
     /// Where other people's actions come from.
     actions: ActionSource,
-    /// Cancels what is under way: the files have changed.
+    /// Cancels the running jobs because files have changed.
     stop: CancellationToken,
 }
 

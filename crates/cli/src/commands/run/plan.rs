@@ -1,5 +1,5 @@
-//! What a run would do, said without doing it: jobs in waves, the cells of matrices, which steps, which actions and containers;
-//! and of each condition what is known now and what only when it runs.
+//! The plan of a run: jobs in waves, matrix cells, steps, actions and containers, and for each condition whether its value is
+//! known before the run.
 //!
 //! ```text
 //! wave 2
@@ -77,14 +77,14 @@ struct StepPlan {
     condition: Option<Asked>,
 }
 
-/// A condition, and what is known of it.
+/// A condition and its value, if known.
 #[derive(Debug, Serialize)]
 struct Asked {
     text: String,
     answer: Answer,
 }
 
-/// What is known of a condition.
+/// The value of a condition before the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer {
@@ -172,7 +172,7 @@ struct Planner<'p> {
     ready: &'p Ready,
     cells: &'p Cells,
     labels: &'p RunnerLabels,
-    /// What was found out of each job.
+    /// The answers per job.
     runs: Vec<Answer>,
     actions: BTreeSet<String>,
     images: BTreeSet<String>,
@@ -221,7 +221,7 @@ impl Planner<'_> {
         }
     }
 
-    /// What is known before anything has run. A name that is left out has no value yet, and what asks for it neither.
+    /// The contexts before the run. Names that are left out, and expressions that use them, have no value yet.
     fn contexts(&self) -> Contexts<'static> {
         let ground = &self.ready.ground;
         Contexts::new()

@@ -55,7 +55,7 @@ impl Picked {
     }
 }
 
-/// The workflow files that are meant: those named, those in a folder that the event starts, the only one there is.
+/// The selected workflow files: the named ones, those of a folder that the event starts, or the only one.
 pub(super) fn workflows(named: &[PathBuf], event: Option<&str>) -> Result<Vec<PathBuf>, Failure> {
     if named.is_empty() {
         return match event {
@@ -113,7 +113,7 @@ pub(super) fn events(workflow: &Workflow) -> Vec<String> {
         .collect()
 }
 
-/// The workflow in a file; its mistakes are told.
+/// The workflow in a file; prints its mistakes.
 pub(super) fn read_workflow(path: &Path, job: Option<&str>) -> Result<Picked, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
@@ -137,8 +137,8 @@ pub(super) fn read_workflow(path: &Path, job: Option<&str>) -> Result<Picked, Fa
     })
 }
 
-/// The workflow with all that it calls here; what is in other repositories is read when it runs. What can't be read is known as
-/// that, and planning says where it is called.
+/// The workflow with the called files of this repository; files of other repositories are read when it runs. Planning reports
+/// unreadable files at their call.
 fn with_calls(path: String, text: String) -> WorkflowFile {
     let mut file = WorkflowFile::new(path, text);
     let mut calls = file.calls();
@@ -160,7 +160,7 @@ fn with_calls(path: String, text: String) -> WorkflowFile {
 pub(super) struct Cells(Vec<(String, String)>);
 
 impl Cells {
-    /// Whether one of the names is a name of this `matrix` context, and all that are have the values that were asked for.
+    /// Whether this `matrix` context has at least one of the names, and the requested value for each that it has.
     pub(super) fn matches(&self, matrix: &ExprValue) -> bool {
         let has_name = |(name, _): &(String, String)| matrix.get(name) != ExprValue::Null;
         self.0.iter().any(has_name) && self.take(matrix)

@@ -1,4 +1,4 @@
-//! What a run looks like while it goes on: the output of its steps, marks where they end, and at the end what matters.
+//! The output of a run: the lines of its steps, a mark at the end of each step, and a summary.
 
 use std::io::IsTerminal;
 
@@ -72,7 +72,7 @@ impl Show {
         }
     }
 
-    /// What stands before each line of a job.
+    /// The prefix of each line of a job.
     pub(super) fn prefix(self, key: &JobKey) -> String {
         if self.several_jobs {
             self.ink(Ink::Grey, &format!("{key} │ "))
@@ -112,7 +112,7 @@ impl Show {
         }
     }
 
-    /// A step is over.
+    /// A step has finished.
     pub(super) fn step_finished(
         self,
         prefix: &str,
@@ -222,7 +222,7 @@ impl Show {
         print::text(&text);
     }
 
-    /// `cd · Ship v1`; the commit's message says nothing new here.
+    /// `cd · Ship v1`, without the commit's message.
     fn called(self, run: &RunView) -> String {
         if run.title.is_empty() || run.title == run.subject || run.title == run.name {
             return run.name.clone();

@@ -24,9 +24,9 @@ use crate::{exit::Failure, print::line};
 
 /// Quiet for so long, an editor or a checkout is done with its files.
 const QUIET: Duration = Duration::from_millis(150);
-/// And who is never done doesn't keep a run from starting.
+/// The longest wait for a quiet moment.
 const QUIET_MAX: Duration = Duration::from_secs(2);
-/// Paths that git is asked about at once: a command line has an end.
+/// Paths per git command, because command lines are limited.
 const ASKED_AT_ONCE: usize = 256;
 /// Folders that are watched; the kernel allows a user some thousands.
 const FOLDERS_MAX: usize = 4_096;
@@ -71,7 +71,7 @@ fn tell(site: &Site<'_>, what: &str) {
     }
 }
 
-/// A folder that is watched. Whoever holds it is told when files have changed and are at rest.
+/// A watched folder. It signals when files have changed and are quiet again.
 struct Changes {
     changed: watch::Receiver<u64>,
 }
@@ -91,7 +91,7 @@ impl Changes {
         let events = inotify.into_event_stream(vec![0; 16 * 1024]);
         let events = events.map_err(failed)?;
         let (tell, changed) = watch::channel(0);
-        // Ends with the runtime, or when nobody listens any more.
+        // Ends with the runtime or the last receiver.
         tokio::spawn(serve(folders, events, tell));
         Ok(Self { changed })
     }
@@ -190,7 +190,7 @@ impl Folders {
             .mask
             .intersects(EventMask::CREATE | EventMask::MOVED_TO);
         if event.mask.contains(EventMask::ISDIR) && comes {
-            // Too many of them: what is in it is not seen.
+            // If the watch limit is reached, changes in it are not seen.
             let folders = self.not_ignored(std::slice::from_ref(&path));
             let _ = self.add(folders);
         }
