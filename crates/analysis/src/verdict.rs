@@ -167,8 +167,14 @@ impl Verdict {
                 } else {
                     (seen, needed)
                 };
+                // Two rules for one metric lack the same traffic: that is said once.
+                let why = if why == *other_why {
+                    why
+                } else {
+                    format!("{why}; {other_why}")
+                };
                 Self::NoData {
-                    why: format!("{why}; {other_why}"),
+                    why,
                     seen,
                     needed,
                     required: required || *other_required,
@@ -307,6 +313,20 @@ mod tests {
     fn fail() -> Verdict {
         Verdict::Fail { why: "bad".into() }
     }
+    #[test]
+    fn rules_that_lack_the_same_traffic_say_it_once() {
+        let lacking = |why: &str| Verdict::NoData {
+            why: why.to_owned(),
+            seen: 0,
+            needed: 100,
+            required: false,
+        };
+        let once = Verdict::worst(&[lacking("0 of 100 requests"), lacking("0 of 100 requests")]);
+        assert_eq!(once.why(), "0 of 100 requests");
+        let both = Verdict::worst(&[lacking("0 of 100 requests"), lacking("0 of 50 users")]);
+        assert_eq!(both.why(), "0 of 100 requests; 0 of 50 users");
+    }
+
     fn unclear() -> Verdict {
         Verdict::Inconclusive { why: "dark".into() }
     }

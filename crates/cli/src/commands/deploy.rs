@@ -13,7 +13,7 @@ use crate::{
     print::{Output, line},
 };
 
-/// Roll a release out: the newest, or the one named; from the first environment on, or into one alone
+/// Roll out a release: the newest or the named one, into the first environment and onwards, or only into one
 #[derive(Debug, clap::Args)]
 pub struct Deploy {
     /// The service; may be left out when the server has only one
@@ -24,9 +24,9 @@ pub struct Deploy {
     /// The release with this number
     #[arg(long, value_name = "N")]
     release: Option<u32>,
-    /// Into this environment alone
-    #[arg(long, value_name = "ENV")]
-    to: Option<String>,
+    /// Only into this environment
+    #[arg(long, alias = "to", value_name = "ENV")]
+    env: Option<String>,
     /// Even if it was rolled back there before
     #[arg(long)]
     force: bool,
@@ -38,30 +38,30 @@ pub struct Deploy {
     watch: bool,
 }
 
-/// What a deploy would do, action by action; nothing is changed
+/// Show what a deploy would do, action by action, without doing it
 #[derive(Debug, clap::Args)]
 pub struct Plan {
     /// The service; may be left out when the server has only one
     service: Option<String>,
     /// The environment
-    #[arg(long, value_name = "ENV")]
-    to: String,
-    /// The release; the newest when not said
+    #[arg(long, alias = "to", value_name = "ENV")]
+    env: String,
+    /// The release; the newest by default
     #[arg(long, value_name = "N")]
     release: Option<u32>,
 }
 
-/// Go back to an earlier release: at once where it was good lately
+/// Go back to an earlier release; at once if it served recently
 #[derive(Debug, clap::Args)]
 pub struct Rollback {
     /// The service; may be left out when the server has only one
     service: Option<String>,
     /// The environment
-    #[arg(long = "in", value_name = "ENV")]
-    environment: String,
-    /// The release; the one before when not said
-    #[arg(long, value_name = "RELEASE")]
-    to: Option<u32>,
+    #[arg(long, alias = "in", value_name = "ENV")]
+    env: String,
+    /// The release; by default the previous one
+    #[arg(long, alias = "to", value_name = "N")]
+    release: Option<u32>,
     /// Even if it was rolled back there before
     #[arg(long)]
     force: bool,
@@ -79,7 +79,7 @@ pub fn deploy(server: &ServerConnection, args: &Deploy, output: Output) -> Resul
     let request = DeployRequest {
         release: args.release,
         commit: args.commit.clone(),
-        environment: args.to.clone(),
+        environment: args.env.clone(),
         force: args.force,
         reason: args.reason.clone(),
         ..DeployRequest::default()
@@ -96,8 +96,8 @@ pub fn roll_back(
 ) -> Result<(), Failure> {
     let service = service_or_only(server, args.service.as_deref())?;
     let request = RollbackRequest {
-        environment: args.environment.clone(),
-        release: args.to,
+        environment: args.env.clone(),
+        release: args.release,
         force: args.force,
         reason: args.reason.clone(),
     };
@@ -123,7 +123,7 @@ pub fn retry(
 /// Shows what a deploy would do.
 pub fn plan(server: &ServerConnection, args: &Plan, output: Output) -> Result<(), Failure> {
     let service = service_or_only(server, args.service.as_deref())?;
-    let plan = server.plan(&service, &args.to, args.release)?;
+    let plan = server.plan(&service, &args.env, args.release)?;
     if output.json {
         return output.document(&plan);
     }
@@ -132,7 +132,7 @@ pub fn plan(server: &ServerConnection, args: &Plan, output: Output) -> Result<()
         .map_or_else(|| "nothing".to_owned(), |stable| stable.to_string());
     line(&format!(
         "{service} {} → {} ({}); {stable} serves now",
-        plan.release, args.to, plan.strategy
+        plan.release, args.env, plan.strategy
     ));
     for (index, action) in plan.actions.iter().enumerate() {
         line(&format!("  {:>2}. {action}", index + 1));

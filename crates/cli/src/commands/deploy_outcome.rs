@@ -119,7 +119,7 @@ fn queue_text(outcome: &DeployOutcome) -> String {
         None => "queued".to_owned(),
     };
     match &outcome.making_way {
-        Some(rollout) => format!("{behind}; {rollout} makes way"),
+        Some(rollout) => format!("{behind}; {rollout} ends early for it"),
         None => behind,
     }
 }

@@ -119,7 +119,7 @@ pub fn run(server: &ServerConnection, command: &Command, output: Output) -> Resu
         && !output.quiet
     {
         line(&format!(
-            "nothing was aborted: it has ended; to go back: shipway rollback {} --in {}",
+            "nothing was aborted: it has ended; to go back: shipway rollback {} --env {}",
             view.id.service, view.environment
         ));
     }
@@ -185,7 +185,7 @@ pub(super) fn pending_action_text(view: &RolloutView) -> Option<String> {
         )),
         _ => view.unattributed_fault.as_ref().map(|fault| {
             format!(
-                "{id} is degraded, but not rolled back: {fault}; roll back: shipway rollback {} --in {}",
+                "{id} is degraded, but not rolled back: {fault}; roll back: shipway rollback {} --env {}",
                 id.service, view.environment
             )
         }),

@@ -61,8 +61,8 @@ pub struct Args {
     #[arg(default_value = "shipway.yaml")]
     file: PathBuf,
 
-    /// Which environment; the last one that holds its releases when none is given
-    #[arg(long)]
+    /// The environment; by default the last one whose strategy has holds
+    #[arg(long = "env", alias = "environment", value_name = "ENV")]
     environment: Option<EnvironmentName>,
 
     /// Requests of both releases together, and how they vary: steady, bursts or day

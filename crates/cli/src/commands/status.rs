@@ -40,9 +40,9 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(),
     const HEAD: [&str; 6] = [
         "SERVICE",
         "ENVIRONMENT",
-        "SERVES",
+        "STABLE",
         "INSTANCES",
-        "MOVING",
+        "ROLLOUT",
         "ADDRESS",
     ];
     table(

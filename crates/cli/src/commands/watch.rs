@@ -187,7 +187,7 @@ fn promoted_and_guarded(view: &RolloutView) -> String {
         .unwrap_or_default();
     let service = &view.id.service;
     let roll_back = format!(
-        "roll back: shipway rollback {service} --in {}",
+        "roll back: shipway rollback {service} --env {}",
         view.environment
     );
     if let Some(fault) = &view.unattributed_fault {

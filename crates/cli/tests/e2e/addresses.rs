@@ -230,7 +230,7 @@ fn a_change_of_address_is_planned_and_comes_with_the_promotion() {
     );
     assert_eq!(page(&site.proxy, "old.example", "/"), "200 1.0");
     assert!(page(&site.proxy, "new.example", "/").starts_with("404"));
-    let plan = said(&site.shipway(&["plan", "shop", "--to", "production"]));
+    let plan = said(&site.shipway(&["plan", "shop", "--env", "production"]));
     assert_says(&plan, &["claim address: new.example"]);
     assert_ends(&site.shipway(&["approve", "ro2"]), 0, &[]);
     site.ended_rollout("production", 2);

@@ -109,12 +109,12 @@ fn what_there_is_can_be_read_by_people_and_programs() {
         0,
         &["start 2 instances of #1"],
     );
-    let plan = site.shipway(&["plan", "--to", "production"]);
+    let plan = site.shipway(&["plan", "--env", "production"]);
     assert_ends(&plan, 0, &["shop #1 → production (canary)"]);
     for words in [
         &["status", "--json"][..],
         &["history", "--json"],
-        &["plan", "--to", "staging", "--json"],
+        &["plan", "--env", "staging", "--json"],
         &["watch", "ro2", "--json"],
     ] {
         let answered = site.shipway(words);
@@ -165,7 +165,7 @@ fn what_is_not_there_is_told_with_what_is() {
         (&["logs", "nonsense"], 2, &["nonsense", "r12", "ro7"]),
         (&["deploy", "shoe"], 1, &["no service shoe", "/git/shoe"]),
         (
-            &["deploy", "--to", "nowhere"],
+            &["deploy", "--env", "nowhere"],
             2,
             &["nowhere", "staging, production"],
         ),
@@ -176,18 +176,22 @@ fn what_is_not_there_is_told_with_what_is() {
             &["no release of commit abcdef1", "green"],
         ),
         (
-            &["plan", "--to", "nowhere"],
+            &["plan", "--env", "nowhere"],
             2,
             &["nowhere", "staging, production"],
         ),
         (&["history", "shoe"], 1, &["no service shoe"]),
         (&["status", "shoe"], 1, &["no service shoe"]),
         (
-            &["rollback", "--in", "production"],
+            &["rollback", "--env", "production"],
             1,
-            &["no earlier release in production", "--to"],
+            &["no earlier release in production", "--release"],
         ),
-        (&["rollback", "--in", "nowhere"], 2, &["nowhere", "staging"]),
+        (
+            &["rollback", "--env", "nowhere"],
+            2,
+            &["nowhere", "staging"],
+        ),
         (
             &["dispatch", "nowhere.yml"],
             2,
@@ -234,10 +238,10 @@ fn a_rollout_is_paused_resumed_and_promoted_by_hand() {
     // Too late: nothing is aborted, and nobody shall believe so.
     let late = site.shipway(&["abort", "ro4"]);
     let way =
-        "nothing was aborted: it has ended; to go back: shipway rollback shop --in production";
+        "nothing was aborted: it has ended; to go back: shipway rollback shop --env production";
     assert_ends(&late, 0, &["promoted", way]);
     assert_eq!(site.ask("/shop/"), Some((200, "1.1".to_owned())));
-    let back = site.shipway(&["rollback", "--in", "production", "--watch"]);
+    let back = site.shipway(&["rollback", "--env", "production", "--watch"]);
     assert_ends(&back, 0, &["rollout", "#1"]);
     assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 }
@@ -258,7 +262,7 @@ fn a_rollout_is_aborted_and_tried_again() {
         1,
         &["no longer possible"],
     );
-    let refused = site.shipway(&["deploy", "--to", "production"]);
+    let refused = site.shipway(&["deploy", "--env", "production"]);
     assert_ends(&refused, 1, &["#2", "aborted", "--force"]);
     let again = site.shipway(&["retry", "ro4"]);
     assert_ends(
@@ -272,7 +276,7 @@ fn a_rollout_is_aborted_and_tried_again() {
         "deploy",
         "--release",
         "1",
-        "--to",
+        "--env",
         "staging",
         "--watch",
         "--reason",

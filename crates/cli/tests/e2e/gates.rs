@@ -101,7 +101,7 @@ fn a_release_that_is_rejected_goes_back_and_says_who_and_why() {
     assert_ends(&again, 1, &["no longer possible"]);
     let history = said(&site.shipway(&["history"]));
     assert_says(&history, &["rejected", "rejected by bob"]);
-    let deploy = site.shipway(&["deploy", "shop", "--to", "production"]);
+    let deploy = site.shipway(&["deploy", "shop", "--env", "production"]);
     assert_ends(&deploy, 1, &["#1", "rejected", "--force"]);
 }
 

@@ -60,7 +60,7 @@ fn an_artifact_that_is_damaged_is_never_started() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&blob, bytes).unwrap();
-    let back = site.shipway(&["rollback", "--in", "production", "--watch"]);
+    let back = site.shipway(&["rollback", "--env", "production", "--watch"]);
     let told = said(&back);
     assert_eq!(site.ask("/shop/"), Some((200, "1.1".to_owned())), "{told}");
     assert_ends(&back, 1, &["artifact", "#2 serves all traffic"]);

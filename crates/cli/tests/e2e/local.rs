@@ -254,7 +254,7 @@ fn every_command_of_the_server_says_how_to_start_one() {
     for words in [
         &["status"][..],
         &["deploy", "shop"],
-        &["plan", "shop", "--to", "production"],
+        &["plan", "shop", "--env", "production"],
         &["history"],
         &["logs", "r1"],
         &["watch", "ro1"],
@@ -265,7 +265,7 @@ fn every_command_of_the_server_says_how_to_start_one() {
         &["promote", "ro1"],
         &["abort", "ro1"],
         &["retry", "ro1"],
-        &["rollback", "shop", "--in", "production"],
+        &["rollback", "shop", "--env", "production"],
         &["dispatch"],
         &["cancel", "r1"],
     ] {
@@ -293,9 +293,13 @@ fn what_the_command_line_does_not_know_is_a_usage_error() {
     assert_ends(
         &shipway(folder.path(), &["deploy", "--too", "production"]),
         2,
-        &["--too", "--to"],
+        &["--too"],
     );
-    assert_ends(&shipway(folder.path(), &["rollback", "shop"]), 2, &["--in"]);
+    assert_ends(
+        &shipway(folder.path(), &["rollback", "shop"]),
+        2,
+        &["--env"],
+    );
     assert_ends(
         &shipway(folder.path(), &[]),
         0,

@@ -23,7 +23,7 @@ fn a_rollback_by_a_person_is_not_superseded_by_a_push_and_holds_the_environment_
     }
     let rollback = [
         "rollback",
-        "--in",
+        "--env",
         "production",
         "--reason",
         "customers call",
@@ -77,7 +77,11 @@ fn an_abort_whose_reason_begins_like_that_of_a_superseded_one_takes_the_tied_rol
     let site = Site::started();
     let canary = "    strategy: { canary: { steps: [{ weight: 50%, hold: 10m }] } }";
     let cart = repository(&site, "cart", canary);
-    let shop = repository(&site, "shop", &format!("{canary}\n    with: [cart]"));
+    let shop = repository(
+        &site,
+        "shop",
+        &format!("{canary}\n    promote_with: [cart]"),
+    );
     for service in [&cart, &shop] {
         assert_says(&ship(service, "1.0", "0"), &["#1 serves production"]);
     }

@@ -30,7 +30,7 @@ fn testers_get_the_canary_by_a_header_or_a_cookie_before_anybody_else_does() {
         testers.of("1.1") > 20 && staff.of("1.1") > 20
     });
     assert_eq!(users.of("1.1") + others.of("1.1"), 0);
-    let told = crate::site::said(&site.shipway(&["plan", "--to", "production"]));
+    let told = crate::site::said(&site.shipway(&["plan", "--env", "production"]));
     assert_says(&told, &["header x-canary: /[1-9]/ or cookie staff to #2"]);
     let view = site.get("/api/v1/rollouts/shop/2").unwrap();
     assert_eq!(

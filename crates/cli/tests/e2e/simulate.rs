@@ -107,7 +107,7 @@ fn questions_that_make_no_sense_are_refused_with_one_that_would() {
     refused(&["--weight", "10"], &["--hold"]);
     refused(&["missing.yaml"], &["missing.yaml"]);
     refused(
-        &[&example(), "--environment", "moon"],
+        &[&example(), "--env", "moon"],
         &["there is no environment `moon`", "staging, production"],
     );
     std::fs::write(

@@ -19,11 +19,15 @@ fn status(site: &Site, service: &str, rollout: u32) -> String {
 #[test]
 fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_along() {
     let mut site = Site::started();
-    let shop = repository(&site, "shop", &format!("{CANARY}\n    with: [cart]"));
+    let shop = repository(
+        &site,
+        "shop",
+        &format!("{CANARY}\n    promote_with: [cart]"),
+    );
     let told = ship(&shop, "1.0", "0");
     assert_says(
         &told,
-        &["`with` names cart, and there is no such service here"],
+        &["`promote_with` names cart, and there is no such service here"],
     );
     let file = shop.path.join("shipway.yaml");
     let file = file.to_str().unwrap();
@@ -39,8 +43,8 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     assert_says(
         &asked,
         &[
-            "shipway.yaml:12:12",
-            "`with` names cart",
+            "shipway.yaml:12:20",
+            "`promote_with` names cart",
             "there is no service cart",
             "0 errors, 1 warning",
         ],
@@ -67,7 +71,7 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     until("the shop to wait for the cart", || {
         status(&site, "shop", 2) == "meeting"
     });
-    let told = said(&site.shipway(&["plan", "shop", "--to", "production"]));
+    let told = said(&site.shipway(&["plan", "shop", "--env", "production"]));
     assert_says(&told, &["wait for the rollouts of cart"]);
     // A crash changes nothing about it.
     site.kill();
@@ -126,10 +130,10 @@ fn a_rollback_outside_the_window_goes_in_by_the_strategy_and_a_bad_release_needs
         ended(&site, "shop", number as u64 + 1);
     }
     let back = |words: &[&str]| {
-        let all = [&["rollback", "--in", "production"], words].concat();
+        let all = [&["rollback", "--env", "production"], words].concat();
         said(&site.shipway(&all))
     };
-    back(&["--to", "1", "--watch"]);
+    back(&["--release", "1", "--watch"]);
     let rollout = site.get("/api/v1/rollouts/shop/4").unwrap();
     assert_eq!(rollout["kind"], "rollback", "{rollout:#}");
     assert_eq!(rollout["pace"], "by_strategy", "{rollout:#}");
@@ -137,15 +141,15 @@ fn a_rollback_outside_the_window_goes_in_by_the_strategy_and_a_bad_release_needs
         rollout["why"].as_str().unwrap(),
         &["#1 is outside the rollback window (the last 1 releases)"],
     );
-    back(&["--to", "3", "--force", "--watch"]);
+    back(&["--release", "3", "--force", "--watch"]);
     let rollout = site.get("/api/v1/rollouts/shop/5").unwrap();
     assert_eq!(rollout["kind"], "rollback", "{rollout:#}");
     assert_eq!(rollout["pace"], "by_strategy", "{rollout:#}");
     assert_says(
-        &back(&["--to", "1"]),
+        &back(&["--release", "1"]),
         &["#1 was rolled back in production before; use --force"],
     );
-    back(&["--to", "1", "--force", "--watch"]);
+    back(&["--release", "1", "--force", "--watch"]);
     until("1.0 serves", || {
         site.ask("/shop/") == Some((200, "1.0".to_owned()))
     });

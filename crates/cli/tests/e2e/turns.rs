@@ -51,7 +51,7 @@ fn going_back_while_the_old_set_is_warm_is_one_shift() {
     assert!(told.contains("#2 serves production"), "{told}");
     assert_eq!(running(&site, 1), 2, "the old set is kept warm");
 
-    let back = site.shipway(&["rollback", "shop", "--in", "production", "--watch"]);
+    let back = site.shipway(&["rollback", "shop", "--env", "production", "--watch"]);
     assert!(back.status.success(), "{}", said(&back));
     site.ended_rollout("production", 2);
     assert_serves_alone(&site, 1, 2);
@@ -62,7 +62,7 @@ fn going_back_while_the_old_set_is_warm_is_one_shift() {
     assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 
     // Nobody watches for as long as a set is kept warm.
-    let words = ["deploy", "shop", "--release", "2", "--to", "production"];
+    let words = ["deploy", "shop", "--release", "2", "--env", "production"];
     let again = [&words[..], &["--force", "--watch"]].concat();
     let again = site.shipway(&again);
     let told = said(&again);
@@ -75,7 +75,7 @@ fn going_back_while_the_old_set_is_warm_is_one_shift() {
 fn who_watches_a_deploy_that_takes_another_s_place_sees_its_own_end() {
     let (site, shop) = serving(LONG_CANARY);
     let push = canary_begun(&site, &shop, "1.1", 2);
-    let words = ["deploy", "shop", "--release", "1", "--to", "production"];
+    let words = ["deploy", "shop", "--release", "1", "--env", "production"];
     let deploy = site.shipway(&[&words[..], &["--watch"]].concat());
     let told = said(&deploy);
     assert!(deploy.status.success(), "{told}");
@@ -165,7 +165,7 @@ fn instances_and_strategy_change_with_the_release() {
     }
     assert_all_good(&load.stop());
 
-    let back = site.shipway(&["rollback", "shop", "--in", "production", "--watch"]);
+    let back = site.shipway(&["rollback", "shop", "--env", "production", "--watch"]);
     assert!(back.status.success(), "{}", said(&back));
     // Going back restores the configuration with the release.
     assert_serves_alone(&site, 4, 2);
@@ -181,7 +181,7 @@ fn a_release_with_the_bytes_of_the_stable_one_is_a_release_like_any() {
     site.ended_rollout("production", 2);
     assert_serves_alone(&site, 2, 2);
 
-    let again = site.shipway(&["deploy", "shop", "--to", "production", "--watch"]);
+    let again = site.shipway(&["deploy", "shop", "--env", "production", "--watch"]);
     let told = said(&again);
     assert!(again.status.success(), "{told}");
     assert!(told.contains("stable release already"), "{told}");

@@ -9,7 +9,7 @@ use super::{
     AnalysisSource, ApprovalRule, EnvironmentConfig, NotificationTarget, StickyKey, Strategy,
     WhenBusy, checks,
     decode::{Problems, env, later, one_of, path_in_repository, unknown_choice},
-    guard, metrics, rollback, ties, timeouts,
+    guard, metrics, promotion_groups, rollback, timeouts,
 };
 use crate::{
     address::{EnvironmentAddresses, PublicAddress},
@@ -35,6 +35,7 @@ pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
     "env",
     "when_busy",
     "rollback_window",
+    "promote_with",
     "with",
     "notify",
     "progress_deadline",
@@ -222,7 +223,7 @@ fn environment_fields(
         env: env(fields, problems),
         when_busy: one_of(fields, "when_busy", &WHEN_BUSY, problems).unwrap_or_default(),
         rollback_window: rollback::window(fields, problems),
-        with: ties::with(fields, service, problems),
+        promote_with: promotion_groups::promote_with(fields, service, problems),
         notify: fields
             .list("notify", problems)
             .iter()

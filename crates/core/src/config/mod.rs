@@ -8,12 +8,12 @@ pub(crate) mod decode;
 mod environments;
 mod guard;
 mod metrics;
+mod promotion_groups;
 mod reports;
 mod rollback;
 mod schema;
 #[cfg(test)]
 mod tests;
-mod ties;
 mod timeouts;
 
 pub use crate::rollout::strategy::Strategy;
@@ -21,12 +21,12 @@ pub use decode::parse;
 pub use guard::WatchDuration;
 pub(crate) use metrics::defaults::SLOW_WITHOUT_STABLE;
 pub use metrics::{MetricSource, ProviderQuery};
+pub use promotion_groups::{PromotionGroupError, check_promotion_groups};
 pub use reports::ReportsConfig;
 pub use rollback::RollbackWindow;
 pub use schema::schema;
 use serde::{Deserialize, Serialize};
 use shipway_analysis::Analysis;
-pub use ties::check_ties;
 pub use timeouts::RequestTimeouts;
 
 use crate::{
@@ -141,7 +141,7 @@ pub struct EnvironmentConfig {
     pub rollback_window: Option<RollbackWindow>,
     /// Services whose rollouts into it are promoted together with this one's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub with: Vec<ServiceName>,
+    pub promote_with: Vec<ServiceName>,
     #[serde(default)]
     pub notify: Vec<NotificationTarget>,
     /// Without progress for this long an action fails; default 10 min.

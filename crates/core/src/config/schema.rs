@@ -220,7 +220,7 @@ fn environment() -> Value {
             "env": { "$ref": "#/$defs/env" },
             "when_busy": { "enum": ["supersede", "queue", "refuse"], "default": "supersede" },
             "rollback_window": { "type": "object", "minProperties": 1, "additionalProperties": false, "description": "How far a rollback skips steps and analysis: to the last releases, or to those that served lately.", "properties": { "releases": { "type": "integer", "minimum": 1, "maximum": 10 }, "within": { "$ref": "#/$defs/duration" } } },
-            "with": { "$ref": "#/$defs/texts", "description": "Other services whose rollouts into this environment are promoted together with this one's, or go back together." },
+            "promote_with": { "$ref": "#/$defs/texts", "description": "Other services whose rollouts into this environment are promoted together with this one's, or go back together." },
             "notify": { "type": "array", "items": { "type": "object", "additionalProperties": false, "properties": { "slack": { "type": "string" }, "webhook": { "type": "string" } } } },
             "progress_deadline": { "$ref": "#/$defs/duration", "default": "10m" },
             "drain": { "$ref": "#/$defs/duration", "default": "30s" },

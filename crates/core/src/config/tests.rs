@@ -535,7 +535,7 @@ fn ties_and_windows_are_read_and_mistakes_are_told() {
             "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production: {{ {keys} }}\n"
         )
     };
-    let good = file("with: [cart, mail], rollback_window: { releases: 3, within: 24h }");
+    let good = file("promote_with: [cart, mail], rollback_window: { releases: 3, within: 24h }");
     let (config, _) = parse(&SourceFile::new("shipway.yaml", good.as_str())).unwrap();
     let production = &config.environments[0];
     assert_eq!(config.group(&production.name).len(), 3);
@@ -545,8 +545,8 @@ fn ties_and_windows_are_read_and_mistakes_are_told() {
     );
     let wrong = [
         "with: shop",
-        "with: [cart, cart]",
-        "with: [Cart]",
+        "promote_with: [cart, cart]",
+        "promote_with: [Cart]",
         "rollback_window: 3",
         "rollback_window: {}",
         "rollback_window: { releases: 0 }",

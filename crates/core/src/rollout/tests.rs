@@ -64,7 +64,7 @@ fn environment(strategy: Strategy, instances: u32) -> EnvironmentConfig {
         env: Default::default(),
         when_busy: Default::default(),
         rollback_window: None,
-        with: Vec::new(),
+        promote_with: Vec::new(),
         notify: vec![config::NotificationTarget::Webhook(
             "http://127.0.0.1:9/".into(),
         )],

@@ -349,7 +349,7 @@ pub enum ServiceEvent {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failed: Option<String>,
     },
-    /// Another service names this one in its `with`, or no longer does.
+    /// Another service names this one in its `promote_with`, or no longer does.
     Tied {
         leader: ServiceName,
         /// The whole group, by environment.
@@ -450,7 +450,7 @@ pub enum ServiceInput {
         destination: usize,
         failed: Option<String>,
     },
-    /// Another service names this one in its `with`, or no longer does.
+    /// Another service names this one in its `promote_with`, or no longer does.
     Tied {
         leader: ServiceName,
         /// The whole group, by environment.

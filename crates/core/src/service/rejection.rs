@@ -44,7 +44,7 @@ pub enum ServiceRejection {
         running: RolloutNumber,
     },
     /// No earlier release is known.
-    #[error("there is no earlier release in {environment} to go back to; name one with --to")]
+    #[error("there is no earlier release in {environment} to go back to; name one with --release")]
     NothingBefore { environment: EnvironmentName },
     /// The run isn't one of this service.
     #[error("there is no run {0}")]

@@ -66,7 +66,7 @@ pub struct ServiceState {
     /// The rollout groups that other services' configurations put this one into, by the other service.
     #[serde(default)]
     pub tied: BTreeMap<ServiceName, RolloutGroups>,
-    /// The groups that the services named in this one's `with` know of.
+    /// The groups that the services named in this one's `promote_with` know of.
     #[serde(default)]
     pub told: RolloutGroups,
     /// The addresses that it asked for when it last reported them.

@@ -147,7 +147,7 @@ pub(super) async fn notify_members(
             leader: leader.clone(),
             groups: theirs,
         };
-        let by = Actor::Shipway(format!("{leader} names it in its `with`"));
+        let by = Actor::Shipway(format!("{leader} names it in its `promote_with`"));
         if let Err(error) = app.send_to_service(name, input, by).await {
             tracing::error!(%error, service = %name, "a service could not be told that it is tied");
             return service::ServiceInput::Woken;

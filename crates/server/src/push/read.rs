@@ -200,15 +200,15 @@ pub(super) async fn without_files(
 /// Checks that the services of each rollout group are on this server and have matching environments.
 async fn check_rollout_groups(app: &App, config: &ServiceConfig) -> Result<(), ConfigError> {
     let mut known = BTreeMap::new();
-    for name in config.environments.iter().flat_map(|it| &it.with) {
+    for name in config.environments.iter().flat_map(|it| &it.promote_with) {
         let state = app.services.state(&service_stream(name)).await;
         let state = state.map_err(|error| ConfigError::RolloutGroup(error.to_string()))?;
         if let Some(config) = state.and_then(|state| state.config.clone()) {
             known.insert(name.clone(), config);
         }
     }
-    config::check_ties(config, |name| known.get(name).map(|it| &**it))
-        .map_err(ConfigError::RolloutGroup)
+    config::check_promotion_groups(config, |name| known.get(name).map(|it| &**it))
+        .map_err(|error| ConfigError::RolloutGroup(error.to_string()))
 }
 
 /// A file of a commit.

@@ -6,7 +6,7 @@ use shipway_syntax::{Diagnostic, SourceFile, Span, YamlNode, parse};
 
 use crate::client::{ClientError, ServerConnection};
 
-/// A name in `with`, and where it stands.
+/// A name in `promote_with` and its position.
 struct Tie {
     environment: String,
     service: String,
@@ -19,7 +19,7 @@ pub(super) fn warnings(source: &SourceFile, server: &ServerConnection) -> Vec<Di
         return Vec::new();
     };
     let mut found = Vec::new();
-    for tie in ties(&tree) {
+    for tie in promotion_groups(&tree) {
         let (name, of) = (&tie.service, &tie.environment);
         match server.service(name) {
             Ok(known) if known.environments.iter().any(|it| it.name.as_str() == of) => {}
@@ -35,7 +35,10 @@ pub(super) fn warnings(source: &SourceFile, server: &ServerConnection) -> Vec<Di
                 Diagnostic::warning(
                     "unknown-service",
                     tie.span,
-                    format!("`with` names {name}, and {} says: {why}", server.server),
+                    format!(
+                        "`promote_with` names {name}, and {} says: {why}",
+                        server.server
+                    ),
                 )
                 .help("a push of this file is refused until it is there"),
             ),
@@ -56,12 +59,12 @@ pub(super) fn warnings(source: &SourceFile, server: &ServerConnection) -> Vec<Di
     found
 }
 
-fn ties(tree: &YamlNode) -> Vec<Tie> {
+fn promotion_groups(tree: &YamlNode) -> Vec<Tie> {
     let environments = tree.get("environments").and_then(YamlNode::as_mapping);
     let mut found = Vec::new();
     for (environment, node) in environments.unwrap_or_default() {
-        let with = node.get("with").and_then(YamlNode::as_sequence);
-        for name in with.unwrap_or_default() {
+        let names = node.get("promote_with").and_then(YamlNode::as_sequence);
+        for name in names.unwrap_or_default() {
             if let Some(service) = name.as_scalar_text() {
                 found.push(Tie {
                     environment: environment.text.clone(),

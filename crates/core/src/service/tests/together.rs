@@ -15,7 +15,10 @@ fn pending(stage: &Stage) -> Vec<ServiceEffect> {
 #[test]
 fn whoever_is_named_is_told_until_it_knows_and_told_again_when_that_changes() {
     let mut stage = Stage::new();
-    let file = FILE.replace("production: {}", "production: { with: [cart, mail] }");
+    let file = FILE.replace(
+        "production: {}",
+        "production: { promote_with: [cart, mail] }",
+    );
     stage.push(1, &file, 1);
     let told = pending(&stage).into_iter().find_map(|effect| match effect {
         ServiceEffect::TellFellows { fellows, groups } => Some((fellows, groups)),
@@ -43,7 +46,7 @@ fn whoever_is_named_is_told_until_it_knows_and_told_again_when_that_changes() {
 #[test]
 fn the_rollouts_of_leader_and_fellow_know_the_whole_group() {
     let mut leader = Stage::new();
-    let file = "service: shop\nrun: { command: ./shop }\nenvironments:\n  production: { with: [cart, mail] }\n";
+    let file = "service: shop\nrun: { command: ./shop }\nenvironments:\n  production: { promote_with: [cart, mail] }\n";
     leader.push(1, file, 1);
     leader.run_ends(1, true, &["shop"]);
     let tied = |stage: &Stage| {
@@ -65,7 +68,7 @@ fn the_rollouts_of_leader_and_fellow_know_the_whole_group() {
         1,
         &file
             .replace("shop", "cart")
-            .replace("{ with: [cart, mail] }", "{}"),
+            .replace("{ promote_with: [cart, mail] }", "{}"),
         1,
     );
     let group = ["shop", "cart", "mail"]
@@ -91,23 +94,29 @@ fn a_group_that_makes_no_sense_is_named_with_what_to_do() {
             "service: {name}\nrun: {{ command: ./run }}\nenvironments:\n  production: {{{with}}}\n"
         ))
     };
-    let shop = file("shop", " with: [cart] ");
-    let wrong =
-        |cart: Option<ServiceConfig>| config::check_ties(&shop, |_| cart.as_ref()).unwrap_err();
+    let shop = file("shop", " promote_with: [cart] ");
+    let wrong = |cart: Option<ServiceConfig>| {
+        config::check_promotion_groups(&shop, |_| cart.as_ref())
+            .unwrap_err()
+            .to_string()
+    };
     assert_eq!(
         wrong(None),
-        "production: `with` names cart, and there is no such service here; push it first, or leave it out"
+        "production: `promote_with` names cart, and there is no such service here; push it first, or leave it out"
     );
-    let circle = file("cart", " with: [shop] ");
+    let circle = file("cart", " promote_with: [shop] ");
     assert_eq!(
         wrong(Some(circle)),
-        "production: `with` names cart, whose own `with` names shop; one service of a group names all the others"
+        "production: `promote_with` names cart, whose own `promote_with` names shop; one service of a group names all the others"
     );
     let elsewhere = parse("service: cart\nrun: { command: ./run }\nenvironments:\n  live: {}\n");
     assert_eq!(
         wrong(Some(elsewhere)),
-        "production: `with` names cart, which has no environment production; add one there, or leave it out"
+        "production: `promote_with` names cart, which has no environment production; add one there, or leave it out"
     );
     let cart = file("cart", "");
-    assert_eq!(config::check_ties(&shop, |_| Some(&cart)), Ok(()));
+    assert_eq!(
+        config::check_promotion_groups(&shop, |_| Some(&cart)),
+        Ok(())
+    );
 }
