@@ -86,7 +86,7 @@ fn config(service: &ServiceName) -> ServiceConfig {
         env: Default::default(),
         when_busy: Default::default(),
         rollback_window: None,
-        with: Vec::new(),
+        promote_with: Vec::new(),
         notify: Vec::new(),
         watch: Default::default(),
         unready_grace: None,
