@@ -11,6 +11,11 @@
 //! assert!(expand_secrets("$NONE", secrets).unwrap_err().to_string().contains("the secret NONE is not set"));
 //! ```
 
+/// A text names a secret that the server doesn't have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the secret {0} is not set on the server (--secrets FILE)")]
+pub struct SecretNotSet(pub String);
+
 /// Replaces each `$NAME` in `text` by the secret's value; a `$` that no name follows stays.
 ///
 /// # Errors
@@ -18,7 +23,7 @@
 pub fn expand_secrets<S: AsRef<str>>(
     text: &str,
     secrets: impl Fn(&str) -> Option<S>,
-) -> Result<String, String> {
+) -> Result<String, SecretNotSet> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(place) = rest.find('$') {
@@ -31,9 +36,7 @@ pub fn expand_secrets<S: AsRef<str>>(
         if name.is_empty() {
             out.push('$');
         } else {
-            let value = secrets(name).ok_or_else(|| {
-                format!("the secret {name} is not set on the server (--secrets FILE)")
-            })?;
+            let value = secrets(name).ok_or_else(|| SecretNotSet(name.to_owned()))?;
             out.push_str(value.as_ref());
         }
         rest = &after[end..];

@@ -23,6 +23,7 @@ use shipway_drivers::{
     git::GitRepositories,
     jobs::JobRunner,
     notify::{InvalidWebhookAddress, NotificationSender, WebhookDestination},
+    secret_expansion::SecretNotSet,
     target::Target,
 };
 use shipway_engine::{Blobs, Clock, Engine, EngineError, Store};
@@ -32,7 +33,7 @@ use crate::{
     api::KeyedRequestRunner,
     effects::{FileStorage, served_at},
     job_token::JobTokens,
-    secrets::{SecretExpansionError, SecretStore},
+    secrets::SecretStore,
     test_reports::TestReportCache,
     traffic::TrafficControl,
     traffic_route::TrafficRoute,
@@ -242,7 +243,7 @@ impl App {
 pub enum DestinationError {
     /// The address names a secret that the server does not have.
     #[error(transparent)]
-    Secret(#[from] SecretExpansionError),
+    Secret(#[from] SecretNotSet),
     /// The address, with its secrets filled in, is not a URL of a webhook.
     #[error(transparent)]
     Address(#[from] InvalidWebhookAddress),

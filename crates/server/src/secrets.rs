@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fs, io, os::unix::fs::PermissionsExt, path::Path};
 
-use shipway_drivers::secret_expansion::expand_secrets;
+use shipway_drivers::secret_expansion::{SecretNotSet, expand_secrets};
 
 /// The secrets of a server.
 #[derive(Clone, Default)]
@@ -41,11 +41,6 @@ pub enum SecretsError {
         line: usize,
     },
 }
-
-/// A text names a secret that is not set.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SecretExpansionError(String);
 
 impl SecretStore {
     /// Reads a file of `NAME=value` lines and headers; empty lines and lines that begin with `#` are passed over.
@@ -112,8 +107,8 @@ impl SecretStore {
     }
 
     /// `text` with each `$NAME` replaced. Unknown names are an error that names them, and no value.
-    pub fn expand(&self, text: &str) -> Result<String, SecretExpansionError> {
-        expand_secrets(text, |name| self.get(name)).map_err(SecretExpansionError)
+    pub fn expand(&self, text: &str) -> Result<String, SecretNotSet> {
+        expand_secrets(text, |name| self.get(name))
     }
 }
 

@@ -126,12 +126,9 @@ impl RunDecider {
     fn handle_report(&mut self, run: &Run, report: RunInput) -> Result<(), RunRejection> {
         match report {
             RunInput::JobStarted { key } => {
-                if !is_over(run, &key)?
-                    && run
-                        .jobs
-                        .get(&key)
-                        .is_none_or(|record| record.started_at.is_none())
-                {
+                let known = run.jobs.get(&key);
+                let is_known = known.is_some_and(|record| record.started_at.is_some());
+                if !is_over(run, &key)? && !is_known {
                     self.emit(RunEvent::JobStarted { key });
                 }
             }
@@ -150,10 +147,10 @@ impl RunDecider {
                     self.emit(RunEvent::Annotated { key, annotations });
                 }
             }
-            RunInput::ArtifactStored { artifact } => {
-                if run.ended.is_none() && !run.artifacts.contains(&artifact) {
-                    self.emit(RunEvent::ArtifactStored { artifact });
-                }
+            RunInput::ArtifactStored { artifact }
+                if run.ended.is_none() && !run.artifacts.contains(&artifact) =>
+            {
+                self.emit(RunEvent::ArtifactStored { artifact });
             }
             RunInput::StorageDelayed { key, reason } => {
                 let known = run.jobs.get(&key).and_then(|job| job.storage.clone());

@@ -165,15 +165,11 @@ impl ServiceDecider {
                     self.emit(ServiceEvent::Tied { leader, groups });
                 }
             }
-            ServiceInput::FellowsTold(groups) => {
-                if self.state.told != groups {
-                    self.emit(ServiceEvent::FellowsTold { groups });
-                }
+            ServiceInput::FellowsTold(groups) if self.state.told != groups => {
+                self.emit(ServiceEvent::FellowsTold { groups });
             }
-            ServiceInput::AddressesReported(asked) => {
-                if self.state.reported_addresses != asked {
-                    self.emit(ServiceEvent::AddressesReported { asked });
-                }
+            ServiceInput::AddressesReported(asked) if self.state.reported_addresses != asked => {
+                self.emit(ServiceEvent::AddressesReported { asked });
             }
             _ => {}
         }

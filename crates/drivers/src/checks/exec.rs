@@ -9,6 +9,7 @@ use tokio::{
     process::{Child, Command},
 };
 
+use super::CheckError;
 use crate::process::procfs::ProcessId;
 
 /// Bytes at the end of the output that are kept; the last line is quoted.
@@ -24,7 +25,7 @@ pub(super) async fn run_check(
     address: &str,
     workdir: &Path,
     timeout: Duration,
-) -> Result<(), String> {
+) -> Result<(), CheckError> {
     let port = address.rsplit(':').next().unwrap_or_default();
     let environment = [
         ("URL", format!("http://{address}")),
@@ -42,9 +43,9 @@ pub(crate) async fn command_output(
     environment: &[(&str, String)],
     workdir: &Path,
     timeout: Duration,
-) -> Result<String, String> {
-    let mut child =
-        start_command(command, environment, workdir).map_err(|error| format!("sh: {error}"))?;
+) -> Result<String, CheckError> {
+    let mut child = start_command(command, environment, workdir)
+        .map_err(|error| CheckError::Shell(error.to_string()))?;
     let mut group = CommandGroup::from_child(&child);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -55,7 +56,10 @@ pub(crate) async fn command_output(
         );
     };
     let in_time = wait_until_ended(&group, reading, timeout).await;
-    let status = child.wait().await.map_err(|error| error.to_string())?;
+    let status = child
+        .wait()
+        .await
+        .map_err(|error| CheckError::Wait(error.to_string()))?;
     group.release();
     let last = last_line(&err).or_else(|| last_line(&out));
     let how = match (in_time, status.code()) {
@@ -64,7 +68,7 @@ pub(crate) async fn command_output(
         (true, Some(code)) => format!("exit code {code}"),
         (true, None) => status.to_string(),
     };
-    Err(last.map_or(how.clone(), |last| format!("{how}: {last}")))
+    Err(CheckError::Command { how, last })
 }
 
 /// Waits until the command has exited or kills it at the timeout; returns whether it was in time. All output has been read then.

@@ -12,7 +12,7 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use shipway_core::check::ProbeAnswer;
 
-use super::ProbeTarget;
+use super::{CheckError, ProbeTarget};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,12 +22,15 @@ pub(super) async fn send_request(
     mut request: Request<Full<Bytes>>,
     timeout: Duration,
     body_bytes_max: usize,
-) -> Result<ProbeAnswer, String> {
+) -> Result<ProbeAnswer, CheckError> {
     let address = instance.address;
     let headers = request.headers_mut();
     if !headers.contains_key(header::HOST) {
         let host = header::HeaderValue::from_str(instance.host.unwrap_or(address));
-        headers.insert(header::HOST, host.map_err(|error| error.to_string())?);
+        headers.insert(
+            header::HOST,
+            host.map_err(|error| CheckError::Request(error.to_string()))?,
+        );
     }
     headers.insert(
         header::CONNECTION,
@@ -39,31 +42,40 @@ pub(super) async fn send_request(
             took: begun.elapsed(),
             ..answer
         }),
-        Err(_) => Err(timeout_message(address, timeout)),
+        Err(_) => Err(no_answer(address, timeout)),
     }
 }
 
 /// Opens a connection.
-pub(super) async fn connect(address: &str) -> Result<TcpStream, String> {
+pub(super) async fn connect(address: &str) -> Result<TcpStream, CheckError> {
     TcpStream::connect(address)
         .await
         .map_err(|error| match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => format!("connection refused on {address}"),
-            _ => format!("{address}: {error}"),
+            std::io::ErrorKind::ConnectionRefused => CheckError::Refused(address.to_owned()),
+            _ => CheckError::Connect {
+                address: address.to_owned(),
+                error: error.to_string(),
+            },
         })
 }
 
-pub(super) fn timeout_message(address: &str, timeout: Duration) -> String {
-    format!("no answer on {address} within {} ms", timeout.as_millis())
+pub(super) fn no_answer(address: &str, timeout: Duration) -> CheckError {
+    CheckError::NoAnswer {
+        address: address.to_owned(),
+        timeout,
+    }
 }
 
 async fn exchange_once(
     address: &str,
     request: Request<Full<Bytes>>,
     body_bytes_max: usize,
-) -> Result<ProbeAnswer, String> {
+) -> Result<ProbeAnswer, CheckError> {
     let stream = connect(address).await?;
-    let broken = |error: hyper::Error| format!("{address} broke off: {}", root_cause(&error));
+    let broken = |error: hyper::Error| CheckError::BrokenOff {
+        address: address.to_owned(),
+        cause: root_cause(&error),
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(broken)?;

@@ -5,7 +5,59 @@ mod http;
 pub mod probe;
 pub mod smoke;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
+
+/// Why a probe, a smoke test or a command failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    /// Nothing listens on this address.
+    #[error("connection refused on {0}")]
+    Refused(String),
+    /// The connection could not be opened.
+    #[error("{address}: {error}")]
+    Connect {
+        /// `host:port`.
+        address: String,
+        /// The error of the system.
+        error: String,
+    },
+    /// The instance did not answer in time.
+    #[error("no answer on {address} within {} ms", .timeout.as_millis())]
+    NoAnswer {
+        /// `host:port`.
+        address: String,
+        /// The time limit.
+        timeout: Duration,
+    },
+    /// The connection ended before the response did.
+    #[error("{address} broke off: {cause}")]
+    BrokenOff {
+        /// `host:port`.
+        address: String,
+        /// The innermost error.
+        cause: String,
+    },
+    /// The request can't be built.
+    #[error("{0}")]
+    Request(String),
+    /// The instance answered that it is not well.
+    #[error("{0}")]
+    Unhealthy(String),
+    /// The shell could not be started.
+    #[error("sh: {0}")]
+    Shell(String),
+    /// The command's exit status could not be read.
+    #[error("{0}")]
+    Wait(String),
+    /// The command failed or took too long.
+    #[error("{how}{}", .last.as_ref().map(|last| format!(": {last}")).unwrap_or_default())]
+    Command {
+        /// `exit code 3`, `not done within 1 s`.
+        how: String,
+        /// The command's last line.
+        last: Option<String>,
+    },
+}
 
 /// The instance to check.
 #[derive(Clone, Copy, Debug)]

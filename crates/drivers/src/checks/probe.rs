@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Request, header};
 use http_body_util::Full;
 use shipway_core::check::{HealthProbe, named_failures};
 
-use super::{ProbeTarget, exec, http as client};
+use super::{CheckError, ProbeTarget, exec, http as client};
 
 /// Bytes of a body that are searched for failing dependencies.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -20,12 +20,12 @@ pub async fn run_probe(
     probe: &HealthProbe,
     instance: ProbeTarget<'_>,
     timeout: Duration,
-) -> Result<(), String> {
+) -> Result<(), CheckError> {
     let address = instance.address;
     match probe {
         HealthProbe::Tcp => match tokio::time::timeout(timeout, client::connect(address)).await {
             Ok(connected) => connected.map(drop),
-            Err(_) => Err(client::timeout_message(address, timeout)),
+            Err(_) => Err(client::no_answer(address, timeout)),
         },
         HealthProbe::Http {
             path,
@@ -44,19 +44,21 @@ async fn http_probe(
     headers: &BTreeMap<String, String>,
     instance: ProbeTarget<'_>,
     timeout: Duration,
-) -> Result<(), String> {
+) -> Result<(), CheckError> {
     let mut request = Request::get(path).body(Full::new(Bytes::new()));
     if let Ok(request) = &mut request {
         let agent = HeaderValue::from_static("shipway-probe");
         request.headers_mut().insert(header::USER_AGENT, agent);
         for (name, value) in headers {
-            let invalid = |error: &dyn std::fmt::Display| format!("header {name}: {error}");
+            let invalid = |error: &dyn std::fmt::Display| {
+                CheckError::Request(format!("header {name}: {error}"))
+            };
             let name = HeaderName::try_from(name).map_err(|error| invalid(&error))?;
             let value = HeaderValue::try_from(value).map_err(|error| invalid(&error))?;
             request.headers_mut().insert(name, value);
         }
     }
-    let request = request.map_err(|error| format!("{path}: {error}"))?;
+    let request = request.map_err(|error| CheckError::Request(format!("{path}: {error}")))?;
     let answer = client::send_request(instance, request, timeout, BODY_BYTES_MAX).await?;
     let is_good = wanted.map_or((200..400).contains(&answer.status), |wanted| {
         answer.status == wanted
@@ -77,11 +79,11 @@ async fn http_probe(
         400 | 403 | 404 | 421 => format!(" to Host {host}"),
         _ => String::new(),
     };
-    Err(format!(
+    Err(CheckError::Unhealthy(format!(
         "{path} answers {}{asked_for}{}",
         answer.status,
         reason.unwrap_or_default()
-    ))
+    )))
 }
 
 /// The first non-empty line of a response; the title of an HTML page.

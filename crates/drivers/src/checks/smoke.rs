@@ -14,7 +14,7 @@ use shipway_core::check::{
     AnswerDifference, ExpectedAnswer, SmokeProbe, SmokeReport, SmokeResult, SmokeTest,
 };
 
-use super::{ProbeTarget, exec, http as client};
+use super::{CheckError, ProbeTarget, exec, http as client};
 
 /// Default timeout of a request.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -107,11 +107,13 @@ async fn run_once(probe: &SmokeProbe, instance: ProbeTarget<'_>) -> Vec<AnswerDi
                         .await
                         .map(|answer| expect.differences(&answer))
                 }
-                Err(why) => Err(format!("the request can't be made: {why}")),
+                Err(error) => Err(CheckError::Request(format!(
+                    "the request can't be made: {error}"
+                ))),
             }
         }
     };
-    result.unwrap_or_else(|why| vec![AnswerDifference(why)])
+    result.unwrap_or_else(|error| vec![AnswerDifference(error.to_string())])
 }
 
 /// Time limits are checked against the duration; the timeout is longer, so that there is a response to check.
@@ -126,15 +128,16 @@ fn build_request(
     path: &str,
     headers: &BTreeMap<String, String>,
     body: String,
-) -> Result<Request<Full<Bytes>>, String> {
+) -> Result<Request<Full<Bytes>>, CheckError> {
     let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header(header::USER_AGENT, "shipway-smoke")
         .body(Full::new(Bytes::from(body)))
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| CheckError::Request(error.to_string()))?;
     for (name, value) in headers {
-        let said = |error: &dyn std::fmt::Display| format!("header {name}: {error}");
+        let said =
+            |error: &dyn std::fmt::Display| CheckError::Request(format!("header {name}: {error}"));
         let name = HeaderName::try_from(name).map_err(|error| said(&error))?;
         let value = HeaderValue::try_from(value).map_err(|error| said(&error))?;
         request.headers_mut().insert(name, value);

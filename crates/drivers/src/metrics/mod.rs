@@ -52,6 +52,25 @@ struct MetricUnavailable {
     may_pass: bool,
 }
 
+/// Why a provider gave no value.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricError {
+    /// The query names a secret or a release that does not exist.
+    #[error("{0}")]
+    Query(String),
+    /// The provider answered with a value that is not finite.
+    #[error("{provider} says {}", describe_non_finite(*.value))]
+    NotFinite {
+        /// The provider's name.
+        provider: &'static str,
+        /// NaN or an infinity.
+        value: f64,
+    },
+    /// All attempts failed; the reason of the last one.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
 impl MetricUnavailable {
     /// A permanent failure.
     fn for_good(why: impl Into<String>) -> Self {
@@ -89,7 +108,7 @@ impl MetricReader {
     /// environment. Each attempt takes at most [`MetricSource::timeout`].
     ///
     /// # Errors
-    /// When there is no finite number.
+    /// [`MetricError`]: there is no finite number.
     pub async fn read_metric(
         &self,
         source: &MetricSource,
@@ -97,23 +116,23 @@ impl MetricReader {
         at: Timestamp,
         workdir: &Path,
         secrets: &(dyn Fn(&str) -> Option<String> + Send + Sync),
-    ) -> Result<f64, String> {
-        let query = fill_query(&source.query, about, source.window, secrets)?;
+    ) -> Result<f64, MetricError> {
+        let query = fill_query(&source.query, about, source.window, secrets)
+            .map_err(|error| MetricError::Query(error.to_string()))?;
         let mut failed = 0;
         loop {
             match self.read_once(&query, source, about, at, workdir).await {
                 Ok(value) if value.is_finite() => return Ok(value),
                 Ok(value) => {
-                    return Err(format!(
-                        "{} says {}",
-                        provider_name(&query),
-                        describe_non_finite(value)
-                    ));
+                    return Err(MetricError::NotFinite {
+                        provider: provider_name(&query),
+                        value,
+                    });
                 }
                 Err(MetricUnavailable { why, may_pass }) => {
                     failed += 1;
                     if failed == ATTEMPTS || !may_pass {
-                        return Err(why);
+                        return Err(MetricError::Unavailable(why));
                     }
                     tokio::time::sleep(PAUSE * 2_u32.pow(failed - 1)).await;
                 }

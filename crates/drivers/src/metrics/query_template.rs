@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shipway_core::config::ProviderQuery;
 
-use crate::secret_expansion::expand_secrets;
+use crate::secret_expansion::{SecretNotSet, expand_secrets};
 
 /// What a query is about: the values for its template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,15 @@ pub struct QuerySubject {
     pub environment: String,
 }
 
+/// Why a query can't be filled in.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TemplateError {
+    #[error("there is no stable release to ask about")]
+    NoStable,
+    #[error(transparent)]
+    Secret(#[from] SecretNotSet),
+}
+
 /// Expands `{{…}}` in `query`, and secrets in fields that may refer to them: not in queries and commands, where `$` has a
 /// meaning of its own.
 pub(super) fn fill_query(
@@ -26,14 +35,19 @@ pub(super) fn fill_query(
     about: &QuerySubject,
     window: Duration,
     secrets: &dyn Fn(&str) -> Option<String>,
-) -> Result<ProviderQuery, String> {
+) -> Result<ProviderQuery, TemplateError> {
     let plain = |text: &String| fill_template(text, about, window);
-    let secret = |text: &String| expand_secrets(&fill_template(text, about, window)?, secrets);
+    let secret = |text: &String| -> Result<String, TemplateError> {
+        Ok(expand_secrets(
+            &fill_template(text, about, window)?,
+            secrets,
+        )?)
+    };
     let headers = |headers: &BTreeMap<String, String>| {
         let filled = headers
             .iter()
             .map(|(name, value)| Ok((name.clone(), secret(value)?)));
-        filled.collect::<Result<BTreeMap<_, _>, String>>()
+        filled.collect::<Result<BTreeMap<_, _>, TemplateError>>()
     };
     Ok(match query {
         ProviderQuery::Prometheus {
@@ -82,7 +96,11 @@ pub(super) fn format_window(window: Duration) -> String {
     format!("{}s", window.as_secs().max(1))
 }
 
-fn fill_template(text: &str, about: &QuerySubject, window: Duration) -> Result<String, String> {
+fn fill_template(
+    text: &str,
+    about: &QuerySubject,
+    window: Duration,
+) -> Result<String, TemplateError> {
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(begin) = rest.find("{{") {
@@ -94,7 +112,7 @@ fn fill_template(text: &str, about: &QuerySubject, window: Duration) -> Result<S
             Some("release") => about.release.to_string(),
             Some("stable") => match about.stable {
                 Some(stable) => stable.to_string(),
-                None => return Err("there is no stable release to ask about".to_owned()),
+                None => return Err(TemplateError::NoStable),
             },
             Some("service") => about.service.clone(),
             Some("environment") => about.environment.clone(),
@@ -137,6 +155,7 @@ mod tests {
         assert!(
             fill_template("{{stable}}", &about(None), Duration::ZERO)
                 .unwrap_err()
+                .to_string()
                 .contains("no stable")
         );
     }
@@ -174,6 +193,11 @@ mod tests {
             Duration::ZERO,
             &secrets,
         );
-        assert!(missing.unwrap_err().contains("the secret NONE is not set"));
+        assert!(
+            missing
+                .unwrap_err()
+                .to_string()
+                .contains("the secret NONE is not set")
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Unpacks artifacts completely or not at all, and never outside of their folder. [`shipway_worker::check_archive_entry`] decides which
 //! entries are rejected.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path, path::PathBuf};
 
 use shipway_core::ids::Digest;
 use shipway_worker::check_archive_entry;
@@ -50,19 +50,37 @@ pub(super) async fn replace_artifact(
     unpacked
         .await
         .map_err(|error| error.to_string())
-        .and_then(|result| result)
+        .and_then(|result| result.map_err(|error| error.to_string()))
         .map_err(|why| TargetError::Artifact(format!("{}: {why}", digest.short())))
 }
 
-fn unpack_to(reader: impl io::Read, beside: &Path, to: &Path) -> Result<(), String> {
-    let said = |error: io::Error| error.to_string();
-    remove_folder(beside).map_err(said)?;
-    fs::create_dir_all(beside).map_err(said)?;
+/// Why an artifact can't be unpacked.
+#[derive(Debug, thiserror::Error)]
+enum UnpackError {
+    #[error("it is empty")]
+    Empty,
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    #[error("it has more than {ENTRIES_MAX} files")]
+    TooManyFiles,
+    #[error("{0}")]
+    Refused(String),
+    #[error("the entry {} leaves its folder", .0.display())]
+    LeavesFolder(PathBuf),
+    #[error("{}: {cause}", .path.display())]
+    Entry { path: PathBuf, cause: String },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+fn unpack_to(reader: impl io::Read, beside: &Path, to: &Path) -> Result<(), UnpackError> {
+    remove_folder(beside)?;
+    fs::create_dir_all(beside)?;
     if unpack_tar(reader, beside)? == 0 {
-        return Err("it is empty".to_owned());
+        return Err(UnpackError::Empty);
     }
-    remove_folder(to).map_err(said)?;
-    fs::rename(beside, to).map_err(said)?;
+    remove_folder(to)?;
+    fs::rename(beside, to)?;
     // Its time tells which files are written later; without it none are reported.
     let _ = fs::write(to.with_extension(UNPACKED), "");
     Ok(())
@@ -106,7 +124,7 @@ fn remove_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Unpacks the archive; returns the number of files.
-fn unpack_tar(reader: impl io::Read, to: &Path) -> Result<usize, String> {
+fn unpack_tar(reader: impl io::Read, to: &Path) -> Result<usize, UnpackError> {
     let mut archive = tar::Archive::new(reader);
     // Keeps the executable bit, drops setuid.
     archive.set_preserve_permissions(false);
@@ -120,22 +138,21 @@ fn unpack_tar(reader: impl io::Read, to: &Path) -> Result<usize, String> {
         let link = entry.link_name().map_err(|error| damaged_error(&error))?;
         let link = link.unwrap_or_default();
         check_archive_entry(&path, entry.header().entry_type(), &link, to)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| UnpackError::Refused(error.to_string()))?;
         if entry.header().entry_type().is_dir() {
-            fs::create_dir_all(to.join(&path))
-                .map_err(|error| format!("{}: {error}", path.display()))?;
+            fs::create_dir_all(to.join(&path)).map_err(|error| entry_error(&path, &error))?;
             continue;
         }
         count += 1;
         if count > ENTRIES_MAX {
-            return Err(format!("it has more than {ENTRIES_MAX} files"));
+            return Err(UnpackError::TooManyFiles);
         }
         // `unpack_in` also checks that the entry stays inside the folder.
         let inside = entry
             .unpack_in(to)
-            .map_err(|error| format!("{}: {}", path.display(), root_cause(&error)))?;
+            .map_err(|error| entry_error(&path, &error))?;
         if !inside {
-            return Err(format!("the entry {} leaves its folder", path.display()));
+            return Err(UnpackError::LeavesFolder(path));
         }
     }
     // Read to the end: the digest is verified there.
@@ -143,8 +160,15 @@ fn unpack_tar(reader: impl io::Read, to: &Path) -> Result<usize, String> {
     Ok(count)
 }
 
-fn damaged_error(error: &io::Error) -> String {
-    format!("it is damaged: {}", root_cause(error))
+fn damaged_error(error: &io::Error) -> UnpackError {
+    UnpackError::Damaged(root_cause(error))
+}
+
+fn entry_error(path: &Path, error: &io::Error) -> UnpackError {
+    UnpackError::Entry {
+        path: path.to_owned(),
+        cause: root_cause(error),
+    }
 }
 
 /// The innermost error: the outer ones repeat the file names.
@@ -189,7 +213,7 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
-    fn unpacked(entries: &[(&str, Is<'_>)]) -> (tempfile::TempDir, Result<usize, String>) {
+    fn unpacked(entries: &[(&str, Is<'_>)]) -> (tempfile::TempDir, Result<usize, UnpackError>) {
         let folder = tempfile::tempdir().unwrap();
         let result = unpack_tar(tar_of(entries).as_slice(), folder.path());
         (folder, result)
@@ -219,7 +243,7 @@ mod tests {
         ] {
             let (folder, result) = unpacked(&entries);
             let refused = result.unwrap_err();
-            assert!(refused.contains(wanted), "{refused}");
+            assert!(refused.to_string().contains(wanted), "{refused}");
             assert!(!folder.path().parent().unwrap().join("evil").exists());
         }
     }
@@ -232,7 +256,7 @@ mod tests {
             ("latest", Is::Symlink("bin")),
             ("same", Is::Hardlink("bin/run")),
         ]);
-        assert_eq!(result, Ok(4));
+        assert_eq!(result.unwrap(), 4);
         let mode = |path: &str| {
             use std::os::unix::fs::PermissionsExt;
             let path = folder.path().join(path);
@@ -247,7 +271,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let noise = vec![7; 4_096];
         let refused = unpack_tar(noise.as_slice(), folder.path()).unwrap_err();
-        assert!(refused.starts_with("it is damaged"), "{refused}");
+        assert!(
+            refused.to_string().starts_with("it is damaged"),
+            "{refused}"
+        );
         let mut builder = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_size(4_096);

@@ -30,7 +30,10 @@ struct JoinedCgroup {
 impl CgroupSet {
     /// Moves the calling process, and thereby the processes it starts, into groups with these limits. The error tells which
     /// limit is not enforced.
-    pub(super) fn enter(name: &str, limits: &ResourceLimits) -> (Self, Result<(), String>) {
+    pub(super) fn enter(
+        name: &str,
+        limits: &ResourceLimits,
+    ) -> (Self, Result<(), LimitNotEnforced>) {
         let (made, mut result) = create_cgroups(name, limits);
         let mut groups = Self::default();
         for (controller, folder) in made {
@@ -109,7 +112,10 @@ impl CgroupController {
 type CreatedCgroup = (CgroupController, PathBuf);
 
 /// Creates empty groups that enforce `limits`. The error tells which limit is not enforced.
-fn create_cgroups(name: &str, limits: &ResourceLimits) -> (Vec<CreatedCgroup>, Result<(), String>) {
+fn create_cgroups(
+    name: &str,
+    limits: &ResourceLimits,
+) -> (Vec<CreatedCgroup>, Result<(), LimitNotEnforced>) {
     let mut made = Vec::new();
     let unified = Path::new(ROOT).join("cgroup.controllers").exists();
     let result = if *limits == ResourceLimits::default() {
@@ -126,7 +132,7 @@ fn create_unified(
     name: &str,
     limits: &ResourceLimits,
     made: &mut Vec<CreatedCgroup>,
-) -> Result<(), String> {
+) -> Result<(), LimitNotEnforced> {
     let ours = CgroupController::Unified.parent_folder();
     let folder = ours.join(name);
     fs::create_dir_all(&folder).map_err(not_enforced(CgroupController::Unified.limit_name()))?;
@@ -163,7 +169,7 @@ fn create_per_controller(
     name: &str,
     limits: &ResourceLimits,
     made: &mut Vec<CreatedCgroup>,
-) -> Result<(), String> {
+) -> Result<(), LimitNotEnforced> {
     let mut group = |controller: CgroupController, values: &[(&str, u64)]| {
         let folder = controller.parent_folder().join(name);
         fs::create_dir_all(&folder)
@@ -200,7 +206,7 @@ fn create_per_controller(
 pub(crate) fn create_for_process(
     name: &str,
     limits: &ResourceLimits,
-) -> (Vec<PathBuf>, Result<(), String>) {
+) -> (Vec<PathBuf>, Result<(), LimitNotEnforced>) {
     let (made, result) = create_cgroups(name, limits);
     (made.into_iter().map(|(_, folder)| folder).collect(), result)
 }
@@ -231,8 +237,16 @@ fn cpu_quota_us(limits: &ResourceLimits) -> Option<u64> {
     limits.cpu_millis.map(of_period)
 }
 
-fn not_enforced(what: &str) -> impl FnOnce(io::Error) -> String {
-    move |error| format!("the {what} limit is not enforced: {error}")
+/// A resource limit that the machine does not enforce.
+#[derive(Debug, thiserror::Error)]
+#[error("the {limit} limit is not enforced: {error}")]
+pub(crate) struct LimitNotEnforced {
+    limit: &'static str,
+    error: io::Error,
+}
+
+fn not_enforced(limit: &'static str) -> impl FnOnce(io::Error) -> LimitNotEnforced {
+    move |error| LimitNotEnforced { limit, error }
 }
 
 fn write_value(folder: &Path, file: &str, value: impl ToString) -> io::Result<()> {

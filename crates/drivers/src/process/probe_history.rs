@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use shipway_core::{check::HealthCheck, target::InstancePhase};
 
+use crate::checks::CheckError;
+
 /// Pause between probes of an instance that isn't ready yet, so that a rollout needn't wait for a whole interval.
 const EAGER: Duration = Duration::from_millis(50);
 /// The pause grows by one unit after this many probes.
@@ -78,12 +80,12 @@ impl ProbeHistory {
     pub(super) fn record_readiness(
         &mut self,
         health: &HealthCheck,
-        answer: Result<(), String>,
+        answer: Result<(), CheckError>,
         last_words: impl FnOnce() -> Option<String>,
         now: Instant,
     ) -> ProbeChange {
         self.asked = self.asked.saturating_add(1);
-        let Err(why) = answer else {
+        let Err(why) = answer.map_err(|error| error.to_string()) else {
             (self.good, self.bad) = (self.good.saturating_add(1), 0);
             if self.ready || self.good < health.healthy_after {
                 return ProbeChange::Nothing;
@@ -122,10 +124,10 @@ impl ProbeHistory {
     pub(super) fn record_liveness(
         &mut self,
         health: &HealthCheck,
-        answer: Result<(), String>,
+        answer: Result<(), CheckError>,
         now: Instant,
     ) -> Option<String> {
-        let Err(why) = answer else {
+        let Err(why) = answer.map_err(|error| error.to_string()) else {
             (self.dead, self.was_alive) = (0, true);
             return None;
         };
@@ -162,8 +164,8 @@ mod tests {
         }
     }
 
-    fn refused() -> Result<(), String> {
-        Err("connection refused".to_owned())
+    fn refused() -> Result<(), CheckError> {
+        Err(CheckError::Unhealthy("connection refused".to_owned()))
     }
 
     #[test]
@@ -200,7 +202,7 @@ mod tests {
             ProbeChange::Phase(unready("connection refused; last log line: hm"))
         );
         assert_eq!(
-            told(Err("/ready answers 503".into()), 17),
+            told(Err(CheckError::Unhealthy("/ready answers 503".into())), 17),
             ProbeChange::Phase(unready("/ready answers 503 for 1 s; last log line: hm"))
         );
         assert_eq!(told(Ok(()), 18), ProbeChange::Nothing);

@@ -173,7 +173,7 @@ fn supervise_instance(folder: &Path) -> io::Result<()> {
         told.name, main.pid, told.address
     )));
     if let Err(why) = &limited {
-        log.write_note(why);
+        log.write_note(&why.to_string());
     }
     let runs = RunningInstance {
         shim: ProcessId::find(std::process::id())
@@ -182,7 +182,7 @@ fn supervise_instance(folder: &Path) -> io::Result<()> {
         address: told.address,
         since: Timestamp::now(),
         restarts: told.restarts,
-        note: limited.err(),
+        note: limited.err().map(|error| error.to_string()),
     };
     let request = InstanceStopRequest {
         signal: told.stop_signal,

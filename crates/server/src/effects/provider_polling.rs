@@ -17,7 +17,7 @@ use shipway_core::{
     rollout::Rollout,
     target::ReplicaSetKey,
 };
-use shipway_drivers::metrics::QuerySubject;
+use shipway_drivers::metrics::{MetricError, QuerySubject};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use super::baseline_history;
@@ -163,9 +163,9 @@ async fn poll(
             }
         };
         let (canary, stable) = tokio::join!(about(&sides.canary), of_stable);
-        let answer = |read| match read {
+        let answer = |read: Result<f64, MetricError>| match read {
             Ok(value) => ProviderAnswer::value(source.metric, at, value),
-            Err(why) => ProviderAnswer::unknown(source.metric, at, why),
+            Err(error) => ProviderAnswer::unknown(source.metric, at, error.to_string()),
         };
         let both = (answer(canary), stable.map(answer));
         let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -166,16 +166,7 @@ impl PushProgress {
             ServiceEvent::RunOrdered { order } => self.run_ordered(order),
             ServiceEvent::RunEnded {
                 number, conclusion, ..
-            } if self.runs.remove(number) => {
-                if *conclusion == Conclusion::Success {
-                    return vec![format!("✓ run {number} is green")];
-                }
-                self.failed_run = Some(RunId {
-                    service: self.service.clone(),
-                    number: *number,
-                });
-                vec![format!("✗ run {number} is red")]
-            }
+            } if self.runs.remove(number) => self.run_ended(*number, *conclusion),
             ServiceEvent::PushSettled { sequence, why } if self.pushes.remove(sequence) => {
                 vec![format!("nothing is released: {why}")]
             }
@@ -222,6 +213,15 @@ impl PushProgress {
             }
             event => self.rollout_of_service_event(event),
         }
+    }
+
+    fn run_ended(&mut self, number: RunNumber, conclusion: Conclusion) -> Vec<String> {
+        if conclusion == Conclusion::Success {
+            return vec![format!("✓ run {number} is green")];
+        }
+        let service = self.service.clone();
+        self.failed_run = Some(RunId { service, number });
+        vec![format!("✗ run {number} is red")]
     }
 
     /// Events of a service about rollouts that have been ordered.
