@@ -68,7 +68,7 @@ impl FileTail {
         self.offset
     }
 
-    /// Reads what was appended, without waiting; empty if nothing was.
+    /// Reads the appended bytes without waiting; empty if there are none.
     pub async fn read(&mut self) -> io::Result<Bytes> {
         if self.file.is_none() {
             match File::open(&self.path).await {

@@ -26,7 +26,7 @@ pub trait Target: Send + Sync {
     /// Scales the set down to the slots up to `keep`; returns when the other instances have exited. 0 removes the set.
     async fn stop(&self, set: &ReplicaSetKey, keep: u32) -> Result<StopReport, TargetError>;
 
-    /// Files that instances of the set wrote beside their code, relative to its folder; they are deleted when the set is
+    /// Files that instances of the set wrote into their code folder, relative to its folder; they are deleted when the set is
     /// stopped.
     async fn written_files(&self, set: &ReplicaSetKey) -> Vec<String>;
 
@@ -58,7 +58,7 @@ pub trait Target: Send + Sync {
 pub struct StopReport {
     /// Instances that were killed because their grace period was over.
     pub killed: Vec<InstanceId>,
-    /// Files that instances wrote beside their code, which were deleted.
+    /// Files that instances wrote into their code folder, which were deleted.
     pub written_files: Vec<String>,
     /// The stop signal and the grace period.
     pub request: Option<(StopSignal, Duration)>,
@@ -91,7 +91,7 @@ impl StopReport {
     }
 }
 
-/// A note for the user about files that instances wrote beside their code.
+/// A note for the user about files that instances wrote into their code folder.
 #[must_use]
 pub fn written_files_note(files: &[String]) -> Option<String> {
     let (first, others) = files.split_first()?;

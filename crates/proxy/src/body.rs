@@ -53,7 +53,7 @@ pub(crate) struct UploadProgress {
     last_piece_at: Cell<Option<Instant>>,
     /// The last poll for more data was pending: the client is slower than the instance.
     starved: Cell<bool>,
-    /// The body received so far, if a copy is wanted and it is small enough.
+    /// The body received so far, if a copy is needed and small enough.
     copy: RefCell<Option<BytesMut>>,
 }
 
@@ -276,7 +276,7 @@ impl ResponseBody {
     fn return_connection(&mut self) {
         if let Some(upstream) = self.upstream.take() {
             self.pool
-                .put_back(self.record.open.instance().address, upstream);
+                .return_connection(self.record.open.instance().address, upstream);
         }
     }
 }

@@ -96,7 +96,7 @@ impl ConnectionPool {
     }
 
     /// Returns a connection to the pool if its response was read to the end.
-    pub(crate) fn put_back(&self, address: SocketAddr, mut upstream: InstanceConnection) {
+    pub(crate) fn return_connection(&self, address: SocketAddr, mut upstream: InstanceConnection) {
         if upstream.is_usable() {
             self.store_idle(address, upstream);
         } else if matches!(upstream.driver, ConnectionDriver::Task) {

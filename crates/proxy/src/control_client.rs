@@ -60,7 +60,7 @@ impl ControlClient {
     }
 
     /// Replaces all routes. When this returns they are on disk, and no request is sent by the old ones any more.
-    pub async fn put_routes(
+    pub async fn send_routes(
         &self,
         snapshot: &RouteSnapshot,
     ) -> Result<AcceptedRoutes, ControlError> {
@@ -86,7 +86,7 @@ impl ControlClient {
     }
 
     /// Replaces all injected faults.
-    pub async fn put_faults(&self, faults: &FaultList) -> Result<FaultList, ControlError> {
+    pub async fn send_faults(&self, faults: &FaultList) -> Result<FaultList, ControlError> {
         self.call("POST", "/faults", faults).await
     }
 

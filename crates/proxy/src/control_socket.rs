@@ -3,11 +3,11 @@
 //! # Why
 //!
 //! The controller is another process that may be restarted at any moment. Everything it needs goes through this unix socket, and
-//! the proxy keeps serving when nobody is connected.
+//! the proxy keeps serving when no client is connected.
 //!
 //! # Invariants
 //!
-//! - One process owns the path: a lock file beside it is held from the start, and is passed to a successor together with the
+//! - One process owns the path: its lock file is held from the start, and is passed to a successor together with the
 //!   sockets.
 //! - Only the owner of the socket (mode 0600) can connect: a client of this socket decides where requests go.
 //! - After a handover new routes wait for the successor, so that no snapshot is acknowledged by a process that is about to stop.
@@ -195,7 +195,7 @@ async fn handle_request(
 ) -> Result<ControlResponse, SupersededProxy> {
     let (parts, body) = request.into_parts();
     let outcome = match (&parts.method, parts.uri.path()) {
-        (&Method::PUT, "/routes") => put_routes(&shared, body).await?,
+        (&Method::PUT, "/routes") => handle_routes(&shared, body).await?,
         (&Method::GET, "/routes") => json_response(&shared.table.load().snapshot),
         (&Method::GET, "/counters") => collect_counters(&shared)
             .await
@@ -251,7 +251,7 @@ fn health_report(shared: &ProxyState) -> ProxyHealth {
     }
 }
 
-async fn put_routes(
+async fn handle_routes(
     shared: &Arc<ProxyState>,
     body: Incoming,
 ) -> Result<Result<ControlResponse, String>, SupersededProxy> {

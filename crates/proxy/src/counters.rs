@@ -23,7 +23,7 @@ use crate::{
     protocol::{FailedUserCounts, ReleaseTotals, ServiceRoute},
 };
 
-/// Limit of counted releases; beyond it, the first one that is in no route is dropped.
+/// Limit of counted releases; beyond it, the first release without a route is dropped.
 const KEPT_MAX: usize = 4_096;
 
 /// Index of a worker and of its cells.
@@ -457,7 +457,7 @@ impl CounterRegistry {
         lock(&self.instances).retain(|_, state| Arc::strong_count(state) > 1);
     }
 
-    /// The sums of this process and its predecessors, except those in `without`, which are reported elsewhere.
+    /// The sums of this process and its predecessors, except those in `without`, which report themselves.
     pub(crate) fn sum_totals(
         &self,
         without: &[u32],

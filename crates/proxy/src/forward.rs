@@ -1,5 +1,5 @@
 //! Forwards one request: finds its route, chooses a release and an instance, sends, counts. An attempt that failed before
-//! anything was sent is repeated elsewhere, or the request is held until an instance is available.
+//! anything was sent is repeated on another instance, or the request is held until an instance is available.
 
 use std::{
     cell::Cell,
@@ -232,7 +232,7 @@ impl RequestForwarder {
                 .choose_backend(headers, validated.client, validated.random, usable);
         let backend = choice.map(|choice| choice.backend);
         let user = choice.and_then(|choice| choice.user);
-        let turn = self.next_turn();
+        let turn = self.advance_rotation();
         let picked = route
             .pick_sibling(backend, self.worker, turn, tried, died)
             .or_else(|| route.pick_instance(backend, self.worker, turn, tried));
@@ -267,7 +267,7 @@ impl RequestForwarder {
         if open.route().mirror.is_none() || attempts.made {
             return None;
         }
-        let turn = self.next_turn();
+        let turn = self.advance_rotation();
         let random = || self.next_random();
         self.mirror
             .start_copy(open, validated, &self.pool, turn, random)
@@ -394,7 +394,7 @@ impl RequestForwarder {
         }))
     }
 
-    fn next_turn(&self) -> usize {
+    fn advance_rotation(&self) -> usize {
         let turn = self.turn.get().wrapping_add(1);
         self.turn.set(turn);
         turn
@@ -411,7 +411,7 @@ impl RequestForwarder {
     }
 }
 
-/// What was tried so far for one request.
+/// The attempts so far for one request.
 #[derive(Default)]
 struct AttemptHistory {
     made: bool,

@@ -235,7 +235,7 @@ pub(crate) fn add_forwarding_headers(
             headers.insert(name, value);
         }
     }
-    // What is present here was sent by a trusted proxy.
+    // The headers present here were sent by a trusted proxy.
     if !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     }

@@ -247,6 +247,6 @@ async fn read_response(
             return Some((status, bytes));
         }
     }
-    pool.put_back(instance.address, upstream);
+    pool.return_connection(instance.address, upstream);
     Some((status, bytes))
 }

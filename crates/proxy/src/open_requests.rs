@@ -9,7 +9,7 @@
 //! # Invariants
 //!
 //! - A request that was sent ends in exactly one of two counts: answered ([`OpenRequest::finish_answered`]) or abandoned (its
-//!   client disconnected first). An attempt that is repeated elsewhere ends in neither ([`OpenRequest::mark_repeated`]).
+//!   client disconnected first). An attempt that is repeated on another instance ends in neither ([`OpenRequest::mark_repeated`]).
 //! - Only the worker's thread accesses the slab. A report carries a copy of that worker's counters for the same releases, taken
 //!   at the same moment, so a sum of open and ended requests never falls.
 //!

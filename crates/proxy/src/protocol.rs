@@ -182,7 +182,7 @@ pub enum MirroredMethods {
 /// Which failures of users are counted, in addition to errors.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserCounting {
-    /// Limits for the time to the last byte, in microseconds: a user who waits longer is counted once per limit.
+    /// Limits for the time to the last byte, in microseconds: a user whose request takes longer is counted once per limit.
     pub slow_over_micros: Vec<u64>,
 }
 

@@ -218,7 +218,7 @@ impl BackendChooser {
         })
     }
 
-    /// The release for this user; `None` if no release gets traffic. `random` replaces the key of a user who has none; `usable`
+    /// The release for this user; `None` if no release gets traffic. `random` replaces a missing user key; `usable`
     /// tells whether the backend of a rule has instances.
     pub(crate) fn choose_backend(
         &self,

@@ -157,7 +157,7 @@ fn receive_sockets(listener: &UnixListener) -> io::Result<TakenSockets> {
     })
 }
 
-/// A path beside the control socket, in a folder that only its owner can enter.
+/// A path next to the control socket, in a folder that only its owner can enter.
 pub(crate) fn path_with_suffix(control: &Path, suffix: &str) -> PathBuf {
     let mut name = control.as_os_str().to_owned();
     name.push(".");

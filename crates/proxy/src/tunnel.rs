@@ -1,5 +1,5 @@
 //! Tunnels upgraded connections, such as WebSockets. They count as open, so that a release is not stopped under them before its
-//! grace is over.
+//! grace period has expired.
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;

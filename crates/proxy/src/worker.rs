@@ -15,7 +15,7 @@
 //!
 //! - Accepting fails, probably with EMFILE: pause, then retry.
 //! - Stopping: connections waiting in the accept queue are still served, idle ones are closed after a while, and open ones when
-//!   the grace is over.
+//!   the grace period has expired.
 
 use std::{
     cell::{Cell, RefCell},
@@ -89,7 +89,7 @@ pub(crate) struct WorkerStart {
     pub(crate) log: Option<AccessLog>,
 }
 
-/// Runs until the proxy stops and the open connections have ended, or the grace is over.
+/// Runs until the proxy stops and the open connections have ended, or the grace period has expired.
 pub(crate) fn run_worker(start: WorkerStart) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(LocalOptions::default());
@@ -115,7 +115,7 @@ async fn serve_until_stopped(start: WorkerStart) {
     let mut changes = shared.changes.subscribe();
     let mut tick = interval(TICK);
     loop {
-        worker.report_settled();
+        worker.report_generation();
         tokio::select! {
             () = shared.stopping.cancelled() => break,
             _ = changes.changed() => {}
@@ -189,7 +189,7 @@ impl WorkerListener {
 impl ProxyWorker {
     /// Reports the current table generation as settled. Runs between two polls of the tasks, so no request is between loading an
     /// older table and being open.
-    fn report_settled(&self) {
+    fn report_generation(&self) {
         let shared = &self.forwarder.shared;
         let generation = shared.table.load().generation;
         let number = self.forwarder.worker;
@@ -358,7 +358,7 @@ impl ProxyWorker {
         }
         tokio::select! {
             () = &mut ended => {}
-            () = sleep_until(until) => tracing::warn!("connections were cut: the grace is over"),
+            () = sleep_until(until) => tracing::warn!("connections were cut: the grace period has expired"),
         }
     }
 }

@@ -106,7 +106,7 @@ impl ProxySupervisor {
         let mut retry = RETRY_FIRST;
         loop {
             let since = Instant::now();
-            match self.keep_routes_applied(&mut process).await {
+            match self.supervise_routes(&mut process).await {
                 SupervisionEnd::Stopping => return Some(process),
                 SupervisionEnd::Ended => tracing::error!(
                     "the proxy ended and is started again: {}",
@@ -144,7 +144,7 @@ impl ProxySupervisor {
     }
 
     /// Keeps the desired routes applied while this process runs.
-    async fn keep_routes_applied(&mut self, process: &mut ProxyProcess) -> SupervisionEnd {
+    async fn supervise_routes(&mut self, process: &mut ProxyProcess) -> SupervisionEnd {
         let mut in_force = 0;
         let mut retry = Duration::ZERO;
         loop {
@@ -158,7 +158,7 @@ impl ProxySupervisor {
                 biased;
                 () = stopping.cancelled() => return SupervisionEnd::Stopping,
                 () = process.wait_until_ended() => return SupervisionEnd::Ended,
-                outcome = put_routes_after(&self.control, wanted.as_ref(), retry) => match outcome {
+                outcome = send_routes_after(&self.control, wanted.as_ref(), retry) => match outcome {
                     Ok(applied) => {
                         in_force = applied.revision;
                         retry = Duration::ZERO;
@@ -180,7 +180,7 @@ impl ProxySupervisor {
 }
 
 /// Applies these routes after a pause; pending forever without routes.
-async fn put_routes_after(
+async fn send_routes_after(
     control: &ControlClient,
     wanted: Option<&DesiredRoutes>,
     pause: Duration,
@@ -189,7 +189,7 @@ async fn put_routes_after(
         return std::future::pending().await;
     };
     sleep(pause).await;
-    let answer = timeout(CALL_DEADLINE, control.put_routes(&wanted.snapshot)).await;
+    let answer = timeout(CALL_DEADLINE, control.send_routes(&wanted.snapshot)).await;
     let outcome = match answer.map_err(|_| DataPlaneError::Timeout)? {
         Ok(accepted) => Ok(accepted),
         Err(ControlError::Refused(why)) => Err(why),

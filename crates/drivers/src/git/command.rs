@@ -31,7 +31,7 @@ pub(crate) const STDERR_BYTES_MAX: u64 = 16 << 10;
 /// Runs git. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct GitRunner {
-    /// The directory whose `.gitconfig` is the only configuration besides the repository's; `None` for reading foreign
+    /// The directory whose `.gitconfig` is the only configuration other than the repository's; `None` for reading foreign
     /// repositories, which need none.
     home: Option<Arc<Path>>,
 }

@@ -27,7 +27,7 @@ pub enum GitError {
     /// The output is larger than the caller can use.
     #[error("{what} is larger than {max_bytes} bytes")]
     TooLarge {
-        /// What was read: a path, or a verb phrase.
+        /// The object of the read: a path, or a verb phrase.
         what: String,
         /// The limit.
         max_bytes: u64,
@@ -35,7 +35,7 @@ pub enum GitError {
     /// Git's output could not be parsed: another version, or a damaged repository.
     #[error("git's answer to {what:?} could not be read: {line:?}")]
     Answer {
-        /// What was asked.
+        /// The request.
         what: &'static str,
         /// The start of the unparsable output.
         line: String,

@@ -163,7 +163,7 @@ impl FollowTask {
                 .fetch_branches(self.source.git_dir(), &here)
                 .await?;
         }
-        // The branches may have changed since: report what was copied.
+        // The branches may have changed since: report the copied state.
         let copied = self.into.branches().await?;
         let mut told = Vec::new();
         for RefUpdate { name, old, .. } in updates {
@@ -267,7 +267,7 @@ impl RefWatcher {
     }
 }
 
-/// Ignores lock files, and files that a commit in a working tree writes besides references.
+/// Ignores lock files, and files that a commit in a working tree writes in addition to references.
 fn is_reference_file(name: &OsStr) -> bool {
     let name = name.as_bytes();
     !name.ends_with(b".lock")

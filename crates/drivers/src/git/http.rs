@@ -116,7 +116,7 @@ impl GitRepositories {
         let Some(operation) =
             GitOperation::from_request(request.method(), path, request.uri().query())
         else {
-            return Ok(not_found());
+            return Ok(missing_repository_response());
         };
         if self.get(service).is_none() {
             return Err(GitError::Missing(self.path(service)));
@@ -215,7 +215,7 @@ fn caller_environment(
     variables
 }
 
-fn not_found() -> http::Response<GitBody> {
+fn missing_repository_response() -> http::Response<GitBody> {
     let (_, nothing) = mpsc::channel(1);
     let mut response = http::Response::new(GitBody(nothing));
     *response.status_mut() = http::StatusCode::NOT_FOUND;

@@ -1,4 +1,4 @@
-//! Git: the server as a remote, and reading what was pushed.
+//! Git: the server as a remote, and reading the pushed commits.
 //!
 //! [`GitRepositories`] owns one bare repository per service and serves it over smart HTTP by git's own backend ([`http`]); git's
 //! post-receive hook reports a push to the server and shows the response in the pusher's terminal ([`hook`]); [`follow`] works

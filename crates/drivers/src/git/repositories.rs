@@ -1,6 +1,6 @@
 //! The repositories of a server: `root/{service}.git`, bare, with a shared configuration and hook.
 //!
-//! The policy is in one file, `root/.shipway/.gitconfig` (the only configuration besides a repository's own, which can't be
+//! The policy is in one file, `root/.shipway/.gitconfig` (the only configuration other than a repository's own, which can't be
 //! pushed to), so that a new version of Shipway changes it for all repositories at once. Paths are built only from the service's
 //! name, which can't contain a dot or a slash.
 
@@ -85,7 +85,7 @@ impl GitRepositories {
             .into_success()?;
         match std::fs::rename(&made, &dir) {
             Ok(()) => {}
-            Err(_) if dir.join("HEAD").exists() => {} // somebody else was faster
+            Err(_) if dir.join("HEAD").exists() => {} // a concurrent call created it first
             Err(error) => return Err(GitError::io("create", dir)(error)),
         }
         Ok(GitRepository::new(self.git.clone(), dir))

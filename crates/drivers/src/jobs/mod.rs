@@ -87,7 +87,7 @@ const ENVIRONMENT: [&str; 7] = [
 pub struct JobRunner {
     exe: PathBuf,
     root: PathBuf,
-    /// Arguments for workers besides the folder.
+    /// Arguments for workers after the folder.
     arguments: &'static [&'static str],
     slots: JobSlots,
     /// Limits of each job, if this machine can enforce them.

@@ -39,7 +39,7 @@ pub struct Notification {
     pub id: String,
     /// One line: "shop 1.2 was rolled back in production".
     pub title: String,
-    /// What was observed and what was done, in plain text.
+    /// The observation and the reaction, in plain text.
     pub text: String,
     /// How important it is.
     pub severity: NotificationSeverity,

@@ -29,7 +29,7 @@ pub(super) async fn unpack_artifact(
     replace_artifact(artifacts, digest, to).await
 }
 
-/// Unpacks the artifact to `to`, replacing what is there.
+/// Unpacks the artifact to `to`, replacing its content.
 pub(super) async fn replace_artifact(
     artifacts: &dyn ArtifactSource,
     digest: &Digest,

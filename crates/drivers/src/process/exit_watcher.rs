@@ -3,7 +3,7 @@
 //!
 //! # Stopping
 //! The stop signal is sent once, to the main process only. After it has exited, each orphaned process gets SIGTERM once. What
-//! still runs when the grace period is over is killed.
+//! still runs when the grace period has expired is killed.
 
 use std::{
     collections::BTreeSet,

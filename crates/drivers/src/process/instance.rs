@@ -81,7 +81,7 @@ impl SupervisedSlot {
     }
 
     /// Whether it is supervised and not being stopped.
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(super) fn is_desired(&self) -> bool {
         *self.wanted.borrow() && !self.task.is_finished()
     }
 

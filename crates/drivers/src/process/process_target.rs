@@ -161,7 +161,7 @@ impl ProcessTarget {
         let launch = Arc::new(set.launch.clone());
         for number in 1..=set.count {
             if let Some(slot) = slots.get_mut(&number) {
-                if slot.is_wanted() {
+                if slot.is_desired() {
                     continue;
                 }
                 // Still stopping after a cancelled stop.
@@ -320,7 +320,7 @@ impl Target for ProcessTarget {
         let app = folder.join(APP);
         match &known {
             Some(_) => artifact::unpack_artifact(&*self.artifacts, &launch.artifact, &app).await?,
-            // What is there belongs to no set: it was never stored or was removed.
+            // This folder belongs to no set: it was never stored or was removed.
             None => artifact::replace_artifact(&*self.artifacts, &launch.artifact, &app).await?,
         }
         let told = StoredSet {

@@ -76,7 +76,7 @@ impl TargetState {
         self.revision.send_modify(|revision| *revision += 1);
     }
 
-    /// Records an unplanned exit. The next published status wakes those who wait for a crash loop.
+    /// Records an unplanned exit. The next published status wakes the tasks that wait for a crash loop.
     pub(super) fn record_crash(&self, id: &InstanceId, why: String) {
         let mut table = self.lock_table();
         let crashes = table.crashes.entry(id.set.clone()).or_default();

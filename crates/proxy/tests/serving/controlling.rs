@@ -170,7 +170,7 @@ async fn a_snapshot_that_makes_no_sense_is_refused_and_the_routes_stay() {
         ),
     ];
     for (wrong, says) in cases {
-        let refused = proxy.put_routes(&wrong).await.unwrap().refused;
+        let refused = proxy.send_routes(&wrong).await.unwrap().refused;
         assert_eq!(refused.len(), 1, "{refused:?}");
         assert_eq!(refused[0].service, SHOP);
         assert!(refused[0].reason.contains(says), "{refused:?}");
@@ -247,7 +247,7 @@ async fn routes_that_can_not_be_kept_are_not_used() {
     // A folder in the place of the file: as good as a full disk.
     std::fs::create_dir(house.path("state/routes.json.new")).unwrap();
     let error = proxy
-        .put_routes(&only(2, &[&two.address]))
+        .send_routes(&only(2, &[&two.address]))
         .await
         .unwrap_err();
     assert!(

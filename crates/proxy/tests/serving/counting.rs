@@ -160,17 +160,17 @@ async fn a_drill_fails_as_ordered_and_counts_as_the_releases_own_failure() {
     proxy.put(&only(1, &[&shop.address])).await;
     let mut conversation = Conversation::with(proxy.address).await;
     proxy
-        .put_faults(&drill(FULL, FaultEffect::Status(503)))
+        .send_faults(&drill(FULL, FaultEffect::Status(503)))
         .await
         .unwrap();
     assert_eq!(conversation.get("/").await.status, 503);
     proxy
-        .put_faults(&drill(FULL, FaultEffect::LatencyMs(80)))
+        .send_faults(&drill(FULL, FaultEffect::LatencyMs(80)))
         .await
         .unwrap();
     assert_eq!(conversation.get("/").await.status, 200);
     proxy
-        .put_faults(&drill(FULL, FaultEffect::Reset))
+        .send_faults(&drill(FULL, FaultEffect::Reset))
         .await
         .unwrap();
     assert!(conversation.send(ask(Method::GET, "/", "")).await.is_err());
@@ -182,7 +182,7 @@ async fn a_drill_fails_as_ordered_and_counts_as_the_releases_own_failure() {
     );
     assert!(entry.latency.quantile(1.0).unwrap() >= Duration::from_millis(80));
     proxy
-        .put_faults(&drill(FULL / 2, FaultEffect::Status(500)))
+        .send_faults(&drill(FULL / 2, FaultEffect::Status(500)))
         .await
         .unwrap();
     let mut conversation = Conversation::with(proxy.address).await;
@@ -191,7 +191,7 @@ async fn a_drill_fails_as_ordered_and_counts_as_the_releases_own_failure() {
         failed += usize::from(conversation.get("/").await.status == 500);
     }
     assert!((60..=140).contains(&failed), "{failed} of 200");
-    proxy.put_faults(&FaultList::default()).await.unwrap();
+    proxy.send_faults(&FaultList::default()).await.unwrap();
     assert_eq!(conversation.get("/").await.status, 200);
 }
 

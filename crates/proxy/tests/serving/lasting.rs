@@ -63,7 +63,7 @@ async fn a_proxy_killed_at_any_moment_has_whole_routes() {
         let putting = tokio::spawn(async move {
             let mut put = release;
             while control
-                .put_routes(&only(put + 1, &[&address]))
+                .send_routes(&only(put + 1, &[&address]))
                 .await
                 .is_ok()
             {

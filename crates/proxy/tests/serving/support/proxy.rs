@@ -207,7 +207,7 @@ impl Proxy {
     }
 
     pub async fn put(&self, routes: &RouteSnapshot) {
-        self.put_routes(routes).await.unwrap();
+        self.send_routes(routes).await.unwrap();
     }
 
     /// How much memory it has.
