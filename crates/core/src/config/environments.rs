@@ -36,7 +36,6 @@ pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
     "when_busy",
     "rollback_window",
     "promote_with",
-    "with",
     "notify",
     "progress_deadline",
     "drain",
@@ -152,10 +151,14 @@ fn environment(
         .copied()
         .chain(LATER.iter().map(|(word, _)| *word))
         .chain(OF_CANARY)
+        .chain(RENAMED_KEYS)
         .collect();
     let fields = MappingFields::read(node, &what, &known, problems)?;
     environment_fields(name, service, &fields, problems)
 }
+
+/// Earlier names of keys, read with a warning.
+const RENAMED_KEYS: [&str; 1] = ["with"];
 
 /// Keys of later versions, and keys of the canary strategy that are written one level too high.
 fn refuse_misplaced_keys(node: &YamlNode, problems: &mut Problems) {

@@ -558,9 +558,10 @@ fn ties_and_windows_are_read_and_mistakes_are_told() {
         .flat_map(|wrong| problems(&file(wrong)))
         .collect();
     insta::assert_snapshot!(told.join("\n"), @r#"
+    shipway.yaml:4:23: warning: `with` is now called `promote_with`; rename the key
     shipway.yaml:4:23: error: shop can't be tied to itself; name other services
-    shipway.yaml:4:30: error: cart is named twice; name each service once
-    shipway.yaml:4:24: error: "Cart" is not a service name: 1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit; name other services of this server
+    shipway.yaml:4:38: error: cart is named twice; name each service once
+    shipway.yaml:4:32: error: "Cart" is not a service name: 1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit; name other services of this server
     shipway.yaml:4:34: error: rollback_window is a mapping, not a number; its keys are releases, within
     shipway.yaml:4:34: error: `rollback_window` says how far; for example `rollback_window: { releases: 3 }` or `{ within: 24h }`
     shipway.yaml:4:46: error: `releases` is a whole number from 1 to 10, not `0`
