@@ -209,7 +209,11 @@ async fn what_takes_longer_than_the_grace_is_cut() {
     proxy.stop(StopRequest { grace_ms: 200 }).await.unwrap();
     assert_eq!(busy.rest().await, "");
     assert!(proxy.ended().await.success());
-    assert!(proxy.log().contains("the grace period has expired"), "{}", proxy.log());
+    assert!(
+        proxy.log().contains("the grace period has expired"),
+        "{}",
+        proxy.log()
+    );
 }
 
 #[tokio::test]
