@@ -256,7 +256,7 @@ pub enum RolloutInput {
         exposure: u32,
         seen: Box<Observation>,
     },
-    /// A reading that was judged together with those before it, and must be recorded ([`Rollout::look`](super::Rollout::look)).
+    /// A reading that was judged together with those before it, and must be recorded ([`Rollout::observe`](super::Rollout::observe)).
     Looked {
         /// The exposure it belongs to.
         exposure: u32,
