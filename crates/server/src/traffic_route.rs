@@ -8,8 +8,8 @@ use shipway_core::{
     config::{EnvironmentConfig, RequestTimeouts, StickyKey},
     ids::ReleaseNumber,
     rollout::{
+        canary_match::{MirrorScope, RequestMatch, TextMatch, TrafficMatch},
         plan::TrafficSplit,
-        reach::{MirrorScope, RequestMatch, TextMatch, TrafficMatch},
     },
     target::{InstanceStatus, ServiceEnvironment},
 };
@@ -115,7 +115,7 @@ fn routes_of(
     instances: &[InstanceStatus],
 ) -> Vec<ServiceRoute> {
     let backend =
-        |(release, weight): &(ReleaseNumber, shipway_core::exposure::Weight)| RouteBackend {
+        |(release, weight): &(ReleaseNumber, shipway_core::weight::Weight)| RouteBackend {
             release: release.0,
             weight: weight.basis_points(),
             instances: ready(place, *release, traffic_route, instances),
@@ -267,7 +267,7 @@ fn ready(
 
 #[cfg(test)]
 mod tests {
-    use shipway_core::{exposure::Weight, rollout::reach::TrafficMirror};
+    use shipway_core::{rollout::canary_match::TrafficMirror, weight::Weight};
 
     use super::*;
 
@@ -308,7 +308,7 @@ mod tests {
         copied.split.reach = Some(TrafficMatch {
             mirror: Some(TrafficMirror {
                 share: Weight::from_basis_points(500).unwrap(),
-                methods: shipway_core::rollout::reach::MirrorScope::Safe,
+                methods: shipway_core::rollout::canary_match::MirrorScope::Safe,
             }),
             ..TrafficMatch::default()
         });

@@ -161,7 +161,7 @@ impl SimulatedPolicy {
     /// before `min`.
     #[must_use]
     pub fn held_at(mut self, percent: f64, hold: Duration, min: Duration) -> Option<Self> {
-        let weight = shipway_core::exposure::Weight::from_percent(percent).ok()?;
+        let weight = shipway_core::weight::Weight::from_percent(percent).ok()?;
         let step = strategy::CanaryStep {
             weight,
             hold: Some(hold),

@@ -31,9 +31,9 @@ pub use timeouts::RequestTimeouts;
 
 use crate::{
     check::{HealthCheck, SmokeTest},
-    exposure::Weight,
     ids::{Digest, EnvironmentName, ServiceName},
     target::{ResourceLimits, StopSignal},
+    weight::Weight,
 };
 
 /// A whole `shipway.yaml`.

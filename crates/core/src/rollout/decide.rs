@@ -3,9 +3,9 @@
 
 use super::{
     RolloutAggregate,
+    evaluation::MetricEvaluation,
     event::{PlanDirection, RolloutEvent, RolloutInput, RolloutRejection, RolloutSpec},
     failure::{FailureResponse, response_to_failure},
-    look::MetricEvaluation,
     outcome::{RollbackCause, RolloutOutcome, RolloutPace},
     plan::{HoldReason, PlanAction, Span},
     state::{Rollout, RolloutState},

@@ -8,7 +8,7 @@ use shipway_analysis::{AnalysisCheckpoint, Judgement, Observation};
 use super::{
     FailureBasis,
     capacity::SetReadiness,
-    look::MetricEvaluation,
+    evaluation::MetricEvaluation,
     outcome::{AbortCause, RollbackCause, RolloutKind, RolloutOutcome, RolloutPace},
     plan::{PlanAction, RolloutPlan},
     stable_traffic::StableTraffic,

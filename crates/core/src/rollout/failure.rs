@@ -16,7 +16,7 @@ use super::{
     strategy::{
         ObservedState, Strategy,
         reverse_canary::ReverseCanary,
-        way_back::{self, RollbackReadiness},
+        rollback_plan::{self, RollbackReadiness},
     },
 };
 use crate::aggregate::Actor;
@@ -38,7 +38,7 @@ impl RolloutDecider {
             .as_ref()
             .map(|stable| (stable.release.number, stable.instances))
             .filter(|(stable, _)| *stable != rollout.candidate());
-        match way_back::compile(
+        match rollback_plan::compile(
             rollout.candidate(),
             stable,
             &at_worst(rollout),

@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
 
+pub mod canary_match;
 pub mod capacity;
 mod decide;
+mod evaluation;
 mod event;
 mod evidence;
 mod failure;
 mod fold;
-mod look;
-pub mod meet;
 mod outcome;
+pub mod peers;
 mod pending;
 pub mod plan;
-pub mod reach;
 pub mod series;
 mod stable_traffic;
 mod state;
@@ -30,12 +30,12 @@ pub mod strategy;
 mod tests;
 mod view;
 
+pub use evaluation::{LOOKS_MAX, MetricEvaluation};
 pub use event::{
     NoticeTone, PlanDirection, RolloutEffect, RolloutEvent, RolloutInput, RolloutNotice,
     RolloutRejection, RolloutSpec, StableRelease,
 };
 pub use evidence::{FailureBasis, RolloutEvidence};
-pub use look::{LOOKS_MAX, MetricEvaluation};
 pub use outcome::{
     AbortCause, RollbackCause, RolloutKind, RolloutOutcome, RolloutPace, UserExposure,
 };

@@ -6,12 +6,12 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::reach::TrafficMatch;
+use super::canary_match::TrafficMatch;
 use crate::{
     address::PublicAddress,
     config::ApprovalRule,
-    exposure::Weight,
     ids::{ReleaseNumber, ServiceName},
+    weight::Weight,
 };
 
 /// One small step of a plan. Each can be done again without harm.

@@ -281,7 +281,7 @@ impl Rollout {
     #[must_use]
     pub fn has_all_traffic(&self) -> bool {
         let weight = self.observed.split.weight_of(self.candidate());
-        weight == crate::exposure::Weight::FULL && self.stable().is_some()
+        weight == crate::weight::Weight::FULL && self.stable().is_some()
     }
 
     /// What the exposure that has just begun starts with, after one with `evidence`. Evidence against the past doesn't count

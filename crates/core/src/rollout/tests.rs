@@ -34,9 +34,9 @@ use crate::{
         self, ApprovalRule, ArtifactSource, EnvironmentConfig, InstanceCount, RunConfig,
         ServiceConfig, Strategy,
     },
-    exposure::Weight,
     ids::{Digest, ReleaseNumber},
     release::{Commit, Release},
+    weight::Weight,
 };
 
 fn start() -> Timestamp {

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use shipway_analysis::Judgement;
 
 use super::{
+    canary_match::TrafficMatch,
     event::PlanDirection,
     outcome::{RolloutKind, RolloutPace},
     plan::{HoldReason, PlanAction, TrafficSplit},
-    reach::TrafficMatch,
     state::{Rollout, RolloutPause, TimelineNote},
     status::RolloutStatus,
     strategy::OnInconclusive,

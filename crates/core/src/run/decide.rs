@@ -9,9 +9,9 @@ use shipway_workflow::{
 };
 
 use super::{
-    RunAggregate, again,
+    RunAggregate,
     event::{RunEffect, RunEvent, RunInput, RunRejection},
-    gate,
+    gate, rerun,
     state::{JobRecord, Run, RunEnd, RunPlan, RunState},
 };
 use crate::{
@@ -90,7 +90,7 @@ impl RunDecider {
         match input {
             RunInput::Open(_) | RunInput::Woken => {}
             RunInput::RunAgain { again, from } => {
-                let fact = again::decide(run, again, from.as_ref())?;
+                let fact = rerun::decide(run, again, from.as_ref())?;
                 self.emit(fact);
             }
             RunInput::ShowSecrets { key, step } => {
@@ -192,7 +192,7 @@ impl RunDecider {
     ) {
         // A failure of nothing but quarantined tests counts as a success.
         let (conclusion, why) = run.excused(&key, conclusion, why);
-        if conclusion == Conclusion::Failure && again::retries(run, &key, RetryWhen::Any) {
+        if conclusion == Conclusion::Failure && rerun::retries(run, &key, RetryWhen::Any) {
             let why = why.unwrap_or_else(|| conclusion.to_string());
             self.emit(RunEvent::JobRetried { key, why });
         } else {
@@ -206,7 +206,7 @@ impl RunDecider {
     }
 
     fn worker_lost(&mut self, run: &Run, key: JobKey, why: String) {
-        if again::retries(run, &key, RetryWhen::WorkerLost) {
+        if rerun::retries(run, &key, RetryWhen::WorkerLost) {
             self.emit(RunEvent::JobRetried { key, why });
         } else {
             self.emit(RunEvent::JobEnded {

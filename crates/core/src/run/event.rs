@@ -8,9 +8,9 @@ use shipway_workflow::{
 
 use super::{
     gate::{GateEffect, GateFact, GateInput},
-    reported::JobTests,
     resume::FromStep,
     spec::RunSpec,
+    test_results::JobTests,
 };
 use crate::{
     ids::{Digest, RunId},

@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
 
-mod again;
 mod decide;
 mod event;
+mod failure_lines;
 mod gate;
 mod job;
+mod progress_lines;
 mod records;
-mod reported;
+mod rerun;
 mod resume;
 mod spec;
 mod state;
-mod story;
-mod telling;
+mod test_results;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -30,16 +30,16 @@ mod view;
 pub use event::{
     Annotation, ArtifactRecord, RunEffect, RunEvent, RunInput, RunRejection, StepLine,
 };
+pub use failure_lines::{RunSite, blamed, telling_line, three_lines};
 pub use gate::{AwaitedApproval, EnvironmentRules, GateEffect, GateFact, GateInput};
 pub use job::{JobEnvironment, job_spec};
+pub use progress_lines::story_lines;
 pub use records::JobRecords;
-pub use reported::{JobTests, JobTestsView, TestsView, in_short, percent};
 pub use resume::{FromStep, LeftoverState, ResumePoint};
 pub use shipway_workflow::graph::RerunSelection;
 pub use spec::RunSpec;
 pub use state::{EarlierAttempt, JobRecord, Run, RunEnd, RunPlan, RunPlanError, RunState};
-pub use story::story_lines;
-pub use telling::{RunSite, blamed, telling_line, three_lines};
+pub use test_results::{JobTests, JobTestsView, TestsView, in_short, percent};
 pub use view::{JobView, RunStatus, RunView, StepView};
 
 /// The run aggregate; its streams are `run/{service}/{number}`.

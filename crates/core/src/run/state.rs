@@ -18,9 +18,9 @@ use super::{
     event::{Annotation, ArtifactRecord, RunEvent, StepLine},
     gate::RunGates,
     records::JobRecords,
-    reported::JobTests,
     resume::ResumePoint,
     spec::RunSpec,
+    test_results::JobTests,
 };
 use crate::aggregate::Event;
 

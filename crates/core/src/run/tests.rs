@@ -1,14 +1,14 @@
 //! Runs from the first event to the last, and again from every length of their logs.
 
-mod reported;
+mod test_results;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use shipway_workflow::job::{ActionSource, Conclusion, JobKey, SourceTree};
 
-mod again;
 mod calls;
 mod looking;
+mod rerun;
 mod resume;
 mod storage;
 

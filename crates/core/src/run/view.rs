@@ -11,8 +11,8 @@ use shipway_workflow::{
 use super::{
     event::{Annotation, ArtifactRecord, StepLine},
     gate::{self, AwaitedApproval},
-    reported::TestsView,
     state::{EarlierAttempt, Run},
+    test_results::TestsView,
 };
 use crate::{
     aggregate::ViewRow,

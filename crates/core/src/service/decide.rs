@@ -12,8 +12,8 @@ use super::{
         RunOrder, RunPurpose, ServiceEvent, ServiceInput,
     },
     rejection::ServiceRejection,
-    releasable::{release_of, require_environment},
-    standing::ScheduledWorkflow,
+    release_check::{release_of, require_environment},
+    schedules::ScheduledWorkflow,
     state::ServiceState,
 };
 use crate::{

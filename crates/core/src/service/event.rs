@@ -11,7 +11,7 @@ use shipway_workflow::job::Conclusion;
 use super::{
     health::{HealthNotice, HealthReport},
     hold::EnvironmentHold,
-    standing::ScheduledWorkflow,
+    schedules::ScheduledWorkflow,
 };
 use crate::{
     address::claims::AskedAddresses,

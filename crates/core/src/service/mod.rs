@@ -9,22 +9,22 @@ use serde::{Deserialize, Serialize};
 use crate::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
 
 mod addresses;
-mod by_step;
 mod decide;
+mod deploy_step;
 mod event;
 mod health;
 mod hold;
 mod pending;
+mod promotion_groups;
 mod queue;
 mod rejection;
-mod releasable;
+mod release_check;
 mod rollback;
 mod rules;
-mod standing;
+mod schedules;
 mod state;
 #[cfg(test)]
 mod tests;
-mod ties;
 mod view;
 
 pub use event::{
@@ -35,7 +35,7 @@ pub use event::{
 pub use health::{EnvironmentDegradation, HealthNotice, HealthReport};
 pub use hold::EnvironmentHold;
 pub use rejection::ServiceRejection;
-pub use standing::{ScheduledWorkflow, WorkflowSchedules};
+pub use schedules::{ScheduledWorkflow, WorkflowSchedules};
 pub use state::{ActiveRollout, EndedRollout, EnvironmentState, OpenPush, OpenRun, ServiceState};
 pub use view::{EnvironmentView, ReleaseView, ServiceView};
 

@@ -8,7 +8,7 @@ use super::{
     decide::ServiceDecider,
     event::{AutoPromotion, Override, Preemption, RetryRequest, RolloutRequest, ServiceEvent},
     rejection::ServiceRejection,
-    releasable::require_environment,
+    release_check::require_environment,
     state::{ActiveRollout, EnvironmentState},
 };
 use crate::{

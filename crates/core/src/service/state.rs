@@ -16,7 +16,7 @@ use super::event::{
 use super::{
     health::{EnvironmentDegradation, HealthNotice},
     hold::EnvironmentHold,
-    standing::WorkflowSchedules,
+    schedules::WorkflowSchedules,
 };
 use crate::{
     address::claims::AskedAddresses,

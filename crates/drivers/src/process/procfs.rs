@@ -227,6 +227,8 @@ pub(super) fn measure_usage(instances: &[u32]) -> BTreeMap<u32, ResourceUsage> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt as _;
+
     use super::*;
 
     #[test]
@@ -260,6 +262,7 @@ mod tests {
             let mut command = std::process::Command::new("/bin/sh");
             command
                 .args(["-c", line])
+                .process_group(0)
                 .stdout(std::process::Stdio::piped());
             let mut child = command.spawn().unwrap();
             let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
@@ -278,10 +281,9 @@ mod tests {
             assert_eq!(is_shell_with_command(id, "/bin/sh"), is_shell, "{line}");
             assert_eq!(has_handler(id, 15), handles, "{line}");
             assert!(!has_handler(id, 10));
-            for process in child_processes(id.pid) {
-                process.send_signal(Signal::KILL);
-            }
-            id.send_signal(Signal::KILL);
+            // The whole group: the shell may be about to start its `sleep`.
+            let group = rustix::process::Pid::from_child(&child);
+            rustix::process::kill_process_group(group, Signal::KILL).unwrap();
             child.wait().unwrap();
         }
     }

@@ -7,7 +7,7 @@ use shipway_core::{
     ids::{EnvironmentName, RolloutId, RolloutNumber, ServiceName},
     rollout::{
         Rollout, RolloutAggregate, RolloutInput,
-        meet::{self, BarrierDecision, PeerStage, RolloutPeer},
+        peers::{self, BarrierDecision, PeerStage, RolloutPeer},
     },
     service::{self, AutoPromotion, RolloutGroups},
 };
@@ -39,7 +39,7 @@ pub(super) async fn await_group(
     with: &[ServiceName],
 ) -> Result<(), BarrierError> {
     loop {
-        match meet::decide_barrier(&fellows(app, rollout, with).await) {
+        match peers::decide_barrier(&fellows(app, rollout, with).await) {
             BarrierDecision::Go => return Ok(()),
             BarrierDecision::Back(why) => return Err(BarrierError::RolledBack(why)),
             BarrierDecision::Wait(_) => {}
@@ -59,7 +59,7 @@ pub(super) async fn watch(
     with: &[ServiceName],
 ) -> RolloutInput {
     loop {
-        if let Some(why) = meet::gone_back(&fellows(app, rollout, with).await) {
+        if let Some(why) = peers::gone_back(&fellows(app, rollout, with).await) {
             return RolloutInput::FellowBack { why };
         }
         tokio::select! {

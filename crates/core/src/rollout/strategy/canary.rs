@@ -12,11 +12,11 @@ use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 use super::{StrategyInput, PlanCompiler, HoldPolicy, bring_up, first_deployment, take_down};
 use crate::{
     config::{ApprovalRule, InstanceCount, decode::count},
-    exposure::Weight,
+    weight::Weight,
     ids::ReleaseNumber,
     rollout::{
         plan::{PlanAction, HoldReason, RolloutPlan, TrafficSplit},
-        reach::{self, RequestMatch, TrafficMirror, MirrorScope, TrafficMatch},
+        canary_match::{self, RequestMatch, TrafficMirror, MirrorScope, TrafficMatch},
     },
 };
 
@@ -95,11 +95,11 @@ impl PlanCompiler for Canary {
         let Some(fields) = fields else { return canary };
         canary.holds = HoldPolicy::read(&fields, problems);
         if let Some(node) = fields.get("match") {
-            canary.matches = reach::matches(node, problems);
+            canary.matches = canary_match::matches(node, problems);
         }
         canary.mirror = fields
             .get("mirror")
-            .and_then(|node| reach::mirror(node, problems));
+            .and_then(|node| canary_match::mirror(node, problems));
         canary.baseline = fields.bool("baseline", problems).unwrap_or(false);
         if let Some(steps) = fields.get("steps") {
             canary.read_steps(steps, &fields, problems);
@@ -119,8 +119,8 @@ impl PlanCompiler for Canary {
         });
         let mut properties = HoldPolicy::schema();
         properties["steps"] = json!({ "type": "array", "minItems": 1, "items": step });
-        properties["match"] = reach::match_schema();
-        properties["mirror"] = reach::mirror_schema();
+        properties["match"] = canary_match::match_schema();
+        properties["mirror"] = canary_match::mirror_schema();
         properties["baseline"] = json!({ "type": "boolean", "default": false, "description": "Compare with fresh instances of stable, as many as the canary's and with the same share of the traffic." });
         json!({ "type": "object", "additionalProperties": false, "properties": properties })
     }

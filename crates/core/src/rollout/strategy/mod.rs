@@ -73,8 +73,8 @@ macro_rules! strategies {
 
 mod holds;
 pub mod reverse_canary;
+pub mod rollback_plan;
 mod traffic;
-pub mod way_back;
 
 strategies! {
     recreate::Recreate,

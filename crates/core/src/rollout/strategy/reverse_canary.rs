@@ -8,12 +8,12 @@
 use std::time::Duration;
 
 use crate::{
-    exposure::Weight,
     ids::ReleaseNumber,
     rollout::{
         plan::{HoldReason, PlanAction, RolloutPlan, TrafficSplit},
         strategy::{ObservedState, take_down},
     },
+    weight::Weight,
 };
 
 /// How long both releases are compared at most; evidence ends it earlier.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rollout::{
-    reach::{MirrorScope, RequestMatch, TextMatch, TrafficMirror},
+    canary_match::{MirrorScope, RequestMatch, TextMatch, TrafficMirror},
     strategy::compile,
 };
 

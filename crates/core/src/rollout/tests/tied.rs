@@ -1,7 +1,7 @@
 //! Rollouts of tied services: promoted together, or back together.
 
 use super::*;
-use crate::rollout::meet::{BarrierDecision, PeerStage as Where, RolloutPeer, decide_barrier};
+use crate::rollout::peers::{BarrierDecision, PeerStage as Where, RolloutPeer, decide_barrier};
 
 fn tied() -> RolloutSpec {
     let mut wanted = spec(canary(), 3, Some(3));

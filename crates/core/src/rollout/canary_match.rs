@@ -1,7 +1,7 @@
 //! Requests that reach the new release in addition to its weight: those that match a rule, and copies (mirroring).
 //!
 //! ```
-//! use shipway_core::rollout::reach::{RequestMatch, TextMatch};
+//! use shipway_core::rollout::canary_match::{RequestMatch, TextMatch};
 //! let asked = RequestMatch { headers: [("x-canary".to_owned(), TextMatch::Is("1".to_owned()))].into(), ..RequestMatch::default() };
 //! assert_eq!(asked.to_string(), "header x-canary: 1");
 //! ```
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields, Span, YamlNode};
 
-use crate::{exposure::Weight, ids::ReleaseNumber};
+use crate::{ids::ReleaseNumber, weight::Weight};
 
 /// What a request must have: all of it. As Gateway API and Istio read a match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

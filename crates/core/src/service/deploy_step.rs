@@ -10,7 +10,7 @@ use super::{
         RunPurpose, ServiceEvent,
     },
     rejection::ServiceRejection,
-    releasable::require_environment,
+    release_check::require_environment,
     state::{OpenPush, ServiceState},
 };
 use crate::{

@@ -5,7 +5,7 @@ use shipway_workflow::{
     job::{AnnotationLevel, Conclusion, JobKey},
 };
 
-use super::{event::RunEvent, gate, reported::in_short};
+use super::{event::RunEvent, gate, test_results::in_short};
 use crate::testing::TestSummary;
 
 /// Error lines per job; the page has the others.

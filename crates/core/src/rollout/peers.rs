@@ -4,7 +4,7 @@
 //! far, and until it has ended it rolls back when a peer was rolled back.
 //!
 //! ```
-//! use shipway_core::rollout::meet::{RolloutPeer, BarrierDecision, PeerStage, decide_barrier};
+//! use shipway_core::rollout::peers::{RolloutPeer, BarrierDecision, PeerStage, decide_barrier};
 //! let coming = RolloutPeer { name: "cart/ro3".to_owned(), stage: PeerStage::Coming };
 //! assert_eq!(decide_barrier(&[coming]), BarrierDecision::Wait("cart/ro3".to_owned()));
 //! assert_eq!(decide_barrier(&[]), BarrierDecision::Go);
