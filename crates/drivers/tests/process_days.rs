@@ -12,7 +12,10 @@ use std::{
 use process_support::{
     Machine, eventually, get, is_alive, is_backoff, kill, pids, ready, set, until,
 };
-use shipway_core::target::{InstancePhase, InstanceStatus};
+use shipway_core::{
+    ids::Digest,
+    target::{InstancePhase, InstanceStatus},
+};
 use shipway_drivers::target::Target;
 
 #[tokio::test]
@@ -216,7 +219,7 @@ async fn two_shims_never_run_in_one_slot() {
     target.ensure(&set(1), &machine.app(), 1).await.unwrap();
     ready(&target, &set(1), 1).await.unwrap();
     let told = serde_json::json!({
-        "name": "x", "command": "touch second", "workdir": machine.scratch(""), "env": {},
+        "name": "x", "cgroup": "x", "command": "touch second", "workdir": machine.scratch(""), "env": {},
         "limits": {"memory_bytes": null, "cpu_millis": null},
         "grace": {"secs": 1, "nanos": 0}, "address": "127.0.0.1:1", "restarts": 0,
     });
@@ -341,15 +344,19 @@ async fn limits_are_enforced_or_it_is_said_that_they_are_not() {
     let InstancePhase::Backoff { why, .. } = &down[0].phase else {
         panic!("{down:?}")
     };
-    let log = fs::read_to_string(target.log("shop.production.1.1").unwrap()).unwrap();
+    let path = target.log("shop.production.1.1").unwrap();
+    let log = fs::read_to_string(&path).unwrap();
     if log.contains("limit is not enforced") {
         assert!(why.starts_with("exit code 0"), "{why}");
     } else {
         assert!(why.starts_with("killed by SIGKILL, out of memory"), "{why}");
     }
     target.stop(&set(1), 0).await.unwrap();
+    let folder = path.parent().unwrap().as_os_str().as_encoded_bytes();
+    let hash = Digest::compute(folder).to_string();
+    let group = format!("shop.production.1.1-{}", &hash["sha256:".len()..][..12]);
     for controller in ["", "memory", "cpu"] {
-        let group = Path::new("/sys/fs/cgroup").join(controller);
-        assert!(!group.join("shipway/shop.production.1.1").exists());
+        let parent = Path::new("/sys/fs/cgroup").join(controller).join("shipway");
+        assert!(!parent.join(&group).exists(), "{group}");
     }
 }

@@ -32,7 +32,6 @@ use rustix::{
     fs::{FlockOperation, flock},
     process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
-use sha2::{Digest as _, Sha256};
 use shipway_core::{ids::RunId, target::ResourceLimits};
 use shipway_workflow::{
     job::{ENGINE, JobKey, JobResources, JobSpec, JournalBody, JournalEntry, NETWORK},
@@ -175,7 +174,7 @@ impl JobRunner {
 
     /// Prefix of the control groups of this server's jobs: other servers have jobs too.
     fn cgroup_prefix(&self) -> String {
-        format!("job-{}-", short_hash(&self.root))
+        format!("job-{}-", cgroup::short_hash(&self.root))
     }
 
     /// Limits the number of concurrent jobs.
@@ -271,7 +270,7 @@ impl JobRunner {
             .mode(0o700)
             .create(folder)
             .map_err(io_error("making the folder", folder))?;
-        let group = format!("{}{}", self.cgroup_prefix(), short_hash(folder));
+        let group = format!("{}{}", self.cgroup_prefix(), cgroup::short_hash(folder));
         // Limits that can't be enforced were reported when the runner was created.
         let (groups, _) = cgroup::create_for_process(&group, &self.limits);
         let limits = JobResources {
@@ -457,15 +456,6 @@ fn create_file(path: &Path) -> io::Result<()> {
         .append(true)
         .open(path)
         .map(drop)
-}
-
-/// A short hash that distinguishes folders.
-fn short_hash(path: &Path) -> String {
-    let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());
-    hash.iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 /// The spec contains secrets: mode 0600, and the worker removes it.

@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shipway_core::target::ResourceLimits;
+use sha2::{Digest as _, Sha256};
+use shipway_core::target::{InstanceId, ResourceLimits};
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// Parent of all groups of Shipway.
@@ -200,6 +201,20 @@ fn create_per_controller(
         group(CgroupController::Processes, &[("pids.max", count.into())])?;
     }
     Ok(())
+}
+
+/// The group of an instance. The hash of its folder keeps servers of one machine apart that run services of the same name.
+pub(super) fn instance_group(id: &InstanceId, folder: &Path) -> String {
+    format!("{id}-{}", short_hash(folder))
+}
+
+/// A short hash that distinguishes folders.
+pub(crate) fn short_hash(path: &Path) -> String {
+    let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    hash.iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Creates groups that another process joins by writing to their `cgroup.procs`. The error tells which limit is not enforced.

@@ -215,7 +215,7 @@ impl SlotSupervisor {
         self.record_availability(|record| record.record_stopped(Timestamp::now()));
         // Stopped on request: the next start in this slot is not a restart.
         let _ = fs::remove_file(self.folder.join(RUNS));
-        cgroup::remove_cgroups(&self.id.to_string());
+        cgroup::remove_cgroups(&cgroup::instance_group(&self.id, &self.folder));
         self.shared.remove_instance(&self.id);
         stopped
     }
@@ -237,6 +237,7 @@ impl SlotSupervisor {
         let secrets = &self.shared.secrets;
         let told = ShimInstructions {
             name: self.id.to_string(),
+            cgroup: cgroup::instance_group(&self.id, &self.folder),
             command: self.launch.command.clone(),
             workdir: self.workdir.clone(),
             env: environment::instance_environment(

@@ -44,6 +44,8 @@ use crate::atomic_file::write_atomic;
 #[derive(Serialize, Deserialize)]
 pub(super) struct ShimInstructions {
     pub(super) name: String,
+    /// The name of its control groups.
+    pub(super) cgroup: String,
     pub(super) command: String,
     pub(super) workdir: PathBuf,
     pub(super) env: BTreeMap<String, String>,
@@ -160,7 +162,7 @@ fn supervise_instance(folder: &Path) -> io::Result<()> {
     }
     let wakeups = SignalWakeups::register()?;
     let mut log = InstanceLog::open(&folder.join(LOG))?;
-    let (groups, limited) = CgroupSet::enter(&told.name, &told.limits);
+    let (groups, limited) = CgroupSet::enter(&told.cgroup, &told.limits);
     let started = start_command(&told);
     groups.leave();
     let (child, output) = started?;
@@ -195,7 +197,7 @@ fn supervise_instance(folder: &Path) -> io::Result<()> {
     }
     let end = watcher.watch_until_end();
     let out_of_memory = groups.ran_out_of_memory();
-    cgroup::remove_cgroups(&told.name);
+    cgroup::remove_cgroups(&told.cgroup);
     write_json(folder, ENDED, &to_ended(&end, out_of_memory))
 }
 
