@@ -8,7 +8,7 @@
 //!   ([`query_template`]).
 //!
 //! ```no_run
-//! # async fn example(source: &shipway_core::config::MetricSource) -> Result<(), String> {
+//! # async fn example(source: &shipway_core::config::MetricSource) -> Result<(), shipway_drivers::metrics::MetricError> {
 //! use shipway_drivers::metrics::{QuerySubject, MetricReader};
 //! let subject = QuerySubject { release: 4, stable: Some(3), service: "shop".into(), environment: "production".into() };
 //! let secrets = |name: &str| std::env::var(name).ok();
