@@ -252,7 +252,11 @@ impl fmt::Display for PlanAction {
         match self {
             Self::ClaimAddresses { addresses } => {
                 let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                let noun = plural(all.len(), "address", "addresses");
+                let noun = if all.len() == 1 {
+                    "address"
+                } else {
+                    "addresses"
+                };
                 write!(f, "claim {noun}: {}", all.join(", "))
             }
             Self::Start { release, count } => write!(
@@ -301,10 +305,6 @@ fn write_hold(f: &mut fmt::Formatter<'_>, duration: Span, why: HoldReason) -> fm
         HoldReason::Watch => write!(f, "watch the release for {duration}"),
         HoldReason::ReverseCanary => write!(f, "compare both releases for up to {duration}"),
     }
-}
-
-const fn plural(count: usize, one: &'static str, many: &'static str) -> &'static str {
-    if count == 1 { one } else { many }
 }
 
 const fn instances(count: u32) -> &'static str {

@@ -63,7 +63,8 @@ fn promotion_groups(tree: &YamlNode) -> Vec<Tie> {
     let environments = tree.get("environments").and_then(YamlNode::as_mapping);
     let mut found = Vec::new();
     for (environment, node) in environments.unwrap_or_default() {
-        let names = node.get("promote_with").and_then(YamlNode::as_sequence);
+        let names =
+            (node.get("promote_with").or_else(|| node.get("with"))).and_then(YamlNode::as_sequence);
         for name in names.unwrap_or_default() {
             if let Some(service) = name.as_scalar_text() {
                 found.push(Tie {
