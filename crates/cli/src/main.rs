@@ -138,7 +138,7 @@ fn carry_out(
         Command::Admin(args) => done(admin::run(&args)),
         Command::Proxy(args) => done(internal::proxy(args)),
         Command::Worker(args) => Ok(internal::worker(&args)),
-        Command::Instance(args) => Ok(shipway_drivers::process::shim::run_shim(&args.dir)),
+        Command::Instance(args) => Ok(shipway_targets::process::shim::run_shim(&args.dir)),
         Command::Hook(_) => Ok(shipway_drivers::git::hook::post_receive()),
     }
 }

@@ -19,14 +19,16 @@ use shipway_core::{
     target::ServiceEnvironment,
 };
 use shipway_drivers::{
-    data_plane::{DataPlane, traffic_meter::TrafficMeter},
     git::GitRepositories,
     jobs::JobRunner,
     notify::{InvalidWebhookAddress, NotificationSender, WebhookDestination},
     secret_expansion::SecretNotSet,
-    target::Target,
 };
 use shipway_engine::{Blobs, Clock, Engine, EngineError, Store};
+use shipway_targets::{
+    data_plane::{DataPlane, traffic_meter::TrafficMeter},
+    target::Target,
+};
 use shipway_workflow::job::ActionSource;
 
 use crate::{

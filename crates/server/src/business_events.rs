@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{BusinessEventCount, MetricName};
 use shipway_core::{ids::ReleaseNumber, target::ServiceEnvironment};
-use shipway_drivers::atomic_file::write_atomic;
+use shipway_targets::atomic_file::write_atomic;
 
 /// Different events of a place, at most: names, not keys of users.
 const NAMES_MAX: usize = 100;

@@ -4,7 +4,7 @@ use shipway_core::{
     ids::RunId,
     run::{RunSite, RunView, blamed, three_lines},
 };
-use shipway_drivers::tail;
+use shipway_targets::tail;
 
 use crate::{app::App, read_models::run_view};
 

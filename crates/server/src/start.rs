@@ -21,18 +21,16 @@ use shipway_core::{
     service::ServiceAggregate,
     target::ResourceLimits,
 };
-use shipway_drivers::{
-    data_plane::{self, DataPlane, traffic_meter::TrafficMeter},
-    git::GitRepositories,
-    jobs::JobRunner,
-    notify::NotificationSender,
-    process::{self, ProcessTarget},
-    target::Target,
-};
+use shipway_drivers::{git::GitRepositories, jobs::JobRunner, notify::NotificationSender};
 use shipway_engine::{
     BlobError, Blobs, Clock, Driver, Engine, Options as EngineOptions, RealClock, Store, StoreError,
 };
 use shipway_store::{DataDir, FileBlobs, SqliteOptions, SqliteStore};
+use shipway_targets::{
+    data_plane::{self, DataPlane, traffic_meter::TrafficMeter},
+    process::{self, ProcessTarget},
+    target::Target,
+};
 use shipway_workflow::{job::ActionSource, runner::RunnerLabels};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;

@@ -17,7 +17,7 @@ use shipway_core::{
     rollout::plan::TrafficSplit,
     target::{InstanceStatus, ReplicaSetKey, ServiceEnvironment},
 };
-use shipway_drivers::{data_plane::DataPlane, target::Target};
+use shipway_targets::{data_plane::DataPlane, target::Target};
 use shipway_proxy::protocol::{AcceptedRoutes, RejectedRoutes, RouteSnapshot};
 use tokio::sync::{Notify, watch};
 

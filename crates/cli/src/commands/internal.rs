@@ -70,7 +70,7 @@ pub struct Hook {
 /// Runs the proxy until it gets a signal.
 pub fn proxy(args: Proxy) -> Result<(), Failure> {
     crate::print::log_to_stderr();
-    shipway_drivers::open_files::raise_limit();
+    shipway_targets::open_files::raise_limit();
     let options = shipway_proxy::ProxyOptions {
         listen: args.listen,
         control: args.control,

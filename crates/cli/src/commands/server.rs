@@ -72,7 +72,7 @@ pub struct Args {
 /// Runs the server until SIGTERM or Ctrl-C.
 pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
     crate::print::log_to_stderr();
-    shipway_drivers::open_files::raise_limit();
+    shipway_targets::open_files::raise_limit();
     // Jobs of a server that isn't root have its user: they must not read its memory, or its token in its environment.
     let private = rustix::process::DumpableBehavior::NotDumpable;
     if let Err(error) = rustix::process::set_dumpable_behavior(private) {

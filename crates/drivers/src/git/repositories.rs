@@ -15,7 +15,7 @@ use super::{
     GitError, GitRepository,
     command::{GitRunner, to_arguments},
 };
-use crate::atomic_file::write_atomic;
+use shipway_targets::atomic_file::write_atomic;
 
 /// Content of `root/.shipway/hooks/post-receive`. The program is named by the environment, so that an upgraded or moved binary
 /// needs no change here.

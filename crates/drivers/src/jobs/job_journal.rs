@@ -15,7 +15,7 @@ use super::{
     file_watcher::{FileWatch, FileWatcher},
     io_error,
 };
-use crate::process::procfs::{ProcessId, kill_session};
+use shipway_targets::process::procfs::{ProcessId, kill_session};
 
 /// A reader of a job's journal. Dropping it does not affect the worker.
 #[derive(Debug)]

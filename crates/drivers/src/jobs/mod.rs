@@ -40,7 +40,7 @@ use shipway_workflow::{
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{cgroup, procfs::ProcessId};
+use shipway_targets::process::{cgroup, procfs::ProcessId};
 
 mod file_watcher;
 mod job_journal;
@@ -319,7 +319,7 @@ impl JobRunner {
             .stderr(words)
             .kill_on_drop(false)
             .spawn()?;
-        crate::open_files::restore_limit(child.id());
+        shipway_targets::open_files::restore_limit(child.id());
         let (shared, folder, gone) = (
             self.shared.clone(),
             folder.to_owned(),

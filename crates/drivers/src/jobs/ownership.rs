@@ -22,7 +22,7 @@ use shipway_core::ids::{RunId, RunUid};
 use shipway_worker::remove_leftover_containers;
 
 use super::{JobRunner, find_worker};
-use crate::process::procfs::kill_session;
+use shipway_targets::process::procfs::kill_session;
 
 /// File name, in a run's folder, of its uid.
 const OWNER_FILE: &str = "run-uid";

@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 use serde_json::Value;
 
 use super::{MetricUnavailable, QuerySubject, json::number_at, query_template::format_window};
-use crate::checks::exec::command_output;
+use shipway_targets::checks::exec::command_output;
 
 const WHO: &str = "the command";
 

@@ -19,7 +19,7 @@ use shipway_core::{
     ids::RunId,
     run::{JobView, RunStatus, RunView},
 };
-use shipway_drivers::tail::FileTail;
+use shipway_targets::tail::FileTail;
 use shipway_workflow::job::JobKey;
 
 use super::{ApiError, runs};

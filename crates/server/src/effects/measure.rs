@@ -12,7 +12,7 @@ use shipway_core::{
     rollout::{Rollout, RolloutAggregate, RolloutInput},
     target::{ReplicaSetKey, ResourceUsage, ServiceEnvironment, SetAvailability},
 };
-use shipway_drivers::data_plane::traffic_meter::TrafficTotals;
+use shipway_targets::data_plane::traffic_meter::TrafficTotals;
 use shipway_engine::Work;
 use shipway_proxy::protocol;
 
@@ -274,7 +274,7 @@ impl SetReading {
 
 pub(super) fn read(
     app: &App,
-    totals: Option<&shipway_drivers::data_plane::traffic_meter::TrafficReading>,
+    totals: Option<&shipway_targets::data_plane::traffic_meter::TrafficReading>,
     place: &ServiceEnvironment,
     release: ReleaseNumber,
 ) -> SetReading {

@@ -10,7 +10,7 @@ use shipway_core::{
     },
     target::{InstancePhase, InstanceStatus, ReplicaSetKey, ServiceEnvironment},
 };
-use shipway_drivers::target::{ReadinessError, Target, await_ready};
+use shipway_targets::target::{ReadinessError, Target, await_ready};
 use shipway_engine::Work;
 
 use crate::app::App;

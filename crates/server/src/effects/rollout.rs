@@ -19,12 +19,12 @@ use shipway_core::{
     service::{self, ServiceRejection},
     target::{ReplicaSetKey, ServiceEnvironment},
 };
-use shipway_drivers::{
+use shipway_drivers::notify::{Notification, NotificationSeverity, NotifyError, RetryPolicy};
+use shipway_engine::{Driver, EngineError, Work};
+use shipway_targets::{
     checks::smoke,
-    notify::{Notification, NotificationSeverity, NotifyError, RetryPolicy},
     target::{ReadinessError, TargetError, await_ready, written_files_note},
 };
-use shipway_engine::{Driver, EngineError, Work};
 
 use super::{
     addresses::{self, AddressError},

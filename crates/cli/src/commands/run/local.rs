@@ -15,7 +15,8 @@ use shipway_core::{
         RunState, RunView, blamed, job_spec, three_lines,
     },
 };
-use shipway_drivers::{jobs::JobRunner, tail};
+use shipway_drivers::jobs::JobRunner;
+use shipway_targets::tail;
 use shipway_workflow::{
     expr::ExprValue,
     graph,

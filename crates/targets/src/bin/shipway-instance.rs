@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
-        Some(folder) => shipway_drivers::process::shim::run_shim(Path::new(&folder)),
+        Some(folder) => shipway_targets::process::shim::run_shim(Path::new(&folder)),
         None => {
             eprintln!("usage: shipway-instance FOLDER < what-to-run.json");
             ExitCode::from(2)

@@ -22,7 +22,7 @@ use shipway_core::{
         ServiceEnvironment,
     },
 };
-use shipway_drivers::{
+use shipway_targets::{
     process::{ArtifactSource, ProcessTarget, ProcessTargetOptions},
     target::{ReadinessError, Target, await_ready},
 };

@@ -209,7 +209,7 @@ pub(super) fn instance_group(id: &InstanceId, folder: &Path) -> String {
 }
 
 /// A short hash that distinguishes folders.
-pub(crate) fn short_hash(path: &Path) -> String {
+pub fn short_hash(path: &Path) -> String {
     let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());
     hash.iter()
         .take(6)
@@ -218,7 +218,7 @@ pub(crate) fn short_hash(path: &Path) -> String {
 }
 
 /// Creates groups that another process joins by writing to their `cgroup.procs`. The error tells which limit is not enforced.
-pub(crate) fn create_for_process(
+pub fn create_for_process(
     name: &str,
     limits: &ResourceLimits,
 ) -> (Vec<PathBuf>, Result<(), LimitNotEnforced>) {
@@ -227,14 +227,14 @@ pub(crate) fn create_for_process(
 }
 
 /// Removes the groups of a process that has exited. Missing or non-empty groups are skipped.
-pub(crate) fn remove_cgroups(name: &str) {
+pub fn remove_cgroups(name: &str) {
     for controller in CgroupController::ALL {
         let _ = fs::remove_dir(controller.parent_folder().join(name));
     }
 }
 
 /// Removes all empty groups whose names start with `prefix`.
-pub(crate) fn remove_empty_cgroups(prefix: &str) {
+pub fn remove_empty_cgroups(prefix: &str) {
     for controller in CgroupController::ALL {
         let left = fs::read_dir(controller.parent_folder())
             .into_iter()
@@ -255,7 +255,7 @@ fn cpu_quota_us(limits: &ResourceLimits) -> Option<u64> {
 /// A resource limit that the machine does not enforce.
 #[derive(Debug, thiserror::Error)]
 #[error("the {limit} limit is not enforced: {error}")]
-pub(crate) struct LimitNotEnforced {
+pub struct LimitNotEnforced {
     limit: &'static str,
     error: io::Error,
 }

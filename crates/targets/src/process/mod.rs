@@ -33,7 +33,7 @@
 
 mod artifact;
 mod availability;
-pub(crate) mod cgroup;
+pub mod cgroup;
 mod crash_loop;
 mod environment;
 mod exit_watcher;
@@ -42,7 +42,7 @@ mod instance_log;
 mod ports;
 mod probe_history;
 mod process_target;
-pub(crate) mod procfs;
+pub mod procfs;
 mod shell_command;
 pub mod shim;
 mod target_state;

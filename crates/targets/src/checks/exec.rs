@@ -38,7 +38,7 @@ pub(super) async fn run_check(
 
 /// Runs a shell command with these variables; returns the last [`OUTPUT_BYTES_KEPT`] bytes of its output. A non-zero exit or a
 /// timeout is an error with the command's last line.
-pub(crate) async fn command_output(
+pub async fn command_output(
     command: &str,
     environment: &[(&str, String)],
     workdir: &Path,

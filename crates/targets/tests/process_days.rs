@@ -16,7 +16,7 @@ use shipway_core::{
     ids::Digest,
     target::{InstancePhase, InstanceStatus},
 };
-use shipway_drivers::target::Target;
+use shipway_targets::target::Target;
 
 #[tokio::test]
 async fn the_next_server_takes_over_what_runs_and_starts_nothing_twice() {

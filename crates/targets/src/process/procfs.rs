@@ -18,15 +18,16 @@ const KILLED_WITHIN: Duration = Duration::from_secs(2);
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
-pub(crate) struct ProcessId {
-    pub(crate) pid: u32,
+pub struct ProcessId {
+    /// The process id.
+    pub pid: u32,
     /// In clock ticks since boot.
-    pub(crate) start_time: u64,
+    pub start_time: u64,
 }
 
 impl ProcessId {
     /// The process that has this pid now.
-    pub(crate) fn find(pid: u32) -> Option<Self> {
+    pub fn find(pid: u32) -> Option<Self> {
         Some(Self {
             pid,
             start_time: read_stat(pid)?.start_time,
@@ -34,12 +35,14 @@ impl ProcessId {
     }
 
     /// Whether it still runs; a zombie doesn't.
-    pub(crate) fn is_alive(self) -> bool {
+    pub fn is_alive(self) -> bool {
         read_stat(self.pid)
             .is_some_and(|stat| stat.start_time == self.start_time && stat.state != 'Z')
     }
 
-    pub(crate) fn as_pid(self) -> Option<Pid> {
+    /// The process id in the type of the system calls; `None` if it is out of range.
+    #[must_use]
+    pub fn as_pid(self) -> Option<Pid> {
         i32::try_from(self.pid).ok().and_then(Pid::from_raw)
     }
 
@@ -56,7 +59,7 @@ impl ProcessId {
     }
 
     /// Waits until it has exited.
-    pub(crate) async fn wait_until_ended(self) {
+    pub async fn wait_until_ended(self) {
         let watched = self
             .as_pid()
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
@@ -85,7 +88,7 @@ impl ProcessId {
 ///
 /// The kernel doesn't reuse the leader's pid while a process of the session exists. So another process with that pid means that
 /// none is left, and every process found belongs to the session.
-pub(crate) async fn kill_session(leader: ProcessId) {
+pub async fn kill_session(leader: ProcessId) {
     for _ in 0..KILL_ROUNDS {
         if read_stat(leader.pid).is_some_and(|stat| stat.start_time != leader.start_time) {
             return;

@@ -27,7 +27,7 @@ pub fn raise_limit() {
 }
 
 /// Restores the original soft limit for a child process. A child that has exited needs none.
-pub(crate) fn restore_limit(child: Option<u32>) {
+pub fn restore_limit(child: Option<u32>) {
     let pid = child
         .and_then(|it| i32::try_from(it).ok())
         .and_then(Pid::from_raw);

@@ -11,9 +11,9 @@
 //! - The server decides the content of the routes.
 //!
 //! ```no_run
-//! # async fn example(options: shipway_drivers::data_plane::DataPlaneOptions, routes: shipway_proxy::protocol::RouteSnapshot)
-//! # -> Result<(), shipway_drivers::data_plane::DataPlaneError> {
-//! use shipway_drivers::data_plane::DataPlane;
+//! # async fn example(options: shipway_targets::data_plane::DataPlaneOptions, routes: shipway_proxy::protocol::RouteSnapshot)
+//! # -> Result<(), shipway_targets::data_plane::DataPlaneError> {
+//! use shipway_targets::data_plane::DataPlane;
 //! let plane = DataPlane::attach_or_start(options).await?;
 //! plane.apply_routes(routes).await?;
 //! drop(plane); // the proxy keeps serving these routes

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::json;
 use shipway_core::check::{ExpectedAnswer, HealthProbe, SmokeProbe, SmokeReport, SmokeTest};
-use shipway_drivers::checks::{ProbeTarget, probe, smoke};
+use shipway_targets::checks::{ProbeTarget, probe, smoke};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

@@ -1,6 +1,6 @@
 //! Checks of instances: health probes and smoke tests. What counts as success is decided by the core.
 
-pub(crate) mod exec;
+pub mod exec;
 mod http;
 pub mod probe;
 pub mod smoke;

@@ -16,7 +16,7 @@ use shipway_core::{
     ids::Digest,
     target::{InstancePhase, StopSignal},
 };
-use shipway_drivers::target::{ReadinessError, Target, await_ready};
+use shipway_targets::target::{ReadinessError, Target, await_ready};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
