@@ -10,7 +10,7 @@ use crate::{
     aggregate::Actor,
     config::{EnvironmentConfig, ServiceConfig},
     ids::{CommitId, Digest, EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
-    target::{LaunchSpec, ServiceEnvironment},
+    target::{ServiceEnvironment, Workload},
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -177,15 +177,15 @@ impl Release {
             .nth(1)
     }
 
-    /// How one instance is launched in `environment`.
+    /// The workload of one instance in `environment`.
     #[must_use]
-    pub fn launch(&self, environment: &EnvironmentConfig) -> LaunchSpec {
+    pub fn workload(&self, environment: &EnvironmentConfig) -> Workload {
         let run = &self.config.run;
         let mut env = run.env.clone();
         env.extend(environment.env.clone());
         env.entry("SHIPWAY_COMMIT".to_owned())
             .or_insert_with(|| self.commit.id.to_string());
-        LaunchSpec {
+        Workload {
             artifact: self.artifact.clone(),
             command: run.command.clone(),
             env,

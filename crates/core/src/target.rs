@@ -1,4 +1,5 @@
-//! What runs where: sets of instances, how one is launched, and what a target reports about it. Data only; targets are drivers.
+//! What runs where: sets of instances, their workload, and what a target reports about them. Data only; targets are in the crate
+//! `targets`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -30,9 +31,10 @@ pub struct ReplicaSetKey {
     pub release: ReleaseNumber,
 }
 
-/// How one instance of a release is launched; part of the release's configuration digest.
+/// What a target starts for one instance of a release; part of the release's configuration digest. It names no path: a target may
+/// run it on another machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaunchSpec {
+pub struct Workload {
     /// The artifact (a tar of a directory) that becomes its working directory.
     pub artifact: Digest,
     /// A shell command; `$PORT` is given in its environment.

@@ -14,7 +14,9 @@ use std::{
 use jiff::Timestamp;
 use metrics_support::{Fake, Prometheus};
 use shipway_core::config::{MetricSource, ProviderQuery};
+use shipway_core::target::{InstanceId, ReplicaSetKey};
 use shipway_drivers::metrics::{MetricReader, QuerySubject};
+use shipway_targets::{checks::exec::FolderCommands, target::CommandPlace};
 
 fn about() -> QuerySubject {
     QuerySubject {
@@ -23,6 +25,14 @@ fn about() -> QuerySubject {
         service: "shop".into(),
         environment: "production".into(),
     }
+}
+
+fn set() -> ReplicaSetKey {
+    "shop.production.4.1".parse::<InstanceId>().unwrap().set
+}
+
+fn place<'a>(runner: &'a FolderCommands, set: &'a ReplicaSetKey) -> CommandPlace<'a> {
+    CommandPlace { runner, set }
 }
 
 /// What a query gives, with a second for each attempt.
@@ -37,7 +47,13 @@ async fn ask(query: ProviderQuery) -> Result<f64, String> {
     let folder = tempfile::tempdir().unwrap();
     let secrets = |name: &str| (name == "KEY").then(|| "s3cret".to_owned());
     MetricReader::new()
-        .read_metric(&source, &about(), Timestamp::now(), folder.path(), &secrets)
+        .read_metric(
+            &source,
+            &about(),
+            Timestamp::now(),
+            place(&FolderCommands(folder.path().into()), &set()),
+            &secrets,
+        )
         .await
         .map_err(|error| error.to_string())
 }
@@ -141,9 +157,13 @@ async fn partial_slow_and_broken_answers_are_no_answers() {
     let begun = Instant::now();
     let folder = tempfile::tempdir().unwrap();
     let answer = MetricReader::new()
-        .read_metric(&source, &about(), Timestamp::now(), folder.path(), &|_| {
-            None
-        })
+        .read_metric(
+            &source,
+            &about(),
+            Timestamp::now(),
+            place(&FolderCommands(folder.path().into()), &set()),
+            &|_| None,
+        )
         .await;
     assert!(
         answer
@@ -281,9 +301,13 @@ async fn a_command_prints_a_number_or_json_and_leaves_nothing_behind() {
         window: Duration::from_secs(60),
     };
     let answer = MetricReader::new()
-        .read_metric(&source, &about(), Timestamp::now(), folder.path(), &|_| {
-            None
-        })
+        .read_metric(
+            &source,
+            &about(),
+            Timestamp::now(),
+            place(&FolderCommands(folder.path().into()), &set()),
+            &|_| None,
+        )
         .await;
     assert!(
         answer

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use shipway_api::{EnvironmentStatus, ReleaseTraffic};
 use shipway_core::{ids::ReleaseNumber, rollout::plan::TrafficSplit, service::ServiceView, target};
-use shipway_targets::data_plane::traffic_meter::{TrafficReading, TrafficTotals};
 use shipway_engine::StoreError;
+use shipway_targets::data_plane::traffic_meter::{TrafficReading, TrafficTotals};
 
 use crate::{app::App, read_models::rollout_view};
 

@@ -17,8 +17,8 @@ use shipway_core::{
     rollout::plan::TrafficSplit,
     target::{InstanceStatus, ReplicaSetKey, ServiceEnvironment},
 };
-use shipway_targets::{data_plane::DataPlane, target::Target};
 use shipway_proxy::protocol::{AcceptedRoutes, RejectedRoutes, RouteSnapshot};
+use shipway_targets::{data_plane::DataPlane, target::Target};
 use tokio::sync::{Notify, watch};
 
 use crate::traffic_route::{TrafficRoute, compose};

@@ -3,10 +3,14 @@
 use std::{
     io::{self, SeekFrom},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use inotify::{EventStream, Inotify, WatchMask};
 use tokio::{
     fs::File,
@@ -15,6 +19,9 @@ use tokio::{
 
 /// Bytes per read.
 const CHUNK: usize = 64 * 1024;
+
+/// How long a followed file may stay the same before its writer is checked.
+const END_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Limit for [`read_last_lines`]: the reason of a failure is near the end of a log.
 const LAST_BYTES: u64 = 256 * 1024;
@@ -95,6 +102,44 @@ impl FileTail {
         match self.events.next().await {
             Some(event) => event.map(|_| ()),
             None => Err(io::Error::other("the kernel reports no more changes")),
+        }
+    }
+}
+
+/// The bytes of a file from `offset` to its present end; with `is_over`, also those that are appended until it returns true.
+///
+/// # Errors
+/// When the file's folder can't be watched.
+pub fn stream_file<F: Future<Output = bool> + Send>(
+    path: &Path,
+    offset: u64,
+    is_over: Option<impl Fn() -> F + Send + Sync + 'static>,
+) -> io::Result<BoxStream<'static, io::Result<Bytes>>> {
+    let tail = FileTail::open(path, offset)?;
+    let chunks = stream::unfold((tail, is_over), |(mut tail, is_over)| async move {
+        let chunk = next_chunk(&mut tail, is_over.as_ref()).await;
+        chunk.transpose().map(|chunk| (chunk, (tail, is_over)))
+    });
+    Ok(chunks.boxed())
+}
+
+async fn next_chunk<F: Future<Output = bool>>(
+    tail: &mut FileTail,
+    is_over: Option<&impl Fn() -> F>,
+) -> io::Result<Option<Bytes>> {
+    loop {
+        let bytes = tail.read().await?;
+        if !bytes.is_empty() {
+            return Ok(Some(bytes));
+        }
+        let Some(is_over) = is_over else {
+            return Ok(None);
+        };
+        let grew = tokio::time::timeout(END_CHECK_INTERVAL, tail.changed()).await;
+        if grew.is_err() && is_over().await {
+            // Bytes that were written before the end are read first.
+            let rest = tail.read().await.unwrap_or_default();
+            return Ok((!rest.is_empty()).then_some(rest));
         }
     }
 }

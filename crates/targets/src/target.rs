@@ -1,25 +1,31 @@
 //! The interface of a target, which runs instances. A target scales a set of instances up and down and reports their status. It
 //! decides nothing, and remembers its sets across restarts of the server.
 
-use std::{path::PathBuf, time::Duration};
+use std::{io, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use shipway_core::target::{
-    InstanceId, InstancePhase, InstanceStatus, LaunchSpec, ReplicaSetKey, SetAvailability,
-    StopSignal,
+    InstanceId, InstancePhase, InstanceStatus, ReplicaSetKey, SetAvailability, StopSignal, Workload,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::checks::CheckError;
+
+/// Bytes of a log in the order in which they were written.
+pub type LogStream = BoxStream<'static, io::Result<Bytes>>;
+
 /// Runs sets of instances.
 #[async_trait]
-pub trait Target: Send + Sync {
+pub trait Target: CommandRunner {
     /// Scales the set up to `count` instances; returns when they are started, not when they are ready. Idempotent: running
     /// instances are kept, and a larger set is not reduced.
     async fn ensure(
         &self,
         set: &ReplicaSetKey,
-        launch: &LaunchSpec,
+        workload: &Workload,
         count: u32,
     ) -> Result<(), TargetError>;
 
@@ -46,11 +52,72 @@ pub trait Target: Send + Sync {
     /// set.
     fn availability(&self, set: &ReplicaSetKey) -> SetAvailability;
 
-    /// The working directory of smoke test commands.
-    fn workdir(&self, set: &ReplicaSetKey) -> PathBuf;
+    /// The log of an instance from the byte `offset` on; also of an instance that has been stopped, as long as its log is kept.
+    fn read_log(
+        &self,
+        instance: &InstanceId,
+        offset: u64,
+        end: LogEnd,
+    ) -> Result<LogStream, LogError>;
+}
 
-    /// The log file of an instance.
-    fn log(&self, instance: &str) -> Option<PathBuf>;
+/// Runs commands where the code of a release is: smoke tests and queries of metrics.
+#[async_trait]
+pub trait CommandRunner: Send + Sync {
+    /// Runs a shell command in the working directory of the set, and returns the end of its output. Its environment has nothing of
+    /// the server's and of the instances'. A non-zero exit or a timeout is an error with the command's last line.
+    async fn run_command(
+        &self,
+        set: &ReplicaSetKey,
+        command: &SetCommand<'_>,
+    ) -> Result<String, CheckError>;
+}
+
+/// A command that runs once, in the working directory of a set.
+#[derive(Clone, Copy, Debug)]
+pub struct SetCommand<'a> {
+    /// The shell command.
+    pub command: &'a str,
+    /// Its variables.
+    pub environment: &'a [(&'a str, String)],
+    /// How long it may take before it is killed.
+    pub timeout: Duration,
+}
+
+/// The set whose working directory commands run in, and its target.
+#[derive(Clone, Copy)]
+pub struct CommandPlace<'a> {
+    /// The target.
+    pub runner: &'a dyn CommandRunner,
+    /// The set.
+    pub set: &'a ReplicaSetKey,
+}
+
+impl CommandPlace<'_> {
+    /// Runs a command there, see [`CommandRunner::run_command`].
+    pub async fn run_command(&self, command: &SetCommand<'_>) -> Result<String, CheckError> {
+        self.runner.run_command(self.set, command).await
+    }
+}
+
+/// Where a log that is read ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogEnd {
+    /// At its present end.
+    Present,
+    /// When the target no longer runs the instance.
+    Stopped,
+}
+
+/// Why a log can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The target never had this instance, or no longer keeps its log.
+    #[error("there is no log of {0}")]
+    Missing(InstanceId),
+    /// Reading fails.
+    #[error("the log can't be read: {0}")]
+    Io(#[from] io::Error),
 }
 
 /// Result of stopping instances, for the user.
@@ -110,7 +177,7 @@ pub enum TargetError {
     /// The artifact is missing, damaged, empty or malicious.
     #[error("the artifact can't be unpacked: {0}")]
     Artifact(String),
-    /// A secret used by the launch isn't set.
+    /// A secret used by the workload isn't set.
     #[error("the secret {0} is not set on the server (--secrets FILE)")]
     Secret(String),
     /// An operation on files or processes failed.
@@ -119,7 +186,7 @@ pub enum TargetError {
         /// The operation.
         what: String,
         /// The cause.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 

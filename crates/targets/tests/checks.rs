@@ -8,8 +8,14 @@ use std::{
 };
 
 use serde_json::json;
-use shipway_core::check::{ExpectedAnswer, HealthProbe, SmokeProbe, SmokeReport, SmokeTest};
-use shipway_targets::checks::{ProbeTarget, probe, smoke};
+use shipway_core::{
+    check::{ExpectedAnswer, HealthProbe, SmokeProbe, SmokeReport, SmokeTest},
+    target::{InstanceId, ReplicaSetKey},
+};
+use shipway_targets::{
+    checks::{InstanceAddress, ProbeTarget, exec::FolderCommands, probe, smoke},
+    target::CommandPlace,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -139,7 +145,7 @@ fn exec(command: &str) -> SmokeTest {
 }
 
 async fn run(listener: &Listener, tests: &[SmokeTest]) -> SmokeReport {
-    smoke::run_suite(tests, &listener.instances(), None, Path::new("/")).await
+    smoke::run_suite(tests, &listener.instances(), None, place(&root(), &set())).await
 }
 
 fn differences(report: &SmokeReport) -> Vec<&str> {
@@ -243,7 +249,7 @@ async fn answers_that_are_none_are_said_in_words() {
     }
     let nobody = vec![("x".to_owned(), "127.0.0.1:1".to_owned())];
     let test = [request("GET", "/", ExpectedAnswer::default())];
-    let report = smoke::run_suite(&test, &nobody, None, Path::new("/")).await;
+    let report = smoke::run_suite(&test, &nobody, None, place(&root(), &set())).await;
     assert_eq!(differences(&report), ["connection refused on 127.0.0.1:1"]);
 }
 
@@ -272,7 +278,7 @@ async fn every_instance_is_tested_and_results_are_in_order() {
         .map(|(listener, name)| (name.to_owned(), listener.address.clone()))
         .collect();
     let tests = ["/", "/items"].map(|path| request("GET", path, ExpectedAnswer::default()));
-    let report = smoke::run_suite(&tests, &instances, None, Path::new("/")).await;
+    let report = smoke::run_suite(&tests, &instances, None, place(&root(), &set())).await;
     let order: Vec<_> = report
         .results
         .iter()
@@ -302,7 +308,13 @@ async fn a_script_gets_the_url_and_a_clean_environment_and_its_last_line_is_quot
         exec("kill -SEGV $$"),
     ];
     let begun = Instant::now();
-    let report = smoke::run_suite(&tests, &listener.instances(), None, folder.path()).await;
+    let report = smoke::run_suite(
+        &tests,
+        &listener.instances(),
+        None,
+        place(&FolderCommands(folder.path().into()), &set()),
+    )
+    .await;
     assert_eq!(
         differences(&report),
         [
@@ -317,10 +329,21 @@ async fn a_script_gets_the_url_and_a_clean_environment_and_its_last_line_is_quot
     );
 }
 
+fn root() -> FolderCommands {
+    FolderCommands("/".into())
+}
+
+fn set() -> ReplicaSetKey {
+    "shop.production.1.1".parse::<InstanceId>().unwrap().set
+}
+
+fn place<'a>(runner: &'a FolderCommands, set: &'a ReplicaSetKey) -> CommandPlace<'a> {
+    CommandPlace { runner, set }
+}
+
 fn instance<'a>(address: &'a str, host: Option<&'a str>) -> ProbeTarget<'a> {
     ProbeTarget {
-        address,
-        host,
+        at: InstanceAddress { address, host },
         workdir: Path::new("/"),
     }
 }

@@ -15,11 +15,11 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process};
 use shipway_core::{ids::ReleaseNumber, target::ServiceEnvironment};
-use shipway_targets::data_plane::{
-    DataPlane, DataPlaneError, DataPlaneOptions, traffic_meter::TrafficMeter,
-};
 use shipway_proxy::protocol::{
     BackendInstance, RouteBackend, RouteSnapshot, ServiceRoute, StickyBy, VERSION,
+};
+use shipway_targets::data_plane::{
+    DataPlane, DataPlaneError, DataPlaneOptions, traffic_meter::TrafficMeter,
 };
 use tokio::{
     net::{TcpListener, TcpStream},

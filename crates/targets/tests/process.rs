@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::TryStreamExt as _;
 use process_support::{
     Machine, PATIENCE, eventually, get, http, is_alive, is_backoff, number_in, pids, ready, set,
     tar_of, until,
@@ -14,9 +15,9 @@ use process_support::{
 use shipway_core::{
     check::HealthProbe,
     ids::Digest,
-    target::{InstancePhase, StopSignal},
+    target::{InstanceId, InstancePhase, StopSignal},
 };
-use shipway_targets::target::{ReadinessError, Target, await_ready};
+use shipway_targets::target::{LogEnd, ReadinessError, Target, await_ready};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
@@ -74,8 +75,16 @@ async fn an_instance_becomes_ready_in_a_clean_environment_and_leaves_nothing_beh
     assert!(target.instances().is_empty());
     assert!(!running.into_iter().any(is_alive));
     assert!(!machine.set_folder(&set(3)).join("app").exists());
-    assert!(target.log("shop.production.3.1").is_some(), "the log stays");
-    assert!(target.log("../shop.production.3.1").is_none());
+    let id: InstanceId = "shop.production.3.1".parse().unwrap();
+    let log = target.read_log(&id, 0, LogEnd::Stopped).unwrap();
+    let log: Vec<_> = log.try_collect().await.unwrap();
+    let log = String::from_utf8(log.concat()).unwrap();
+    assert!(
+        log.contains("shop.production.3.1, process"),
+        "the log stays: {log}"
+    );
+    let never = "shop.production.3.9".parse().unwrap();
+    assert!(target.read_log(&never, 0, LogEnd::Present).is_err());
 }
 
 fn walk(folder: &std::path::Path) -> Vec<(String, String)> {
@@ -272,7 +281,7 @@ async fn what_ignores_sigterm_is_killed_after_the_grace_with_all_it_has_started(
     let note = report.note().unwrap();
     let wanted = "instances 1, 2, 3 still ran 0.7 s after SIGTERM and were killed; ";
     assert!(note.starts_with(wanted), "{note}");
-    let log = fs::read_to_string(target.log("shop.production.1.1").unwrap()).unwrap();
+    let log = fs::read_to_string(machine.log_path(&set(1))).unwrap();
     let noted = "shipway: still running 0.7 s after SIGTERM (run.grace), killed";
     assert!(log.contains(noted), "{log}");
 }
@@ -495,7 +504,7 @@ exec python3 app.py",
     let ports: Vec<&str> = ports.lines().collect();
     assert_eq!(ports.len(), 2);
     assert_ne!(ports[0], ports[1]);
-    let log = fs::read_to_string(target.log("shop.production.1.1").unwrap()).unwrap();
+    let log = fs::read_to_string(machine.log_path(&set(1))).unwrap();
     assert!(log.contains("Address already in use"), "{log}");
     target.stop(&set(1), 0).await.unwrap();
 }

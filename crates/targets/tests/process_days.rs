@@ -257,7 +257,7 @@ async fn a_chatty_instance_has_logs_of_bounded_size() {
         machine.launch("head -c 45000000 /dev/zero | tr '\\0' 'x'; echo; exec python3 app.py");
     target.ensure(&set(1), &launch, 1).await.unwrap();
     ready(&target, &set(1), 1).await.unwrap();
-    let log = target.log("shop.production.1.1").unwrap();
+    let log = machine.log_path(&set(1));
     let size = |path: PathBuf| fs::metadata(path).map(|it| it.len()).unwrap_or(0);
     let numbered = |number: u32| PathBuf::from(format!("{}.{number}", log.display()));
     let limit = (10 << 20) + (1 << 20);
@@ -318,7 +318,7 @@ async fn a_full_disk_costs_lines_of_the_log_and_nothing_else() {
     let address = target.instances()[0].address.clone();
     assert_eq!(get(&address, "/").await.unwrap(), "shop.production.1.1");
     // With room again the log goes on, and says what is missing.
-    let log = target.log("shop.production.1.1").unwrap();
+    let log = machine.log_path(&set(1));
     fs::remove_dir_all(root.join("shop.production.1/app")).unwrap();
     let _ = get(&address, "/exit").await;
     eventually("the log goes on", || {
@@ -344,7 +344,7 @@ async fn limits_are_enforced_or_it_is_said_that_they_are_not() {
     let InstancePhase::Backoff { why, .. } = &down[0].phase else {
         panic!("{down:?}")
     };
-    let path = target.log("shop.production.1.1").unwrap();
+    let path = machine.log_path(&set(1));
     let log = fs::read_to_string(&path).unwrap();
     if log.contains("limit is not enforced") {
         assert!(why.starts_with("exit code 0"), "{why}");

@@ -1,12 +1,12 @@
 //! Reads the output of a command: a number, or JSON with a number at a path. The command runs in its own process group, which is
 //! killed with it.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{MetricUnavailable, QuerySubject, json::number_at, query_template::format_window};
-use shipway_targets::checks::exec::command_output;
+use shipway_targets::target::{CommandPlace, SetCommand};
 
 const WHO: &str = "the command";
 
@@ -15,7 +15,7 @@ pub(super) async fn run_command(
     path: &str,
     about: &QuerySubject,
     window: Duration,
-    workdir: &Path,
+    place: CommandPlace<'_>,
     timeout: Duration,
 ) -> Result<f64, MetricUnavailable> {
     let stable = about
@@ -29,7 +29,13 @@ pub(super) async fn run_command(
         ("ENVIRONMENT", about.environment.clone()),
         ("WINDOW", format_window(window)),
     ];
-    let printed = command_output(command, &environment, workdir, timeout)
+    let command = SetCommand {
+        command,
+        environment: &environment,
+        timeout,
+    };
+    let printed = place
+        .run_command(&command)
         .await
         .map_err(|why| MetricUnavailable::for_now(format!("{WHO} failed: {why}")))?;
     let text = printed.trim();

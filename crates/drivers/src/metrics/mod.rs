@@ -8,11 +8,11 @@
 //!   ([`query_template`]).
 //!
 //! ```no_run
-//! # async fn example(source: &shipway_core::config::MetricSource) -> Result<(), shipway_drivers::metrics::MetricError> {
+//! # async fn example(source: &shipway_core::config::MetricSource, place: shipway_targets::target::CommandPlace<'_>) -> Result<(), shipway_drivers::metrics::MetricError> {
 //! use shipway_drivers::metrics::{QuerySubject, MetricReader};
 //! let subject = QuerySubject { release: 4, stable: Some(3), service: "shop".into(), environment: "production".into() };
 //! let secrets = |name: &str| std::env::var(name).ok();
-//! let value = MetricReader::new().read_metric(source, &subject, jiff::Timestamp::now(), "/tmp".as_ref(), &secrets).await?;
+//! let value = MetricReader::new().read_metric(source, &subject, jiff::Timestamp::now(), place, &secrets).await?;
 //! # Ok(()) }
 //! ```
 
@@ -24,10 +24,11 @@ mod prometheus;
 mod query_template;
 mod web;
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use shipway_core::config::{MetricSource, ProviderQuery};
+use shipway_targets::target::CommandPlace;
 
 pub use self::query_template::QuerySubject;
 use self::{http::MetricHttpClient, query_template::fill_query};
@@ -104,7 +105,7 @@ impl MetricReader {
         }
     }
 
-    /// Reads the value of `source` for `about.release` at `at`. Commands run in `workdir`; `secrets` returns the secrets of the
+    /// Reads the value of `source` for `about.release` at `at`. Commands run in `place`; `secrets` returns the secrets of the
     /// environment. Each attempt takes at most [`MetricSource::timeout`].
     ///
     /// # Errors
@@ -114,14 +115,14 @@ impl MetricReader {
         source: &MetricSource,
         about: &QuerySubject,
         at: Timestamp,
-        workdir: &Path,
+        place: CommandPlace<'_>,
         secrets: &(dyn Fn(&str) -> Option<String> + Send + Sync),
     ) -> Result<f64, MetricError> {
         let query = fill_query(&source.query, about, source.window, secrets)
             .map_err(|error| MetricError::Query(error.to_string()))?;
         let mut failed = 0;
         loop {
-            match self.read_once(&query, source, about, at, workdir).await {
+            match self.read_once(&query, source, about, at, place).await {
                 Ok(value) if value.is_finite() => return Ok(value),
                 Ok(value) => {
                     return Err(MetricError::NotFinite {
@@ -146,7 +147,7 @@ impl MetricReader {
         source: &MetricSource,
         about: &QuerySubject,
         at: Timestamp,
-        workdir: &Path,
+        place: CommandPlace<'_>,
     ) -> Result<f64, MetricUnavailable> {
         let timeout = source.timeout;
         match query {
@@ -184,7 +185,7 @@ impl MetricReader {
                 web::query_web(&self.http, &request, path, timeout).await
             }
             ProviderQuery::Exec { command, path } => {
-                exec::run_command(command, path, about, source.window, workdir, timeout).await
+                exec::run_command(command, path, about, source.window, place, timeout).await
             }
             ProviderQuery::Events => Err(MetricUnavailable::for_good(
                 "events are reported to Shipway, not asked for",

@@ -18,8 +18,12 @@ use shipway_api::{LogChunk, LogQuery};
 use shipway_core::{
     ids::RunId,
     run::{JobView, RunStatus, RunView},
+    target::InstanceId,
 };
-use shipway_targets::tail::FileTail;
+use shipway_targets::{
+    tail::stream_file,
+    target::{LogEnd, LogError, LogStream},
+};
 use shipway_workflow::job::JobKey;
 
 use super::{ApiError, runs};
@@ -63,11 +67,13 @@ pub(super) async fn job(
             known.join(", ")
         )));
     }
-    let over = {
+    let is_over = {
         let (app, id, key) = (app.clone(), id.clone(), key.clone());
         move || is_over(app.clone(), id.clone(), key.clone())
     };
-    send(path, reading, over)
+    stream_file(&path, reading.offset, reading.follow.then_some(is_over))
+        .map(text_stream)
+        .map_err(|error| ApiError::conflict(format!("the log can't be read: {error}")))
 }
 
 /// The attempt at a job that is shown when none is named.
@@ -188,27 +194,24 @@ pub(super) async fn instance(
     Path(name): Path<String>,
     Query(reading): Query<LogQuery>,
 ) -> Result<Response, ApiError> {
-    let path = app.target.log(&name).ok_or_else(|| {
-        let known: Vec<String> = app
-            .target
-            .instances()
-            .iter()
-            .map(|status| status.id.to_string())
-            .collect();
+    let missing = || {
+        let instances = app.target.instances();
+        let known: Vec<String> = instances.iter().map(|it| it.id.to_string()).collect();
         ApiError::missing(format!(
             "there is no log of {name}; running are {}",
             known.join(", ")
         ))
-    })?;
-    let over = move || {
-        let gone = !app
-            .target
-            .instances()
-            .iter()
-            .any(|status| status.id.to_string() == name);
-        async move { gone }
     };
-    send(path, reading, over)
+    let id: InstanceId = name.parse().map_err(|_| missing())?;
+    let end = match reading.follow {
+        true => LogEnd::Stopped,
+        false => LogEnd::Present,
+    };
+    match app.target.read_log(&id, reading.offset, end) {
+        Ok(log) => Ok(text_stream(log)),
+        Err(LogError::Missing(_)) => Err(missing()),
+        Err(error @ LogError::Io(_)) => Err(ApiError::conflict(error.to_string())),
+    }
 }
 
 async fn is_over(app: Arc<App>, id: RunId, key: JobKey) -> bool {
@@ -220,39 +223,10 @@ async fn is_over(app: Arc<App>, id: RunId, key: JobKey) -> bool {
 /// How often a quiet connection is shown to be alive; proxies give up after a minute or so.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 
-/// How long a log may stay the same before the job's state is read again.
-const END_CHECK_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
-
-fn send<F: Future<Output = bool> + Send>(
-    path: PathBuf,
-    reading: LogQuery,
-    over: impl Fn() -> F + Send + 'static,
-) -> Result<Response, ApiError> {
-    let tail = FileTail::open(&path, reading.offset)
-        .map_err(|error| ApiError::conflict(format!("the log can't be read: {error}")))?;
-    let chunks = stream::unfold((tail, over), move |(mut tail, over)| async move {
-        loop {
-            let chunk = tail.read().await;
-            match chunk {
-                Ok(bytes) if !bytes.is_empty() => {
-                    return Some((Ok::<Bytes, std::io::Error>(bytes), (tail, over)));
-                }
-                Ok(_) if !reading.follow => return None,
-                Ok(_) => {
-                    let grew = tokio::time::timeout(END_CHECK_INTERVAL, tail.changed()).await;
-                    // The job has ended and no bytes came since: the log is complete. Bytes that came in this moment are read first.
-                    if grew.is_err() && over().await {
-                        let rest = tail.read().await.ok().filter(|bytes| !bytes.is_empty())?;
-                        return Some((Ok(rest), (tail, over)));
-                    }
-                }
-                Err(error) => return Some((Err(error), (tail, over))),
-            }
-        }
-    });
-    Ok((
+fn text_stream(log: LogStream) -> Response {
+    (
         [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-        Body::from_stream(chunks),
+        Body::from_stream(log),
     )
-        .into_response())
+        .into_response()
 }

@@ -12,9 +12,9 @@ use shipway_core::{
     rollout::{Rollout, RolloutAggregate, RolloutInput},
     target::{ReplicaSetKey, ResourceUsage, ServiceEnvironment, SetAvailability},
 };
-use shipway_targets::data_plane::traffic_meter::TrafficTotals;
 use shipway_engine::Work;
 use shipway_proxy::protocol;
+use shipway_targets::data_plane::traffic_meter::TrafficTotals;
 
 use super::provider_polling::ProviderPolling;
 use crate::app::App;

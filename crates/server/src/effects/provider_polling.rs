@@ -18,6 +18,7 @@ use shipway_core::{
     target::ReplicaSetKey,
 };
 use shipway_drivers::metrics::{MetricError, QuerySubject};
+use shipway_targets::target::CommandPlace;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use super::baseline_history;
@@ -144,7 +145,10 @@ async fn poll(
 ) {
     let mut ticks = tokio::time::interval(source.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let workdir = app.target.workdir(&sides.set);
+    let place = CommandPlace {
+        runner: &*app.target,
+        set: &sides.set,
+    };
     let environment = sides.canary.environment.clone();
     let secrets = |name: &str| app.secrets.get_in(&environment, name).map(str::to_owned);
     // A query that names stable compares by itself.
@@ -154,7 +158,7 @@ async fn poll(
         let at = app.now();
         let about = |about| {
             app.providers
-                .read_metric(&source, about, at, &workdir, &secrets)
+                .read_metric(&source, about, at, place, &secrets)
         };
         let of_stable = async {
             match stable {
@@ -182,7 +186,10 @@ async fn poll_earlier_values(
     past: EarlierValues,
 ) {
     let now = app.now();
-    let workdir = app.target.workdir(&set);
+    let place = CommandPlace {
+        runner: &*app.target,
+        set: &set,
+    };
     let environment = stable.environment.clone();
     let secrets = |name: &str| app.secrets.get_in(&environment, name).map(str::to_owned);
     let (mut found, mut unanswered) = (Vec::new(), 0);
@@ -196,7 +203,7 @@ async fn poll_earlier_values(
         };
         let said = app
             .providers
-            .read_metric(&source, &stable, at, &workdir, &secrets);
+            .read_metric(&source, &stable, at, place, &secrets);
         match said.await {
             Ok(value) => {
                 found.push(value);

@@ -10,8 +10,8 @@ use shipway_core::{
     },
     target::{InstancePhase, InstanceStatus, ReplicaSetKey, ServiceEnvironment},
 };
-use shipway_targets::target::{ReadinessError, Target, await_ready};
 use shipway_engine::Work;
+use shipway_targets::target::{ReadinessError, Target, await_ready};
 
 use crate::app::App;
 

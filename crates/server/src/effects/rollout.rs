@@ -23,7 +23,7 @@ use shipway_drivers::notify::{Notification, NotificationSeverity, NotifyError, R
 use shipway_engine::{Driver, EngineError, Work};
 use shipway_targets::{
     checks::smoke,
-    target::{ReadinessError, TargetError, await_ready, written_files_note},
+    target::{CommandPlace, ReadinessError, TargetError, await_ready, written_files_note},
 };
 
 use super::{
@@ -264,8 +264,8 @@ impl ActionRun<'_> {
             .ok_or(PlanActionError::UnknownRelease(number))?;
         self.app.traffic.undrain(&self.place, number);
         let is_first_batch = !(self.app.target.instances().iter()).any(|it| it.id.set == set);
-        let launch = release.launch(environment);
-        self.app.target.ensure(&set, &launch, count).await?;
+        let workload = release.workload(environment);
+        self.app.target.ensure(&set, &workload, count).await?;
         Ok(match is_first_batch {
             true => note_of_stable_files(self.app, self.spec, &set).await,
             false => None,
@@ -382,7 +382,10 @@ async fn smoke_test(
         &spec.environment.smoke,
         &instances,
         spec.environment.request_host(),
-        &app.target.workdir(set),
+        CommandPlace {
+            runner: &*app.target,
+            set,
+        },
     )
     .await;
     if report.failed() > 0 {

@@ -1,8 +1,13 @@
 //! Runs a check command. It has its own process group, which is killed when the command exits, times out or is cancelled; its
 //! environment is clean, so that a release can't read the server's.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use rustix::process::{Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -10,7 +15,11 @@ use tokio::{
 };
 
 use super::CheckError;
-use crate::process::procfs::ProcessId;
+use crate::{
+    process::procfs::ProcessId,
+    target::{CommandRunner, SetCommand},
+};
+use shipway_core::target::ReplicaSetKey;
 
 /// Bytes at the end of the output that are kept; the last line is quoted.
 const OUTPUT_BYTES_KEPT: usize = 16 << 10;
@@ -19,33 +28,39 @@ const READ_WITHIN: Duration = Duration::from_secs(1);
 /// Longest quoted line.
 const QUOTED_CHARS: usize = 300;
 
-/// Runs a shell command with `URL` and `PORT`. A non-zero exit or a timeout is an error with the command's last line.
-pub(super) async fn run_check(
-    command: &str,
-    address: &str,
-    workdir: &Path,
-    timeout: Duration,
-) -> Result<(), CheckError> {
-    let port = address.rsplit(':').next().unwrap_or_default();
-    let environment = [
-        ("URL", format!("http://{address}")),
-        ("PORT", port.to_owned()),
-    ];
-    command_output(command, &environment, workdir, timeout)
-        .await
-        .map(drop)
+/// Runs the commands of all sets in one folder of this machine.
+#[derive(Clone, Debug)]
+pub struct FolderCommands(pub PathBuf);
+
+#[async_trait]
+impl CommandRunner for FolderCommands {
+    async fn run_command(
+        &self,
+        _set: &ReplicaSetKey,
+        command: &SetCommand<'_>,
+    ) -> Result<String, CheckError> {
+        command_output(command, &self.0).await
+    }
 }
 
-/// Runs a shell command with these variables; returns the last [`OUTPUT_BYTES_KEPT`] bytes of its output. A non-zero exit or a
-/// timeout is an error with the command's last line.
-pub async fn command_output(
-    command: &str,
-    environment: &[(&str, String)],
+/// The variables of a command that checks the instance at `address`: `URL` and `PORT`.
+pub(super) fn check_environment(address: &str) -> [(&'static str, String); 2] {
+    let port = address.rsplit(':').next().unwrap_or_default();
+    [
+        ("URL", format!("http://{address}")),
+        ("PORT", port.to_owned()),
+    ]
+}
+
+/// Runs a shell command in a folder; returns the last [`OUTPUT_BYTES_KEPT`] bytes of its output. A non-zero exit or a timeout is an
+/// error with the command's last line.
+pub(crate) async fn command_output(
+    command: &SetCommand<'_>,
     workdir: &Path,
-    timeout: Duration,
 ) -> Result<String, CheckError> {
-    let mut child = start_command(command, environment, workdir)
-        .map_err(|error| CheckError::Shell(error.to_string()))?;
+    let timeout = command.timeout;
+    let mut child =
+        start_command(command, workdir).map_err(|error| CheckError::Shell(error.to_string()))?;
     let mut group = CommandGroup::from_child(&child);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -98,19 +113,20 @@ async fn wait_until_ended(
     in_time
 }
 
-fn start_command(
-    command: &str,
-    environment: &[(&str, String)],
-    workdir: &Path,
-) -> std::io::Result<Child> {
+fn start_command(command: &SetCommand<'_>, workdir: &Path) -> std::io::Result<Child> {
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
     let child = Command::new("/bin/sh")
-        .args(["-c", command])
+        .args(["-c", command.command])
         .env_clear()
         .env("PATH", path)
         .env("LANG", "C.UTF-8")
         .env("HOME", workdir)
-        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .envs(
+            command
+                .environment
+                .iter()
+                .map(|(name, value)| (name, value)),
+        )
         .current_dir(workdir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -12,13 +12,13 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use shipway_core::check::ProbeAnswer;
 
-use super::{CheckError, ProbeTarget};
+use super::{CheckError, InstanceAddress};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Sends the request and reads up to `body_bytes_max` of the response.
 pub(super) async fn send_request(
-    instance: ProbeTarget<'_>,
+    instance: InstanceAddress<'_>,
     mut request: Request<Full<Bytes>>,
     timeout: Duration,
     body_bytes_max: usize,

@@ -59,13 +59,20 @@ pub enum CheckError {
     },
 }
 
-/// The instance to check.
+/// Where an instance answers requests.
 #[derive(Clone, Copy, Debug)]
-pub struct ProbeTarget<'a> {
+pub struct InstanceAddress<'a> {
     /// `host:port` it listens on.
     pub address: &'a str,
     /// The Host header of requests that set none; `None` means the address.
     pub host: Option<&'a str>,
+}
+
+/// The instance to probe.
+#[derive(Clone, Copy, Debug)]
+pub struct ProbeTarget<'a> {
+    /// Where it answers.
+    pub at: InstanceAddress<'a>,
     /// Working directory of commands.
     pub workdir: &'a Path,
 }

@@ -8,6 +8,7 @@ use http_body_util::Full;
 use shipway_core::check::{HealthProbe, named_failures};
 
 use super::{CheckError, ProbeTarget, exec, http as client};
+use crate::target::SetCommand;
 
 /// Bytes of a body that are searched for failing dependencies.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -21,7 +22,7 @@ pub async fn run_probe(
     instance: ProbeTarget<'_>,
     timeout: Duration,
 ) -> Result<(), CheckError> {
-    let address = instance.address;
+    let address = instance.at.address;
     match probe {
         HealthProbe::Tcp => match tokio::time::timeout(timeout, client::connect(address)).await {
             Ok(connected) => connected.map(drop),
@@ -33,7 +34,13 @@ pub async fn run_probe(
             headers,
         } => http_probe(path, *status, headers, instance, timeout).await,
         HealthProbe::Exec { command } => {
-            exec::run_check(command, address, instance.workdir, timeout).await
+            let command = SetCommand {
+                command,
+                environment: &exec::check_environment(address),
+                timeout,
+            };
+            let output = exec::command_output(&command, instance.workdir).await;
+            output.map(drop)
         }
     }
 }
@@ -59,7 +66,7 @@ async fn http_probe(
         }
     }
     let request = request.map_err(|error| CheckError::Request(format!("{path}: {error}")))?;
-    let answer = client::send_request(instance, request, timeout, BODY_BYTES_MAX).await?;
+    let answer = client::send_request(instance.at, request, timeout, BODY_BYTES_MAX).await?;
     let is_good = wanted.map_or((200..400).contains(&answer.status), |wanted| {
         answer.status == wanted
     });
@@ -71,9 +78,10 @@ async fn http_probe(
         true => quote_body(&answer.body).map(|text| format!(": {text}")),
         false => Some(format!(": {} not well", failures.join(", "))),
     };
-    let host = headers
-        .get("host")
-        .map_or(instance.host.unwrap_or(instance.address), String::as_str);
+    let host = headers.get("host").map_or(
+        instance.at.host.unwrap_or(instance.at.address),
+        String::as_str,
+    );
     // Servers answer these to an unknown host.
     let asked_for = match answer.status {
         400 | 403 | 404 | 421 => format!(" to Host {host}"),

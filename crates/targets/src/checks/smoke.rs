@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -14,7 +13,8 @@ use shipway_core::check::{
     AnswerDifference, ExpectedAnswer, SmokeProbe, SmokeReport, SmokeResult, SmokeTest,
 };
 
-use super::{CheckError, ProbeTarget, exec, http as client};
+use super::{CheckError, InstanceAddress, exec, http as client};
+use crate::target::{CommandPlace, SetCommand};
 
 /// Default timeout of a request.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
@@ -29,22 +29,23 @@ const AT_ONCE: usize = 4;
 
 /// Runs every test against every instance (name and address): the tests in order, several instances concurrently. Results are
 /// ordered by instance, then test. Requests without a Host header get `host`, or the instance's address.
+/// Commands run in `place`.
 pub async fn run_suite(
     tests: &[SmokeTest],
     instances: &[(String, String)],
     host: Option<&str>,
-    workdir: &Path,
+    place: CommandPlace<'_>,
 ) -> SmokeReport {
     // Create the futures before the stream, so that they borrow from the caller.
     let suites: Vec<_> = instances
         .iter()
         .map(|(name, address)| {
-            let instance = ProbeTarget {
-                address,
-                host,
-                workdir,
+            let instance = TestedInstance {
+                name,
+                at: InstanceAddress { address, host },
+                place,
             };
-            run_tests_on(tests, name, instance)
+            run_tests_on(tests, instance)
         })
         .collect();
     let results: Vec<Vec<SmokeResult>> = stream::iter(suites).buffered(AT_ONCE).collect().await;
@@ -53,19 +54,22 @@ pub async fn run_suite(
     }
 }
 
-async fn run_tests_on(
-    tests: &[SmokeTest],
-    name: &str,
-    instance: ProbeTarget<'_>,
-) -> Vec<SmokeResult> {
+#[derive(Clone, Copy)]
+struct TestedInstance<'a> {
+    name: &'a str,
+    at: InstanceAddress<'a>,
+    place: CommandPlace<'a>,
+}
+
+async fn run_tests_on(tests: &[SmokeTest], instance: TestedInstance<'_>) -> Vec<SmokeResult> {
     let mut results = Vec::with_capacity(tests.len());
     for test in tests {
-        results.push(run_test(test, name, instance).await);
+        results.push(run_test(test, instance).await);
     }
     results
 }
 
-async fn run_test(test: &SmokeTest, name: &str, instance: ProbeTarget<'_>) -> SmokeResult {
+async fn run_test(test: &SmokeTest, instance: TestedInstance<'_>) -> SmokeResult {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -75,7 +79,7 @@ async fn run_test(test: &SmokeTest, name: &str, instance: ProbeTarget<'_>) -> Sm
         if differences.is_empty() || tries > test.retries {
             return SmokeResult {
                 name: test.name.clone(),
-                instance: name.to_owned(),
+                instance: instance.name.to_owned(),
                 passed: differences.is_empty(),
                 took,
                 tries,
@@ -86,12 +90,16 @@ async fn run_test(test: &SmokeTest, name: &str, instance: ProbeTarget<'_>) -> Sm
     }
 }
 
-async fn run_once(probe: &SmokeProbe, instance: ProbeTarget<'_>) -> Vec<AnswerDifference> {
+async fn run_once(probe: &SmokeProbe, instance: TestedInstance<'_>) -> Vec<AnswerDifference> {
     let result = match probe {
         SmokeProbe::Exec { command } => {
-            exec::run_check(command, instance.address, instance.workdir, EXEC_WITHIN)
-                .await
-                .map(|()| Vec::new())
+            let command = SetCommand {
+                command,
+                environment: &exec::check_environment(instance.at.address),
+                timeout: EXEC_WITHIN,
+            };
+            let output = instance.place.run_command(&command).await;
+            output.map(|_| Vec::new())
         }
         SmokeProbe::Request {
             method,
@@ -102,11 +110,14 @@ async fn run_once(probe: &SmokeProbe, instance: ProbeTarget<'_>) -> Vec<AnswerDi
         } => {
             let body = body.clone().unwrap_or_default();
             match build_request(method, path, headers, body) {
-                Ok(request) => {
-                    client::send_request(instance, request, request_timeout(expect), BODY_BYTES_MAX)
-                        .await
-                        .map(|answer| expect.differences(&answer))
-                }
+                Ok(request) => client::send_request(
+                    instance.at,
+                    request,
+                    request_timeout(expect),
+                    BODY_BYTES_MAX,
+                )
+                .await
+                .map(|answer| expect.differences(&answer)),
                 Err(error) => Err(CheckError::Request(format!(
                     "the request can't be made: {error}"
                 ))),

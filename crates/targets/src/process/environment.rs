@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shipway_core::target::{InstanceId, LaunchSpec};
+use shipway_core::target::{InstanceId, Workload};
 
 use super::SecretResolver;
 use crate::target::TargetError;
@@ -55,7 +55,7 @@ impl InstanceFolders {
 /// All variables of an instance. An unknown name is an error.
 pub(super) fn instance_environment(
     id: &InstanceId,
-    launch: &LaunchSpec,
+    launch: &Workload,
     folders: &InstanceFolders,
     port: u16,
     secrets: &SecretResolver,

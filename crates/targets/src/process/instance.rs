@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use rustix::process::Signal;
-use shipway_core::target::{InstanceId, InstancePhase, InstanceStatus, LaunchSpec};
+use shipway_core::target::{InstanceId, InstancePhase, InstanceStatus, Workload};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::watch,
@@ -29,7 +29,7 @@ use super::{
     target_state::TargetState,
 };
 use crate::{
-    checks::{ProbeTarget, probe},
+    checks::{InstanceAddress, ProbeTarget, probe},
     target::TargetError,
 };
 
@@ -55,7 +55,7 @@ impl SupervisedSlot {
     /// Starts the supervision of a running instance or of a new one.
     pub(super) fn supervise(
         id: InstanceId,
-        launch: Arc<LaunchSpec>,
+        launch: Arc<Workload>,
         set: &Path,
         workdir: &Path,
         shared: Arc<TargetState>,
@@ -117,7 +117,7 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
 /// The task that supervises a slot.
 struct SlotSupervisor {
     id: InstanceId,
-    launch: Arc<LaunchSpec>,
+    launch: Arc<Workload>,
     folder: PathBuf,
     workdir: PathBuf,
     shared: Arc<TargetState>,
@@ -365,8 +365,10 @@ impl SlotSupervisor {
         tokio::time::sleep(probing.next_wait(health)).await;
         let due = probing.liveness_is_due(health, Instant::now());
         let asked = ProbeTarget {
-            address,
-            host: self.launch.host.as_deref(),
+            at: InstanceAddress {
+                address,
+                host: self.launch.host.as_deref(),
+            },
             workdir: &self.workdir,
         };
         let ask = async |probe| probe::run_probe(probe, asked, health.timeout).await;

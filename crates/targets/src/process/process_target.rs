@@ -10,9 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use shipway_core::target::{
-    InstanceId, InstanceStatus, LaunchSpec, ReplicaSetKey, SetAvailability,
-};
+use shipway_core::target::{InstanceId, InstanceStatus, ReplicaSetKey, SetAvailability, Workload};
 use tokio::sync::watch;
 
 use super::{
@@ -24,7 +22,13 @@ use super::{
     shim::write_json,
     target_state::TargetState,
 };
-use crate::target::{StopReport, Target, TargetError};
+use crate::{
+    checks::{CheckError, exec::command_output},
+    tail::stream_file,
+    target::{
+        CommandRunner, LogEnd, LogError, LogStream, SetCommand, StopReport, Target, TargetError,
+    },
+};
 
 /// Options of the process target.
 pub struct ProcessTargetOptions {
@@ -51,7 +55,7 @@ const STOPPED_MAX: usize = 30;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredSet {
     key: ReplicaSetKey,
-    launch: LaunchSpec,
+    launch: Workload,
     count: u32,
     /// Boot id of the machine when the artifact was unpacked. Its files are not synced: after a power failure they may be empty,
     /// and are unpacked again.
@@ -178,7 +182,7 @@ impl ProcessTarget {
         &self,
         set: &ReplicaSetKey,
         slot: u32,
-        launch: Arc<LaunchSpec>,
+        launch: Arc<Workload>,
     ) -> SupervisedSlot {
         let folder = self.set_folder(set);
         let id = InstanceId {
@@ -243,8 +247,8 @@ impl ProcessTarget {
 
 /// Whether two launches with the same release number are the same release. A log that lost its last events reuses a number, and
 /// instances of the lost release must not be taken for the new one.
-fn is_same_release(one: &LaunchSpec, other: &LaunchSpec) -> bool {
-    let identity = |launch: &LaunchSpec| {
+fn is_same_release(one: &Workload, other: &Workload) -> bool {
+    let identity = |launch: &Workload| {
         (
             launch.artifact.clone(),
             launch.command.clone(),
@@ -296,7 +300,7 @@ impl Target for ProcessTarget {
     async fn ensure(
         &self,
         set: &ReplicaSetKey,
-        launch: &LaunchSpec,
+        launch: &Workload,
         count: u32,
     ) -> Result<(), TargetError> {
         let slots = self.set_slots(set);
@@ -402,20 +406,35 @@ impl Target for ProcessTarget {
         self.shared.set_availability(set)
     }
 
-    fn workdir(&self, set: &ReplicaSetKey) -> PathBuf {
-        self.set_folder(set).join(APP)
-    }
-
-    fn log(&self, instance: &str) -> Option<PathBuf> {
-        let (set, slot) = instance.rsplit_once('.')?;
-        let plain = |text: &str| {
-            !text.is_empty()
-                && text
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
-                && !text.contains("..")
+    fn read_log(
+        &self,
+        instance: &InstanceId,
+        offset: u64,
+        end: LogEnd,
+    ) -> Result<LogStream, LogError> {
+        let slot = self
+            .set_folder(&instance.set)
+            .join(instance.slot.to_string());
+        let path = slot.join(LOG);
+        if !path.exists() {
+            return Err(LogError::Missing(instance.clone()));
+        }
+        let is_over = {
+            let (shared, instance) = (self.shared.clone(), instance.clone());
+            move || std::future::ready(!shared.has_instance(&instance))
         };
-        let path = self.root.join(set).join(slot).join(LOG);
-        (plain(set) && plain(slot) && Path::exists(&path)).then_some(path)
+        let follow = (end == LogEnd::Stopped).then_some(is_over);
+        Ok(stream_file(&path, offset, follow)?)
+    }
+}
+
+#[async_trait]
+impl CommandRunner for ProcessTarget {
+    async fn run_command(
+        &self,
+        set: &ReplicaSetKey,
+        command: &SetCommand<'_>,
+    ) -> Result<String, CheckError> {
+        command_output(command, &self.set_folder(set).join(APP)).await
     }
 }

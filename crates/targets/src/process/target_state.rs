@@ -158,6 +158,10 @@ impl TargetState {
         self.lock_table().statuses.values().cloned().collect()
     }
 
+    pub(super) fn has_instance(&self, id: &InstanceId) -> bool {
+        self.lock_table().statuses.contains_key(id)
+    }
+
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }

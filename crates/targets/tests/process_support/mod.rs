@@ -18,15 +18,14 @@ use shipway_core::{
     check::{HealthCheck, HealthProbe},
     ids::{Digest, ReleaseNumber},
     target::{
-        InstancePhase, InstanceStatus, LaunchSpec, ReplicaSetKey, ResourceLimits,
-        ServiceEnvironment,
+        InstancePhase, InstanceStatus, ReplicaSetKey, ResourceLimits, ServiceEnvironment, Workload,
     },
 };
+use shipway_engine::{BlobError, Reader};
 use shipway_targets::{
     process::{ArtifactSource, ProcessTarget, ProcessTargetOptions},
     target::{ReadinessError, Target, await_ready},
 };
-use shipway_engine::{BlobError, Reader};
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes on a busy machine.
@@ -127,6 +126,11 @@ impl Machine {
         self.folder.path().join(name)
     }
 
+    /// The log of the first instance of a set.
+    pub fn log_path(&self, set: &ReplicaSetKey) -> PathBuf {
+        self.set_folder(set).join("1").join("log")
+    }
+
     pub fn set_folder(&self, set: &ReplicaSetKey) -> PathBuf {
         let ReplicaSetKey { place, release } = set;
         let name = format!("{}.{}.{}", place.service, place.environment, release.0);
@@ -150,8 +154,8 @@ impl Machine {
     }
 
     /// A command in the folder of the app, asked over HTTP.
-    pub fn launch(&self, command: &str) -> LaunchSpec {
-        LaunchSpec {
+    pub fn launch(&self, command: &str) -> Workload {
+        Workload {
             artifact: self.app.clone(),
             command: command.to_owned(),
             env: BTreeMap::new(),
@@ -171,7 +175,7 @@ impl Machine {
         }
     }
 
-    pub fn app(&self) -> LaunchSpec {
+    pub fn app(&self) -> Workload {
         self.launch("exec python3 app.py")
     }
 
