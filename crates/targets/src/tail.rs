@@ -106,7 +106,7 @@ impl FileTail {
     }
 }
 
-/// The bytes of a file from `offset` to its present end; with `is_over`, also those that are appended until it returns true.
+/// The bytes of a file from `offset` to its present end; with `is_over`, also the bytes appended until it returns true.
 ///
 /// # Errors
 /// When the file's folder can't be watched.

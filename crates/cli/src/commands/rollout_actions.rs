@@ -21,7 +21,7 @@ use crate::{
 
 /// A rollout, and why.
 #[derive(Debug, clap::Args)]
-pub struct Target {
+pub struct RolloutReason {
     /// The rollout, such as ro7 or shop/ro7
     id: String,
     /// Why, for the record
@@ -86,13 +86,13 @@ pub enum Command {
     /// Say no to the gate a rollout, or a job of a run, waits at
     Reject(Answer),
     /// Stop shifting traffic; the analysis continues
-    Pause(Target),
+    Pause(RolloutReason),
     /// Continue a paused rollout, or with --env the automatic promotion into an environment that is held
     Resume(Resume),
     /// Skip the remaining holds
-    Promote(Target),
+    Promote(RolloutReason),
     /// Back to the stable release
-    Abort(Target),
+    Abort(RolloutReason),
     /// Roll the release of an ended rollout out again, or run the jobs of an ended run again
     Retry(Retry),
 }
