@@ -26,8 +26,9 @@ use shipway_drivers::{
 };
 use shipway_engine::{Blobs, Clock, Engine, EngineError, Store};
 use shipway_targets::{
-    data_plane::{DataPlane, traffic_meter::TrafficMeter},
-    target::Target,
+    TargetRegistry,
+    router::{Router, TrafficRoute},
+    traffic_control::TrafficControl,
 };
 use shipway_workflow::job::ActionSource;
 
@@ -37,8 +38,6 @@ use crate::{
     job_token::JobTokens,
     secrets::SecretStore,
     test_reports::TestReportCache,
-    traffic::TrafficControl,
-    traffic_route::TrafficRoute,
 };
 
 /// Everything a running server has.
@@ -61,14 +60,12 @@ pub struct App {
     pub(crate) keyed_requests: KeyedRequestRunner,
     /// Claims of addresses.
     pub addresses: Engine<AddressClaims>,
-    /// Instances.
-    pub target: Arc<dyn Target>,
-    /// The proxy.
-    pub plane: Arc<DataPlane>,
+    /// What runs instances, by kind.
+    pub targets: Arc<TargetRegistry>,
+    /// Splits and counts the traffic.
+    pub router: Arc<dyn Router>,
     /// Shares of traffic and the instances that get them.
     pub traffic: Arc<TrafficControl>,
-    /// What the traffic showed.
-    pub meter: TrafficMeter,
     /// Git repositories.
     pub repos: Arc<GitRepositories>,
     /// Worker processes.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use shipway_api::{EnvironmentStatus, ReleaseTraffic};
 use shipway_core::{ids::ReleaseNumber, rollout::plan::TrafficSplit, service::ServiceView, target};
 use shipway_engine::StoreError;
-use shipway_targets::data_plane::traffic_meter::{TrafficReading, TrafficTotals};
+use shipway_targets::router::{TrafficReading, TrafficTotals};
 
 use crate::{app::App, read_models::rollout_view};
 
@@ -13,9 +13,9 @@ use crate::{app::App, read_models::rollout_view};
 pub(crate) async fn environment_statuses(
     app: &Arc<App>,
 ) -> Result<Vec<EnvironmentStatus>, StoreError> {
-    let instances = app.target.instances();
-    let reading = app.meter.read_totals().await.ok();
-    let unreachable = app.plane.unreachable_ports().await.unwrap_or_default();
+    let instances = app.targets.instances();
+    let reading = app.router.read_totals().await.ok();
+    let unreachable = app.router.unreachable_ports().await.unwrap_or_default();
     let mut statuses = Vec::new();
     let mut rows = app.store.all_rows("service").await?;
     rows.sort_by(|a, b| a.key.cmp(&b.key));

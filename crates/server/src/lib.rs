@@ -20,8 +20,6 @@ mod secrets;
 mod start;
 mod step_summaries;
 mod test_reports;
-mod traffic;
-mod traffic_route;
 mod workspaces;
 
 pub use api::openapi;

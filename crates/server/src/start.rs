@@ -19,7 +19,7 @@ use shipway_core::{
     rollout::RolloutAggregate,
     run::RunAggregate,
     service::ServiceAggregate,
-    target::ResourceLimits,
+    target::{ResourceLimits, RouterKind, TargetKind},
 };
 use shipway_drivers::{git::GitRepositories, jobs::JobRunner, notify::NotificationSender};
 use shipway_engine::{
@@ -27,9 +27,12 @@ use shipway_engine::{
 };
 use shipway_store::{DataDir, FileBlobs, SqliteOptions, SqliteStore};
 use shipway_targets::{
-    data_plane::{self, DataPlane, traffic_meter::TrafficMeter},
+    TargetRegistry,
+    data_plane::{self, DataPlane, proxy_router::ProxyRouter},
     process::{self, ProcessTarget},
+    router::Router,
     target::Target,
+    traffic_control::TrafficControl,
 };
 use shipway_workflow::{job::ActionSource, runner::RunnerLabels};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -43,7 +46,6 @@ use crate::{
     job_token::JobTokens,
     push,
     secrets::{SecretStore, SecretsError},
-    traffic::TrafficControl,
     workspaces,
 };
 
@@ -188,9 +190,9 @@ struct ServerParts {
     blobs: Arc<dyn Blobs>,
     /// Where the API listens.
     address: SocketAddr,
-    plane: Arc<DataPlane>,
+    router: Arc<dyn Router>,
     proxy_address: SocketAddr,
-    target: Arc<dyn Target>,
+    targets: Arc<TargetRegistry>,
     clock: Arc<dyn Clock>,
     internal_token: String,
     job_tokens: JobTokens,
@@ -221,14 +223,19 @@ impl ServerParts {
             .map_err(io_error("reading the address"))?;
         let plane = DataPlane::attach_or_start(plane_options(options, data)).await;
         let plane = Arc::new(plane.map_err(|error| StartError::Proxy(error.to_string()))?);
+        let proxy_address = plane.listen_address().await.unwrap_or(options.proxy_listen);
+        let router = ProxyRouter::new(plane, data.join("proxy").join("meter.json"));
+        let router: Arc<dyn Router> = Arc::new(router);
         let target = open_target(options, data, &blobs, &secrets).await?;
+        let targets = TargetRegistry::default()
+            .with_target(TargetKind::Process, target)
+            .with_router(RouterKind::Proxy, router.clone());
         let clock = Arc::new(RealClock::after(last_event_at(&*store).await?));
         let internal_token =
             internal_token(data).map_err(io_error("keeping the internal token"))?;
         let job_tokens = JobTokens::open(&data.join("keys"))
             .map_err(io_error("keeping the key of jobs' tokens"))?;
         let repos = Arc::new(GitRepositories::open(data.join("git"))?);
-        let proxy_address = plane.listen_address().await.unwrap_or(options.proxy_listen);
         let business_events = BusinessEventStore::open(data.join("happened.json"))
             .map_err(io_error("reading happened.json"))?;
         let parts = Self {
@@ -236,9 +243,9 @@ impl ServerParts {
             store,
             blobs,
             address,
-            plane,
+            router,
             proxy_address,
-            target,
+            targets: Arc::new(targets),
             clock,
             internal_token,
             job_tokens,
@@ -322,10 +329,9 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &We
         addresses: engines.addresses,
         keyed_requests: api::KeyedRequestRunner::new(engines.keyed_requests),
         traffic: Arc::new(TrafficControl::new(
-            parts.plane.clone(),
-            parts.target.clone(),
+            parts.router.clone(),
+            parts.targets.clone(),
         )),
-        meter: TrafficMeter::new(parts.plane.clone(), data.join("proxy").join("meter.json")),
         jobs: JobRunner::new(options.exe.clone(), data.join("runs"))
             .with_slots(options.jobs)
             .with_limits(options.job_limits.clone())
@@ -351,8 +357,8 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &We
         store: parts.store,
         blobs: parts.blobs,
         clock: parts.clock,
-        target: parts.target,
-        plane: parts.plane,
+        targets: parts.targets,
+        router: parts.router,
         repos: parts.repos,
         secrets: parts.secrets,
         local_url,

@@ -3,7 +3,11 @@
 //! | module | |
 //! |---|---|
 //! | [`target`] | the interface of a target |
+//! | [`action_executor`] | carries out the actions of a plan on a target and a router |
+//! | [`target_registry`] | the targets and routers of a server |
 //! | [`process`] | the target whose instances are processes of this machine, under shims |
+//! | [`router`] | the interface of a router |
+//! | [`traffic_control`] | the routes of all environments, kept in a router |
 //! | [`data_plane`] | Shipway's proxy: routes in, traffic totals out |
 //! | [`checks`] | health probes and smoke tests of instances |
 //!
@@ -11,10 +15,16 @@
 //!
 //! Targets and routers decide nothing: they carry out an action, idempotently, and report the result.
 
+pub mod action_executor;
 pub mod atomic_file;
 pub mod checks;
 pub mod data_plane;
 pub mod open_files;
 pub mod process;
+pub mod router;
 pub mod tail;
 pub mod target;
+pub mod target_registry;
+pub mod traffic_control;
+
+pub use target_registry::TargetRegistry;

@@ -16,7 +16,7 @@ use crate::{
     config::MetricSource,
     ids::{EnvironmentName, ServiceName},
     rollout::plan::Span as Elapsed,
-    target::ServiceEnvironment,
+    target::{ServiceEnvironment, TargetKind},
 };
 
 /// Keys of an environment.
@@ -190,10 +190,11 @@ fn environment_fields(
     fields: &MappingFields<'_>,
     problems: &mut Problems,
 ) -> Option<EnvironmentConfig> {
-    target(fields, problems);
+    let target = target(fields, problems);
     let strategy = strategy(fields, problems);
     let (analysis, analysis_source, sources) = analysis(fields, &strategy, problems);
     Some(EnvironmentConfig {
+        target,
         instances: fields.integer("instances", 1, 1_000, problems).unwrap_or(1),
         strategy,
         hosts: fields
@@ -308,9 +309,9 @@ fn refuse_long_skips(
     }
 }
 
-fn target(fields: &MappingFields<'_>, problems: &mut Problems) {
+fn target(fields: &MappingFields<'_>, problems: &mut Problems) -> TargetKind {
     let Some(node) = fields.get("target") else {
-        return;
+        return TargetKind::default();
     };
     let named = node.as_scalar_text().or_else(|| {
         node.as_mapping()
@@ -328,6 +329,7 @@ fn target(fields: &MappingFields<'_>, problems: &mut Problems) {
             "`target` is process, docker or kubernetes",
         )),
     }
+    TargetKind::Process
 }
 
 fn host_name(host: Spanned<String>, problems: &mut Problems) -> Option<String> {

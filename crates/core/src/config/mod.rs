@@ -32,7 +32,7 @@ pub use timeouts::RequestTimeouts;
 use crate::{
     check::{HealthCheck, SmokeTest},
     ids::{Digest, EnvironmentName, ServiceName},
-    target::{ResourceLimits, StopSignal},
+    target::{ResourceLimits, StopSignal, TargetKind},
     weight::Weight,
 };
 
@@ -98,6 +98,9 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EnvironmentConfig {
     pub name: EnvironmentName,
+    /// What runs its instances; default processes of the server's machine.
+    #[serde(default, skip_serializing_if = "TargetKind::is_default")]
+    pub target: TargetKind,
     /// How many instances; default 1.
     pub instances: u32,
     /// How a release goes in; default `rolling`.

@@ -7,8 +7,8 @@
 //!
 //! # Invariants
 //!
-//! - No shift raises a weight, and nothing is promoted, while [`Rollout::instances_needed`] is not met (drivers check it at the
-//!   moment of the shift).
+//! - No shift raises a weight, and nothing is promoted, while [`Rollout::instances_needed`] is not met (the executor checks it at
+//!   the moment of the shift).
 //! - Only crossings of the need are recorded. A rollback follows from a *fresh* report, never from a recorded one alone: a
 //!   server that was down for a while must not act on outdated readiness.
 //!
@@ -16,7 +16,7 @@
 //!
 //! - Stable has no ready instance either: the candidate keeps its traffic, people are notified once for each shortage.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,12 @@ use super::{
     plan::{Span, TrafficSplit},
     state::Rollout,
 };
-use crate::{check::HealthCheck, config::EnvironmentConfig, ids::ReleaseNumber};
+use crate::{
+    check::HealthCheck,
+    config::EnvironmentConfig,
+    ids::ReleaseNumber,
+    target::{InstancePhase, InstanceStatus, ServiceEnvironment},
+};
 
 /// A release without any ready instance is out of service: its users can't wait out a long grace period.
 const GRACE_WITHOUT_INSTANCE: Duration = Duration::from_secs(1);
@@ -199,4 +204,37 @@ fn can_take_over<'a>(
         .instances_needed(&rollout.observed.split, stable)
         .max(1);
     ready >= needed || candidate_ready == 0 && ready > 0
+}
+/// Ready instances by release, and whether all instances are ready.
+#[must_use]
+pub fn summarize_readiness(
+    instances: &[InstanceStatus],
+    place: &ServiceEnvironment,
+    releases: &[ReleaseNumber],
+) -> (Vec<SetReadiness>, bool) {
+    let mut sets: BTreeMap<ReleaseNumber, SetReadiness> = BTreeMap::new();
+    let mut is_complete = true;
+    for status in instances {
+        let set = &status.id.set;
+        if set.place != *place || !releases.contains(&set.release) {
+            continue;
+        }
+        let entry = sets.entry(set.release).or_insert_with(|| SetReadiness {
+            release: set.release,
+            ready: 0,
+            problem: None,
+        });
+        match &status.phase {
+            InstancePhase::Ready => entry.ready += 1,
+            InstancePhase::Stopping => is_complete = false,
+            InstancePhase::Starting { why }
+            | InstancePhase::Unready { why }
+            | InstancePhase::Backoff { why, .. } => {
+                is_complete = false;
+                let problem = || format!("instance {}: {why}", status.id.slot);
+                entry.problem.get_or_insert_with(problem);
+            }
+        }
+    }
+    (sets.into_values().collect(), is_complete)
 }

@@ -46,6 +46,7 @@ fn start() -> Timestamp {
 fn environment(strategy: Strategy, instances: u32) -> EnvironmentConfig {
     EnvironmentConfig {
         name: "production".parse().unwrap(),
+        target: Default::default(),
         instances,
         strategy,
         hosts: Vec::new(),

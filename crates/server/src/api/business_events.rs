@@ -15,7 +15,9 @@ use shipway_core::{
 };
 
 use super::ApiError;
-use crate::{app::App, business_events::EventReport, traffic_route::TrafficRoute};
+use shipway_targets::router::TrafficRoute;
+
+use crate::{app::App, business_events::EventReport};
 
 /// Events in one report, at most.
 const EVENTS_MAX: usize = 1_000;

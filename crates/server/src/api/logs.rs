@@ -195,7 +195,7 @@ pub(super) async fn instance(
     Query(reading): Query<LogQuery>,
 ) -> Result<Response, ApiError> {
     let missing = || {
-        let instances = app.target.instances();
+        let instances = app.targets.instances();
         let known: Vec<String> = instances.iter().map(|it| it.id.to_string()).collect();
         ApiError::missing(format!(
             "there is no log of {name}; running are {}",
@@ -207,7 +207,7 @@ pub(super) async fn instance(
         true => LogEnd::Stopped,
         false => LogEnd::Present,
     };
-    match app.target.read_log(&id, reading.offset, end) {
+    match app.targets.read_log(&id, reading.offset, end) {
         Ok(log) => Ok(text_stream(log)),
         Err(LogError::Missing(_)) => Err(missing()),
         Err(error @ LogError::Io(_)) => Err(ApiError::conflict(error.to_string())),

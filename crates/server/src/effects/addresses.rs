@@ -23,12 +23,10 @@ use shipway_core::{
     target::ServiceEnvironment,
 };
 use shipway_engine::{Driver, EngineError, StoreError, Work};
+use shipway_targets::traffic_control::{ServedAt, TrafficError};
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    app::{App, service_stream},
-    traffic::{ServedAt, TrafficError},
-};
+use crate::app::{App, service_stream};
 
 /// How long a rollout waits for another program to free its port. Longer helps few, and the reason should be shown soon.
 const PORT_WAIT: Duration = Duration::from_secs(10);
@@ -234,7 +232,7 @@ async fn claim_again(
 }
 
 async fn listens_on(app: &App, port: u16) -> Result<(), AddressError> {
-    let unreachable = app.plane.unreachable_ports().await;
+    let unreachable = app.router.unreachable_ports().await;
     let reason = match unreachable {
         Some(ports) => ports.get(&port).cloned(),
         None => Some("the proxy does not answer".to_owned()),

@@ -201,7 +201,7 @@ pub(crate) async fn with_stable_traffic(app: &App, spec: RolloutSpec) -> Rollout
         place: spec.release.service_environment(&spec.environment.name),
         release: stable,
     };
-    let all = match app.meter.read_totals().await {
+    let all = match app.router.read_totals().await {
         Ok(totals) => measure::histogram(&totals.totals_with_copies(&set.place, stable)),
         Err(error) => {
             tracing::warn!(%error, rollout = %spec.id, "the traffic of stable could not be read");
@@ -226,7 +226,7 @@ pub(crate) async fn run(app: Arc<App>) {
         if serving.is_empty() {
             continue;
         }
-        let totals = app.meter.read_totals().await.ok();
+        let totals = app.router.read_totals().await.ok();
         for set in serving {
             let reading = measure::read(&app, totals.as_ref(), &set.place, set.release);
             app.baseline_history.record(set, reading);

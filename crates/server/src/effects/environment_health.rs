@@ -25,12 +25,12 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 /// Follows the instances of the target for as long as the server runs.
 pub(crate) async fn run(app: Arc<App>) {
-    let mut changes = app.target.watch();
+    let mut changes = app.targets.watch();
     let mut unready_since: BTreeMap<ReplicaSetKey, Timestamp> = BTreeMap::new();
     let mut degraded = degraded_environments(&app).await;
     loop {
-        changes.borrow_and_update();
-        let sets = summarize(&app.target.instances());
+        changes.mark_seen();
+        let sets = summarize(&app.targets.instances());
         let now = app.now();
         unready_since.retain(|set, _| sets.get(set).is_some_and(|it| it.is_unready));
         for (set, summary) in &sets {

@@ -14,7 +14,7 @@ use shipway_core::{
 };
 use shipway_engine::Work;
 use shipway_proxy::protocol;
-use shipway_targets::data_plane::traffic_meter::TrafficTotals;
+use shipway_targets::router::TrafficTotals;
 
 use super::provider_polling::ProviderPolling;
 use crate::app::App;
@@ -108,7 +108,7 @@ impl<'a> RolloutMeasurement<'a> {
     /// Reads both releases now, and remembers the readings for the next observation.
     async fn observe(&mut self) -> Observation {
         let (app, place) = (self.app, &self.place);
-        let totals = app.meter.read_totals().await.ok();
+        let totals = app.router.read_totals().await.ok();
         let route = app.traffic.route(place);
         let split = route.filter(|route| route.users().is_some());
         let split = split.map(|route| route.split);
@@ -165,7 +165,7 @@ async fn read_baseline_history(
 ) -> Option<BaselineSample> {
     let environment = &rollout.spec.environment;
     let place = rollout.spec.release.service_environment(&environment.name);
-    let totals = app.meter.read_totals().await.ok();
+    let totals = app.router.read_totals().await.ok();
     let took = totals.map(|totals| histogram(&totals.totals_with_copies(&place, stable)));
     let set = ReplicaSetKey {
         place,
@@ -274,27 +274,27 @@ impl SetReading {
 
 pub(super) fn read(
     app: &App,
-    totals: Option<&shipway_targets::data_plane::traffic_meter::TrafficReading>,
+    totals: Option<&shipway_targets::router::TrafficReading>,
     place: &ServiceEnvironment,
     release: ReleaseNumber,
 ) -> SetReading {
-    let mut instances: Vec<_> = app
-        .target
-        .instances()
-        .into_iter()
-        .filter(|status| status.id.set.place == *place && status.id.set.release == release)
-        .collect();
-    app.target.measure(&mut instances);
+    let set = ReplicaSetKey {
+        place: place.clone(),
+        release,
+    };
+    let mut instances = app.targets.instances();
+    instances.retain(|status| status.id.set == set);
+    let target = app.targets.target_of_set(&set);
+    if let Some(target) = target {
+        target.measure(&mut instances);
+    }
     SetReading {
         traffic: totals.map(|totals| totals.totals_with_copies(place, release)),
         usage: instances
             .iter()
             .filter_map(|status| Some((status.pid?, status.usage?)))
             .collect(),
-        availability: app.target.availability(&ReplicaSetKey {
-            place: place.clone(),
-            release,
-        }),
+        availability: target.map_or_else(SetAvailability::default, |it| it.availability(&set)),
         ready: instances.iter().filter(|status| status.is_ready()).count(),
         at: std::time::Instant::now(),
     }

@@ -18,7 +18,7 @@ use shipway_core::{
     target::ReplicaSetKey,
 };
 use shipway_drivers::metrics::{MetricError, QuerySubject};
-use shipway_targets::target::CommandPlace;
+use shipway_targets::target::{CommandPlace, Target};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 use super::baseline_history;
@@ -48,6 +48,17 @@ struct PolledReleases {
     canary: QuerySubject,
     stable: Option<QuerySubject>,
     set: ReplicaSetKey,
+    /// Runs the commands of `exec` sources.
+    target: Arc<dyn Target>,
+}
+
+impl PolledReleases {
+    fn command_place(&self) -> CommandPlace<'_> {
+        CommandPlace {
+            runner: &*self.target,
+            set: &self.set,
+        }
+    }
 }
 
 impl ProviderPolling {
@@ -57,7 +68,17 @@ impl ProviderPolling {
         candidate: ReleaseNumber,
         stable: Option<ReleaseNumber>,
     ) -> Self {
+        let answers = ProviderAnswers::default();
+        let past = EarlierValues::default();
+        let mut tasks = JoinSet::new();
         let environment = &rollout.spec.environment;
+        let Ok(target) = app.targets.target(environment.target) else {
+            return Self {
+                answers,
+                past,
+                _tasks: tasks,
+            };
+        };
         let place = rollout.spec.release.service_environment(&environment.name);
         let about = |release: ReleaseNumber| QuerySubject {
             release: release.released().0,
@@ -72,9 +93,8 @@ impl ProviderPolling {
                 place: place.clone(),
                 release: candidate,
             },
+            target: target.clone(),
         };
-        let answers = ProviderAnswers::default();
-        let mut tasks = JoinSet::new();
         let asked = environment.sources.iter();
         for source in asked.filter(|source| source.query != ProviderQuery::Events) {
             tasks.spawn(poll(
@@ -84,7 +104,6 @@ impl ProviderPolling {
                 answers.clone(),
             ));
         }
-        let past = EarlierValues::default();
         // After a restart of the server the time before this one isn't that before the switch any more.
         let has_just_switched = rollout.has_all_traffic() && rollout.evidence.last().is_none();
         if has_just_switched && let Some(stable) = &sides.stable {
@@ -98,12 +117,11 @@ impl ProviderPolling {
             });
             for source in of_past {
                 let (source, about) = (source.clone(), stable.clone());
-                let set = sides.set.clone();
                 tasks.spawn(poll_earlier_values(
                     app.clone(),
                     source,
                     about,
-                    set,
+                    sides.clone(),
                     past.clone(),
                 ));
             }
@@ -145,10 +163,7 @@ async fn poll(
 ) {
     let mut ticks = tokio::time::interval(source.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let place = CommandPlace {
-        runner: &*app.target,
-        set: &sides.set,
-    };
+    let place = sides.command_place();
     let environment = sides.canary.environment.clone();
     let secrets = |name: &str| app.secrets.get_in(&environment, name).map(str::to_owned);
     // A query that names stable compares by itself.
@@ -182,14 +197,11 @@ async fn poll_earlier_values(
     app: Arc<App>,
     source: MetricSource,
     stable: QuerySubject,
-    set: ReplicaSetKey,
+    sides: PolledReleases,
     past: EarlierValues,
 ) {
     let now = app.now();
-    let place = CommandPlace {
-        runner: &*app.target,
-        set: &set,
-    };
+    let place = sides.command_place();
     let environment = stable.environment.clone();
     let secrets = |name: &str| app.secrets.get_in(&environment, name).map(str::to_owned);
     let (mut found, mut unanswered) = (Vec::new(), 0);

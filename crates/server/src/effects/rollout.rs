@@ -10,20 +10,18 @@ use shipway_core::{
     check::SmokeReport,
     config::NotificationTarget,
     ids::ReleaseNumber,
-    release::Release,
     rollout::{
         NoticeTone, Rollout, RolloutAggregate, RolloutEffect, RolloutInput, RolloutNotice,
-        RolloutSpec,
-        plan::{PlanAction, TrafficSplit},
+        RolloutSpec, plan::PlanAction,
     },
     service::{self, ServiceRejection},
-    target::{ReplicaSetKey, ServiceEnvironment},
+    target::ServiceEnvironment,
 };
 use shipway_drivers::notify::{Notification, NotificationSeverity, NotifyError, RetryPolicy};
 use shipway_engine::{Driver, EngineError, Work};
 use shipway_targets::{
-    checks::smoke,
-    target::{CommandPlace, ReadinessError, TargetError, await_ready, written_files_note},
+    action_executor::{ActionError, ActionExecutor, ActionReport},
+    target_registry::TargetMissing,
 };
 
 use super::{
@@ -34,7 +32,6 @@ use super::{
 use crate::{
     app::{App, DestinationError, service_stream},
     read_models::analysis_series_until,
-    traffic::TrafficError,
 };
 
 /// Moments of each side that a notification draws: both fit into a line of e-mail, and nearly into one of a telephone.
@@ -43,31 +40,15 @@ const PLOT_COLUMNS: usize = 20;
 /// Carries out the effects of rollouts.
 pub struct RolloutDriver(pub Weak<App>);
 
-/// What an action of a plan achieved.
-#[derive(Default)]
-struct ActionReport {
-    /// Shown with the action.
-    note: Option<String>,
-    smoke: Option<SmokeReport>,
-}
-
 /// Why an action of a plan failed.
 #[derive(Debug, thiserror::Error)]
 enum PlanActionError {
-    #[error("{0} is not of this rollout")]
-    UnknownRelease(ReleaseNumber),
-    #[error("no instance is ready to be tested")]
-    NothingToTest,
-    #[error("smoke tests: {}", .0.summary())]
-    SmokeTests(Box<SmokeReport>),
+    #[error(transparent)]
+    Action(#[from] ActionError),
+    #[error(transparent)]
+    NoTarget(#[from] TargetMissing),
     #[error(transparent)]
     Address(#[from] AddressError),
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    #[error(transparent)]
-    Readiness(#[from] ReadinessError),
-    #[error(transparent)]
-    Traffic(#[from] TrafficError),
     #[error(transparent)]
     Barrier(#[from] BarrierError),
     #[error(transparent)]
@@ -78,8 +59,8 @@ impl PlanActionError {
     /// The results of smoke tests that failed.
     fn into_smoke_report(self) -> Option<SmokeReport> {
         match self {
-            Self::SmokeTests(report) => Some(*report),
-            _ => None,
+            Self::Action(error) => error.into_smoke_report(),
+            Self::NoTarget(_) | Self::Address(_) | Self::Barrier(_) | Self::Service(_) => None,
         }
     }
 }
@@ -126,7 +107,11 @@ impl Driver<RolloutAggregate> for RolloutDriver {
             }
             RolloutEffect::Guard { release, stable } => {
                 let releases: Vec<_> = std::iter::once(*release).chain(*stable).collect();
-                readiness::watch(&app, &work, &rollout_environment(&rollout.spec), &releases).await
+                let Ok(target) = app.targets.target(rollout.spec.environment.target) else {
+                    return RolloutInput::Woken;
+                };
+                let place = rollout_environment(&rollout.spec);
+                readiness::watch(&**target, &work, &place, &releases).await
             }
             RolloutEffect::TellService { end, observed } => {
                 app.live.forget(&rollout.spec.id);
@@ -165,7 +150,6 @@ async fn carry_out_action(
         work,
         rollout,
         spec: &rollout.spec,
-        place: rollout_environment(&rollout.spec),
     };
     match run.carry_out(action).await {
         Ok(ActionReport { note, smoke }) => RolloutInput::Done {
@@ -189,115 +173,52 @@ struct ActionRun<'a> {
     work: &'a Work<RolloutAggregate>,
     rollout: &'a Rollout,
     spec: &'a RolloutSpec,
-    place: ServiceEnvironment,
 }
 
 impl ActionRun<'_> {
     async fn carry_out(&self, action: &PlanAction) -> Result<ActionReport, PlanActionError> {
+        let (app, spec) = (self.app, self.spec);
         let note = match action {
             PlanAction::ClaimAddresses { addresses } => {
-                addresses::claim(self.app, self.work, self.spec, addresses).await?;
+                addresses::claim(app, self.work, spec, addresses).await?;
                 None
             }
-            PlanAction::Start { release, count } => self.start_instances(*release, *count).await?,
-            PlanAction::Await { release, count } => {
-                self.await_instances(*release, *count).await?;
-                None
-            }
-            PlanAction::Smoke { release } => {
-                return smoke_test(self.app, self.spec, &self.set(*release)).await;
-            }
-            PlanAction::Shift { split } => {
-                self.shift_traffic(split).await?;
-                None
-            }
-            PlanAction::Drain {
-                release,
-                keep,
-                grace,
-            } => {
-                let open = self.app.traffic.drain(&self.place, *release, *keep, *grace);
-                open_requests_note(open.await?)
-            }
-            PlanAction::Stop { release, keep } => self.stop_instances(*release, *keep).await?,
             PlanAction::Promote { release } => {
+                self.execute(action).await?;
                 self.promote_release(*release).await?;
                 None
             }
             PlanAction::Meet { with } => {
-                rollout_group::await_group(self.app, self.work, self.rollout, with).await?;
+                rollout_group::await_group(app, self.work, self.rollout, with).await?;
                 Some("all are there".to_owned())
             }
-            // The engine's timers end a hold, and people answer a gate: no effect is carried out.
-            PlanAction::Hold { .. } | PlanAction::Ask { .. } => None,
+            PlanAction::Start { .. }
+            | PlanAction::Await { .. }
+            | PlanAction::Smoke { .. }
+            | PlanAction::Shift { .. }
+            | PlanAction::Drain { .. }
+            | PlanAction::Stop { .. }
+            | PlanAction::Hold { .. }
+            | PlanAction::Ask { .. } => return self.execute(action).await,
         };
         Ok(ActionReport { note, smoke: None })
     }
 
-    async fn await_instances(
-        &self,
-        release: ReleaseNumber,
-        count: u32,
-    ) -> Result<(), PlanActionError> {
-        let deadline = self.spec.environment.progress_deadline;
-        let (target, cancelled) = (&*self.app.target, &self.work.cancelled);
-        let set = self.set(release);
-        let ready = await_ready(target, &set, count, deadline, cancelled);
-        Ok(ready.await?)
-    }
-
-    fn set(&self, release: ReleaseNumber) -> ReplicaSetKey {
-        ReplicaSetKey {
-            place: self.place.clone(),
-            release,
-        }
-    }
-
-    /// Starts instances of a release; returns a note about files of stable's instances, with the first ones.
-    async fn start_instances(
-        &self,
-        number: ReleaseNumber,
-        count: u32,
-    ) -> Result<Option<String>, PlanActionError> {
-        let set = self.set(number);
-        let (release, environment) = release_and_environment(self.spec, number.released())
-            .ok_or(PlanActionError::UnknownRelease(number))?;
-        self.app.traffic.undrain(&self.place, number);
-        let is_first_batch = !(self.app.target.instances().iter()).any(|it| it.id.set == set);
-        let workload = release.workload(environment);
-        self.app.target.ensure(&set, &workload, count).await?;
-        Ok(match is_first_batch {
-            true => note_of_stable_files(self.app, self.spec, &set).await,
-            false => None,
-        })
-    }
-
-    async fn stop_instances(
-        &self,
-        release: ReleaseNumber,
-        keep: u32,
-    ) -> Result<Option<String>, PlanActionError> {
-        let stopped = self.app.target.stop(&self.set(release), keep).await;
-        self.app.traffic.undrain(&self.place, release);
-        Ok(stopped?.note())
-    }
-
-    async fn shift_traffic(&self, split: &TrafficSplit) -> Result<(), PlanActionError> {
-        let target = &*self.app.target;
-        readiness::await_capacity(target, self.work, self.rollout, &self.place, split).await?;
-        let salt = self.spec.id.to_string();
+    /// The part of an action that the target and the router carry out.
+    async fn execute(&self, action: &PlanAction) -> Result<ActionReport, PlanActionError> {
+        let executor = ActionExecutor {
+            target: &**self.app.targets.target(self.spec.environment.target)?,
+            traffic: &self.app.traffic,
+            rollout: self.rollout,
+            cancelled: &self.work.cancelled,
+        };
         let addresses = served_addresses(self.app, self.spec).await;
-        let environment = &self.spec.environment;
-        let traffic = &self.app.traffic;
-        let shifted = traffic.shift(&self.place, environment, &addresses, split, &salt);
-        Ok(shifted.await?)
+        Ok(executor.carry_out(action, &addresses).await?)
     }
 
-    /// Declares a release stable once its instances are ready and its addresses are its own; from then on it is reached there.
+    /// Declares a release stable once its addresses are its own; from then on it is reached there.
     async fn promote_release(&self, release: ReleaseNumber) -> Result<(), PlanActionError> {
         let (app, spec) = (self.app, self.spec);
-        let set = self.set(release);
-        readiness::await_promotable(&*app.target, self.work, self.rollout, &set).await?;
         addresses::verify(app, spec, release).await?;
         let input = service::ServiceInput::Promoted {
             rollout: spec.id.number,
@@ -309,34 +230,6 @@ impl ActionRun<'_> {
     }
 }
 
-/// Requests that the end of the grace period cut off, for the rollout's story.
-fn open_requests_note(open: u64) -> Option<String> {
-    match open {
-        0 => None,
-        1 => Some("1 request was still open after the grace period".to_owned()),
-        _ => Some(format!(
-            "{open} requests were still open after the grace period"
-        )),
-    }
-}
-
-/// Reports files that stable's instances wrote into their code folder, while they can still be saved.
-async fn note_of_stable_files(
-    app: &App,
-    spec: &RolloutSpec,
-    started: &ReplicaSetKey,
-) -> Option<String> {
-    let stable = ReplicaSetKey {
-        place: started.place.clone(),
-        release: spec.stable.as_ref()?.release.number,
-    };
-    if stable.release == started.release {
-        return None;
-    }
-    let files = app.target.written_files(&stable).await;
-    written_files_note(&files).map(|note| format!("{}: {note}", stable.release))
-}
-
 /// Where the environment of a rollout is reached now; at a first deployment, where the new release asks to be reached.
 async fn served_addresses(app: &App, spec: &RolloutSpec) -> EnvironmentAddresses {
     let state = app.services.state(&service_stream(&spec.id.service)).await;
@@ -344,57 +237,6 @@ async fn served_addresses(app: &App, spec: &RolloutSpec) -> EnvironmentAddresses
     let served = state.and_then(|state| state.served_addresses(&spec.environment.name));
     served
         .unwrap_or_else(|| EnvironmentAddresses::new(&rollout_environment(spec), &spec.environment))
-}
-
-/// The release with this number and its own configuration of the rollout's environment.
-fn release_and_environment(
-    spec: &RolloutSpec,
-    number: ReleaseNumber,
-) -> Option<(&Release, &shipway_core::config::EnvironmentConfig)> {
-    if spec.release.number == number {
-        return Some((&spec.release, &spec.environment));
-    }
-    let stable = spec
-        .stable
-        .as_ref()
-        .filter(|stable| stable.release.number == number)?;
-    Some((
-        &stable.release,
-        stable.release.environment(&spec.environment.name)?,
-    ))
-}
-
-async fn smoke_test(
-    app: &Arc<App>,
-    spec: &RolloutSpec,
-    set: &ReplicaSetKey,
-) -> Result<ActionReport, PlanActionError> {
-    let mut instances = Vec::new();
-    for status in app.target.instances() {
-        if status.id.set == *set && status.is_ready() {
-            instances.push((status.id.to_string(), status.address));
-        }
-    }
-    if instances.is_empty() {
-        return Err(PlanActionError::NothingToTest);
-    }
-    let report = smoke::run_suite(
-        &spec.environment.smoke,
-        &instances,
-        spec.environment.request_host(),
-        CommandPlace {
-            runner: &*app.target,
-            set,
-        },
-    )
-    .await;
-    if report.failed() > 0 {
-        return Err(PlanActionError::SmokeTests(Box::new(report)));
-    }
-    Ok(ActionReport {
-        note: Some(report.summary()),
-        smoke: Some(report),
-    })
 }
 
 async fn send_to_service(

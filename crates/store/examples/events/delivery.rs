@@ -70,6 +70,7 @@ impl<A: Aggregate> Stream<A> {
 fn config(service: &ServiceName) -> ServiceConfig {
     let environment = EnvironmentConfig {
         name: "production".parse().expect("a name"),
+        target: Default::default(),
         instances: 2,
         strategy: Strategy::Recreate(rollout::strategy::Recreate::default()),
         hosts: Vec::new(),

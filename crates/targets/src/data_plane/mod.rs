@@ -22,7 +22,8 @@
 
 pub mod counter_totals;
 mod proxy_process;
-
+pub mod proxy_router;
+mod route_snapshot;
 mod supervisor;
 pub mod traffic_meter;
 

@@ -1,110 +1,41 @@
-//! From traffic routes and instances to the routes of the data plane. Pure.
+//! From the route table to the routes of the proxy. Pure.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use shipway_analysis::RequiredMetrics;
 use shipway_core::{
     address::{EnvironmentAddresses, PublicAddress},
-    config::{EnvironmentConfig, RequestTimeouts, StickyKey},
+    config::StickyKey,
     ids::ReleaseNumber,
-    rollout::{
-        canary_match::{MirrorScope, RequestMatch, TextMatch, TrafficMatch},
-        plan::TrafficSplit,
-    },
-    target::{InstanceStatus, ServiceEnvironment},
+    rollout::canary_match::{MirrorScope, RequestMatch, TextMatch},
+    target::ServiceEnvironment,
 };
 use shipway_proxy::protocol::{
     self, BackendInstance, MirroredMethods, RouteBackend, RouteRule, RouteSnapshot, ServiceRoute,
     UserCounting, ValueComparison,
 };
 
-/// The traffic of one service in one environment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TrafficRoute {
-    /// Where it is reached.
-    pub addresses: EnvironmentAddresses,
-    /// Whether other traffic routes go first where they have the same address: no configuration names this environment any more.
-    pub is_transferable: bool,
-    /// By what a user is known again.
-    pub sticky: StickyKey,
-    /// How long its instances are waited for.
-    pub timeouts: RequestTimeouts,
-    /// The share of each release.
-    pub split: TrafficSplit,
-    /// What the users are hashed with: the rollout, so that each rollout draws anew.
-    pub salt: String,
-    /// Latency limits, in µs, whose exceeding users are counted like users with errors; `None` when no metric counts users.
-    pub counted: Option<Vec<u64>>,
-    /// Releases of which only the first instances serve, because the others are being taken down.
-    pub kept: BTreeMap<ReleaseNumber, u32>,
-}
-
-impl TrafficRoute {
-    /// A traffic route without traffic.
-    #[must_use]
-    pub fn new(environment: &EnvironmentConfig, addresses: EnvironmentAddresses) -> Self {
-        let mut traffic_route = Self {
-            addresses,
-            is_transferable: false,
-            sticky: environment.sticky.clone(),
-            timeouts: environment.timeouts.clone(),
-            split: TrafficSplit::default(),
-            salt: String::new(),
-            counted: None,
-            kept: BTreeMap::new(),
-        };
-        traffic_route.configure(environment);
-        traffic_route
-    }
-
-    /// Takes over how users are known and counted.
-    pub fn configure(&mut self, environment: &EnvironmentConfig) {
-        self.sticky = environment.sticky.clone();
-        self.timeouts = environment.timeouts.clone();
-        let asked = RequiredMetrics::for_analysis(&environment.analysis);
-        self.counted = asked.users.then_some(asked.slow);
-    }
-
-    /// What users are counted by, while that says something: they are known again, more than one release has some, and each has
-    /// its side by chance alone, not by a rule and not by way of copies.
-    #[must_use]
-    pub fn users(&self) -> Option<UserCounting> {
-        let are_known = self.sticky != StickyKey::None;
-        let with_users = self.split.shares.iter().filter(|(_, it)| !it.is_zero());
-        let are_drawn = self
-            .split
-            .reach
-            .as_ref()
-            .is_none_or(TrafficMatch::is_nobody);
-        let slow_over_micros = self.counted.clone()?;
-        (are_known && are_drawn && with_users.count() > 1)
-            .then_some(UserCounting { slow_over_micros })
-    }
-}
+use crate::router::{RouteTable, TrafficRoute};
 
 /// All routes: each traffic route by its addresses. Of traffic routes with the same address one gets the requests.
 #[must_use]
-pub fn compose(
-    traffic_routes: &BTreeMap<ServiceEnvironment, TrafficRoute>,
-    reserved_ports: &BTreeMap<ServiceEnvironment, u16>,
-    instances: &[InstanceStatus],
-) -> RouteSnapshot {
+pub fn compose(table: &RouteTable) -> RouteSnapshot {
     let mut taken: Vec<PublicAddress> = Vec::new();
     let mut routes = Vec::new();
-    let (last, first): (Vec<_>, Vec<_>) = traffic_routes
+    let (last, first): (Vec<_>, Vec<_>) = table
+        .routes
         .iter()
         .partition(|(_, traffic_route)| traffic_route.is_transferable);
     for (place, traffic_route) in first.into_iter().chain(last) {
         let is_taken = |address: &PublicAddress| taken.iter().any(|it| it.conflicts_with(address));
         let mut addresses = traffic_route.addresses.clone();
         addresses.retain(|address| !is_taken(address));
-        routes.extend(routes_of(place, traffic_route, &addresses, instances));
+        routes.extend(routes_of(place, traffic_route, &addresses, table));
         taken.extend(addresses.claims());
     }
     RouteSnapshot {
         version: protocol::VERSION,
         routes,
-        reserved_ports: reserved_ports.values().copied().collect(),
+        reserved_ports: table.reserved_ports.values().copied().collect(),
     }
 }
 
@@ -112,13 +43,13 @@ fn routes_of(
     place: &ServiceEnvironment,
     traffic_route: &TrafficRoute,
     addresses: &EnvironmentAddresses,
-    instances: &[InstanceStatus],
+    table: &RouteTable,
 ) -> Vec<ServiceRoute> {
     let backend =
         |(release, weight): &(ReleaseNumber, shipway_core::weight::Weight)| RouteBackend {
             release: release.0,
             weight: weight.basis_points(),
-            instances: ready(place, *release, traffic_route, instances),
+            instances: backend_instances(table, place, *release),
         };
     let base = ServiceRoute {
         service: place.service.to_string(),
@@ -132,7 +63,9 @@ fn routes_of(
         sticky: sticky(traffic_route),
         backends: traffic_route.split.shares.iter().map(backend).collect(),
         mirror: mirror(traffic_route),
-        users: traffic_route.users(),
+        users: traffic_route
+            .users()
+            .map(|slow_over_micros| UserCounting { slow_over_micros }),
         hold_ms: millis(traffic_route.timeouts.hold),
         timeout_ms: millis(traffic_route.timeouts.response),
         answer_within_ms: millis(traffic_route.timeouts.answer_within),
@@ -238,26 +171,13 @@ fn mirror(traffic_route: &TrafficRoute) -> Option<protocol::RequestMirror> {
     })
 }
 
-fn ready(
+fn backend_instances(
+    table: &RouteTable,
     place: &ServiceEnvironment,
     release: ReleaseNumber,
-    traffic_route: &TrafficRoute,
-    instances: &[InstanceStatus],
 ) -> Vec<BackendInstance> {
-    let keep = traffic_route
-        .kept
-        .get(&release)
-        .copied()
-        .unwrap_or(u32::MAX);
-    let serves = |status: &&InstanceStatus| {
-        status.id.set.place == *place
-            && status.id.set.release == release
-            && status.id.slot <= keep
-            && status.is_ready()
-    };
-    instances
-        .iter()
-        .filter(serves)
+    table
+        .ready_instances(place, release)
         .map(|status| BackendInstance {
             id: status.id.to_string(),
             address: status.address.clone(),
@@ -267,7 +187,16 @@ fn ready(
 
 #[cfg(test)]
 mod tests {
-    use shipway_core::{rollout::canary_match::TrafficMirror, weight::Weight};
+    use std::collections::BTreeMap;
+
+    use shipway_core::{
+        config::RequestTimeouts,
+        rollout::{
+            canary_match::{TrafficMatch, TrafficMirror},
+            plan::TrafficSplit,
+        },
+        weight::Weight,
+    };
 
     use super::*;
 
@@ -295,7 +224,7 @@ mod tests {
     #[test]
     fn users_are_counted_while_each_has_a_side_by_chance_alone() {
         let users = traffic_route(1_000).users();
-        assert_eq!(users.unwrap().slow_over_micros, [300_000]);
+        assert_eq!(users.unwrap(), [300_000]);
         let nobody_asks = TrafficRoute {
             counted: None,
             ..traffic_route(1_000)
@@ -332,7 +261,10 @@ mod tests {
 
     /// `host/path:port` of each route.
     fn shown(traffic_routes: &BTreeMap<ServiceEnvironment, TrafficRoute>) -> Vec<String> {
-        let snapshot = compose(traffic_routes, &BTreeMap::new(), &[]);
+        let snapshot = compose(&RouteTable {
+            routes: traffic_routes.clone(),
+            ..RouteTable::default()
+        });
         let line = |route: &ServiceRoute| {
             let port = route
                 .port

@@ -1,8 +1,7 @@
-//! Traffic of all environments: the split that rollouts decide, the ready instances, and one snapshot of both for the data plane.
+//! Traffic of all environments: the split that rollouts decide, the instances of the targets, and one table of both for the router.
 //!
 //! There is one route for each service and environment. Only [`TrafficControl::shift`] changes its split; its instances follow their
-//! readiness automatically. Every change composes the complete snapshot ([`compose`], pure) and sends it; the data plane swaps it
-//! atomically.
+//! readiness automatically. Every change gives the router the complete table.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,13 +14,14 @@ use shipway_core::{
     config::EnvironmentConfig,
     ids::ReleaseNumber,
     rollout::plan::TrafficSplit,
-    target::{InstanceStatus, ReplicaSetKey, ServiceEnvironment},
+    target::{InstanceId, InstanceStatus, ReplicaSetKey, ServiceEnvironment},
 };
-use shipway_proxy::protocol::{AcceptedRoutes, RejectedRoutes, RouteSnapshot};
-use shipway_targets::{data_plane::DataPlane, target::Target};
 use tokio::sync::{Notify, watch};
 
-use crate::traffic_route::{TrafficRoute, compose};
+use crate::{
+    router::{RefusedRoutes, RouteTable, Router, TrafficRoute},
+    target_registry::{InstanceChanges, TargetRegistry},
+};
 
 /// How long adopted instances may take to answer their first probe before the snapshot of the last server is replaced.
 const ADOPTION_MAX: Duration = Duration::from_secs(3);
@@ -33,7 +33,7 @@ struct AppliedRoutes {
     /// Why none of the routes were taken.
     refused: Option<String>,
     /// Why the routes of one place were not taken; the others were.
-    refused_environments: BTreeMap<ServiceEnvironment, String>,
+    refused_environments: RefusedRoutes,
 }
 
 /// Why traffic is as it was before.
@@ -62,25 +62,25 @@ pub struct TrafficControl {
     /// Ports to listen on that no route has yet.
     reserved_ports: Mutex<BTreeMap<ServiceEnvironment, u16>>,
     changed: Notify,
-    /// The number of the last route change that was put, with the problem if the data plane refused it.
+    /// The number of the last route change that was put, with the problem if the router refused it.
     applied: watch::Sender<AppliedRoutes>,
     revision: watch::Sender<u64>,
-    plane: Arc<DataPlane>,
-    target: Arc<dyn Target>,
+    router: Arc<dyn Router>,
+    targets: Arc<TargetRegistry>,
 }
 
 impl TrafficControl {
     /// Without routes yet. [`TrafficControl::run`] must be running for anything to happen.
     #[must_use]
-    pub fn new(plane: Arc<DataPlane>, target: Arc<dyn Target>) -> Self {
+    pub fn new(router: Arc<dyn Router>, targets: Arc<TargetRegistry>) -> Self {
         Self {
             routes: Mutex::new(BTreeMap::new()),
             reserved_ports: Mutex::default(),
             changed: Notify::new(),
             applied: watch::Sender::new(AppliedRoutes::default()),
             revision: watch::Sender::new(1),
-            plane,
-            target,
+            router,
+            targets,
         }
     }
 
@@ -94,10 +94,10 @@ impl TrafficControl {
         *self.reserved_ports() = reserved_ports;
     }
 
-    /// Gives each release its share, and returns when the data plane has it.
+    /// Gives each release its share, and returns when the router has it.
     ///
     /// # Errors
-    /// When the data plane refuses the routes, with its reason; the shares before stay in force.
+    /// When the router refuses the routes, with its reason; the shares before stay in force.
     pub async fn shift(
         &self,
         place: &ServiceEnvironment,
@@ -131,7 +131,7 @@ impl TrafficControl {
     /// Changes where places are reached; their shares stay as they are.
     ///
     /// # Errors
-    /// When the data plane refuses the routes of one of them; those before stay in force.
+    /// When the router refuses the routes of one of them; those before stay in force.
     pub async fn move_addresses(&self, served: Vec<ServedAt>) -> Result<(), TrafficError> {
         {
             let mut ports = self.reserved_ports();
@@ -163,7 +163,7 @@ impl TrafficControl {
     /// Listens on a port that no route has yet.
     ///
     /// # Errors
-    /// When the data plane refuses it.
+    /// When the router refuses it.
     pub async fn reserve_port(
         &self,
         place: &ServiceEnvironment,
@@ -178,7 +178,7 @@ impl TrafficControl {
     /// Returns the number of requests that were still open.
     ///
     /// # Errors
-    /// When the data plane refuses the routes, with its reason: the instances still get requests.
+    /// When the router refuses the routes, with its reason: the instances still get requests.
     pub async fn drain(
         &self,
         place: &ServiceEnvironment,
@@ -195,10 +195,11 @@ impl TrafficControl {
             }
         });
         self.applied(place, revision).await?;
-        Ok(self
-            .plane
-            .wait_until_drained(place, release, keep, grace)
-            .await)
+        let set = ReplicaSetKey {
+            place: place.clone(),
+            release,
+        };
+        Ok(self.router.wait_until_drained(&set, keep, grace).await)
     }
 
     /// Instances beyond `keep` are gone: a later start may use their slots again.
@@ -242,34 +243,22 @@ impl TrafficControl {
         self.routes().get(place).cloned()
     }
 
-    /// Keeps the data plane up to date, for ever.
+    /// Keeps the router up to date, for ever.
     pub async fn run(&self) {
-        let mut instances = self.target.watch();
+        let mut instances = self.targets.watch();
         self.await_adoption(&mut instances).await;
-        let mut last: Option<RouteSnapshot> = None;
         loop {
-            // What changes while a snapshot is composed and put is seen in the next round.
-            instances.borrow_and_update();
-            let revision = *self.revision.borrow();
-            let snapshot = compose(
-                &self.routes(),
-                &self.reserved_ports(),
-                &self.target.instances(),
-            );
+            // A change while the table is made and applied is seen in the next round.
+            instances.mark_seen();
             let mut applied = AppliedRoutes {
-                revision,
+                revision: *self.revision.borrow(),
                 ..AppliedRoutes::default()
             };
-            if last.as_ref() != Some(&snapshot) {
-                match self.plane.apply_routes(snapshot.clone()).await {
-                    Ok(accepted) => {
-                        last = Some(snapshot).filter(|_| accepted.refused.is_empty());
-                        applied.refused_environments = refused_environments(accepted);
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "the proxy does not take the routes; those before stay in force");
-                        applied.refused = Some(error.to_string());
-                    }
+            match self.router.apply_routes(&self.table()).await {
+                Ok(refused) => applied.refused_environments = refused,
+                Err(error) => {
+                    tracing::error!(%error, "the router does not take the routes; those before stay in force");
+                    applied.refused = Some(error.to_string());
                 }
             }
             self.applied.send_replace(applied);
@@ -280,17 +269,25 @@ impl TrafficControl {
         }
     }
 
-    /// Waits for the first probe of each instance after a restart; until then the data plane keeps the routes of the last server.
-    async fn await_adoption(&self, instances: &mut watch::Receiver<u64>) {
-        let routed: BTreeSet<String> = self.plane.routed_instances().await;
+    fn table(&self) -> RouteTable {
+        RouteTable {
+            routes: self.routes().clone(),
+            reserved_ports: self.reserved_ports().clone(),
+            instances: self.targets.instances(),
+        }
+    }
+
+    /// Waits for the first probe of each instance after a restart; until then the router keeps the routes of the last server.
+    async fn await_adoption(&self, instances: &mut InstanceChanges) {
+        let routed: BTreeSet<InstanceId> = self.router.routed_instances().await;
         let settled = |statuses: &[InstanceStatus]| {
             statuses
                 .iter()
-                .filter(|status| routed.contains(&status.id.to_string()))
+                .filter(|status| routed.contains(&status.id))
                 .all(|status| status.is_ready())
         };
         let wait = async {
-            while !settled(&self.target.instances()) {
+            while !settled(&self.targets.instances()) {
                 if instances.changed().await.is_err() {
                     return;
                 }
@@ -331,29 +328,4 @@ impl TrafficControl {
             None => Ok(()),
         }
     }
-}
-
-fn refused_environments(accepted: AcceptedRoutes) -> BTreeMap<ServiceEnvironment, String> {
-    let mut refused = BTreeMap::new();
-    for routes in accepted.refused {
-        let RejectedRoutes {
-            service,
-            environment,
-            reason,
-        } = routes;
-        tracing::error!(
-            service,
-            environment,
-            reason,
-            "the proxy refuses the routes of one environment; those before stay in force"
-        );
-        if let (Ok(service), Ok(environment)) = (service.parse(), environment.parse()) {
-            let place = ServiceEnvironment {
-                service,
-                environment,
-            };
-            refused.insert(place, reason);
-        }
-    }
-    refused
 }
