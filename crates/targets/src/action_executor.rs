@@ -52,7 +52,7 @@ pub struct ActionReport {
 
 /// Why an action failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ActionError {
+pub enum ExecutionError {
     /// The rollout has neither as its release nor as its stable one.
     #[error("{0} is not of this rollout")]
     UnknownRelease(ReleaseNumber),
@@ -73,7 +73,7 @@ pub enum ActionError {
     Traffic(#[from] TrafficError),
 }
 
-impl ActionError {
+impl ExecutionError {
     /// The results of smoke tests that failed.
     #[must_use]
     pub fn into_smoke_report(self) -> Option<SmokeReport> {
@@ -93,12 +93,12 @@ impl ActionExecutor<'_> {
     /// part of an action (addresses to claim, a service to notify, rollouts to wait for) is the caller's.
     ///
     /// # Errors
-    /// [`ActionError`]: the action did not achieve what it is for.
+    /// [`ExecutionError`]: the action failed.
     pub async fn carry_out(
         &self,
         action: &PlanAction,
         addresses: &EnvironmentAddresses,
-    ) -> Result<ActionReport, ActionError> {
+    ) -> Result<ActionReport, ExecutionError> {
         let note = match action {
             PlanAction::Start { release, count } => self.start_instances(*release, *count).await?,
             PlanAction::Await { release, count } => {
@@ -133,14 +133,14 @@ impl ActionExecutor<'_> {
         &self.rollout.spec
     }
 
-    fn place(&self) -> ServiceEnvironment {
+    fn service_environment(&self) -> ServiceEnvironment {
         let spec = self.spec();
         spec.release.service_environment(&spec.environment.name)
     }
 
     fn set(&self, release: ReleaseNumber) -> ReplicaSetKey {
         ReplicaSetKey {
-            place: self.place(),
+            place: self.service_environment(),
             release,
         }
     }
@@ -150,10 +150,10 @@ impl ActionExecutor<'_> {
         &self,
         number: ReleaseNumber,
         count: u32,
-    ) -> Result<Option<String>, ActionError> {
+    ) -> Result<Option<String>, ExecutionError> {
         let set = self.set(number);
         let (release, environment) = release_and_environment(self.spec(), number.released())
-            .ok_or(ActionError::UnknownRelease(number))?;
+            .ok_or(ExecutionError::UnknownRelease(number))?;
         self.traffic.undrain(&set.place, number);
         let is_first_batch = !self.target.instances().iter().any(|it| it.id.set == set);
         let workload = release.workload(environment);
@@ -196,7 +196,7 @@ impl ActionExecutor<'_> {
         await_ready(self.target, &set, count, within, self.cancelled).await
     }
 
-    async fn test_release(&self, release: ReleaseNumber) -> Result<ActionReport, ActionError> {
+    async fn test_release(&self, release: ReleaseNumber) -> Result<ActionReport, ExecutionError> {
         let set = self.set(release);
         let mut instances = Vec::new();
         for status in self.target.instances() {
@@ -205,7 +205,7 @@ impl ActionExecutor<'_> {
             }
         }
         if instances.is_empty() {
-            return Err(ActionError::NothingToTest);
+            return Err(ExecutionError::NothingToTest);
         }
         let environment = &self.spec().environment;
         let place = CommandPlace {
@@ -215,7 +215,7 @@ impl ActionExecutor<'_> {
         let host = environment.request_host();
         let report = smoke::run_suite(&environment.smoke, &instances, host, place).await;
         if report.failed() > 0 {
-            return Err(ActionError::SmokeTests(Box::new(report)));
+            return Err(ExecutionError::SmokeTests(Box::new(report)));
         }
         Ok(ActionReport {
             note: Some(report.summary()),
@@ -227,11 +227,11 @@ impl ActionExecutor<'_> {
         &self,
         split: &TrafficSplit,
         addresses: &EnvironmentAddresses,
-    ) -> Result<(), ActionError> {
+    ) -> Result<(), ExecutionError> {
         self.await_capacity(split).await?;
         let spec = self.spec();
         let (environment, salt) = (&spec.environment, spec.id.to_string());
-        let place = self.place();
+        let place = self.service_environment();
         let shifted = (self.traffic).shift(&place, environment, addresses, split, &salt);
         Ok(shifted.await?)
     }
@@ -267,7 +267,7 @@ impl ActionExecutor<'_> {
         keep: u32,
         grace: Duration,
     ) -> Result<Option<String>, TrafficError> {
-        let place = self.place();
+        let place = self.service_environment();
         let open = self.traffic.drain(&place, release, keep, grace).await?;
         Ok(open_requests_note(open))
     }

@@ -29,13 +29,13 @@ pub trait Router: Send + Sync {
     ///
     /// # Errors
     /// When no route of the table is in force; all of them stay as they were.
-    async fn apply_routes(&self, table: &RouteTable) -> Result<RefusedRoutes, RouterError>;
+    async fn apply_routes(&self, table: &RoutingTable) -> Result<RefusedRoutes, RouterError>;
 
     /// Waits until the instances of a set beyond the first `keep` have no open request, up to `limit`; returns the number of requests
     /// that are still open. The instances are out of the routes already.
     async fn wait_until_drained(&self, set: &ReplicaSetKey, keep: u32, limit: Duration) -> u64;
 
-    /// What was counted for each release, as totals that only grow: two readings can be subtracted, whatever was restarted in between.
+    /// The counts of each release, as totals that only grow: two readings can be subtracted, also across restarts.
     ///
     /// # Errors
     /// When the router does not answer, or does not count ([`RouterError::NotCounted`]): a metrics provider must then.
@@ -70,17 +70,17 @@ pub enum RouterError {
 
 /// All that a router must know: routes, and the instances behind them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct RouteTable {
+pub struct RoutingTable {
     /// One route for each service and environment.
     pub routes: BTreeMap<ServiceEnvironment, TrafficRoute>,
     /// Ports to listen on that no route has yet.
     pub reserved_ports: BTreeMap<ServiceEnvironment, u16>,
-    /// The status of all instances, also of those that are not routed.
+    /// The status of all instances, routed or not.
     pub instances: Vec<InstanceStatus>,
 }
 
-impl RouteTable {
-    /// The instances of a release that get its share of the traffic: those that are ready and not being drained.
+impl RoutingTable {
+    /// The instances of a release that get its share of the traffic: ready, and not being drained.
     pub fn ready_instances(
         &self,
         place: &ServiceEnvironment,

@@ -19,7 +19,7 @@ use shipway_core::{
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    router::{RefusedRoutes, RouteTable, Router, TrafficRoute},
+    router::{RefusedRoutes, Router, RoutingTable, TrafficRoute},
     target_registry::{InstanceChanges, TargetRegistry},
 };
 
@@ -269,8 +269,8 @@ impl TrafficControl {
         }
     }
 
-    fn table(&self) -> RouteTable {
-        RouteTable {
+    fn table(&self) -> RoutingTable {
+        RoutingTable {
             routes: self.routes().clone(),
             reserved_ports: self.reserved_ports().clone(),
             instances: self.targets.instances(),

@@ -31,7 +31,7 @@ pub struct RolloutReason {
 
 /// A yes or a no.
 #[derive(Debug, clap::Args)]
-pub struct Answer {
+pub struct GateAnswer {
     /// The rollout or the run, such as ro7, r12 or shop/ro7
     id: String,
     /// The job of the run, when several wait
@@ -82,9 +82,9 @@ pub struct Retry {
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Say yes to the gate a rollout, or a job of a run, waits at
-    Approve(Answer),
+    Approve(GateAnswer),
     /// Say no to the gate a rollout, or a job of a run, waits at
-    Reject(Answer),
+    Reject(GateAnswer),
     /// Stop shifting traffic; the analysis continues
     Pause(RolloutReason),
     /// Continue a paused rollout, or with --env the automatic promotion into an environment that is held
@@ -231,7 +231,7 @@ fn why_going_back(view: &RolloutView) -> String {
 fn answer_gate(
     server: &ServerConnection,
     action: JobGateAction,
-    answer: &Answer,
+    answer: &GateAnswer,
     output: Output,
 ) -> Result<(), Failure> {
     if kind_of(&answer.id) != Some(Kind::Run) {
@@ -269,7 +269,7 @@ fn answer_gate(
 }
 
 /// The jobs that an answer is for: the one named, or all that wait, as long as they go to one environment.
-fn jobs_to_answer(run: &RunView, answer: &Answer) -> Result<Vec<String>, Failure> {
+fn jobs_to_answer(run: &RunView, answer: &GateAnswer) -> Result<Vec<String>, Failure> {
     if let Some(job) = &answer.job {
         return Ok(vec![job.clone()]);
     }

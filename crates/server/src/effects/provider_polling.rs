@@ -53,7 +53,7 @@ struct PolledReleases {
 }
 
 impl PolledReleases {
-    fn command_place(&self) -> CommandPlace<'_> {
+    fn metric_commands(&self) -> CommandPlace<'_> {
         CommandPlace {
             runner: &*self.target,
             set: &self.set,
@@ -117,13 +117,9 @@ impl ProviderPolling {
             });
             for source in of_past {
                 let (source, about) = (source.clone(), stable.clone());
-                tasks.spawn(poll_earlier_values(
-                    app.clone(),
-                    source,
-                    about,
-                    sides.clone(),
-                    past.clone(),
-                ));
+                let polling =
+                    poll_earlier_values(app.clone(), source, about, sides.clone(), past.clone());
+                tasks.spawn(polling);
             }
         }
         Self {
@@ -163,7 +159,7 @@ async fn poll(
 ) {
     let mut ticks = tokio::time::interval(source.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let place = sides.command_place();
+    let place = sides.metric_commands();
     let environment = sides.canary.environment.clone();
     let secrets = |name: &str| app.secrets.get_in(&environment, name).map(str::to_owned);
     // A query that names stable compares by itself.
@@ -201,7 +197,7 @@ async fn poll_earlier_values(
     past: EarlierValues,
 ) {
     let now = app.now();
-    let place = sides.command_place();
+    let place = sides.metric_commands();
     let environment = stable.environment.clone();
     let secrets = |name: &str| app.secrets.get_in(&environment, name).map(str::to_owned);
     let (mut found, mut unanswered) = (Vec::new(), 0);

@@ -20,7 +20,7 @@ use shipway_core::{
 use shipway_drivers::notify::{Notification, NotificationSeverity, NotifyError, RetryPolicy};
 use shipway_engine::{Driver, EngineError, Work};
 use shipway_targets::{
-    action_executor::{ActionError, ActionExecutor, ActionReport},
+    action_executor::{ActionExecutor, ActionReport, ExecutionError},
     target_registry::TargetMissing,
 };
 
@@ -44,7 +44,7 @@ pub struct RolloutDriver(pub Weak<App>);
 #[derive(Debug, thiserror::Error)]
 enum PlanActionError {
     #[error(transparent)]
-    Action(#[from] ActionError),
+    Action(#[from] ExecutionError),
     #[error(transparent)]
     NoTarget(#[from] TargetMissing),
     #[error(transparent)]

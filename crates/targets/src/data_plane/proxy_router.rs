@@ -16,7 +16,7 @@ use super::{
     DataPlane, DataPlaneError, counter_totals::TrafficReading, route_snapshot::compose,
     traffic_meter::TrafficMeter,
 };
-use crate::router::{RefusedRoutes, RouteTable, Router, RouterError};
+use crate::router::{RefusedRoutes, Router, RouterError, RoutingTable};
 
 /// Routes through the supervised proxy.
 pub struct ProxyRouter {
@@ -40,7 +40,7 @@ impl ProxyRouter {
 
 #[async_trait]
 impl Router for ProxyRouter {
-    async fn apply_routes(&self, table: &RouteTable) -> Result<RefusedRoutes, RouterError> {
+    async fn apply_routes(&self, table: &RoutingTable) -> Result<RefusedRoutes, RouterError> {
         let snapshot = compose(table);
         let mut applied = self.applied.lock().await;
         if applied.as_ref() == Some(&snapshot) {

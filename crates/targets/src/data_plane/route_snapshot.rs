@@ -14,11 +14,11 @@ use shipway_proxy::protocol::{
     UserCounting, ValueComparison,
 };
 
-use crate::router::{RouteTable, TrafficRoute};
+use crate::router::{RoutingTable, TrafficRoute};
 
 /// All routes: each traffic route by its addresses. Of traffic routes with the same address one gets the requests.
 #[must_use]
-pub fn compose(table: &RouteTable) -> RouteSnapshot {
+pub fn compose(table: &RoutingTable) -> RouteSnapshot {
     let mut taken: Vec<PublicAddress> = Vec::new();
     let mut routes = Vec::new();
     let (last, first): (Vec<_>, Vec<_>) = table
@@ -43,7 +43,7 @@ fn routes_of(
     place: &ServiceEnvironment,
     traffic_route: &TrafficRoute,
     addresses: &EnvironmentAddresses,
-    table: &RouteTable,
+    table: &RoutingTable,
 ) -> Vec<ServiceRoute> {
     let backend =
         |(release, weight): &(ReleaseNumber, shipway_core::weight::Weight)| RouteBackend {
@@ -172,7 +172,7 @@ fn mirror(traffic_route: &TrafficRoute) -> Option<protocol::RequestMirror> {
 }
 
 fn backend_instances(
-    table: &RouteTable,
+    table: &RoutingTable,
     place: &ServiceEnvironment,
     release: ReleaseNumber,
 ) -> Vec<BackendInstance> {
@@ -261,9 +261,9 @@ mod tests {
 
     /// `host/path:port` of each route.
     fn shown(traffic_routes: &BTreeMap<ServiceEnvironment, TrafficRoute>) -> Vec<String> {
-        let snapshot = compose(&RouteTable {
+        let snapshot = compose(&RoutingTable {
             routes: traffic_routes.clone(),
-            ..RouteTable::default()
+            ..RoutingTable::default()
         });
         let line = |route: &ServiceRoute| {
             let port = route
