@@ -112,7 +112,7 @@ fn spec(text: &str) -> RunSpec {
         reports: Default::default(),
         coverage_min: None,
         environments: Vec::new(),
-        about: None,
+        event_payload: None,
     }
 }
 

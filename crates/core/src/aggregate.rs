@@ -69,7 +69,7 @@ pub trait Aggregate: Send + Sync + 'static {
     fn rows(state: &Self::State, events: &[Event<Self::Body>]) -> Vec<ViewRow>;
 
     /// The input that the engine feeds back when `wake_at` has come.
-    fn woken() -> Self::Input;
+    fn timer_fired() -> Self::Input;
 }
 
 /// Facts in the making: each is folded in at once, so that later rules see what earlier ones decided.
@@ -112,7 +112,7 @@ pub struct PendingWork<E> {
     /// Work that should be under way now, each under an idempotency key unique within the stream: after a crash the same keys
     /// come out again. Work whose key no longer comes out is cancelled.
     pub effects: Vec<(EffectKey, E)>,
-    /// When to feed [`Aggregate::woken`] if nothing happens before.
+    /// When to feed [`Aggregate::timer_fired`] if nothing happens before.
     pub wake_at: Option<Timestamp>,
     /// Whether the stream must be loaded at start: something is outstanding or may still happen by itself.
     pub live: bool,

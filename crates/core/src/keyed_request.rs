@@ -72,7 +72,7 @@ pub enum KeyedRequestInput {
     Answer(RecordedResponse),
     /// It failed for a reason of the server's own.
     Release,
-    Woken,
+    TimerFired,
 }
 
 /// A key asks nothing of the world.
@@ -148,7 +148,7 @@ impl Aggregate for KeyedRequests {
             (
                 KeyedRequestInput::Answer(_)
                 | KeyedRequestInput::Release
-                | KeyedRequestInput::Woken,
+                | KeyedRequestInput::TimerFired,
                 _,
             ) => {}
         }
@@ -181,8 +181,8 @@ impl Aggregate for KeyedRequests {
         Vec::new()
     }
 
-    fn woken() -> KeyedRequestInput {
-        KeyedRequestInput::Woken
+    fn timer_fired() -> KeyedRequestInput {
+        KeyedRequestInput::TimerFired
     }
 }
 

@@ -198,7 +198,7 @@ impl<A: Aggregate> StreamActor<A> {
         let (reply, _) = oneshot::channel();
         let by = Actor::Shipway("the time has come".to_owned());
         self.handle_messages(vec![StreamMessage::Input {
-            input: A::woken(),
+            input: A::timer_fired(),
             by,
             reply,
         }])

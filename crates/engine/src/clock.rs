@@ -85,7 +85,7 @@ impl Clock for RealClock {
     }
 }
 
-/// A clock that is moved by tests. Sleepers are woken in the order of their times, then of their calls, so that a
+/// A clock that is moved by tests. Sleepers are timer_fired in the order of their times, then of their calls, so that a
 /// single-threaded simulation is deterministic.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<SleeperQueue>);
@@ -141,19 +141,19 @@ impl Clock for ManualClock {
     }
 
     async fn sleep_until(&self, at: Timestamp) {
-        let woken = {
+        let timer_fired = {
             let mut sleepers = self.lock();
             if at <= sleepers.now {
                 return;
             }
-            let (sleeper, woken) = oneshot::channel();
+            let (sleeper, timer_fired) = oneshot::channel();
             sleepers.count += 1;
             let key = (at, sleepers.count);
             sleepers.asleep.insert(key, sleeper);
-            woken
+            timer_fired
         };
         // The sender is owned by `self`: it isn't dropped.
-        let _ = woken.await;
+        let _ = timer_fired.await;
     }
 }
 

@@ -79,7 +79,7 @@ fn seconds_text(seconds: i64) -> String {
 pub(crate) fn status_badge(word: &str) -> Markup {
     let tone = match word {
         "promoted" | "success" | "pass" | "ready" | "green" => "good",
-        "rolled back" | "degraded" | "failed" | "failure" | "fail" | "going back" | "unready"
+        "rolled back" | "degraded" | "failed" | "failure" | "fail" | "rolling back" | "unready"
         | "backoff" | "error" => "bad",
         "paused" | "waiting" | "cancelled" | "incomplete" | "aborted" | "rejected" | "held"
         | "inconclusive" | "warning" => "ask",

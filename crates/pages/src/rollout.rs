@@ -36,7 +36,7 @@ impl RolloutPage {
             h1 { (kind_prefix(view)) (view.release) " → " (view.environment) " " (status_badge(&enum_text(&view.status))) }
             p { code { (view.commit) } " " (view.subject) span.dim { " · " (view.strategy) " · " (view.why) " · by " (person_name(&view.by)) " · " (relative_time(view.opened_at, now)) } }
             @if let Some(end) = &view.ended { p class={ "lead" @if view.status != RolloutStatus::Promoted { " bad" } } { (end.why) } }
-            @if let Some(turn) = view.turned_back.as_ref().filter(|_| view.ended.is_none()) { p.lead.bad { "Going back: " (turn.why) } }
+            @if let Some(turn) = view.rollback_start.as_ref().filter(|_| view.ended.is_none()) { p.lead.bad { "Rolling back: " (turn.why) } }
             @if let Some(pause) = &view.paused { p.lead { "Paused by " (pause.by) ": " (pause.reason) } }
             (guard_notices(view, now))
             (hold_notice(view.hold_until.filter(|_| view.guarded_until.is_none()), view.hold_deadline.zip(view.on_inconclusive), now))
@@ -248,16 +248,16 @@ fn command_section(view: &RolloutView) -> Markup {
         RolloutStatus::Paused => vec![("resume", "go on where it stopped"), promote, abort],
         RolloutStatus::KeptWarm => vec![abort],
         RolloutStatus::Promoted if view.ended.is_none() => vec![abort],
-        RolloutStatus::GoingBack if view.rollback_retry.is_some() => {
+        RolloutStatus::RollingBack if view.rollback_retry.is_some() => {
             vec![(
                 "abort",
                 "stop retrying the rollback: traffic stays where it is",
             )]
         }
-        RolloutStatus::Moving | RolloutStatus::Holding | RolloutStatus::Meeting => {
+        RolloutStatus::Moving | RolloutStatus::Holding | RolloutStatus::WaitingForPeers => {
             vec![pause, promote, abort]
         }
-        RolloutStatus::GoingBack
+        RolloutStatus::RollingBack
         | RolloutStatus::Promoted
         | RolloutStatus::RolledBack
         | RolloutStatus::Aborted

@@ -40,7 +40,7 @@ fn rollout() -> Value {
         ],
         "split": [[1, 5_000], [2, 5_000]], "paused": null, "hold_until": "2026-11-21T12:02:00Z", "judgement": null, "seen": null,
         "smoke": null, "served": true, "notes": [{ "at": "2026-11-21T11:59:00Z", "by": "shipway", "text": "#2 serves 50%" }],
-        "opened_at": "2026-11-21T11:58:00Z", "turned_back": null, "back_at": null, "ended": null,
+        "opened_at": "2026-11-21T11:58:00Z", "rollback_start": null, "rolled_back_at": null, "ended": null,
     })
 }
 

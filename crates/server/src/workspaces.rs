@@ -98,7 +98,7 @@ pub(crate) async fn run(app: Arc<App>) {
 fn ended_run(recorded: &Recorded) -> Option<RunId> {
     let id = run_of(&recorded.stream)?;
     let event: Event<RunEvent> = serde_json::from_str(&recorded.event).ok()?;
-    matches!(event.body, RunEvent::ServiceTold).then_some(id)
+    matches!(event.body, RunEvent::ServiceNotified).then_some(id)
 }
 
 /// `run/shop/12`
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn only_the_last_event_of_a_run_ends_it() {
-        let by = || Actor::Person("service_told".to_owned());
+        let by = || Actor::Person("service_notified".to_owned());
         let recorded = |stream: &str, body| Recorded {
             position: 1,
             stream: stream.to_owned(),
@@ -303,12 +303,12 @@ mod tests {
             })
             .unwrap(),
         };
-        let end = recorded("run/shop/12", RunEvent::ServiceTold);
+        let end = recorded("run/shop/12", RunEvent::ServiceNotified);
         assert_eq!(ended_run(&end), Some(run(12)));
-        let other_stream = recorded("rollout/shop/12", RunEvent::ServiceTold);
+        let other_stream = recorded("rollout/shop/12", RunEvent::ServiceNotified);
         assert_eq!(ended_run(&other_stream), None);
-        let cancelled = RunEvent::CancelAsked {
-            reason: "service_told".to_owned(),
+        let cancelled = RunEvent::CancellationRequested {
+            reason: "service_notified".to_owned(),
         };
         assert_eq!(ended_run(&recorded("run/shop/12", cancelled)), None);
     }

@@ -308,7 +308,7 @@ fn spec(config: &ServiceConfig, environment: &EnvironmentConfig) -> RolloutSpec 
         is_slow_limit_measured: false,
         why: "a simulation".to_owned(),
         by: None,
-        tied: Vec::new(),
+        peers: Vec::new(),
     }
 }
 

@@ -106,7 +106,7 @@ impl RealRollout {
         let pending = RolloutAggregate::pending(&self.state, now);
         for (_, effect) in pending.effects {
             match effect {
-                RolloutEffect::Carry { plan, index, .. } => {
+                RolloutEffect::ExecuteAction { plan, index, .. } => {
                     return self.decide(
                         RolloutInput::Done {
                             plan,
@@ -122,10 +122,12 @@ impl RealRollout {
                     self.exposure = Some(exposure);
                     return self.measure(at) || self.step(at, now);
                 }
-                RolloutEffect::TellService { .. } => return self.decide(RolloutInput::Told, now),
+                RolloutEffect::NotifyService { .. } => {
+                    return self.decide(RolloutInput::ServiceNotified, now);
+                }
                 RolloutEffect::Measure { .. }
-                | RolloutEffect::Guard { .. }
-                | RolloutEffect::Fellows { .. }
+                | RolloutEffect::WatchInstances { .. }
+                | RolloutEffect::WatchPeers { .. }
                 | RolloutEffect::Notify { .. } => {}
             }
         }
@@ -142,7 +144,7 @@ impl RealRollout {
             );
         }
         pending.wake_at.is_some_and(|wake_at| wake_at <= now)
-            && self.decide(RolloutInput::Woken, now)
+            && self.decide(RolloutInput::TimerFired, now)
     }
 
     fn measure(&mut self, at: u32) -> bool {
@@ -156,9 +158,15 @@ impl RealRollout {
             self.live = (exposure, rollout.evidence_after_shift(live));
         }
         match rollout.observe(&mut self.live.1, seen) {
-            Some(look) => {
-                let look = Box::new(look);
-                self.decide(RolloutInput::Looked { exposure, look }, moment(at))
+            Some(evaluation) => {
+                let evaluation = Box::new(evaluation);
+                self.decide(
+                    RolloutInput::Evaluated {
+                        exposure,
+                        evaluation,
+                    },
+                    moment(at),
+                )
             }
             None => false,
         }

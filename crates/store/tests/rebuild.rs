@@ -95,7 +95,7 @@ impl Aggregate for Shelves {
         put.chain([shelf]).collect()
     }
 
-    fn woken() -> Input {
+    fn timer_fired() -> Input {
         Input::Dust
     }
 }

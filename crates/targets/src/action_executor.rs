@@ -122,7 +122,7 @@ impl ActionExecutor<'_> {
             }
             // The engine's timers end a hold, people answer a gate; neither target nor router takes part.
             PlanAction::ClaimAddresses { .. }
-            | PlanAction::Meet { .. }
+            | PlanAction::Barrier { .. }
             | PlanAction::Hold { .. }
             | PlanAction::Ask { .. } => None,
         };

@@ -215,14 +215,14 @@ fn act_on_rollout(
         view.environment,
         view.status,
         missing_answers(&view),
-        why_going_back(&view)
+        why_rolling_back(&view)
     ));
     Ok(view)
 }
 
 /// Of two who stop a rollout only the first one's reason counts: the second one learns it.
-fn why_going_back(view: &RolloutView) -> String {
-    match (&view.turned_back, &view.ended) {
+fn why_rolling_back(view: &RolloutView) -> String {
+    match (&view.rollback_start, &view.ended) {
         (Some(turn), None) => format!(" · {} (by {})", turn.why, turn.by),
         _ => String::new(),
     }

@@ -28,7 +28,7 @@ fn a_release_whose_instances_crash_is_rolled_back_though_its_requests_fall_back_
     assert_says(&told, &["an answer is slow from"]);
     let rollout = ended(&site, "shop", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
-    let why = rollout["turned_back"]["why"].as_str().unwrap();
+    let why = rollout["rollback_start"]["why"].as_str().unwrap();
     assert_says(why, &["restart count of #2 is over the limit: 1, limit 0"]);
     load.stop();
 }

@@ -106,10 +106,10 @@ fn judged_both_ways(usual: &str, worse: &str, weight: &str, window: &str, limit:
     let second = rollout_of(&site, "windows", 2).unwrap();
     assert_eq!(first["status"], "rolled_back", "{first:#}");
     assert!(
-        second["turned_back"].is_null(),
+        second["rollback_start"].is_null(),
         "windows were quicker: {second:#}"
     );
-    let why = first["turned_back"]["why"].as_str().unwrap();
+    let why = first["rollback_start"]["why"].as_str().unwrap();
     assert_says(
         why,
         &[
@@ -123,7 +123,7 @@ fn judged_both_ways(usual: &str, worse: &str, weight: &str, window: &str, limit:
     );
     println!(
         "evidence {:.1} s after the rollout began: {why}",
-        seconds(&first, "opened_at", &first["turned_back"]["at"])
+        seconds(&first, "opened_at", &first["rollback_start"]["at"])
     );
     let stopped = said(&site.shipway(&["abort", "windows/ro2"]));
     ended(&site, "windows", 2);
@@ -200,12 +200,12 @@ fn after_the_switch_a_release_that_is_worse_than_stable_was_goes_back_while_the_
     ship(&shop, "1.1", "0.2");
     let rollout = ended(&site, "shop", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
-    let why = rollout["turned_back"]["why"].as_str().unwrap();
+    let why = rollout["rollback_start"]["why"].as_str().unwrap();
     assert_says(why, &["of #2 is worse than #1"]);
     until("1.0 serves again", || {
         site.ask("/shop/").is_some_and(|(_, body)| body == "1.0")
     });
-    let back = seconds(&rollout["turned_back"], "at", &rollout["back_at"]);
+    let back = seconds(&rollout["rollback_start"], "at", &rollout["rolled_back_at"]);
     assert!(back < 2.0, "{back} s from verdict to stable");
     let counts = load.stop();
     assert!(
@@ -231,7 +231,7 @@ fn a_release_that_is_slower_than_stable_was_goes_back_during_its_bake() {
     ship(&shop, "1.1", "0");
     let rollout = ended(&site, "shop", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
-    let why = rollout["turned_back"]["why"].as_str().unwrap();
+    let why = rollout["rollback_start"]["why"].as_str().unwrap();
     assert_says(
         why,
         &[

@@ -57,7 +57,7 @@ fn a_kpi_that_halves_rolls_back_and_a_prometheus_that_is_killed_promotes_nothing
     shop.ship("2.0");
     let told = site.ended_rollout("production", 2).to_string();
     for words in [
-        "turned_back",
+        "rollback_start",
         "conversion of #2 is worse than #1: 0.2",
         " vs 0.4",
         "certainty",
@@ -116,7 +116,7 @@ fn a_kpi_that_halves_after_a_switch_is_told_from_what_it_was_before() {
     }
     // As good as before.
     let begun = std::time::Instant::now();
-    until("the way back to be over", || {
+    until("the rollback to be over", || {
         site.ask("/shop/").is_some() && begun.elapsed() > std::time::Duration::from_secs(2)
     });
     shop.ship("3.0");

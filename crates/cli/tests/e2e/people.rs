@@ -98,7 +98,10 @@ fn an_abort_whose_reason_begins_like_that_of_a_superseded_one_takes_the_tied_rol
     assert_eq!(ended(&site, "shop", 2)["status"], "aborted");
     let cart = ended(&site, "cart", 2);
     assert_eq!(cart["status"], "rolled_back", "{cart:#}");
-    assert_eq!(cart["turned_back"]["cause"], "peer_rolled_back", "{cart:#}");
+    assert_eq!(
+        cart["rollback_start"]["cause"], "peer_rolled_back",
+        "{cart:#}"
+    );
     // A person stopped the one, and nobody held the other.
     assert_ends(&site.shipway(&["status", "shop"]), 0, &["held by ann"]);
     assert!(!said(&site.shipway(&["status", "cart"])).contains("held by"));

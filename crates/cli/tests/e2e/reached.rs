@@ -68,7 +68,7 @@ fn a_release_that_fails_on_copies_goes_back_before_it_ever_had_a_user() {
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
     assert_eq!(rollout["served"], false, "{rollout:#}");
     assert_says(
-        rollout["turned_back"]["why"].as_str().unwrap(),
+        rollout["rollback_start"]["why"].as_str().unwrap(),
         &["of #2 is "],
     );
     let counts = load.stop();

@@ -166,12 +166,12 @@ fn a_release_with_bad_answers(strategy: &str) {
     ship(&shop, "1.1", "bad");
     let rollout = site.ended_rollout("production", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
-    let why = rollout["turned_back"]["why"].as_str().unwrap();
+    let why = rollout["rollback_start"]["why"].as_str().unwrap();
     assert!(why.contains("error rate"), "{why}");
     assert_serves_alone(&site, 1, 2);
     let (bad, good) = (load.of("1.1"), load.of("1.0"));
     until("traffic on 1.0", || load.of("1.0") > good + 50);
-    assert_eq!(load.of("1.1"), bad, "1.1 answers after the way back");
+    assert_eq!(load.of("1.1"), bad, "1.1 answers after the rollback");
     let counts = load.stop();
     let answers: Vec<_> = counts.keys().map(String::as_str).collect();
     assert_eq!(answers, ["200 1.0", "500 1.1"], "{counts:?}");

@@ -69,7 +69,7 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     shop.commit("1.2");
     pushes.push(shop.push_begun("main"));
     until("the shop to wait for the cart", || {
-        status(&site, "shop", 2) == "meeting"
+        status(&site, "shop", 2) == "waiting_for_peers"
     });
     let told = said(&site.shipway(&["plan", "shop", "--env", "production"]));
     assert_says(&told, &["wait for the rollouts of cart"]);
@@ -77,7 +77,7 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     site.kill();
     site.start();
     until("the shop to wait still", || {
-        status(&site, "shop", 2) == "meeting"
+        status(&site, "shop", 2) == "waiting_for_peers"
     });
     assert_eq!(
         site.post("/api/v1/rollouts/cart/2/approve", &serde_json::json!({}))
@@ -95,14 +95,14 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     shop.commit("1.3");
     pushes.push(shop.push_begun("main"));
     until("the shop to wait for the cart", || {
-        status(&site, "shop", 3) == "meeting"
+        status(&site, "shop", 3) == "waiting_for_peers"
     });
     let reason = serde_json::json!({ "reason": "the till is shut" });
     assert_eq!(site.post("/api/v1/rollouts/cart/3/reject", &reason).0, 200);
     let back = ended(&site, "shop", 3);
     assert_eq!(back["status"], "rolled_back", "{back:#}");
     assert_says(
-        back["turned_back"]["why"].as_str().unwrap(),
+        back["rollback_start"]["why"].as_str().unwrap(),
         &["cart/ro3 went back", "the till is shut"],
     );
     for mut push in pushes {

@@ -44,7 +44,7 @@ fn status(site: &Site, release: u64) -> Value {
 }
 
 #[test]
-fn going_back_while_the_old_set_is_warm_is_one_shift() {
+fn rolling_back_while_the_old_set_is_warm_is_one_shift() {
     let (site, shop) = serving("{ blue-green: { keep: 10m } }");
     let load = load(&site);
     let told = ship(&shop, "1.1", "good");

@@ -105,7 +105,7 @@ fn a_canary_that_answers_nothing_goes_back_by_each_rule_while_all_its_requests_a
         drop(clients);
         push.wait_with_output().unwrap();
         assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
-        let why = rollout["turned_back"]["why"].as_str().unwrap();
+        let why = rollout["rollback_start"]["why"].as_str().unwrap();
         assert_says(why, &[says]);
     }
 }
@@ -121,7 +121,7 @@ fn requests_that_clients_give_up_are_errors_of_their_own_class() {
     let rollout = ended(&site, "hanging", 2);
     push.wait_with_output().unwrap();
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
-    let why = rollout["turned_back"]["why"].as_str().unwrap();
+    let why = rollout["rollback_start"]["why"].as_str().unwrap();
     assert_says(
         why,
         &[

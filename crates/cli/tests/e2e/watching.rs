@@ -138,11 +138,11 @@ fn a_canary_is_drawn_on_terminals_of_any_size_and_leaves_them_as_they_were() {
     assert_eq!(how, "code 1 sane");
     let text = screen.text();
     assert_eq!(plots(&text), 1, "{}", text.join("\n"));
-    assert_says(&text.join("\n"), &["going back: seen enough"]);
+    assert_says(&text.join("\n"), &["rolling back: seen enough"]);
     assert_silent_of(&text.join("\n"), &[" holding · "]);
     let piped = piped.wait_with_output().unwrap();
     let told = said(&piped);
-    assert_says(&told, &["going back: seen enough"]);
+    assert_says(&told, &["rolling back: seen enough"]);
     assert!(!told.contains('\u{1b}') && !is_braille(&told), "{told}");
     push.wait().unwrap();
     load.stop();

@@ -49,7 +49,6 @@ pub struct AddressClaim {
     /// The environment that has it.
     pub owner: ServiceEnvironment,
     /// Whether another environment may take it over, because the owner's configuration no longer names the environment.
-    #[serde(default)]
     pub is_transferable: bool,
 }
 
@@ -85,7 +84,7 @@ pub enum ClaimsInput {
         asked: AskedAddresses,
     },
     /// The time has come; it never is.
-    Woken,
+    TimerFired,
 }
 
 /// Addresses that a push or a rollout needs.
@@ -123,7 +122,6 @@ pub enum PortUse {
 pub struct AskedAddresses {
     pub addresses: AddressesByEnvironment,
     /// Environments that no configuration in use names any more.
-    #[serde(default)]
     pub transferable: BTreeSet<EnvironmentName>,
 }
 
@@ -449,7 +447,7 @@ impl Aggregate for AddressClaims {
                 decider.claim(&request);
             }
             ClaimsInput::Synchronize { service, asked } => decider.synchronize(&service, &asked),
-            ClaimsInput::Woken => {}
+            ClaimsInput::TimerFired => {}
         }
         Ok(decider.decided())
     }
@@ -487,8 +485,8 @@ impl Aggregate for AddressClaims {
         Vec::new()
     }
 
-    fn woken() -> ClaimsInput {
-        ClaimsInput::Woken
+    fn timer_fired() -> ClaimsInput {
+        ClaimsInput::TimerFired
     }
 }
 

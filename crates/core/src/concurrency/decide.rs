@@ -21,18 +21,18 @@ pub(super) fn decide(
 ) -> Vec<Event<GroupEvent>> {
     let mut decider = GroupDecider::new(state, by, now);
     match input {
-        GroupInput::Ask(ask) => decider.request_slot(ask),
-        GroupInput::Leave(holder) => {
+        GroupInput::RequestSlot(ask) => decider.request_slot(ask),
+        GroupInput::ReleaseSlot(holder) => {
             if decider.state.member(&holder).is_some() {
                 decider.emit(GroupEvent::Left { holder });
             }
         }
-        GroupInput::Told(notice) => {
+        GroupInput::NoticeDelivered(notice) => {
             if decider.state.notices.contains_key(&notice) {
-                decider.emit(GroupEvent::Told { notice });
+                decider.emit(GroupEvent::NoticeDelivered { notice });
             }
         }
-        GroupInput::Woken => {}
+        GroupInput::TimerFired => {}
     }
     decider.let_next_in();
     decider.decided()
@@ -67,7 +67,7 @@ impl GroupDecider {
         if ask.cancel_in_progress && !stopping {
             let why =
                 format!("{newcomer} is in the same concurrency group, with `cancel-in-progress`");
-            self.emit(GroupEvent::StopAsked {
+            self.emit(GroupEvent::StopRequested {
                 holder: inside,
                 why,
             });

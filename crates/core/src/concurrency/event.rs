@@ -16,7 +16,6 @@ pub struct SlotRequest {
     /// Whether it may be dropped while it waits.
     pub queue: QueueMode,
     /// Whether the run is a re-run: then its number doesn't show how new it is.
-    #[serde(default)]
     pub again: bool,
 }
 
@@ -29,7 +28,6 @@ pub enum GroupEvent {
         ask: SlotRequest,
         place: MemberPlace,
         /// Number of waiting members ahead of it.
-        #[serde(default)]
         before: usize,
     },
     LetIn {
@@ -40,7 +38,7 @@ pub enum GroupEvent {
         holder: GroupMemberId,
         why: String,
     },
-    StopAsked {
+    StopRequested {
         holder: GroupMemberId,
         why: String,
     },
@@ -48,7 +46,7 @@ pub enum GroupEvent {
     Left {
         holder: GroupMemberId,
     },
-    Told {
+    NoticeDelivered {
         /// The number of the notice.
         notice: u64,
     },
@@ -58,12 +56,12 @@ pub enum GroupEvent {
 #[derive(Clone, Debug)]
 pub enum GroupInput {
     /// Requests the slot. Idempotent.
-    Ask(SlotRequest),
+    RequestSlot(SlotRequest),
     /// Releases the slot or the position in the queue. Idempotent.
-    Leave(GroupMemberId),
-    Told(u64),
+    ReleaseSlot(GroupMemberId),
+    NoticeDelivered(u64),
     /// The time has come; it never is.
-    Woken,
+    TimerFired,
 }
 
 /// The position of a member in its group.
@@ -98,10 +96,10 @@ pub struct SlotNotice {
     pub holder: GroupMemberId,
     /// The ask that it is about.
     pub ticket: u32,
-    pub news: SlotChange,
+    pub change: SlotChange,
 }
 
-/// Notify a member of the group; answer with [`GroupInput::Told`].
+/// Notify a member of the group; answer with [`GroupInput::NoticeDelivered`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupEffect {
     /// The number of the notice.

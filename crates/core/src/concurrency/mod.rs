@@ -81,8 +81,8 @@ impl Aggregate for ConcurrencyGroups {
         Vec::new()
     }
 
-    fn woken() -> GroupInput {
-        GroupInput::Woken
+    fn timer_fired() -> GroupInput {
+        GroupInput::TimerFired
     }
 }
 

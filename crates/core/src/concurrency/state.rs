@@ -43,7 +43,6 @@ pub struct GroupMember {
     pub ask: SlotRequest,
     pub place: MemberPlace,
     /// Whether it was notified to stop.
-    #[serde(default)]
     pub stopping: bool,
 }
 
@@ -108,21 +107,21 @@ impl GroupState {
             .find(|member| member.ask.holder == *holder)
     }
 
-    fn notify(&mut self, holder: &GroupMemberId, news: SlotChange) {
+    fn notify(&mut self, holder: &GroupMemberId, change: SlotChange) {
         let Some(ticket) = self.member(holder).map(|member| member.ask.ticket) else {
             return;
         };
         // A newer notice about the position supersedes undelivered older ones.
-        if matches!(news, SlotChange::Stands(_)) {
+        if matches!(change, SlotChange::Stands(_)) {
             self.notices.retain(|_, notice| {
-                notice.holder != *holder || matches!(notice.news, SlotChange::Stop { .. })
+                notice.holder != *holder || matches!(notice.change, SlotChange::Stop { .. })
             });
         }
         self.last_notice += 1;
         let notice = SlotNotice {
             holder: holder.clone(),
             ticket,
-            news,
+            change,
         };
         self.notices.insert(self.last_notice, notice);
     }
@@ -171,7 +170,7 @@ pub(super) fn apply(state: &mut GroupState, event: &Event<GroupEvent>) {
             let why = why.clone();
             state.notify(holder, SlotChange::Stands(SlotPosition::Dropped { why }));
         }
-        GroupEvent::StopAsked { holder, why } => {
+        GroupEvent::StopRequested { holder, why } => {
             if let Some(member) = state.member_mut(holder) {
                 member.stopping = true;
             }
@@ -181,7 +180,7 @@ pub(super) fn apply(state: &mut GroupState, event: &Event<GroupEvent>) {
             state.members.retain(|member| member.ask.holder != *holder);
             state.notices.retain(|_, notice| notice.holder != *holder);
         }
-        GroupEvent::Told { notice } => {
+        GroupEvent::NoticeDelivered { notice } => {
             state.notices.remove(notice);
         }
     }

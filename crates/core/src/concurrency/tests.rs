@@ -29,7 +29,7 @@ impl Log {
 
     fn ask(&mut self, name: &str, queue: QueueMode, cancel_in_progress: bool) -> SlotPosition {
         let holder = holder(name);
-        self.say(GroupInput::Ask(SlotRequest {
+        self.say(GroupInput::RequestSlot(SlotRequest {
             holder: holder.clone(),
             ticket: 1,
             cancel_in_progress,
@@ -40,17 +40,17 @@ impl Log {
     }
 
     fn leave(&mut self, name: &str) {
-        self.say(GroupInput::Leave(holder(name)));
+        self.say(GroupInput::ReleaseSlot(holder(name)));
     }
 
     /// Who is told what, oldest first; all have heard afterwards.
-    fn news(&mut self) -> Vec<String> {
+    fn change(&mut self) -> Vec<String> {
         let effects = ConcurrencyGroups::pending(&self.state, Timestamp::UNIX_EPOCH).effects;
         effects
             .into_iter()
             .map(|(_, effect)| {
-                self.say(GroupInput::Told(effect.number));
-                let what = match effect.notice.news {
+                self.say(GroupInput::NoticeDelivered(effect.number));
+                let what = match effect.notice.change {
                     SlotChange::Stands(SlotPosition::Entered) => "goes on".to_owned(),
                     SlotChange::Stands(SlotPosition::Waiting { held_by }) => {
                         format!("waits for {held_by}")
@@ -91,12 +91,12 @@ fn one_goes_on_one_waits_and_a_newer_one_takes_the_place_of_who_waits() {
     assert_eq!(log.ask("r2", QueueMode::Single, false), waits("r1"));
     assert_eq!(log.ask("r3", QueueMode::Single, false), waits("r1"));
     assert_eq!(
-        log.news(),
+        log.change(),
         ["r2 dropped: r3 is newer and has taken its place in the concurrency group"]
     );
     log.leave("r2");
     log.leave("r1");
-    assert_eq!(log.news(), ["r3 goes on"]);
+    assert_eq!(log.change(), ["r3 goes on"]);
     log.leave("r3");
     assert_eq!(log.state.members, []);
     assert!(!ConcurrencyGroups::pending(&log.state, Timestamp::UNIX_EPOCH).live);
@@ -110,14 +110,14 @@ fn cancel_in_progress_stops_who_goes_on_and_waits_until_it_has_left() {
     assert_eq!(log.ask("r3", QueueMode::Single, true), waits("r1"));
     let why = "is in the same concurrency group, with `cancel-in-progress`";
     assert_eq!(
-        log.news(),
+        log.change(),
         [
             format!("r1 stop: r2 {why}"),
             "r2 dropped: r3 is newer and has taken its place in the concurrency group".to_owned()
         ]
     );
     log.leave("r1");
-    assert_eq!(log.news(), ["r3 goes on"]);
+    assert_eq!(log.change(), ["r3 goes on"]);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_queue_of_all_keeps_the_order_and_drops_nothing() {
     }
     log.leave("r1");
     assert_eq!(
-        log.news(),
+        log.change(),
         [
             "r2 goes on",
             "r3 waits for r2",
@@ -139,7 +139,7 @@ fn a_queue_of_all_keeps_the_order_and_drops_nothing() {
     );
     for (left, next) in [("r2", "r3"), ("r3", "r4"), ("r4", "r5")] {
         log.leave(left);
-        assert_eq!(log.news()[0], format!("{next} goes on"));
+        assert_eq!(log.change()[0], format!("{next} goes on"));
     }
 }
 
@@ -158,11 +158,11 @@ fn runs_that_ask_out_of_order_end_as_if_they_had_asked_in_order() {
         log.ask("r1", QueueMode::Single, true),
         SlotPosition::Dropped { .. }
     ));
-    assert_eq!(log.news(), [""; 0]);
+    assert_eq!(log.change(), [""; 0]);
     // A run that is tried again is as new as its asking.
     let mut log = Log::default();
     log.ask("r2", QueueMode::Single, true);
-    log.say(GroupInput::Ask(SlotRequest {
+    log.say(GroupInput::RequestSlot(SlotRequest {
         holder: holder("r1"),
         ticket: 4,
         cancel_in_progress: true,
@@ -230,9 +230,9 @@ proptest! {
                 }
                 Step::Leave(run, job) => {
                     log.leave(&named(run, job));
-                    prop_assert_eq!(log.say(GroupInput::Leave(holder(&named(run, job)))), 0);
+                    prop_assert_eq!(log.say(GroupInput::ReleaseSlot(holder(&named(run, job)))), 0);
                 }
-                Step::Tell => drop(log.news()),
+                Step::Tell => drop(log.change()),
             }
             let inside = log.state.members.iter().filter(|member| member.place == MemberPlace::Inside).count();
             prop_assert!(inside <= 1);

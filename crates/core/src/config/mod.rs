@@ -43,7 +43,6 @@ pub struct ServiceConfig {
     /// Whose green commits are released; default `main`.
     pub branch: String,
     /// The workflows that a push runs; none named: all in `.github/workflows` that match the push.
-    #[serde(default)]
     pub workflows: Vec<String>,
     pub artifact: ArtifactSource,
     pub run: RunConfig,
@@ -82,11 +81,9 @@ pub struct RunConfig {
     /// A shell command; `$PORT` is the port to listen on.
     pub command: String,
     /// Environment variables; values may name secrets as `$NAME`.
-    #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// How an instance is known to be ready and alive.
     pub health: HealthCheck,
-    #[serde(default)]
     pub limits: ResourceLimits,
     /// From the stop signal to SIGKILL; default 10 s.
     pub grace: Duration,
@@ -106,7 +103,6 @@ pub struct EnvironmentConfig {
     /// How a release goes in; default `rolling`.
     pub strategy: Strategy,
     /// Hosts that lead to it. Without `hosts`, `path` and `port` it has the default host of [`crate::address`].
-    #[serde(default)]
     pub hosts: Vec<String>,
     /// The path that leads to it: below its hosts, or below any host where it has none.
     pub path: Option<String>,
@@ -115,29 +111,23 @@ pub struct EnvironmentConfig {
     /// A port of its own on the proxy.
     pub port: Option<u16>,
     /// By what a user is known again; default a cookie.
-    #[serde(default)]
     pub sticky: StickyKey,
     /// Who must say yes before a rollout begins; none: continuous deployment.
     pub approvals: Option<ApprovalRule>,
     /// Put to the new instances before they get traffic.
-    #[serde(default)]
     pub smoke: Vec<SmokeTest>,
     /// Workflow that tests the environment after a promotion; only when it succeeds is the release promoted to the next
     /// environment.
     pub tests: Option<String>,
     /// Metrics that are judged while the weight grows.
-    #[serde(default)]
     pub analysis: Analysis,
-    #[serde(default)]
     pub analysis_source: AnalysisSource,
     /// Where its metrics come from that Shipway doesn't measure itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<MetricSource>,
     /// Environment variables on top of those of `run`.
-    #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// How a release that arrives during a rollout is treated.
-    #[serde(default)]
     pub when_busy: WhenBusy,
     /// How far a rollback skips steps and analysis; none: to all releases that are remembered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,7 +135,6 @@ pub struct EnvironmentConfig {
     /// Services whose rollouts into it are promoted together with this one's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub promote_with: Vec<ServiceName>,
-    #[serde(default)]
     pub notify: Vec<NotificationTarget>,
     /// Without progress for this long an action fails; default 10 min.
     pub progress_deadline: Duration,
@@ -157,7 +146,6 @@ pub struct EnvironmentConfig {
     /// notice that an instance is not ready.
     pub unready_grace: Option<Duration>,
     /// How long the data plane waits for its instances.
-    #[serde(default)]
     pub timeouts: RequestTimeouts,
 }
 
@@ -237,7 +225,6 @@ pub struct ApprovalRule {
     /// How many different people; default 1.
     pub count: u32,
     /// Allowed approvers: names, or groups as `@name`; empty for anyone.
-    #[serde(default)]
     pub from: Vec<String>,
 }
 

@@ -46,7 +46,6 @@ const PATTERN_BYTES_MAX: usize = 64 * 1024;
 pub struct TrafficMirror {
     /// Of how many requests.
     pub share: Weight,
-    #[serde(default)]
     pub methods: MirrorScope,
 }
 

@@ -106,7 +106,7 @@ pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
         return Some(step);
     }
     if let Some(until) = rollout.rollback_retry.and_then(|retry| retry.until) {
-        let turn = rollout.turned_back.as_ref().filter(|_| now >= until)?;
+        let turn = rollout.rollback_start.as_ref().filter(|_| now >= until)?;
         return Some(NextStep::RetryRollback(turn.cause, turn.why.clone()));
     }
     let Some(action) = rollout.action() else {
@@ -123,7 +123,7 @@ pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
                 Some(format!("approved by {}", rollout.approvals.join(", "))),
             )
         }),
-        PlanAction::Meet { .. } if rollout.hurried => Some(NextStep::Done(
+        PlanAction::Barrier { .. } if rollout.holds_skipped => Some(NextStep::Done(
             rollout.cursor,
             Some("not waited for".to_owned()),
         )),
@@ -132,7 +132,7 @@ pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
         | PlanAction::Await { .. }
         | PlanAction::Smoke { .. }
         | PlanAction::Shift { .. }
-        | PlanAction::Meet { .. }
+        | PlanAction::Barrier { .. }
         | PlanAction::Drain { .. }
         | PlanAction::Stop { .. }
         | PlanAction::Promote { .. } => {
@@ -179,7 +179,7 @@ fn end_of_plan(rollout: &Rollout) -> NextStep {
                 .stable()
                 .map(|stable| format!("; {stable} serves all traffic"))
                 .unwrap_or_default();
-            let (cause, why) = match &rollout.turned_back {
+            let (cause, why) = match &rollout.rollback_start {
                 Some(turn) => (turn.cause, turn.why.as_str()),
                 // A plan back is never written without its cause.
                 None => (RollbackCause::FailedAction, "it was rolled back"),
@@ -194,8 +194,8 @@ fn hold_step(rollout: &Rollout, why: HoldReason, now: Timestamp) -> Option<NextS
     let is_skipped = match why {
         // A promotion skips holds; it ends neither the guard nor the instances that a rollback needs.
         HoldReason::KeepWarm | HoldReason::Watch => rollout.keep_ended,
-        HoldReason::ReverseCanary => rollout.keep_ended || rollout.hurried,
-        HoldReason::Evidence | HoldReason::Time => rollout.hurried,
+        HoldReason::ReverseCanary => rollout.keep_ended || rollout.holds_skipped,
+        HoldReason::Evidence | HoldReason::Time => rollout.holds_skipped,
     };
     if is_skipped {
         return Some(NextStep::Done(index, Some("skipped".to_owned())));
@@ -360,22 +360,27 @@ fn handle_report(decider: &mut RolloutDecider, rollout: &Rollout, report: Rollou
             decider.fail_action(RollbackCause::CrashLoop, why, None);
         }
         RolloutInput::Readiness(report) if running => decider.report_readiness(&report),
-        RolloutInput::FellowBack { why } if forward => {
+        RolloutInput::PeerRolledBack { why } if forward => {
             decider.roll_back_automatically(RollbackCause::PeerRolledBack, &why);
         }
         RolloutInput::Measured { exposure, seen } if is_judged(exposure) => {
             decider.emit(evaluate(rollout, *seen).into());
         }
-        RolloutInput::Looked { exposure, look } if is_judged(exposure) => {
-            decider.emit((*look).into());
+        RolloutInput::Evaluated {
+            exposure,
+            evaluation,
+        } if is_judged(exposure) => {
+            decider.emit((*evaluation).into());
         }
-        RolloutInput::Told if !rollout.told && !running => decider.emit(RolloutEvent::ServiceTold),
-        RolloutInput::Noticed {
+        RolloutInput::ServiceNotified if !rollout.service_notified && !running => {
+            decider.emit(RolloutEvent::ServiceNotified)
+        }
+        RolloutInput::NotificationFinished {
             index,
             destination,
             failed,
         } if rollout.notices_settled.get(destination) == Some(&index) => {
-            decider.emit(RolloutEvent::NoticeSettled {
+            decider.emit(RolloutEvent::NotificationFinished {
                 index,
                 destination,
                 failed,
@@ -427,8 +432,8 @@ fn approve(
 
 /// Skips the remaining holds and resumes a paused rollout.
 fn promote(decider: &mut RolloutDecider, rollout: &Rollout, reason: String) {
-    if !rollout.hurried && rollout.guarded_until().is_none() {
-        decider.emit(RolloutEvent::Hurried { reason });
+    if !rollout.holds_skipped && rollout.guarded_until().is_none() {
+        decider.emit(RolloutEvent::HoldsSkipped { reason });
     }
     if rollout.paused.is_some() {
         decider.emit(RolloutEvent::Resumed);
@@ -455,7 +460,7 @@ fn gate(rollout: &Rollout) -> Result<&crate::config::ApprovalRule, RolloutReject
     running(rollout, "answering the gate")?;
     match rollout.action() {
         Some(PlanAction::Ask { gate }) => Ok(gate),
-        other => Err(RolloutRejection::NotAsked {
+        other => Err(RolloutRejection::NoPendingApproval {
             rollout: rollout.spec.id.clone(),
             at: other.map_or_else(|| "the end".to_owned(), ToString::to_string),
         }),
@@ -477,7 +482,7 @@ fn forward(rollout: &Rollout, what: &'static str) -> Result<(), RolloutRejection
     running(rollout, what)?;
     match rollout.direction {
         PlanDirection::Forward => Ok(()),
-        PlanDirection::Back => Err(RolloutRejection::GoingBack {
+        PlanDirection::Back => Err(RolloutRejection::RollingBack {
             rollout: rollout.spec.id.clone(),
             what,
         }),

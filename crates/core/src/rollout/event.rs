@@ -29,7 +29,6 @@ pub struct RolloutSpec {
     pub id: RolloutId,
     pub kind: RolloutKind,
     /// How fast its release goes in.
-    #[serde(default)]
     pub pace: RolloutPace,
     /// The ended rollout whose release it rolls out once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,7 +52,7 @@ pub struct RolloutSpec {
     pub by: Option<Actor>,
     /// Services whose rollouts are promoted together with this one or go back with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tied: Vec<ServiceName>,
+    pub peers: Vec<ServiceName>,
 }
 
 impl RolloutSpec {
@@ -187,7 +186,7 @@ pub enum RolloutEvent {
     },
     Resumed,
     /// Remaining holds are skipped.
-    Hurried {
+    HoldsSkipped {
         reason: String,
     },
     /// Another release waits: the previous instances are no longer kept warm.
@@ -206,9 +205,9 @@ pub enum RolloutEvent {
         why: String,
     },
     /// The service knows how it ended.
-    ServiceTold,
+    ServiceNotified,
     /// A notification was delivered to one destination, or given up for that destination alone.
-    NoticeSettled {
+    NotificationFinished {
         /// Its place among the notices, from 0.
         index: usize,
         /// The destination's place in `notify` of the environment, from 0.
@@ -247,7 +246,7 @@ pub enum RolloutInput {
     /// Instances of the rollout's releases, as the target sees them now.
     Readiness(Vec<SetReadiness>),
     /// The rollout of a tied service went back.
-    FellowBack {
+    PeerRolledBack {
         why: String,
     },
     /// A reading of the metrics.
@@ -257,11 +256,11 @@ pub enum RolloutInput {
         seen: Box<Observation>,
     },
     /// A reading that was judged together with those before it, and must be recorded ([`Rollout::observe`](super::Rollout::observe)).
-    Looked {
+    Evaluated {
         /// The exposure it belongs to.
         exposure: u32,
         /// The reading and the judgement of it.
-        look: Box<MetricEvaluation>,
+        evaluation: Box<MetricEvaluation>,
     },
     /// Approves the gate at the cursor; the approver has these groups.
     Approve {
@@ -289,9 +288,9 @@ pub enum RolloutInput {
         reason: String,
     },
     /// The service has been notified of the outcome.
-    Told,
+    ServiceNotified,
     /// A notification was delivered to one destination (`None`) or given up.
-    Noticed {
+    NotificationFinished {
         /// Its place among the notices, from 0.
         index: usize,
         /// The destination's place in `notify` of the environment, from 0.
@@ -299,14 +298,14 @@ pub enum RolloutInput {
         failed: Option<String>,
     },
     /// The time has come.
-    Woken,
+    TimerFired,
 }
 
 /// What a rollout asks of the world.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RolloutEffect {
     /// Carry out an action of the plan; answer with [`RolloutInput::Done`] or [`RolloutInput::Failed`].
-    Carry {
+    ExecuteAction {
         /// The number of the plan, from 1.
         plan: u32,
         /// The action's place in it.
@@ -321,20 +320,20 @@ pub enum RolloutEffect {
         stable: Option<ReleaseNumber>,
     },
     /// Watch the rollouts of tied services and report one that goes back, until cancelled.
-    Fellows { with: Vec<ServiceName> },
+    WatchPeers { with: Vec<ServiceName> },
     /// Watch the instances of both releases: report readiness and a crash loop of the new one, until cancelled.
-    Guard {
+    WatchInstances {
         release: ReleaseNumber,
         /// The release that takes over when the new one fails.
         stable: Option<ReleaseNumber>,
     },
     /// Tell the service how it ended.
-    TellService {
+    NotifyService {
         end: RolloutEnd,
         /// Remaining instances and traffic split.
         observed: ObservedState,
     },
-    /// Deliver a notification to one destination; answer with [`RolloutInput::Noticed`].
+    /// Deliver a notification to one destination; answer with [`RolloutInput::NotificationFinished`].
     Notify {
         /// Its place among the notices, from 0.
         index: usize,
@@ -382,7 +381,7 @@ pub enum RolloutRejection {
     },
     /// No gate is waiting.
     #[error("{rollout} is not waiting for an approval: it is at \"{at}\"")]
-    NotAsked {
+    NoPendingApproval {
         rollout: RolloutId,
         /// The action under the cursor.
         at: String,
@@ -395,8 +394,8 @@ pub enum RolloutRejection {
         from: String,
     },
     /// It goes back already.
-    #[error("{rollout} is on its way back to stable: {what} is no longer possible")]
-    GoingBack {
+    #[error("{rollout} is rolling back to stable: {what} is no longer possible")]
+    RollingBack {
         rollout: RolloutId,
         what: &'static str,
     },

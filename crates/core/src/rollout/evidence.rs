@@ -14,14 +14,10 @@ pub struct RolloutEvidence {
     judgement: Option<Judgement>,
     last: Option<Observation>,
     /// The first observation of this exposure.
-    #[serde(default)]
     first: Option<Observation>,
     /// What a failed judgement rests on.
-    #[serde(default)]
     basis: Option<FailureBasis>,
-    #[serde(default)]
     recent: RecentRequests,
-    #[serde(default)]
     recent_of_stable: RecentRequests,
 }
 

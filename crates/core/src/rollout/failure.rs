@@ -90,7 +90,7 @@ impl RolloutDecider {
         let Some(rollout) = self.rollout() else {
             return;
         };
-        let turn = rollout.turned_back.as_ref();
+        let turn = rollout.rollback_start.as_ref();
         if turn.is_some_and(|turn| turn.cause == RollbackCause::Person) {
             return;
         }
@@ -104,7 +104,7 @@ impl RolloutDecider {
     pub(super) fn give_rollback_up(&mut self, reason: &str) {
         let turn = self
             .rollout()
-            .and_then(|rollout| rollout.turned_back.as_ref());
+            .and_then(|rollout| rollout.rollback_start.as_ref());
         let cause = turn.map(|turn| turn.cause);
         self.emit(RolloutEvent::Ended {
             outcome: RolloutOutcome::Failed,

@@ -124,8 +124,8 @@ impl Rollout {
             RolloutEvent::Rejected { reason } => self.note(event, format!("rejected: {reason}")),
             RolloutEvent::Paused { reason } => self.pause(event, reason),
             RolloutEvent::Resumed => self.resumed(event),
-            RolloutEvent::Hurried { reason } => {
-                self.hurried = true;
+            RolloutEvent::HoldsSkipped { reason } => {
+                self.holds_skipped = true;
                 self.note_of_person(event, format!("remaining holds are skipped: {reason}"));
             }
             RolloutEvent::KeepEnded { next } => {
@@ -138,8 +138,8 @@ impl Rollout {
                 cause,
                 why,
             } => self.end(event, *outcome, *cause, why),
-            RolloutEvent::ServiceTold => self.told = true,
-            RolloutEvent::NoticeSettled {
+            RolloutEvent::ServiceNotified => self.service_notified = true,
+            RolloutEvent::NotificationFinished {
                 index,
                 destination,
                 failed,
@@ -208,18 +208,18 @@ impl Rollout {
         self.plan = plan.clone();
         self.plan_number += 1;
         self.paused = None;
-        self.hurried = false;
+        self.holds_skipped = false;
         self.shortage = None;
         if let Some(retry) = &mut self.rollback_retry {
             retry.until = None;
         } else if let (PlanDirection::Back, Some(cause)) = (direction, cause) {
-            self.turned_back = Some(RollbackStart {
+            self.rollback_start = Some(RollbackStart {
                 at: event.at,
                 cause,
                 by: event.by.clone(),
                 why: why.to_owned(),
             });
-            self.note_of_person(event, format!("going back: {why}"));
+            self.note_of_person(event, format!("rolling back: {why}"));
             let (title, tone) = (
                 format!("{} {}", self.headline(), being_ended(cause.outcome())),
                 tone_of(cause.outcome()),
@@ -261,7 +261,7 @@ impl Rollout {
                 self.served_at.get_or_insert(event.at);
             }
             if self.direction == PlanDirection::Back {
-                self.back_at = Some(event.at);
+                self.rolled_back_at = Some(event.at);
             }
         }
         if smoke.is_some() {
@@ -361,7 +361,7 @@ impl Rollout {
         cause: Option<RollbackCause>,
         why: &str,
     ) {
-        let (by, reason) = match &self.turned_back {
+        let (by, reason) = match &self.rollback_start {
             Some(turn) => (turn.by.clone(), turn.why.clone()),
             None => (event.by.clone(), why.to_owned()),
         };

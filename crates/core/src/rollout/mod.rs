@@ -79,7 +79,7 @@ impl Aggregate for RolloutAggregate {
         state.0.as_deref().map(view::row).into_iter().collect()
     }
 
-    fn woken() -> RolloutInput {
-        RolloutInput::Woken
+    fn timer_fired() -> RolloutInput {
+        RolloutInput::TimerFired
     }
 }

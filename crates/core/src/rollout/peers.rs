@@ -30,15 +30,15 @@ pub struct RolloutPeer {
 /// Where a rollout of the group is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerStage {
-    /// On its way to the meeting.
+    /// Not yet at the barrier.
     Coming,
-    /// At the meeting, or beyond it.
+    /// At the barrier, or past it.
     There,
     Back {
         at: Timestamp,
         why: String,
     },
-    /// It made way for a newer release of its service, or needs no meeting.
+    /// Superseded by a newer release of its service, or without a barrier.
     Aside,
 }
 
@@ -53,13 +53,13 @@ pub enum BarrierDecision {
 
 /// Decides from the stages of the peers.
 #[must_use]
-pub fn decide_barrier(fellows: &[RolloutPeer]) -> BarrierDecision {
-    if let Some(why) = gone_back(fellows) {
+pub fn decide_barrier(peers: &[RolloutPeer]) -> BarrierDecision {
+    if let Some(why) = gone_back(peers) {
         return BarrierDecision::Back(why);
     }
-    let coming: Vec<&str> = (fellows.iter())
-        .filter(|fellow| fellow.stage == PeerStage::Coming)
-        .map(|fellow| fellow.name.as_str())
+    let coming: Vec<&str> = (peers.iter())
+        .filter(|peer| peer.stage == PeerStage::Coming)
+        .map(|peer| peer.name.as_str())
         .collect();
     if coming.is_empty() {
         BarrierDecision::Go
@@ -70,9 +70,9 @@ pub fn decide_barrier(fellows: &[RolloutPeer]) -> BarrierDecision {
 
 /// Why the whole group goes back, if one of it did.
 #[must_use]
-pub fn gone_back(fellows: &[RolloutPeer]) -> Option<String> {
-    fellows.iter().find_map(|fellow| match &fellow.stage {
-        PeerStage::Back { why, .. } => Some(format!("{} went back: {why}", fellow.name)),
+pub fn gone_back(peers: &[RolloutPeer]) -> Option<String> {
+    peers.iter().find_map(|peer| match &peer.stage {
+        PeerStage::Back { why, .. } => Some(format!("{} went back: {why}", peer.name)),
         PeerStage::Coming | PeerStage::There | PeerStage::Aside => None,
     })
 }
@@ -81,7 +81,7 @@ impl Rollout {
     /// Where it is, for the rollouts of tied services.
     #[must_use]
     pub fn stage(&self) -> PeerStage {
-        match (&self.turned_back, &self.ended) {
+        match (&self.rollback_start, &self.ended) {
             (Some(turn), _) if turn.cause == RollbackCause::Superseded => PeerStage::Aside,
             (Some(turn), _) => PeerStage::Back {
                 at: turn.at,
@@ -108,9 +108,9 @@ impl Rollout {
         }
     }
 
-    /// The place of the meeting in its plan.
+    /// The index of the barrier in its plan.
     fn meets_at(&self) -> Option<usize> {
         let mut actions = self.plan.actions.iter();
-        actions.position(|action| matches!(action, PlanAction::Meet { .. }))
+        actions.position(|action| matches!(action, PlanAction::Barrier { .. }))
     }
 }

@@ -17,10 +17,10 @@ pub(super) fn pending(state: &RolloutState, now: Timestamp) -> PendingWork<Rollo
     };
     let mut effects = undelivered_notices(rollout);
     if let Some(end) = &rollout.ended {
-        if !rollout.told {
+        if !rollout.service_notified {
             effects.push((
                 "tell-service".into(),
-                RolloutEffect::TellService {
+                RolloutEffect::NotifyService {
                     end: end.clone(),
                     observed: rollout.observed.clone(),
                 },
@@ -53,7 +53,7 @@ fn due_action(rollout: &Rollout) -> Option<(EffectKey, RolloutEffect)> {
     let action = action.clone();
     Some((
         format!("action-{plan}-{index}").into(),
-        RolloutEffect::Carry {
+        RolloutEffect::ExecuteAction {
             plan,
             index,
             action,
@@ -78,14 +78,14 @@ fn observers(rollout: &Rollout) -> Vec<(EffectKey, RolloutEffect)> {
     if rollout.direction != PlanDirection::Forward {
         return effects;
     }
-    if !rollout.spec.tied.is_empty() {
-        let with = rollout.spec.tied.clone();
-        effects.push(("fellows".into(), RolloutEffect::Fellows { with }));
+    if !rollout.spec.peers.is_empty() {
+        let with = rollout.spec.peers.clone();
+        effects.push(("peers".into(), RolloutEffect::WatchPeers { with }));
     }
     if rollout.observed.count(rollout.candidate()) > 0 {
         effects.push((
             "guard".into(),
-            RolloutEffect::Guard {
+            RolloutEffect::WatchInstances {
                 release: rollout.candidate(),
                 stable: rollout.stable(),
             },

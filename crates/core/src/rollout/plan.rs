@@ -44,7 +44,7 @@ pub enum PlanAction {
         gate: ApprovalRule,
     },
     /// Wait until the rollouts of tied services have come as far.
-    Meet { with: Vec<ServiceName> },
+    Barrier { with: Vec<ServiceName> },
     /// No new requests for the instances beyond `keep`; wait for the open ones to finish.
     Drain {
         release: ReleaseNumber,
@@ -274,7 +274,7 @@ impl fmt::Display for PlanAction {
             Self::Shift { split } => write!(f, "shift traffic: {split}"),
             Self::Hold { duration, why } => write_hold(f, Span(*duration), *why),
             Self::Ask { gate } => write!(f, "wait for {gate}"),
-            Self::Meet { with } => {
+            Self::Barrier { with } => {
                 let names: Vec<&str> = with.iter().map(ServiceName::as_str).collect();
                 write!(f, "wait for the rollouts of {}", names.join(", "))
             }

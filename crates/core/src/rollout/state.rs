@@ -40,7 +40,7 @@ pub struct Rollout {
     /// Number of the plan: 1 for the first, 2 for the rollback.
     pub plan_number: u32,
     /// Why it goes back, when it does.
-    pub turned_back: Option<RollbackStart>,
+    pub rollback_start: Option<RollbackStart>,
     /// The action under way.
     pub cursor: usize,
     /// When that action began, or was resumed.
@@ -55,19 +55,16 @@ pub struct Rollout {
     pub exposure: u32,
     /// Whether the new release ever got traffic.
     pub served: bool,
-    #[serde(default)]
     pub served_at: Option<Timestamp>,
     /// When all traffic was on stable again.
-    pub back_at: Option<Timestamp>,
+    pub rolled_back_at: Option<Timestamp>,
     /// The evidence since the last shift, as far as it is recorded.
     pub evidence: RolloutEvidence,
     /// Readings of the metrics that were recorded.
     pub looks: u32,
     /// When traffic was last shifted.
-    #[serde(default)]
     pub exposed_at: Option<Timestamp>,
     /// When what the judges remember was last recorded, since then.
-    #[serde(default)]
     pub checkpointed_at: Option<Timestamp>,
     /// The last smoke tests.
     pub smoke: Option<SmokeReport>,
@@ -77,23 +74,20 @@ pub struct Rollout {
     pub shortage: Option<CapacityShortage>,
     /// What speaks against the release only in comparison with the past, once a reverse canary has shown that it is not its
     /// fault, or can't show whose it is. From then on comparisons with the past no longer count.
-    #[serde(default)]
     pub unattributed_fault: Option<String>,
     /// Attempts of the rollback that failed, and when the next one begins.
     pub rollback_retry: Option<RollbackRetry>,
     /// Since when and why it stands still.
     pub paused: Option<RolloutPause>,
     /// Whether holds are skipped.
-    pub hurried: bool,
+    pub holds_skipped: bool,
     /// Whether the previous instances are no longer kept warm, because another release waits.
-    #[serde(default)]
     pub keep_ended: bool,
     /// Why its rollback is not retried once an attempt fails: another release waits.
-    #[serde(default)]
     pub successor: Option<String>,
     pub ended: Option<RolloutEnd>,
     /// Whether the service knows.
-    pub told: bool,
+    pub service_notified: bool,
     pub notices: Vec<RolloutNotice>,
     /// How many of the notices are settled for each destination in `notify` of the environment: a destination gets them in order,
     /// and none waits for another destination.
@@ -166,7 +160,7 @@ impl Rollout {
             direction: PlanDirection::Forward,
             plan: RolloutPlan::default(),
             plan_number: 0,
-            turned_back: None,
+            rollback_start: None,
             cursor: 0,
             action_since: event.at,
             hold_spent: Duration::ZERO,
@@ -175,7 +169,7 @@ impl Rollout {
             exposure: 0,
             served: false,
             served_at: None,
-            back_at: None,
+            rolled_back_at: None,
             evidence: RolloutEvidence::default(),
             looks: 0,
             exposed_at: None,
@@ -186,11 +180,11 @@ impl Rollout {
             unattributed_fault: None,
             rollback_retry: None,
             paused: None,
-            hurried: false,
+            holds_skipped: false,
             keep_ended: false,
             successor: None,
             ended: None,
-            told: false,
+            service_notified: false,
             notices: Vec::new(),
             notices_settled: vec![0; spec.environment.notify.len()],
         }
@@ -248,7 +242,7 @@ impl Rollout {
                 .copied()
                 .filter(|it| *it != spec.release.number && Some(*it) != stable)
                 .collect(),
-            tied: spec.tied.clone(),
+            peers: spec.peers.clone(),
             address_change: AddressChange::from_spec(spec),
             watch: spec.environment.watch.duration(),
         }
@@ -364,7 +358,7 @@ impl Rollout {
     pub fn progress_deadline(&self) -> Option<Timestamp> {
         let allowed = self.spec.environment.progress_deadline;
         match self.action()? {
-            PlanAction::Hold { .. } | PlanAction::Ask { .. } | PlanAction::Meet { .. } => None,
+            PlanAction::Hold { .. } | PlanAction::Ask { .. } | PlanAction::Barrier { .. } => None,
             PlanAction::Drain { grace, .. } => Some(self.action_since + *grace + allowed),
             // Await has the same timeout and a better message, which names what each instance lacks: give it a head start.
             PlanAction::Await { .. } => Some(self.action_since + allowed + ANSWER),
@@ -395,10 +389,10 @@ impl Rollout {
     pub fn status(&self) -> RolloutStatus {
         match (&self.ended, self.direction, self.action()) {
             (Some(end), ..) => RolloutStatus::from(end.outcome),
-            (None, PlanDirection::Back, _) => RolloutStatus::GoingBack,
+            (None, PlanDirection::Back, _) => RolloutStatus::RollingBack,
             _ if self.paused.is_some() => RolloutStatus::Paused,
             (None, _, Some(PlanAction::Ask { .. })) => RolloutStatus::Waiting,
-            (None, _, Some(PlanAction::Meet { .. })) => RolloutStatus::Meeting,
+            (None, _, Some(PlanAction::Barrier { .. })) => RolloutStatus::WaitingForPeers,
             (
                 None,
                 _,

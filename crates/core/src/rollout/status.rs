@@ -12,7 +12,7 @@ use super::outcome::RolloutOutcome;
 pub enum RolloutStatus {
     Waiting,
     /// Waits for the rollouts of tied services.
-    Meeting,
+    WaitingForPeers,
     /// Actions are carried out.
     Moving,
     /// The exposure is held for evidence.
@@ -22,7 +22,7 @@ pub enum RolloutStatus {
     /// Waits for a person to resume it.
     Paused,
     /// On its way back to stable.
-    GoingBack,
+    RollingBack,
     /// The release is stable; it is watched for a while before the rollout ends.
     Promoted,
     /// Ended: evidence or a failed action took the release out.
@@ -54,12 +54,12 @@ impl fmt::Display for RolloutStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Waiting => "waiting",
-            Self::Meeting => "meeting",
+            Self::WaitingForPeers => "waiting for peers",
             Self::Moving => "moving",
             Self::Holding => "holding",
             Self::KeptWarm => "kept warm",
             Self::Paused => "paused",
-            Self::GoingBack => "going back",
+            Self::RollingBack => "rolling back",
             Self::Promoted => "promoted",
             Self::RolledBack => "rolled back",
             Self::Aborted => "aborted",

@@ -154,7 +154,7 @@ fn spec(strategy: Strategy, instances: u32, stable: Option<u32>) -> RolloutSpec 
         stable_traffic: None,
         is_slow_limit_measured: false,
         why: "run r12 is green".into(),
-        tied: Vec::new(),
+        peers: Vec::new(),
     }
 }
 
@@ -231,7 +231,7 @@ impl PeerStage {
             .effects
             .iter()
             .find_map(|(_, effect)| match effect {
-                RolloutEffect::Carry { plan, index, .. } => Some((*plan, *index)),
+                RolloutEffect::ExecuteAction { plan, index, .. } => Some((*plan, *index)),
                 _ => None,
             })
     }
@@ -239,9 +239,9 @@ impl PeerStage {
     fn pass_time(&mut self, seconds: i64) {
         self.now += jiff::SignedDuration::from_secs(seconds);
         let wake_at = RolloutAggregate::pending(&self.state, self.now).wake_at;
-        // As the engine does it: who isn't due is not woken.
+        // As the engine does it: who isn't due is not timer_fired.
         if wake_at.is_some_and(|at| at <= self.now) {
-            self.say(RolloutInput::Woken).unwrap();
+            self.say(RolloutInput::TimerFired).unwrap();
         }
     }
 
@@ -334,7 +334,7 @@ fn a_bad_canary_goes_back_at_once_and_stable_was_never_touched() {
     );
     stage.carry();
     assert_eq!(stage.rollout().status(), RolloutStatus::RolledBack);
-    assert!(stage.rollout().back_at.is_some() && stage.rollout().served);
+    assert!(stage.rollout().rolled_back_at.is_some() && stage.rollout().served);
     assert_eq!(
         stage.rollout().observed.counts,
         [(ReleaseNumber(3), 3)].into()
@@ -440,13 +440,13 @@ fn no_progress_fails_an_action_at_its_deadline() {
     assert!(
         stage
             .rollout()
-            .turned_back
+            .rollback_start
             .as_ref()
             .unwrap()
             .why
             .contains("no progress"),
         "{:?}",
-        stage.rollout().turned_back
+        stage.rollout().rollback_start
     );
 }
 
@@ -544,7 +544,7 @@ fn approvals_come_first_from_those_who_may_and_each_counts_once() {
     assert!(stage.carried().is_some());
     assert!(matches!(
         stage.say(approve(&[])),
-        Err(RolloutRejection::NotAsked { .. })
+        Err(RolloutRejection::NoPendingApproval { .. })
     ));
 }
 

@@ -33,7 +33,6 @@ pub struct RolloutView {
     pub stable: Option<ReleaseNumber>,
     pub kind: RolloutKind,
     /// By its strategy, or at once.
-    #[serde(default)]
     pub pace: RolloutPace,
     /// The ended rollout whose release it rolls out once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,8 +52,7 @@ pub struct RolloutView {
     pub reach: Option<TrafficMatch>,
     /// Services whose rollouts are promoted together with this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tied: Vec<ServiceName>,
-    #[serde(default)]
+    pub peers: Vec<ServiceName>,
     pub approvals: Vec<String>,
     /// Fewer instances of the new release are ready than its weight needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,12 +85,11 @@ pub struct RolloutView {
     pub served_at: Option<Timestamp>,
     pub notes: Vec<TimelineNote>,
     pub opened_at: Timestamp,
-    pub turned_back: Option<super::RollbackStart>,
+    pub rollback_start: Option<super::RollbackStart>,
     /// When all traffic was on stable again.
-    pub back_at: Option<Timestamp>,
+    pub rolled_back_at: Option<Timestamp>,
     pub ended: Option<super::RolloutEnd>,
     /// Whether it counts as a change failure (DORA).
-    #[serde(default)]
     pub change_failure: bool,
 }
 
@@ -143,7 +140,7 @@ impl From<&Rollout> for RolloutView {
                 ..rollout.observed.split.clone()
             },
             reach: rollout.observed.split.reach.clone(),
-            tied: spec.tied.clone(),
+            peers: spec.peers.clone(),
             approvals: rollout.approvals.clone(),
             shortage: rollout.shortage.clone(),
             unattributed_fault: rollout.unattributed_fault.clone(),
@@ -161,8 +158,8 @@ impl From<&Rollout> for RolloutView {
             served_at: rollout.served_at,
             notes: rollout.notes.clone(),
             opened_at: rollout.opened_at,
-            turned_back: rollout.turned_back.clone(),
-            back_at: rollout.back_at,
+            rollback_start: rollout.rollback_start.clone(),
+            rolled_back_at: rollout.rolled_back_at,
             ended: rollout.ended.clone(),
             change_failure: rollout.is_change_failure(),
         }

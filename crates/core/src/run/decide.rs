@@ -52,15 +52,15 @@ fn affected_jobs(input: &RunInput) -> AffectedJobs {
         | RunInput::StorageDelayed { .. }
         | RunInput::TestsReported { .. }
         | RunInput::ShowSecrets { .. }
-        | RunInput::Told => AffectedJobs::Nowhere,
+        | RunInput::ServiceNotified => AffectedJobs::Nowhere,
         RunInput::JobEnded { key, .. } | RunInput::WorkerLost { key, .. } => {
             AffectedJobs::After(key.clone())
         }
         RunInput::Open(_)
-        | RunInput::RunAgain { .. }
+        | RunInput::Rerun { .. }
         | RunInput::Cancel { .. }
         | RunInput::Gate(_)
-        | RunInput::Woken => AffectedJobs::Everywhere,
+        | RunInput::TimerFired => AffectedJobs::Everywhere,
     }
 }
 
@@ -88,8 +88,8 @@ pub(super) fn decide_looking(
 impl RunDecider {
     fn handle_input(&mut self, run: &Run, input: RunInput) -> Result<(), RunRejection> {
         match input {
-            RunInput::Open(_) | RunInput::Woken => {}
-            RunInput::RunAgain { again, from } => {
+            RunInput::Open(_) | RunInput::TimerFired => {}
+            RunInput::Rerun { again, from } => {
                 let fact = rerun::decide(run, again, from.as_ref())?;
                 self.emit(fact);
             }
@@ -108,13 +108,13 @@ impl RunDecider {
                     });
                 }
                 if run.progress.cancelled.is_none() {
-                    self.emit(RunEvent::CancelAsked { reason });
+                    self.emit(RunEvent::CancellationRequested { reason });
                 }
             }
             RunInput::Gate(input) => self.handle_gate_input(run, input)?,
-            RunInput::Told => {
-                if run.ended.is_some() && !run.told {
-                    self.emit(RunEvent::ServiceTold);
+            RunInput::ServiceNotified => {
+                if run.ended.is_some() && !run.service_notified {
+                    self.emit(RunEvent::ServiceNotified);
                 }
             }
             report => self.handle_report(run, report)?,
@@ -292,7 +292,7 @@ impl From<GraphDecision> for RunEvent {
                 job,
                 expanded: Box::new(expanded),
             },
-            GraphDecision::End { job, result, why } => Self::JobSettled { job, result, why },
+            GraphDecision::End { job, result, why } => Self::JobCompleted { job, result, why },
             GraphDecision::EndCell {
                 key,
                 outcome,
@@ -304,7 +304,7 @@ impl From<GraphDecision> for RunEvent {
                 outputs,
                 why,
             },
-            GraphDecision::Stop { key, why } => Self::StopAsked { key, why },
+            GraphDecision::Stop { key, why } => Self::StopRequested { key, why },
         }
     }
 }
@@ -349,7 +349,7 @@ pub(super) fn pending(state: &RunState) -> PendingWork<RunEffect> {
         .map(|(key, effect)| (key, RunEffect::Gate(effect)))
         .collect();
     if let Some(end) = &run.ended {
-        if !run.told {
+        if !run.service_notified {
             effects.push(("tell-service".into(), run_ended_effect(run, end)));
         }
         return PendingWork {
@@ -386,7 +386,7 @@ fn run_ended_effect(run: &Run, end: &RunEnd) -> RunEffect {
         name: artifact.name.clone(),
         digest: artifact.digest.clone(),
     });
-    RunEffect::TellService {
+    RunEffect::NotifyService {
         conclusion: end.conclusion,
         commit: run.spec.commit.clone(),
         artifacts: artifacts.collect(),

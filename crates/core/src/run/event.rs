@@ -119,7 +119,7 @@ pub enum RunEvent {
         tests: Box<JobTests>,
     },
     /// A job should stop.
-    StopAsked {
+    StopRequested {
         key: JobKey,
         why: String,
     },
@@ -137,7 +137,7 @@ pub enum RunEvent {
         why: String,
     },
     /// A run that had ended runs jobs again.
-    RunAgain {
+    RerunStarted {
         /// The attempt at the run that begins; the first one was 1.
         attempt: u32,
         again: RerunSelection,
@@ -152,7 +152,7 @@ pub enum RunEvent {
         step: String,
     },
     /// A job of the workflow is settled: all of its matrix have ended, or it never starts.
-    JobSettled {
+    JobCompleted {
         /// Its key without a cell: its id, behind those of the jobs that call it.
         job: JobKey,
         /// How it counts for the jobs after it.
@@ -160,7 +160,7 @@ pub enum RunEvent {
         why: Option<String>,
     },
     /// A person has asked to cancel the run.
-    CancelAsked {
+    CancellationRequested {
         reason: String,
     },
     Ended {
@@ -170,7 +170,7 @@ pub enum RunEvent {
     /// Something happened where it, or a job, waits for a group or for people.
     Gate(Box<GateFact>),
     /// The service has been notified of the end.
-    ServiceTold,
+    ServiceNotified,
 }
 
 /// Commands of people and reports of drivers.
@@ -221,7 +221,7 @@ pub enum RunInput {
         why: String,
     },
     /// Run jobs again; the run must be over.
-    RunAgain {
+    Rerun {
         again: RerunSelection,
         /// The steps at which failed jobs resume; `None`: jobs start at their first step.
         from: Option<FromStep>,
@@ -238,9 +238,9 @@ pub enum RunInput {
     /// About a group or an approval that it, or a job, waits for.
     Gate(GateInput),
     /// The service has been notified of the end.
-    Told,
+    ServiceNotified,
     /// The time has come.
-    Woken,
+    TimerFired,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -257,8 +257,8 @@ pub enum RunEffect {
     },
     /// Ask a concurrency group, or leave it.
     Gate(GateEffect),
-    /// Notify the service of the end; answer with [`RunInput::Told`].
-    TellService {
+    /// Notify the service of the end; answer with [`RunInput::ServiceNotified`].
+    NotifyService {
         conclusion: Conclusion,
         commit: Commit,
         artifacts: Vec<service::RunArtifact>,
@@ -280,7 +280,7 @@ pub enum RunRejection {
     },
     /// The job waits for no approval.
     #[error("{key} of {run} does not wait for approval; {waiting}")]
-    NotAsked {
+    NoPendingApproval {
         run: RunId,
         key: JobKey,
         waiting: String,

@@ -27,7 +27,7 @@ pub struct JobEnvironment {
     pub env: BTreeMap<String, String>,
     /// The job's own folder.
     pub folder: PathBuf,
-    /// The folder of the attempt to resume ([`super::JobRecord::goes_on`]).
+    /// The folder of the attempt to resume ([`super::JobRecord::resume_point`]).
     pub earlier: Option<PathBuf>,
     /// What `actions/checkout` gives.
     pub source: SourceTree,
@@ -88,7 +88,10 @@ pub fn job_spec(
     let cells = &found.progress.jobs[found.job].cells;
     let index = (cells.iter().position(|it| it.key == *key)).ok_or_else(unknown)?;
     let cell = &cells[index];
-    let resumed = run.jobs.get(key).and_then(|record| record.goes_on.as_ref());
+    let resumed = run
+        .jobs
+        .get(key)
+        .and_then(|record| record.resume_point.as_ref());
     let resume = resumed.map(|resumed| resume_point(resumed, around.earlier.clone()));
     let outer = around
         .env

@@ -75,7 +75,7 @@ impl Aggregate for RunAggregate {
         state.0.as_deref().map(view::row).into_iter().collect()
     }
 
-    fn woken() -> RunInput {
-        RunInput::Woken
+    fn timer_fired() -> RunInput {
+        RunInput::TimerFired
     }
 }

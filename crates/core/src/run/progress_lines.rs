@@ -43,7 +43,7 @@ pub fn story_lines(body: &RunEvent) -> Vec<String> {
             ..
         } => vec![job_end(key, *conclusion, &because(why))],
         RunEvent::JobRetried { key, why } => vec![format!("· {key} begins anew: {why}")],
-        RunEvent::RunAgain {
+        RunEvent::RerunStarted {
             attempt,
             again,
             from,
@@ -52,13 +52,13 @@ pub fn story_lines(body: &RunEvent) -> Vec<String> {
             vec![format!("· a shell was given the secrets of {key}")]
         }
         // A call ends with its jobs, which have been printed.
-        RunEvent::JobSettled {
+        RunEvent::JobCompleted {
             job,
             result: Conclusion::Skipped,
             why,
         } => vec![format!("- {job} skipped{}", because(why))],
         RunEvent::Gate(fact) => gate::story_lines(fact),
-        RunEvent::CancelAsked { reason } => vec![format!("cancelling: {reason}")],
+        RunEvent::CancellationRequested { reason } => vec![format!("cancelling: {reason}")],
         RunEvent::Ended {
             conclusion: Conclusion::Success,
             ..
@@ -67,9 +67,9 @@ pub fn story_lines(body: &RunEvent) -> Vec<String> {
         RunEvent::Opened { .. }
         | RunEvent::JobReady { .. }
         | RunEvent::StepFinished { .. }
-        | RunEvent::StopAsked { .. }
-        | RunEvent::JobSettled { .. }
-        | RunEvent::ServiceTold => Vec::new(),
+        | RunEvent::StopRequested { .. }
+        | RunEvent::JobCompleted { .. }
+        | RunEvent::ServiceNotified => Vec::new(),
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn decide(
     from: Option<&FromStep>,
 ) -> Result<RunEvent, RunRejection> {
     let id = || run.spec.id.clone();
-    if run.ended.is_none() || !run.told {
+    if run.ended.is_none() || !run.service_notified {
         return Err(RunRejection::UnderWay(id()));
     }
     if run.attempt >= RUN_ATTEMPTS_MAX {
@@ -67,7 +67,7 @@ pub(super) fn decide(
         }
     }
     let from = from.map(|from| resume::decide(run, &again, from));
-    Ok(RunEvent::RunAgain {
+    Ok(RunEvent::RerunStarted {
         attempt: run.attempt + 1,
         again,
         from: from.transpose()?.unwrap_or_default(),

@@ -142,7 +142,7 @@ pub(super) fn decide(
 impl JobRecord {
     /// Records that the new attempt resumes at a step of the previous one.
     pub(super) fn goes_on_at(&mut self, step: &str) {
-        self.goes_on = Some(ResumePoint {
+        self.resume_point = Some(ResumePoint {
             attempt: self.attempt().saturating_sub(1),
             step: step.to_owned(),
         });

@@ -34,7 +34,6 @@ pub struct RunSpec {
     /// `push`, `workflow_dispatch`, `deployment`.
     pub event: String,
     /// The inputs given by hand.
-    #[serde(default)]
     pub inputs: BTreeMap<String, String>,
     /// The event as its sender described it; made up from the rest when there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +54,7 @@ pub struct RunSpec {
     pub environments: Vec<EnvironmentRules>,
     /// More of `github.event` than what all events have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub about: Option<serde_json::Value>,
+    pub event_payload: Option<serde_json::Value>,
 }
 
 impl RunSpec {
@@ -78,7 +77,7 @@ impl RunSpec {
             reports: order.reports.paths,
             coverage_min: order.reports.minimum,
             environments: order.environments,
-            about: order.about,
+            event_payload: order.event_payload,
         }
     }
 
@@ -153,7 +152,7 @@ impl RunSpec {
             ("actor", text(actor)),
             (
                 "triggering_actor",
-                text(run.again_by.as_deref().unwrap_or(actor)),
+                text(run.rerun_by.as_deref().unwrap_or(actor)),
             ),
             ("run_id", text(&self.id.number.0.to_string())),
             ("run_number", text(&self.id.number.0.to_string())),
@@ -197,8 +196,8 @@ impl RunSpec {
             payload["pusher"] = json!({ "name": actor });
             payload["commits"] = json!([commit]);
             payload["head_commit"] = commit;
-        } else if let Some(serde_json::Value::Object(about)) = &self.about {
-            for (name, value) in about {
+        } else if let Some(serde_json::Value::Object(event_payload)) = &self.event_payload {
+            for (name, value) in event_payload {
                 payload[name] = value.clone();
             }
         } else {

@@ -39,7 +39,6 @@ pub struct Run {
     /// Records of the jobs that have started.
     pub jobs: JobRecords,
     /// Where the gates of it and its jobs stand.
-    #[serde(default)]
     pub gates: RunGates,
     pub artifacts: Vec<ArtifactRecord>,
     /// What the tests of its jobs said, in the order in which they did.
@@ -47,13 +46,13 @@ pub struct Run {
     pub tests: Vec<(JobKey, JobTests)>,
     pub ended: Option<RunEnd>,
     /// Whether the service knows.
-    pub told: bool,
+    pub service_notified: bool,
     /// Which attempt at it this is, from 1; `github.run_attempt`.
     #[serde(default = "first")]
     pub attempt: u32,
     /// Who asked for this attempt, if it isn't the first; `github.triggering_actor`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub again_by: Option<String>,
+    pub rerun_by: Option<String>,
     /// The workflow, read once; a cache of what `spec` says.
     #[serde(skip)]
     plan: OnceLock<Result<Arc<RunPlan>, RunPlanError>>,
@@ -73,11 +72,10 @@ pub struct JobRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<String>,
     /// How often it began anew by itself in this attempt at the run.
-    #[serde(default)]
     pub retried: u32,
     /// The attempt and step that this attempt resumes; `None`: it starts at its first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub goes_on: Option<ResumePoint>,
+    pub resume_point: Option<ResumePoint>,
     /// The attempts before this one, each with its own folder and log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<EarlierAttempt>,
@@ -179,8 +177,8 @@ impl Run {
         if *again == RerunSelection::All {
             self.artifacts.clear();
         }
-        (self.ended, self.told, self.attempt) = (None, false, attempt);
-        self.again_by = Some(event.by.to_string());
+        (self.ended, self.service_notified, self.attempt) = (None, false, attempt);
+        self.rerun_by = Some(event.by.to_string());
         // It holds what expressions see of the attempt.
         self.plan = OnceLock::new();
     }
@@ -293,7 +291,7 @@ pub(super) fn apply(state: &mut RunState, event: &Event<RunEvent>) {
                 (plan.graph).expand(&mut run.progress, job, expanded.as_ref().clone());
             }
         }
-        RunEvent::StopAsked { key, why } => {
+        RunEvent::StopRequested { key, why } => {
             if let Some((_, progress, at)) = run.job_progress(plan.as_deref(), key) {
                 progress.stop(at, key, why);
             }
@@ -310,20 +308,20 @@ pub(super) fn apply(state: &mut RunState, event: &Event<RunEvent>) {
             run.record(key).end(event.at, why.clone());
         }
         RunEvent::JobRetried { key, why } => run.record(key).retry(event.at, why.clone()),
-        RunEvent::RunAgain {
+        RunEvent::RerunStarted {
             attempt,
             again,
             from,
         } => run.again(plan.as_deref(), (*attempt, again), from, event),
-        RunEvent::JobSettled { job, result, why } => {
+        RunEvent::JobCompleted { job, result, why } => {
             if let Some((graph, progress, at)) = run.job_progress(plan.as_deref(), job) {
                 progress.end(at, graph.needs(at), *result, why.clone());
             }
         }
-        RunEvent::CancelAsked { reason } => run.progress.cancel(reason),
+        RunEvent::CancellationRequested { reason } => run.progress.cancel(reason),
         RunEvent::Ended { conclusion, why } => run.end(event.at, *conclusion, why.clone()),
         RunEvent::Gate(fact) => run.gates.apply(event, fact),
-        RunEvent::ServiceTold => run.told = true,
+        RunEvent::ServiceNotified => run.service_notified = true,
         // Recorded for the audit only.
         RunEvent::SecretsShown { .. } => {}
         RunEvent::JobStarted { .. }
@@ -399,9 +397,9 @@ fn opened(spec: &RunSpec, event: &Event<RunEvent>) -> Run {
         artifacts: Vec::new(),
         tests: Vec::new(),
         ended: None,
-        told: false,
+        service_notified: false,
         attempt: 1,
-        again_by: None,
+        rerun_by: None,
         plan: OnceLock::new(),
     };
     run.progress = WorkflowProgress::new(run.plan().map_or(0, |plan| plan.workflow.jobs.len()));

@@ -61,7 +61,7 @@ pub(super) fn spec(text: &str) -> RunSpec {
         reports: Default::default(),
         coverage_min: None,
         environments: Vec::new(),
-        about: None,
+        event_payload: None,
     }
 }
 
@@ -106,7 +106,7 @@ impl Log {
                 RunEffect::RunJob { stop: Some(_), .. } => format!("{}!", key.0),
                 RunEffect::RunJob { stop: None, .. }
                 | RunEffect::Gate(_)
-                | RunEffect::TellService { .. } => key.0,
+                | RunEffect::NotifyService { .. } => key.0,
             })
             .collect()
     }
@@ -219,7 +219,7 @@ fn a_green_run_goes_from_job_to_job_and_tells_the_service() {
     let [
         (
             _,
-            RunEffect::TellService {
+            RunEffect::NotifyService {
                 conclusion: Conclusion::Success,
                 artifacts,
                 ..
@@ -233,7 +233,7 @@ fn a_green_run_goes_from_job_to_job_and_tells_the_service() {
         (artifacts[0].name.as_str(), &artifacts[0].digest),
         ("shop", &artifact.digest)
     );
-    log.say(RunInput::Told).unwrap();
+    log.say(RunInput::ServiceNotified).unwrap();
     assert_eq!(
         RunAggregate::pending(&log.state, at(0)),
         PendingWork::nothing()
@@ -268,8 +268,8 @@ fn saying_a_thing_twice_changes_nothing() {
         }),
         Ok(0)
     );
-    assert_eq!(log.say(RunInput::Woken), Ok(0));
-    assert_eq!(log.say(RunInput::Told), Ok(0));
+    assert_eq!(log.say(RunInput::TimerFired), Ok(0));
+    assert_eq!(log.say(RunInput::ServiceNotified), Ok(0));
     assert_eq!(log.view().jobs[0].status, RunStatus::Success);
 }
 
@@ -371,7 +371,7 @@ fn what_can_not_be_run_ends_at_once_and_says_why() {
 #[test]
 fn unknown_runs_and_jobs_are_refused() {
     assert_eq!(
-        Log::default().say(RunInput::Woken),
+        Log::default().say(RunInput::TimerFired),
         Err(RunRejection::NotOpen)
     );
     let mut log = Log::open(spec(WORKFLOW));
@@ -436,8 +436,8 @@ fn driven_of(spec: RunSpec, fails: &BTreeSet<&str>, cancel_after: Option<usize>)
         match RunAggregate::pending(&log.state, at(0)).effects.pop() {
             None => return log,
             Some((_, RunEffect::Gate(effect))) => panic!("no gates here: {effect:?}"),
-            Some((_, RunEffect::TellService { .. })) => {
-                log.say(RunInput::Told).map(|_| ()).unwrap()
+            Some((_, RunEffect::NotifyService { .. })) => {
+                log.say(RunInput::ServiceNotified).map(|_| ()).unwrap()
             }
             Some((_, RunEffect::RunJob { key, stop, .. })) => {
                 log.start(key.as_str());

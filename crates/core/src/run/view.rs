@@ -39,7 +39,6 @@ pub struct RunView {
     pub name: String,
     /// What the run is called: what its `run-name` says, else the commit's message for a push, else the workflow's name. Empty in
     /// rows of before this was known.
-    #[serde(default)]
     pub title: String,
     pub created_at: Timestamp,
     pub started_at: Option<Timestamp>,
@@ -56,7 +55,6 @@ pub struct RunView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
     /// Which attempt at it this is, from 1.
-    #[serde(default)]
     pub attempt: u32,
 }
 

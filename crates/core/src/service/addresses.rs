@@ -33,8 +33,9 @@ impl ServiceState {
                 add(addresses_in(release, name));
             }
             let active = environment.active.as_ref();
-            let onward = active.filter(|active| active.onward == AutoPromotion::Next);
-            if let Some(active) = onward {
+            let auto_promotion =
+                active.filter(|active| active.auto_promotion == AutoPromotion::Next);
+            if let Some(active) = auto_promotion {
                 add(addresses_of(&active.spec.release.config));
             }
         }
@@ -82,7 +83,7 @@ impl ServiceState {
         };
         let has_history = |it: &EnvironmentState| {
             let is_used = it.stable.is_some() || it.active.is_some() || !it.queue.is_empty();
-            is_used || it.hold.is_some() || !it.bad.is_empty()
+            is_used || it.hold.is_some() || !it.blocked_releases.is_empty()
         };
         newest.environment(name).is_some() || self.environments.get(name).is_some_and(has_history)
     }

@@ -87,10 +87,10 @@ impl ServiceDecider {
                     self.emit(ServiceEvent::RolloutOpened { number });
                 }
             }
-            ServiceInput::WayAnswered(number) => {
+            ServiceInput::PreemptionDelivered(number) => {
                 let rollout = self.state.active(number);
-                if rollout.is_some_and(|(_, active)| !active.way_answered) {
-                    self.emit(ServiceEvent::WayAnswered { number });
+                if rollout.is_some_and(|(_, active)| !active.preemption_delivered) {
+                    self.emit(ServiceEvent::PreemptionDelivered { number });
                 }
             }
             ServiceInput::Promoted { rollout, release } => self.promoted(rollout, release),
@@ -99,7 +99,7 @@ impl ServiceDecider {
                 end,
                 observed,
             } => self.rollout_ended(number, end, observed),
-            ServiceInput::Woken => {}
+            ServiceInput::TimerFired => {}
             request => self.handle_request(request)?,
         }
         Ok(())
@@ -154,19 +154,24 @@ impl ServiceDecider {
     fn handle_report(&mut self, report: ServiceInput) {
         match report {
             ServiceInput::HealthReported(report) => self.report_health(report),
-            ServiceInput::HealthNoticeSettled {
+            ServiceInput::HealthNotificationFinished {
                 number,
                 destination,
                 failed,
             } => self.finish_health_notice(number, destination, failed),
-            ServiceInput::Tied { leader, groups } => {
-                let known = self.state.tied.get(&leader).cloned().unwrap_or_default();
+            ServiceInput::PromotionGroupChanged { leader, groups } => {
+                let known = self
+                    .state
+                    .promotion_groups
+                    .get(&leader)
+                    .cloned()
+                    .unwrap_or_default();
                 if known != groups {
-                    self.emit(ServiceEvent::Tied { leader, groups });
+                    self.emit(ServiceEvent::PromotionGroupChanged { leader, groups });
                 }
             }
-            ServiceInput::FellowsTold(groups) if self.state.told != groups => {
-                self.emit(ServiceEvent::FellowsTold { groups });
+            ServiceInput::PeersNotified(groups) if self.state.notified_groups != groups => {
+                self.emit(ServiceEvent::PeersNotified { groups });
             }
             ServiceInput::AddressesReported(asked) if self.state.reported_addresses != asked => {
                 self.emit(ServiceEvent::AddressesReported { asked });
@@ -197,7 +202,7 @@ impl ServiceDecider {
                 .map(|config| config.reports.clone())
                 .unwrap_or_default(),
             environments: self.rules(None),
-            about: None,
+            event_payload: None,
             chain: 0,
         };
         self.emit(ServiceEvent::RunOrdered {
@@ -240,7 +245,7 @@ impl ServiceDecider {
                     .map(|config| config.reports.clone())
                     .unwrap_or_default(),
                 environments: self.rules(push.config.as_deref()),
-                about: None,
+                event_payload: None,
                 chain: 0,
             };
             self.emit(ServiceEvent::RunOrdered {
@@ -269,7 +274,7 @@ impl ServiceDecider {
                 self.pass(&environment, &release);
             } else {
                 let why = format!("the tests of {environment} are red (run {number})");
-                self.emit(ServiceEvent::Held {
+                self.emit(ServiceEvent::PromotionBlocked {
                     environment,
                     release: release.number,
                     why,
@@ -306,7 +311,7 @@ impl ServiceDecider {
 
     /// Promotes the release to the next environment, if there is one.
     fn pass(&mut self, environment: &EnvironmentName, release: &Arc<Release>) {
-        self.emit(ServiceEvent::Passed {
+        self.emit(ServiceEvent::TestsPassed {
             environment: environment.clone(),
             release: release.number,
         });
@@ -323,7 +328,7 @@ impl ServiceDecider {
                 by: self.requester(release),
                 release: release.clone(),
                 environment: next,
-                onward: AutoPromotion::Next,
+                auto_promotion: AutoPromotion::Next,
                 why,
             });
         }
@@ -353,7 +358,7 @@ impl ServiceDecider {
         force: Override,
     ) -> Result<(), ServiceRejection> {
         let place = self.state.environments.get(environment);
-        let outcome = place.and_then(|place| place.bad.get(&release.number));
+        let outcome = place.and_then(|place| place.blocked_releases.get(&release.number));
         match (outcome, force) {
             (None, _) | (Some(_), Override::Yes) => Ok(()),
             (Some(outcome), Override::No) => Err(ServiceRejection::MarkedBad {
@@ -391,7 +396,7 @@ impl ServiceDecider {
         force: Override,
         why: String,
     ) -> Result<(), ServiceRejection> {
-        let (environment, onward) = match environment {
+        let (environment, auto_promotion) = match environment {
             Some(environment) => (environment, AutoPromotion::Stay),
             None => (
                 release
@@ -414,7 +419,7 @@ impl ServiceDecider {
             by: self.requester(&release),
             release,
             environment,
-            onward,
+            auto_promotion,
             why,
         });
         Ok(())
@@ -424,7 +429,11 @@ impl ServiceDecider {
         let Some((environment, active)) = self.state.active(rollout) else {
             return;
         };
-        let (environment, spec, onward) = (environment.clone(), active.spec.clone(), active.onward);
+        let (environment, spec, auto_promotion) = (
+            environment.clone(),
+            active.spec.clone(),
+            active.auto_promotion,
+        );
         let (forward, already) = (spec.release.number == number, active.promoted);
         let release = match &spec.stable {
             _ if forward => spec.release.clone(),
@@ -443,7 +452,7 @@ impl ServiceDecider {
             return;
         }
         self.end_warm_set_for_next(&environment);
-        if onward == AutoPromotion::Next {
+        if auto_promotion == AutoPromotion::Next {
             self.go_on(&environment, &release, &spec);
         }
     }
@@ -472,7 +481,7 @@ impl ServiceDecider {
                     inputs: BTreeMap::new(),
                     reports: release.config.reports.clone(),
                     environments: self.rules(Some(&release.config)),
-                    about: None,
+                    event_payload: None,
                     chain: 0,
                 };
                 self.emit(ServiceEvent::RunOrdered {
@@ -501,7 +510,7 @@ impl ServiceDecider {
         match (end.outcome, end.cause) {
             (RolloutOutcome::Promoted, _) => self.roll_back_after_all(&environment, &active),
             // The rollback held the environment when it was requested; since then a person may have resumed it.
-            (_, Some(RollbackCause::Person)) if !active.is_going_back_for_a_person() => {
+            (_, Some(RollbackCause::Person)) if !active.is_rolling_back_for_a_person() => {
                 self.hold(&environment, &end.by, &end.reason);
             }
             // Where a person has stopped the retries of a rollback.
@@ -567,7 +576,7 @@ impl ServiceDecider {
                     by: push.by,
                     created_at: self.now,
                 });
-                self.emit(ServiceEvent::ReleaseMade {
+                self.emit(ServiceEvent::ReleaseCreated {
                     release: release.clone(),
                     origin: ReleaseOrigin::Push,
                 });
@@ -584,12 +593,12 @@ impl ServiceDecider {
                         by: self.requester(&release),
                         release,
                         environment,
-                        onward: AutoPromotion::Next,
+                        auto_promotion: AutoPromotion::Next,
                         why,
                     });
                 }
             }
-            Err(why) => self.emit(ServiceEvent::PushSettled {
+            Err(why) => self.emit(ServiceEvent::PushNotReleased {
                 sequence,
                 why: why.to_string(),
             }),

@@ -48,7 +48,7 @@ impl ServiceDecider {
             None => {
                 let release = self.release_by_step(run, artifact, push)?;
                 require_environment(&release, environment)?;
-                self.emit(ServiceEvent::ReleaseMade {
+                self.emit(ServiceEvent::ReleaseCreated {
                     release: release.clone(),
                     origin: ReleaseOrigin::DeployStep,
                 });
@@ -65,7 +65,7 @@ impl ServiceDecider {
             by: release.by.clone().or_else(|| self.requester(&release)),
             release,
             environment: environment.clone(),
-            onward: AutoPromotion::Stay,
+            auto_promotion: AutoPromotion::Stay,
             why,
         });
         Ok(())

@@ -118,9 +118,8 @@ pub struct RunOrder {
     pub environments: Vec<EnvironmentRules>,
     /// More of `github.event` than what all events have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub about: Option<serde_json::Value>,
+    pub event_payload: Option<serde_json::Value>,
     /// How many runs led to it, each by being over.
-    #[serde(default)]
     pub chain: u8,
 }
 
@@ -145,10 +144,8 @@ pub struct DeployingRun {
 pub struct RolloutRequest {
     pub kind: RolloutKind,
     /// How fast its release goes in.
-    #[serde(default)]
     pub pace: RolloutPace,
     /// Whether a person asked for exactly this.
-    #[serde(default)]
     pub trigger: RolloutTrigger,
     /// The ended rollout whose release it rolls out once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,7 +153,7 @@ pub struct RolloutRequest {
     pub release: Arc<Release>,
     pub environment: EnvironmentName,
     /// Whether it is promoted to the next environment afterwards.
-    pub onward: AutoPromotion,
+    pub auto_promotion: AutoPromotion,
     pub why: String,
     /// The requester, or the pusher of the release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -208,7 +205,7 @@ pub enum Preemption {
         by: ReleaseNumber,
     },
     /// Back to stable, because a person asked for a rollback.
-    Back { by: Actor, reason: String },
+    RollBack { by: Actor, reason: String },
     /// It is promoted already: stop keeping the previous set warm, because this release waits.
     Finish { next: ReleaseNumber },
 }
@@ -238,12 +235,12 @@ pub enum ServiceEvent {
     /// A branch or tag is gone; releases made of it stay.
     ReferenceDeleted { reference: String },
     /// The workflows that start by themselves are these.
-    TimetableSet {
+    SchedulesSet {
         head: Option<(String, Commit)>,
         workflows: Vec<ScheduledWorkflow>,
     },
     /// The time of a schedule has come, or the schedule has ended.
-    ScheduleCame {
+    ScheduleFired {
         /// Its file, times and zone.
         schedule: String,
         at: jiff::Timestamp,
@@ -259,9 +256,9 @@ pub enum ServiceEvent {
         artifacts: Vec<RunArtifact>,
     },
     /// All runs of a push have ended without a release.
-    PushSettled { sequence: u64, why: String },
+    PushNotReleased { sequence: u64, why: String },
     /// There is something to roll out.
-    ReleaseMade {
+    ReleaseCreated {
         release: Arc<Release>,
         origin: ReleaseOrigin,
     },
@@ -286,17 +283,17 @@ pub enum ServiceEvent {
     RolloutOrdered {
         spec: Box<RolloutSpec>,
         /// Where the release goes afterwards.
-        onward: AutoPromotion,
+        auto_promotion: AutoPromotion,
     },
     /// The rollout's stream exists.
     RolloutOpened { number: RolloutNumber },
     /// The running rollout was requested to end early.
-    WayAsked {
+    PreemptionRequested {
         number: RolloutNumber,
-        way: Preemption,
+        preemption: Preemption,
     },
     /// The running rollout has received the preemption.
-    WayAnswered { number: RolloutNumber },
+    PreemptionDelivered { number: RolloutNumber },
     /// A release is the stable one of an environment.
     Promoted {
         environment: EnvironmentName,
@@ -304,12 +301,12 @@ pub enum ServiceEvent {
         release: Arc<Release>,
     },
     /// A release has passed the tests of an environment, or there are none, and is promoted further.
-    Passed {
+    TestsPassed {
         environment: EnvironmentName,
         release: ReleaseNumber,
     },
     /// A release stays where it is: the tests of the environment are red.
-    Held {
+    PromotionBlocked {
         environment: EnvironmentName,
         release: ReleaseNumber,
         why: String,
@@ -342,7 +339,7 @@ pub enum ServiceEvent {
         release: ReleaseNumber,
     },
     /// A notice of an environment's health was delivered to one destination, or given up for that destination alone.
-    HealthNoticeSettled {
+    HealthNotificationFinished {
         number: u64,
         /// The destination's index in `notify` of the environment.
         destination: usize,
@@ -350,13 +347,13 @@ pub enum ServiceEvent {
         failed: Option<String>,
     },
     /// Another service names this one in its `promote_with`, or no longer does.
-    Tied {
+    PromotionGroupChanged {
         leader: ServiceName,
         /// The whole group, by environment.
         groups: RolloutGroups,
     },
     /// The services that this one names know of it.
-    FellowsTold { groups: RolloutGroups },
+    PeersNotified { groups: RolloutGroups },
     /// The claims of addresses follow what this service asks for.
     AddressesReported { asked: AskedAddresses },
     /// Something about its tests.
@@ -444,26 +441,26 @@ pub enum ServiceInput {
     /// Instances of a release, as the target sees them now.
     HealthReported(HealthReport),
     /// A notice of an environment's health was delivered to one destination, or given up there.
-    HealthNoticeSettled {
+    HealthNotificationFinished {
         number: u64,
         /// The destination's index in `notify`.
         destination: usize,
         failed: Option<String>,
     },
     /// Another service names this one in its `promote_with`, or no longer does.
-    Tied {
+    PromotionGroupChanged {
         leader: ServiceName,
         /// The whole group, by environment.
         groups: RolloutGroups,
     },
     /// The services that this one names know of it.
-    FellowsTold(RolloutGroups),
+    PeersNotified(RolloutGroups),
     /// The claims of addresses follow this report.
     AddressesReported(AskedAddresses),
     /// The rollout's stream exists.
     RolloutOpened(RolloutNumber),
     /// The running rollout has received the preemption.
-    WayAnswered(RolloutNumber),
+    PreemptionDelivered(RolloutNumber),
     /// A rollout declares its release stable.
     Promoted {
         rollout: RolloutNumber,
@@ -478,7 +475,7 @@ pub enum ServiceInput {
         observed: ObservedState,
     },
     /// The time has come.
-    Woken,
+    TimerFired,
 }
 
 /// Whether a release that was rolled back may be offered again.
@@ -495,22 +492,22 @@ pub enum ServiceEffect {
     OpenRun(Box<RunOrder>),
     /// Open the stream of this rollout; answer with [`ServiceInput::RolloutOpened`].
     OpenRollout(Box<RolloutSpec>),
-    /// Tell these services that they are rolled out together with this one, or no longer; answer with [`ServiceInput::FellowsTold`].
-    TellFellows {
-        fellows: BTreeSet<ServiceName>,
+    /// Tell these services that they are rolled out together with this one, or no longer; answer with [`ServiceInput::PeersNotified`].
+    NotifyPeers {
+        peers: BTreeSet<ServiceName>,
         groups: RolloutGroups,
     },
     /// Report which addresses this service asks for; answer with [`ServiceInput::AddressesReported`].
     ReportAddresses(AskedAddresses),
-    /// Deliver a notice of an environment's health; answer with [`ServiceInput::HealthNoticeSettled`].
+    /// Deliver a notice of an environment's health; answer with [`ServiceInput::HealthNotificationFinished`].
     NotifyHealth {
         notice: Box<HealthNotice>,
         /// The destination's index in its `destinations`.
         destination: usize,
     },
-    /// Send the preemption to the rollout; answer with [`ServiceInput::WayAnswered`].
-    AskWay {
+    /// Send the preemption to the rollout; answer with [`ServiceInput::PreemptionDelivered`].
+    SendPreemption {
         number: RolloutNumber,
-        way: Preemption,
+        preemption: Preemption,
     },
 }

@@ -146,7 +146,7 @@ impl ServiceDecider {
     ) {
         let mut notices = self.state.health_notices.iter();
         if notices.any(|it| it.number == number && it.pending.contains(&destination)) {
-            self.emit(ServiceEvent::HealthNoticeSettled {
+            self.emit(ServiceEvent::HealthNotificationFinished {
                 number,
                 destination,
                 failed,

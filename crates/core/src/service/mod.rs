@@ -72,7 +72,7 @@ impl Aggregate for ServiceAggregate {
         view::rows(state, events)
     }
 
-    fn woken() -> ServiceInput {
-        ServiceInput::Woken
+    fn timer_fired() -> ServiceInput {
+        ServiceInput::TimerFired
     }
 }

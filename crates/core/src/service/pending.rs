@@ -25,29 +25,32 @@ pub(super) fn pending(state: &ServiceState) -> PendingWork<ServiceEffect> {
                 ServiceEffect::OpenRollout(Box::new((*active.spec).clone())),
             ));
         }
-        let way = active.way_asked.as_ref().filter(|_| !active.way_answered)?;
-        let how = match way {
+        let preemption = active
+            .preemption
+            .as_ref()
+            .filter(|_| !active.preemption_delivered)?;
+        let how = match preemption {
             Preemption::Supersede { .. } => "supersede",
-            Preemption::Back { .. } => "back",
+            Preemption::RollBack { .. } => "back",
             Preemption::Finish { .. } => "finish",
         };
         Some((
-            format!("way-{}-{how}", number.0).into(),
-            ServiceEffect::AskWay {
+            format!("preemption-{}-{how}", number.0).into(),
+            ServiceEffect::SendPreemption {
                 number,
-                way: way.clone(),
+                preemption: preemption.clone(),
             },
         ))
     });
-    let fellows = (state.untold()).map(|effect| ("fellows".into(), effect));
+    let peers = (state.pending_peer_notification()).map(|effect| ("peers".into(), effect));
     let addresses = (state.address_report()).map(|effect| ("addresses".into(), effect));
     let effects: Vec<_> = (runs.chain(rollouts))
-        .chain(fellows)
+        .chain(peers)
         .chain(addresses)
         .chain(state.health_effects())
         .collect();
     // A test leaves quarantine by itself, and schedules come.
-    let wake_at = [state.testing.next_end(), state.timetable.next()]
+    let wake_at = [state.testing.next_end(), state.schedules.next()]
         .into_iter()
         .flatten()
         .min();

@@ -21,9 +21,9 @@ impl ServiceState {
 
     /// The other services whose rollouts into `environment` are promoted together with this one's.
     #[must_use]
-    pub fn tied_in(&self, environment: &EnvironmentName) -> Vec<ServiceName> {
+    pub fn peers_in(&self, environment: &EnvironmentName) -> Vec<ServiceName> {
         let own = self.groups();
-        let all = std::iter::once(&own).chain(self.tied.values());
+        let all = std::iter::once(&own).chain(self.promotion_groups.values());
         let others: BTreeSet<ServiceName> = all
             .filter_map(|groups| groups.get(environment))
             .flatten()
@@ -34,16 +34,19 @@ impl ServiceState {
     }
 
     /// The notification of other services: those named now and those named before.
-    pub(super) fn untold(&self) -> Option<ServiceEffect> {
+    pub(super) fn pending_peer_notification(&self) -> Option<ServiceEffect> {
         let groups = self.groups();
-        if groups == self.told {
+        if groups == self.notified_groups {
             return None;
         }
-        let both = groups.values().chain(self.told.values()).flatten();
-        let fellows = both
+        let both = groups
+            .values()
+            .chain(self.notified_groups.values())
+            .flatten();
+        let peers = both
             .filter(|name| Some(*name) != self.name.as_ref())
             .cloned()
             .collect();
-        Some(ServiceEffect::TellFellows { fellows, groups })
+        Some(ServiceEffect::NotifyPeers { peers, groups })
     }
 }

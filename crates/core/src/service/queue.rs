@@ -87,12 +87,12 @@ impl ActiveRollout {
     /// Whether it is promoted and ends as soon as another release waits.
     fn is_finished_by_next(&self) -> bool {
         // A rollback that a person asked for needs the warm set.
-        self.promoted && !self.is_going_back_for_a_person()
+        self.promoted && !self.is_rolling_back_for_a_person()
     }
 
     /// Whether a person asked to leave its release.
-    pub(super) fn is_going_back_for_a_person(&self) -> bool {
-        matches!(self.way_asked, Some(Preemption::Back { .. }))
+    pub(super) fn is_rolling_back_for_a_person(&self) -> bool {
+        matches!(self.preemption, Some(Preemption::RollBack { .. }))
     }
 }
 
@@ -107,9 +107,11 @@ impl ServiceDecider {
         let refuses = release
             .environment(&request.environment)
             .is_some_and(|it| it.when_busy == WhenBusy::Refuse);
-        let why = if place.is_some_and(|place| place.newest > release.sequence) {
+        let why = if place.is_some_and(|place| place.last_push > release.sequence) {
             Some("a newer push has been sent there already".to_owned())
-        } else if let Some(outcome) = place.and_then(|place| place.bad.get(&release.number)) {
+        } else if let Some(outcome) =
+            place.and_then(|place| place.blocked_releases.get(&release.number))
+        {
             Some(format!(
                 "it was {outcome} there before; deploy it with --force"
             ))
@@ -199,12 +201,12 @@ impl ServiceDecider {
             ) => true,
         };
         let may = request.supersedes() && !place.holds_back(request);
-        if gives_way && may && active.way_asked.is_none() {
+        if gives_way && may && active.preemption.is_none() {
             let number = active.spec.id.number;
             let by = request.release.number;
-            self.emit(ServiceEvent::WayAsked {
+            self.emit(ServiceEvent::PreemptionRequested {
                 number,
-                way: Preemption::Supersede { by },
+                preemption: Preemption::Supersede { by },
             });
         }
     }
@@ -220,9 +222,9 @@ impl ServiceDecider {
         if active.is_finished_by_next() {
             let number = active.spec.id.number;
             let next = next.release.number;
-            self.emit(ServiceEvent::WayAsked {
+            self.emit(ServiceEvent::PreemptionRequested {
                 number,
-                way: Preemption::Finish { next },
+                preemption: Preemption::Finish { next },
             });
         }
     }
@@ -262,11 +264,11 @@ impl ServiceDecider {
             is_slow_limit_measured: false,
             why: request.why,
             by: request.by,
-            tied: self.state.tied_in(environment),
+            peers: self.state.peers_in(environment),
         };
         self.emit(ServiceEvent::RolloutOrdered {
             spec: Box::new(spec),
-            onward: request.onward,
+            auto_promotion: request.auto_promotion,
         });
     }
 }

@@ -120,14 +120,14 @@ impl ServiceDecider {
         let place = self.state.environments.get(environment);
         let active = place.and_then(|place| place.active.as_ref());
         let Some(active) =
-            active.filter(|it| !matches!(it.way_asked, Some(Preemption::Back { .. })))
+            active.filter(|it| !matches!(it.preemption, Some(Preemption::RollBack { .. })))
         else {
             return;
         };
         let number = active.spec.id.number;
-        self.emit(ServiceEvent::WayAsked {
+        self.emit(ServiceEvent::PreemptionRequested {
             number,
-            way: Preemption::Back { by, reason: why },
+            preemption: Preemption::RollBack { by, reason: why },
         });
     }
 
@@ -161,7 +161,7 @@ impl ServiceDecider {
             by: self.requester(&release),
             release,
             environment: environment.clone(),
-            onward: AutoPromotion::Stay,
+            auto_promotion: AutoPromotion::Stay,
             why,
         });
         Ok(())
@@ -195,7 +195,7 @@ impl ServiceDecider {
                     by: self.requester(&release),
                     release,
                     environment,
-                    onward: AutoPromotion::Stay,
+                    auto_promotion: AutoPromotion::Stay,
                     why,
                 });
                 Ok(())
@@ -209,8 +209,8 @@ impl ServiceDecider {
         environment: &EnvironmentName,
         active: &ActiveRollout,
     ) {
-        let (Some(Preemption::Back { by, reason }), Some(stable)) =
-            (active.way_asked.clone(), &active.spec.stable)
+        let (Some(Preemption::RollBack { by, reason }), Some(stable)) =
+            (active.preemption.clone(), &active.spec.stable)
         else {
             return;
         };
@@ -243,7 +243,7 @@ impl ServiceDecider {
                 .find(|it| it.name == *environment)
         });
         let window = known.and_then(|it| it.rollback_window).unwrap_or_default();
-        let left = place.left.get(&number).copied();
+        let left = place.replaced_at.get(&number).copied();
         (!window.holds(position + 1, left, self.now)).then(|| {
             format!(
                 "{number} is outside the rollback window ({window}), so it goes in by its strategy"

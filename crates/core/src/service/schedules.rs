@@ -138,18 +138,18 @@ fn next(schedule: &ScheduleTrigger, after: Timestamp) -> Option<Timestamp> {
 impl ServiceDecider {
     /// What starts by itself from now on.
     pub(super) fn set_timetable(&mut self, push: &Push, workflows: Vec<ScheduledWorkflow>) {
-        if workflows.is_empty() && self.state.timetable.workflows.is_empty() {
+        if workflows.is_empty() && self.state.schedules.workflows.is_empty() {
             return;
         }
         let head = Some((push.reference.clone(), push.commit.clone()));
-        self.emit(ServiceEvent::TimetableSet { head, workflows });
+        self.emit(ServiceEvent::SchedulesSet { head, workflows });
     }
 
     /// A branch that is gone starts nothing any more.
     pub(super) fn clear_timetable(&mut self, reference: &str) {
-        let head = self.state.timetable.head.as_ref();
+        let head = self.state.schedules.head.as_ref();
         if head.is_some_and(|(of, _)| of == reference) {
-            self.emit(ServiceEvent::TimetableSet {
+            self.emit(ServiceEvent::SchedulesSet {
                 head: None,
                 workflows: Vec::new(),
             });
@@ -158,9 +158,9 @@ impl ServiceDecider {
 
     /// Fires the schedules that are due.
     pub(super) fn fire_schedules(&mut self) {
-        let timetable = self.state.timetable.clone();
-        for (key, standing, schedule) in timetable.schedules() {
-            let Some(last) = timetable.last.get(&key).copied() else {
+        let schedules = self.state.schedules.clone();
+        for (key, standing, schedule) in schedules.schedules() {
+            let Some(last) = schedules.last.get(&key).copied() else {
                 continue;
             };
             if next(schedule, last).is_none_or(|due| due > self.now) {
@@ -172,24 +172,24 @@ impl ServiceDecider {
             while let Some(later) = next(schedule, at).filter(|later| *later <= self.now) {
                 (due, at) = (Some(later), later);
             }
-            self.emit(ServiceEvent::ScheduleCame {
+            self.emit(ServiceEvent::ScheduleFired {
                 schedule: key,
                 at: due.unwrap_or(self.now),
             });
             if due.is_some() {
                 let zone = schedule.timezone.as_deref().unwrap_or("UTC");
                 let by = Actor::Shipway(format!("the schedule `{}` ({zone})", schedule.cron));
-                let about = json!({ "schedule": schedule.cron, "timezone": zone });
-                self.start_scheduled(standing, "schedule", by, about, 0);
+                let event_payload = json!({ "schedule": schedule.cron, "timezone": zone });
+                self.start_scheduled(standing, "schedule", by, event_payload, 0);
             }
         }
     }
 
     /// Starts the workflows that `workflow_run` triggers after a run.
     pub(super) fn follow_run(&mut self, order: &RunOrder, conclusion: Conclusion) {
-        let timetable = self.state.timetable.clone();
+        let schedules = self.state.schedules.clone();
         let after = |standing: &ScheduledWorkflow| standing.after.is_some();
-        if order.chain >= CHAIN_MAX || !timetable.workflows.iter().any(after) {
+        if order.chain >= CHAIN_MAX || !schedules.workflows.iter().any(after) {
             return;
         }
         let path = &order.workflow.path;
@@ -198,7 +198,7 @@ impl ServiceDecider {
             .and_then(|workflow| workflow.name)
             .unwrap_or_else(|| path.clone());
         let branch = order.reference.trim_start_matches("refs/heads/");
-        for standing in &timetable.workflows {
+        for standing in &schedules.workflows {
             let Some(trigger) = &standing.after else {
                 continue;
             };
@@ -208,7 +208,7 @@ impl ServiceDecider {
             if !wanted {
                 continue;
             }
-            let about = json!({
+            let event_payload = json!({
                 "action": "completed",
                 "workflow": { "name": name, "path": path },
                 "workflow_run": {
@@ -219,7 +219,7 @@ impl ServiceDecider {
             });
             let shipway = || Actor::Shipway(format!("run {} is over", order.number));
             let by = order.by.clone().unwrap_or_else(shipway);
-            self.start_scheduled(standing, "workflow_run", by, about, order.chain + 1);
+            self.start_scheduled(standing, "workflow_run", by, event_payload, order.chain + 1);
         }
     }
 
@@ -228,10 +228,10 @@ impl ServiceDecider {
         standing: &ScheduledWorkflow,
         event: &str,
         by: Actor,
-        about: serde_json::Value,
+        event_payload: serde_json::Value,
         chain: u8,
     ) {
-        let Some((reference, commit)) = self.state.timetable.head.clone() else {
+        let Some((reference, commit)) = self.state.schedules.head.clone() else {
             return;
         };
         let config = self.state.config.as_ref();
@@ -249,7 +249,7 @@ impl ServiceDecider {
                 .map(|config| config.reports.clone())
                 .unwrap_or_default(),
             environments: self.rules(None),
-            about: Some(about),
+            event_payload: Some(event_payload),
             chain,
         };
         self.emit(ServiceEvent::RunOrdered {

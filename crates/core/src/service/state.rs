@@ -41,7 +41,6 @@ pub struct ServiceState {
     pub name: Option<ServiceName>,
     pub pushes: u64,
     /// Where each branch and tag stood when it was last pushed: what a repository holds beyond that was not heard of yet.
-    #[serde(default)]
     pub references: BTreeMap<String, CommitId>,
     /// The last run's number.
     pub last_run: RunNumber,
@@ -58,33 +57,24 @@ pub struct ServiceState {
     /// Its environments, by name; the order is the configuration's.
     pub environments: BTreeMap<EnvironmentName, EnvironmentState>,
     /// Quarantine and flaky tests.
-    #[serde(default)]
     pub testing: TestingState,
     /// The workflows that start by themselves.
-    #[serde(default)]
-    pub timetable: WorkflowSchedules,
+    pub schedules: WorkflowSchedules,
     /// The rollout groups that other services' configurations put this one into, by the other service.
-    #[serde(default)]
-    pub tied: BTreeMap<ServiceName, RolloutGroups>,
+    pub promotion_groups: BTreeMap<ServiceName, RolloutGroups>,
     /// The groups that the services named in this one's `promote_with` know of.
-    #[serde(default)]
-    pub told: RolloutGroups,
+    pub notified_groups: RolloutGroups,
     /// The addresses that it asked for when it last reported them.
-    #[serde(default)]
     pub reported_addresses: AskedAddresses,
     /// Notices of the health of environments that are not delivered everywhere yet, the oldest first.
-    #[serde(default)]
     pub health_notices: VecDeque<HealthNotice>,
     /// The number of the last one.
-    #[serde(default)]
     pub last_health_notice: u64,
     /// Releases that wait for the tests of an environment.
     pub in_tests: BTreeMap<RunNumber, (EnvironmentName, Arc<Release>)>,
     /// Pushes that were not released as a run was red: it may be run again and be green then.
-    #[serde(default)]
     pub red_pushes: BTreeMap<u64, OpenPush>,
     /// Releases that stay in an environment as its tests were red: they may be run again.
-    #[serde(default)]
     pub red_tests: BTreeMap<RunNumber, (EnvironmentName, Arc<Release>)>,
 }
 
@@ -93,10 +83,8 @@ pub struct ServiceState {
 pub struct OpenPush {
     pub push: Push,
     /// Who pushed it; none in snapshots of before this was recorded.
-    #[serde(default)]
     pub by: Option<Actor>,
     /// How many runs it has set off.
-    #[serde(default)]
     pub runs: usize,
     /// Its runs that are not over.
     pub waiting: BTreeSet<RunNumber>,
@@ -126,22 +114,18 @@ pub struct EnvironmentState {
     /// Queued requests, the next first.
     pub queue: VecDeque<RolloutRequest>,
     /// Releases that were taken out here, by how.
-    pub bad: BTreeMap<ReleaseNumber, RolloutOutcome>,
+    pub blocked_releases: BTreeMap<ReleaseNumber, RolloutOutcome>,
     /// Set while automatic promotion into it is stopped.
-    #[serde(default)]
     pub hold: Option<EnvironmentHold>,
     /// Set while its stable release lacks ready instances and no rollout guards it.
-    #[serde(default)]
     pub degradation: Option<EnvironmentDegradation>,
     /// When each of `former` stopped to serve; unknown to logs of before this was recorded.
-    #[serde(default)]
-    pub left: BTreeMap<ReleaseNumber, Timestamp>,
+    pub replaced_at: BTreeMap<ReleaseNumber, Timestamp>,
     /// The newest push that was sent here.
-    pub newest: u64,
+    pub last_push: u64,
     /// Remaining instances and traffic split after the last rollout.
     pub observed: ObservedState,
     /// The last rollout that has ended here.
-    #[serde(default)]
     pub last_ended: Option<EndedRollout>,
 }
 
@@ -161,20 +145,20 @@ pub struct EndedRollout {
 pub struct ActiveRollout {
     pub spec: Arc<RolloutSpec>,
     /// Where the release goes afterwards.
-    pub onward: AutoPromotion,
+    pub auto_promotion: AutoPromotion,
     /// Whether its stream exists.
     pub opened: bool,
     /// Whether its release has been declared stable.
     pub promoted: bool,
-    pub way_asked: Option<Preemption>,
+    pub preemption: Option<Preemption>,
     /// Whether it has heard so.
-    pub way_answered: bool,
+    pub preemption_delivered: bool,
 }
 
 impl EnvironmentState {
     /// Rollbacks come before all other requests.
     fn enqueue(&mut self, request: &RolloutRequest) {
-        self.newest = self.newest.max(request.release.sequence);
+        self.last_push = self.last_push.max(request.release.sequence);
         match request.kind {
             RolloutKind::Rollback => self.queue.push_front(request.clone()),
             RolloutKind::Deploy | RolloutKind::Retry => self.queue.push_back(request.clone()),
@@ -341,21 +325,21 @@ impl ServiceState {
         }
     }
 
-    fn rollout_ordered(&mut self, spec: &RolloutSpec, onward: AutoPromotion) {
+    fn rollout_ordered(&mut self, spec: &RolloutSpec, auto_promotion: AutoPromotion) {
         self.last_rollout = spec.id.number;
         let environment = self.environment(&spec.environment.name);
         environment.dequeue(spec.release.number, spec.kind);
         environment.active = Some(ActiveRollout {
             spec: Arc::new(spec.clone()),
-            onward,
+            auto_promotion,
             opened: false,
             promoted: false,
-            way_asked: None,
-            way_answered: false,
+            preemption: None,
+            preemption_delivered: false,
         });
     }
 
-    fn release_made(&mut self, release: &Arc<Release>, origin: ReleaseOrigin) {
+    fn release_created(&mut self, release: &Arc<Release>, origin: ReleaseOrigin) {
         self.last_release = release.number;
         match origin {
             ReleaseOrigin::Push => drop(self.open_pushes.remove(&release.sequence)),
@@ -395,14 +379,16 @@ impl ServiceState {
             environment
                 .former
                 .retain(|it| it.number != release.number && it.number != former.number);
-            environment.left.insert(former.number, at);
+            environment.replaced_at.insert(former.number, at);
             environment.former.push_back(former);
             while environment.former.len() > FORMER_MAX {
                 environment.former.pop_front();
             }
             let known: BTreeSet<ReleaseNumber> =
                 environment.former.iter().map(|it| it.number).collect();
-            environment.left.retain(|number, _| known.contains(number));
+            environment
+                .replaced_at
+                .retain(|number, _| known.contains(number));
         }
         environment.stable_since = Some(at);
     }
@@ -425,12 +411,13 @@ impl ServiceState {
         let release = active.spec.release.number;
         match outcome {
             RolloutOutcome::Promoted => {
-                environment.bad.remove(&release);
+                environment.blocked_releases.remove(&release);
                 // A release that was just rolled back from is no target of the next rollback.
                 if let (RolloutKind::Rollback, Some(left)) = (active.spec.kind, &active.spec.stable)
                     && left.release.number != release
                 {
-                    (environment.bad).insert(left.release.number, RolloutOutcome::RolledBack);
+                    (environment.blocked_releases)
+                        .insert(left.release.number, RolloutOutcome::RolledBack);
                     environment
                         .former
                         .retain(|it| it.number != left.release.number);
@@ -443,7 +430,7 @@ impl ServiceState {
             | RolloutOutcome::Aborted
             | RolloutOutcome::Rejected
             | RolloutOutcome::Failed => {
-                environment.bad.insert(release, outcome);
+                environment.blocked_releases.insert(release, outcome);
                 environment.former.retain(|it| it.number != release);
             }
         }
@@ -456,10 +443,10 @@ pub(super) fn apply(state: &mut ServiceState, event: &Event<ServiceEvent>) {
         ServiceEvent::ReferenceDeleted { reference } => {
             state.references.remove(reference);
         }
-        ServiceEvent::TimetableSet { head, workflows } => {
-            (state.timetable).set(head.clone(), workflows.clone(), event.at);
+        ServiceEvent::SchedulesSet { head, workflows } => {
+            (state.schedules).set(head.clone(), workflows.clone(), event.at);
         }
-        ServiceEvent::ScheduleCame { schedule, at } => state.timetable.came(schedule, *at),
+        ServiceEvent::ScheduleFired { schedule, at } => state.schedules.came(schedule, *at),
         ServiceEvent::RunOrdered { order } => state.run_ordered(order),
         ServiceEvent::RunOpened { number } => {
             if let Some(run) = state.open_runs.get_mut(number) {
@@ -471,18 +458,20 @@ pub(super) fn apply(state: &mut ServiceState, event: &Event<ServiceEvent>) {
             conclusion,
             artifacts,
         } => state.run_ended(*number, *conclusion, artifacts),
-        ServiceEvent::PushSettled { sequence, .. } => state.remove_push(*sequence),
-        ServiceEvent::ReleaseMade { release, origin } => state.release_made(release, *origin),
-        ServiceEvent::Tied { leader, groups } if groups.is_empty() => {
-            drop(state.tied.remove(leader))
+        ServiceEvent::PushNotReleased { sequence, .. } => state.remove_push(*sequence),
+        ServiceEvent::ReleaseCreated { release, origin } => state.release_created(release, *origin),
+        ServiceEvent::PromotionGroupChanged { leader, groups } if groups.is_empty() => {
+            drop(state.promotion_groups.remove(leader))
         }
-        ServiceEvent::Tied { leader, groups } => {
-            drop(state.tied.insert(leader.clone(), groups.clone()))
-        }
-        ServiceEvent::FellowsTold { groups } => state.told.clone_from(groups),
+        ServiceEvent::PromotionGroupChanged { leader, groups } => drop(
+            state
+                .promotion_groups
+                .insert(leader.clone(), groups.clone()),
+        ),
+        ServiceEvent::PeersNotified { groups } => state.notified_groups.clone_from(groups),
         ServiceEvent::AddressesReported { asked } => state.reported_addresses.clone_from(asked),
         ServiceEvent::Tests(fact) => state.testing.apply(fact, &event.by.to_string(), event.at),
-        ServiceEvent::Passed { .. } | ServiceEvent::Held { .. } => {}
+        ServiceEvent::TestsPassed { .. } | ServiceEvent::PromotionBlocked { .. } => {}
         of_environment => apply_to_environment(state, event, of_environment),
     }
 }
@@ -503,7 +492,10 @@ fn apply_to_environment(
             kind,
             ..
         } => state.environment(environment).dequeue(*release, *kind),
-        ServiceEvent::RolloutOrdered { spec, onward } => state.rollout_ordered(spec, *onward),
+        ServiceEvent::RolloutOrdered {
+            spec,
+            auto_promotion,
+        } => state.rollout_ordered(spec, *auto_promotion),
         ServiceEvent::EnvironmentHeld {
             environment,
             reason,
@@ -533,7 +525,7 @@ fn apply_to_environment(
             environment,
             release,
         } => state.environment_recovered(environment, *release, event.at),
-        ServiceEvent::HealthNoticeSettled {
+        ServiceEvent::HealthNotificationFinished {
             number,
             destination,
             ..
@@ -555,15 +547,15 @@ fn apply_to_rollout(state: &mut ServiceState, event: &Event<ServiceEvent>, fact:
                 active.opened = true;
             }
         }
-        ServiceEvent::WayAsked { number, way } => {
+        ServiceEvent::PreemptionRequested { number, preemption } => {
             if let Some(active) = state.active_mut(*number) {
-                active.way_asked = Some(way.clone());
-                active.way_answered = false;
+                active.preemption = Some(preemption.clone());
+                active.preemption_delivered = false;
             }
         }
-        ServiceEvent::WayAnswered { number } => {
+        ServiceEvent::PreemptionDelivered { number } => {
             if let Some(active) = state.active_mut(*number) {
-                active.way_answered = true;
+                active.preemption_delivered = true;
             }
         }
         ServiceEvent::RolloutEnded {
@@ -586,18 +578,18 @@ fn apply_to_rollout(state: &mut ServiceState, event: &Event<ServiceEvent>, fact:
         }
         ServiceEvent::Pushed { .. }
         | ServiceEvent::ReferenceDeleted { .. }
-        | ServiceEvent::TimetableSet { .. }
-        | ServiceEvent::ScheduleCame { .. }
+        | ServiceEvent::SchedulesSet { .. }
+        | ServiceEvent::ScheduleFired { .. }
         | ServiceEvent::RunOrdered { .. }
         | ServiceEvent::RunOpened { .. }
         | ServiceEvent::RunEnded { .. }
-        | ServiceEvent::PushSettled { .. }
-        | ServiceEvent::ReleaseMade { .. }
-        | ServiceEvent::Tied { .. }
-        | ServiceEvent::FellowsTold { .. }
+        | ServiceEvent::PushNotReleased { .. }
+        | ServiceEvent::ReleaseCreated { .. }
+        | ServiceEvent::PromotionGroupChanged { .. }
+        | ServiceEvent::PeersNotified { .. }
         | ServiceEvent::AddressesReported { .. }
         | ServiceEvent::Tests(_)
-        | ServiceEvent::Passed { .. }
+        | ServiceEvent::TestsPassed { .. }
         | ServiceEvent::RolloutRequested { .. }
         | ServiceEvent::RequestDropped { .. }
         | ServiceEvent::RolloutOrdered { .. }
@@ -605,8 +597,8 @@ fn apply_to_rollout(state: &mut ServiceState, event: &Event<ServiceEvent>, fact:
         | ServiceEvent::EnvironmentResumed { .. }
         | ServiceEvent::EnvironmentDegraded { .. }
         | ServiceEvent::EnvironmentRecovered { .. }
-        | ServiceEvent::HealthNoticeSettled { .. }
+        | ServiceEvent::HealthNotificationFinished { .. }
         | ServiceEvent::Promoted { .. }
-        | ServiceEvent::Held { .. } => {}
+        | ServiceEvent::PromotionBlocked { .. } => {}
     }
 }

@@ -165,7 +165,7 @@ fn word(body: &ServiceEvent) -> String {
         ServiceEvent::RunOrdered { order } => {
             format!("run {} {}", order.number, order.workflow.path)
         }
-        ServiceEvent::ReleaseMade { release, .. } => format!("release {}", release.number),
+        ServiceEvent::ReleaseCreated { release, .. } => format!("release {}", release.number),
         ServiceEvent::RolloutRequested { request, .. } => {
             format!("{} wants {}", request.release.number, request.environment)
         }
@@ -175,14 +175,16 @@ fn word(body: &ServiceEvent) -> String {
                 spec.id.number, spec.release.number, spec.environment.name
             )
         }
-        ServiceEvent::WayAsked { number, way } => match way {
-            Preemption::Supersede { by } => format!("way {number} supersede by {by}"),
-            Preemption::Back { by, reason } => format!("way {number} back: {reason} ({by})"),
-            Preemption::Finish { next } => format!("way {number} finish for {next}"),
+        ServiceEvent::PreemptionRequested { number, preemption } => match preemption {
+            Preemption::Supersede { by } => format!("preemption {number} supersede by {by}"),
+            Preemption::RollBack { by, reason } => {
+                format!("preemption {number} back: {reason} ({by})")
+            }
+            Preemption::Finish { next } => format!("preemption {number} finish for {next}"),
         },
         ServiceEvent::RequestDropped { release, why, .. } => format!("dropped {release}: {why}"),
-        ServiceEvent::PushSettled { why, .. } => format!("settled: {why}"),
-        ServiceEvent::Held { why, .. } => format!("held: {why}"),
+        ServiceEvent::PushNotReleased { why, .. } => format!("settled: {why}"),
+        ServiceEvent::PromotionBlocked { why, .. } => format!("held: {why}"),
         ServiceEvent::EnvironmentHeld {
             environment,
             reason,
@@ -215,7 +217,7 @@ fn a_green_push_goes_through_staging_and_its_tests_to_production() {
         stage.run_ends(2, true, &[]),
         [
             "RunEnded",
-            "Passed",
+            "TestsPassed",
             "#1 wants production",
             "rollout ro2 #1→production"
         ]
@@ -267,7 +269,7 @@ fn what_was_red_and_is_green_when_it_runs_again_is_released_once() {
         stage.run_ends(3, true, &[]),
         [
             "RunEnded",
-            "Passed",
+            "TestsPassed",
             "#1 wants production",
             "rollout ro2 #1→production"
         ]
@@ -326,13 +328,13 @@ fn a_newer_release_supersedes_and_the_older_never_comes_after_it() {
         superseding[2..],
         [
             "#3 wants staging".to_owned(),
-            "way ro1 supersede by #3".to_owned()
+            "preemption ro1 supersede by #3".to_owned()
         ]
     );
     let next = stage.ends(1, RolloutOutcome::Superseded, 1);
     assert_eq!(next, ["RolloutEnded", "rollout ro2 #3→staging"]);
     assert!(
-        stage.place("staging").bad.is_empty(),
+        stage.place("staging").blocked_releases.is_empty(),
         "a superseded release was not found bad"
     );
 }
@@ -348,7 +350,7 @@ fn queue_keeps_the_order_and_refuse_says_so() {
     assert_eq!(
         stage.place("staging").queue.len(),
         2,
-        "nothing is dropped, nobody is hurried"
+        "nothing is dropped, nobody is holds_skipped"
     );
     assert_eq!(
         stage.ends(1, RolloutOutcome::RolledBack, 1)[1],
@@ -363,7 +365,7 @@ fn queue_keeps_the_order_and_refuse_says_so() {
         .log
         .iter()
         .find_map(|event| match &event.body {
-            ServiceEvent::ReleaseMade { release, .. } => Some(release.clone()),
+            ServiceEvent::ReleaseCreated { release, .. } => Some(release.clone()),
             _ => None,
         })
         .unwrap();
@@ -459,7 +461,7 @@ fn a_rollback_during_a_rollout_turns_that_one_back() {
     };
     assert_eq!(
         stage.say(back),
-        ["staging is held: no", "way ro3 back: no (ada)"]
+        ["staging is held: no", "preemption ro3 back: no (ada)"]
     );
 }
 

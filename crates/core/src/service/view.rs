@@ -139,7 +139,7 @@ pub(super) fn rows(state: &ServiceState, events: &[Event<ServiceEvent>]) -> Vec<
         serde_json::to_value(&service).expect("a view is plain data"),
     )];
     rows.extend(events.iter().filter_map(|event| match &event.body {
-        ServiceEvent::ReleaseMade { release, .. } => Some(release_row(release, &row)),
+        ServiceEvent::ReleaseCreated { release, .. } => Some(release_row(release, &row)),
         _ => None,
     }));
     rows.extend(tests_row(state, events, &row));

@@ -58,7 +58,7 @@ pub enum Input {
     Nothing,
     SetAlarm(Timestamp),
     Stick(Timestamp),
-    Woken,
+    TimerFired,
 }
 
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -111,8 +111,8 @@ impl Aggregate for Chores {
             Input::Done(chore) if state.waits_for(chore) => Body::Done { chore },
             Input::SetAlarm(at) => Body::AlarmSet { at },
             Input::Stick(since) => Body::Stuck { since },
-            Input::Woken if state.alarm.is_some_and(|due| due <= at) => Body::Rang,
-            Input::Drop(_) | Input::Done(_) | Input::Woken | Input::Nothing => {
+            Input::TimerFired if state.alarm.is_some_and(|due| due <= at) => Body::Rang,
+            Input::Drop(_) | Input::Done(_) | Input::TimerFired | Input::Nothing => {
                 return Ok(Vec::new());
             }
         };
@@ -163,8 +163,8 @@ impl Aggregate for Chores {
         }]
     }
 
-    fn woken() -> Input {
-        Input::Woken
+    fn timer_fired() -> Input {
+        Input::TimerFired
     }
 }
 

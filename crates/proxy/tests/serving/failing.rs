@@ -393,11 +393,11 @@ async fn who_does_not_answer_in_time_is_given_up() {
         Upstream::start(|_| std::future::pending()).await,
     );
     let proxy = house.proxy().await;
-    let hurried = ServiceRoute {
+    let holds_skipped = ServiceRoute {
         timeout_ms: 100,
         ..route(vec![backend(1, FULL, &[&silent.address])])
     };
-    proxy.put(&snapshot(vec![hurried])).await;
+    proxy.put(&snapshot(vec![holds_skipped])).await;
     let mut conversation = Conversation::with(proxy.address).await;
     assert_eq!(conversation.get("/").await.status, 504);
     let late = conversation

@@ -55,9 +55,9 @@ fn record_event(outcome: &mut DeployOutcome, service: &ServiceName, event: &Even
             outcome.rollouts.push(spec.id.to_string());
             outcome.queued = false;
         }
-        ServiceEvent::WayAsked { number, way } => {
+        ServiceEvent::PreemptionRequested { number, preemption } => {
             outcome.making_way = Some(format!("{service}/{number}"));
-            if matches!(way, Preemption::Back { .. }) {
+            if matches!(preemption, Preemption::RollBack { .. }) {
                 outcome.kind = Some(RolloutKind::Rollback);
                 outcome.dropped = None;
             }
@@ -95,8 +95,8 @@ fn complete(
         {
             leave_running_release(outcome, active);
         }
-        (Some(active), _) if outcome.unchanged => match (place.queue.front(), &active.way_asked) {
-            (_, Some(Preemption::Back { .. })) => {
+        (Some(active), _) if outcome.unchanged => match (place.queue.front(), &active.preemption) {
+            (_, Some(Preemption::RollBack { .. })) => {
                 outcome.kind = Some(RolloutKind::Rollback);
                 outcome.making_way = Some(named(active.spec.id.number));
                 leave_running_release(outcome, active);

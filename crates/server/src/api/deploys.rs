@@ -111,7 +111,7 @@ fn planned_spec(
         stable_traffic: None,
         is_slow_limit_measured: false,
         why: "plan".to_owned(),
-        tied: state.tied_in(environment),
+        peers: state.peers_in(environment),
     }
 }
 

@@ -136,8 +136,8 @@ impl RejectionStatus for rollout::RolloutRejection {
             Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
             Self::OpenedAlready(_)
             | Self::Ended { .. }
-            | Self::NotAsked { .. }
-            | Self::GoingBack { .. } => StatusCode::CONFLICT,
+            | Self::NoPendingApproval { .. }
+            | Self::RollingBack { .. } => StatusCode::CONFLICT,
         }
     }
 }
@@ -171,7 +171,7 @@ impl RejectionStatus for run::RunRejection {
             Self::NotFromThere { .. } | Self::StepOfSeveral { .. } => StatusCode::BAD_REQUEST,
             Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
             Self::NotOpen
-            | Self::NotAsked { .. }
+            | Self::NoPendingApproval { .. }
             | Self::UnderWay(_)
             | Self::NothingFailed(_)
             | Self::NothingKept { .. }

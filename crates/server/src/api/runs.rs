@@ -102,7 +102,7 @@ pub(super) async fn rerun(
         true => Some(from_step(&app, &id, &again, step).await?),
         false => None,
     };
-    let input = RunInput::RunAgain { again, from };
+    let input = RunInput::Rerun { again, from };
     app.runs.send(&id.stream(), input, caller.actor()).await?;
     Ok(Json(run_view(&app, &id).await?))
 }

@@ -258,7 +258,7 @@ pub(super) async fn report(
         Ok(_) => service::ServiceInput::AddressesReported(asked),
         Err(error) => {
             tracing::warn!(%error, %service, "the addresses that a service asks for can't be recorded");
-            service::ServiceInput::Woken
+            service::ServiceInput::TimerFired
         }
     }
 }

@@ -20,22 +20,24 @@ pub struct GroupDriver(pub Weak<App>);
 impl Driver<ConcurrencyGroups> for GroupDriver {
     async fn carry_out(&self, work: Work<ConcurrencyGroups>) -> concurrency::GroupInput {
         let Some(app) = self.0.upgrade() else {
-            return concurrency::GroupInput::Woken;
+            return concurrency::GroupInput::TimerFired;
         };
         let (number, notice) = (work.effect.number, work.effect.notice);
         let run = &notice.holder.run;
-        let input = run::RunInput::Gate(GateInput::News {
+        let input = run::RunInput::Gate(GateInput::SlotPositionChanged {
             job: notice.holder.job,
             ticket: notice.ticket,
-            news: notice.news,
+            change: notice.change,
         });
         let by = Actor::Shipway("its concurrency group".to_owned());
         match app.runs.send(&run.stream(), input, by).await {
             // A rejected notification is stale; count it as delivered.
-            Ok(_) | Err(EngineError::Rejected(_)) => concurrency::GroupInput::Told(number),
+            Ok(_) | Err(EngineError::Rejected(_)) => {
+                concurrency::GroupInput::NoticeDelivered(number)
+            }
             Err(error) => {
                 tracing::warn!(%error, %run, "a run could not be told of its turn; it is tried again");
-                concurrency::GroupInput::Woken
+                concurrency::GroupInput::TimerFired
             }
         }
     }
@@ -48,7 +50,7 @@ pub(super) async fn carry_out(app: &Arc<App>, run: &RunId, effect: &GateEffect) 
         job: job.clone(),
     };
     let (group, input) = match effect {
-        GateEffect::Ask {
+        GateEffect::RequestSlot {
             job,
             ticket,
             group,
@@ -61,10 +63,10 @@ pub(super) async fn carry_out(app: &Arc<App>, run: &RunId, effect: &GateEffect) 
                 queue: group.queue,
                 again: *again,
             };
-            (&group.name, concurrency::GroupInput::Ask(ask))
+            (&group.name, concurrency::GroupInput::RequestSlot(ask))
         }
-        GateEffect::Leave { job, group, .. } => {
-            (group, concurrency::GroupInput::Leave(holder(job)))
+        GateEffect::ReleaseSlot { job, group, .. } => {
+            (group, concurrency::GroupInput::ReleaseSlot(holder(job)))
         }
     };
     let stream = concurrency::stream(&run.service, group);
@@ -73,16 +75,16 @@ pub(super) async fn carry_out(app: &Arc<App>, run: &RunId, effect: &GateEffect) 
         Ok(outcome) => outcome,
         Err(error) => {
             tracing::warn!(%error, %run, group, "a concurrency group could not be asked; it is tried again");
-            return run::RunInput::Woken;
+            return run::RunInput::TimerFired;
         }
     };
     run::RunInput::Gate(match effect {
-        GateEffect::Ask { job, ticket, .. } => GateInput::Answered {
+        GateEffect::RequestSlot { job, ticket, .. } => GateInput::SlotRequestAnswered {
             job: job.clone(),
             ticket: *ticket,
-            standing: outcome.state.position_of(&holder(job)),
+            position: outcome.state.position_of(&holder(job)),
         },
-        GateEffect::Leave { job, ticket, .. } => GateInput::Left {
+        GateEffect::ReleaseSlot { job, ticket, .. } => GateInput::SlotReleased {
             job: job.clone(),
             ticket: *ticket,
         },

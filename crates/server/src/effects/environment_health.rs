@@ -161,7 +161,7 @@ pub(super) async fn notify(
             "a notification was not delivered"
         );
     }
-    ServiceInput::HealthNoticeSettled {
+    ServiceInput::HealthNotificationFinished {
         number: notice.number,
         destination,
         failed: delivered.err().map(|error| error.to_string()),

@@ -49,13 +49,18 @@ pub(super) async fn run(
         let Ok(Some(current)) = app.rollouts.state(&work.stream).await else {
             continue;
         };
-        let look = current
+        let evaluation = current
             .0
             .as_deref()
             .and_then(|current| app.live.record_observation(current, exposure, seen));
-        let Some(look) = look else { continue };
-        let look = Box::new(look);
-        let input = RolloutInput::Looked { exposure, look };
+        let Some(evaluation) = evaluation else {
+            continue;
+        };
+        let evaluation = Box::new(evaluation);
+        let input = RolloutInput::Evaluated {
+            exposure,
+            evaluation,
+        };
         if work.report.send(input).await.is_err() {
             return;
         }

@@ -37,13 +37,13 @@ pub(super) async fn watch(
         if !is_complete || last.as_ref() != Some(&report) {
             let input = RolloutInput::Readiness(report.clone());
             if work.report.send(input).await.is_err() {
-                return RolloutInput::Woken;
+                return RolloutInput::TimerFired;
             }
             last = Some(report);
         }
         tokio::select! {
-            () = work.cancelled.cancelled() => return RolloutInput::Woken,
-            changed = changes.changed() => if changed.is_err() { return RolloutInput::Woken },
+            () = work.cancelled.cancelled() => return RolloutInput::TimerFired,
+            changed = changes.changed() => if changed.is_err() { return RolloutInput::TimerFired },
             () = tokio::time::sleep(REPORT_EVERY), if !is_complete => {}
         }
     }

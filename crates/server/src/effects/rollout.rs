@@ -83,13 +83,13 @@ pub(super) enum DeliveryError {
 impl Driver<RolloutAggregate> for RolloutDriver {
     async fn carry_out(&self, work: Work<RolloutAggregate>) -> RolloutInput {
         let Some(app) = self.0.upgrade() else {
-            return RolloutInput::Woken;
+            return RolloutInput::TimerFired;
         };
         let Some(rollout) = work.state.0.as_deref() else {
-            return RolloutInput::Woken;
+            return RolloutInput::TimerFired;
         };
         match &work.effect {
-            RolloutEffect::Carry {
+            RolloutEffect::ExecuteAction {
                 plan,
                 index,
                 action,
@@ -100,20 +100,20 @@ impl Driver<RolloutAggregate> for RolloutDriver {
                 stable,
             } => {
                 measure::run(&app, &work, rollout, *exposure, *candidate, *stable).await;
-                RolloutInput::Woken
+                RolloutInput::TimerFired
             }
-            RolloutEffect::Fellows { with } => {
+            RolloutEffect::WatchPeers { with } => {
                 rollout_group::watch(&app, &work, rollout, with).await
             }
-            RolloutEffect::Guard { release, stable } => {
+            RolloutEffect::WatchInstances { release, stable } => {
                 let releases: Vec<_> = std::iter::once(*release).chain(*stable).collect();
                 let Ok(target) = app.targets.target(rollout.spec.environment.target) else {
-                    return RolloutInput::Woken;
+                    return RolloutInput::TimerFired;
                 };
                 let place = rollout_environment(&rollout.spec);
                 readiness::watch(&**target, &work, &place, &releases).await
             }
-            RolloutEffect::TellService { end, observed } => {
+            RolloutEffect::NotifyService { end, observed } => {
                 app.live.forget(&rollout.spec.id);
                 send_to_service(&app, rollout, end, observed).await
             }
@@ -121,7 +121,7 @@ impl Driver<RolloutAggregate> for RolloutDriver {
                 index,
                 destination,
                 notice,
-            } => RolloutInput::Noticed {
+            } => RolloutInput::NotificationFinished {
                 index: *index,
                 destination: *destination,
                 failed: notify(&app, rollout, (*index, notice), *destination)
@@ -188,7 +188,7 @@ impl ActionRun<'_> {
                 self.promote_release(*release).await?;
                 None
             }
-            PlanAction::Meet { with } => {
+            PlanAction::Barrier { with } => {
                 rollout_group::await_group(app, self.work, self.rollout, with).await?;
                 Some("all are there".to_owned())
             }
@@ -265,11 +265,11 @@ async fn send_to_service(
                 // The next start of the server restores them from the log.
                 tracing::warn!(%error, rollout = %id, "the routes of its service can't follow its addresses");
             }
-            RolloutInput::Told
+            RolloutInput::ServiceNotified
         }
         Err(error) => {
             tracing::error!(%error, rollout = %id, "the service could not be told");
-            RolloutInput::Woken
+            RolloutInput::TimerFired
         }
     }
 }

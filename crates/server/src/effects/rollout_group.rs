@@ -1,4 +1,4 @@
-//! Rollout groups: each rollout of a group watches the others. `core/rollout/meet` decides what the group does.
+//! Rollout groups: each rollout of a group watches the others. `core/rollout/peers` decides what the group does.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -39,7 +39,7 @@ pub(super) async fn await_group(
     with: &[ServiceName],
 ) -> Result<(), BarrierError> {
     loop {
-        match peers::decide_barrier(&fellows(app, rollout, with).await) {
+        match peers::decide_barrier(&peers(app, rollout, with).await) {
             BarrierDecision::Go => return Ok(()),
             BarrierDecision::Back(why) => return Err(BarrierError::RolledBack(why)),
             BarrierDecision::Wait(_) => {}
@@ -59,11 +59,11 @@ pub(super) async fn watch(
     with: &[ServiceName],
 ) -> RolloutInput {
     loop {
-        if let Some(why) = peers::gone_back(&fellows(app, rollout, with).await) {
-            return RolloutInput::FellowBack { why };
+        if let Some(why) = peers::gone_back(&peers(app, rollout, with).await) {
+            return RolloutInput::PeerRolledBack { why };
         }
         tokio::select! {
-            () = work.cancelled.cancelled() => return RolloutInput::Woken,
+            () = work.cancelled.cancelled() => return RolloutInput::TimerFired,
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
@@ -71,16 +71,16 @@ pub(super) async fn watch(
 
 /// The rollouts of `with` into the same environment that are under way, or were at some time since this one began; and releases
 /// that are on their way there.
-async fn fellows(app: &Arc<App>, rollout: &Rollout, with: &[ServiceName]) -> Vec<RolloutPeer> {
+async fn peers(app: &Arc<App>, rollout: &Rollout, with: &[ServiceName]) -> Vec<RolloutPeer> {
     let environment = &rollout.spec.environment.name;
-    let mut fellows = Vec::new();
+    let mut peers = Vec::new();
     for name in with {
         let stream = crate::app::service_stream(name);
         let Some(state) = app.services.state(&stream).await.ok().flatten() else {
             continue;
         };
         if is_coming(&state, environment) {
-            fellows.push(RolloutPeer {
+            peers.push(RolloutPeer {
                 name: name.to_string(),
                 stage: PeerStage::Coming,
             });
@@ -91,13 +91,13 @@ async fn fellows(app: &Arc<App>, rollout: &Rollout, with: &[ServiceName]) -> Vec
                 service: name.clone(),
                 number: RolloutNumber(number),
             };
-            fellows.extend(fellow(app, &id, rollout).await);
+            peers.extend(peer(app, &id, rollout).await);
         }
     }
-    fellows
+    peers
 }
 
-async fn fellow(app: &Arc<App>, id: &RolloutId, mine: &Rollout) -> Option<RolloutPeer> {
+async fn peer(app: &Arc<App>, id: &RolloutId, mine: &Rollout) -> Option<RolloutPeer> {
     let state = app.rollout(id).await?;
     let other = state.0.as_deref()?;
     let over = other.ended.as_ref().map(|end| end.at);
@@ -122,7 +122,7 @@ fn is_coming(state: &service::ServiceState, environment: &EnvironmentName) -> bo
         let on = |active: &service::ActiveRollout| {
             let is_next = active.spec.release.environment_after(name);
             !active.promoted
-                && active.onward == AutoPromotion::Next
+                && active.auto_promotion == AutoPromotion::Next
                 && is_next.is_some_and(|next| next.name == *environment)
         };
         name != environment && moving.is_some_and(on)
@@ -135,23 +135,23 @@ fn is_coming(state: &service::ServiceState, environment: &EnvironmentName) -> bo
 pub(super) async fn notify_members(
     app: &Arc<App>,
     leader: &ServiceName,
-    fellows: &BTreeSet<ServiceName>,
+    peers: &BTreeSet<ServiceName>,
     groups: &RolloutGroups,
 ) -> service::ServiceInput {
-    for name in fellows {
+    for name in peers {
         let theirs: RolloutGroups = (groups.iter())
             .filter(|(_, group)| group.contains(name))
             .map(|(environment, group)| (environment.clone(), group.clone()))
             .collect();
-        let input = service::ServiceInput::Tied {
+        let input = service::ServiceInput::PromotionGroupChanged {
             leader: leader.clone(),
             groups: theirs,
         };
         let by = Actor::Shipway(format!("{leader} names it in its `promote_with`"));
         if let Err(error) = app.send_to_service(name, input, by).await {
             tracing::error!(%error, service = %name, "a service could not be told that it is tied");
-            return service::ServiceInput::Woken;
+            return service::ServiceInput::TimerFired;
         }
     }
-    service::ServiceInput::FellowsTold(groups.clone())
+    service::ServiceInput::PeersNotified(groups.clone())
 }

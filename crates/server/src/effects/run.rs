@@ -47,10 +47,10 @@ pub struct RunDriver(pub Weak<App>);
 impl Driver<RunAggregate> for RunDriver {
     async fn carry_out(&self, work: Work<RunAggregate>) -> RunInput {
         let Some(app) = self.0.upgrade() else {
-            return RunInput::Woken;
+            return RunInput::TimerFired;
         };
         let Some(spec) = work.state.0.as_deref().map(|run| run.spec.clone()) else {
-            return RunInput::Woken;
+            return RunInput::TimerFired;
         };
         match &work.effect {
             RunEffect::Gate(effect) => {
@@ -60,7 +60,7 @@ impl Driver<RunAggregate> for RunDriver {
                 let folder = app.jobs.attempt_folder(&spec.id, key, *attempt);
                 run_job(&app, &work, &spec, (key, folder), stop.as_deref()).await
             }
-            RunEffect::TellService {
+            RunEffect::NotifyService {
                 conclusion,
                 artifacts,
                 ..
@@ -82,10 +82,10 @@ impl Driver<RunAggregate> for RunDriver {
                     )
                     .await
                 {
-                    Ok(_) => RunInput::Told,
+                    Ok(_) => RunInput::ServiceNotified,
                     Err(error) => {
                         tracing::error!(%error, run = %spec.id, "the service could not be told");
-                        RunInput::Woken
+                        RunInput::TimerFired
                     }
                 }
             }
@@ -107,7 +107,7 @@ impl JobNotStarted {
 
     fn into_input(self, key: &JobKey) -> RunInput {
         match self {
-            Self::Cancelled => RunInput::Woken,
+            Self::Cancelled => RunInput::TimerFired,
             Self::Ended(conclusion, why) => RunInput::JobEnded {
                 key: key.clone(),
                 conclusion,
@@ -151,12 +151,12 @@ async fn run_job(
         match journal.next(&work.cancelled).await {
             Ok(Some(entry)) => {
                 if let Err(FollowerStopped) = follower.handle(entry).await {
-                    return RunInput::Woken;
+                    return RunInput::TimerFired;
                 }
             }
             Ok(None) => return follower.finish().await,
             // The server stops, or the run wants the job stopped: the next effect follows the same journal.
-            Err(JobError::Cancelled) => return RunInput::Woken,
+            Err(JobError::Cancelled) => return RunInput::TimerFired,
             Err(error @ JobError::WorkerLost(_)) => {
                 return RunInput::WorkerLost {
                     key: key.clone(),
@@ -324,7 +324,7 @@ impl JobFollower<'_> {
                 None
             }
             JournalBody::EnvironmentUrl { url } => {
-                Some(RunInput::Gate(GateInput::UrlKnown { key, url }))
+                Some(RunInput::Gate(GateInput::EnvironmentUrlSet { key, url }))
             }
             JournalBody::Resumed { .. }
             | JournalBody::Annotation { .. }
@@ -478,7 +478,7 @@ pub(crate) async fn job_environment(
 ) -> Result<JobEnvironment, JobEnvironmentError> {
     let known = (state.0.as_deref()).ok_or(JobEnvironmentError::RunNotOpen)?;
     let run = &known.spec;
-    let goes_on = known.jobs.get(key).and_then(|it| it.goes_on.as_ref());
+    let resume_point = known.jobs.get(key).and_then(|it| it.resume_point.as_ref());
     let git_dir = app
         .repos
         .get(&run.id.service)
@@ -502,7 +502,7 @@ pub(crate) async fn job_environment(
         vars: BTreeMap::new(),
         env: tested_environment(app, &run.id, &run.purpose).await,
         folder,
-        earlier: goes_on.map(|it| app.jobs.attempt_folder(&run.id, key, it.attempt)),
+        earlier: resume_point.map(|it| app.jobs.attempt_folder(&run.id, key, it.attempt)),
         source: SourceTree::Git {
             git_dir,
             commit: run.commit.id.to_string(),

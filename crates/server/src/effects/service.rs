@@ -23,7 +23,7 @@ impl Driver<ServiceAggregate> for ServiceDriver {
     async fn carry_out(&self, work: Work<ServiceAggregate>) -> ServiceInput {
         // The application outlives its engines but for the moment in which both end.
         let Some(app) = self.0.upgrade() else {
-            return ServiceInput::Woken;
+            return ServiceInput::TimerFired;
         };
         let service = work.state.name.clone();
         match work.effect {
@@ -41,19 +41,17 @@ impl Driver<ServiceAggregate> for ServiceDriver {
                     Ok(_) => ServiceInput::RolloutOpened(number),
                     Err(error) => {
                         tracing::error!(%error, rollout = %number, "the rollout could not be opened");
-                        ServiceInput::Woken
+                        ServiceInput::TimerFired
                     }
                 }
             }
-            ServiceEffect::TellFellows { fellows, groups } => match service {
-                Some(leader) => {
-                    rollout_group::notify_members(&app, &leader, &fellows, &groups).await
-                }
-                None => ServiceInput::Woken,
+            ServiceEffect::NotifyPeers { peers, groups } => match service {
+                Some(leader) => rollout_group::notify_members(&app, &leader, &peers, &groups).await,
+                None => ServiceInput::TimerFired,
             },
             ServiceEffect::ReportAddresses(asked) => match service {
                 Some(service) => addresses::report(&app, &service, asked).await,
-                None => ServiceInput::Woken,
+                None => ServiceInput::TimerFired,
             },
             ServiceEffect::NotifyHealth {
                 notice,
@@ -62,27 +60,27 @@ impl Driver<ServiceAggregate> for ServiceDriver {
                 Some(service) => {
                     environment_health::notify(&app, &service, &notice, destination).await
                 }
-                None => ServiceInput::Woken,
+                None => ServiceInput::TimerFired,
             },
-            ServiceEffect::AskWay { number, way } => {
+            ServiceEffect::SendPreemption { number, preemption } => {
                 let Some(service) = service else {
-                    return ServiceInput::Woken;
+                    return ServiceInput::TimerFired;
                 };
                 let id = RolloutId { service, number };
-                let (input, by) = preemption_input(way);
+                let (input, by) = preemption_input(preemption);
                 // A refusal means that it ends by itself.
                 if let Err(error) = app.rollouts.send(&id.stream(), input, by).await {
-                    tracing::debug!(%error, rollout = %id, "asked to make way");
+                    tracing::debug!(%error, rollout = %id, "asked to make preemption");
                 }
-                ServiceInput::WayAnswered(number)
+                ServiceInput::PreemptionDelivered(number)
             }
         }
     }
 }
 
 /// The input that preempts a rollout, and its actor.
-fn preemption_input(way: Preemption) -> (rollout::RolloutInput, Actor) {
-    match way {
+fn preemption_input(preemption: Preemption) -> (rollout::RolloutInput, Actor) {
+    match preemption {
         Preemption::Supersede { by } => {
             let reason = format!("superseded by {by}");
             let cause = AbortCause::Superseded;
@@ -92,7 +90,7 @@ fn preemption_input(way: Preemption) -> (rollout::RolloutInput, Actor) {
             };
             (input, Actor::Shipway(reason))
         }
-        Preemption::Back { by, reason } => {
+        Preemption::RollBack { by, reason } => {
             let cause = AbortCause::Person;
             (rollout::RolloutInput::Abort { cause, reason }, by)
         }
@@ -112,7 +110,7 @@ async fn open_run(app: &Arc<App>, stream: &str, mut order: RunOrder) -> ServiceI
         .strip_prefix("service/")
         .and_then(|name| name.parse().ok())
     else {
-        return ServiceInput::Woken;
+        return ServiceInput::TimerFired;
     };
     let id = RunId { service, number };
     // Opened before a crash, it has all that it needs.
@@ -127,7 +125,7 @@ async fn open_run(app: &Arc<App>, stream: &str, mut order: RunOrder) -> ServiceI
         Ok(()) => ServiceInput::RunOpened(number),
         Err(error) => {
             tracing::error!(%error, run = %id, "the run could not be opened");
-            ServiceInput::Woken
+            ServiceInput::TimerFired
         }
     }
 }

@@ -219,7 +219,7 @@ async fn take_in(
             ServiceEvent::Pushed {
                 sequence: number, ..
             } => sequence = Some(*number),
-            ServiceEvent::RunOrdered { .. } | ServiceEvent::ReleaseMade { .. } => {
+            ServiceEvent::RunOrdered { .. } | ServiceEvent::ReleaseCreated { .. } => {
                 has_followers = true;
             }
             _ => {}
@@ -244,10 +244,10 @@ fn describe_push_event(url: &str, service: &ServiceName, event: &ServiceEvent) -
             "run {} · {} · {url}/runs/{service}/{}",
             order.number, order.workflow.path, order.number.0
         ),
-        ServiceEvent::ReleaseMade { release, .. } => {
+        ServiceEvent::ReleaseCreated { release, .. } => {
             format!("release {} made of the commit's tree", release.number)
         }
-        ServiceEvent::PushSettled { why, .. } => format!("nothing is released: {why}"),
+        ServiceEvent::PushNotReleased { why, .. } => format!("nothing is released: {why}"),
         _ => return None,
     })
 }

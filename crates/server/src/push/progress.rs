@@ -137,7 +137,7 @@ impl PushProgress {
             let event = read::<run::RunEvent>(recorded);
             // Print manual approvals and return; don't block the push on them.
             if let Some(run::RunEvent::Gate(fact)) = event.as_ref().map(|event| &event.body)
-                && matches!(**fact, run::GateFact::ApprovalAsked { .. })
+                && matches!(**fact, run::GateFact::ApprovalRequested { .. })
             {
                 self.is_reported = true;
             }
@@ -167,13 +167,13 @@ impl PushProgress {
             ServiceEvent::RunEnded {
                 number, conclusion, ..
             } if self.runs.remove(number) => self.run_ended(*number, *conclusion),
-            ServiceEvent::PushSettled { sequence, why } if self.pushes.remove(sequence) => {
+            ServiceEvent::PushNotReleased { sequence, why } if self.pushes.remove(sequence) => {
                 vec![format!("nothing is released: {why}")]
             }
-            ServiceEvent::ReleaseMade { release, .. }
+            ServiceEvent::ReleaseCreated { release, .. }
                 if self.pushes.contains(&release.sequence) =>
             {
-                self.release_made(release)
+                self.release_created(release)
             }
             ServiceEvent::RequestDropped {
                 release,
@@ -238,7 +238,9 @@ impl PushProgress {
                 rollout,
                 release,
             } if self.rollouts.contains_key(rollout) => self.promoted(environment, release),
-            ServiceEvent::Held { release, why, .. } if self.releases.contains_key(release) => {
+            ServiceEvent::PromotionBlocked { release, why, .. }
+                if self.releases.contains_key(release) =>
+            {
                 self.is_reported = true;
                 vec![format!("✗ {release} stays where it is: {why}")]
             }
@@ -282,7 +284,7 @@ impl PushProgress {
         )]
     }
 
-    fn release_made(&mut self, release: &Release) -> Vec<String> {
+    fn release_created(&mut self, release: &Release) -> Vec<String> {
         let environments = release.config.environments.iter();
         let order: Vec<_> = environments
             .map(|it| format!("{} ({})", it.name, it.strategy.keyword()))
@@ -390,7 +392,7 @@ impl PushProgress {
                 *plan = new.clone();
                 let mut lines = Vec::new();
                 if *direction == PlanDirection::Back {
-                    lines.push(format!("{number}  ↩ going back: {why}"));
+                    lines.push(format!("{number}  ↩ rolling back: {why}"));
                 }
                 lines.extend(new.notes.iter().map(|note| format!("{number}  {note}")));
                 self.wait_at(number, 0, lines)

@@ -147,9 +147,9 @@ pub fn wanted(service: &Stream<ServiceAggregate>, now: Timestamp) -> RolloutSpec
         .find_map(|(_, effect)| match effect {
             service::ServiceEffect::OpenRollout(spec) => Some(*spec),
             service::ServiceEffect::OpenRun(_)
-            | service::ServiceEffect::AskWay { .. }
+            | service::ServiceEffect::SendPreemption { .. }
             | service::ServiceEffect::NotifyHealth { .. }
-            | service::ServiceEffect::TellFellows { .. }
+            | service::ServiceEffect::NotifyPeers { .. }
             | service::ServiceEffect::ReportAddresses(_) => None,
         });
     wanted.expect("a push makes a release, and that wants to be rolled out")

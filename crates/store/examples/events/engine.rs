@@ -44,22 +44,22 @@ struct Simulated;
 impl Driver<RolloutAggregate> for Simulated {
     async fn carry_out(&self, work: Work<RolloutAggregate>) -> RolloutInput {
         match work.effect {
-            RolloutEffect::Carry { plan, index, .. } => RolloutInput::Done {
+            RolloutEffect::ExecuteAction { plan, index, .. } => RolloutInput::Done {
                 plan,
                 index,
                 note: None,
                 smoke: None,
             },
             RolloutEffect::Measure { .. }
-            | RolloutEffect::Guard { .. }
-            | RolloutEffect::Fellows { .. } => {
+            | RolloutEffect::WatchInstances { .. }
+            | RolloutEffect::WatchPeers { .. } => {
                 work.cancelled.cancelled().await;
-                RolloutInput::Woken
+                RolloutInput::TimerFired
             }
-            RolloutEffect::TellService { .. } => RolloutInput::Told,
+            RolloutEffect::NotifyService { .. } => RolloutInput::ServiceNotified,
             RolloutEffect::Notify {
                 index, destination, ..
-            } => RolloutInput::Noticed {
+            } => RolloutInput::NotificationFinished {
                 index,
                 destination,
                 failed: None,
@@ -100,7 +100,7 @@ async fn rollout_rate(store: Arc<dyn Store>, at_once: usize) -> f64 {
             .expect("it goes on")
             .expect("it can be read");
         done += usize::from(recorded.event.contains("\"action_done\""));
-        if recorded.event.contains("\"service_told\"") {
+        if recorded.event.contains("\"service_notified\"") {
             ended += 1;
             free.add_permits(1);
         }

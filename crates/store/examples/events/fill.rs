@@ -65,13 +65,14 @@ fn roll_out(service: &mut Stream<ServiceAggregate>, now: Timestamp) -> shipway_e
         let Some((_, effect)) = pending.effects.into_iter().find(|(_, effect)| {
             !matches!(
                 effect,
-                rollout::RolloutEffect::Guard { .. } | rollout::RolloutEffect::Measure { .. }
+                rollout::RolloutEffect::WatchInstances { .. }
+                    | rollout::RolloutEffect::Measure { .. }
             )
         }) else {
             break;
         };
         match effect {
-            rollout::RolloutEffect::Carry {
+            rollout::RolloutEffect::ExecuteAction {
                 plan,
                 index,
                 action,
@@ -91,7 +92,7 @@ fn roll_out(service: &mut Stream<ServiceAggregate>, now: Timestamp) -> shipway_e
                     now,
                 );
             }
-            rollout::RolloutEffect::TellService { end, observed } => {
+            rollout::RolloutEffect::NotifyService { end, observed } => {
                 let number = id.number;
                 service.say(
                     service::ServiceInput::RolloutEnded {
@@ -101,11 +102,11 @@ fn roll_out(service: &mut Stream<ServiceAggregate>, now: Timestamp) -> shipway_e
                     },
                     now,
                 );
-                rollout.say(rollout::RolloutInput::Told, now);
+                rollout.say(rollout::RolloutInput::ServiceNotified, now);
             }
             rollout::RolloutEffect::Notify { .. }
-            | rollout::RolloutEffect::Fellows { .. }
-            | rollout::RolloutEffect::Guard { .. }
+            | rollout::RolloutEffect::WatchPeers { .. }
+            | rollout::RolloutEffect::WatchInstances { .. }
             | rollout::RolloutEffect::Measure { .. } => {
                 unreachable!("nobody is notified, and the others are passed over")
             }

@@ -29,7 +29,7 @@ impl Shipped {
         took: Duration,
         traffic: Option<(Counted, Counted)>,
     ) -> Self {
-        let turn = rollout.turned_back.as_ref();
+        let turn = rollout.rollback_start.as_ref();
         let turned_at = turn.map(|turn| turn.at);
         let between = |from: Option<Timestamp>, to: Option<Timestamp>| {
             Duration::try_from(to?.duration_since(from?)).ok()
@@ -40,7 +40,7 @@ impl Shipped {
             status: enum_text(&rollout.status),
             why: turn.map(|turn| turn.why.clone()).unwrap_or_default(),
             took,
-            rollback_took: between(turned_at, rollout.back_at),
+            rollback_took: between(turned_at, rollout.rolled_back_at),
             exposed: between(rollout.served_at, turned_at),
             traffic: traffic.map(|(before, after)| after.since(before)),
         }
@@ -109,7 +109,7 @@ impl fmt::Display for Summary {
             if let Some(back) = it.rollback_took {
                 writeln!(
                     f,
-                    "            the way back took {} ms: all traffic was on the previous release",
+                    "            the rollback took {} ms: all traffic was on the previous release",
                     back.as_millis()
                 )?;
             }

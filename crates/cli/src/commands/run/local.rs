@@ -200,7 +200,7 @@ impl Local {
             Report::Over(effect) => {
                 progress.running.remove(&effect);
                 // There is room for another.
-                progress.inputs.push_back(RunInput::Woken);
+                progress.inputs.push_back(RunInput::TimerFired);
             }
         }
     }
@@ -217,7 +217,7 @@ impl Local {
                     progress.inputs.push_back(passed(gate));
                     continue;
                 }
-                RunEffect::TellService { conclusion, .. } => return Some(*conclusion),
+                RunEffect::NotifyService { conclusion, .. } => return Some(*conclusion),
             };
             let begun = progress.running.contains_key(&key);
             match stop {
@@ -402,12 +402,12 @@ fn caches(service: &ServiceName, here: &Path) -> Option<PathBuf> {
 /// There are no other runs: every slot is free.
 fn passed(gate: &GateEffect) -> RunInput {
     RunInput::Gate(match gate {
-        GateEffect::Ask { job, ticket, .. } => GateInput::Answered {
+        GateEffect::RequestSlot { job, ticket, .. } => GateInput::SlotRequestAnswered {
             job: job.clone(),
             ticket: *ticket,
-            standing: SlotPosition::Entered,
+            position: SlotPosition::Entered,
         },
-        GateEffect::Leave { job, ticket, .. } => GateInput::Left {
+        GateEffect::ReleaseSlot { job, ticket, .. } => GateInput::SlotReleased {
             job: job.clone(),
             ticket: *ticket,
         },

@@ -358,7 +358,7 @@ pub(super) fn spec(
     let reports = reports(here);
     Ok(RunSpec {
         environments: Vec::new(),
-        about: None,
+        event_payload: None,
         uid: None,
         id: RunId {
             service: service(here)?,

@@ -57,13 +57,10 @@ pub struct CanaryStep {
     pub weight: Weight,
     pub hold: Option<Duration>,
     /// Run the smoke tests again before this step.
-    #[serde(default)]
     pub smoke: bool,
     /// Ask before this step.
-    #[serde(default)]
     pub ask: bool,
     /// How many instances of the new release there shall be; default its share of them.
-    #[serde(default)]
     pub scale: Option<InstanceCount>,
 }
 

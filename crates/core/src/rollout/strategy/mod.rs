@@ -143,7 +143,7 @@ pub struct StrategyInput {
     /// Other releases that still run here, left by a rollout that failed; they are taken down at the end.
     pub leftovers: Vec<ReleaseNumber>,
     /// Services whose rollouts are promoted together with this one.
-    pub tied: Vec<ServiceName>,
+    pub peers: Vec<ServiceName>,
     /// The addresses that the release asks for, where they are not those of stable.
     pub address_change: Option<AddressChange>,
     /// How long the release is judged after its promotion.
@@ -215,7 +215,7 @@ impl ObservedState {
             | PlanAction::Smoke { .. }
             | PlanAction::Hold { .. }
             | PlanAction::Ask { .. }
-            | PlanAction::Meet { .. }
+            | PlanAction::Barrier { .. }
             | PlanAction::Drain { .. } => {}
         }
     }
@@ -239,7 +239,7 @@ pub fn compile(strategy: &Strategy, brief: &StrategyInput) -> RolloutPlan {
         (true, true) => traffic::describe(&mut plan, brief),
         (true, false) => hold_by_time(&mut plan),
     }
-    meet(&mut plan, &brief.tied);
+    insert_barrier(&mut plan, &brief.peers);
     claim_addresses(&mut plan, brief);
     if let Some(gate) = &brief.approvals {
         plan.actions
@@ -283,17 +283,17 @@ fn claim_addresses(plan: &mut RolloutPlan, brief: &StrategyInput) {
     }
 }
 
-/// Tied services meet before the last shift that leads to a promotion: until then each can go back at no cost.
-fn meet(plan: &mut RolloutPlan, tied: &[ServiceName]) {
-    if tied.is_empty() {
+/// Services of a promotion group wait for each other before the last shift that leads to a promotion: until then each can go back at no cost.
+fn insert_barrier(plan: &mut RolloutPlan, peers: &[ServiceName]) {
+    if peers.is_empty() {
         return;
     }
     let until = (plan.actions.iter()).position(|it| matches!(it, PlanAction::Promote { .. }));
     let before = &plan.actions[..until.unwrap_or(plan.actions.len())];
     let at = (before.iter()).rposition(|it| matches!(it, PlanAction::Shift { .. }));
     if let Some(at) = at {
-        let with = tied.to_vec();
-        plan.actions.insert(at, PlanAction::Meet { with });
+        let with = peers.to_vec();
+        plan.actions.insert(at, PlanAction::Barrier { with });
     }
 }
 

@@ -25,7 +25,7 @@ pub fn needed_traffic(environment: &EnvironmentConfig) -> Vec<String> {
         drain: environment.drain,
         approvals: None,
         leftovers: Vec::new(),
-        tied: Vec::new(),
+        peers: Vec::new(),
         address_change: None,
         watch: Duration::ZERO,
     };

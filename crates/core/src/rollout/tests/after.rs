@@ -40,7 +40,7 @@ fn a_release_that_is_worse_than_stable_was_is_compared_with_the_warm_set_and_rol
         stage.compare((100 * second, second), (200_000 + 100 * second, 200));
         assert!(second < 120, "{:#?}", stage.story);
     }
-    let turn = stage.rollout().turned_back.clone().unwrap();
+    let turn = stage.rollout().rollback_start.clone().unwrap();
     assert!(!turn.why.contains("before the switch"), "{}", turn.why);
     stage.carry();
     assert_eq!(stage.rollout().status(), RolloutStatus::RolledBack);
@@ -74,7 +74,7 @@ fn where_the_old_set_can_not_be_brought_up_the_new_one_serves_until_it_can_and_a
             smoke,
         })
         .unwrap();
-    assert_eq!(stage.rollout().status(), RolloutStatus::GoingBack);
+    assert_eq!(stage.rollout().status(), RolloutStatus::RollingBack);
     assert_eq!(
         stage.rollout().observed.split,
         TrafficSplit::all_to(ReleaseNumber(4))

@@ -119,7 +119,7 @@ fn a_release_that_uses_more_than_stable_did_goes_back_and_one_that_does_not_is_p
     let mut stage = baking(compared(Metric::Cpu, WorseDirection::Increase));
     bake(&mut stage, using(0.8), Some(&before));
     assert_eq!(stage.rollout().status(), RolloutStatus::RolledBack);
-    let turn = stage.rollout().turned_back.clone().unwrap();
+    let turn = stage.rollout().rollback_start.clone().unwrap();
     for words in [
         "CPU use of #4 is worse than #3 before the switch: 83",
         " vs 41",

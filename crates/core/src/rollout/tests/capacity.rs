@@ -44,7 +44,7 @@ fn a_canary_whose_only_instance_becomes_unready_is_rolled_back_within_seconds() 
     assert!(!stage.is_rolling_back(), "one bad moment is not enough");
     stage.ready_after(2, 0, 3);
     assert!(stage.is_rolling_back(), "{:#?}", stage.story);
-    let turn = stage.rollout().turned_back.clone().unwrap();
+    let turn = stage.rollout().rollback_start.clone().unwrap();
     assert!(
         turn.why.contains("0 of 1 instances of #4 ready"),
         "{turn:?}"
@@ -127,7 +127,7 @@ fn a_recorded_shortage_alone_rolls_nothing_back_after_a_restart_of_the_server() 
     let mut stage = holding(3);
     stage.ready(0, 3);
     stage.now += jiff::SignedDuration::from_secs(50);
-    stage.say(RolloutInput::Woken).unwrap();
+    stage.say(RolloutInput::TimerFired).unwrap();
     assert!(!stage.is_rolling_back());
     stage.ready(1, 3);
     assert!(!stage.is_rolling_back());

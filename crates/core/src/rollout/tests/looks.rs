@@ -20,13 +20,23 @@ fn both(at: Timestamp, canary: (u64, u64), stable: (u64, u64)) -> Observation {
 
 impl PeerStage {
     /// A look a second later, as the driver takes it; whether it was recorded.
-    fn look(&mut self, live: &mut RolloutEvidence, canary: (u64, u64), stable: (u64, u64)) -> bool {
+    fn evaluation(
+        &mut self,
+        live: &mut RolloutEvidence,
+        canary: (u64, u64),
+        stable: (u64, u64),
+    ) -> bool {
         self.now += jiff::SignedDuration::from_secs(1);
         let exposure = self.rollout().exposure;
-        let look = self.rollout().observe(live, both(self.now, canary, stable));
-        look.is_some_and(|look| {
-            let look = Box::new(look);
-            self.say(RolloutInput::Looked { exposure, look }).unwrap() > 0
+        let evaluation = self.rollout().observe(live, both(self.now, canary, stable));
+        evaluation.is_some_and(|evaluation| {
+            let evaluation = Box::new(evaluation);
+            self.say(RolloutInput::Evaluated {
+                exposure,
+                evaluation,
+            })
+            .unwrap()
+                > 0
         })
     }
 }
@@ -39,7 +49,7 @@ fn after_a_crash_the_evidence_resumes_from_what_was_recorded_and_no_request_is_l
     let mut recorded = 0;
     for second in 0..50 {
         let (canary, stable) = ((20 * second, second / 10), (180 * second, second));
-        recorded += u32::from(stage.look(&mut live, canary, stable));
+        recorded += u32::from(stage.evaluation(&mut live, canary, stable));
     }
     assert!((10..30).contains(&recorded), "{recorded}");
     let mut resumed = stage.rollout().evidence.clone();
@@ -64,9 +74,9 @@ fn a_fail_is_recorded_at_once_however_long_ago_the_last_record_was() {
     stage.carry();
     let mut live = stage.rollout().evidence.clone();
     for second in 0..50 {
-        stage.look(&mut live, (20 * second, 0), (180 * second, 0));
+        stage.evaluation(&mut live, (20 * second, 0), (180 * second, 0));
     }
-    let is_recorded = stage.look(&mut live, (1_020, 20), (9_180, 0));
+    let is_recorded = stage.evaluation(&mut live, (1_020, 20), (9_180, 0));
     assert!(is_recorded, "{:#?}", stage.story);
     assert_eq!(stage.rollout().direction, PlanDirection::Back);
 }
@@ -77,7 +87,7 @@ fn the_verdict_that_a_hold_ends_with_is_fresh() {
     stage.carry();
     let mut live = stage.rollout().evidence.clone();
     for second in 0..60 {
-        stage.look(&mut live, (20 * second, 0), (180 * second, 0));
+        stage.evaluation(&mut live, (20 * second, 0), (180 * second, 0));
     }
     let last = stage.rollout().evidence.last().unwrap().at;
     let due = stage.rollout().hold_due().unwrap();

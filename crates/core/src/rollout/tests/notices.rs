@@ -25,7 +25,7 @@ fn owed(state: &RolloutState, now: Timestamp) -> Vec<(usize, usize)> {
 fn settle(stage: &mut PeerStage, index: usize, destination: usize, failed: Option<&str>) -> usize {
     let failed = failed.map(str::to_owned);
     stage
-        .say(RolloutInput::Noticed {
+        .say(RolloutInput::NotificationFinished {
             index,
             destination,
             failed,
@@ -44,7 +44,7 @@ fn rolled_back() -> PeerStage {
         .unwrap();
     stage.carry();
     assert_eq!(stage.rollout().notices.len(), 2, "{:#?}", stage.story);
-    stage.say(RolloutInput::Told).unwrap();
+    stage.say(RolloutInput::ServiceNotified).unwrap();
     stage
 }
 
@@ -85,7 +85,7 @@ fn what_is_settled_is_not_sent_again_after_a_crash_anywhere() {
     let mut state = RolloutState::default();
     for event in &stage.log {
         RolloutAggregate::apply(&mut state, event);
-        if let RolloutEvent::NoticeSettled {
+        if let RolloutEvent::NotificationFinished {
             index, destination, ..
         } = event.body
         {

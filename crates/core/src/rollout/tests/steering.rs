@@ -28,11 +28,11 @@ fn stages() -> Vec<(&'static str, PeerStage)> {
     ));
     warm.carry();
     let mut tied = spec(canary(), 3, Some(3));
-    tied.tied = vec!["cart".parse().unwrap()];
+    tied.peers = vec!["cart".parse().unwrap()];
     let mut decide_barrier = PeerStage::open(tied);
     while !matches!(
         decide_barrier.rollout().action(),
-        Some(PlanAction::Meet { .. })
+        Some(PlanAction::Barrier { .. })
     ) {
         match decide_barrier.carried() {
             Some((plan, index)) => drop(decide_barrier.say(done(plan, index))),
@@ -83,7 +83,7 @@ fn stages() -> Vec<(&'static str, PeerStage)> {
         ("paused", paused),
         ("kept warm", warm),
         ("meeting", decide_barrier),
-        ("going back", back),
+        ("rollback", back),
         ("promoted", promoted),
         ("rolled back", rolled_back),
         ("retrying", failed),
@@ -152,47 +152,47 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
     }
     insta::assert_snapshot!(table.join("\n"), @r##"
     waiting     approve  Moving
-    waiting     reject   GoingBack
+    waiting     reject   RollingBack
     waiting     pause    Paused
     waiting     resume   nothing changes
     waiting     promote  Waiting
-    waiting     abort    GoingBack
+    waiting     abort    RollingBack
     moving      approve  refused: shop/ro7 is not waiting for an approval: it is at "start 1 instance of #4, without traffic"
     moving      reject   refused: shop/ro7 is not waiting for an approval: it is at "start 1 instance of #4, without traffic"
     moving      pause    Paused
     moving      resume   nothing changes
     moving      promote  Moving
-    moving      abort    GoingBack
+    moving      abort    RollingBack
     holding     approve  refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 min and judge"
     holding     reject   refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 min and judge"
     holding     pause    Paused
     holding     resume   nothing changes
     holding     promote  Moving
-    holding     abort    GoingBack
+    holding     abort    RollingBack
     paused      approve  refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 min and judge"
     paused      reject   refused: shop/ro7 is not waiting for an approval: it is at "hold for 1 min and judge"
     paused      pause    nothing changes
     paused      resume   Holding
     paused      promote  Moving
-    paused      abort    GoingBack
+    paused      abort    RollingBack
     kept warm   approve  refused: shop/ro7 is not waiting for an approval: it is at "keep the previous instances warm for 10 min"
     kept warm   reject   refused: shop/ro7 is not waiting for an approval: it is at "keep the previous instances warm for 10 min"
     kept warm   pause    Paused
     kept warm   resume   nothing changes
     kept warm   promote  nothing changes
-    kept warm   abort    GoingBack
+    kept warm   abort    RollingBack
     meeting     approve  refused: shop/ro7 is not waiting for an approval: it is at "wait for the rollouts of cart"
     meeting     reject   refused: shop/ro7 is not waiting for an approval: it is at "wait for the rollouts of cart"
     meeting     pause    Paused
     meeting     resume   nothing changes
     meeting     promote  Moving
-    meeting     abort    GoingBack
-    going back  approve  refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
-    going back  reject   refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
-    going back  pause    refused: shop/ro7 is on its way back to stable: pausing is no longer possible
-    going back  resume   refused: shop/ro7 is on its way back to stable: resuming is no longer possible
-    going back  promote  refused: shop/ro7 is on its way back to stable: promoting is no longer possible
-    going back  abort    nothing changes
+    meeting     abort    RollingBack
+    rollback    approve  refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
+    rollback    reject   refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
+    rollback    pause    refused: shop/ro7 is rolling back to stable: pausing is no longer possible
+    rollback    resume   refused: shop/ro7 is rolling back to stable: resuming is no longer possible
+    rollback    promote  refused: shop/ro7 is rolling back to stable: promoting is no longer possible
+    rollback    abort    nothing changes
     promoted    approve  refused: shop/ro7 has ended (#4 serves all traffic): answering the gate is no longer possible
     promoted    reject   refused: shop/ro7 has ended (#4 serves all traffic): answering the gate is no longer possible
     promoted    pause    refused: shop/ro7 has ended (#4 serves all traffic): pausing is no longer possible
@@ -207,9 +207,9 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
     rolled back abort    nothing changes
     retrying    approve  refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
     retrying    reject   refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
-    retrying    pause    refused: shop/ro7 is on its way back to stable: pausing is no longer possible
-    retrying    resume   refused: shop/ro7 is on its way back to stable: resuming is no longer possible
-    retrying    promote  refused: shop/ro7 is on its way back to stable: promoting is no longer possible
+    retrying    pause    refused: shop/ro7 is rolling back to stable: pausing is no longer possible
+    retrying    resume   refused: shop/ro7 is rolling back to stable: resuming is no longer possible
+    retrying    promote  refused: shop/ro7 is rolling back to stable: promoting is no longer possible
     retrying    abort    Failed
     "##);
 }
@@ -236,7 +236,7 @@ fn a_pause_while_instances_come_up_eats_no_progress_deadline() {
 fn at_the_deadline_of_an_inconclusive_hold_happens_what_the_file_says() {
     for (word, wanted) in [
         (OnInconclusive::Pause, RolloutStatus::Paused),
-        (OnInconclusive::Rollback, RolloutStatus::GoingBack),
+        (OnInconclusive::Rollback, RolloutStatus::RollingBack),
         (OnInconclusive::Promote, RolloutStatus::Moving),
     ] {
         let holds = HoldPolicy {

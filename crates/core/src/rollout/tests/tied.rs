@@ -5,13 +5,13 @@ use crate::rollout::peers::{BarrierDecision, PeerStage as Where, RolloutPeer, de
 
 fn tied() -> RolloutSpec {
     let mut wanted = spec(canary(), 3, Some(3));
-    wanted.tied = vec!["cart".parse().unwrap()];
+    wanted.peers = vec!["cart".parse().unwrap()];
     wanted
 }
 
 fn at_the_meeting() -> PeerStage {
     let mut stage = PeerStage::open(tied());
-    while !matches!(stage.rollout().action(), Some(PlanAction::Meet { .. })) {
+    while !matches!(stage.rollout().action(), Some(PlanAction::Barrier { .. })) {
         assert_eq!(stage.rollout().stage(), Where::Coming);
         match stage.carried() {
             Some((plan, index)) => drop(stage.say(done(plan, index))),
@@ -41,7 +41,7 @@ fn a_tied_rollout_waits_before_its_last_shift_however_long_it_takes() {
     stage.pass_time(100_000);
     assert_eq!(
         stage.rollout().status(),
-        RolloutStatus::Meeting,
+        RolloutStatus::WaitingForPeers,
         "others have no deadline of ours"
     );
     stage.carry();
@@ -50,19 +50,19 @@ fn a_tied_rollout_waits_before_its_last_shift_however_long_it_takes() {
 }
 
 #[test]
-fn a_fellow_that_goes_back_takes_the_others_along() {
+fn a_peer_that_rolls_back_takes_the_others_along() {
     for mut stage in [at_the_meeting(), PeerStage::open(tied())] {
         stage
-            .say(RolloutInput::FellowBack {
+            .say(RolloutInput::PeerRolledBack {
                 why: "cart/ro3 went back: 5xx".into(),
             })
             .unwrap();
         assert_eq!(
-            stage.rollout().turned_back.as_ref().unwrap().why,
+            stage.rollout().rollback_start.as_ref().unwrap().why,
             "cart/ro3 went back: 5xx"
         );
         assert_eq!(
-            stage.say(RolloutInput::FellowBack {
+            stage.say(RolloutInput::PeerRolledBack {
                 why: "again".into()
             }),
             Ok(0)
@@ -95,7 +95,7 @@ fn only_a_superseded_rollout_leaves_its_peers_running_whatever_the_reason_says()
 
 #[test]
 fn the_others_are_waited_for_and_one_that_went_back_decides() {
-    let fellow = |name: &str, stage| RolloutPeer {
+    let peer = |name: &str, stage| RolloutPeer {
         name: name.to_owned(),
         stage,
     };
@@ -103,17 +103,17 @@ fn the_others_are_waited_for_and_one_that_went_back_decides() {
         at: start(),
         why: "5xx".to_owned(),
     };
-    let there = fellow("cart/ro3", Where::There);
+    let there = peer("cart/ro3", Where::There);
     assert_eq!(
-        decide_barrier(&[there.clone(), fellow("mail/ro1", Where::Aside)]),
+        decide_barrier(&[there.clone(), peer("mail/ro1", Where::Aside)]),
         BarrierDecision::Go
     );
     assert_eq!(
-        decide_barrier(&[there.clone(), fellow("mail", Where::Coming)]),
+        decide_barrier(&[there.clone(), peer("mail", Where::Coming)]),
         BarrierDecision::Wait("mail".into())
     );
     assert_eq!(
-        decide_barrier(&[fellow("mail", Where::Coming), fellow("cart/ro3", back())]),
+        decide_barrier(&[peer("mail", Where::Coming), peer("cart/ro3", back())]),
         BarrierDecision::Back("cart/ro3 went back: 5xx".into())
     );
 }

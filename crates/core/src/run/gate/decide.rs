@@ -33,35 +33,39 @@ impl RunDecider {
         input: GateInput,
     ) -> Result<(), RunRejection> {
         match input {
-            GateInput::Answered {
+            GateInput::SlotRequestAnswered {
                 job,
                 ticket,
-                standing,
+                position,
             } => {
                 if let Some(slot) = slot_with_ticket(run, job.as_ref(), ticket)
                     && !slot.answered
                 {
-                    let standing = slot.decided().cloned().unwrap_or(standing);
-                    self.fact(GateFact::TurnAnswered {
+                    let position = slot.decided().cloned().unwrap_or(position);
+                    self.fact(GateFact::SlotRequestAnswered {
                         job: job.clone(),
-                        standing: standing.clone(),
+                        position: position.clone(),
                     });
-                    self.dropped(run, job, &standing);
+                    self.dropped(run, job, &position);
                 }
             }
-            GateInput::News { job, ticket, news } => {
+            GateInput::SlotPositionChanged {
+                job,
+                ticket,
+                change,
+            } => {
                 if let Some(slot) = slot_with_ticket(run, job.as_ref(), ticket) {
-                    self.slot_changed(run, slot, job, news);
+                    self.slot_changed(run, slot, job, change);
                 }
             }
-            GateInput::Left { job, ticket } => {
+            GateInput::SlotReleased { job, ticket } => {
                 if slot_with_ticket(run, job.as_ref(), ticket).is_some() {
-                    self.fact(GateFact::TurnLeft { job });
+                    self.fact(GateFact::SlotReleased { job });
                 }
             }
-            GateInput::UrlKnown { key, url } => {
+            GateInput::EnvironmentUrlSet { key, url } => {
                 if !is_over(run, &key)? && run.gates.url(&key) != Some(url.as_str()) {
-                    self.fact(GateFact::UrlKnown { key, url });
+                    self.fact(GateFact::EnvironmentUrlSet { key, url });
                 }
             }
             GateInput::Approve {
@@ -102,14 +106,14 @@ impl RunDecider {
     ) {
         match change {
             SlotChange::Stop { why } => self.stopped(run, job, why),
-            SlotChange::Stands(standing)
-                if slot.decided().is_none() && slot.standing.as_ref() != Some(&standing) =>
+            SlotChange::Stands(position)
+                if slot.decided().is_none() && slot.position.as_ref() != Some(&position) =>
             {
-                self.fact(GateFact::TurnChanged {
+                self.fact(GateFact::SlotPositionChanged {
                     job: job.clone(),
-                    standing: standing.clone(),
+                    position: position.clone(),
                 });
-                self.dropped(run, job, &standing);
+                self.dropped(run, job, &position);
             }
             SlotChange::Stands(_) => {}
         }
@@ -125,8 +129,8 @@ impl RunDecider {
     }
 
     /// A job that lost its position in the queue is cancelled.
-    fn dropped(&mut self, run: &Run, job: Option<JobKey>, standing: &SlotPosition) {
-        let SlotPosition::Dropped { why } = standing else {
+    fn dropped(&mut self, run: &Run, job: Option<JobKey>, position: &SlotPosition) {
+        let SlotPosition::Dropped { why } = position else {
             return;
         };
         match job {
@@ -145,13 +149,13 @@ impl RunDecider {
     fn stopped(&mut self, run: &Run, job: Option<JobKey>, why: String) {
         match job {
             None if run.ended.is_none() && run.progress.cancelled.is_none() => {
-                self.emit(RunEvent::CancelAsked { reason: why });
+                self.emit(RunEvent::CancellationRequested { reason: why });
             }
             Some(key)
                 if (run.cell(&key))
                     .is_some_and(|(_, cell)| cell.outcome.is_none() && cell.stopping.is_none()) =>
             {
-                self.emit(RunEvent::StopAsked { key, why });
+                self.emit(RunEvent::StopRequested { key, why });
             }
             None | Some(_) => {}
         }
@@ -183,8 +187,8 @@ impl RunDecider {
         let Some(concurrency) = &plan.workflow.concurrency else {
             return true;
         };
-        if let Some(turn) = &run.gates.run {
-            if turn.has_come() {
+        if let Some(slot) = &run.gates.run {
+            if slot.has_come() {
                 return true;
             }
         } else {
@@ -192,7 +196,7 @@ impl RunDecider {
                 Ok(None) => return true,
                 Ok(Some(group)) => {
                     let (ticket, again) = (run.gates.tickets + 1, run.gates.was_inside);
-                    self.fact(GateFact::TurnAsked {
+                    self.fact(GateFact::SlotRequested {
                         job: None,
                         ticket,
                         group,
@@ -214,7 +218,7 @@ impl RunDecider {
                 .run()
                 .is_some_and(|run| !run.progress.jobs[at].is_over())
             {
-                self.emit(RunEvent::JobSettled {
+                self.emit(RunEvent::JobCompleted {
                     job: JobKey::new(&job.id, None),
                     result: Conclusion::Cancelled,
                     why: Some(why.clone()),
@@ -264,7 +268,7 @@ impl RunDecider {
         };
         if run.gates.slot(Some(&key)).is_none() {
             let ticket = run.gates.tickets + 1;
-            self.fact(GateFact::TurnAsked {
+            self.fact(GateFact::SlotRequested {
                 job: Some(key),
                 ticket,
                 group,
@@ -282,7 +286,7 @@ impl RunDecider {
         }
         if let Some(rule) = rule(run, &cell).cloned() {
             let run = run.spec.id.number;
-            self.fact(GateFact::ApprovalAsked {
+            self.fact(GateFact::ApprovalRequested {
                 run,
                 key: cell.key,
                 environment: cell.gate.environment.unwrap_or_default(),
@@ -294,7 +298,7 @@ impl RunDecider {
 
 /// The turn that the ask with this number is about.
 fn slot_with_ticket<'a>(run: &'a Run, job: Option<&JobKey>, ticket: u32) -> Option<&'a GroupSlot> {
-    run.gates.slot(job).filter(|turn| turn.ticket == ticket)
+    run.gates.slot(job).filter(|slot| slot.ticket == ticket)
 }
 
 fn waited_for<'a>(run: &'a Run, key: &JobKey) -> Result<&'a ApprovalState, RunRejection> {
@@ -302,7 +306,7 @@ fn waited_for<'a>(run: &'a Run, key: &JobKey) -> Result<&'a ApprovalState, RunRe
     let gate = run.gates.jobs.get(key);
     gate.and_then(|gate| gate.approval.as_ref())
         .filter(|approval| !over && !approval.is_given())
-        .ok_or_else(|| RunRejection::NotAsked {
+        .ok_or_else(|| RunRejection::NoPendingApproval {
             run: run.spec.id.clone(),
             key: key.clone(),
             waiting: listed_waiting(run),

@@ -14,34 +14,33 @@ use crate::{
 #[serde(rename_all = "snake_case")]
 pub enum GateFact {
     /// The slot of a group was requested.
-    TurnAsked {
+    SlotRequested {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
         ticket: u32,
         group: ConcurrencyGroup,
         /// Whether the run was over before.
-        #[serde(default)]
         again: bool,
     },
     /// The group has answered.
-    TurnAnswered {
+    SlotRequestAnswered {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
-        standing: SlotPosition,
+        position: SlotPosition,
     },
     /// The group has said something by itself.
-    TurnChanged {
+    SlotPositionChanged {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
-        standing: SlotPosition,
+        position: SlotPosition,
     },
     /// The group was left.
-    TurnLeft {
+    SlotReleased {
         /// By which job; none for the run as a whole.
         job: Option<JobKey>,
     },
     /// A job waits for people.
-    ApprovalAsked {
+    ApprovalRequested {
         run: RunNumber,
         key: JobKey,
         /// The environment it goes to.
@@ -55,7 +54,7 @@ pub enum GateFact {
         comment: Option<String>,
     },
     /// A job has said where its environment is reached.
-    UrlKnown { key: JobKey, url: String },
+    EnvironmentUrlSet { key: JobKey, url: String },
     /// A person has rejected a job.
     Rejected { key: JobKey, reason: String },
 }
@@ -63,27 +62,27 @@ pub enum GateFact {
 /// Answers of groups and people.
 #[derive(Clone, Debug)]
 pub enum GateInput {
-    Answered {
+    SlotRequestAnswered {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
         ticket: u32,
-        standing: SlotPosition,
+        position: SlotPosition,
     },
     /// The group has news.
-    News {
+    SlotPositionChanged {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
         ticket: u32,
-        news: SlotChange,
+        change: SlotChange,
     },
     /// The group was left.
-    Left {
+    SlotReleased {
         /// By which job; none for the run as a whole.
         job: Option<JobKey>,
         ticket: u32,
     },
     /// A job says where its environment is reached.
-    UrlKnown { key: JobKey, url: String },
+    EnvironmentUrlSet { key: JobKey, url: String },
     Approve {
         key: JobKey,
         /// Groups of the person, each as `@name`.
@@ -100,8 +99,8 @@ pub enum GateInput {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum GateEffect {
-    /// Ask a group; answer with [`GateInput::Answered`].
-    Ask {
+    /// Ask a group; answer with [`GateInput::SlotRequestAnswered`].
+    RequestSlot {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
         ticket: u32,
@@ -109,8 +108,8 @@ pub enum GateEffect {
         /// Whether the run was over before.
         again: bool,
     },
-    /// Leave a group; answer with [`GateInput::Left`].
-    Leave {
+    /// Leave a group; answer with [`GateInput::SlotReleased`].
+    ReleaseSlot {
         /// For which job; none for the run as a whole.
         job: Option<JobKey>,
         ticket: u32,

@@ -71,7 +71,7 @@ pub struct RunGates {
 struct JobGate {
     /// Its turn in its group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    turn: Option<GroupSlot>,
+    slot: Option<GroupSlot>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     approval: Option<ApprovalState>,
     /// Where its environment is reached.
@@ -87,22 +87,21 @@ struct GroupSlot {
     again: bool,
     /// Whether the group has answered.
     answered: bool,
-    standing: Option<SlotPosition>,
+    position: Option<SlotPosition>,
     /// Left over from an earlier attempt: to be released and requested again.
-    #[serde(default)]
     stale: bool,
 }
 
 impl GroupSlot {
     /// The final answer. A member that was let in or dropped doesn't wait again: a later notice of that kind is outdated.
     fn decided(&self) -> Option<&SlotPosition> {
-        self.standing
+        self.position
             .as_ref()
-            .filter(|standing| !matches!(standing, SlotPosition::Waiting { .. }))
+            .filter(|position| !matches!(position, SlotPosition::Waiting { .. }))
     }
 
     fn has_come(&self) -> bool {
-        !self.stale && self.standing == Some(SlotPosition::Entered)
+        !self.stale && self.position == Some(SlotPosition::Entered)
     }
 }
 
@@ -125,14 +124,14 @@ impl RunGates {
     fn slot(&self, job: Option<&JobKey>) -> Option<&GroupSlot> {
         match job {
             None => self.run.as_ref(),
-            Some(key) => self.jobs.get(key)?.turn.as_ref(),
+            Some(key) => self.jobs.get(key)?.slot.as_ref(),
         }
     }
 
     fn slot_mut(&mut self, job: Option<&JobKey>) -> &mut Option<GroupSlot> {
         match job {
             None => &mut self.run,
-            Some(key) => &mut self.jobs.entry(key.clone()).or_default().turn,
+            Some(key) => &mut self.jobs.entry(key.clone()).or_default().slot,
         }
     }
 
@@ -145,15 +144,15 @@ impl RunGates {
     pub(super) fn forget(&mut self, key: &JobKey) {
         if let Some(gate) = self.jobs.get_mut(key) {
             (gate.approval, gate.url) = (None, None);
-            if let Some(turn) = &mut gate.turn {
-                turn.stale = true;
+            if let Some(slot) = &mut gate.slot {
+                slot.stale = true;
             }
         }
     }
 
     pub(super) fn apply(&mut self, event: &Event<RunEvent>, fact: &GateFact) {
         match fact {
-            GateFact::TurnAsked {
+            GateFact::SlotRequested {
                 job,
                 ticket,
                 group,
@@ -165,26 +164,26 @@ impl RunGates {
                     group: group.clone(),
                     again: *again,
                     answered: false,
-                    standing: None,
+                    position: None,
                     stale: false,
                 });
             }
-            GateFact::TurnAnswered { job, standing } => {
-                if let Some(turn) = self.slot_mut(job.as_ref()) {
-                    turn.answered = true;
-                    turn.standing = Some(standing.clone());
+            GateFact::SlotRequestAnswered { job, position } => {
+                if let Some(slot) = self.slot_mut(job.as_ref()) {
+                    slot.answered = true;
+                    slot.position = Some(position.clone());
                 }
             }
-            GateFact::TurnChanged { job, standing } => {
-                if let Some(turn) = self.slot_mut(job.as_ref()) {
-                    turn.standing = Some(standing.clone());
+            GateFact::SlotPositionChanged { job, position } => {
+                if let Some(slot) = self.slot_mut(job.as_ref()) {
+                    slot.position = Some(position.clone());
                 }
             }
-            GateFact::TurnLeft { job } => {
+            GateFact::SlotReleased { job } => {
                 *self.slot_mut(job.as_ref()) = None;
                 self.was_inside |= job.is_none();
             }
-            GateFact::ApprovalAsked {
+            GateFact::ApprovalRequested {
                 key,
                 environment,
                 rule,
@@ -203,7 +202,7 @@ impl RunGates {
                     approval.by.push(event.by.to_string());
                 }
             }
-            GateFact::UrlKnown { key, url } => {
+            GateFact::EnvironmentUrlSet { key, url } => {
                 self.jobs.entry(key.clone()).or_default().url = Some(url.clone());
             }
             GateFact::Rejected { .. } => {}
@@ -260,22 +259,22 @@ pub(super) fn is_open(run: &Run, cell: &MatrixCell) -> bool {
 
 /// What gates ask of the world, also after the end of the run.
 pub(super) fn pending(run: &Run) -> impl Iterator<Item = (EffectKey, GateEffect)> {
-    let of_run = run.gates.run.iter().map(|turn| (None, turn));
+    let of_run = run.gates.run.iter().map(|slot| (None, slot));
     let of_jobs = run
         .gates
         .jobs
         .iter()
-        .filter_map(|(key, gate)| Some((Some(key), gate.turn.as_ref()?)));
-    of_run.chain(of_jobs).filter_map(|(job, turn)| {
-        let over = turn.stale
-            || matches!(turn.standing, Some(SlotPosition::Dropped { .. }))
+        .filter_map(|(key, gate)| Some((Some(key), gate.slot.as_ref()?)));
+    of_run.chain(of_jobs).filter_map(|(job, slot)| {
+        let over = slot.stale
+            || matches!(slot.position, Some(SlotPosition::Dropped { .. }))
             || run.ended.is_some()
             || job.is_some_and(|key| run.cell(key).is_none_or(|(_, cell)| cell.outcome.is_some()));
-        let key = format!("turn-{}", turn.ticket);
-        let (job, ticket) = (job.cloned(), turn.ticket);
-        if !turn.answered {
-            let (group, again) = (turn.group.clone(), turn.again);
-            let effect = GateEffect::Ask {
+        let key = format!("turn-{}", slot.ticket);
+        let (job, ticket) = (job.cloned(), slot.ticket);
+        if !slot.answered {
+            let (group, again) = (slot.group.clone(), slot.again);
+            let effect = GateEffect::RequestSlot {
                 job,
                 ticket,
                 group,
@@ -283,8 +282,8 @@ pub(super) fn pending(run: &Run) -> impl Iterator<Item = (EffectKey, GateEffect)
             };
             return Some((key.into(), effect));
         }
-        let group = turn.group.name.clone();
-        over.then(|| (key.into(), GateEffect::Leave { job, ticket, group }))
+        let group = slot.group.name.clone();
+        over.then(|| (key.into(), GateEffect::ReleaseSlot { job, ticket, group }))
     })
 }
 

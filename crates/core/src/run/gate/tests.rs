@@ -73,23 +73,23 @@ impl Log {
                 RunEffect::RunJob {
                     key, stop: Some(_), ..
                 } => format!("stop {key}"),
-                RunEffect::Gate(GateEffect::Ask { job, group, .. }) => {
+                RunEffect::Gate(GateEffect::RequestSlot { job, group, .. }) => {
                     format!("{} asks {}", name(&job), group.name)
                 }
-                RunEffect::Gate(GateEffect::Leave { job, group, .. }) => {
+                RunEffect::Gate(GateEffect::ReleaseSlot { job, group, .. }) => {
                     format!("{} leaves {group}", name(&job))
                 }
-                RunEffect::TellService { conclusion, .. } => format!("tell {conclusion}"),
+                RunEffect::NotifyService { conclusion, .. } => format!("tell {conclusion}"),
             })
             .collect()
     }
 
-    fn answer(&mut self, job: Option<&str>, ticket: u32, standing: SlotPosition) {
+    fn answer(&mut self, job: Option<&str>, ticket: u32, position: SlotPosition) {
         let job = job.map(|job| job.parse().unwrap());
-        self.gate(GateInput::Answered {
+        self.gate(GateInput::SlotRequestAnswered {
             job,
             ticket,
-            standing,
+            position,
         })
         .unwrap();
     }
@@ -131,11 +131,11 @@ fn a_run_asks_its_group_before_its_first_job_and_leaves_when_it_is_over() {
         log.view().waits_for.as_deref(),
         Some("waits for its turn in the concurrency group `CI-main`, held by r11")
     );
-    let news = SlotChange::Stands(SlotPosition::Entered);
-    log.gate(GateInput::News {
+    let change = SlotChange::Stands(SlotPosition::Entered);
+    log.gate(GateInput::SlotPositionChanged {
         job: None,
         ticket: 1,
-        news,
+        change,
     })
     .unwrap();
     assert_eq!(
@@ -145,10 +145,10 @@ fn a_run_asks_its_group_before_its_first_job_and_leaves_when_it_is_over() {
     log.end("a", Conclusion::Success);
     log.end("b", Conclusion::Success);
     assert_eq!(log.owed(), ["run leaves CI-main", "tell success"]);
-    log.say("shipway", RunInput::Told).unwrap();
+    log.say("shipway", RunInput::ServiceNotified).unwrap();
     assert_eq!(log.owed(), ["run leaves CI-main"]);
     assert!(RunAggregate::pending(&log.state, Timestamp::UNIX_EPOCH).live);
-    log.gate(GateInput::Left {
+    log.gate(GateInput::SlotReleased {
         job: None,
         ticket: 1,
     })
@@ -275,7 +275,7 @@ fn what_nobody_approves_within_thirty_days_fails() {
     log.end("deploy.2", Conclusion::Success);
     let wake = RunAggregate::pending(&log.state, Timestamp::UNIX_EPOCH).wake_at;
     assert_eq!(wake, Some("1970-01-31T00:00:00Z".parse().unwrap()));
-    log.say_at("shipway", RunInput::Woken, wake.unwrap())
+    log.say_at("shipway", RunInput::TimerFired, wake.unwrap())
         .unwrap();
     assert_eq!(log.view().conclusion, Some(Conclusion::Failure));
 }
@@ -338,15 +338,18 @@ impl World {
             (None, at) => {
                 let (name, effect) = notices.swap_remove(at);
                 let notice = effect.notice;
-                let input = RunInput::Gate(GateInput::News {
+                let input = RunInput::Gate(GateInput::SlotPositionChanged {
                     job: notice.holder.job,
                     ticket: notice.ticket,
-                    news: notice.news,
+                    change: notice.change,
                 });
                 let run = notice.holder.run.number.0;
                 self.say(run, input);
                 if !lost {
-                    self.group(&name, concurrency::GroupInput::Told(effect.number));
+                    self.group(
+                        &name,
+                        concurrency::GroupInput::NoticeDelivered(effect.number),
+                    );
                 }
             }
             (Some(number), at) => self.carry_out(number, at, lost),
@@ -362,7 +365,7 @@ impl World {
             job,
         };
         let answer = match effects[at].1.clone() {
-            RunEffect::Gate(GateEffect::Ask {
+            RunEffect::Gate(GateEffect::RequestSlot {
                 job,
                 ticket,
                 group,
@@ -375,18 +378,21 @@ impl World {
                     queue: group.queue,
                     again,
                 };
-                self.group(&group.name, concurrency::GroupInput::Ask(ask));
-                let standing =
+                self.group(&group.name, concurrency::GroupInput::RequestSlot(ask));
+                let position =
                     self.groups[&group.name.to_lowercase()].position_of(&holder(job.clone()));
-                RunInput::Gate(GateInput::Answered {
+                RunInput::Gate(GateInput::SlotRequestAnswered {
                     job,
                     ticket,
-                    standing,
+                    position,
                 })
             }
-            RunEffect::Gate(GateEffect::Leave { job, ticket, group }) => {
-                self.group(&group, concurrency::GroupInput::Leave(holder(job.clone())));
-                RunInput::Gate(GateInput::Left { job, ticket })
+            RunEffect::Gate(GateEffect::ReleaseSlot { job, ticket, group }) => {
+                self.group(
+                    &group,
+                    concurrency::GroupInput::ReleaseSlot(holder(job.clone())),
+                );
+                RunInput::Gate(GateInput::SlotReleased { job, ticket })
             }
             RunEffect::RunJob { key, stop, .. } => {
                 self.say(number, RunInput::JobStarted { key: key.clone() });
@@ -401,7 +407,7 @@ impl World {
                     why: None,
                 }
             }
-            RunEffect::TellService { .. } => RunInput::Told,
+            RunEffect::NotifyService { .. } => RunInput::ServiceNotified,
         };
         if !lost {
             self.say(number, answer);

@@ -10,8 +10,8 @@ pub(in crate::run) fn run_waits_for(run: &Run) -> Option<String> {
     if run.ended.is_some() {
         return None;
     }
-    let turn = run.gates.run.as_ref().filter(|turn| !turn.has_come())?;
-    Some(slot_status(turn))
+    let slot = run.gates.run.as_ref().filter(|slot| !slot.has_come())?;
+    Some(slot_status(slot))
 }
 
 /// What a job waits for, in words.
@@ -19,26 +19,26 @@ pub(in crate::run) fn job_waits_for(run: &Run, cell: &MatrixCell) -> Option<Stri
     if cell.outcome.is_some() || cell.stopping.is_some() {
         return None;
     }
-    let turn = cells_to_job(run, cell).find_map(|it| {
+    let slot = cells_to_job(run, cell).find_map(|it| {
         run.gates
             .slot(Some(&it.key))
-            .filter(|turn| !turn.has_come())
+            .filter(|slot| !slot.has_come())
     });
-    if let Some(turn) = turn {
-        return Some(slot_status(turn));
+    if let Some(slot) = slot {
+        return Some(slot_status(slot));
     }
     approval_awaited(run, cell).map(|approval| approval_status(run, approval))
 }
 
-fn slot_status(turn: &GroupSlot) -> String {
-    match &turn.standing {
+fn slot_status(slot: &GroupSlot) -> String {
+    match &slot.position {
         Some(SlotPosition::Waiting { held_by }) => format!(
             "waits for its turn in the concurrency group `{}`, held by {held_by}",
-            turn.group.name
+            slot.group.name
         ),
         Some(SlotPosition::Entered | SlotPosition::Dropped { .. }) | None => format!(
             "asks for its turn in the concurrency group `{}`",
-            turn.group.name
+            slot.group.name
         ),
     }
 }
@@ -74,14 +74,14 @@ pub(in crate::run) fn story_lines(fact: &GateFact) -> Vec<String> {
             .unwrap_or_default()
     };
     match fact {
-        GateFact::TurnAnswered {
+        GateFact::SlotRequestAnswered {
             job,
-            standing: SlotPosition::Waiting { held_by },
+            position: SlotPosition::Waiting { held_by },
         } => vec![format!(
             "· {}waits for its turn in the concurrency group, held by {held_by}",
             whose(job)
         )],
-        GateFact::ApprovalAsked {
+        GateFact::ApprovalRequested {
             run,
             key,
             environment,
@@ -90,20 +90,20 @@ pub(in crate::run) fn story_lines(fact: &GateFact) -> Vec<String> {
             "· {key} waits for approval by {} to go to {environment}: shipway approve {run}",
             people(rule)
         )],
-        GateFact::TurnAnswered {
+        GateFact::SlotRequestAnswered {
             job,
-            standing: SlotPosition::Entered,
+            position: SlotPosition::Entered,
         }
-        | GateFact::TurnChanged {
+        | GateFact::SlotPositionChanged {
             job,
-            standing: SlotPosition::Entered,
+            position: SlotPosition::Entered,
         } => Vec::from_iter(job.as_ref().map(|key| format!("· {key} has its turn"))),
         GateFact::Approved { key, .. } => vec![format!("· {key} is approved")],
-        GateFact::UrlKnown { key, url } => vec![format!("· {key} is at {url}")],
-        GateFact::TurnAsked { .. }
-        | GateFact::TurnAnswered { .. }
-        | GateFact::TurnChanged { .. }
-        | GateFact::TurnLeft { .. }
+        GateFact::EnvironmentUrlSet { key, url } => vec![format!("· {key} is at {url}")],
+        GateFact::SlotRequested { .. }
+        | GateFact::SlotRequestAnswered { .. }
+        | GateFact::SlotPositionChanged { .. }
+        | GateFact::SlotReleased { .. }
         | GateFact::Rejected { .. } => Vec::new(),
     }
 }

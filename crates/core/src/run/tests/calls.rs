@@ -161,7 +161,7 @@ fn whatever_fails_in_calls_every_run_ends_and_is_the_same_from_every_length_of_i
     ];
     for (failing, cancel_after) in cases {
         let log = driven_of(called(), &BTreeSet::from([failing]), cancel_after);
-        assert!(log.state.0.as_deref().unwrap().told);
+        assert!(log.state.0.as_deref().unwrap().service_notified);
         is_the_same_from_every_length(&log);
     }
 }

@@ -91,7 +91,7 @@ proptest! {
                 .into_iter()
                 .filter_map(|(_, effect)| match effect {
                     RunEffect::RunJob { key, .. } => Some(key),
-                    RunEffect::Gate(_) | RunEffect::TellService { .. } => None,
+                    RunEffect::Gate(_) | RunEffect::NotifyService { .. } => None,
                 })
                 .collect();
             let Some(key) = (!ready.is_empty()).then(|| ready[which % ready.len()].clone()) else {

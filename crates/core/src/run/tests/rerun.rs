@@ -16,7 +16,7 @@ fn lost(log: &mut Log, key: &str) {
 }
 
 fn again(log: &mut Log, again: RerunSelection) -> Result<usize, RunRejection> {
-    log.say(RunInput::RunAgain { again, from: None })
+    log.say(RunInput::Rerun { again, from: None })
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn failed_jobs_run_again_and_green_ones_keep_what_they_gave() {
         (RunStatus::Success, 2)
     );
     assert_eq!(log.pending(), ["tell-service"]);
-    log.say(RunInput::Told).unwrap();
+    log.say(RunInput::ServiceNotified).unwrap();
     let refused = again(&mut log, RerunSelection::Failed).unwrap_err();
     assert!(refused.to_string().contains("no job of shop/r12 failed"));
     is_the_same_from_every_length(&log);
@@ -91,7 +91,7 @@ fn one_job_runs_again_with_those_after_it() {
     log.end("test.2", Conclusion::Success);
     assert_eq!(log.pending(), ["job-report@2"]);
     log.end("report", Conclusion::Success);
-    log.say(RunInput::Told).unwrap();
+    log.say(RunInput::ServiceNotified).unwrap();
     again(&mut log, RerunSelection::Job(job("test"))).unwrap();
     assert_eq!(
         log.pending(),
@@ -100,7 +100,7 @@ fn one_job_runs_again_with_those_after_it() {
     for key in ["test.1", "test.2", "test.3", "report"] {
         log.end(key, Conclusion::Success);
     }
-    log.say(RunInput::Told).unwrap();
+    log.say(RunInput::ServiceNotified).unwrap();
     again(&mut log, RerunSelection::All).unwrap();
     assert_eq!(log.pending(), ["job-build@2"]);
     assert!(again(&mut Log::open(spec(WORKFLOW)), RerunSelection::All).is_err());
@@ -124,14 +124,14 @@ fn jobs_of_calls_run_again_and_their_callers_wait_for_them() {
     log.end("release.2~upload", Conclusion::Success);
     log.end("report", Conclusion::Success);
     assert_eq!(log.view().status, RunStatus::Success);
-    log.say(RunInput::Told).unwrap();
+    log.say(RunInput::ServiceNotified).unwrap();
     again(&mut log, RerunSelection::Job(job("release.1~sign"))).unwrap();
     assert_eq!(log.pending(), ["job-release.1~sign~key@2"]);
     log.end("release.1~sign~key", Conclusion::Success);
     assert_eq!(log.pending(), ["job-release.1~upload@2"]);
     log.end("release.1~upload", Conclusion::Success);
     log.end("report", Conclusion::Success);
-    log.say(RunInput::Told).unwrap();
+    log.say(RunInput::ServiceNotified).unwrap();
     again(&mut log, RerunSelection::Job(job("release.2"))).unwrap();
     assert_eq!(log.pending(), ["job-release.2~sign~key@2"]);
     is_the_same_from_every_length(&log);

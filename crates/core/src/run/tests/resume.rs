@@ -19,7 +19,7 @@ fn go_on(
 ) -> Result<usize, RunRejection> {
     let step = step.map(str::to_owned);
     let from = Some(FromStep { step, left });
-    log.say(RunInput::RunAgain { again, from })
+    log.say(RunInput::Rerun { again, from })
 }
 
 fn resume_of(log: &Log, key: &str) -> Option<(String, u32, String)> {
@@ -82,9 +82,9 @@ fn failed_jobs_go_on_at_their_failed_steps_and_those_after_them_begin_anew() {
     assert_eq!(resume_of(&log, "report"), None);
     log.end("report", Conclusion::Success);
     assert_eq!(log.view().status, RunStatus::Success);
-    log.say(RunInput::Told).unwrap();
+    log.say(RunInput::ServiceNotified).unwrap();
     // Anew, from its first step: what it went on from is forgotten.
-    log.say(RunInput::RunAgain {
+    log.say(RunInput::Rerun {
         again: RerunSelection::Job(job("test.2")),
         from: None,
     })
@@ -107,7 +107,7 @@ fn one_job_goes_on_at_the_step_that_is_named() {
         for (_, effect) in RunAggregate::pending(&log.state, at(0)).effects {
             match effect {
                 RunEffect::RunJob { key, .. } => log.end(key.as_str(), Conclusion::Success),
-                RunEffect::TellService { .. } => drop(log.say(RunInput::Told)),
+                RunEffect::NotifyService { .. } => drop(log.say(RunInput::ServiceNotified)),
                 RunEffect::Gate(_) => {}
             }
         }

@@ -229,9 +229,9 @@ fn a_failed_run_opens_with_three_lines() {
 #[test]
 fn of_a_job_that_runs_again_only_its_last_time_counts() {
     let mut log = failed_after_tests(&[2], None);
-    log.say(RunInput::Told).unwrap();
+    log.say(RunInput::ServiceNotified).unwrap();
     let again = RerunSelection::Job(job("a"));
-    log.say(RunInput::RunAgain { again, from: None }).unwrap();
+    log.say(RunInput::Rerun { again, from: None }).unwrap();
     // It hasn't reported yet: what it said before is history.
     let tests = log.view().tests.unwrap();
     assert_eq!((tests.totals.tests, tests.coverage), (0, None));

@@ -179,12 +179,12 @@ fn what_follows_itself_ends() {
 fn what_was_missed_is_made_up_for_once_unless_it_is_too_long_ago() {
     let mut log = Log::of(vec![standing("a.yml", Some("0 * * * *"), None)]);
     assert!(ServiceAggregate::pending(&log.0, at(0)).live);
-    log.say(ServiceInput::Woken, at(10 * 3600));
+    log.say(ServiceInput::TimerFired, at(10 * 3600));
     assert_eq!(log.orders(), ["push a.yml", "schedule a.yml"]);
-    log.say(ServiceInput::Woken, at(10 * 3600 + 60));
+    log.say(ServiceInput::TimerFired, at(10 * 3600 + 60));
     assert_eq!(log.orders().len(), 2);
     let mut log = Log::of(vec![standing("a.yml", Some("0 0 1 1 *"), None)]);
-    log.say(ServiceInput::Woken, at(600 * 24 * 3600));
+    log.say(ServiceInput::TimerFired, at(600 * 24 * 3600));
     assert_eq!(log.orders(), ["push a.yml"]);
     assert!(ServiceAggregate::pending(&log.0, at(0)).wake_at > Some(at(600 * 24 * 3600)));
     // A branch that is gone starts nothing any more.
@@ -200,7 +200,7 @@ proptest! {
         let mut second = 0;
         for (by, restart) in moves {
             second += by;
-            log.say(ServiceInput::Woken, at(second));
+            log.say(ServiceInput::TimerFired, at(second));
             if restart {
                 let mut state = ServiceState::default();
                 fold::<ServiceAggregate>(&mut state, &log.1);
@@ -208,7 +208,7 @@ proptest! {
             }
         }
         let came: Vec<Timestamp> = log.1.iter().filter_map(|event| match &event.body {
-            ServiceEvent::ScheduleCame { at, .. } => Some(*at),
+            ServiceEvent::ScheduleFired { at, .. } => Some(*at),
             _ => None,
         }).collect();
         prop_assert!(came.windows(2).all(|two| two[0] < two[1]), "{came:?}");

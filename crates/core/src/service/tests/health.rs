@@ -32,7 +32,7 @@ impl Stage {
     }
 
     fn deliver_notice(&mut self, number: u64, destination: usize) -> Vec<String> {
-        self.say(ServiceInput::HealthNoticeSettled {
+        self.say(ServiceInput::HealthNotificationFinished {
             number,
             destination,
             failed: None,
@@ -77,7 +77,7 @@ fn each_destination_gets_the_notices_in_order_whatever_the_others_do() {
         "health-notice-1-1: shop production is down",
     ];
     assert_eq!(stage.deliveries(), down);
-    assert_eq!(stage.deliver_notice(1, 1), ["HealthNoticeSettled"]);
+    assert_eq!(stage.deliver_notice(1, 1), ["HealthNotificationFinished"]);
     assert_eq!(stage.deliver_notice(1, 1), [""; 0], "settled");
     assert_eq!(
         stage.deliveries(),

@@ -48,7 +48,7 @@ impl Stage {
 
     fn release(&self, number: u32) -> Arc<Release> {
         let mut made = self.log.iter().filter_map(|event| match &event.body {
-            ServiceEvent::ReleaseMade { release, .. } => Some(release.clone()),
+            ServiceEvent::ReleaseCreated { release, .. } => Some(release.clone()),
             _ => None,
         });
         made.find(|release| release.number.0 == number).unwrap()
@@ -119,7 +119,7 @@ fn a_rollback_that_waits_is_not_superseded_by_a_push_a_retry_or_a_deploy() {
         [
             "production is held: customers call",
             "#1 wants production",
-            "way ro4 supersede by #1"
+            "preemption ro4 supersede by #1"
         ]
     );
     assert_eq!(stage.green_push(5, FILE), ["#5 wants production"]);
@@ -153,7 +153,7 @@ fn a_rollback_asked_twice_or_by_two_people_at_once_is_one_rollback() {
     let active = stage.place("production").active.as_ref().unwrap();
     assert_eq!(active.spec.kind, RolloutKind::Rollback);
     assert_eq!(
-        active.way_asked, None,
+        active.preemption, None,
         "the second one does not undo the first"
     );
     // Of a running deploy too.
@@ -163,7 +163,7 @@ fn a_rollback_asked_twice_or_by_two_people_at_once_is_one_rollback() {
         stage.say(rollback()),
         [
             "production is held: customers call",
-            "way ro3 back: customers call (ada)"
+            "preemption ro3 back: customers call (ada)"
         ]
     );
     assert_eq!(stage.say(rollback()), [""; 0]);
@@ -223,12 +223,15 @@ fn a_rollback_of_a_promoted_rollout_needs_its_warm_set_and_no_push_takes_it_away
         stage.say(rollback()),
         [
             "production is held: customers call",
-            "way ro3 back: customers call (ada)"
+            "preemption ro3 back: customers call (ada)"
         ]
     );
     assert_eq!(stage.green_push(4, FILE), ["#4 wants production"]);
     let active = stage.place("production").active.as_ref().unwrap();
-    assert!(matches!(active.way_asked, Some(Preemption::Back { .. })));
+    assert!(matches!(
+        active.preemption,
+        Some(Preemption::RollBack { .. })
+    ));
     stage.resumes_at_every_length();
 }
 
@@ -290,7 +293,7 @@ fn what_waits_while_a_person_aborts_is_held_and_not_started() {
     stage.green_push(3, FILE);
     assert_eq!(
         stage.green_push(4, FILE),
-        ["#4 wants production", "way ro3 supersede by #4"]
+        ["#4 wants production", "preemption ro3 supersede by #4"]
     );
     // A person was faster: the rollout was aborted, not superseded.
     assert_eq!(
@@ -338,7 +341,7 @@ fn resuming_ends_the_warmth_that_a_waiting_release_does_not_need() {
     stage.green_push(4, FILE);
     assert_eq!(
         stage.say(resume()),
-        ["production is resumed", "way ro4 finish for #4"]
+        ["production is resumed", "preemption ro4 finish for #4"]
     );
 }
 

@@ -21,30 +21,30 @@ fn whoever_is_named_is_told_until_it_knows_and_told_again_when_that_changes() {
     );
     stage.push(1, &file, 1);
     let told = pending(&stage).into_iter().find_map(|effect| match effect {
-        ServiceEffect::TellFellows { fellows, groups } => Some((fellows, groups)),
+        ServiceEffect::NotifyPeers { peers, groups } => Some((peers, groups)),
         _ => None,
     });
-    let (fellows, groups) = told.unwrap();
+    let (peers, groups) = told.unwrap();
     assert_eq!(
-        fellows.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
+        peers.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
         ["cart", "mail"]
     );
     assert_eq!(
-        stage.say(ServiceInput::FellowsTold(groups.clone())),
-        ["FellowsTold"]
+        stage.say(ServiceInput::PeersNotified(groups.clone())),
+        ["PeersNotified"]
     );
     assert_eq!(
-        stage.say(ServiceInput::FellowsTold(groups)),
+        stage.say(ServiceInput::PeersNotified(groups)),
         Vec::<String>::new()
     );
-    let tells = |effect: &ServiceEffect| matches!(effect, ServiceEffect::TellFellows { .. });
+    let tells = |effect: &ServiceEffect| matches!(effect, ServiceEffect::NotifyPeers { .. });
     assert!(!pending(&stage).iter().any(tells));
     stage.push(2, FILE, 1);
     assert!(pending(&stage).iter().any(tells), "they are no longer tied");
 }
 
 #[test]
-fn the_rollouts_of_leader_and_fellow_know_the_whole_group() {
+fn the_rollouts_of_leader_and_peer_know_the_whole_group() {
     let mut leader = Stage::new();
     let file = "service: shop\nrun: { command: ./shop }\nenvironments:\n  production: { promote_with: [cart, mail] }\n";
     leader.push(1, file, 1);
@@ -57,14 +57,14 @@ fn the_rollouts_of_leader_and_fellow_know_the_whole_group() {
             .unwrap()
             .spec
             .clone();
-        spec.tied
+        spec.peers
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>()
     };
     assert_eq!(tied(&leader), ["cart", "mail"]);
-    let mut fellow = Stage::new();
-    fellow.push(
+    let mut peer = Stage::new();
+    peer.push(
         1,
         &file
             .replace("shop", "cart")
@@ -76,10 +76,10 @@ fn the_rollouts_of_leader_and_fellow_know_the_whole_group() {
         .to_vec();
     let groups: RolloutGroups = [("production".parse().unwrap(), group)].into();
     let leader = "shop".parse().unwrap();
-    let said = fellow.say(ServiceInput::Tied { leader, groups });
-    assert_eq!(said, ["Tied"]);
-    fellow.run_ends(1, true, &["shop"]);
-    assert_eq!(tied(&fellow), ["mail", "shop"]);
+    let said = peer.say(ServiceInput::PromotionGroupChanged { leader, groups });
+    assert_eq!(said, ["PromotionGroupChanged"]);
+    peer.run_ends(1, true, &["shop"]);
+    assert_eq!(tied(&peer), ["mail", "shop"]);
 }
 
 #[test]
