@@ -38,16 +38,7 @@ impl RunDecider {
                 ticket,
                 position,
             } => {
-                if let Some(slot) = slot_with_ticket(run, job.as_ref(), ticket)
-                    && !slot.answered
-                {
-                    let position = slot.decided().cloned().unwrap_or(position);
-                    self.fact(GateFact::SlotRequestAnswered {
-                        job: job.clone(),
-                        position: position.clone(),
-                    });
-                    self.dropped(run, job, &position);
-                }
+                self.slot_answered(run, job, ticket, position);
             }
             GateInput::SlotPositionChanged {
                 job,
@@ -95,6 +86,25 @@ impl RunDecider {
             }
         }
         Ok(())
+    }
+
+    fn slot_answered(
+        &mut self,
+        run: &Run,
+        job: Option<JobKey>,
+        ticket: u32,
+        position: SlotPosition,
+    ) {
+        let slot = slot_with_ticket(run, job.as_ref(), ticket);
+        let Some(slot) = slot.filter(|slot| !slot.answered) else {
+            return;
+        };
+        let position = slot.decided().cloned().unwrap_or(position);
+        self.fact(GateFact::SlotRequestAnswered {
+            job: job.clone(),
+            position: position.clone(),
+        });
+        self.dropped(run, job, &position);
     }
 
     fn slot_changed(
