@@ -80,7 +80,7 @@ impl Live {
         } else {
             erased(&self.shown, size) + &update(&[], &lines)
         };
-        put(&text);
+        write_to_stderr(&text);
         (self.shown, self.size) = (lines, size);
     }
 
@@ -92,13 +92,13 @@ impl Live {
 
     /// Takes the lines away.
     pub fn clear(&mut self) {
-        put(&erased(&self.shown, size()));
+        write_to_stderr(&erased(&self.shown, size()));
         self.shown.clear();
     }
 }
 
 /// In one write. A terminal that has gone away is noticed by who prints the story.
-fn put(text: &str) {
+fn write_to_stderr(text: &str) {
     if !text.is_empty() {
         let _ = std::io::stderr()
             .lock()

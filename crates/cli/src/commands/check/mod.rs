@@ -67,16 +67,16 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<Exi
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         let source = SourceFile::new(path.display().to_string().trim_start_matches("./"), text);
         if let (Kind::Configuration, Ok((config, _))) =
-            (Kind::of(path), shipway_core::config::parse(&source))
+            (Kind::from_path(path), shipway_core::config::parse(&source))
         {
             notes.extend(traffic_notes(&config));
         }
-        let mut problems = match Kind::of(path) {
+        let mut problems = match Kind::from_path(path) {
             Kind::Configuration => config_problems(path, &source, server),
             Kind::Action => lint::check_action(&source),
             Kind::Workflow => lint::check_workflow(&source),
         };
-        match Kind::of(path) {
+        match Kind::from_path(path) {
             Kind::Configuration => {}
             Kind::Action => problems.extend(project::local_problems(path, &source)),
             Kind::Workflow => {
@@ -159,7 +159,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(path: &Path) -> Self {
+    fn from_path(path: &Path) -> Self {
         match path.file_name().and_then(std::ffi::OsStr::to_str) {
             Some("shipway.yaml") => Self::Configuration,
             Some(name)

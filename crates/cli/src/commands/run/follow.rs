@@ -76,7 +76,7 @@ impl Follower {
         loop {
             let end = tokio::select! {
                 entry = journal.next(&never) => match entry? {
-                    Some(entry) => self.hear(entry, &mut text).await,
+                    Some(entry) => self.handle_entry(entry, &mut text).await,
                     None => return Err(JobError::WorkerLost(": the journal has no end".to_owned())),
                 },
                 () = text.log.changed() => self.catch_up(&mut text, &mut journal, &now).await?,
@@ -101,7 +101,7 @@ impl Follower {
             loop {
                 match journal.next(now).await {
                     Ok(Some(entry)) => {
-                        if let Some(end) = self.hear(entry, text).await {
+                        if let Some(end) = self.handle_entry(entry, text).await {
                             return Ok(Some(end));
                         }
                     }
@@ -118,7 +118,7 @@ impl Follower {
     }
 
     /// What an entry means to the run; some input when it is the last.
-    async fn hear(&self, entry: JournalEntry, text: &mut Text) -> Option<RunInput> {
+    async fn handle_entry(&self, entry: JournalEntry, text: &mut Text) -> Option<RunInput> {
         let mut out = String::new();
         self.show.entry(&self.key, &entry, &mut out);
         let key = || self.key.clone();
@@ -135,7 +135,7 @@ impl Follower {
             } => {
                 text.show_to(log_offset);
                 self.show.step_started(&text.prefix, &name, &mut out);
-                text.begin_step(index, name);
+                text.start_step(index, name);
             }
             JournalBody::StepFinished {
                 index,
@@ -245,7 +245,7 @@ impl Text {
         }
     }
 
-    fn begin_step(&mut self, index: usize, name: String) {
+    fn start_step(&mut self, index: usize, name: String) {
         self.names.insert(index, name);
         self.last.clear();
         self.in_head = true;

@@ -111,7 +111,8 @@ fn secret(name: &str, known: &BTreeMap<String, String>, asking: Asking) -> Resul
     }
     let stdin = std::io::stdin();
     if stdin.is_terminal() && std::io::stderr().is_terminal() {
-        return ask(name).map_err(|error| Failure::usage(format!("the secret {name}: {error}")));
+        return prompt_for_secret(name)
+            .map_err(|error| Failure::usage(format!("the secret {name}: {error}")));
     }
     Err(Failure::usage_with(
         format!("the secret {name} is not in the environment"),
@@ -120,9 +121,9 @@ fn secret(name: &str, known: &BTreeMap<String, String>, asking: Asking) -> Resul
 }
 
 /// Prompts for a secret without echo.
-fn ask(name: &str) -> std::io::Result<String> {
+fn prompt_for_secret(name: &str) -> std::io::Result<String> {
     // Echo is off before the prompt: the answer may come at once.
-    let hidden = Hidden::begin()?;
+    let hidden = Hidden::hide_echo()?;
     error_text(&format!("Secret {name}: "));
     let typed = typed();
     drop(hidden);
@@ -163,7 +164,7 @@ const DELETE: u8 = 127;
 struct Hidden(Termios);
 
 impl Hidden {
-    fn begin() -> std::io::Result<Self> {
+    fn hide_echo() -> std::io::Result<Self> {
         let before = tcgetattr(std::io::stdin())?;
         let mut hidden = before.clone();
         let modes = LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;

@@ -97,7 +97,7 @@ impl From<RunnerMismatch> for NotStarted {
 
 impl NotStarted {
     /// How the job ends by it, and why.
-    fn told(self) -> (Conclusion, String) {
+    fn into_conclusion(self) -> (Conclusion, String) {
         match self {
             Self::Excluded => (Conclusion::Skipped, "left out by --matrix".to_owned()),
             Self::OtherRunner(mismatch) => {
@@ -126,7 +126,7 @@ impl Local {
     /// Decides, applies and carries out pending effects until none is left.
     pub(super) async fn drive(&self) -> Result<Ended, Failure> {
         let failed = |error: std::io::Error| Failure::Failed(error.to_string());
-        let mut interrupts = Interrupts::hear().map_err(failed)?;
+        let mut interrupts = Interrupts::subscribe().map_err(failed)?;
         let (reports, mut heard) = mpsc::channel(256);
         let mut progress = Progress {
             state: RunState::default(),
@@ -234,7 +234,7 @@ impl Local {
                 None if progress.running.len() >= self.jobs_max => continue,
                 None => {
                     if let Err(not_started) = self.start(progress, &key, (&job, attempt)) {
-                        let (conclusion, why) = not_started.told();
+                        let (conclusion, why) = not_started.into_conclusion();
                         progress.inputs.push_back(ended(job, conclusion, why));
                         continue;
                     }
@@ -431,7 +431,7 @@ pub(super) struct Interrupts {
 }
 
 impl Interrupts {
-    pub(super) fn hear() -> std::io::Result<Self> {
+    pub(super) fn subscribe() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,

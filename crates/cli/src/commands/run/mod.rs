@@ -269,7 +269,7 @@ impl Site<'_> {
     }
 
     /// Says which secrets the workflow asks for that are nowhere: their values are empty, and what fails then doesn't say why.
-    fn tell_missing(&self, asked: &BTreeSet<String>) {
+    fn warn_missing_secrets(&self, asked: &BTreeSet<String>) {
         let given = |name: &String| {
             let mut names = self.given.secrets.keys();
             // Every run has this one by itself.
@@ -298,7 +298,7 @@ impl Site<'_> {
         let cells = selection::cells(&args.matrix, &file.workflow)?;
         let several_jobs = file.has_several_jobs();
         if !self.output.json {
-            self.tell_missing(&file.secrets);
+            self.warn_missing_secrets(&file.secrets);
         }
         let hint = show::Hint {
             workflow: path.display().to_string(),

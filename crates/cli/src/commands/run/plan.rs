@@ -196,20 +196,23 @@ impl Planner<'_> {
         let services = services
             .map(|(name, container)| format!("{name} ({})", self.image(container, &contexts)))
             .collect();
-        let names = job.name.as_ref().map(|name| known(name, &contexts));
-        let left_out = self.left_out(job, &cells, &contexts);
+        let names = job
+            .name
+            .as_ref()
+            .map(|name| resolved_or_raw_text(name, &contexts));
+        let left_out = self.runner_mismatches(job, &cells, &contexts);
         JobPlan {
             id: job.id.clone(),
             name: names.unwrap_or_else(|| job.id.clone()),
             needs: job.needs.clone(),
-            condition: asked(&job.if_, &runs),
+            condition: condition_plan(&job.if_, &runs),
             runs,
             cells: labels,
             calls: job.calls.as_ref().map(|call| call.workflow.clone()),
             environment: job
                 .environment
                 .as_ref()
-                .map(|it| known(&it.name, &contexts)),
+                .map(|it| resolved_or_raw_text(&it.name, &contexts)),
             container,
             services,
             left_out,
@@ -262,7 +265,7 @@ impl Planner<'_> {
     }
 
     /// Why this machine can't run the job or cells of it. What `runs-on` asks for may be known only when it runs.
-    fn left_out(
+    fn runner_mismatches(
         &self,
         job: &WorkflowJob,
         cells: &[MatrixCombination],
@@ -287,7 +290,7 @@ impl Planner<'_> {
     }
 
     fn image(&mut self, container: &ContainerDefinition, contexts: &Contexts<'_>) -> String {
-        let image = known(&container.image, contexts);
+        let image = resolved_or_raw_text(&container.image, contexts);
         self.images.insert(image.clone());
         image
     }
@@ -305,13 +308,13 @@ impl Planner<'_> {
             contexts.set("matrix", ExprValue::Null);
         }
         let name = match &step.name {
-            Some(name) => known(name, &contexts),
+            Some(name) => resolved_or_raw_text(name, &contexts),
             None => step.title(),
         };
         let does = match &step.action {
             StepAction::Run { shell, .. } => {
                 let outer = job.defaults.or(&self.ready.workflow.defaults).shell;
-                let outer = || outer.map(|shell| known(&shell, &contexts));
+                let outer = || outer.map(|shell| resolved_or_raw_text(&shell, &contexts));
                 let shell = shell.clone().or_else(outer);
                 shell.unwrap_or_else(|| "bash".to_owned())
             }
@@ -345,7 +348,7 @@ impl Planner<'_> {
         StepPlan {
             name,
             does,
-            condition: asked(&step.if_, &answer),
+            condition: condition_plan(&step.if_, &answer),
         }
     }
 }
@@ -378,7 +381,7 @@ fn answer(condition: &IfCondition, contexts: &Contexts<'_>) -> Answer {
     }
 }
 
-fn asked(condition: &IfCondition, answer: &Answer) -> Option<Asked> {
+fn condition_plan(condition: &IfCondition, answer: &Answer) -> Option<Asked> {
     let text = condition.text().trim();
     (!text.is_empty()).then(|| Asked {
         text: text.to_owned(),
@@ -387,7 +390,7 @@ fn asked(condition: &IfCondition, answer: &Answer) -> Option<Asked> {
 }
 
 /// Its text, or as it is written when it has none yet.
-fn known(template: &Template, contexts: &Contexts<'_>) -> String {
+fn resolved_or_raw_text(template: &Template, contexts: &Contexts<'_>) -> String {
     template
         .resolve_text(contexts)
         .unwrap_or_else(|_| template.text().to_owned())
@@ -452,7 +455,7 @@ impl JobPlan {
         }
         let mut text = format!("  {}\n", head.join(" · "));
         match &self.condition {
-            Some(asked) => text.push_str(&format!("    {}\n", asked.sentence())),
+            Some(asked) => text.push_str(&format!("    {}\n", asked.to_text())),
             None if self.runs != Answer::Yes => {
                 let why = "as the jobs before it";
                 text.push_str(&format!("    {}: {why}\n", self.runs.as_str()));
@@ -471,7 +474,7 @@ impl JobPlan {
             };
             text.push_str(&format!("    {:>2} {name}{does}\n", number + 1));
             if let Some(asked) = &step.condition {
-                text.push_str(&format!("       {}\n", asked.sentence()));
+                text.push_str(&format!("       {}\n", asked.to_text()));
             }
         }
         text
@@ -479,7 +482,7 @@ impl JobPlan {
 }
 
 impl Asked {
-    fn sentence(&self) -> String {
+    fn to_text(&self) -> String {
         let text = self.text.replace('\n', " ");
         let cells = match &self.answer {
             Answer::ForCells(cells) => format!(" {}", cells.join("; ")),

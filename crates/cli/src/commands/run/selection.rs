@@ -222,14 +222,14 @@ pub(super) fn cells(texts: &[String], workflow: &Workflow) -> Result<Cells, Fail
         }
     }
     let cells = Cells(cells);
-    if let Some(known) = known_cells(workflow) {
+    if let Some(known) = static_matrix_cells(workflow) {
         cells.check_match(known.iter().map(|(name, matrix)| (name.clone(), matrix)))?;
     }
     Ok(cells)
 }
 
 /// All cells of the workflow's matrices, by their names; none when some are known only when the run has begun.
-fn known_cells(workflow: &Workflow) -> Option<Vec<(String, ExprValue)>> {
+fn static_matrix_cells(workflow: &Workflow) -> Option<Vec<(String, ExprValue)>> {
     let mut known = Vec::new();
     for job in &workflow.jobs {
         let matrix = job.strategy.as_ref().and_then(|it| it.matrix.as_ref());

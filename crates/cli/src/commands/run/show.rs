@@ -27,7 +27,7 @@ pub(super) struct Hint {
 }
 
 impl Hint {
-    fn of(&self, key: &str) -> String {
+    fn rerun_command(&self, key: &str) -> String {
         let job = key.split(['.', '~']).next().unwrap_or(key);
         let workflow = &self.workflow;
         let alone = format!("shipway run {workflow} --job {job}");
@@ -216,7 +216,7 @@ impl Show {
         ));
         let failed = run.jobs.iter().find(|job| job.status == RunStatus::Failure);
         if let Some(job) = failed.filter(|_| conclusion == Conclusion::Failure) {
-            let hint = hint.of(&job.key);
+            let hint = hint.rerun_command(&job.key);
             text.push_str(&format!("  {}\n", self.ink(Ink::Grey, &hint)));
         }
         print::text(&text);

@@ -35,7 +35,7 @@ const FOLDERS_MAX: usize = 4_096;
 pub(super) fn run(mut site: Site<'_>, runtime: &Runtime) -> Result<(), Failure> {
     let mut changes = runtime.block_on(async { Changes::watch(site.here.clone()) })?;
     // All the time: a Ctrl-C is not to be lost between two runs.
-    let interrupts = runtime.block_on(async { Interrupts::hear() });
+    let interrupts = runtime.block_on(async { Interrupts::subscribe() });
     let mut interrupts = interrupts.map_err(super::failed)?;
     loop {
         site.stop = CancellationToken::new();
@@ -55,17 +55,17 @@ pub(super) fn run(mut site: Site<'_>, runtime: &Runtime) -> Result<(), Failure> 
             Err(failure) => drop(failure.report()),
         }
         if !site.stop.is_cancelled() {
-            tell(&site, "waiting for a change; Ctrl-C ends");
+            print_heading(&site, "waiting for a change; Ctrl-C ends");
             if !runtime.block_on(changes.next(&mut interrupts))? {
                 return Ok(());
             }
         }
         changes.changed.mark_unchanged();
-        tell(&site, "files have changed");
+        print_heading(&site, "files have changed");
     }
 }
 
-fn tell(site: &Site<'_>, what: &str) {
+fn print_heading(site: &Site<'_>, what: &str) {
     if !site.output.json && !site.output.quiet {
         line(&format!("\n── {what} ──"));
     }
