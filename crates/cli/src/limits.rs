@@ -35,17 +35,28 @@ const MEMORY_MIN: u64 = 64 << 20;
 /// In thousandths of a core. With less, a job that only begins takes minutes.
 const CPU_MIN: u32 = 10;
 
-fn bytes(text: &str) -> Result<u64, String> {
-    let bytes = parse_bytes(text).ok_or("it is an amount of memory, such as 512MiB or 4GiB")?;
+/// A limit that can't be read, or that is too low for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum ParseLimitError {
+    #[error("it is an amount of memory, such as 512MiB or 4GiB")]
+    Memory,
+    #[error("a job needs 64MiB at least")]
+    MemoryTooLow,
+    #[error("it is a number of cores from 0.01, such as 0.5 or 500m")]
+    Cores,
+}
+
+fn bytes(text: &str) -> Result<u64, ParseLimitError> {
+    let bytes = parse_bytes(text).ok_or(ParseLimitError::Memory)?;
     if bytes < MEMORY_MIN {
-        return Err("a job needs 64MiB at least".to_owned());
+        return Err(ParseLimitError::MemoryTooLow);
     }
     Ok(bytes)
 }
 
-fn millis(text: &str) -> Result<u32, String> {
+fn millis(text: &str) -> Result<u32, ParseLimitError> {
     let millis = parse_cores(text).filter(|millis| *millis >= CPU_MIN);
-    millis.ok_or_else(|| "it is a number of cores from 0.01, such as 0.5 or 500m".to_owned())
+    millis.ok_or(ParseLimitError::Cores)
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ use tokio::{
 };
 
 use crate::{
-    ProxyState,
+    ProxyState, RefusedRoutes,
     control_client::ControlClient,
     counters::ReleaseKey,
     open_requests::OpenRequestReport,
@@ -184,6 +184,22 @@ async fn serve_connection(stream: UnixStream, shared: Arc<ProxyState>) {
 
 type ControlResponse = Response<Full<Bytes>>;
 
+/// Why a request is refused; the text is the response.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error("{0}")]
+    Body(Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Routes(#[from] RefusedRoutes),
+    #[error("a worker does not report its open requests")]
+    SilentWorker,
+    /// The sockets could not be sent to the successor.
+    #[error(transparent)]
+    HandOver(#[from] io::Error),
+}
+
 /// The connection is closed without a response; the client retries at the successor.
 #[derive(Debug, thiserror::Error)]
 #[error("ask my successor")]
@@ -221,7 +237,7 @@ async fn handle_request(
         (&Method::POST, "/handover") => match read_json::<HandoverRequest>(body).await {
             Ok(handover) => match hand_over_sockets(&shared, &handover).await {
                 Ok(inventory) => json_response(&inventory),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(error.into()),
             },
             Err(why) => Err(why),
         },
@@ -237,7 +253,7 @@ async fn handle_request(
             return Ok(error_response(StatusCode::NOT_FOUND, known.to_owned()));
         }
     };
-    Ok(outcome.unwrap_or_else(|why| error_response(StatusCode::BAD_REQUEST, why)))
+    Ok(outcome.unwrap_or_else(|error| error_response(StatusCode::BAD_REQUEST, error.to_string())))
 }
 
 fn health_report(shared: &ProxyState) -> ProxyHealth {
@@ -254,7 +270,7 @@ fn health_report(shared: &ProxyState) -> ProxyHealth {
 async fn handle_routes(
     shared: &Arc<ProxyState>,
     body: Incoming,
-) -> Result<Result<ControlResponse, String>, SupersededProxy> {
+) -> Result<Result<ControlResponse, RequestError>, SupersededProxy> {
     let snapshot = match read_json::<RouteSnapshot>(body).await {
         Ok(snapshot) => snapshot,
         Err(why) => return Ok(Err(why)),
@@ -267,12 +283,14 @@ async fn handle_routes(
     {
         return Err(SupersededProxy);
     }
-    let put = shared.apply_routes(snapshot).await;
-    Ok(put.and_then(|accepted| json_response(&accepted)))
+    let applied = shared.apply_routes(snapshot).await;
+    Ok(applied
+        .map_err(RequestError::from)
+        .and_then(|accepted| json_response(&accepted)))
 }
 
 /// The counters of this process and its predecessors.
-async fn collect_counters(shared: &ProxyState) -> Result<ProxyCounters, String> {
+async fn collect_counters(shared: &ProxyState) -> Result<ProxyCounters, RequestError> {
     for pid in live_predecessors(shared) {
         let theirs = shared.socket.predecessor_client(pid);
         match tokio::time::timeout(PREDECESSOR_MAX, theirs.counters()).await {
@@ -287,7 +305,7 @@ async fn collect_counters(shared: &ProxyState) -> Result<ProxyCounters, String> 
         }
     }
     let reports = tokio::time::timeout(REPORTS_MAX, collect_open_requests(shared)).await;
-    let reports = reports.map_err(|_| "a worker does not report its open requests".to_owned())?;
+    let reports = reports.map_err(|_| RequestError::SilentWorker)?;
     Ok(sum_counters(shared, &reports))
 }
 
@@ -413,14 +431,14 @@ async fn hand_over_sockets(
     Ok(inventory)
 }
 
-async fn read_json<T: DeserializeOwned>(body: Incoming) -> Result<T, String> {
+async fn read_json<T: DeserializeOwned>(body: Incoming) -> Result<T, RequestError> {
     let bytes = Limited::new(body, BODY_MAX).collect().await;
-    let bytes = bytes.map_err(|error| error.to_string())?.to_bytes();
-    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+    let bytes = bytes.map_err(RequestError::Body)?.to_bytes();
+    Ok(serde_json::from_slice(&bytes)?)
 }
 
-fn json_response(value: &impl Serialize) -> Result<ControlResponse, String> {
-    let bytes = serde_json::to_vec(value).map_err(|error| error.to_string())?;
+fn json_response(value: &impl Serialize) -> Result<ControlResponse, RequestError> {
+    let bytes = serde_json::to_vec(value)?;
     Ok(Response::new(Full::new(Bytes::from(bytes))))
 }
 

@@ -76,7 +76,7 @@ use crate::{
     counters::CounterRegistry,
     listener_set::ListenerSet,
     protocol::{AcceptedRoutes, InjectedFault, RouteSnapshot},
-    route_table::RouteTable,
+    route_table::{RouteTable, RouteTableError},
     worker::{ReportRequest, WorkerMessage},
 };
 
@@ -202,6 +202,20 @@ pub enum ProxyError {
     TakeOver(String),
 }
 
+/// Why a snapshot was not applied. The routes in force stay.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RefusedRoutes {
+    #[error("the proxy is stopping")]
+    Stopping,
+    #[error(transparent)]
+    Table(#[from] RouteTableError),
+    #[error("the routes can't be kept: {0}")]
+    Save(io::Error),
+    /// The thread that writes the file panicked or was cancelled.
+    #[error(transparent)]
+    SaveThread(#[from] tokio::task::JoinError),
+}
+
 /// Pause between two attempts to listen on a port that another program holds.
 const PORT_RETRY: Duration = Duration::from_secs(1);
 
@@ -244,22 +258,19 @@ impl ProxyState {
     pub(crate) async fn apply_routes(
         self: &Arc<Self>,
         snapshot: RouteSnapshot,
-    ) -> Result<AcceptedRoutes, String> {
+    ) -> Result<AcceptedRoutes, RefusedRoutes> {
         let mut listeners = self.listeners.lock().await;
         if self.stopping.is_cancelled() {
-            return Err("the proxy is stopping".to_owned());
+            return Err(RefusedRoutes::Stopping);
         }
         let current = self.table.load_full();
         let generation = current.generation + 1;
-        let admitted = route_table::admit_snapshot(snapshot, &current.snapshot);
-        let (snapshot, refused) = admitted.map_err(|error| error.to_string())?;
-        let table = RouteTable::compile(snapshot, generation, &self.registry);
-        let table = table.map_err(|error| error.to_string())?;
+        let (snapshot, refused) = route_table::admit_snapshot(snapshot, &current.snapshot)?;
+        let table = RouteTable::compile(snapshot, generation, &self.registry)?;
         let (folder, kept) = (self.state.clone(), table.snapshot.clone());
         tokio::task::spawn_blocking(move || routes_file::save_routes(&folder, &kept))
-            .await
-            .map_err(|error| error.to_string())?
-            .map_err(|error| format!("the routes can't be kept: {error}"))?;
+            .await?
+            .map_err(RefusedRoutes::Save)?;
         let ports = table.route_ports();
         self.table.store(Arc::new(table));
         self.wake_held_requests();

@@ -90,19 +90,22 @@ impl Regression {
     }
 }
 
+/// A share that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no share: write a percentage from 0% to 100%, such as 0.1%")]
+pub struct ParseShareError(String);
+
 /// `0.5%` or `0.005`
 ///
 /// # Errors
 /// When it isn't a share between 0 and 1.
-pub fn share(text: &str) -> Result<f64, String> {
+pub fn share(text: &str) -> Result<f64, ParseShareError> {
     let percent = text.trim().strip_suffix('%');
     let number: Option<f64> = percent.unwrap_or(text).trim().parse().ok();
     number
         .map(|number| number / if percent.is_some() { 100.0 } else { 1.0 })
         .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or_else(|| {
-            format!("`{text}` is no share: write a percentage from 0% to 100%, such as 0.1%")
-        })
+        .ok_or_else(|| ParseShareError(text.to_owned()))
 }
 
 /// `+200ms` or `1.5s`

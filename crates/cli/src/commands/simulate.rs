@@ -17,7 +17,7 @@ use shipway_sim::{
     chart,
     compare::{ComparedJudge, ComparisonRow, ComparisonSetup, compare},
     policy::SimulatedPolicy,
-    regression::{AffectedSides, Regression, share},
+    regression::{AffectedSides, ParseShareError, Regression, share},
     rivals::{WeightClimb, wald},
     summary::{percent, time},
     traffic::SimulatedTraffic,
@@ -106,21 +106,28 @@ pub struct Args {
     svg: PathBuf,
 }
 
+/// An option's value that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum ParseOptionError {
+    #[error(transparent)]
+    Share(#[from] ParseShareError),
+    #[error("where everything fails there is nothing left to notice")]
+    NothingToNotice,
+    #[error("`{0}` is no time between 10s and 24h: write 90s, 10m or 1h")]
+    Span(String),
+}
+
 /// `error-rate=0.1%`
-fn base(text: &str) -> Result<f64, String> {
+fn base(text: &str) -> Result<f64, ParseOptionError> {
     let value = text.strip_prefix("error-rate=").unwrap_or(text);
-    share(value).and_then(|rate| {
-        if rate < 1.0 {
-            Ok(rate)
-        } else {
-            Err("where everything fails there is nothing left to notice".to_owned())
-        }
-    })
+    Some(share(value)?)
+        .filter(|rate| *rate < 1.0)
+        .ok_or(ParseOptionError::NothingToNotice)
 }
 
 /// `90s`, `10m`, `1h`
-fn span(text: &str) -> Result<std::time::Duration, String> {
-    let refused = || format!("`{text}` is no time between 10s and 24h: write 90s, 10m or 1h");
+fn span(text: &str) -> Result<std::time::Duration, ParseOptionError> {
+    let refused = || ParseOptionError::Span(text.to_owned());
     let split = text
         .find(|c: char| !c.is_ascii_digit())
         .ok_or_else(refused)?;

@@ -32,7 +32,7 @@ pub use event::{
 };
 pub use failure_lines::{RunSite, blamed, telling_line, three_lines};
 pub use gate::{AwaitedApproval, EnvironmentRules, GateEffect, GateFact, GateInput};
-pub use job::{JobEnvironment, job_spec};
+pub use job::{JobEnvironment, JobSpecError, job_spec};
 pub use progress_lines::story_lines;
 pub use records::JobRecords;
 pub use resume::{FromStep, LeftoverState, ResumePoint};

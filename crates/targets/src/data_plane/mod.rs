@@ -186,7 +186,7 @@ impl DataPlane {
             .wait_for(|applied| applied.revision >= revision)
             .await;
         let outcome = done.map_err(|_| DataPlaneError::Stopped)?.outcome.clone();
-        outcome.map_err(DataPlaneError::Refused)
+        outcome.map_err(|refusal| DataPlaneError::Refused(refusal.0))
     }
 
     /// Counters of the current proxy since its start; see [`traffic_meter::TrafficMeter`] for totals.

@@ -55,8 +55,13 @@ pub(super) struct AppliedRoutes {
     /// The latest revision with a result.
     pub(super) revision: u64,
     /// The proxy's response, or why they are not applied.
-    pub(super) outcome: Result<AcceptedRoutes, String>,
+    pub(super) outcome: Result<AcceptedRoutes, RoutesRefusal>,
 }
+
+/// The proxy's reason for refusing the routes. Retrying with the same routes is useless.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct RoutesRefusal(pub(super) String);
 
 impl Default for AppliedRoutes {
     fn default() -> Self {
@@ -192,7 +197,7 @@ async fn send_routes_after(
     let answer = timeout(CALL_DEADLINE, control.send_routes(&wanted.snapshot)).await;
     let outcome = match answer.map_err(|_| DataPlaneError::Timeout)? {
         Ok(accepted) => Ok(accepted),
-        Err(ControlError::Refused(why)) => Err(why),
+        Err(ControlError::Refused(why)) => Err(RoutesRefusal(why)),
         Err(error @ ControlError::Unreachable { .. }) => return Err(error.into()),
     };
     Ok(AppliedRoutes {

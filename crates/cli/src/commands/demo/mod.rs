@@ -116,7 +116,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         wait_for_interrupt();
     }
     drop(server);
-    summary.verdict().map_err(Failure::Failed)
+    summary
+        .verdict()
+        .map_err(|error| Failure::Failed(error.to_string()))
 }
 
 /// Pushes a version and follows it to its end.

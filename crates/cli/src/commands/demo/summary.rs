@@ -47,6 +47,19 @@ impl Shipped {
     }
 }
 
+/// How a demo differed from what it promises.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BrokenPromise {
+    #[error("{version} is {status}, which is not what the demo promises ({wanted})")]
+    UnexpectedStatus {
+        version: &'static str,
+        status: String,
+        wanted: &'static str,
+    },
+    #[error("{0} requests failed because of Shipway itself")]
+    FailedRequests(u64),
+}
+
 /// The whole demo.
 pub(super) struct Summary {
     pub(super) shipped: Vec<Shipped>,
@@ -56,7 +69,7 @@ pub(super) struct Summary {
 
 impl Summary {
     /// Whether it went as the demo promises.
-    pub(super) fn verdict(&self) -> Result<(), String> {
+    pub(super) fn verdict(&self) -> Result<(), BrokenPromise> {
         let status = |version: &str| {
             self.shipped
                 .iter()
@@ -69,17 +82,16 @@ impl Summary {
             ("1.2", "rolled back"),
         ] {
             if status(version) != wanted {
-                return Err(format!(
-                    "{version} is {}, which is not what the demo promises ({wanted})",
-                    status(version)
-                ));
+                return Err(BrokenPromise::UnexpectedStatus {
+                    version,
+                    status: status(version).to_owned(),
+                    wanted,
+                });
             }
         }
         match self.counted.failed_by_shipway {
             0 => Ok(()),
-            failed => Err(format!(
-                "{failed} requests failed because of Shipway itself"
-            )),
+            failed => Err(BrokenPromise::FailedRequests(failed)),
         }
     }
 }

@@ -11,11 +11,11 @@ use shipway_core::{
     concurrency::SlotPosition,
     ids::{Digest, ServiceName},
     run::{
-        GateEffect, GateInput, JobEnvironment, RunAggregate, RunEffect, RunInput, RunSite, RunSpec,
-        RunState, RunView, blamed, job_spec, three_lines,
+        GateEffect, GateInput, JobEnvironment, JobSpecError, RunAggregate, RunEffect, RunInput,
+        RunSite, RunSpec, RunState, RunView, blamed, job_spec, three_lines,
     },
 };
-use shipway_drivers::jobs::JobRunner;
+use shipway_drivers::jobs::{JobError, JobRunner};
 use shipway_targets::tail;
 use shipway_workflow::{
     expr::ExprValue,
@@ -67,43 +67,31 @@ pub(super) struct Ended {
 }
 
 /// Why a job was not started.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum NotStarted {
     /// `--matrix` names other cells.
+    #[error("left out by --matrix")]
     Excluded,
     /// It asks for another machine.
-    OtherRunner(RunnerMismatch),
-    /// Something is wrong with it.
-    Failed(String),
-}
-
-impl From<&str> for NotStarted {
-    fn from(why: &str) -> Self {
-        Self::Failed(why.to_owned())
-    }
-}
-
-impl From<String> for NotStarted {
-    fn from(why: String) -> Self {
-        Self::Failed(why)
-    }
-}
-
-impl From<RunnerMismatch> for NotStarted {
-    fn from(mismatch: RunnerMismatch) -> Self {
-        Self::OtherRunner(mismatch)
-    }
+    #[error("left out: {0}")]
+    OtherRunner(#[from] RunnerMismatch),
+    #[error("the run has not begun")]
+    NoRun,
+    #[error("the job is not part of the run")]
+    UnknownJob,
+    #[error(transparent)]
+    Spec(#[from] JobSpecError),
+    #[error(transparent)]
+    Worker(#[from] JobError),
 }
 
 impl NotStarted {
-    /// How the job ends by it, and why.
-    fn into_conclusion(self) -> (Conclusion, String) {
+    /// The conclusion of the job that was not started.
+    const fn conclusion(&self) -> Conclusion {
         match self {
-            Self::Excluded => (Conclusion::Skipped, "left out by --matrix".to_owned()),
-            Self::OtherRunner(mismatch) => {
-                (Conclusion::Incomplete, format!("left out: {mismatch}"))
-            }
-            Self::Failed(why) => (Conclusion::Failure, why),
+            Self::Excluded => Conclusion::Skipped,
+            Self::OtherRunner(_) => Conclusion::Incomplete,
+            Self::NoRun | Self::UnknownJob | Self::Spec(_) | Self::Worker(_) => Conclusion::Failure,
         }
     }
 }
@@ -234,7 +222,7 @@ impl Local {
                 None if progress.running.len() >= self.jobs_max => continue,
                 None => {
                     if let Err(not_started) = self.start(progress, &key, (&job, attempt)) {
-                        let (conclusion, why) = not_started.into_conclusion();
+                        let (conclusion, why) = (not_started.conclusion(), not_started.to_string());
                         progress.inputs.push_back(ended(job, conclusion, why));
                         continue;
                     }
@@ -252,10 +240,10 @@ impl Local {
         effect: &EffectKey,
         (key, attempt): (&JobKey, u32),
     ) -> Result<(), NotStarted> {
-        let run = progress.state.0.as_deref().ok_or("the run has not begun")?;
+        let run = progress.state.0.as_deref().ok_or(NotStarted::NoRun)?;
         // A call that is left out leaves out all that it leads to.
         for key in key.callers().chain([key.clone()]) {
-            let (_, cell) = run.cell(&key).ok_or("the job is not part of the run")?;
+            let (_, cell) = run.cell(&key).ok_or(NotStarted::UnknownJob)?;
             if !self.cells.take(&cell.matrix) {
                 return Err(NotStarted::Excluded);
             }
@@ -263,9 +251,7 @@ impl Local {
         }
         let folder = self.runner.attempt_folder(&self.spec.id, key, attempt);
         let spec = self.job_spec(progress, key, &folder)?;
-        self.runner
-            .start_worker(&spec)
-            .map_err(|error| error.to_string())?;
+        self.runner.start_worker(&spec)?;
         let follower = Follower {
             key: key.clone(),
             effect: effect.clone(),
@@ -283,7 +269,7 @@ impl Local {
         progress: &Progress,
         key: &JobKey,
         folder: &Path,
-    ) -> Result<JobSpec, String> {
+    ) -> Result<JobSpec, JobSpecError> {
         let run = progress.state.0.as_deref();
         let artifacts = run.map_or(&[][..], |run| &run.artifacts);
         let stored = artifacts.iter().filter_map(|artifact| {
@@ -309,7 +295,7 @@ impl Local {
             server: None,
             actions: self.actions.clone(),
         };
-        let mut spec = job_spec(&progress.state, key, around).map_err(|error| error.to_string())?;
+        let mut spec = job_spec(&progress.state, key, around)?;
         // Here most of a workflow is better than none of it.
         spec.without_engine = WithoutEngine::LeaveOut;
         Ok(spec)
@@ -331,7 +317,7 @@ impl Local {
         let folder = self.runner.attempt_folder(&self.spec.id, &key, attempt);
         let spec = self
             .job_spec(progress, &key, &folder)
-            .map_err(Failure::Failed)?;
+            .map_err(|error| Failure::Failed(error.to_string()))?;
         shell::open_in_failed_job(&spec, attempt)
     }
 
