@@ -234,7 +234,28 @@ impl Sample {
                 ..WindowCounts::default()
             });
         }
-        let requests = match metric {
+        let (requests, restarts) = match metric {
+            // Counted by the time of the instances, where that is known: so releases of different sizes compare.
+            Metric::Restarts => (
+                self.instance_time.map_or(0, |time| time.observed_ms),
+                self.restarts?,
+            ),
+            _ => (self.requests_of_metric(metric), 0),
+        };
+        let is_of_errors = metric == Metric::ErrorRate;
+        let unanswered = self.late + self.overdue;
+        Some(WindowCounts {
+            requests,
+            events: self.events_of_metric(metric)?,
+            restarts,
+            abandoned: if is_of_errors { self.abandoned } else { 0 },
+            unanswered: if is_of_errors { unanswered } else { 0 },
+        })
+    }
+
+    /// The requests that the events of a metric are a share of.
+    fn requests_of_metric(&self, metric: Metric) -> u64 {
+        match metric {
             Metric::SlowRate { over_micros } => {
                 let unanswered = SlowCount::count_in(&self.slow_unanswered, over_micros);
                 self.requests + unanswered.unwrap_or(0)
@@ -251,9 +272,12 @@ impl Sample {
             | Metric::Restarts
             | Metric::Availability
             | Metric::Value(_) => self.classified_requests(),
-        };
-        let unanswered = self.late + self.overdue;
-        let events = match metric {
+        }
+    }
+
+    /// The events that a metric counts; `None` when they aren't counted.
+    fn events_of_metric(&self, metric: Metric) -> Option<u64> {
+        Some(match metric {
             Metric::SlowRate { over_micros } => SlowCount::count_in(&self.slow, over_micros)?,
             Metric::ErrorRate => self.failed_requests(),
             // An event that never happened need not be listed.
@@ -272,22 +296,6 @@ impl Sample {
             | Metric::Restarts
             | Metric::Availability
             | Metric::Value(_) => 0,
-        };
-        let is_of_errors = metric == Metric::ErrorRate;
-        let (requests, restarts) = match metric {
-            // Counted by the time of the instances, where that is known: so releases of different sizes compare.
-            Metric::Restarts => (
-                self.instance_time.map_or(0, |time| time.observed_ms),
-                self.restarts?,
-            ),
-            _ => (requests, 0),
-        };
-        Some(WindowCounts {
-            requests,
-            events,
-            restarts,
-            abandoned: if is_of_errors { self.abandoned } else { 0 },
-            unanswered: if is_of_errors { unanswered } else { 0 },
         })
     }
 

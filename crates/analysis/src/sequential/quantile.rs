@@ -92,6 +92,19 @@ impl QuantileState {
             self.at = Some(seen.at);
         }
     }
+
+    /// Records the histograms of both sides, unless those of this moment were recorded before.
+    fn record(&mut self, canary: &Histogram, stable: &Histogram, seen: &ObservedPair<'_>) {
+        match self.at {
+            None => self.skip_to(seen),
+            Some(at) if at < seen.at => {
+                self.canary.take_in(canary, seen.canary);
+                self.stable.take_in(stable, seen.stable);
+                self.at = Some(seen.at);
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 /// Records an observation and compares the quantile.
@@ -104,15 +117,7 @@ pub(super) fn judge(
     let (Some(canary), Some(stable)) = (&seen.canary.histogram, &seen.stable.histogram) else {
         return ComparisonResult::Unknown("no latencies were measured".to_owned());
     };
-    match state.quantile.at {
-        None => state.quantile.skip_to(seen),
-        Some(at) if at < seen.at => {
-            state.quantile.canary.take_in(canary, seen.canary);
-            state.quantile.stable.take_in(stable, seen.stable);
-            state.quantile.at = Some(seen.at);
-        }
-        Some(_) => {}
-    }
+    state.quantile.record(canary, stable, seen);
     let of = &state.quantile;
     let (of_canary, of_stable) = (of.canary.at_least(), of.stable.at_least());
     let requests = of_canary.total().min(of_stable.total());
@@ -129,16 +134,8 @@ pub(super) fn judge(
         let alpha = alpha.split(2);
         (canary.range(quantile, alpha), stable.range(quantile, alpha))
     };
-    let explain = |(canary, stable): &(QuantileRange, QuantileRange), relation: &str| {
-        format!(
-            "{} of {} {relation} {}: {} vs {} ({})",
-            judge.metric.title(),
-            seen.names.0,
-            seen.names.1,
-            show(judge, canary),
-            show(judge, stable),
-            pluralized(of_canary.total(), "request")
-        )
+    let explain = |ranges: &(QuantileRange, QuantileRange), relation: &str| {
+        compared(judge, seen, relation, ranges, of_canary.total())
     };
     let against = ranges(alpha);
     let (more, less) = judge.direction.order(&against.0, &against.1);
@@ -175,6 +172,25 @@ pub(super) fn judge(
         ));
     }
     ComparisonResult::Open(explain(&against, "is not shown to be worse than"))
+}
+
+/// `latency p99 of #3 is worse than #2: 290 ms to 330 ms vs 110 ms to 140 ms (9,000 requests)`
+fn compared(
+    judge: &SequentialComparison,
+    seen: &ObservedPair<'_>,
+    relation: &str,
+    (canary, stable): &(QuantileRange, QuantileRange),
+    requests: u64,
+) -> String {
+    format!(
+        "{} of {} {relation} {}: {} vs {} ({})",
+        judge.metric.title(),
+        seen.names.0,
+        seen.names.1,
+        show(judge, canary),
+        show(judge, stable),
+        pluralized(requests, "request")
+    )
 }
 
 /// How many requests it takes until a quantile has both a lower and an upper end; a limit on latency (`slow-rate`) needs far fewer.

@@ -133,6 +133,55 @@ fn moment(judge: &SequentialComparison, seen: &ObservedPair<'_>) -> Option<Times
     (canary.at == stable.at).then_some(canary.at)
 }
 
+/// Why an observation has no values to compare.
+#[derive(Debug, thiserror::Error)]
+enum UnknownValues {
+    #[error("the source reported a value that is not a number")]
+    NotFinite,
+    #[error("the values of the two releases are from different times")]
+    DifferentTimes,
+    #[error("{0}")]
+    Canary(String),
+    #[error("{release}: {why}")]
+    Stable { release: String, why: String },
+}
+
+/// The values of canary and stable, and the moment that both are of.
+fn paired_values(
+    judge: &SequentialComparison,
+    seen: &ObservedPair<'_>,
+) -> Result<((f64, f64), Timestamp), UnknownValues> {
+    let canary = seen.canary.value(judge.metric);
+    let canary = canary.map_err(|why| UnknownValues::Canary(why.to_owned()))?;
+    let stable = seen.stable.value(judge.metric);
+    let stable = stable.map_err(|why| UnknownValues::Stable {
+        release: seen.names.1.to_owned(),
+        why: why.to_owned(),
+    })?;
+    if !canary.is_finite() || !stable.is_finite() {
+        return Err(UnknownValues::NotFinite);
+    }
+    let at = moment(judge, seen).ok_or(UnknownValues::DifferentTimes)?;
+    Ok(((canary, stable), at))
+}
+
+/// The canary's value and its moment, where stable has no value of the same moment.
+fn canary_value(
+    judge: &SequentialComparison,
+    seen: &ObservedPair<'_>,
+) -> Result<(f64, Timestamp), UnknownValues> {
+    let canary = seen.canary.value(judge.metric);
+    let canary = canary.map_err(|why| UnknownValues::Canary(why.to_owned()))?;
+    if !canary.is_finite() {
+        return Err(UnknownValues::NotFinite);
+    }
+    let at = match judge.metric {
+        Metric::Value(name) => seen.canary.answer(name).map_or(seen.at, |answer| answer.at),
+        _ => seen.at,
+    };
+    Ok((canary, at))
+}
+
 /// Records an observation and compares the means.
 pub(super) fn judge(
     judge: &SequentialComparison,
@@ -142,24 +191,9 @@ pub(super) fn judge(
     if let Some(before) = seen.stable.before(judge.metric) {
         return against_before(judge, state, seen, before);
     }
-    let values = (
-        seen.canary.value(judge.metric),
-        seen.stable.value(judge.metric),
-    );
-    let (canary, stable) = match values {
-        (Ok(canary), Ok(stable)) if canary.is_finite() && stable.is_finite() => (canary, stable),
-        (Ok(_), Ok(_)) => {
-            return ComparisonResult::Unknown(
-                "the source reported a value that is not a number".to_owned(),
-            );
-        }
-        (Err(why), _) => return ComparisonResult::Unknown(why.to_owned()),
-        (_, Err(why)) => return ComparisonResult::Unknown(format!("{}: {why}", seen.names.1)),
-    };
-    let Some(at) = moment(judge, seen) else {
-        return ComparisonResult::Unknown(
-            "the values of the two releases are from different times".to_owned(),
-        );
+    let ((canary, stable), at) = match paired_values(judge, seen) {
+        Ok(values) => values,
+        Err(unknown) => return ComparisonResult::Unknown(unknown.to_string()),
     };
     let of = &mut state.value;
     of.requests
@@ -240,18 +274,9 @@ fn against_before(
     seen: &ObservedPair<'_>,
     before: &ValueSeries,
 ) -> ComparisonResult {
-    let canary = match seen.canary.value(judge.metric) {
-        Ok(canary) if canary.is_finite() => canary,
-        Ok(_) => {
-            return ComparisonResult::Unknown(
-                "the source reported a value that is not a number".to_owned(),
-            );
-        }
-        Err(why) => return ComparisonResult::Unknown(why.to_owned()),
-    };
-    let at = match judge.metric {
-        Metric::Value(name) => seen.canary.answer(name).map_or(seen.at, |answer| answer.at),
-        _ => seen.at,
+    let (canary, at) = match canary_value(judge, seen) {
+        Ok(value) => value,
+        Err(unknown) => return ComparisonResult::Unknown(unknown.to_string()),
     };
     let of = &mut state.value;
     if of.is_due(judge, at) {
