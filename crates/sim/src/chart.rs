@@ -129,49 +129,7 @@ fn bars(
         escaped(title)
     );
     for (index, (row, bar)) in rows.iter().zip(bars).enumerate() {
-        let y = top + 30.0 + ROW * index as f64;
-        let class = if row.judge.starts_with("shipway") {
-            "own"
-        } else {
-            "other"
-        };
-        let tuned = if row.tuned { ", tuned" } else { "" };
-        let _ = write!(
-            out,
-            r#"<text x="12" y="{}">{}{tuned}</text><text class="dim" x="12" y="{}">{}</text>"#,
-            y + 13.0,
-            escaped(&row.judge),
-            y + 29.0,
-            escaped(&shortened(&row.setting))
-        );
-        let end = bar.length.map_or(BARS.0, across);
-        let _ = write!(
-            out,
-            r#"<rect class="bar {class}" x="{}" y="{}" width="{:.1}" height="14" rx="2"/>"#,
-            BARS.0,
-            y + 4.0,
-            end - BARS.0
-        );
-        let far = bar.far.map_or(end, across);
-        if far > end {
-            let _ = write!(
-                out,
-                r#"<path class="far {class}" d="M{end:.1} {0}H{far:.1}"/>"#,
-                y + 11.0
-            );
-        }
-        let trouble = if bar.length.is_none() {
-            " class=\"bad\""
-        } else {
-            ""
-        };
-        let _ = write!(
-            out,
-            r#"<text{trouble} x="{:.1}" y="{}">{}</text>"#,
-            far + 6.0,
-            y + 15.0,
-            escaped(&bar.text)
-        );
+        draw_bar(out, top + 30.0 + ROW * index as f64, row, bar, &across);
     }
     if let Some(mark) = mark {
         let (x, bottom) = (across(mark), top + 30.0 + ROW * rows.len() as f64);
@@ -184,6 +142,58 @@ fn bars(
             summary::time(mark)
         );
     }
+}
+
+/// Draws the bar of a judge with its label at the height `y`; `across` places a value on the scale.
+fn draw_bar(
+    out: &mut String,
+    y: f64,
+    row: &ComparisonRow,
+    bar: &ChartBar,
+    across: impl Fn(f64) -> f64,
+) {
+    let class = if row.judge.starts_with("shipway") {
+        "own"
+    } else {
+        "other"
+    };
+    let tuned = if row.tuned { ", tuned" } else { "" };
+    let _ = write!(
+        out,
+        r#"<text x="12" y="{}">{}{tuned}</text><text class="dim" x="12" y="{}">{}</text>"#,
+        y + 13.0,
+        escaped(&row.judge),
+        y + 29.0,
+        escaped(&shortened(&row.setting))
+    );
+    let end = bar.length.map_or(BARS.0, &across);
+    let _ = write!(
+        out,
+        r#"<rect class="bar {class}" x="{}" y="{}" width="{:.1}" height="14" rx="2"/>"#,
+        BARS.0,
+        y + 4.0,
+        end - BARS.0
+    );
+    let far = bar.far.map_or(end, across);
+    if far > end {
+        let _ = write!(
+            out,
+            r#"<path class="far {class}" d="M{end:.1} {0}H{far:.1}"/>"#,
+            y + 11.0
+        );
+    }
+    let trouble = if bar.length.is_none() {
+        " class=\"bad\""
+    } else {
+        ""
+    };
+    let _ = write!(
+        out,
+        r#"<text{trouble} x="{:.1}" y="{}">{}</text>"#,
+        far + 6.0,
+        y + 15.0,
+        escaped(&bar.text)
+    );
 }
 
 fn shortened(text: &str) -> String {

@@ -163,12 +163,8 @@ impl LogWriter {
                     let _ = reply.send(self.forget_streams(&streams).map_err(store_error));
                 }
                 WriterJob::ForgetSnapshots { reply } => {
-                    let _ = reply.send(
-                        self.connection
-                            .execute("DELETE FROM snapshots", [])
-                            .map(|_| ())
-                            .map_err(store_error),
-                    );
+                    let forgotten = self.connection.execute("DELETE FROM snapshots", []);
+                    let _ = reply.send(forgotten.map(|_| ()).map_err(store_error));
                 }
                 WriterJob::Probe { reply } => {
                     let probed = self.probe().map_err(store_error);
@@ -182,11 +178,19 @@ impl LogWriter {
                 }
             }
         }
-        if appends.is_empty() {
-            return;
+        if !appends.is_empty() {
+            self.handle_appends(&appends, replies);
         }
+    }
+
+    /// Stores a group of appends and replies to each. When the file can't be written, all of them fail.
+    fn handle_appends(
+        &mut self,
+        appends: &[Box<Append>],
+        replies: Vec<oneshot::Sender<Result<(), AppendError>>>,
+    ) {
         let before = self.position;
-        match self.store_group(&appends) {
+        match self.store_group(appends) {
             Ok(results) => {
                 self.written += self.position - before;
                 if self.crash_after.is_some_and(|limit| self.written >= limit) {
@@ -203,7 +207,7 @@ impl LogWriter {
                 self.position = before;
                 self.others = None;
                 let error = store_error(error);
-                self.set_failure(Some(&error), total_bytes(&appends));
+                self.set_failure(Some(&error), total_bytes(appends));
                 for reply in replies {
                     let _ = reply.send(Err(AppendError::Store(error.clone())));
                 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shipway_api::ApiClient;
 use shipway_core::{
-    rollout::{RolloutProgress, RolloutStatus, RolloutView},
+    rollout::{RolloutProgress, RolloutStatus, RolloutView, TimelineNote},
     run,
 };
 use shipway_workflow::job::Conclusion;
@@ -98,28 +98,19 @@ pub fn follow(
     let mut live = (!output.json && !output.quiet)
         .then(Live::on_stderr)
         .flatten();
-    let mut shown_status = 0;
+    let mut shown_notes = 0;
     let mut announced = String::new();
     let mut plot = Plot::new(id.clone());
     let mut turn = 0;
     loop {
         let view = server.rollout(&id)?;
-        for note in view
-            .notes
-            .iter()
-            .skip(shown_status)
-            .filter(|_| !output.json)
-        {
-            let text = format!("{}  {}", note.at.strftime("%H:%M:%S"), tame(&note.text));
-            match &mut live {
-                Some(live) => {
-                    let lines = folded(&text, live.room().columns, INDENT);
-                    live.above(|| lines.iter().for_each(|it| line(it)));
-                }
-                None => line(&text),
-            }
+        if !output.json {
+            print_notes(
+                &view.notes[shown_notes.min(view.notes.len())..],
+                live.as_mut(),
+            );
         }
-        shown_status = view.notes.len();
+        shown_notes = view.notes.len();
         if let Some(outcome) = outcome(&view, hope) {
             if let Some(live) = &mut live {
                 live.clear();
@@ -156,6 +147,20 @@ pub fn follow(
         }
         turn += 1;
         std::thread::sleep(LOOK);
+    }
+}
+
+/// Prints new notes, above the live lines if there are some.
+fn print_notes(notes: &[TimelineNote], mut live: Option<&mut Live>) {
+    for note in notes {
+        let text = format!("{}  {}", note.at.strftime("%H:%M:%S"), tame(&note.text));
+        match &mut live {
+            Some(live) => {
+                let lines = folded(&text, live.room().columns, INDENT);
+                live.above(|| lines.iter().for_each(|it| line(it)));
+            }
+            None => line(&text),
+        }
     }
 }
 

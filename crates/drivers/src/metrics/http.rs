@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, io::Read as _, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use ureq::http::{Request, StatusCode};
 
 use super::MetricUnavailable;
 use crate::http_client::http_client_config;
@@ -48,28 +49,7 @@ impl MetricHttpClient {
         timeout: Duration,
     ) -> Result<(u16, Value), MetricUnavailable> {
         let who = asked.who;
-        let mut request = ureq::http::Request::builder()
-            .method(asked.method)
-            .uri(with_parameters(asked.url, asked.parameters));
-        for (name, value) in asked.headers {
-            request = request.header(name, value);
-        }
-        if asked.body.is_some()
-            && !asked
-                .headers
-                .keys()
-                .any(|name| name.eq_ignore_ascii_case("content-type"))
-        {
-            request = request.header("content-type", "application/json");
-        }
-        // The URL may contain a secret, so it isn't quoted.
-        let request = request
-            .body(asked.body.unwrap_or_default().to_owned())
-            .map_err(|_| {
-                MetricUnavailable::for_good(format!(
-                    "the address, method or headers for {who} are not valid"
-                ))
-            })?;
+        let request = asked.to_http_request()?;
         let _room = self.room.acquire().await;
         let agent = self.agent.clone();
         let asking = tokio::task::spawn_blocking(move || {
@@ -91,30 +71,67 @@ impl MetricHttpClient {
             .await
             .map_err(|_| MetricUnavailable::for_now(format!("{who} could not be asked")))?
             .map_err(|error| MetricUnavailable::for_now(describe_error(who, &error, timeout)))?;
-        let quoted = || quote_body(&body);
-        if status.is_server_error() || status.as_u16() == 429 {
-            return Err(MetricUnavailable::for_now(format!(
-                "{who} answered {status}{}",
-                quoted()
-            )));
+        parse_answer(who, status, &body)
+    }
+}
+
+impl MetricRequest<'_> {
+    fn to_http_request(&self) -> Result<Request<String>, MetricUnavailable> {
+        let mut request = Request::builder()
+            .method(self.method)
+            .uri(with_parameters(self.url, self.parameters));
+        for (name, value) in self.headers {
+            request = request.header(name, value);
         }
-        if body.len() as u64 > BODY_BYTES_MAX {
-            return Err(MetricUnavailable::for_good(format!(
-                "{who} answered more than {} KiB",
-                BODY_BYTES_MAX >> 10
-            )));
+        if self.body.is_some()
+            && !self
+                .headers
+                .keys()
+                .any(|name| name.eq_ignore_ascii_case("content-type"))
+        {
+            request = request.header("content-type", "application/json");
         }
-        match serde_json::from_slice(&body) {
-            Ok(json) => Ok((status.as_u16(), json)),
-            Err(_) if status.is_success() => Err(MetricUnavailable::for_good(format!(
-                "{who} answered no JSON{}",
-                quoted()
-            ))),
-            Err(_) => Err(MetricUnavailable::for_good(format!(
-                "{who} answered {status}{}",
-                quoted()
-            ))),
-        }
+        // The URL may contain a secret, so it isn't quoted.
+        request
+            .body(self.body.unwrap_or_default().to_owned())
+            .map_err(|_| {
+                MetricUnavailable::for_good(format!(
+                    "the address, method or headers for {} are not valid",
+                    self.who
+                ))
+            })
+    }
+}
+
+/// Returns the status and the JSON body of a response that is usable.
+fn parse_answer(
+    who: &str,
+    status: StatusCode,
+    body: &[u8],
+) -> Result<(u16, Value), MetricUnavailable> {
+    let quoted = || quote_body(body);
+    if status.is_server_error() || status.as_u16() == 429 {
+        return Err(MetricUnavailable::for_now(format!(
+            "{who} answered {status}{}",
+            quoted()
+        )));
+    }
+    if body.len() as u64 > BODY_BYTES_MAX {
+        return Err(MetricUnavailable::for_good(format!(
+            "{who} answered more than {} KiB",
+            BODY_BYTES_MAX >> 10
+        )));
+    }
+    match serde_json::from_slice(body) {
+        Ok(json) => Ok((status.as_u16(), json)),
+        Err(_) if status.is_success() => Err(MetricUnavailable::for_good(format!(
+            "{who} answered no JSON{}",
+            quoted()
+        ))),
+        Err(_) => Err(MetricUnavailable::for_good(format!(
+            "{who} answered {status}{}",
+            quoted()
+        ))),
     }
 }
 

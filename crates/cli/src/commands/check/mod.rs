@@ -6,13 +6,13 @@ use std::{
     process::ExitCode,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use shipway_core::{
     config::{EnvironmentConfig, ServiceConfig},
     rollout::strategy,
 };
 use shipway_syntax::{Diagnostic, SourceFile};
-use shipway_workflow::lint;
+use shipway_workflow::{lint, runner::RunnerLabels};
 
 mod addresses;
 mod project;
@@ -48,8 +48,31 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<Exi
     } else {
         args.paths.clone()
     };
+    let files = find_files(&roots)?;
+    let labels = args.labels.labels();
+    let mut report = CheckReport {
+        files: files.len(),
+        ..CheckReport::default()
+    };
+    for path in &files {
+        report.check_file(path, &labels, server)?;
+    }
+    if output.json {
+        output.document(&report.to_json())?;
+    } else {
+        report.print(output);
+    }
+    Ok(if report.errors() > 0 {
+        ExitCode::from(2)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// The files under the roots, in the order of their paths.
+fn find_files(roots: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
-    for root in &roots {
+    for root in roots {
         find(root, &mut files)
             .map_err(|error| Failure::usage(format!("{}: {error}", root.display())))?;
     }
@@ -60,73 +83,89 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<Exi
             "`shipway init` writes a shipway.yaml",
         ));
     }
-    let labels = args.labels.labels();
-    let (mut found, mut notes) = (Vec::new(), Vec::new());
-    for path in &files {
+    Ok(files)
+}
+
+/// The problems of all files.
+#[derive(Default)]
+struct CheckReport {
+    /// The number of files.
+    files: usize,
+    problems: Vec<(SourceFile, Diagnostic)>,
+    notes: Vec<String>,
+}
+
+impl CheckReport {
+    fn check_file(
+        &mut self,
+        path: &Path,
+        labels: &RunnerLabels,
+        server: &ServerConnection,
+    ) -> Result<(), Failure> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         let source = SourceFile::new(path.display().to_string().trim_start_matches("./"), text);
-        if let (Kind::Configuration, Ok((config, _))) =
-            (Kind::from_path(path), shipway_core::config::parse(&source))
-        {
-            notes.extend(traffic_notes(&config));
-        }
         let mut problems = match Kind::from_path(path) {
-            Kind::Configuration => config_problems(path, &source, server),
-            Kind::Action => lint::check_action(&source),
-            Kind::Workflow => lint::check_workflow(&source),
-        };
-        match Kind::from_path(path) {
-            Kind::Configuration => {}
-            Kind::Action => problems.extend(project::local_problems(path, &source)),
-            Kind::Workflow => {
-                problems.extend(lint::check_runners(&source, &labels));
-                problems.extend(project::local_problems(path, &source));
+            Kind::Configuration => {
+                if let Ok((config, _)) = shipway_core::config::parse(&source) {
+                    self.notes.extend(traffic_notes(&config));
+                }
+                config_problems(path, &source, server)
             }
-        }
+            Kind::Action => {
+                let mut problems = lint::check_action(&source);
+                problems.extend(project::local_problems(path, &source));
+                problems
+            }
+            Kind::Workflow => {
+                let mut problems = lint::check_workflow(&source);
+                problems.extend(lint::check_runners(&source, labels));
+                problems.extend(project::local_problems(path, &source));
+                problems
+            }
+        };
         problems.sort_by_key(|problem| problem.span.map_or(0, |span| span.start));
-        found.extend(
-            problems
-                .into_iter()
-                .map(|problem| (source.clone(), problem)),
-        );
+        let problems = problems.into_iter();
+        self.problems
+            .extend(problems.map(|problem| (source.clone(), problem)));
+        Ok(())
     }
-    let errors = found
-        .iter()
-        .filter(|(_, problem)| problem.is_error())
-        .count();
-    if output.json {
+
+    fn errors(&self) -> usize {
+        let problems = self.problems.iter();
+        problems.filter(|(_, problem)| problem.is_error()).count()
+    }
+
+    fn to_json(&self) -> Vec<Value> {
         let entry = |(source, problem): &(SourceFile, Diagnostic)| {
             let place = problem.span.map(|span| source.position(span.start));
             json!({ "path": source.path, "line": place.map(|it| it.0), "column": place.map(|it| it.1), "severity": problem.severity, "code": problem.code, "message": problem.message, "help": problem.help })
         };
-        output.document(&found.iter().map(entry).collect::<Vec<_>>())?;
-    } else {
-        for (source, problem) in &found {
+        self.problems.iter().map(entry).collect()
+    }
+
+    fn print(&self, output: Output) {
+        for (source, problem) in &self.problems {
             line(&if output.quiet {
                 problem.one_line(source)
             } else {
                 format!("{}\n", report::render(source, problem))
             });
         }
-        if !output.quiet {
-            for note in &notes {
-                line(note);
-            }
-            let warnings = found.len() - errors;
-            line(&format!(
-                "{} checked: {}, {}",
-                counted(files.len(), "file"),
-                counted(errors, "error"),
-                counted(warnings, "warning")
-            ));
+        if output.quiet {
+            return;
         }
+        for note in &self.notes {
+            line(note);
+        }
+        let errors = self.errors();
+        line(&format!(
+            "{} checked: {}, {}",
+            counted(self.files, "file"),
+            counted(errors, "error"),
+            counted(self.problems.len() - errors, "warning")
+        ));
     }
-    Ok(if errors > 0 {
-        ExitCode::from(2)
-    } else {
-        ExitCode::SUCCESS
-    })
 }
 
 /// How much traffic the analysis of each environment needs.

@@ -64,49 +64,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         server.client.server, server.proxy
     ));
     let repo = shop::Repository::create(&folder.path().join("shop"))?;
-    let mut shipped = Vec::new();
-    ship(
-        &screen,
-        &server,
-        &repo,
-        "1.0",
-        "0",
-        "the first release",
-        None,
-        &mut shipped,
-    )?;
-    let traffic = Traffic::start(&format!("{}/shop/", server.proxy), RATE);
-    screen.say(&format!(
-        "Steady traffic: {RATE} requests a second, each from a new user"
-    ));
-    ship(
-        &screen,
-        &server,
-        &repo,
-        "1.1",
-        "0",
-        "a fine change",
-        Some(&traffic),
-        &mut shipped,
-    )?;
-    ship(
-        &screen,
-        &server,
-        &repo,
-        "1.2",
-        "0.05",
-        "a change that fails 5% of its requests",
-        Some(&traffic),
-        &mut shipped,
-    )?;
-    std::thread::sleep(Duration::from_secs(1));
-    let counted = traffic.stop();
+    let summary = ship_versions(&screen, &server, &repo)?;
     screen.end();
-    let summary = Summary {
-        shipped,
-        counted,
-        page: server.client.server.clone(),
-    };
     line(&format!("\n{summary}"));
     if !args.exit {
         line(&format!(
@@ -121,18 +80,69 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(error.to_string()))
 }
 
-/// Pushes a version and follows it to its end.
-#[expect(clippy::too_many_arguments, reason = "one line of the story")]
-fn ship(
+/// A version of the demo's service.
+struct DemoVersion {
+    version: &'static str,
+    /// The share of requests that fail.
+    error_share: &'static str,
+    what: &'static str,
+}
+
+const FIRST_VERSION: DemoVersion = DemoVersion {
+    version: "1.0",
+    error_share: "0",
+    what: "the first release",
+};
+/// The versions that are pushed while there is traffic.
+const NEXT_VERSIONS: [DemoVersion; 2] = [
+    DemoVersion {
+        version: "1.1",
+        error_share: "0",
+        what: "a fine change",
+    },
+    DemoVersion {
+        version: "1.2",
+        error_share: "0.05",
+        what: "a change that fails 5% of its requests",
+    },
+];
+
+/// Ships all versions, and counts the requests meanwhile.
+fn ship_versions(
     screen: &Screen,
     server: &DemoServer,
     repo: &shop::Repository,
-    version: &str,
-    error_share: &str,
-    what: &str,
+) -> Result<Summary, Failure> {
+    let mut shipped = vec![ship_version(screen, server, repo, &FIRST_VERSION, None)?];
+    let traffic = Traffic::start(&format!("{}/shop/", server.proxy), RATE);
+    screen.say(&format!(
+        "Steady traffic: {RATE} requests a second, each from a new user"
+    ));
+    for version in &NEXT_VERSIONS {
+        shipped.push(ship_version(screen, server, repo, version, Some(&traffic))?);
+    }
+    // The requests after the last rollback count, too.
+    std::thread::sleep(Duration::from_secs(1));
+    Ok(Summary {
+        shipped,
+        counted: traffic.stop(),
+        page: server.client.server.clone(),
+    })
+}
+
+/// Pushes a version and follows it to its end.
+fn ship_version(
+    screen: &Screen,
+    server: &DemoServer,
+    repo: &shop::Repository,
+    pushed: &DemoVersion,
     traffic: Option<&Traffic>,
-    shipped: &mut Vec<Shipped>,
-) -> Result<(), Failure> {
+) -> Result<Shipped, Failure> {
+    let DemoVersion {
+        version,
+        error_share,
+        what,
+    } = pushed;
     screen.say(&format!("\n── push {version}: {what}"));
     repo.commit(version, error_share, what)?;
     let before = traffic.map(Traffic::counted);
@@ -169,13 +179,12 @@ fn ship(
     }
     let rollout = server.await_rollout(version)?;
     let after = traffic.map(Traffic::counted);
-    shipped.push(Shipped::read(
+    Ok(Shipped::read(
         version,
         &rollout,
         begun.elapsed(),
         before.zip(after),
-    ));
-    Ok(())
+    ))
 }
 
 /// The output: lines that stay, and on a terminal a progress line below them.

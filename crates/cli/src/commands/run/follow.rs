@@ -8,7 +8,6 @@ use std::{
 
 use shipway_core::{
     aggregate::EffectKey,
-    ids::Digest,
     run::{ArtifactRecord, JobTests, RunInput, StepLine},
     testing::FailureExcuse,
 };
@@ -59,13 +58,17 @@ impl Follower {
                 why: Some(error.to_string()),
             },
         };
-        self.report(Report::Said(end)).await;
+        self.report_input(end).await;
         self.report(Report::Over(self.effect.clone())).await;
     }
 
     async fn report(&self, report: Report) {
         // The receiver is dropped only at the end of the run.
         let _ = self.reports.send(report).await;
+    }
+
+    async fn report_input(&self, input: RunInput) {
+        self.report(Report::Said(input)).await;
     }
 
     async fn read(&self, runner: &JobRunner, folder: &Path) -> Result<RunInput, JobError> {
@@ -121,21 +124,16 @@ impl Follower {
     async fn handle_entry(&self, entry: JournalEntry, text: &mut Text) -> Option<RunInput> {
         let mut out = String::new();
         self.show.entry(&self.key, &entry, &mut out);
-        let key = || self.key.clone();
+        let key = self.key.clone();
         match entry.body {
-            JournalBody::Started { .. } => {
-                self.report(Report::Said(RunInput::JobStarted { key: key() }))
-                    .await;
-            }
+            JournalBody::Started { .. } => self.report_input(RunInput::JobStarted { key }).await,
             JournalBody::StepStarted {
                 index,
                 name,
                 log_offset,
                 ..
             } => {
-                text.show_to(log_offset);
-                self.show.step_started(&text.prefix, &name, &mut out);
-                text.start_step(index, name);
+                text.start_step(index, name, log_offset, &mut out);
             }
             JournalBody::StepFinished {
                 index,
@@ -156,31 +154,9 @@ impl Follower {
                     took_ms,
                     in_attempt: earlier.map(|earlier| earlier.attempt),
                 };
-                self.show
-                    .step_finished(&text.prefix, &step, why.as_deref(), &mut out);
-                if conclusion == Conclusion::Failure {
-                    self.report(Report::LastWords(key(), text.last.drain(..).collect()))
-                        .await;
-                }
-                self.report(Report::Said(RunInput::StepFinished { key: key(), step }))
-                    .await;
-            }
-            JournalBody::ArtifactSaved {
-                name,
-                path,
-                digest,
-                size,
-            } => {
-                if let Ok(digest) = digest.parse::<Digest>() {
-                    self.report(Report::Stored {
-                        name: name.clone(),
-                        path,
-                    })
-                    .await;
-                    let artifact = ArtifactRecord { name, digest, size };
-                    self.report(Report::Said(RunInput::ArtifactStored { artifact }))
-                        .await;
-                }
+                let why = why.as_deref();
+                self.show.step_finished(&text.prefix, &step, why, &mut out);
+                self.report_step(step, text).await;
             }
             JournalBody::Finished {
                 conclusion,
@@ -189,24 +165,14 @@ impl Follower {
             } => {
                 print::text(&out);
                 return Some(RunInput::JobEnded {
-                    key: key(),
+                    key,
                     conclusion,
                     outputs,
                     why,
                 });
             }
-            JournalBody::Reports(stored) => {
-                if let Ok(digest) = stored.digest.parse::<Digest>() {
-                    let tests = Box::new(JobTests {
-                        attempt: 0,
-                        digest,
-                        size: stored.size,
-                        summary: stored.summary,
-                        excuse: FailureExcuse::default(),
-                    });
-                    self.report(Report::Said(RunInput::TestsReported { key: key(), tests }))
-                        .await;
-                }
+            body @ (JournalBody::ArtifactSaved { .. } | JournalBody::Reports(_)) => {
+                self.report_stored(body).await;
             }
             JournalBody::EnvironmentUrl { .. }
             | JournalBody::Annotation { .. }
@@ -215,6 +181,59 @@ impl Follower {
         }
         print::text(&out);
         None
+    }
+
+    async fn report_step(&self, step: StepLine, text: &mut Text) {
+        let key = self.key.clone();
+        if step.conclusion == Conclusion::Failure {
+            let last_lines = text.last.drain(..).collect();
+            self.report(Report::LastWords(key.clone(), last_lines))
+                .await;
+        }
+        self.report_input(RunInput::StepFinished { key, step })
+            .await;
+    }
+
+    /// Reports an artifact or test reports that the job stored.
+    async fn report_stored(&self, body: JournalBody) {
+        match body {
+            JournalBody::ArtifactSaved {
+                name,
+                path,
+                digest,
+                size,
+            } => {
+                let Ok(digest) = digest.parse() else { return };
+                let artifact = ArtifactRecord { name, digest, size };
+                let name = artifact.name.clone();
+                self.report(Report::Stored { name, path }).await;
+                self.report_input(RunInput::ArtifactStored { artifact })
+                    .await;
+            }
+            JournalBody::Reports(stored) => {
+                let Ok(digest) = stored.digest.parse() else {
+                    return;
+                };
+                let tests = Box::new(JobTests {
+                    attempt: 0,
+                    digest,
+                    size: stored.size,
+                    summary: stored.summary,
+                    excuse: FailureExcuse::default(),
+                });
+                let key = self.key.clone();
+                self.report_input(RunInput::TestsReported { key, tests })
+                    .await;
+            }
+            JournalBody::Started { .. }
+            | JournalBody::StepStarted { .. }
+            | JournalBody::StepFinished { .. }
+            | JournalBody::Finished { .. }
+            | JournalBody::EnvironmentUrl { .. }
+            | JournalBody::Annotation { .. }
+            | JournalBody::Resumed { .. }
+            | JournalBody::DeployAsked { .. } => {}
+        }
     }
 }
 
@@ -245,7 +264,10 @@ impl Text {
         }
     }
 
-    fn start_step(&mut self, index: usize, name: String) {
+    /// Shows the log of the steps before, and the name of this one into `out`.
+    fn start_step(&mut self, index: usize, name: String, log_offset: u64, out: &mut String) {
+        self.show_to(log_offset);
+        self.show.step_started(&self.prefix, &name, out);
         self.names.insert(index, name);
         self.last.clear();
         self.in_head = true;
