@@ -27,5 +27,5 @@ pub use driver::{Driver, Reporter, Work};
 pub use engine::{Engine, EngineError, Options, Outcome};
 pub use memory::MemoryStore;
 pub use store::{
-    Append, AppendError, Recorded, RowPage, Snapshot, Store, StoreError, Subscription,
+    Append, AppendError, Recorded, RowPage, RowScope, Snapshot, Store, StoreError, Subscription,
 };

@@ -11,7 +11,7 @@ use shipway_core::aggregate::ViewRow;
 use tokio::sync::watch;
 
 use crate::store::{
-    Append, AppendError, Recorded, RowPage, Snapshot, Store, StoreError, Subscription,
+    Append, AppendError, Recorded, RowPage, RowScope, Snapshot, Store, StoreError, Subscription,
 };
 
 /// Events per read of a subscriber.
@@ -239,7 +239,7 @@ impl Store for MemoryStore {
         &self,
         kind: &str,
         service: Option<&str>,
-        live: bool,
+        scope: RowScope,
         cursor: Option<u64>,
         limit: u32,
     ) -> Result<RowPage, StoreError> {
@@ -250,7 +250,7 @@ impl Store for MemoryStore {
             .filter(|(changed, row)| {
                 row.kind == kind
                     && service.is_none_or(|service| row.service == service)
-                    && (!live || row.live)
+                    && (scope == RowScope::All || row.live)
                     && cursor.is_none_or(|cursor| *changed < cursor)
             })
             .collect();

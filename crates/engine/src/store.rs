@@ -35,6 +35,15 @@ pub enum AppendError {
     Store(#[from] StoreError),
 }
 
+/// Which rows of a read model are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowScope {
+    /// Every row.
+    All,
+    /// The rows whose aggregate is in progress.
+    Live,
+}
+
 /// The store failed: disk, file or connection.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the event log failed: {0}")]
@@ -121,12 +130,12 @@ pub trait Store: Send + Sync {
     /// One row of a read model.
     async fn row(&self, kind: &str, key: &str) -> Result<Option<ViewRow>, StoreError>;
 
-    /// Rows of a kind, the newest change first, optionally of one service, only live ones, and from a cursor.
+    /// Rows of a kind, the newest change first, optionally of one service, and from a cursor.
     async fn rows(
         &self,
         kind: &str,
         service: Option<&str>,
-        live: bool,
+        scope: RowScope,
         cursor: Option<u64>,
         limit: u32,
     ) -> Result<RowPage, StoreError>;
@@ -138,7 +147,7 @@ pub trait Store: Send + Sync {
     async fn all_rows(&self, kind: &str) -> Result<Vec<ViewRow>, StoreError> {
         let (mut all, mut cursor) = (Vec::new(), None);
         loop {
-            let page = self.rows(kind, None, false, cursor, 1_000).await?;
+            let page = self.rows(kind, None, RowScope::All, cursor, 1_000).await?;
             all.extend(page.rows);
             match page.next {
                 Some(next) => cursor = Some(next),

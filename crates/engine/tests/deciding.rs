@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use shipway_core::aggregate::ViewRow;
 use shipway_engine::{
-    Append, AppendError, Engine, EngineError, ManualClock, MemoryStore, Options, RowPage, Snapshot,
-    Store, StoreError, Subscription,
+    Append, AppendError, Engine, EngineError, ManualClock, MemoryStore, Options, RowPage, RowScope,
+    Snapshot, Store, StoreError, Subscription,
 };
 use support::{Body, Chores, Doer, Input, Known, Stage, World, person, seconds, soon, start_time};
 use tokio::task::JoinSet;
@@ -249,11 +249,11 @@ impl Store for Disk {
         &self,
         kind: &str,
         service: Option<&str>,
-        live: bool,
+        scope: RowScope,
         cursor: Option<u64>,
         limit: u32,
     ) -> Result<RowPage, StoreError> {
-        self.log.rows(kind, service, live, cursor, limit).await
+        self.log.rows(kind, service, scope, cursor, limit).await
     }
     async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError> {
         self.log.replace_rows(kind, rows).await

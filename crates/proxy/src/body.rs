@@ -39,6 +39,15 @@ const DRAINED_BYTES_MAX: usize = 256 << 20;
 /// Largest body that is copied for mirroring.
 const COPIED_MAX: usize = 64 * 1024;
 
+/// When a client sends the body of its request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum UploadStart {
+    #[default]
+    AtOnce,
+    /// After `100 Continue`, which is sent when the body is polled first.
+    AfterContinue,
+}
+
 /// Progress of an upload.
 #[derive(Debug, Default)]
 pub(crate) struct UploadProgress {
@@ -47,8 +56,7 @@ pub(crate) struct UploadProgress {
     pub(crate) complete: Cell<bool>,
     /// The client disconnected or sent broken framing.
     pub(crate) broken: Cell<bool>,
-    /// The client waits for `100 Continue`: it sends no body before some of it is polled.
-    is_awaited: bool,
+    start: UploadStart,
     /// When the last frame was received.
     last_piece_at: Cell<Option<Instant>>,
     /// The last poll for more data was pending: the client is slower than the instance.
@@ -89,13 +97,12 @@ impl UploadProgress {
 }
 
 impl RequestBody {
-    /// `expectation` tells whether the client waits for `100 Continue` before it sends the body.
-    pub(crate) fn new(body: Incoming, is_awaited: bool) -> (Self, Option<Rc<UploadProgress>>) {
+    pub(crate) fn new(body: Incoming, start: UploadStart) -> (Self, Option<Rc<UploadProgress>>) {
         if body.is_end_stream() {
             return (Self::None, None);
         }
         let progress = Rc::new(UploadProgress {
-            is_awaited,
+            start,
             ..UploadProgress::default()
         });
         let client = ClientBody {
@@ -120,7 +127,7 @@ pub(crate) struct ClientBody {
 impl Drop for ClientBody {
     fn drop(&mut self) {
         let progress = &self.progress;
-        let is_sent = !progress.is_awaited || progress.bytes.get() > 0;
+        let is_sent = progress.start == UploadStart::AtOnce || progress.bytes.get() > 0;
         if let Some(body) = self
             .body
             .take()

@@ -65,20 +65,21 @@ impl FailedUsers {
         answer: &CompletedResponse,
         counters: &ReleaseCounters,
     ) {
-        self.record_wait(user, answer.is_failure(), answer.took, counters);
+        if answer.is_failure() {
+            self.record_failure(user, counters);
+        }
+        self.record_wait(user, answer.took, counters);
+    }
+
+    /// Records that a request of this user failed.
+    pub(crate) fn record_failure(&self, user: u32, counters: &ReleaseCounters) {
+        if self.errors.insert(user) {
+            counters.record_first_error();
+        }
     }
 
     /// Records that a request of this user has waited for this long.
-    pub(crate) fn record_wait(
-        &self,
-        user: u32,
-        is_failure: bool,
-        waited: Duration,
-        counters: &ReleaseCounters,
-    ) {
-        if is_failure && self.errors.insert(user) {
-            counters.record_first_error();
-        }
+    pub(crate) fn record_wait(&self, user: u32, waited: Duration, counters: &ReleaseCounters) {
         for (limit, seen) in &self.slow {
             if waited > *limit && seen.insert(user) {
                 counters.record_first_slow(*limit);

@@ -75,7 +75,7 @@ pub use crate::trusted_network::{ParseNetworkError, TrustedNetwork};
 use crate::{
     counters::CounterRegistry,
     listener_set::ListenerSet,
-    protocol::{AcceptedRoutes, InjectedFault, RouteSnapshot},
+    protocol::{AcceptedRoutes, InjectedFault, ListeningSocket, RouteSnapshot},
     route_table::{RouteTable, RouteTableError},
     worker::{ReportRequest, WorkerMessage},
 };
@@ -327,7 +327,7 @@ impl ProxyState {
             if listeners.contains(address) {
                 continue;
             }
-            match listeners.open(address, true) {
+            match listeners.open(ListeningSocket::for_route(address)) {
                 Ok(address) => {
                     self.send_to_workers(|| listeners.listen_message(address))
                         .await

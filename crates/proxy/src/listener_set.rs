@@ -37,13 +37,14 @@ impl ListenerSet {
         Ok(())
     }
 
-    /// The address of the socket for `wanted`, which is bound unless it exists.
-    pub(crate) fn open(&mut self, wanted: SocketAddr, of_route: bool) -> io::Result<SocketAddr> {
+    /// The address of the socket, which is bound unless it exists.
+    pub(crate) fn open(&mut self, listening: ListeningSocket) -> io::Result<SocketAddr> {
+        let wanted = listening.wanted;
         let same = |it: &&BoundListener| it.listening.wanted == wanted || it.address == wanted;
         if let Some(bound) = self.0.iter().find(same) {
             return Ok(bound.address);
         }
-        self.adopt_socket(ListeningSocket { wanted, of_route }, bind_listener(wanted)?)?;
+        self.adopt_socket(listening, bind_listener(wanted)?)?;
         self.0
             .last()
             .map(|bound| bound.address)
@@ -115,15 +116,21 @@ mod tests {
     fn what_is_there_is_not_bound_again_and_what_nobody_wants_is_closed() {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let mut listeners = ListenerSet::default();
-        let address = listeners.open(any, false).unwrap();
-        assert_eq!(listeners.open(any, false).unwrap(), address);
-        assert_eq!(listeners.open(address, false).unwrap(), address);
+        let address = listeners.open(ListeningSocket::for_proxy(any)).unwrap();
+        assert_eq!(
+            listeners.open(ListeningSocket::for_proxy(any)).unwrap(),
+            address
+        );
+        assert_eq!(
+            listeners.open(ListeningSocket::for_proxy(address)).unwrap(),
+            address
+        );
         assert_eq!(
             bind_listener(address).unwrap_err().kind(),
             io::ErrorKind::AddrInUse
         );
         let free = TcpListener::bind(any).unwrap().local_addr().unwrap();
-        let of_route = listeners.open(free, true).unwrap();
+        let of_route = listeners.open(ListeningSocket::for_route(free)).unwrap();
         let wanted = BTreeSet::from([of_route.port()]);
         assert_eq!(listeners.close_unused(&[address], &wanted), []);
         assert_eq!(

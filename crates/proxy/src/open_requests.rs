@@ -75,7 +75,10 @@ impl OpenRequests {
             let backend = sent.backend();
             let age = now.duration_since(sent.started_at);
             let is_overdue = sent.is_overdue(now);
-            backend.record_waiting(age, is_overdue, sent.user);
+            if is_overdue {
+                backend.record_overdue(sent.user);
+            }
+            backend.record_waiting(age, sent.user);
             let report = reports
                 .entry(Arc::as_ptr(&backend.counters).addr())
                 .or_insert_with(|| OpenRequestReport {

@@ -467,6 +467,24 @@ pub(crate) struct ListeningSocket {
     pub(crate) of_route: bool,
 }
 
+impl ListeningSocket {
+    /// An address that the proxy itself was told to listen on.
+    pub(crate) const fn for_proxy(wanted: std::net::SocketAddr) -> Self {
+        Self {
+            wanted,
+            of_route: false,
+        }
+    }
+
+    /// The port of a route.
+    pub(crate) const fn for_route(wanted: std::net::SocketAddr) -> Self {
+        Self {
+            wanted,
+            of_route: true,
+        }
+    }
+}
+
 /// Body of `POST /inherit`: the final counters of a process that exits.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct FinalCounters {

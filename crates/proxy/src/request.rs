@@ -13,7 +13,7 @@ use http::{
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
-    body::{RequestBody, UploadProgress, drain_body},
+    body::{RequestBody, UploadProgress, UploadStart, drain_body},
     headers::{
         ClientIdentity, add_forwarding_headers, join_cookies, requested_upgrade,
         set_forwarded_prefix, strip_hop_by_hop,
@@ -76,7 +76,10 @@ impl ValidatedRequest {
         if parts.version == Version::HTTP_2 {
             join_cookies(&mut parts.headers);
         }
-        let is_awaited = parts.headers.contains_key(EXPECT);
+        let upload_start = match parts.headers.contains_key(EXPECT) {
+            true => UploadStart::AfterContinue,
+            false => UploadStart::AtOnce,
+        };
         strip_hop_by_hop(&mut parts.headers);
         if let Some(protocol) = protocol {
             parts
@@ -90,7 +93,7 @@ impl ValidatedRequest {
             parts.headers.insert(HOST, host.clone());
             parts.version = Version::HTTP_11;
         }
-        let (upload, progress) = RequestBody::new(body, is_awaited);
+        let (upload, progress) = RequestBody::new(body, upload_start);
         let request = Some(Request::from_parts(parts, upload));
         Ok(Self {
             outgoing: request,

@@ -94,14 +94,14 @@ impl RouteMatcher {
         let lower = &mut lower[..host.len().min(HOST_MAX)];
         lower.copy_from_slice(&host.as_bytes()[..lower.len()]);
         lower.make_ascii_lowercase();
-        let is_local = is_local_host(lower);
+        let host = RequestHost::classify(lower);
         let exact = self
             .exact
             .get(&*lower)
-            .and_then(|routes| self.find_by_path(routes, path, is_local));
-        if is_local {
+            .and_then(|routes| self.find_by_path(routes, path, host));
+        if host == RequestHost::Local {
             // Services without a host share these hosts by path: the longest prefix wins.
-            let any = self.find_by_path(&self.any, path, is_local);
+            let any = self.find_by_path(&self.any, path, host);
             return exact.into_iter().chain(any).max_by_key(|index| {
                 let length = self.prefixes[*index].as_ref().map_or(0, String::len);
                 (length, Some(*index) == exact)
@@ -114,10 +114,10 @@ impl RouteMatcher {
                     .iter()
                     .filter(|(suffix, _)| lower.len() > suffix.len() && lower.ends_with(suffix));
                 fitting
-                    .filter_map(|(_, routes)| self.find_by_path(routes, path, is_local))
+                    .filter_map(|(_, routes)| self.find_by_path(routes, path, host))
                     .next()
             })
-            .or_else(|| self.find_by_path(&self.any, path, is_local))
+            .or_else(|| self.find_by_path(&self.any, path, host))
     }
 
     /// The path prefix of this route.
@@ -125,14 +125,31 @@ impl RouteMatcher {
         self.prefixes[index].as_deref()
     }
 
-    fn find_by_path(&self, routes: &[usize], path: &str, is_local: bool) -> Option<usize> {
+    fn find_by_path(&self, routes: &[usize], path: &str, host: RequestHost) -> Option<usize> {
         routes.iter().copied().find(|index| {
             let is_below = self.path_prefix(*index).is_none_or(|prefix| {
                 path.strip_prefix(prefix)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             });
-            is_below && (is_local || !self.local_only[*index])
+            is_below && (host == RequestHost::Local || !self.local_only[*index])
         })
+    }
+}
+
+/// The kind of host that a request names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RequestHost {
+    /// Routes that are only for this machine match, too.
+    Local,
+    Domain,
+}
+
+impl RequestHost {
+    fn classify(lower: &[u8]) -> Self {
+        match is_local_host(lower) {
+            true => Self::Local,
+            false => Self::Domain,
+        }
     }
 }
 

@@ -409,14 +409,22 @@ impl CompiledBackend {
     pub(crate) fn record_abandoned(&self, worker: WorkerIndex, age: Duration, user: Option<u32>) {
         self.counters.record_abandoned(worker, age);
         if let (Some(users), Some(user)) = (&self.users, user) {
-            users.record_wait(user, true, age, &self.counters);
+            users.record_failure(user, &self.counters);
+            users.record_wait(user, age, &self.counters);
         }
     }
 
-    /// Counts the user of an open request of this age, if that is too long.
-    pub(crate) fn record_waiting(&self, age: Duration, is_overdue: bool, user: Option<u32>) {
+    /// Counts the user of an open request of this age, if that is slow.
+    pub(crate) fn record_waiting(&self, age: Duration, user: Option<u32>) {
         if let (Some(users), Some(user)) = (&self.users, user) {
-            users.record_wait(user, is_overdue, age, &self.counters);
+            users.record_wait(user, age, &self.counters);
+        }
+    }
+
+    /// Counts the user of an open request that is overdue.
+    pub(crate) fn record_overdue(&self, user: Option<u32>) {
+        if let (Some(users), Some(user)) = (&self.users, user) {
+            users.record_failure(user, &self.counters);
         }
     }
 

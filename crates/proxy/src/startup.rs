@@ -21,7 +21,7 @@ use crate::{
     control_socket::{self, ControlSocket},
     counters::CounterRegistry,
     listener_set::ListenerSet,
-    protocol::{FinalCounters, HandoverInventory, StopRequest},
+    protocol::{FinalCounters, HandoverInventory, ListeningSocket, StopRequest},
     route_table::RouteTable,
     routes_file, takeover,
     worker::{self, ReportRequest, WorkerMessage},
@@ -176,7 +176,7 @@ fn open_listeners(
 ) -> Result<Vec<SocketAddr>, ProxyError> {
     let open = |address: &SocketAddr| {
         listeners
-            .open(*address, false)
+            .open(ListeningSocket::for_proxy(*address))
             .map_err(|source| ProxyError::Listen {
                 address: *address,
                 source,

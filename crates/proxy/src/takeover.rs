@@ -197,7 +197,10 @@ mod tests {
         let mut taken = receive_sockets(&listener).unwrap();
         sending.join().unwrap().unwrap();
         assert_eq!(
-            taken.listeners.open(wanted, false).unwrap(),
+            taken
+                .listeners
+                .open(ListeningSocket::for_proxy(wanted))
+                .unwrap(),
             tcp.local_addr().unwrap()
         );
     }

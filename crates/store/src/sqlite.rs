@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::Value};
 use shipway_core::aggregate::ViewRow;
 use shipway_engine::{
-    Append, AppendError, Recorded, RowPage, Snapshot, Store, StoreError, Subscription,
+    Append, AppendError, Recorded, RowPage, RowScope, Snapshot, Store, StoreError, Subscription,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -330,7 +330,7 @@ impl Store for SqliteStore {
         &self,
         kind: &str,
         service: Option<&str>,
-        live: bool,
+        scope: RowScope,
         cursor: Option<u64>,
         limit: u32,
     ) -> Result<RowPage, StoreError> {
@@ -341,7 +341,7 @@ impl Store for SqliteStore {
             sql.push_str(" AND service = ?");
             values.push(service.to_owned().into());
         }
-        if live {
+        if scope == RowScope::Live {
             sql.push_str(" AND live = 1");
         }
         if let Some(cursor) = cursor {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shipway_core::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
-use shipway_engine::{Driver, Engine, MemoryStore, Options, RealClock, Store, Work};
+use shipway_engine::{Driver, Engine, MemoryStore, Options, RealClock, RowScope, Store, Work};
 use shipway_store::{SqliteOptions, SqliteStore, rebuild_rows};
 
 /// A shelf: what is put on it, each thing a row of its own, and the shelf a row.
@@ -135,8 +135,8 @@ async fn lists(store: &dyn Store) -> Vec<Vec<ViewRow>> {
     let mut lists = Vec::new();
     for kind in ["shelf", "thing", "other"] {
         for service in [None, Some("a"), Some("b")] {
-            for live in [false, true] {
-                let page = store.rows(kind, service, live, None, 1_000).await.unwrap();
+            for scope in [RowScope::All, RowScope::Live] {
+                let page = store.rows(kind, service, scope, None, 1_000).await.unwrap();
                 lists.push(page.rows);
             }
         }

@@ -13,13 +13,14 @@ use shipway_core::{
     rollout::{self, RolloutView},
     run::{GateInput, RunInput, RunView},
 };
+use shipway_engine::RowScope;
 use shipway_workflow::job::JobKey;
 
 use super::{
     ApiError, Caller,
     json_body::OptionalJson,
     runs,
-    services::{LIMIT_MAX, Rows, read_page},
+    services::{LIMIT_MAX, read_page},
 };
 use crate::{app::App, read_models::run_view};
 
@@ -106,7 +107,7 @@ async fn live_rows<T: DeserializeOwned>(app: &App, kind: &str) -> Result<Vec<T>,
             limit: Some(LIMIT_MAX),
             cursor,
         };
-        let page: Page<Value> = read_page(app, kind, None, Rows::Live, &query).await?;
+        let page: Page<Value> = read_page(app, kind, None, RowScope::Live, &query).await?;
         let readable = page.items.into_iter();
         rows.extend(readable.filter_map(|row| serde_json::from_value(row).ok()));
         cursor = page.next;

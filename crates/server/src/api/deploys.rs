@@ -16,6 +16,7 @@ use shipway_core::{
     rollout::{self, strategy},
     service::{self, DeployingRun, Override, RunArtifact, ServiceInput},
 };
+use shipway_engine::RowScope;
 
 use super::{
     ApiError, Caller,
@@ -262,7 +263,13 @@ async fn made_by(
 ) -> Result<Vec<Arc<Release>>, ApiError> {
     let rows = app
         .store
-        .rows("release", Some(service.as_str()), false, None, RELEASES_MAX)
+        .rows(
+            "release",
+            Some(service.as_str()),
+            RowScope::All,
+            None,
+            RELEASES_MAX,
+        )
         .await?;
     let releases = rows.rows.into_iter();
     let mut made: Vec<Arc<Release>> = releases
@@ -315,7 +322,13 @@ async fn find_release(
     }
     let page = app
         .store
-        .rows("release", Some(service.as_str()), false, None, RELEASES_MAX)
+        .rows(
+            "release",
+            Some(service.as_str()),
+            RowScope::All,
+            None,
+            RELEASES_MAX,
+        )
         .await?;
     let mut releases = page
         .rows

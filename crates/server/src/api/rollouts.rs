@@ -16,6 +16,7 @@ use shipway_core::{
     rollout::{AbortCause, RolloutInput, RolloutView},
     service::{self, RetryRequest},
 };
+use shipway_engine::RowScope;
 
 use super::{
     ApiError, Caller,
@@ -41,8 +42,11 @@ pub(super) async fn list(
         cursor: filter.cursor,
     };
     let service = filter.service.as_deref();
-    let rows = filter.live.into();
-    let page = read_matching_page(&*app.store, "rollout", service, rows, &query, is_listed);
+    let scope = match filter.live {
+        true => RowScope::Live,
+        false => RowScope::All,
+    };
+    let page = read_matching_page(&*app.store, "rollout", service, scope, &query, is_listed);
     Ok(Json(page.await?))
 }
 

@@ -13,6 +13,7 @@ use shipway_core::{
     run::{FromStep, LeftoverState, RerunSelection, RunInput, RunView},
 };
 use shipway_drivers::jobs::{AttemptProgress, read_attempt_progress};
+use shipway_engine::RowScope;
 use shipway_workflow::job::ParseJobKeyError;
 
 use super::{ApiError, Caller, json_body::OptionalJson, services::read_page};
@@ -32,7 +33,11 @@ pub(super) async fn list(
         cursor: filter.cursor,
     };
     let service = filter.service.as_deref();
-    read_page(&app, "run", service, filter.live.into(), &query)
+    let scope = match filter.live {
+        true => RowScope::Live,
+        false => RowScope::All,
+    };
+    read_page(&app, "run", service, scope, &query)
         .await
         .map(Json)
 }

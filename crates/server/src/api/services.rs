@@ -15,7 +15,7 @@ use shipway_core::{
     service::{self, ServiceEvent, ServiceInput},
 };
 use shipway_drivers::git::{GitError, GitRepository};
-use shipway_engine::{Store, StoreError};
+use shipway_engine::{RowScope, Store, StoreError};
 
 use super::{ApiError, Caller};
 use crate::{
@@ -33,10 +33,10 @@ pub(crate) async fn read_page(
     app: &App,
     kind: &str,
     service: Option<&str>,
-    rows: Rows,
+    scope: RowScope,
     query: &PageQuery,
 ) -> Result<Page<Value>, ApiError> {
-    Ok(read_matching_page(&*app.store, kind, service, rows, query, |_| true).await?)
+    Ok(read_matching_page(&*app.store, kind, service, scope, query, |_| true).await?)
 }
 
 /// [`read_page`] of the rows that match; rows that don't match take no place on the page.
@@ -47,17 +47,16 @@ pub(super) async fn read_matching_page(
     store: &dyn Store,
     kind: &str,
     service: Option<&str>,
-    rows: Rows,
+    scope: RowScope,
     query: &PageQuery,
     is_match: impl Fn(&Value) -> bool,
 ) -> Result<Page<Value>, StoreError> {
     let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX) as usize;
-    let only_live = rows == Rows::Live;
     let (mut items, mut next) = (Vec::new(), query.cursor);
     let mut read_max = limit;
     loop {
         let count = u32::try_from(read_max).unwrap_or(LIMIT_MAX);
-        let read = store.rows(kind, service, only_live, next, count).await?;
+        let read = store.rows(kind, service, scope, next, count).await?;
         let left = limit - items.len();
         let matching = (0..read.rows.len()).filter(|&index| is_match(&read.rows[index].doc));
         let matching: Vec<usize> = matching.collect();
@@ -75,20 +74,6 @@ pub(super) async fn read_matching_page(
     }
 }
 
-/// Which rows of a read model a list has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rows {
-    All,
-    /// Those whose aggregate is in progress.
-    Live,
-}
-
-impl From<bool> for Rows {
-    fn from(only_live: bool) -> Self {
-        if only_live { Self::Live } else { Self::All }
-    }
-}
-
 /// All services.
 #[utoipa::path(get, path = "/api/v1/services", responses((status = 200, body = Value)))]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Page<Value>>, ApiError> {
@@ -96,7 +81,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Page<Value>
         limit: Some(LIMIT_MAX),
         cursor: None,
     };
-    read_page(&app, "service", None, Rows::All, &query)
+    read_page(&app, "service", None, RowScope::All, &query)
         .await
         .map(Json)
 }
@@ -119,7 +104,7 @@ pub(super) async fn releases(
     Path(service): Path<String>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<Value>>, ApiError> {
-    let mut page = read_page(&app, "release", Some(&service), Rows::All, &query).await?;
+    let mut page = read_page(&app, "release", Some(&service), RowScope::All, &query).await?;
     for doc in &mut page.items {
         if let Ok(release) = serde_json::from_value::<Release>(doc.take()) {
             *doc = serde_json::to_value(service::ReleaseView::from(&release))
@@ -264,7 +249,8 @@ mod tests {
                     cursor,
                 };
                 let is_match = |doc: &Value| doc["production"] == true;
-                let page = read_matching_page(&store, "rollout", None, Rows::All, &query, is_match);
+                let page =
+                    read_matching_page(&store, "rollout", None, RowScope::All, &query, is_match);
                 let page = page.await.unwrap();
                 let is_full = page.items.len() == limit as usize;
                 assert!(is_full || page.next.is_none(), "{limit}");

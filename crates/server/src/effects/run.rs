@@ -21,7 +21,7 @@ use shipway_core::{
     service::{self, RunPurpose},
 };
 use shipway_drivers::jobs::{JobError, JobSlot};
-use shipway_engine::{BlobError, Driver, StoreError, Work};
+use shipway_engine::{BlobError, Driver, RowScope, StoreError, Work};
 use shipway_workflow::{
     job::{
         Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
@@ -219,7 +219,10 @@ fn check_runner(app: &App, state: &RunState, key: &JobKey) -> Result<(), RunnerM
 pub async fn reserve_job_slots(app: &App) -> Result<(), StoreError> {
     let mut cursor = None;
     loop {
-        let page = app.store.rows("run", None, true, cursor, 1_000).await?;
+        let page = app
+            .store
+            .rows("run", None, RowScope::Live, cursor, 1_000)
+            .await?;
         for row in page.rows {
             if let Ok(run) = serde_json::from_value::<RunView>(row.doc) {
                 reserve_slots_of_run(app, &run);

@@ -1,7 +1,7 @@
 //! Snapshots, live streams and rows: what changes with the facts, and can be made again from them.
 
 use shipway_core::aggregate::ViewRow;
-use shipway_engine::{Append, Snapshot, Store};
+use shipway_engine::{Append, RowScope, Snapshot, Store};
 
 use futures_util::StreamExt;
 
@@ -130,18 +130,18 @@ pub async fn rows_are_found_by_service_and_by_being_live(place: &impl Place) {
         row("rollout", "4", "shop", true, 0),
     ];
     store.append(changing("run/1", 0, rows)).await.unwrap();
-    let found = async |service, live| {
-        let page = store.rows("run", service, live, None, 10).await.unwrap();
+    let found = async |service, scope| {
+        let page = store.rows("run", service, scope, None, 10).await.unwrap();
         assert_eq!(page.next, None, "all are on one page");
         let mut keys = keys(&page.rows);
         keys.sort();
         keys
     };
-    assert_eq!(found(None, false).await, ["1", "2", "3"]);
-    assert_eq!(found(None, true).await, ["2", "3"]);
-    assert_eq!(found(Some("shop"), false).await, ["1", "3"]);
-    assert_eq!(found(Some("shop"), true).await, ["3"]);
-    assert!(found(Some("sho"), false).await.is_empty());
+    assert_eq!(found(None, RowScope::All).await, ["1", "2", "3"]);
+    assert_eq!(found(None, RowScope::Live).await, ["2", "3"]);
+    assert_eq!(found(Some("shop"), RowScope::All).await, ["1", "3"]);
+    assert_eq!(found(Some("shop"), RowScope::Live).await, ["3"]);
+    assert!(found(Some("sho"), RowScope::All).await.is_empty());
 }
 
 pub async fn pages_hold_each_row_once_wherever_they_are_cut(place: &impl Place) {
@@ -216,7 +216,10 @@ fn keys(rows: &[ViewRow]) -> Vec<String> {
 async fn by_pages(store: &dyn Store, limit: u32) -> Vec<String> {
     let (mut found, mut cursor) = (Vec::new(), None);
     loop {
-        let page = store.rows("run", None, false, cursor, limit).await.unwrap();
+        let page = store
+            .rows("run", None, RowScope::All, cursor, limit)
+            .await
+            .unwrap();
         assert!(page.rows.len() <= limit as usize);
         found.extend(keys(&page.rows));
         match page.next {

@@ -296,7 +296,7 @@ impl Site<'_> {
         let args = self.args;
         let file = self.read(path, runtime)?;
         let cells = selection::cells(&args.matrix, &file.workflow)?;
-        let several_jobs = file.has_several_jobs();
+        let jobs = file.job_count();
         if !self.output.json {
             self.warn_missing_secrets(&file.secrets);
         }
@@ -312,7 +312,7 @@ impl Site<'_> {
             cells,
             here: self.here.clone(),
             runner,
-            show: Show::new(self.output, several_jobs),
+            show: Show::new(self.output, jobs),
             keep: args.keep,
             shell_on_failure: args.shell_on_failure,
             hint,

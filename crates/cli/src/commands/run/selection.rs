@@ -21,7 +21,10 @@ use shipway_workflow::{
     model::{JobMatrix, TemplateTree, Workflow, WorkflowJob},
 };
 
-use super::inputs::{Given, pairs};
+use super::{
+    inputs::{Given, pairs},
+    show::JobCount,
+};
 use crate::{exit::Failure, print::error_line, report};
 
 /// Cells that an error lists.
@@ -42,16 +45,20 @@ pub(super) struct Picked {
 
 impl Picked {
     /// Whether lines must say which job they are of.
-    pub(super) fn has_several_jobs(&self) -> bool {
+    pub(super) fn job_count(&self) -> JobCount {
         let source = SourceFile::new(self.file.path.as_str(), self.file.text.as_str());
         let jobs = shipway_workflow::parse(&source).workflow.map(|it| it.jobs);
         let jobs = jobs.unwrap_or_default();
         let has_matrix =
             |job: &WorkflowJob| job.strategy.as_ref().is_some_and(|it| it.matrix.is_some());
-        jobs.len() > 1
+        let has_several = jobs.len() > 1
             || jobs
                 .iter()
-                .any(|job| job.calls.is_some() || has_matrix(job))
+                .any(|job| job.calls.is_some() || has_matrix(job));
+        match has_several {
+            true => JobCount::Several,
+            false => JobCount::One,
+        }
     }
 }
 

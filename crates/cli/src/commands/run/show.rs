@@ -13,8 +13,16 @@ use crate::print::{self, Output};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Show {
     output: Output,
-    several_jobs: bool,
+    jobs: JobCount,
     colours: bool,
+}
+
+/// How many jobs a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JobCount {
+    One,
+    /// Each line is prefixed with its job.
+    Several,
 }
 
 /// How to see more of a run that failed.
@@ -50,11 +58,11 @@ enum Ink {
 }
 
 impl Show {
-    pub(super) fn new(output: Output, several_jobs: bool) -> Self {
+    pub(super) fn new(output: Output, jobs: JobCount) -> Self {
         let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Self {
             output,
-            several_jobs,
+            jobs,
             colours,
         }
     }
@@ -74,7 +82,7 @@ impl Show {
 
     /// The prefix of each line of a job.
     pub(super) fn prefix(self, key: &JobKey) -> String {
-        if self.several_jobs {
+        if self.jobs == JobCount::Several {
             self.ink(Ink::Grey, &format!("{key} │ "))
         } else {
             String::new()
@@ -183,7 +191,7 @@ impl Show {
                 self.line("", line, &mut text);
             }
         }
-        if self.several_jobs {
+        if self.jobs == JobCount::Several {
             text.push('\n');
             for job in &run.jobs {
                 text.push_str(&self.job(job));
@@ -284,7 +292,7 @@ mod tests {
                 json: false,
                 quiet: false,
             },
-            several_jobs: true,
+            jobs: JobCount::Several,
             colours: false,
         };
         let prefix = show.prefix(&JobKey::new("test", Some(2)));
