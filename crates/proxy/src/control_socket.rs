@@ -186,7 +186,7 @@ type ControlResponse = Response<Full<Bytes>>;
 
 /// Why a request is refused; the text is the response.
 #[derive(Debug, thiserror::Error)]
-enum RequestError {
+enum ControlRequestError {
     #[error("{0}")]
     Body(Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
@@ -270,7 +270,7 @@ fn health_report(shared: &ProxyState) -> ProxyHealth {
 async fn handle_routes(
     shared: &Arc<ProxyState>,
     body: Incoming,
-) -> Result<Result<ControlResponse, RequestError>, SupersededProxy> {
+) -> Result<Result<ControlResponse, ControlRequestError>, SupersededProxy> {
     let snapshot = match read_json::<RouteSnapshot>(body).await {
         Ok(snapshot) => snapshot,
         Err(why) => return Ok(Err(why)),
@@ -285,12 +285,12 @@ async fn handle_routes(
     }
     let applied = shared.apply_routes(snapshot).await;
     Ok(applied
-        .map_err(RequestError::from)
+        .map_err(ControlRequestError::from)
         .and_then(|accepted| json_response(&accepted)))
 }
 
 /// The counters of this process and its predecessors.
-async fn collect_counters(shared: &ProxyState) -> Result<ProxyCounters, RequestError> {
+async fn collect_counters(shared: &ProxyState) -> Result<ProxyCounters, ControlRequestError> {
     for pid in live_predecessors(shared) {
         let theirs = shared.socket.predecessor_client(pid);
         match tokio::time::timeout(PREDECESSOR_MAX, theirs.counters()).await {
@@ -305,7 +305,7 @@ async fn collect_counters(shared: &ProxyState) -> Result<ProxyCounters, RequestE
         }
     }
     let reports = tokio::time::timeout(REPORTS_MAX, collect_open_requests(shared)).await;
-    let reports = reports.map_err(|_| RequestError::SilentWorker)?;
+    let reports = reports.map_err(|_| ControlRequestError::SilentWorker)?;
     Ok(sum_counters(shared, &reports))
 }
 
@@ -431,13 +431,13 @@ async fn hand_over_sockets(
     Ok(inventory)
 }
 
-async fn read_json<T: DeserializeOwned>(body: Incoming) -> Result<T, RequestError> {
+async fn read_json<T: DeserializeOwned>(body: Incoming) -> Result<T, ControlRequestError> {
     let bytes = Limited::new(body, BODY_MAX).collect().await;
-    let bytes = bytes.map_err(RequestError::Body)?.to_bytes();
+    let bytes = bytes.map_err(ControlRequestError::Body)?.to_bytes();
     Ok(serde_json::from_slice(&bytes)?)
 }
 
-fn json_response(value: &impl Serialize) -> Result<ControlResponse, RequestError> {
+fn json_response(value: &impl Serialize) -> Result<ControlResponse, ControlRequestError> {
     let bytes = serde_json::to_vec(value)?;
     Ok(Response::new(Full::new(Bytes::from(bytes))))
 }

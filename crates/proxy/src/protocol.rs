@@ -468,7 +468,7 @@ pub(crate) struct ListeningSocket {
 }
 
 impl ListeningSocket {
-    /// An address that the proxy itself was told to listen on.
+    /// An address of the proxy itself, not of a route.
     pub(crate) const fn for_proxy(wanted: std::net::SocketAddr) -> Self {
         Self {
             wanted,

@@ -408,10 +408,8 @@ impl CompiledBackend {
     /// Counts a request that was abandoned at this age.
     pub(crate) fn record_abandoned(&self, worker: WorkerIndex, age: Duration, user: Option<u32>) {
         self.counters.record_abandoned(worker, age);
-        if let (Some(users), Some(user)) = (&self.users, user) {
-            users.record_failure(user, &self.counters);
-            users.record_wait(user, age, &self.counters);
-        }
+        self.record_overdue(user);
+        self.record_waiting(age, user);
     }
 
     /// Counts the user of an open request of this age, if that is slow.
@@ -421,7 +419,7 @@ impl CompiledBackend {
         }
     }
 
-    /// Counts the user of an open request that is overdue.
+    /// Counts the user of a request that was abandoned or is overdue as failed.
     pub(crate) fn record_overdue(&self, user: Option<u32>) {
         if let (Some(users), Some(user)) = (&self.users, user) {
             users.record_failure(user, &self.counters);
