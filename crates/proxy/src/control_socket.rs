@@ -44,7 +44,7 @@ use tokio::{
 };
 
 use crate::{
-    ProxyState, RefusedRoutes,
+    ApplyRoutesError, ProxyState,
     control_client::ControlClient,
     counters::ReleaseKey,
     open_requests::OpenRequestReport,
@@ -192,7 +192,7 @@ enum ControlRequestError {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     #[error(transparent)]
-    Routes(#[from] RefusedRoutes),
+    Routes(#[from] ApplyRoutesError),
     #[error("a worker does not report its open requests")]
     SilentWorker,
     /// The sockets could not be sent to the successor.

@@ -204,7 +204,7 @@ pub enum ProxyError {
 
 /// Why a snapshot was not applied. The routes in force stay.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RefusedRoutes {
+pub(crate) enum ApplyRoutesError {
     #[error("the proxy is stopping")]
     Stopping,
     #[error(transparent)]
@@ -258,10 +258,10 @@ impl ProxyState {
     pub(crate) async fn apply_routes(
         self: &Arc<Self>,
         snapshot: RouteSnapshot,
-    ) -> Result<AcceptedRoutes, RefusedRoutes> {
+    ) -> Result<AcceptedRoutes, ApplyRoutesError> {
         let mut listeners = self.listeners.lock().await;
         if self.stopping.is_cancelled() {
-            return Err(RefusedRoutes::Stopping);
+            return Err(ApplyRoutesError::Stopping);
         }
         let current = self.table.load_full();
         let generation = current.generation + 1;
@@ -270,7 +270,7 @@ impl ProxyState {
         let (folder, kept) = (self.state.clone(), table.snapshot.clone());
         tokio::task::spawn_blocking(move || routes_file::save_routes(&folder, &kept))
             .await?
-            .map_err(RefusedRoutes::Save)?;
+            .map_err(ApplyRoutesError::Save)?;
         let ports = table.route_ports();
         self.table.store(Arc::new(table));
         self.wake_held_requests();
