@@ -23,7 +23,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 const BEGIN: &str = "\u{1b}[?2026h";
 const END: &str = "\u{1b}[?2026l";
 /// Where a terminal doesn't say how large it is.
-const USUAL: Size = Size {
+const USUAL: TerminalSize = TerminalSize {
     columns: 80,
     rows: 24,
 };
@@ -33,12 +33,12 @@ const USUAL: Size = Size {
 pub struct Live {
     /// The visible lines, and the terminal's size when they were written.
     shown: Vec<String>,
-    size: Size,
+    size: TerminalSize,
 }
 
 /// Of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub struct TerminalSize {
     /// Letters in a line.
     pub columns: usize,
     /// Lines.
@@ -59,9 +59,9 @@ impl Live {
 
     /// How many letters a line may have now, and how many lines there may be.
     #[must_use]
-    pub fn room(&self) -> Size {
+    pub fn room(&self) -> TerminalSize {
         let size = size();
-        Size {
+        TerminalSize {
             // In the last column a terminal hangs between two lines, and below the lines stands the cursor.
             columns: size.columns.saturating_sub(1),
             rows: size.rows.saturating_sub(1),
@@ -106,11 +106,11 @@ fn write_to_stderr(text: &str) {
     }
 }
 
-fn size() -> Size {
+fn size() -> TerminalSize {
     let found = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
     found
         .filter(|it| it.ws_col > 0 && it.ws_row > 0)
-        .map_or(USUAL, |it| Size {
+        .map_or(USUAL, |it| TerminalSize {
             columns: usize::from(it.ws_col),
             rows: usize::from(it.ws_row),
         })
@@ -135,7 +135,7 @@ fn update(before: &[String], after: &[String]) -> String {
 }
 
 /// The control sequence that erases these lines, which the terminal may have wrapped by now.
-fn erased(lines: &[String], size: Size) -> String {
+fn erased(lines: &[String], size: TerminalSize) -> String {
     if lines.is_empty() {
         return String::new();
     }
@@ -218,13 +218,13 @@ mod tests {
 
     #[test]
     fn what_a_narrower_terminal_has_folded_is_taken_away_whole() {
-        let narrow = Size {
+        let narrow = TerminalSize {
             columns: 4,
             rows: 24,
         };
         let shown = lines("\u{1b}[33mabcdef\u{1b}[0m\nab\n");
         assert_eq!(erased(&shown, narrow), "\u{1b}[3A\r\u{1b}[J");
-        let low = Size {
+        let low = TerminalSize {
             columns: 4,
             rows: 3,
         };

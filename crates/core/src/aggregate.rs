@@ -8,6 +8,8 @@ use std::fmt::Debug;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::access::PrincipalId;
+
 /// One fact: when, who or what caused it, and the fact itself. This is what the log stores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event<B> {
@@ -16,22 +18,44 @@ pub struct Event<B> {
     pub body: B,
 }
 
+/// Who or what causes an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Actor {
     /// A person, by the name they authenticated with or gave.
-    Person(String),
+    Person {
+        principal: PrincipalId,
+        name: String,
+    },
     /// Shipway itself, and why: "the analysis failed".
     Shipway(String),
+    /// A job or an instance.
+    Workload { principal: PrincipalId },
     /// A git push, by the name the pusher gave.
-    Push(String),
+    Push {
+        principal: PrincipalId,
+        name: String,
+    },
+}
+
+impl Actor {
+    /// The principal whose request it was; the system when there was no request.
+    #[must_use]
+    pub fn principal(&self) -> PrincipalId {
+        match self {
+            Self::Person { principal, .. }
+            | Self::Workload { principal }
+            | Self::Push { principal, .. } => principal.clone(),
+            Self::Shipway(_) => PrincipalId::system(),
+        }
+    }
 }
 
 impl std::fmt::Display for Actor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Person(name) | Self::Push(name) => f.write_str(name),
-            Self::Shipway(_) => f.write_str("shipway"),
+            Self::Person { name, .. } | Self::Push { name, .. } => f.write_str(name),
+            Self::Shipway(_) | Self::Workload { .. } => f.write_str("shipway"),
         }
     }
 }

@@ -214,7 +214,7 @@ mod tests {
         }
 
         fn say(&mut self, input: KeyedRequestInput) -> Result<usize, KeyedRequestRejection> {
-            let by = Actor::Person("ada".into());
+            let by = crate::access::Principal::person("ada").actor();
             let events = KeyedRequests::decide(&self.state, input, by, self.now)?;
             fold::<KeyedRequests>(&mut self.state, &events);
             Ok(events.len())

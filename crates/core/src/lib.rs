@@ -8,6 +8,7 @@
     reason = "most fields and variants are named after their type; a doc that repeats the name is noise"
 )]
 
+pub mod access;
 pub mod address;
 pub mod aggregate;
 pub mod check;

@@ -106,7 +106,7 @@ async fn the_hooks_answer_appears_while_the_push_is_under_way() {
     assert_eq!(
         (
             reported.report.service.as_str(),
-            reported.report.pusher.as_deref()
+            reported.report.pusher.name.as_deref()
         ),
         ("shop", Some("ada"))
     );

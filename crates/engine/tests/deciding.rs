@@ -167,7 +167,7 @@ async fn an_event_of_a_newer_shipway_is_named_in_the_error() {
         stream: "chores/a".to_owned(),
         expected: 0,
         events: vec![
-            r#"{"at":"2026-11-21T09:00:00Z","by":{"person":"x"},"body":"Flown"}"#.to_owned(),
+            r#"{"at":"2026-11-21T09:00:00Z","by":{"person":{"principal":"person:x","name":"x"}},"body":"Flown"}"#.to_owned(),
         ],
         rows: Vec::new(),
         snapshot: None,

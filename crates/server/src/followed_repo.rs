@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use shipway_core::ids::{CommitId, ServiceName};
+use shipway_core::{
+    access::Principal,
+    ids::{CommitId, ServiceName},
+};
 use shipway_drivers::git::{GitError, GitRefs, GitRepository, RepositoryFollower};
 
 use crate::{
@@ -26,7 +29,8 @@ pub(crate) async fn run(app: Arc<App>, path: &Path) -> Result<(), GitError> {
         });
         let (app, service) = (app.clone(), service.clone());
         tokio::spawn(async move {
-            push::receive(&app, &service, updates, None, &terminal).await;
+            let pusher = Principal::system().pusher();
+            push::receive(&app, &service, updates, &pusher, &terminal).await;
             drop(terminal);
             let _ = log.await;
         });

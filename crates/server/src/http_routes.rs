@@ -24,7 +24,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let guarded = guarded
         .route(
             "/api/openapi.json",
-            get(move || health::document(text.clone())),
+            get(move |caller| health::document(caller, text.clone())),
         )
         .merge(git::routes())
         .merge(page_routes::routes())
@@ -39,15 +39,21 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn(error::in_one_form))
         .layer(middleware::from_fn_with_state(
             app.clone(),
-            identity::require_identity,
+            identity::authenticate,
+        ));
+    let internal = Router::new()
+        .route("/internal/push", post(git::push_report))
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            identity::authenticate_hook,
         ));
     let open = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(prometheus::metrics))
-        .route("/schema/shipway.json", get(health::schema))
-        .route("/internal/push", post(git::push_report));
-    open.merge(guarded)
+        .route("/schema/shipway.json", get(health::schema));
+    open.merge(internal)
+        .merge(guarded)
         .fallback(|| async { ApiError::missing("there is nothing here; see /api/openapi.json") })
         // The outermost layer: it also applies to unknown addresses.
         .layer(middleware::from_fn_with_state(

@@ -10,18 +10,17 @@
 //! - A token names one attempt at one job of one run, and is valid only while that runs.
 //! - Nothing of it is stored: it is an HMAC of those names and the run's random uid, with a key in `DATA/keys`. So it survives a
 //!   restart of the server, and no two jobs have the same.
-//! - What it allows is decided by [`JobIdentity::may`], and nowhere else.
+//! - What it allows is decided by [`shipway_core::access::may`], and nowhere else.
 
 use std::{fs, io, path::Path};
 
-use axum::http::Method;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use shipway_core::{
+    access::JobIdentity,
     ids::{RunId, RunUid},
     run::{JobRecord, RunState},
 };
-use shipway_workflow::job::JobKey;
 
 /// What every such token begins with.
 pub(crate) const PREFIX: &str = "shipway-job/";
@@ -31,23 +30,6 @@ const KEY_FILE: &str = "job-tokens";
 /// Signs and checks tokens.
 pub struct JobTokens {
     key: [u8; 32],
-}
-
-/// One attempt at one job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobIdentity {
-    /// Of which run.
-    pub run: RunId,
-    /// Which job.
-    pub key: JobKey,
-    /// Which attempt at it, from 1.
-    pub attempt: u32,
-}
-
-impl std::fmt::Display for JobIdentity {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} of {}", self.key, self.run)
-    }
 }
 
 /// A token as it was presented: whose it says it is, and its signature.
@@ -128,28 +110,6 @@ impl PresentedToken {
     }
 }
 
-impl JobIdentity {
-    /// Whether the job may make this request: what `shipway/deploy` and `actions/download-artifact` need, of its own service.
-    #[must_use]
-    pub fn may(&self, method: &Method, path: &str, query: Option<&str>) -> bool {
-        let own = self.run.service.as_str();
-        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-        match (method, parts.as_slice()) {
-            (&Method::POST, ["api", "v1", "services", service, "deploys"])
-            | (&Method::GET, ["api", "v1", "rollouts", service, _])
-            | (&Method::GET, ["api", "v1", "runs", service, _])
-            | (&Method::GET, ["api", "v1", "runs", service, _, "artifacts", _]) => *service == own,
-            (&Method::GET, ["api", "v1", "events"]) => {
-                let stream = query.and_then(|query| query.strip_prefix("stream=rollout/"));
-                stream.is_some_and(|stream| {
-                    stream.starts_with(&format!("{own}/")) && !stream.contains('&')
-                })
-            }
-            _ => false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,32 +143,5 @@ mod tests {
             assert!(PresentedToken::parse(wrong).is_none(), "{wrong}");
         }
         assert!(!tokens.is_valid(&presented, &RunState::default()));
-    }
-
-    #[test]
-    fn a_job_may_deploy_and_read_its_own_service_and_nothing_else() {
-        let (get, post) = (Method::GET, Method::POST);
-        for (method, path, query, wanted) in [
-            (&post, "/api/v1/services/shop/deploys", None, true),
-            (&get, "/api/v1/rollouts/shop/3", None, true),
-            (&get, "/api/v1/runs/shop/7/artifacts/app", None, true),
-            (&get, "/api/v1/events", Some("stream=rollout/shop/3"), true),
-            (&get, "/api/v1/events", Some("stream=rollout/cart/3"), false),
-            (&get, "/api/v1/events", None, false),
-            (&post, "/api/v1/services/cart/deploys", None, false),
-            (&post, "/api/v1/services/shop/rollbacks", None, false),
-            (&post, "/api/v1/rollouts/shop/3/approve", None, false),
-            (
-                &post,
-                "/api/v1/runs/shop/7/jobs/deploy/approve",
-                None,
-                false,
-            ),
-            (&post, "/api/v1/runs/shop/7/jobs/deploy/shell", None, false),
-            (&post, "/git/shop/git-receive-pack", None, false),
-        ] {
-            let may = job().may(method, path, query);
-            assert_eq!(may, wanted, "{method} {path} {query:?}");
-        }
     }
 }

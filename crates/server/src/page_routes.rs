@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use shipway_core::{
+    access::{Resource, Verb},
     ids::{RolloutId, RolloutNumber, RunId, RunNumber, ServiceName},
     release::Release,
     service::ReleaseView,
@@ -19,7 +20,7 @@ use shipway_pages::{
 };
 
 use crate::{
-    api::ApiError,
+    api::{ApiError, Caller},
     app::App,
     environment_status::environment_statuses,
     failure_summary,
@@ -40,20 +41,28 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/runs/{service}/{number}", get(run))
         .route(
             "/assets/shipway.css",
-            get(|| asset("text/css; charset=utf-8", &CSS)),
+            get(|caller| asset(caller, "text/css; charset=utf-8", &CSS)),
         )
         .route(
             "/assets/shipway.js",
-            get(|| asset("text/javascript; charset=utf-8", shipway_pages::SCRIPT)),
+            get(|caller| {
+                let script = shipway_pages::SCRIPT;
+                asset(caller, "text/javascript; charset=utf-8", script)
+            }),
         )
 }
 
-async fn asset(content_type: &'static str, text: &'static str) -> Response {
+async fn asset(
+    caller: Caller,
+    content_type: &'static str,
+    text: &'static str,
+) -> Result<Response, ApiError> {
+    caller.require(Verb::Browse, &Resource::Server)?;
     let headers = [
         (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, "max-age=60"),
     ];
-    (headers, text).into_response()
+    Ok((headers, text).into_response())
 }
 
 /// Why a page can't be shown.
@@ -72,6 +81,12 @@ impl From<ReadModelError> for PageError {
             | ReadModelError::Store(_)
             | ReadModelError::Analysis(_) => Self::Failed(error.into()),
         }
+    }
+}
+
+impl From<ApiError> for PageError {
+    fn from(problem: ApiError) -> Self {
+        Self::Failed(problem)
     }
 }
 
@@ -94,7 +109,8 @@ fn html(page: String) -> Response {
     (headers, Html(page)).into_response()
 }
 
-async fn services(State(app): State<Arc<App>>) -> Result<Response, PageError> {
+async fn services(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, PageError> {
+    caller.require(Verb::Browse, &Resource::Server)?;
     let page = ServicesPage {
         environments: environment_statuses(&app)
             .await
@@ -108,7 +124,14 @@ async fn services(State(app): State<Arc<App>>) -> Result<Response, PageError> {
 async fn service(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,
+    caller: Caller,
 ) -> Result<Response, PageError> {
+    let Ok(name) = service.parse::<ServiceName>() else {
+        return Err(PageError::NotFound(format!(
+            "There is no service {service}."
+        )));
+    };
+    caller.require(Verb::Browse, &Resource::Service(name))?;
     let mut environments = environment_statuses(&app)
         .await
         .map_err(ReadModelError::from)?;
@@ -133,6 +156,7 @@ async fn service(
 async fn rollout(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
+    caller: Caller,
 ) -> Result<Response, PageError> {
     let (Ok(service), Ok(number)) = (
         service.parse::<ServiceName>(),
@@ -141,6 +165,7 @@ async fn rollout(
         return Err(PageError::NotFound("That is no rollout.".to_owned()));
     };
     let id = RolloutId { service, number };
+    caller.require(Verb::Browse, &Resource::Rollout(id.clone()))?;
     let page = RolloutPage {
         rollout: rollout_view(&app, &id).await?,
         series: analysis_series(&app, &id).await.unwrap_or_default(),
@@ -152,12 +177,15 @@ async fn rollout(
 async fn run(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
+    caller: Caller,
 ) -> Result<Response, PageError> {
     let (Ok(service), Ok(number)) = (service.parse::<ServiceName>(), number.parse::<RunNumber>())
     else {
         return Err(PageError::NotFound("That is no run.".to_owned()));
     };
-    let details = run_details(&app, &RunId { service, number }).await?;
+    let id = RunId { service, number };
+    caller.require(Verb::Browse, &Resource::Run(id.clone()))?;
+    let details = run_details(&app, &id).await?;
     let page = RunPage {
         failure_summary: failure_summary::summarize(&app, &details.run).await,
         tests: run_tests(&app, &details.run).await,

@@ -245,7 +245,6 @@ async fn runs_below(root: &Path) -> Vec<RunId> {
 
 #[cfg(test)]
 mod tests {
-    use shipway_core::aggregate::Actor;
 
     use super::*;
 
@@ -291,7 +290,7 @@ mod tests {
 
     #[test]
     fn only_the_last_event_of_a_run_ends_it() {
-        let by = || Actor::Person("service_notified".to_owned());
+        let by = || shipway_core::access::Principal::person("service_notified").actor();
         let recorded = |stream: &str, body| Recorded {
             position: 1,
             stream: stream.to_owned(),

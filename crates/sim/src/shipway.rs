@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use shipway_analysis::{AnalysisState, Judgement, Observation, RequiredMetrics};
 use shipway_core::{
+    access::Principal,
     aggregate::{Actor, Aggregate, Event, fold},
     rollout::{
         PlanDirection, Rollout, RolloutAggregate, RolloutEffect, RolloutEvent, RolloutEvidence,
@@ -133,7 +134,7 @@ impl RealRollout {
         }
         if let Some(PlanAction::Ask { gate }) = self.rollout().action().cloned() {
             let approvals = self.rollout().approvals.len();
-            let by = Actor::Person(format!("person {}", approvals + 1));
+            let by = Principal::person(&format!("person {}", approvals + 1)).actor();
             return self.decide_as(
                 by,
                 RolloutInput::Approve {

@@ -113,7 +113,7 @@ async fn fill(store: Arc<dyn Store>) {
     let clock = Arc::new(RealClock::default());
     let engine: Engine<Shelves> = Engine::start(store, Arc::new(Nobody), clock, Options::default());
     let say = async |shelf: &str, input| {
-        let by = Actor::Person("ada".to_owned());
+        let by = shipway_core::access::Principal::person("ada").actor();
         engine
             .send(&format!("shelf/{shelf}"), input, by)
             .await

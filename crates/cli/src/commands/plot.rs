@@ -9,17 +9,17 @@ use shipway_analysis::plot::{ColorMode, MetricSeries, deciding_series, terminal}
 use shipway_api::ApiClient;
 use shipway_core::{ids::RolloutId, rollout::RolloutView};
 
-use crate::{client::ServerConnection, live::Size, print::line};
+use crate::{client::ServerConnection, live::TerminalSize, print::line};
 
 /// From one look at the numbers to the next: they change each second.
 const LOOK: Duration = Duration::from_secs(1);
 /// The smallest useful plot.
-const LEAST: Size = Size {
+const LEAST: TerminalSize = TerminalSize {
     columns: 36,
     rows: 6,
 };
 /// Larger, and it says no more.
-const MOST: Size = Size {
+const MOST: TerminalSize = TerminalSize {
     columns: 110,
     rows: 11,
 };
@@ -54,7 +54,7 @@ impl Plot {
         &mut self,
         server: &ServerConnection,
         view: &RolloutView,
-        room: Size,
+        room: TerminalSize,
     ) -> Vec<String> {
         if self.fetched_at.is_none_or(|at| at.elapsed() >= LOOK) && view.judgement.is_some() {
             self.fetched_at = Some(Instant::now());
@@ -64,14 +64,14 @@ impl Plot {
     }
 
     /// Prints the final plot on a terminal.
-    pub fn print(&mut self, server: &ServerConnection, view: &RolloutView, room: Size) {
+    pub fn print(&mut self, server: &ServerConnection, view: &RolloutView, room: TerminalSize) {
         if std::io::stdout().is_terminal() {
             self.series = self.fetch(server, view);
             self.drawn(room).iter().for_each(|text| line(text));
         }
     }
 
-    fn drawn(&self, room: Size) -> Vec<String> {
+    fn drawn(&self, room: TerminalSize) -> Vec<String> {
         let Some(series) = &self.series else {
             return Vec::new();
         };

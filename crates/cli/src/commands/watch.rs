@@ -17,7 +17,7 @@ use super::{
 use crate::{
     client::ServerConnection,
     exit::Failure,
-    live::{Live, Size, folded, tame},
+    live::{Live, TerminalSize, folded, tame},
     print::{Output, enum_text, line},
 };
 
@@ -128,7 +128,7 @@ pub fn follow(
                 let room = live.room();
                 let mut lines = live_lines(&view, turn, room.columns);
                 let rows = room.rows.saturating_sub(lines.len());
-                lines.extend(plot.lines(server, &view, Size { rows, ..room }));
+                lines.extend(plot.lines(server, &view, TerminalSize { rows, ..room }));
                 live.show(lines);
             }
             None if !output.json => {

@@ -5,6 +5,7 @@
     reason = "the parts that tests share grow ahead of their users"
 )]
 
+mod access;
 mod addresses;
 mod calls;
 mod commands;

@@ -23,8 +23,10 @@ impl Rollout {
     /// A note that names the person who caused it.
     fn note_of_person(&mut self, event: &Event<RolloutEvent>, text: String) {
         match &event.by {
-            Actor::Person(name) => self.note(event, format!("{text} (by {name})")),
-            Actor::Push(_) | Actor::Shipway(_) => self.note(event, text),
+            Actor::Person { name, .. } => self.note(event, format!("{text} (by {name})")),
+            Actor::Push { .. } | Actor::Workload { .. } | Actor::Shipway(_) => {
+                self.note(event, text)
+            }
         }
     }
 
@@ -345,7 +347,7 @@ impl Rollout {
             by: event.by.to_string(),
         });
         self.note_of_person(event, format!("paused: {reason}"));
-        if matches!(event.by, Actor::Shipway(_)) {
+        if matches!(event.by, Actor::Shipway(_) | Actor::Workload { .. }) {
             let (title, text) = (
                 format!("{} is paused", self.headline()),
                 format!("{reason}; {}", RolloutPause::commands(&self.spec.id)),

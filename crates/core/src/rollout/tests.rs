@@ -29,6 +29,7 @@ use super::{
     *,
 };
 use crate::{
+    access::Principal,
     aggregate::fold,
     config::{
         self, ApprovalRule, ArtifactSource, EnvironmentConfig, InstanceCount, RunConfig,
@@ -179,8 +180,12 @@ impl PeerStage {
     }
 
     fn say(&mut self, input: RolloutInput) -> Result<usize, RolloutRejection> {
-        let events =
-            RolloutAggregate::decide(&self.state, input, Actor::Person("ada".into()), self.now)?;
+        let events = RolloutAggregate::decide(
+            &self.state,
+            input,
+            Principal::person("ada").actor(),
+            self.now,
+        )?;
         fold::<RolloutAggregate>(&mut self.state, &events);
         for event in &events {
             self.story.push(match &event.body {
@@ -526,7 +531,7 @@ fn approvals_come_first_from_those_who_may_and_each_counts_once() {
     let refused = RolloutAggregate::decide(
         &stage.state,
         approve(&[]),
-        Actor::Person("eve".into()),
+        Principal::person("eve").actor(),
         stage.now,
     );
     assert!(
@@ -536,7 +541,7 @@ fn approvals_come_first_from_those_who_may_and_each_counts_once() {
     let events = RolloutAggregate::decide(
         &stage.state,
         approve(&["@ops"]),
-        Actor::Person("bob".into()),
+        Principal::person("bob").actor(),
         stage.now,
     )
     .unwrap();

@@ -14,6 +14,7 @@ mod storage;
 
 use super::*;
 use crate::{
+    access::Principal,
     aggregate::fold,
     ids::Digest,
     release::{Commit, WorkflowFile},
@@ -88,7 +89,7 @@ impl Log {
         let events = RunAggregate::decide(
             &self.state,
             input,
-            Actor::Push("ada".to_owned()),
+            Principal::person("ada").pusher().actor("someone"),
             at(second),
         )?;
         fold::<RunAggregate>(&mut self.state, &events);

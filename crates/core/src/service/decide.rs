@@ -337,16 +337,18 @@ impl ServiceDecider {
     /// The person behind a request: the requester, or for automatic promotions the pusher of the release.
     pub(super) fn requester(&self, release: &Release) -> Option<Actor> {
         match &self.by {
-            Actor::Person(_) | Actor::Push(_) => Some(self.by.clone()),
-            Actor::Shipway(_) => release.by.clone(),
+            Actor::Person { .. } | Actor::Push { .. } => Some(self.by.clone()),
+            Actor::Shipway(_) | Actor::Workload { .. } => release.by.clone(),
         }
     }
 
     /// Whether the caller is a person.
     pub(super) fn trigger(&self) -> RolloutTrigger {
         match &self.by {
-            Actor::Person(_) => RolloutTrigger::Person,
-            Actor::Push(_) | Actor::Shipway(_) => RolloutTrigger::Automation,
+            Actor::Person { .. } => RolloutTrigger::Person,
+            Actor::Push { .. } | Actor::Shipway(_) | Actor::Workload { .. } => {
+                RolloutTrigger::Automation
+            }
         }
     }
 

@@ -57,8 +57,8 @@ impl ServiceDecider {
     /// Holds an environment for a person. Asked again with the same words it changes nothing.
     pub(super) fn hold(&mut self, environment: &EnvironmentName, by: &Actor, reason: &str) {
         match by {
-            Actor::Person(_) => {}
-            Actor::Shipway(_) | Actor::Push(_) => return,
+            Actor::Person { .. } => {}
+            Actor::Shipway(_) | Actor::Workload { .. } | Actor::Push { .. } => return,
         }
         let place = self.state.environments.get(environment);
         let is_same = place

@@ -8,6 +8,7 @@ use shipway_workflow::job::Conclusion;
 
 use super::*;
 use crate::{
+    access::Principal,
     aggregate::fold,
     config,
     ids::{Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
@@ -45,8 +46,12 @@ impl Stage {
     }
 
     fn try_say(&mut self, input: ServiceInput) -> Result<Vec<String>, ServiceRejection> {
-        let events =
-            ServiceAggregate::decide(&self.state, input, Actor::Person("ada".into()), self.now)?;
+        let events = ServiceAggregate::decide(
+            &self.state,
+            input,
+            Principal::person("ada").actor(),
+            self.now,
+        )?;
         fold::<ServiceAggregate>(&mut self.state, &events);
         self.log.extend(events.iter().cloned());
         Ok(events.iter().map(|event| word(&event.body)).collect())
@@ -102,7 +107,7 @@ impl Stage {
 
     fn ends(&mut self, rollout: u32, outcome: RolloutOutcome, serves: u32) -> Vec<String> {
         let by = match outcome {
-            RolloutOutcome::Aborted | RolloutOutcome::Rejected => Actor::Person("ann".into()),
+            RolloutOutcome::Aborted | RolloutOutcome::Rejected => Principal::person("ann").actor(),
             RolloutOutcome::Promoted
             | RolloutOutcome::RolledBack
             | RolloutOutcome::Superseded

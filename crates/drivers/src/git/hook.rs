@@ -22,6 +22,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use shipway_core::{
+    access::{PrincipalId, PushPrincipal},
     ids::{CommitId, ServiceName},
     terminal::sanitize_for_terminal,
 };
@@ -33,6 +34,7 @@ pub(super) const URL: &str = "SHIPWAY_HOOK_URL";
 pub(super) const TOKEN: &str = "SHIPWAY_HOOK_TOKEN";
 pub(super) const SERVICE: &str = "SHIPWAY_SERVICE";
 pub(super) const PUSHER: &str = "SHIPWAY_PUSHER";
+pub(super) const PRINCIPAL: &str = "SHIPWAY_PRINCIPAL";
 
 /// Connect timeout; the server is on this machine.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -73,9 +75,8 @@ pub struct PushReport {
     pub service: ServiceName,
     /// The updated references.
     pub updates: Vec<PushedRef>,
-    /// The authenticated name of the pusher.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pusher: Option<String>,
+    /// Whose push it is.
+    pub pusher: PushPrincipal,
 }
 
 impl PushReport {
@@ -125,7 +126,7 @@ struct HookConfig {
     url: String,
     token: HookToken,
     service: ServiceName,
-    pusher: Option<String>,
+    pusher: PushPrincipal,
 }
 
 impl HookConfig {
@@ -137,7 +138,12 @@ impl HookConfig {
             service: variable(SERVICE)?
                 .parse()
                 .map_err(|_| HookError::Unset(SERVICE))?,
-            pusher: variable(PUSHER).ok(),
+            pusher: PushPrincipal {
+                principal: variable(PRINCIPAL)?
+                    .parse::<PrincipalId>()
+                    .map_err(|_| HookError::Unset(PRINCIPAL))?,
+                name: variable(PUSHER).ok(),
+            },
         })
     }
 }
@@ -235,6 +241,8 @@ fn next_line(lines: &mut impl BufRead) -> io::Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
+    use shipway_core::access::Principal;
+
     use super::*;
 
     #[test]
@@ -244,7 +252,7 @@ mod tests {
         let report = PushReport {
             service: "shop".parse().unwrap(),
             updates: parse_updates(input.as_bytes()).unwrap(),
-            pusher: Some("ada".to_owned()),
+            pusher: Principal::person("ada").pusher(),
         };
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["updates"][0]["ref"], "refs/heads/a b");
@@ -270,7 +278,7 @@ mod tests {
             url: format!("http://{free}/"),
             token: HookToken("secret".to_owned()),
             service: "shop".parse().unwrap(),
-            pusher: None,
+            pusher: Principal::unnamed_person().pusher(),
         };
         let line = format!("{0} {0} refs/heads/main\n", "1".repeat(40));
         let mut output = Vec::new();

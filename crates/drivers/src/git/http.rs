@@ -18,7 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
-use shipway_core::ids::ServiceName;
+use shipway_core::{access::PushPrincipal, ids::ServiceName};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -57,10 +57,10 @@ impl GitOperation {
 }
 
 /// The requester, and how git's hook reaches the server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct GitCaller {
-    /// The authenticated name, if any; the hook reports it as the pusher.
-    pub name: Option<String>,
+    /// Whose pushes the hook reports.
+    pub pusher: PushPrincipal,
     /// The client's address.
     pub address: Option<IpAddr>,
     /// How the hook reports. Without it a push is stored and not reported.
@@ -191,10 +191,9 @@ fn caller_environment(
     caller: GitCaller,
 ) -> Vec<(&'static str, std::ffi::OsString)> {
     // Git writes the name into the reference log, where a control character would forge lines.
-    let name: Option<String> = caller
-        .name
-        .map(|name| name.chars().filter(|c| !c.is_control()).collect());
-    let mut variables = Vec::new();
+    let PushPrincipal { principal, name } = caller.pusher;
+    let name: Option<String> = name.map(|name| name.chars().filter(|c| !c.is_control()).collect());
+    let mut variables = vec![(hook::PRINCIPAL, String::from(principal).into())];
     if let Some(address) = caller.address {
         variables.push(("REMOTE_ADDR", address.to_string().into()));
     }

@@ -255,7 +255,7 @@ async fn serve(
         return Ok(plain(404, String::new()));
     };
     let caller = GitCaller {
-        name: Some("ada".to_owned()),
+        pusher: shipway_core::access::Principal::person("ada").pusher(),
         address: None,
         hook: state.hook.clone(),
     };

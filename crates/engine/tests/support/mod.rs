@@ -302,7 +302,7 @@ pub fn seconds(count: i64) -> SignedDuration {
 }
 
 pub fn person() -> Actor {
-    Actor::Person("ada".to_owned())
+    shipway_core::access::Principal::person("ada").actor()
 }
 
 /// An engine over a log, a world and a clock that outlive it.

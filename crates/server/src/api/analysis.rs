@@ -10,8 +10,9 @@ use axum::{
 };
 use shipway_analysis::plot;
 use shipway_api::AnalysisReport;
+use shipway_core::access::{Resource, Verb};
 
-use super::{ApiError, rollouts};
+use super::{ApiError, Caller, rollouts};
 use crate::{
     app::App,
     read_models::{analysis_series, rollout_view},
@@ -24,8 +25,10 @@ use crate::{
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
+    caller: Caller,
 ) -> Result<Json<AnalysisReport>, ApiError> {
     let id = rollouts::id(&service, &number)?;
+    caller.require(Verb::Read, &Resource::Analysis(id.clone()))?;
     let view = rollout_view(&app, &id).await?;
     Ok(Json(AnalysisReport {
         series: analysis_series(&app, &id).await?,
@@ -41,8 +44,10 @@ pub(super) async fn show(
 pub(super) async fn drawing(
     State(app): State<Arc<App>>,
     Path((service, number, metric)): Path<(String, String, String)>,
+    caller: Caller,
 ) -> Result<Response, ApiError> {
     let id = rollouts::id(&service, &number)?;
+    caller.require(Verb::Read, &Resource::Analysis(id.clone()))?;
     rollout_view(&app, &id).await?;
     let all = analysis_series(&app, &id).await?;
     let name = metric.strip_suffix(".svg").unwrap_or(&metric);

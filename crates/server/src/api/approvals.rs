@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shipway_api::{JobApproval, JobGateAction, JobGateRequest, Page, PageQuery, PendingApproval};
 use shipway_core::{
+    access::{Resource, Verb},
     rollout::{self, RolloutView},
     run::{GateInput, RunInput, RunView},
 };
@@ -38,8 +39,13 @@ pub(super) async fn act_on_job_gate(
     let key: JobKey = job
         .parse()
         .map_err(|error| ApiError::bad_request(format!("{error}")))?;
+    let verb = match action {
+        JobGateAction::Approve => Verb::Approve,
+        JobGateAction::Reject => Verb::Reject,
+    };
+    caller.require(verb, &Resource::Run(id.clone()))?;
     run_view(&app, &id).await?;
-    let groups = verified_groups(&body.groups)?;
+    let groups = verified_groups(&caller, &body.groups)?;
     let input = match action {
         JobGateAction::Approve => GateInput::Approve {
             key,
@@ -58,10 +64,13 @@ pub(super) async fn act_on_job_gate(
     Ok(Json(run_view(&app, &id).await?))
 }
 
-/// The caller's groups. This server knows no groups yet, and does not accept the ones that a caller claims.
-pub(super) fn verified_groups(claimed: &[String]) -> Result<Vec<String>, ApiError> {
+/// The groups of the caller's principal. This server knows no groups yet, and does not accept the ones that a caller claims.
+pub(super) fn verified_groups(
+    caller: &Caller,
+    claimed: &[String],
+) -> Result<Vec<String>, ApiError> {
     if claimed.is_empty() {
-        return Ok(Vec::new());
+        return Ok(caller.groups());
     }
     Err(ApiError::bad_request(format!(
         "groups can't be given in a request ({}): anyone could claim them, and this server knows no groups yet; name people in `approvals: {{ from: [...] }}`",
@@ -73,7 +82,9 @@ pub(super) fn verified_groups(claimed: &[String]) -> Result<Vec<String>, ApiErro
 #[utoipa::path(get, path = "/api/v1/approvals", responses((status = 200, description = "Rollouts that wait for people; jobs that do have a `job`", body = Value)))]
 pub(super) async fn approvals(
     State(app): State<Arc<App>>,
+    caller: Caller,
 ) -> Result<Json<Page<PendingApproval>>, ApiError> {
+    caller.require(Verb::Read, &Resource::Server)?;
     let mut items = Vec::new();
     for rollout in live_rows::<RolloutView>(&app, "rollout").await? {
         if rollout.status == rollout::RolloutStatus::Waiting {

@@ -8,10 +8,11 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use shipway_core::access::{Resource, Verb};
 use shipway_engine::BlobError;
 use tokio_util::io::ReaderStream;
 
-use super::{ApiError, runs};
+use super::{ApiError, Caller, runs};
 use crate::{app::App, read_models::run_view};
 
 /// An artifact of a run, as a tar file. The connection breaks off when its bytes are not what its digest says.
@@ -20,8 +21,10 @@ use crate::{app::App, read_models::run_view};
 pub(super) async fn download(
     State(app): State<Arc<App>>,
     Path((service, number, name)): Path<(String, String, String)>,
+    caller: Caller,
 ) -> Result<Response, ApiError> {
     let id = runs::id(&service, &number)?;
+    caller.require(Verb::Read, &Resource::Artifacts(id.clone()))?;
     let stored = run_view(&app, &id).await?.artifacts;
     let artifact = stored.iter().find(|it| it.name == name).ok_or_else(|| {
         let known: Vec<&str> = stored.iter().map(|it| it.name.as_str()).collect();

@@ -8,13 +8,14 @@ use axum::{
 };
 use shipway_api::{BusinessEvent, BusinessEventReport, BusinessEventsCounted};
 use shipway_core::{
+    access::{Resource, Verb},
     config::StickyKey,
     ids::{EnvironmentName, ReleaseNumber, ServiceName},
     service,
     target::{InstanceId, ServiceEnvironment},
 };
 
-use super::ApiError;
+use super::{ApiError, Caller, services::parse};
 use shipway_targets::router::TrafficRoute;
 
 use crate::{app::App, business_events::EventReport};
@@ -31,9 +32,12 @@ const COUNT_MAX: u64 = 1_000_000;
 pub(super) async fn report(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,
+    caller: Caller,
     Json(reported): Json<BusinessEventReport>,
 ) -> Result<Json<BusinessEventsCounted>, ApiError> {
-    let place = find_environment(&app, &service, reported.environment.as_deref()).await?;
+    let name = parse::<ServiceName>(&service)?;
+    caller.require(Verb::ReportMetrics, &Resource::Service(name.clone()))?;
+    let place = find_environment(&app, name, reported.environment.as_deref()).await?;
     if reported.events.is_empty() || reported.events.len() > EVENTS_MAX {
         let given = reported.events.len();
         return Err(ApiError::bad_request(format!(
@@ -65,19 +69,13 @@ pub(super) async fn report(
 
 async fn find_environment(
     app: &App,
-    service: &str,
+    service: ServiceName,
     environment: Option<&str>,
 ) -> Result<ServiceEnvironment, ApiError> {
-    let name: ServiceName =
-        service
-            .parse()
-            .map_err(|error: <ServiceName as std::str::FromStr>::Err| {
-                ApiError::bad_request(error.to_string())
-            })?;
     let unknown = || ApiError::missing(format!("there is no service {service}"));
     let row = app
         .store
-        .row("service", service)
+        .row("service", service.as_str())
         .await?
         .ok_or_else(unknown)?;
     let view: service::ServiceView = serde_json::from_value(row.doc).map_err(|_| unknown())?;
@@ -95,8 +93,8 @@ async fn find_environment(
         ))
     })?;
     Ok(ServiceEnvironment {
-        service: name,
         environment: (*found).clone(),
+        service,
     })
 }
 

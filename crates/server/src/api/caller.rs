@@ -1,44 +1,76 @@
-//! The caller of a request, for the log: a person by the name they give, or a job by its token.
+//! The caller of a request: its principal, as authentication has found it, and what the principal may do.
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use base64::Engine as _;
-use shipway_core::aggregate::Actor;
+use shipway_core::{
+    access::{Principal, PrincipalKind, PushPrincipal, Resource, Verb, may},
+    aggregate::Actor,
+};
 
-use crate::job_token::JobIdentity;
+use super::error::ApiError;
 
-/// The caller of a request.
+/// The caller of a request. Every handler takes one, and requires a permission of it before it does anything.
 #[derive(Clone, Debug)]
-pub struct Caller {
-    /// The name that a person gives, "someone" when none was given; of a job its own.
-    pub name: String,
-    /// The job, when its token was presented.
-    pub job: Option<JobIdentity>,
-}
+pub struct Caller(Principal);
 
 impl Caller {
+    /// Refuses a caller that may not do this.
+    pub(crate) fn require(&self, verb: Verb, resource: &Resource) -> Result<(), ApiError> {
+        may(&self.0, verb, resource).map_err(|forbidden| ApiError::forbidden(forbidden.to_string()))
+    }
+
     /// The actor of the events that the request causes.
     #[must_use]
     pub fn actor(&self) -> Actor {
-        match &self.job {
-            Some(job) => Actor::Shipway(job.to_string()),
-            None => Actor::Person(self.name.clone()),
-        }
+        self.0.actor()
+    }
+
+    /// Whose push the request is.
+    pub(super) fn pusher(&self) -> PushPrincipal {
+        self.0.pusher()
+    }
+
+    /// How messages call the caller.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.0.display_name()
+    }
+
+    /// The caller's groups, for approvals.
+    pub(super) fn groups(&self) -> Vec<String> {
+        self.0.groups.clone()
+    }
+
+    /// Whether it may use an `Idempotency-Key`. Steps of jobs that present no token may change nothing, and must not fill the log
+    /// with keys either.
+    pub(super) const fn may_use_keys(&self) -> bool {
+        !matches!(self.0.kind, PrincipalKind::JobProcess(_))
+    }
+
+    /// The principal and its name: what tells callers apart that hold the same token.
+    pub(super) fn key(&self) -> String {
+        format!(
+            "{} {}",
+            self.0.id,
+            self.0.name.as_deref().unwrap_or_default()
+        )
     }
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
-    type Rejection = std::convert::Infallible;
+    type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        let job = parts.extensions.get::<JobIdentity>().cloned();
-        let name = match &job {
-            Some(job) => job.to_string(),
-            None => name_of(&parts.headers).unwrap_or_else(|| "someone".to_owned()),
-        };
-        Ok(Self { name, job })
+        let principal = parts.extensions.get::<Principal>().cloned();
+        principal.map(Self).ok_or_else(|| {
+            ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "this address authenticates nobody: report this as an error of Shipway",
+            )
+        })
     }
 }
 

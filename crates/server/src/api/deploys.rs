@@ -9,12 +9,14 @@ use axum::{
 };
 use shipway_api::{DeployOutcome, DeployPlan, DeployRequest, PlanQuery, RollbackRequest};
 use shipway_core::{
+    access::{Resource, Verb},
     address::claims::{ClaimRequest, ClaimStage},
     config,
-    ids::{EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
+    ids::{EnvironmentName, ReleaseNumber, RunId, RunNumber, ServiceName},
     release::Release,
     rollout::{self, strategy},
     service::{self, DeployingRun, Override, RunArtifact, ServiceInput},
+    target::ServiceEnvironment,
 };
 use shipway_engine::RowScope;
 
@@ -26,7 +28,6 @@ use super::{
 use crate::{
     app::{App, service_stream},
     effects::baseline_history::with_stable_traffic,
-    job_token::JobIdentity,
 };
 
 /// Releases that are looked through for those of one run, or for that of a commit.
@@ -38,9 +39,15 @@ pub(super) async fn plan(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,
     Query(wanted): Query<PlanQuery>,
+    caller: Caller,
 ) -> Result<Json<DeployPlan>, ApiError> {
     let name = parse::<ServiceName>(&service)?;
     let environment = parse::<EnvironmentName>(&wanted.to)?;
+    let place = ServiceEnvironment {
+        service: name.clone(),
+        environment: environment.clone(),
+    };
+    caller.require(Verb::Read, &Resource::Environment(place))?;
     let number = wanted
         .release
         .as_deref()
@@ -144,14 +151,17 @@ pub(super) async fn deploy(
     Json(wanted): Json<DeployRequest>,
 ) -> Result<(StatusCode, Json<DeployOutcome>), ApiError> {
     let name = parse::<ServiceName>(&service)?;
-    if let Some(job) = &caller.job {
-        require_own_run(job, &wanted)?;
-    }
     let environment = wanted
         .environment
         .as_deref()
         .map(parse::<EnvironmentName>)
         .transpose()?;
+    let verb = match wanted.force {
+        true => Verb::ForceDeploy,
+        false => Verb::Deploy,
+    };
+    let resource = deployed_resource(&name, &wanted, environment.as_ref())?;
+    caller.require(verb, &resource)?;
     let input = match wanted.run.as_deref() {
         Some(run) => deploy_step(&app, &name, run, &wanted, environment).await?,
         None => {
@@ -178,15 +188,30 @@ pub(super) async fn deploy(
     Ok((StatusCode::ACCEPTED, Json(outcome)))
 }
 
-/// A job deploys what its own run has made, and nothing by force.
-fn require_own_run(job: &JobIdentity, wanted: &DeployRequest) -> Result<(), ApiError> {
-    let own = job.run.number.0.to_string();
-    if wanted.run.as_deref() == Some(own.as_str()) && !wanted.force {
-        return Ok(());
+/// What a deploy is about: what a run has stored, or a release of the service.
+fn deployed_resource(
+    service: &ServiceName,
+    wanted: &DeployRequest,
+    environment: Option<&EnvironmentName>,
+) -> Result<Resource, ApiError> {
+    if let Some(run) = wanted.run.as_deref() {
+        return Ok(Resource::Run(RunId {
+            service: service.clone(),
+            number: run_number(run)?,
+        }));
     }
-    Err(ApiError::forbidden(format!(
-        "{job} may deploy what its own run has stored (`\"run\": \"{own}\"`), and nothing by force"
-    )))
+    Ok(match environment {
+        Some(environment) => Resource::Environment(ServiceEnvironment {
+            service: service.clone(),
+            environment: environment.clone(),
+        }),
+        None => Resource::Service(service.clone()),
+    })
+}
+
+/// The number in `7`, `r7` or `shop/r7`.
+fn run_number(run: &str) -> Result<RunNumber, ApiError> {
+    parse(run.rsplit('/').next().unwrap_or(run))
 }
 
 /// The problem type by which a worker knows that it may try again: its artifact may not have arrived yet.
@@ -199,7 +224,7 @@ async fn deploy_step(
     wanted: &DeployRequest,
     environment: Option<EnvironmentName>,
 ) -> Result<ServiceInput, ApiError> {
-    let run = parse::<RunNumber>(run.rsplit('/').next().unwrap_or(run))?;
+    let run = run_number(run)?;
     let environment = environment
         .ok_or_else(|| ApiError::bad_request("a deploying step names its environment"))?;
     let stream = format!("run/{service}/{}", run.0);
@@ -290,13 +315,19 @@ pub(super) async fn rollback(
     Json(wanted): Json<RollbackRequest>,
 ) -> Result<(StatusCode, Json<DeployOutcome>), ApiError> {
     let name = parse::<ServiceName>(&service)?;
+    let environment = parse::<EnvironmentName>(&wanted.environment)?;
+    let place = ServiceEnvironment {
+        service: name.clone(),
+        environment: environment.clone(),
+    };
+    caller.require(Verb::Rollback, &Resource::Environment(place))?;
     let to = match wanted.release {
         Some(number) => Some(find_release(&app, &name, Some(ReleaseNumber(number)), None).await?),
         None => None,
     };
     let why = wanted.reason.unwrap_or_else(|| NO_REASON.to_owned());
     let input = ServiceInput::Rollback {
-        environment: parse(&wanted.environment)?,
+        environment,
         to,
         force: match wanted.force {
             true => Override::Yes,

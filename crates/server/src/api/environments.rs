@@ -8,8 +8,10 @@ use axum::{
 };
 use shipway_api::{ResumeEnvironmentRequest, ResumedEnvironment};
 use shipway_core::{
+    access::{Resource, Verb},
     ids::{EnvironmentName, ServiceName},
     service::ServiceInput,
+    target::ServiceEnvironment,
 };
 
 use super::{
@@ -32,6 +34,11 @@ pub(super) async fn resume(
 ) -> Result<Json<ResumedEnvironment>, ApiError> {
     let name = parse::<ServiceName>(&service)?;
     let environment = parse::<EnvironmentName>(&environment)?;
+    let place = ServiceEnvironment {
+        service: name.clone(),
+        environment: environment.clone(),
+    };
+    caller.require(Verb::Resume, &Resource::Environment(place))?;
     let state = app.services.state(&service_stream(&name)).await?;
     let state = state.filter(|state| state.name.is_some());
     let state = state.ok_or_else(|| unknown(&service))?;

@@ -10,10 +10,11 @@ use axum::{
 use futures_util::{Stream, StreamExt, future};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use shipway_core::access::{Resource, Verb};
 use shipway_engine::Recorded;
 use utoipa::IntoParams;
 
-use super::ApiError;
+use super::{ApiError, Caller};
 use crate::app::App;
 
 /// Which events, from where on.
@@ -33,8 +34,11 @@ pub(super) struct EventQuery {
 pub(super) async fn events(
     State(app): State<Arc<App>>,
     Query(from): Query<EventQuery>,
+    caller: Caller,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let stream = from.stream.clone();
+    caller.require(Verb::Read, &Resource::Events { stream })?;
     let seen = headers
         .get("last-event-id")
         .and_then(|value| value.to_str().ok())

@@ -6,21 +6,23 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Path, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::any,
 };
 use bytes::Bytes;
 use futures_util::stream;
-use shipway_core::ids::ServiceName;
+use shipway_core::{
+    access::{Resource, Verb},
+    ids::ServiceName,
+};
 use shipway_drivers::git::{
     GitError,
     hook::{HookToken, PushReport},
     http::{GitCaller, GitOperation, HookTarget},
 };
-use subtle::ConstantTimeEq;
 
-use super::{ApiError, caller::name_of};
+use super::{ApiError, Caller};
 use crate::{
     app::App,
     push::{self, PushTerminal},
@@ -34,6 +36,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
 async fn backend(
     State(app): State<Arc<App>>,
     Path((service, path)): Path<(String, String)>,
+    caller: Caller,
     request: Request,
 ) -> Result<Response, ApiError> {
     let service: ServiceName = service
@@ -43,13 +46,18 @@ async fn backend(
         .map_err(|error: shipway_core::ids::ParseIdError| {
             ApiError::bad_request(error.to_string())
         })?;
-    if GitOperation::from_request(request.method(), &path, request.uri().query())
-        == Some(GitOperation::Write)
-    {
+    let operation = GitOperation::from_request(request.method(), &path, request.uri().query());
+    let verb = match operation {
+        Some(GitOperation::Read) => Verb::Read,
+        // What git does not know is taken for a push.
+        Some(GitOperation::Write) | None => Verb::Push,
+    };
+    caller.require(verb, &Resource::Repository(service.clone()))?;
+    if operation == Some(GitOperation::Write) {
         app.repos.ensure(&service).await.map_err(git_problem)?;
     }
     let caller = GitCaller {
-        name: name_of(request.headers()),
+        pusher: caller.pusher(),
         address: None,
         hook: Some(HookTarget {
             exe: app.exe.clone(),
@@ -80,20 +88,11 @@ fn git_problem(error: GitError) -> ApiError {
 /// What the hook of a repository reports after a push; answered with the story of it, line by line, for the pusher's terminal.
 pub(crate) async fn push_report(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
+    caller: Caller,
     Json(report): Json<PushReport>,
 ) -> Result<Response, ApiError> {
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .unwrap_or_default();
-    if !bool::from(given.as_bytes().ct_eq(app.internal_token.as_bytes())) {
-        return Err(ApiError::new(
-            StatusCode::UNAUTHORIZED,
-            "only this server's own hooks report pushes",
-        ));
-    }
+    let service = Resource::Service(report.service.clone());
+    caller.require(Verb::ReportPush, &service)?;
     let (terminal, lines) = PushTerminal::new();
     // A task of its own: a pusher who goes away stops no more than their own story.
     tokio::spawn(async move {
@@ -101,7 +100,7 @@ pub(crate) async fn push_report(
             &app,
             &report.service,
             report.ref_updates(),
-            report.pusher.as_deref(),
+            &report.pusher,
             &terminal,
         )
         .await;

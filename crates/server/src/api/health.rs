@@ -9,8 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use shipway_api::{HealthReport, ReadinessChecks, ReadinessReasons, ReadinessReport};
+use shipway_core::access::{Resource, Verb};
 use shipway_engine::StoreError;
 
+use super::{ApiError, Caller};
 use crate::app::App;
 
 /// Whether the process answers.
@@ -93,6 +95,7 @@ pub(crate) async fn schema() -> Response {
 }
 
 /// The description of the API.
-pub(crate) async fn document(text: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+pub(crate) async fn document(caller: Caller, text: String) -> Result<Response, ApiError> {
+    caller.require(Verb::Read, &Resource::Server)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }

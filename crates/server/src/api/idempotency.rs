@@ -30,7 +30,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    caller::name_of,
+    Caller,
     error::{ApiError, RejectionStatus},
 };
 use crate::app::App;
@@ -165,14 +165,20 @@ impl Drop for RunningRequestGuard {
 }
 
 /// Answers a POST with a key as it was answered the first time.
-pub(crate) async fn once(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn once(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    request: Request,
+    next: Next,
+) -> Response {
     let is_keyed = request.headers().contains_key(KEY)
         && request.method() == Method::POST
-        && request.uri().path().starts_with("/api/");
+        && request.uri().path().starts_with("/api/")
+        && caller.may_use_keys();
     if !is_keyed {
         return next.run(request).await;
     }
-    match answered_once(&app.keyed_requests, request, next).await {
+    match answered_once(&app.keyed_requests, &caller, request, next).await {
         Ok(answer) => response_of(answer),
         Err(problem) => problem.into_response(),
     }
@@ -180,6 +186,7 @@ pub(crate) async fn once(State(app): State<Arc<App>>, request: Request, next: Ne
 
 async fn answered_once(
     runner: &KeyedRequestRunner,
+    caller: &Caller,
     request: Request,
     next: Next,
 ) -> Result<RecordedResponse, ApiError> {
@@ -192,8 +199,7 @@ async fn answered_once(
             ApiError::bad_request("the Idempotency-Key must have 1 to 255 ASCII characters")
         })?
         .to_owned();
-    let caller = name_of(request.headers()).unwrap_or_default();
-    let stream = keyed_request::stream(&caller, &request.uri().to_string(), &key);
+    let stream = keyed_request::stream(&caller.key(), &request.uri().to_string(), &key);
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, BODY_BYTES_MAX)
         .await
@@ -210,7 +216,7 @@ async fn answered_once(
             let keyed = KeyedRequest {
                 stream,
                 body: digest,
-                by: Actor::Person(caller),
+                by: caller.actor(),
                 request: Request::from_parts(parts, Body::from(body)),
             };
             let log = runner.log.clone();

@@ -1,4 +1,5 @@
-//! Authentication: a request comes from a person, or from a job with its token; some local processes may send none (ADR 17).
+//! Authentication: the principal of a request. It comes from a person, or from a job with its token; without a token of the server, a
+//! change also tells what local process sent it (ADR 17). What the principal may do is decided by [`shipway_core::access::may`].
 
 use std::sync::Arc;
 
@@ -8,47 +9,73 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use shipway_core::ids::RunId;
+use shipway_core::{
+    access::{JobIdentity, Principal},
+    ids::RunId,
+};
 use shipway_drivers::{
     git::http::GitOperation,
     peer::{PeerProcess, find_peer},
 };
 use subtle::ConstantTimeEq;
 
-use super::{caller::basic_login, error::ApiError};
+use super::{
+    caller::{basic_login, name_of},
+    error::ApiError,
+};
 use crate::{
     app::App,
-    job_token::{self, JobIdentity, PresentedToken},
+    job_token::{self, PresentedToken},
     listener::ConnectionAddresses,
 };
 
-/// Lets a request through whose sender may make it: with the server's token, with a job's token what jobs may, and where the server
-/// has no token whatever comes from this machine, but for what jobs and instances change.
-pub(crate) async fn require_identity(
+/// Passes on a request with its principal; refuses one whose token is wrong, or whose sender is gone.
+pub(crate) async fn authenticate(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let sent = SentRequest::from_request(&request);
+    match find_principal(&app, &sent).await {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Passes on what the hooks of this server's repositories report.
+pub(crate) async fn authenticate_hook(
     State(app): State<Arc<App>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let given = given_tokens(request.headers());
-    let sent = SentRequest::from_request(&request);
+    if !given.iter().any(|it| is_same(it, &app.internal_token)) {
+        let why = "only this server's own hooks report pushes";
+        return ApiError::new(StatusCode::UNAUTHORIZED, why).into_response();
+    }
+    request.extensions_mut().insert(Principal::system());
+    next.run(request).await
+}
+
+async fn find_principal(app: &Arc<App>, sent: &SentRequest) -> Result<Principal, ApiError> {
+    let name = || name_of(&sent.headers);
+    let given = given_tokens(&sent.headers);
     if let Some(token) = given.iter().find(|it| it.starts_with(job_token::PREFIX)) {
-        return match job_request(&app, token, &sent).await {
-            Ok(job) => {
-                request.extensions_mut().insert(job);
-                next.run(request).await
-            }
-            Err(problem) => problem.into_response(),
-        };
+        return Ok(Principal::job(find_job(app, token).await?));
     }
-    let refused = match &app.token {
-        Some(wanted) => check_token(wanted, &given),
-        None if sent.changes_something() => check_peer(&app, &sent).await,
-        None => Ok(()),
-    };
-    match refused {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+    if let Some(wanted) = &app.token {
+        check_token(wanted, &given)?;
+        return Ok(Principal::server_token(name()));
     }
+    if sent.changes_something()
+        && let Some(process) = find_local_process(app, sent).await?
+    {
+        return Ok(process);
+    }
+    Ok(name().map_or_else(Principal::unnamed_person, |name| Principal::person(&name)))
 }
 
 /// Tokens that a request presents: as a bearer, or as the password of git.
@@ -62,9 +89,12 @@ fn given_tokens(headers: &HeaderMap) -> Vec<String> {
     bearer.into_iter().chain(password).collect()
 }
 
+fn is_same(given: &str, wanted: &str) -> bool {
+    bool::from(given.as_bytes().ct_eq(wanted.as_bytes()))
+}
+
 fn check_token(wanted: &str, given: &[String]) -> Result<(), ApiError> {
-    let is_wanted = |given: &String| bool::from(given.as_bytes().ct_eq(wanted.as_bytes()));
-    if given.iter().any(is_wanted) {
+    if given.iter().any(|given| is_same(given, wanted)) {
         return Ok(());
     }
     Err(ApiError::new(
@@ -73,8 +103,8 @@ fn check_token(wanted: &str, given: &[String]) -> Result<(), ApiError> {
     ))
 }
 
-/// The job behind a token, if it runs and may make this request.
-async fn job_request(app: &App, token: &str, sent: &SentRequest) -> Result<JobIdentity, ApiError> {
+/// The job behind a token, if it runs.
+async fn find_job(app: &App, token: &str) -> Result<JobIdentity, ApiError> {
     let unauthorized = || {
         ApiError::new(
             StatusCode::UNAUTHORIZED,
@@ -84,24 +114,14 @@ async fn job_request(app: &App, token: &str, sent: &SentRequest) -> Result<JobId
     let presented = PresentedToken::parse(token).ok_or_else(unauthorized)?;
     let state = app.runs.state(&presented.job.run.stream()).await?;
     let is_valid = state.is_some_and(|state| app.job_tokens.is_valid(&presented, &state));
-    let job = presented.job;
-    if !is_valid {
-        return Err(unauthorized());
-    }
-    let (method, path) = (&sent.method, sent.uri.path());
-    if job.may(method, path, sent.uri.query()) {
-        return Ok(job);
-    }
-    Err(ApiError::forbidden(format!(
-        "a job may not do this: {job} may deploy {service} by its own run, and read its runs and rollouts; {method} {path} needs a person",
-        service = job.run.service,
-    )))
+    is_valid.then_some(presented.job).ok_or_else(unauthorized)
 }
 
 /// A request without its body.
 struct SentRequest {
     method: Method,
     uri: Uri,
+    headers: HeaderMap,
     addresses: Option<ConnectionAddresses>,
 }
 
@@ -110,6 +130,7 @@ impl SentRequest {
         Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
+            headers: request.headers().clone(),
             addresses: request.extensions().get().copied(),
         }
     }
@@ -125,43 +146,33 @@ impl SentRequest {
     }
 }
 
-/// Refuses what a job or an instance of this machine sends in a person's name.
-async fn check_peer(app: &Arc<App>, sent: &SentRequest) -> Result<(), ApiError> {
+/// The job or the instance of this machine that sent a request; none when it was another process.
+async fn find_local_process(
+    app: &Arc<App>,
+    sent: &SentRequest,
+) -> Result<Option<Principal>, ApiError> {
     let Some(ConnectionAddresses { local, remote }) = sent.addresses else {
-        return Ok(());
+        return Ok(None);
     };
     let data = app.data.clone();
     let found = tokio::task::spawn_blocking(move || find_peer(local, remote, &data));
-    let path = sent.uri.path();
     match found.await.unwrap_or(PeerProcess::Other) {
-        PeerProcess::Other => Ok(()),
-        PeerProcess::Instance(_) if is_metrics_report(path) => Ok(()),
+        PeerProcess::Other => Ok(None),
         PeerProcess::Job(folder) => {
             let job = folder.as_deref().and_then(|it| job_of_folder(app, it));
             let job = job.unwrap_or_else(|| "a job".to_owned());
-            Err(ApiError::forbidden(format!(
-                "this comes from a step of {job}, and a job may not change anything in a person's name; a step deploys with `uses: shipway/deploy`"
-            )))
+            Ok(Some(Principal::job_process(&job)))
         }
         PeerProcess::Instance(folder) => {
-            let name = folder
-                .strip_prefix(app.data.join("instances"))
-                .unwrap_or(&folder);
-            Err(ApiError::forbidden(format!(
-                "this comes from the instance {}, and an instance may only report metrics",
-                name.display().to_string().replace('/', ".")
-            )))
+            let instances = app.data.join("instances");
+            let name = folder.strip_prefix(instances).unwrap_or(&folder);
+            let name = name.display().to_string().replace('/', ".");
+            Ok(Some(Principal::instance_process(&name)))
         }
         PeerProcess::Gone => Err(ApiError::forbidden(
             "the process that sent this is gone, and requests of jobs are refused: wait for the answer",
         )),
     }
-}
-
-/// `/api/v1/services/shop/metrics`
-fn is_metrics_report(path: &str) -> bool {
-    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    matches!(parts.as_slice(), ["api", "v1", "services", _, "metrics"])
 }
 
 /// `build of shop/r7`, from the folder of its worker.

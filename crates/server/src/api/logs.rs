@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, future, stream};
 use shipway_api::{LogChunk, LogQuery};
 use shipway_core::{
+    access::{Resource, Verb},
     ids::RunId,
     run::{JobView, RunStatus, RunView},
     target::InstanceId,
@@ -26,7 +27,7 @@ use shipway_targets::{
 };
 use shipway_workflow::job::JobKey;
 
-use super::{ApiError, runs};
+use super::{ApiError, Caller, runs};
 use crate::{app::App, read_models::run_view};
 
 /// The log of a job. With `Accept: text/event-stream` it is followed from the beginning, even if the job has not started yet, in
@@ -36,10 +37,12 @@ use crate::{app::App, read_models::run_view};
 pub(super) async fn job(
     State(app): State<Arc<App>>,
     Path((service, number, key)): Path<(String, String, String)>,
+    caller: Caller,
     Query(reading): Query<LogQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let id = runs::id(&service, &number)?;
+    caller.require(Verb::Read, &Resource::JobLogs(id.clone()))?;
     let key: JobKey = key
         .parse()
         .map_err(|error: shipway_workflow::job::ParseJobKeyError| {
@@ -192,8 +195,13 @@ impl LineBuffer {
 pub(super) async fn instance(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
+    caller: Caller,
     Query(reading): Query<LogQuery>,
 ) -> Result<Response, ApiError> {
+    // A malformed name has no log; the answer then lists the instances of all services.
+    let named = name.parse::<InstanceId>();
+    let resource = named.map_or(Resource::Server, Resource::Instance);
+    caller.require(Verb::Read, &resource)?;
     let missing = || {
         let instances = app.targets.instances();
         let known: Vec<String> = instances.iter().map(|it| it.id.to_string()).collect();

@@ -12,6 +12,7 @@ use shipway_api::{
     DeployOutcome, Page, PageQuery, RolloutAction, RolloutActionRequest, RolloutListQuery,
 };
 use shipway_core::{
+    access::{Resource, Verb},
     ids::{RolloutId, RolloutNumber, ServiceName},
     rollout::{AbortCause, RolloutInput, RolloutView},
     service::{self, RetryRequest},
@@ -23,7 +24,7 @@ use super::{
     approvals::verified_groups,
     deploy_outcome::{NO_REASON, send_request},
     json_body::OptionalJson,
-    services::read_matching_page,
+    services::{listed_resource, read_matching_page},
 };
 use crate::{app::App, read_models::rollout_view};
 
@@ -32,7 +33,9 @@ use crate::{app::App, read_models::rollout_view};
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Query(filter): Query<RolloutListQuery>,
+    caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
+    caller.require(Verb::Read, &listed_resource(filter.service.as_deref()))?;
     let is_listed = |doc: &Value| {
         let environment = filter.environment.as_ref();
         environment.is_none_or(|environment| doc["environment"] == **environment)
@@ -56,8 +59,11 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
+    caller: Caller,
 ) -> Result<Json<RolloutView>, ApiError> {
-    Ok(Json(rollout_view(&app, &id(&service, &number)?).await?))
+    let id = id(&service, &number)?;
+    caller.require(Verb::Read, &Resource::Rollout(id.clone()))?;
+    Ok(Json(rollout_view(&app, &id).await?))
 }
 
 /// Acts on a rollout. Idempotent; an action that is no longer possible is refused with the current state. Answers with the rollout, or
@@ -72,10 +78,11 @@ pub(super) async fn act(
     OptionalJson(body): OptionalJson<RolloutActionRequest>,
 ) -> Result<Response, ApiError> {
     let id = id(&service, &number)?;
+    caller.require(action_verb(action), &Resource::Rollout(id.clone()))?;
     let reason = body.reason.clone().unwrap_or_else(|| NO_REASON.to_owned());
     let input = match action {
         RolloutAction::Approve => RolloutInput::Approve {
-            groups: verified_groups(&body.groups)?,
+            groups: verified_groups(&caller, &body.groups)?,
             comment: body.reason,
         },
         RolloutAction::Reject => RolloutInput::Reject { reason },
@@ -97,6 +104,18 @@ pub(super) async fn act(
         .send(&id.stream(), input, caller.actor())
         .await?;
     Ok(Json(rollout_view(&app, &id).await?).into_response())
+}
+
+const fn action_verb(action: RolloutAction) -> Verb {
+    match action {
+        RolloutAction::Approve => Verb::Approve,
+        RolloutAction::Reject => Verb::Reject,
+        RolloutAction::Pause => Verb::Pause,
+        RolloutAction::Resume => Verb::Resume,
+        RolloutAction::Promote => Verb::Promote,
+        RolloutAction::Abort => Verb::Abort,
+        RolloutAction::Retry => Verb::Retry,
+    }
 }
 
 async fn retry(

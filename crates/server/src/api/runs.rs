@@ -9,6 +9,7 @@ use axum::{
 use serde_json::Value;
 use shipway_api::{CancelRunRequest, Page, PageQuery, RerunRequest, RunDetails, RunListQuery};
 use shipway_core::{
+    access::{Resource, Verb},
     ids::{RunId, RunNumber, ServiceName},
     run::{FromStep, LeftoverState, RerunSelection, RunInput, RunView},
 };
@@ -16,7 +17,11 @@ use shipway_drivers::jobs::{AttemptProgress, read_attempt_progress};
 use shipway_engine::RowScope;
 use shipway_workflow::job::ParseJobKeyError;
 
-use super::{ApiError, Caller, json_body::OptionalJson, services::read_page};
+use super::{
+    ApiError, Caller,
+    json_body::OptionalJson,
+    services::{listed_resource, read_page},
+};
 use crate::{
     app::App,
     read_models::{run_details, run_view},
@@ -27,7 +32,9 @@ use crate::{
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     Query(filter): Query<RunListQuery>,
+    caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
+    caller.require(Verb::Read, &listed_resource(filter.service.as_deref()))?;
     let query = PageQuery {
         limit: filter.limit,
         cursor: filter.cursor,
@@ -48,8 +55,11 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
+    caller: Caller,
 ) -> Result<Json<RunDetails>, ApiError> {
-    Ok(Json(run_details(&app, &id(&service, &number)?).await?))
+    let id = id(&service, &number)?;
+    caller.require(Verb::Read, &Resource::Run(id.clone()))?;
+    Ok(Json(run_details(&app, &id).await?))
 }
 
 /// Cancels a run. Running jobs get time to clean up.
@@ -62,10 +72,11 @@ pub(super) async fn cancel(
     OptionalJson(body): OptionalJson<CancelRunRequest>,
 ) -> Result<Json<RunView>, ApiError> {
     let id = id(&service, &number)?;
+    caller.require(Verb::CancelRun, &Resource::Run(id.clone()))?;
     run_view(&app, &id).await?;
     let reason = body
         .reason
-        .unwrap_or_else(|| format!("cancelled by {}", caller.name));
+        .unwrap_or_else(|| format!("cancelled by {}", caller.name()));
     app.runs
         .send(&id.stream(), RunInput::Cancel { reason }, caller.actor())
         .await?;
@@ -83,6 +94,7 @@ pub(super) async fn rerun(
     OptionalJson(body): OptionalJson<RerunRequest>,
 ) -> Result<Json<RunView>, ApiError> {
     let id = id(&service, &number)?;
+    caller.require(Verb::Rerun, &Resource::Run(id.clone()))?;
     run_view(&app, &id).await?;
     let RerunRequest {
         failed,

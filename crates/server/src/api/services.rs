@@ -10,6 +10,7 @@ use axum::{
 use serde_json::Value;
 use shipway_api::{DispatchRequest, DispatchedRun, EnvironmentStatus, Page, PageQuery};
 use shipway_core::{
+    access::{Resource, Verb},
     ids::{CommitId, ServiceName},
     release::{Release, WorkflowFile},
     service::{self, ServiceEvent, ServiceInput},
@@ -74,9 +75,20 @@ pub(super) async fn read_matching_page(
     }
 }
 
+/// The resource of a list: one service, or all of them.
+pub(super) fn listed_resource(service: Option<&str>) -> Resource {
+    // A malformed name gives an empty list.
+    let service = service.and_then(|service| service.parse().ok());
+    service.map_or(Resource::Server, Resource::Service)
+}
+
 /// All services.
 #[utoipa::path(get, path = "/api/v1/services", responses((status = 200, body = Value)))]
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Page<Value>>, ApiError> {
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+) -> Result<Json<Page<Value>>, ApiError> {
+    caller.require(Verb::Read, &Resource::Server)?;
     let query = PageQuery {
         limit: Some(LIMIT_MAX),
         cursor: None,
@@ -91,7 +103,9 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<Page<Value>
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,
+    caller: Caller,
 ) -> Result<Json<Value>, ApiError> {
+    caller.require(Verb::Read, &listed_resource(Some(&service)))?;
     let row = app.store.row("service", &service).await?;
     row.map(|row| Json(row.doc))
         .ok_or_else(|| unknown(&service))
@@ -103,7 +117,9 @@ pub(super) async fn releases(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,
     Query(query): Query<PageQuery>,
+    caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
+    caller.require(Verb::Read, &listed_resource(Some(&service)))?;
     let mut page = read_page(&app, "release", Some(&service), RowScope::All, &query).await?;
     for doc in &mut page.items {
         if let Ok(release) = serde_json::from_value::<Release>(doc.take()) {
@@ -124,6 +140,7 @@ pub(super) async fn dispatch(
     Json(request): Json<DispatchRequest>,
 ) -> Result<(StatusCode, Json<DispatchedRun>), ApiError> {
     let name = parse::<ServiceName>(&service)?;
+    caller.require(Verb::Dispatch, &Resource::Service(name.clone()))?;
     let git = |error: GitError| ApiError::conflict(error.to_string());
     let repo = app.repos.get(&name).ok_or_else(|| unknown(&service))?;
     let state = app.services.state(&service_stream(&name)).await?;
@@ -201,7 +218,9 @@ pub(super) async fn until_there(app: &App, kind: &str, key: &str) {
 #[utoipa::path(get, path = "/api/v1/environments", responses((status = 200, body = Value)))]
 pub(super) async fn environments(
     State(app): State<Arc<App>>,
+    caller: Caller,
 ) -> Result<Json<Page<EnvironmentStatus>>, ApiError> {
+    caller.require(Verb::Read, &Resource::Server)?;
     Ok(Json(Page {
         items: environment_statuses(&app).await?,
         next: None,

@@ -16,6 +16,7 @@ use axum::{
 use serde::Serialize;
 use shipway_api::{ShellLocation, ShellRequest};
 use shipway_core::{
+    access::{Resource, Verb},
     ids::RunId,
     run::{self, RunInput, RunRejection, job_spec},
 };
@@ -42,6 +43,11 @@ pub(super) async fn prepare(
     let key: JobKey = job
         .parse()
         .map_err(|error: ParseJobKeyError| ApiError::bad_request(error.to_string()))?;
+    let verb = match body.secrets {
+        true => Verb::ShowSecrets,
+        false => Verb::OpenShell,
+    };
+    caller.require(verb, &Resource::Run(id.clone()))?;
     run_view(&app, &id).await?;
     let state = app.runs.state(&id.stream()).await?;
     let state = state.ok_or_else(|| ApiError::missing(format!("there is no run {id}")))?;

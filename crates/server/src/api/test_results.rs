@@ -11,6 +11,7 @@ use shipway_api::{
     FailureSummary, QuarantineRequest, ReleaseTestRequest, ReleasedTest, RunTests, ServiceTests,
 };
 use shipway_core::{
+    access::{Resource, Verb},
     ids::ServiceName,
     service::ServiceInput,
     testing::{QuarantineTerms, QuarantinedTest, TestId, TestingState},
@@ -35,8 +36,11 @@ fn name(service: &str) -> Result<ServiceName, ApiError> {
 pub(super) async fn service(
     State(app): State<Arc<App>>,
     Path(service): Path<String>,
+    caller: Caller,
 ) -> Result<Json<ServiceTests>, ApiError> {
-    service_tests(&app, &name(&service)?).await.map(Json)
+    let service = name(&service)?;
+    caller.require(Verb::Read, &Resource::Service(service.clone()))?;
+    service_tests(&app, &service).await.map(Json)
 }
 
 async fn service_tests(app: &App, service: &ServiceName) -> Result<ServiceTests, ApiError> {
@@ -67,8 +71,11 @@ async fn test_of(app: &App, service: &ServiceName, named: &str) -> Result<TestId
 pub(super) async fn run(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
+    caller: Caller,
 ) -> Result<Json<RunTests>, ApiError> {
-    let view = run_view(&app, &runs::id(&service, &number)?).await?;
+    let id = runs::id(&service, &number)?;
+    caller.require(Verb::Read, &Resource::RunTests(id.clone()))?;
+    let view = run_view(&app, &id).await?;
     let tests = test_reports::run_tests(&app, &view).await.ok_or_else(|| {
         ApiError::missing(format!(
             "no test of {} has reported: jobs report by JUnit XML in **/TEST-*.xml, or where `reports` in shipway.yaml says",
@@ -83,8 +90,11 @@ pub(super) async fn run(
 pub(super) async fn why(
     State(app): State<Arc<App>>,
     Path((service, number)): Path<(String, String)>,
+    caller: Caller,
 ) -> Result<Json<FailureSummary>, ApiError> {
-    let view = run_view(&app, &runs::id(&service, &number)?).await?;
+    let id = runs::id(&service, &number)?;
+    caller.require(Verb::Read, &Resource::RunTests(id.clone()))?;
+    let view = run_view(&app, &id).await?;
     let lines = failure_summary::summarize(&app, &view).await;
     Ok(Json(FailureSummary {
         lines: lines.map(Vec::from).unwrap_or_default(),
@@ -101,6 +111,7 @@ pub(super) async fn quarantine(
     Json(request): Json<QuarantineRequest>,
 ) -> Result<Json<Option<QuarantinedTest>>, ApiError> {
     let service = name(&service)?;
+    caller.require(Verb::Quarantine, &Resource::Service(service.clone()))?;
     let test = test_of(&app, &service, &request.test).await?;
     let touched_by = test_reports::touched_by(&app, &service, &test).await;
     let input = QuarantineTerms {
@@ -133,6 +144,7 @@ pub(super) async fn release(
     Json(request): Json<ReleaseTestRequest>,
 ) -> Result<Json<ReleasedTest>, ApiError> {
     let service = name(&service)?;
+    caller.require(Verb::Quarantine, &Resource::Service(service.clone()))?;
     let test = test_of(&app, &service, &request.test).await?;
     app.send_to_service(
         &service,

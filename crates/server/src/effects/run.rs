@@ -12,6 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use shipway_core::{
+    access::JobIdentity,
     aggregate::Actor,
     ids::{Digest, RunId, ServiceName},
     run::{
@@ -36,7 +37,6 @@ use super::{
 };
 use crate::{
     app::{App, service_stream},
-    job_token::JobIdentity,
     test_reports,
 };
 

@@ -10,7 +10,7 @@ pub(crate) use read::{commit_of, find_dispatchable};
 use std::{borrow::Cow, sync::Arc};
 
 use shipway_core::{
-    aggregate::Actor,
+    access::PushPrincipal,
     ids::ServiceName,
     service::{ServiceEvent, ServiceInput},
     terminal::sanitize_for_terminal,
@@ -74,7 +74,7 @@ pub async fn receive(
     app: &Arc<App>,
     service: &ServiceName,
     updates: Vec<RefUpdate>,
-    pusher: Option<&str>,
+    pusher: &PushPrincipal,
     terminal: &PushTerminal,
 ) {
     let before = app.store.last_position().await.unwrap_or_default();
@@ -136,7 +136,7 @@ async fn record(
     app: &Arc<App>,
     service: &ServiceName,
     update: &RefUpdate,
-    pusher: Option<&str>,
+    pusher: &PushPrincipal,
 ) -> Result<(), PushError> {
     let repo: GitRepository = app.repos.ensure(service).await?;
     let commit = match &update.new {
@@ -154,7 +154,7 @@ async fn record(
             standing: None,
         },
     };
-    let by = Actor::Push(pusher.unwrap_or("someone").to_owned());
+    let by = pusher.actor("someone");
     app.services
         .send(&service_stream(service), input, by)
         .await
@@ -184,7 +184,7 @@ async fn take_in(
     app: &Arc<App>,
     service: &ServiceName,
     update: &RefUpdate,
-    pusher: Option<&str>,
+    pusher: &PushPrincipal,
     terminal: &PushTerminal,
 ) -> Result<Option<u64>, PushError> {
     let repo: GitRepository = app.repos.ensure(service).await?;
@@ -200,7 +200,7 @@ async fn take_in(
     for problem in &contents.problems {
         terminal.line(problem.clone()).await;
     }
-    let by = Actor::Push(pusher.map_or_else(|| contents.push.commit.author.clone(), str::to_owned));
+    let by = pusher.actor(&contents.push.commit.author);
     let input = ServiceInput::Pushed {
         service: service.clone(),
         push: Box::new(contents.push),
@@ -256,13 +256,13 @@ async fn deleted(
     app: &App,
     service: &ServiceName,
     update: &RefUpdate,
-    pusher: Option<&str>,
+    pusher: &PushPrincipal,
     terminal: &PushTerminal,
 ) -> Result<(), PushError> {
     let input = ServiceInput::Deleted {
         reference: update.name.clone(),
     };
-    let by = Actor::Push(pusher.unwrap_or("somebody").to_owned());
+    let by = pusher.actor("someone");
     app.services
         .send(&service_stream(service), input, by)
         .await

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use shipway_core::ids::ServiceName;
+use shipway_core::{access::Principal, ids::ServiceName};
 use shipway_drivers::git::{GitError, GitRefs, RefUpdate, changed_refs};
 
 use super::{PushTerminal, receive};
@@ -26,7 +26,8 @@ pub(crate) async fn recover_missed_pushes(app: &Arc<App>) -> Result<(), GitError
         tracing::info!(%service, references = missed.len(), "taking in what was pushed when no server heard it");
         // No pusher is connected, so the lines are dropped.
         let (terminal, _) = PushTerminal::new();
-        receive(app, &service, missed, None, &terminal).await;
+        let pusher = Principal::system().pusher();
+        receive(app, &service, missed, &pusher, &terminal).await;
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use shipway_core::{
-    aggregate::{Actor, Aggregate, Event},
+    access::Principal,
+    aggregate::{Aggregate, Event},
     config::{ArtifactSource, EnvironmentConfig, RunConfig, ServiceConfig, StickyKey, Strategy},
     ids::{CommitId, Digest, ServiceName},
     release::Commit,
@@ -38,7 +39,7 @@ impl<A: Aggregate> Stream<A> {
     }
 
     pub fn say(&mut self, input: A::Input, now: Timestamp) {
-        let by = Actor::Person("ada".to_owned());
+        let by = Principal::person("ada").actor();
         let events = A::decide(&self.state, input, by, now).expect("all of this is allowed");
         for event in events {
             A::apply(&mut self.state, &event);

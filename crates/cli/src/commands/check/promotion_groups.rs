@@ -7,7 +7,7 @@ use shipway_syntax::{Diagnostic, SourceFile, Span, YamlNode, parse};
 use crate::client::{ClientError, ServerConnection};
 
 /// A name in `promote_with` and its position.
-struct Tie {
+struct PromotionTie {
     environment: String,
     service: String,
     span: Span,
@@ -59,7 +59,7 @@ pub(super) fn warnings(source: &SourceFile, server: &ServerConnection) -> Vec<Di
     found
 }
 
-fn promotion_groups(tree: &YamlNode) -> Vec<Tie> {
+fn promotion_groups(tree: &YamlNode) -> Vec<PromotionTie> {
     let environments = tree.get("environments").and_then(YamlNode::as_mapping);
     let mut found = Vec::new();
     for (environment, node) in environments.unwrap_or_default() {
@@ -67,7 +67,7 @@ fn promotion_groups(tree: &YamlNode) -> Vec<Tie> {
             (node.get("promote_with").or_else(|| node.get("with"))).and_then(YamlNode::as_sequence);
         for name in names.unwrap_or_default() {
             if let Some(service) = name.as_scalar_text() {
-                found.push(Tie {
+                found.push(PromotionTie {
                     environment: environment.text.clone(),
                     service: service.to_owned(),
                     span: name.span,

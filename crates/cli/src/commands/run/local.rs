@@ -7,7 +7,8 @@ use std::{
 
 use jiff::Timestamp;
 use shipway_core::{
-    aggregate::{Actor, Aggregate, EffectKey, fold},
+    access::Principal,
+    aggregate::{Aggregate, EffectKey, fold},
     concurrency::SlotPosition,
     ids::{Digest, ServiceName},
     run::{
@@ -173,9 +174,9 @@ impl Local {
 
     fn say(&self, progress: &mut Progress, input: RunInput) -> Result<(), Failure> {
         let by = self.spec.actor.clone().unwrap_or_else(|| "you".to_owned());
-        let events =
-            RunAggregate::decide(&progress.state, input, Actor::Person(by), Timestamp::now())
-                .map_err(|error| Failure::Failed(error.to_string()))?;
+        let by = Principal::person(&by).actor();
+        let events = RunAggregate::decide(&progress.state, input, by, Timestamp::now())
+            .map_err(|error| Failure::Failed(error.to_string()))?;
         fold::<RunAggregate>(&mut progress.state, &events);
         Ok(())
     }

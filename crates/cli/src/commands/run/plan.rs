@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
 use shipway_core::{
-    aggregate::{Actor, Aggregate, fold},
+    access::Principal,
+    aggregate::{Aggregate, fold},
     run::{RunAggregate, RunInput, RunPlan as Ready, RunSpec, RunState},
 };
 use shipway_workflow::{
@@ -115,7 +116,7 @@ impl Answer {
 pub(super) fn plan(spec: &RunSpec, cells: &Cells, labels: &RunnerLabels) -> Result<Plan, Failure> {
     let mut state = RunState::default();
     let open = RunInput::Open(Box::new(spec.clone()));
-    let by = Actor::Person(spec.actor.clone().unwrap_or_else(|| "you".to_owned()));
+    let by = Principal::person(spec.actor.as_deref().unwrap_or("you")).actor();
     let events = RunAggregate::decide(&state, open, by, Timestamp::now())
         .map_err(|error| Failure::Failed(error.to_string()))?;
     fold::<RunAggregate>(&mut state, &events);

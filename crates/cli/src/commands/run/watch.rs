@@ -28,7 +28,7 @@ const QUIET: Duration = Duration::from_millis(150);
 const QUIET_MAX: Duration = Duration::from_secs(2);
 /// Paths per git command, because command lines are limited.
 const ASKED_AT_ONCE: usize = 256;
-/// Folders that are watched; the kernel allows a user some thousands.
+/// WatchedFolders that are watched; the kernel allows a user some thousands.
 const FOLDERS_MAX: usize = 4_096;
 
 /// Runs, and again after each change, until Ctrl-C.
@@ -82,7 +82,7 @@ impl Changes {
             Failure::Failed(format!("{} can't be watched: {error}", root.display()))
         };
         let inotify = Inotify::init().map_err(failed)?;
-        let mut folders = Folders {
+        let mut folders = WatchedFolders {
             watches: inotify.watches(),
             root: root.clone(),
             by_watch: HashMap::new(),
@@ -108,7 +108,11 @@ impl Changes {
 }
 
 /// Collects what changes until it is quiet, and tells of it when git cares.
-async fn serve(mut folders: Folders, mut events: EventStream<Vec<u8>>, tell: watch::Sender<u64>) {
+async fn serve(
+    mut folders: WatchedFolders,
+    mut events: EventStream<Vec<u8>>,
+    tell: watch::Sender<u64>,
+) {
     while let Some(Ok(event)) = events.next().await {
         let mut paths = BTreeSet::new();
         let begun = Instant::now();
@@ -131,13 +135,13 @@ async fn serve(mut folders: Folders, mut events: EventStream<Vec<u8>>, tell: wat
     }
 }
 
-struct Folders {
+struct WatchedFolders {
     watches: Watches,
     root: PathBuf,
     by_watch: HashMap<WatchDescriptor, PathBuf>,
 }
 
-impl Folders {
+impl WatchedFolders {
     /// Watches folders and all below, but for what git ignores.
     fn add(&mut self, mut level: Vec<PathBuf>) -> io::Result<()> {
         let mask = WatchMask::CLOSE_WRITE

@@ -7,6 +7,7 @@ use shipway_workflow::job::Conclusion;
 
 use super::*;
 use crate::{
+    access::Principal,
     aggregate::{Actor, Aggregate, fold},
     concurrency::{self, ConcurrencyGroups, GroupMemberId, SlotChange, SlotRequest},
     run::{RunAggregate, RunEffect, RunInput, RunRejection, RunSpec, RunState, RunStatus, RunView},
@@ -47,7 +48,7 @@ impl Log {
     }
 
     fn say_at(&mut self, by: &str, input: RunInput, now: Timestamp) -> Result<(), RunRejection> {
-        let by = Actor::Person(by.to_owned());
+        let by = Principal::person(by).actor();
         let events = RunAggregate::decide(&self.state, input, by, now)?;
         fold::<RunAggregate>(&mut self.state, &events);
         self.events.extend(events);

@@ -5,6 +5,7 @@ use shipway_workflow::{graph::WorkflowProgress, job::Conclusion};
 
 use super::*;
 use crate::{
+    access::Principal,
     release::CalledFile,
     run::decide::{AffectedJobs, decide_looking},
 };
@@ -108,7 +109,7 @@ proptest! {
                 230..240 => RunInput::JobStarted { key },
                 _ => RunInput::JobEnded { key, conclusion, outputs: Vec::new(), why: None },
             };
-            let by = || Actor::Push("ada".to_owned());
+            let by = || Principal::person("ada").pusher().actor("someone");
             let now = at(log.events.len() as i64);
             let near = RunAggregate::decide(&log.state, input.clone(), by(), now);
             let far = decide_looking(&log.state, input.clone(), by(), now, AffectedJobs::Everywhere);

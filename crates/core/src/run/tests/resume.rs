@@ -1,6 +1,7 @@
 //! Runs whose failed jobs go on in the workspace of the attempt before, at a step of it.
 
 use super::*;
+use crate::access::Principal;
 
 /// What is left of failed jobs: each failed at its step `b`.
 fn left(keys: &[&str]) -> BTreeMap<JobKey, LeftoverState> {
@@ -204,7 +205,7 @@ fn a_shell_with_secrets_goes_on_record_and_changes_nothing() {
     assert_eq!((log.pending(), log.jobs()), before);
     let last = log.events.last().unwrap();
     assert!(matches!(&last.body, RunEvent::SecretsShown { key, .. } if *key == job("test.2")));
-    assert_eq!(last.by, Actor::Push("ada".to_owned()));
+    assert_eq!(last.by, Principal::person("ada").pusher().actor("someone"));
     assert!(matches!(
         log.say(ask("nope")),
         Err(RunRejection::UnknownJob { .. })

@@ -194,7 +194,12 @@ fn a_rollback_to_what_is_stable_already_is_refused_and_leaves_the_hold_as_it_is(
 fn a_person_who_stops_the_retries_of_a_rollback_holds_the_environment() {
     let mut stage = Stage::two_releases();
     stage.green_push(3, FILE);
-    stage.ends_by(Actor::Person("ann".into()), 3, RolloutOutcome::Failed, 3);
+    stage.ends_by(
+        crate::access::Principal::person("ann").actor(),
+        3,
+        RolloutOutcome::Failed,
+        3,
+    );
     let hold = stage.place("production").hold.as_ref().unwrap();
     assert_eq!(
         (hold.by.as_str(), hold.reason.as_str()),
