@@ -5,7 +5,7 @@ use shipway_core::{rollout, service::WaitsFor};
 
 use super::{
     id_args::rollout_id,
-    watch::{self, Hope, LOOK},
+    watch::{self, ExpectedEnd, LOOK},
 };
 use crate::{
     client::ServerConnection,
@@ -49,13 +49,13 @@ pub(super) fn show(
         return Ok(());
     };
     if outcome.queued {
-        watch::follow(server, rollout, Hope::Over, output)?;
+        watch::follow(server, rollout, ExpectedEnd::Over, output)?;
         return follow_queued(server, rollout, outcome, output);
     }
     let hope = if outcome.rollouts.is_empty() {
-        Hope::Back
+        ExpectedEnd::Back
     } else {
-        Hope::Promoted
+        ExpectedEnd::Promoted
     };
     watch::follow(server, rollout, hope, output)
 }
@@ -149,7 +149,7 @@ fn follow_queued(
                 && Some(view.release) == outcome.release
         };
         if let Some(view) = all.items.iter().find(ours) {
-            return watch::follow(server, &view.id.to_string(), Hope::Promoted, output);
+            return watch::follow(server, &view.id.to_string(), ExpectedEnd::Promoted, output);
         }
         let now = server.service(service.as_str())?;
         let waits = now.environments.iter().any(|place| {

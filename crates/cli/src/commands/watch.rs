@@ -37,7 +37,7 @@ pub struct Args {
 
 /// The expected end of a followed rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hope {
+pub enum ExpectedEnd {
     /// That its release is promoted.
     Promoted,
     /// That it goes back: they have asked for it.
@@ -50,7 +50,7 @@ pub enum Hope {
 pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(), Failure> {
     match kind_of(&args.id) {
         Some(Kind::Run) => follow_run(server, &args.id, output),
-        _ => follow(server, &args.id, Hope::Promoted, output),
+        _ => follow(server, &args.id, ExpectedEnd::Promoted, output),
     }
 }
 
@@ -91,7 +91,7 @@ fn follow_run(server: &ServerConnection, id: &str, output: Output) -> Result<(),
 pub fn follow(
     server: &ServerConnection,
     id: &str,
-    hope: Hope,
+    hope: ExpectedEnd,
     output: Output,
 ) -> Result<(), Failure> {
     let id = rollout_id(server, id)?;
@@ -165,22 +165,24 @@ fn print_notes(notes: &[TimelineNote], mut live: Option<&mut Live>) {
 }
 
 /// How it came out for them, once that is known. A promoted release that is kept warm or watched counts as promoted.
-fn outcome(view: &RolloutView, hope: Hope) -> Option<Result<(), Failure>> {
+fn outcome(view: &RolloutView, hope: ExpectedEnd) -> Option<Result<(), Failure>> {
     match (&view.ended, view.status, hope) {
-        (None, RolloutStatus::KeptWarm | RolloutStatus::Promoted, Hope::Promoted | Hope::Over) => {
-            Some(Ok(()))
-        }
+        (
+            None,
+            RolloutStatus::KeptWarm | RolloutStatus::Promoted,
+            ExpectedEnd::Promoted | ExpectedEnd::Over,
+        ) => Some(Ok(())),
         (None, _, _) => None,
-        (Some(_), RolloutStatus::Promoted, Hope::Promoted)
+        (Some(_), RolloutStatus::Promoted, ExpectedEnd::Promoted)
         | (
             Some(_),
             RolloutStatus::RolledBack
             | RolloutStatus::Aborted
             | RolloutStatus::Rejected
             | RolloutStatus::Superseded,
-            Hope::Back,
+            ExpectedEnd::Back,
         )
-        | (Some(_), _, Hope::Over) => Some(Ok(())),
+        | (Some(_), _, ExpectedEnd::Over) => Some(Ok(())),
         (Some(end), _, _) => Some(Err(Failure::Failed(format!("{}: {}", view.id, end.why)))),
     }
 }

@@ -49,7 +49,7 @@ impl Hint {
 
 /// Colours, as terminals number them.
 #[derive(Clone, Copy)]
-enum Ink {
+enum TextColor {
     Red = 31,
     Green = 32,
     Yellow = 33,
@@ -72,7 +72,7 @@ impl Show {
         !self.output.json && !self.output.quiet
     }
 
-    fn ink(self, ink: Ink, text: &str) -> String {
+    fn ink(self, ink: TextColor, text: &str) -> String {
         if self.colours {
             format!("\x1b[{}m{text}\x1b[0m", ink as u8)
         } else {
@@ -83,7 +83,7 @@ impl Show {
     /// The prefix of each line of a job.
     pub(super) fn prefix(self, key: &JobKey) -> String {
         if self.jobs == JobCount::Several {
-            self.ink(Ink::Grey, &format!("{key} │ "))
+            self.ink(TextColor::Grey, &format!("{key} │ "))
         } else {
             String::new()
         }
@@ -96,9 +96,9 @@ impl Show {
             .and_then(|rest| rest.split_once(']'))
         {
             Some(("endgroup", _)) => return,
-            Some(("group", name)) => self.ink(Ink::Cyan, &format!("┌ {name}")),
-            Some(("error", text)) => self.ink(Ink::Red, &format!("error: {text}")),
-            Some(("warning", text)) => self.ink(Ink::Yellow, &format!("warning: {text}")),
+            Some(("group", name)) => self.ink(TextColor::Cyan, &format!("┌ {name}")),
+            Some(("error", text)) => self.ink(TextColor::Red, &format!("error: {text}")),
+            Some(("warning", text)) => self.ink(TextColor::Yellow, &format!("warning: {text}")),
             Some(("notice", text)) => format!("notice: {text}"),
             Some(("debug", _)) => return,
             _ => {
@@ -116,7 +116,10 @@ impl Show {
     /// A step begins.
     pub(super) fn step_started(self, prefix: &str, name: &str, out: &mut String) {
         if self.shows_output() {
-            out.push_str(&format!("{prefix}{} {name}\n", self.ink(Ink::Cyan, "▸")));
+            out.push_str(&format!(
+                "{prefix}{} {name}\n",
+                self.ink(TextColor::Cyan, "▸")
+            ));
         }
     }
 
@@ -134,7 +137,7 @@ impl Show {
         let how = step.outcome.unwrap_or(step.conclusion);
         let mut text = format!("{prefix}{} {}", self.mark(how), step.name);
         if how != Conclusion::Skipped {
-            text.push_str(&self.ink(Ink::Grey, &format!(" ({})", duration(step.took_ms))));
+            text.push_str(&self.ink(TextColor::Grey, &format!(" ({})", duration(step.took_ms))));
         }
         if let Some(why) = why.and_then(|why| why.lines().next()) {
             text.push_str(&format!(": {why}"));
@@ -156,10 +159,10 @@ impl Show {
 
     fn mark(self, conclusion: Conclusion) -> String {
         match conclusion {
-            Conclusion::Success => self.ink(Ink::Green, "✓"),
-            Conclusion::Failure => self.ink(Ink::Red, "✗"),
-            Conclusion::Incomplete => self.ink(Ink::Yellow, "!"),
-            Conclusion::Cancelled | Conclusion::Skipped => self.ink(Ink::Grey, "–"),
+            Conclusion::Success => self.ink(TextColor::Green, "✓"),
+            Conclusion::Failure => self.ink(TextColor::Red, "✗"),
+            Conclusion::Incomplete => self.ink(TextColor::Yellow, "!"),
+            Conclusion::Cancelled | Conclusion::Skipped => self.ink(TextColor::Grey, "–"),
         }
     }
 
@@ -178,14 +181,14 @@ impl Show {
         }
         let mut text = String::new();
         if let Some([first, rest @ ..]) = lines {
-            text.push_str(&format!("\n{}\n", self.ink(Ink::Red, first)));
+            text.push_str(&format!("\n{}\n", self.ink(TextColor::Red, first)));
             rest.iter()
                 .for_each(|line| text.push_str(&format!("  {line}\n")));
         }
         for (key, lines) in last_words.iter().filter(|(_, lines)| !lines.is_empty()) {
             text.push_str(&format!(
                 "\n{}\n",
-                self.ink(Ink::Red, &format!("The last lines of {key}:"))
+                self.ink(TextColor::Red, &format!("The last lines of {key}:"))
             ));
             for line in lines {
                 self.line("", line, &mut text);
@@ -212,9 +215,9 @@ impl Show {
             .filter(|_| conclusion != Conclusion::Success);
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();
         let word = match conclusion {
-            Conclusion::Success => self.ink(Ink::Green, "success"),
-            Conclusion::Failure => self.ink(Ink::Red, "failure"),
-            Conclusion::Incomplete => self.ink(Ink::Yellow, "incomplete"),
+            Conclusion::Success => self.ink(TextColor::Green, "success"),
+            Conclusion::Failure => self.ink(TextColor::Red, "failure"),
+            Conclusion::Incomplete => self.ink(TextColor::Yellow, "incomplete"),
             Conclusion::Cancelled | Conclusion::Skipped => conclusion.to_string(),
         };
         text.push_str(&format!(
@@ -225,7 +228,7 @@ impl Show {
         let failed = run.jobs.iter().find(|job| job.status == RunStatus::Failure);
         if let Some(job) = failed.filter(|_| conclusion == Conclusion::Failure) {
             let hint = hint.rerun_command(&job.key);
-            text.push_str(&format!("  {}\n", self.ink(Ink::Grey, &hint)));
+            text.push_str(&format!("  {}\n", self.ink(TextColor::Grey, &hint)));
         }
         print::text(&text);
     }
@@ -252,7 +255,7 @@ impl Show {
         if let (Some(started), Some(finished)) = (job.started_at, job.finished_at) {
             let took = finished.duration_since(started).as_millis();
             let took = duration(u64::try_from(took).unwrap_or(0));
-            text.push_str(&self.ink(Ink::Grey, &format!(" ({took})")));
+            text.push_str(&self.ink(TextColor::Grey, &format!(" ({took})")));
         }
         let why = job
             .why
