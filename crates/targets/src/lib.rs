@@ -9,6 +9,7 @@
 //! | [`router`] | the interface of a router |
 //! | [`traffic_control`] | the routes of all environments, kept in a router |
 //! | [`data_plane`] | Shipway's proxy: routes in, traffic totals out |
+//! | [`memory`] | a target and a router for tests |
 //! | [`checks`] | health probes and smoke tests of instances |
 //!
 //! # Invariants
@@ -19,6 +20,7 @@ pub mod action_executor;
 pub mod atomic_file;
 pub mod checks;
 pub mod data_plane;
+pub mod memory;
 pub mod open_files;
 pub mod process;
 pub mod router;

@@ -180,6 +180,12 @@ pub struct TrafficReading {
 }
 
 impl TrafficReading {
+    /// A reading of these totals.
+    #[must_use]
+    pub const fn new(taken_at: Timestamp, totals: BTreeMap<ReplicaSetKey, TrafficTotals>) -> Self {
+        Self { taken_at, totals }
+    }
+
     /// The totals of a release in an environment; zero if it never had a request.
     #[must_use]
     pub fn totals_for(&self, place: &ServiceEnvironment, release: ReleaseNumber) -> TrafficTotals {

@@ -1,0 +1,455 @@
+//! One rollout of the release #4 over the stable release #3, with a target and a router in memory, on the paused clock of tokio.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use shipway_analysis::{Observation, ReleaseSample, Sample};
+use shipway_core::{
+    address::EnvironmentAddresses,
+    aggregate::{Actor, Aggregate as _, fold},
+    config::{self, EnvironmentConfig, ServiceConfig},
+    ids::{Digest, ReleaseNumber},
+    release::{Commit, Release},
+    rollout::{
+        Rollout, RolloutAggregate, RolloutEffect, RolloutInput, RolloutKind, RolloutOutcome,
+        RolloutPace, RolloutSpec, RolloutState, StableRelease,
+        capacity::summarize_readiness,
+        plan::{PlanAction, TrafficSplit},
+        strategy::ObservedState,
+    },
+    target::{InstanceId, ReplicaSetKey, RouterKind, ServiceEnvironment, TargetKind},
+    weight::Weight,
+};
+use shipway_syntax::SourceFile;
+use shipway_targets::{
+    TargetRegistry,
+    action_executor::{ActionExecutor, ActionReport},
+    memory::{InMemoryRouter, InMemoryTarget, MemoryEvent, MemoryHistory},
+    router::{Router as _, TrafficReading},
+    target::Target as _,
+    traffic_control::TrafficControl,
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+pub const STABLE: ReleaseNumber = ReleaseNumber(3);
+pub const CANDIDATE: ReleaseNumber = ReleaseNumber(4);
+
+/// Instances of each release.
+const INSTANCES: u32 = 2;
+/// Between two observations; an instance becomes ready within one.
+const STEP: Duration = Duration::from_secs(1);
+/// Requests in each step.
+const REQUESTS: u64 = 200;
+/// More steps than any rollout here takes.
+const STEPS_MAX: u32 = 5_000;
+
+pub struct StrategyStage {
+    pub target: Arc<InMemoryTarget>,
+    pub router: Arc<InMemoryRouter>,
+    traffic: Arc<TrafficControl>,
+    history: MemoryHistory,
+    state: RolloutState,
+    begin: tokio::time::Instant,
+    _routing: AbortOnDropHandle<()>,
+}
+
+impl StrategyStage {
+    /// Opens the rollout, after its stable release was started and routed.
+    pub async fn open(environment: &str) -> Self {
+        let config = config(environment);
+        let history = MemoryHistory::default();
+        let target = Arc::new(InMemoryTarget::new(history.clone()));
+        let router = Arc::new(InMemoryRouter::new(history.clone()));
+        let targets = TargetRegistry::default()
+            .with_target(TargetKind::Process, target.clone())
+            .with_router(RouterKind::Proxy, router.clone());
+        let traffic = Arc::new(TrafficControl::new(router.clone(), Arc::new(targets)));
+        let routing = traffic.clone();
+        let mut stage = Self {
+            target,
+            router,
+            traffic,
+            history,
+            state: RolloutState::default(),
+            begin: tokio::time::Instant::now(),
+            _routing: AbortOnDropHandle::new(tokio::spawn(async move { routing.run().await })),
+        };
+        let environment = &config.environments[0];
+        stage.start_stable(&config, environment).await;
+        stage.send(RolloutInput::Open(Box::new(spec(&config, environment))));
+        stage
+    }
+
+    async fn start_stable(&self, config: &ServiceConfig, environment: &EnvironmentConfig) {
+        let workload = release(config, STABLE).workload(environment);
+        let started = self.target.ensure(&set(STABLE), &workload, INSTANCES).await;
+        started.unwrap();
+        self.target.advance();
+        let addresses = EnvironmentAddresses::new(&place(), environment);
+        let split = TrafficSplit::all_to(STABLE);
+        let place = place();
+        let shifted = (self.traffic).shift(&place, environment, &addresses, &split, "");
+        shifted.await.unwrap();
+    }
+
+    /// Carries out what is pending until the rollout has ended.
+    pub async fn run_to_end(&mut self) {
+        for _ in 0..STEPS_MAX {
+            if self.rollout().ended.is_some() {
+                self.assert_observed();
+                return;
+            }
+            match self.due_action() {
+                Some(due) => self.carry_out(due).await,
+                None => {
+                    tokio::time::sleep(STEP).await;
+                    self.observe().await;
+                }
+            }
+        }
+        panic!("it does not end: {:#?}", self.story());
+    }
+
+    fn due_action(&self) -> Option<(u32, usize, PlanAction)> {
+        let pending = RolloutAggregate::pending(&self.state, self.now());
+        let carried = |(_, effect): (_, RolloutEffect)| match effect {
+            RolloutEffect::Carry {
+                plan,
+                index,
+                action,
+            } => Some((plan, index, action)),
+            _ => None,
+        };
+        pending.effects.into_iter().find_map(carried)
+    }
+
+    /// Carries out an action while time passes, until it is done or no longer due.
+    async fn carry_out(&mut self, due: (u32, usize, PlanAction)) {
+        let (plan, index, action) = due.clone();
+        let rollout = self.rollout().clone();
+        let (target, traffic) = (self.target.clone(), self.traffic.clone());
+        let executor = ActionExecutor {
+            target: &*target,
+            traffic: &traffic,
+            rollout: &rollout,
+            cancelled: &CancellationToken::new(),
+        };
+        let addresses = EnvironmentAddresses::new(&place(), &rollout.spec.environment);
+        let mut carried = pin!(executor.carry_out(&action, &addresses));
+        while self.due_action().as_ref() == Some(&due) {
+            tokio::select! {
+                biased;
+                result = &mut carried => {
+                    return self.send(match result {
+                        Ok(ActionReport { note, smoke }) => RolloutInput::Done { plan, index, note, smoke },
+                        Err(error) => RolloutInput::Failed {
+                            plan,
+                            index,
+                            why: error.to_string(),
+                            smoke: error.into_smoke_report(),
+                        },
+                    });
+                }
+                () = tokio::time::sleep(STEP) => self.observe().await,
+            }
+        }
+    }
+
+    /// One step of time: instances, requests, and the reports of the observers that are pending.
+    async fn observe(&mut self) {
+        self.target.advance();
+        self.router.send_requests(&place(), REQUESTS, self.now());
+        let totals = self.router.read_totals().await.unwrap();
+        let pending = RolloutAggregate::pending(&self.state, self.now());
+        for (_, effect) in pending.effects {
+            match effect {
+                RolloutEffect::Guard { release, stable } => self.send_readiness(release, stable),
+                RolloutEffect::Measure {
+                    exposure,
+                    candidate,
+                    stable,
+                } => {
+                    let seen = Box::new(Observation {
+                        at: self.now(),
+                        canary: sample(&totals, candidate),
+                        stable: stable.map(|stable| sample(&totals, stable)),
+                    });
+                    self.send(RolloutInput::Measured { exposure, seen });
+                }
+                RolloutEffect::Carry { .. }
+                | RolloutEffect::Fellows { .. }
+                | RolloutEffect::TellService { .. }
+                | RolloutEffect::Notify { .. } => {}
+            }
+        }
+        if pending.wake_at.is_some_and(|at| at <= self.now()) {
+            self.send(RolloutInput::Woken);
+        }
+    }
+
+    fn send_readiness(&mut self, release: ReleaseNumber, stable: Option<ReleaseNumber>) {
+        let input = match self.target.crash_loop(&set(release)) {
+            Some(why) => RolloutInput::CrashLoop { why },
+            None => {
+                let releases: Vec<_> = std::iter::once(release).chain(stable).collect();
+                let instances = self.target.instances();
+                RolloutInput::Readiness(summarize_readiness(&instances, &place(), &releases).0)
+            }
+        };
+        self.send(input);
+    }
+
+    fn send(&mut self, input: RolloutInput) {
+        let by = Actor::Shipway("a test".to_owned());
+        let events = RolloutAggregate::decide(&self.state, input, by, self.now());
+        fold::<RolloutAggregate>(&mut self.state, &events.unwrap());
+    }
+
+    fn now(&self) -> Timestamp {
+        start() + SignedDuration::try_from(self.begin.elapsed()).unwrap()
+    }
+
+    /// Simulated time since the beginning.
+    pub fn elapsed(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    fn rollout(&self) -> &Rollout {
+        self.state.0.as_deref().unwrap()
+    }
+
+    pub fn outcome(&self) -> RolloutOutcome {
+        self.rollout().ended.as_ref().unwrap().outcome
+    }
+
+    /// Why the rollout ended as it did.
+    pub fn why(&self) -> &str {
+        &self.rollout().ended.as_ref().unwrap().why
+    }
+
+    pub fn split(&self) -> TrafficSplit {
+        self.router.split(&place())
+    }
+
+    pub fn instances(&self) -> BTreeSet<InstanceId> {
+        let instances = self.target.instances();
+        instances.into_iter().map(|status| status.id).collect()
+    }
+
+    /// Requests to either release that were answered with an error.
+    pub fn failed_requests(&self) -> u64 {
+        let totals = ready_output(self.router.read_totals()).unwrap();
+        let errors = |release| totals.totals_for(&place(), release).errors;
+        errors(STABLE) + errors(CANDIDATE)
+    }
+
+    /// The largest share that a release ever had.
+    pub fn most_traffic_of(&self, release: ReleaseNumber) -> Weight {
+        let events = self.history.events().into_iter();
+        let weights = events.filter_map(|event| match event {
+            MemoryEvent::Routed { split, .. } => Some(split.weight_of(release)),
+            _ => None,
+        });
+        weights.max().unwrap_or(Weight::ZERO)
+    }
+
+    /// What happened after the stable release was routed, a line for each change.
+    pub fn story(&self) -> Vec<String> {
+        let all: Vec<String> = self.history.events().iter().map(line).collect();
+        let stable_is_routed = all.iter().position(|line| line.starts_with("routed"));
+        all[stable_is_routed.map_or(0, |at| at + 1)..].to_vec()
+    }
+
+    /// A weight rises only for a release with ready instances, and an instance is stopped only when no route leads to it.
+    pub fn assert_safe_order(&self) {
+        let mut ready: BTreeSet<InstanceId> = BTreeSet::new();
+        let mut routed: BTreeMap<ReleaseNumber, Vec<InstanceId>> = BTreeMap::new();
+        let mut last = TrafficSplit::default();
+        for event in self.history.events() {
+            match event {
+                MemoryEvent::Ready(id) => drop(ready.insert(id)),
+                MemoryEvent::Crashed(id) => drop(ready.remove(&id)),
+                MemoryEvent::Stopped(id) => {
+                    let has_traffic = routed.iter().any(|(release, ids)| {
+                        !last.weight_of(*release).is_zero() && ids.contains(&id)
+                    });
+                    assert!(
+                        !has_traffic,
+                        "{id} is stopped with traffic: {:#?}",
+                        self.story()
+                    );
+                    ready.remove(&id);
+                }
+                MemoryEvent::Routed {
+                    split, instances, ..
+                } => {
+                    for (release, weight) in &split.shares {
+                        let serving = &instances[release];
+                        assert!(serving.iter().all(|id| ready.contains(id)));
+                        let rises = *weight > last.weight_of(*release);
+                        assert!(
+                            !rises || !serving.is_empty(),
+                            "{release} gets traffic without an instance: {:#?}",
+                            self.story()
+                        );
+                    }
+                    (last, routed) = (split, instances);
+                }
+                MemoryEvent::Started(_) | MemoryEvent::Drained { .. } => {}
+            }
+        }
+    }
+
+    /// The rollout reports what the target and the router really have.
+    fn assert_observed(&self) {
+        let observed = &self.rollout().observed;
+        let mut counts: BTreeMap<ReleaseNumber, u32> = BTreeMap::new();
+        for id in self.instances() {
+            *counts.entry(id.set.release).or_default() += 1;
+        }
+        assert_eq!(observed.counts, counts);
+        assert_eq!(observed.split, self.split());
+    }
+}
+
+/// `routed 10% to #4 (1), 90% to #3 (1 2)`
+fn line(event: &MemoryEvent) -> String {
+    let name = |id: &InstanceId| format!("{}.{}", id.set.release, id.slot);
+    match event {
+        MemoryEvent::Started(id) => format!("started {}", name(id)),
+        MemoryEvent::Ready(id) => format!("ready {}", name(id)),
+        MemoryEvent::Crashed(id) => format!("crashed {}", name(id)),
+        MemoryEvent::Stopped(id) => format!("stopped {}", name(id)),
+        MemoryEvent::Drained { set, keep } => format!("drained {} down to {keep}", set.release),
+        MemoryEvent::Routed {
+            split, instances, ..
+        } => {
+            let shares = split.shares.iter().map(|(release, weight)| {
+                let slots: Vec<String> = instances[release]
+                    .iter()
+                    .map(|id| id.slot.to_string())
+                    .collect();
+                format!("{weight} to {release} ({})", slots.join(" "))
+            });
+            let shares: Vec<String> = shares.collect();
+            match shares.is_empty() {
+                true => "routed nothing".to_owned(),
+                false => format!("routed {}", shares.join(", ")),
+            }
+        }
+    }
+}
+
+/// The output of a future that never waits.
+fn ready_output<T>(future: impl Future<Output = T>) -> T {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(output) => output,
+        std::task::Poll::Pending => panic!("it waits"),
+    }
+}
+
+fn sample(totals: &TrafficReading, release: ReleaseNumber) -> ReleaseSample {
+    let totals = totals.totals_for(&place(), release);
+    ReleaseSample {
+        release: release.to_string(),
+        sample: Some(Sample {
+            requests: totals.requests,
+            errors: totals.errors,
+            ..Sample::default()
+        }),
+    }
+}
+
+fn start() -> Timestamp {
+    "2026-11-21T09:00:00Z".parse().unwrap()
+}
+
+fn place() -> ServiceEnvironment {
+    ServiceEnvironment {
+        service: "shop".parse().unwrap(),
+        environment: "production".parse().unwrap(),
+    }
+}
+
+fn set(release: ReleaseNumber) -> ReplicaSetKey {
+    ReplicaSetKey {
+        place: place(),
+        release,
+    }
+}
+
+pub fn instance(release: ReleaseNumber, slot: u32) -> InstanceId {
+    InstanceId {
+        set: set(release),
+        slot,
+    }
+}
+
+fn config(environment: &str) -> ServiceConfig {
+    let text = format!(
+        "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production: {{ instances: {INSTANCES}, progress_deadline: 1m, watch: none, analysis: [{{ metric: error-rate, max: 5% }}], {environment} }}\n"
+    );
+    let source = SourceFile::new("shipway.yaml", text);
+    let read = config::parse(&source);
+    let (config, _) = read.unwrap_or_else(|problems| {
+        panic!(
+            "{:#?}",
+            problems
+                .iter()
+                .map(|it| it.one_line(&source))
+                .collect::<Vec<_>>()
+        )
+    });
+    config
+}
+
+fn release(config: &ServiceConfig, number: ReleaseNumber) -> Release {
+    Release {
+        by: None,
+        service: config.service.clone(),
+        number,
+        sequence: number.0.into(),
+        commit: Commit {
+            id: format!("{:040}", number.0).parse().unwrap(),
+            subject: "a change".into(),
+            author: "ada".into(),
+            at: start(),
+        },
+        artifact: Digest::compute(&number.0.to_be_bytes()),
+        run: None,
+        config: config.clone(),
+        tests: Vec::new(),
+        created_at: start(),
+    }
+}
+
+fn spec(config: &ServiceConfig, environment: &EnvironmentConfig) -> RolloutSpec {
+    RolloutSpec {
+        by: None,
+        id: "shop/ro7".parse().unwrap(),
+        kind: RolloutKind::Deploy,
+        pace: RolloutPace::ByStrategy,
+        retry_of: None,
+        release: Arc::new(release(config, CANDIDATE)),
+        environment: environment.clone(),
+        stable: Some(StableRelease {
+            release: Arc::new(release(config, STABLE)),
+            instances: INSTANCES,
+        }),
+        observed: ObservedState {
+            counts: [(STABLE, INSTANCES)].into(),
+            split: TrafficSplit::all_to(STABLE),
+            promoted: Some(STABLE),
+        },
+        stable_traffic: None,
+        is_slow_limit_measured: false,
+        why: "run r12 is green".into(),
+        tied: Vec::new(),
+    }
+}
