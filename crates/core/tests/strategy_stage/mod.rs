@@ -118,7 +118,7 @@ impl StrategyStage {
     fn due_action(&self) -> Option<(u32, usize, PlanAction)> {
         let pending = RolloutAggregate::pending(&self.state, self.now());
         let carried = |(_, effect): (_, RolloutEffect)| match effect {
-            RolloutEffect::Carry {
+            RolloutEffect::ExecuteAction {
                 plan,
                 index,
                 action,
@@ -168,7 +168,9 @@ impl StrategyStage {
         let pending = RolloutAggregate::pending(&self.state, self.now());
         for (_, effect) in pending.effects {
             match effect {
-                RolloutEffect::Guard { release, stable } => self.send_readiness(release, stable),
+                RolloutEffect::WatchInstances { release, stable } => {
+                    self.send_readiness(release, stable)
+                }
                 RolloutEffect::Measure {
                     exposure,
                     candidate,
@@ -181,14 +183,14 @@ impl StrategyStage {
                     });
                     self.send(RolloutInput::Measured { exposure, seen });
                 }
-                RolloutEffect::Carry { .. }
-                | RolloutEffect::Fellows { .. }
-                | RolloutEffect::TellService { .. }
+                RolloutEffect::ExecuteAction { .. }
+                | RolloutEffect::WatchPeers { .. }
+                | RolloutEffect::NotifyService { .. }
                 | RolloutEffect::Notify { .. } => {}
             }
         }
         if pending.wake_at.is_some_and(|at| at <= self.now()) {
-            self.send(RolloutInput::Woken);
+            self.send(RolloutInput::TimerFired);
         }
     }
 
@@ -450,6 +452,6 @@ fn spec(config: &ServiceConfig, environment: &EnvironmentConfig) -> RolloutSpec 
         stable_traffic: None,
         is_slow_limit_measured: false,
         why: "run r12 is green".into(),
-        tied: Vec::new(),
+        peers: Vec::new(),
     }
 }
