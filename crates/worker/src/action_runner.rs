@@ -1,14 +1,9 @@
-//! Runs the action of a step: resolves it, evaluates its inputs, and hands it its data. Composite actions run here, since
-//! their steps are steps; all other actions are functions that return a [`StepResult`].
+//! Runs the action of a step: resolves it, evaluates its inputs, and hands it its data.
+//!
+//! Actions are functions that return a [`StepResult`]. The steps of a composite action are returned to the caller,
+//! [`crate::step_runner`], which runs them: nothing here depends on it.
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
-
-use shipway_workflow::{
-    expr::ExprValue,
-    job::{AnnotationLevel, WithoutEngine},
-    model::{ActionFile, ActionOutput, ActionRuns, TemplateTable, WorkflowStep},
-};
-use tokio::time::Instant;
 
 use crate::{
     action_stage::ActionStage,
@@ -29,9 +24,14 @@ use crate::{
     file_hash::WorkspaceFiles,
     program_runner::RunOutcome,
     runtime::EndpointError,
-    step_runner::StepRunner,
+    step_resources::StepResources,
     step_scope::{PostStep, StepIdentity, StepScope},
     step_task::{PlannedStep, StepTask},
+};
+use shipway_workflow::{
+    expr::ExprValue,
+    job::{AnnotationLevel, WithoutEngine},
+    model::{ActionFile, ActionRuns, TemplateTable, WorkflowStep},
 };
 
 /// The `uses:` part of a step.
@@ -56,7 +56,68 @@ enum EndpointClient {
     Container,
 }
 
-impl StepRunner {
+/// How far an action was run.
+pub(crate) enum ActionProgress {
+    Finished(StepResult),
+    /// The steps of a composite action are steps: the caller runs them.
+    Composite(Box<CompositeAction>),
+}
+
+/// A composite action with its evaluated inputs.
+pub(crate) struct CompositeAction {
+    pub(crate) action: Arc<ResolvedAction>,
+    pub(crate) steps: Vec<WorkflowStep>,
+    pub(crate) task: StepTask,
+    pub(crate) inputs: Vec<(String, String)>,
+    pub(crate) identity: StepIdentity,
+    /// Set if the action runs in place of a built-in one.
+    pub(crate) replacement: Option<ToolReplacement>,
+}
+
+/// A real action that runs instead of the built-in one, to install a tool that this machine lacks.
+pub(crate) struct ToolReplacement {
+    missing: MissingTool,
+    action: String,
+}
+
+impl ToolReplacement {
+    /// Adds to a failure of the real action why it was run.
+    pub(crate) fn explain_failure(self, result: StepResult) -> StepResult {
+        match result.ended {
+            RunOutcome::Failed(reason) => {
+                let error = ActionError::ToolNotProvided {
+                    missing: self.missing,
+                    action: self.action,
+                    reason,
+                };
+                StepResult {
+                    ended: RunOutcome::Failed(error.to_string()),
+                    ..result
+                }
+            }
+            _ => result,
+        }
+    }
+}
+
+impl From<Result<Self, ActionError>> for ActionProgress {
+    fn from(result: Result<Self, ActionError>) -> Self {
+        result.unwrap_or_else(|error| Self::Finished(StepResult::failed(error.to_string())))
+    }
+}
+
+/// Runs the action of one step. It can't run steps.
+pub(crate) struct ActionRunner<'r> {
+    resources: &'r mut StepResources,
+}
+
+impl<'r> ActionRunner<'r> {
+    pub(crate) const fn new(resources: &'r mut StepResources) -> Self {
+        Self { resources }
+    }
+}
+
+impl ActionRunner<'_> {
     /// Runs the action of a step.
     pub(crate) async fn run_action(
         &mut self,
@@ -64,27 +125,27 @@ impl StepRunner {
         task: StepTask,
         plan: &PlannedStep,
         uses: ActionUse<'_>,
-    ) -> StepResult {
+    ) -> ActionProgress {
         let resolved = match &task.action {
             Some(action) => Ok(Some(Arc::clone(action))),
             None => self.resolve_action(scope, uses.action).await,
         };
         match resolved {
             Ok(Some(action)) => {
-                let result = self.run_resolved_action(scope, task, plan, &uses, &action);
-                result.await.into()
+                let progress = self.run_resolved_action(scope, task, plan, &uses, &action);
+                progress.await.into()
             }
             Ok(None) => {
                 let mut result = self.run_built_in_action(scope, &task, plan, &uses).await;
                 match result.missing_tool.take() {
-                    None => result,
+                    None => ActionProgress::Finished(result),
                     Some(missing) => {
                         self.run_real_action(scope, task, plan, &uses, missing)
                             .await
                     }
                 }
             }
-            Err(error) => StepResult::failed(error.to_string()),
+            Err(error) => Err(error).into(),
         }
     }
 
@@ -96,39 +157,44 @@ impl StepRunner {
         plan: &PlannedStep,
         uses: &ActionUse<'_>,
         missing: MissingTool,
-    ) -> StepResult {
+    ) -> ActionProgress {
         let name = uses.action;
-        self.output
+        self.resources
+            .output
             .log_message(&format!("{missing}; {name} is run, which downloads it"));
-        self.output.log.flush();
-        let result = match self.fetch_real_action(name).await {
+        self.resources.output.log.flush();
+        let progress = match self.fetch_real_action(name).await {
             Ok(action) => {
-                let result = self.run_resolved_action(scope, task, plan, uses, &action);
-                StepResult::from(result.await)
+                let progress = self.run_resolved_action(scope, task, plan, uses, &action);
+                ActionProgress::from(progress.await)
             }
-            Err(error) => StepResult::failed(error.to_string()),
+            Err(error) => Err(error).into(),
         };
-        match result.ended {
-            RunOutcome::Failed(reason) => {
-                let error = ActionError::ToolNotProvided {
-                    missing,
-                    action: name.to_owned(),
-                    reason,
-                };
-                StepResult {
-                    ended: RunOutcome::Failed(error.to_string()),
-                    ..result
-                }
+        let replacement = ToolReplacement {
+            missing,
+            action: name.to_owned(),
+        };
+        match progress {
+            ActionProgress::Finished(result) => {
+                ActionProgress::Finished(replacement.explain_failure(result))
             }
-            _ => result,
+            ActionProgress::Composite(composite) => {
+                ActionProgress::Composite(Box::new(CompositeAction {
+                    replacement: Some(replacement),
+                    ..*composite
+                }))
+            }
         }
     }
 
     async fn fetch_real_action(&mut self, name: &str) -> Result<Arc<ResolvedAction>, ActionError> {
         match ActionReference::parse(name, BuiltInActions::Disabled)? {
             ActionReference::Remote(remote) => {
-                let (output, cancel) = (&mut self.output, &mut self.cancel);
-                self.library.fetch_action(&remote, output, cancel).await
+                let (output, cancel) = (&mut self.resources.output, &mut self.resources.cancel);
+                self.resources
+                    .library
+                    .fetch_action(&remote, output, cancel)
+                    .await
             }
             _ => Err(ActionError::NotOfRepository),
         }
@@ -140,28 +206,30 @@ impl StepRunner {
         scope: &StepScope,
         name: &str,
     ) -> Result<Option<Arc<ResolvedAction>>, ActionError> {
-        let reference = ActionReference::parse(name, self.library.built_in)?;
+        let reference = ActionReference::parse(name, self.resources.library.built_in)?;
         if reference != ActionReference::BuiltIn && scope.depth > DEPTH_MAX {
             return Err(too_deep(name));
         }
-        let (output, cancel) = (&mut self.output, &mut self.cancel);
+        let (output, cancel) = (&mut self.resources.output, &mut self.resources.cancel);
         match reference {
             ActionReference::BuiltIn => Ok(None),
             ActionReference::Docker(image) => {
-                let action = docker_action::action_from_image(&image, &self.folders.workspace);
+                let action =
+                    docker_action::action_from_image(&image, &self.resources.folders.workspace);
                 Ok(Some(Arc::new(action)))
             }
             ActionReference::Local(path) => {
-                let action = ActionLibrary::read_local(&self.folders.workspace, &path)?;
+                let action = ActionLibrary::read_local(&self.resources.folders.workspace, &path)?;
                 let depth = scope.depth + 1;
                 let fetched = self
+                    .resources
                     .library
                     .fetch_nested_actions(&action, depth, output, cancel);
                 fetched.await?;
                 Ok(Some(action))
             }
             ActionReference::Remote(remote) => {
-                let fetched = self.library.fetch_action(&remote, output, cancel);
+                let fetched = self.resources.library.fetch_action(&remote, output, cancel);
                 fetched.await.map(Some)
             }
         }
@@ -176,42 +244,52 @@ impl StepRunner {
         uses: &ActionUse<'_>,
     ) -> StepResult {
         let identity = scope.step_identity(&task.step.id);
-        let env = self.step_environment(&identity, &plan.env, uses.command_files);
+        let env = self
+            .resources
+            .step_environment(&identity, &plan.env, uses.command_files);
         let env = env.into_vec();
-        let workspace = self.folders.workspace.clone();
+        let workspace = self.resources.folders.workspace.clone();
         let files = WorkspaceFiles(&workspace);
-        let contexts = self.expression_contexts(scope, &identity, &plan.env, &files);
+        let contexts = self
+            .resources
+            .expression_contexts(scope, &identity, &plan.env, &files);
         let with = match uses.with.resolve(&contexts) {
-            Ok(with) => self.containers.translate_input_paths(with),
+            Ok(with) => self.resources.containers.translate_input_paths(with),
             Err(error) => return Err(ActionError::in_expression("with")(error)).into(),
         };
         for (name, value) in &with {
-            self.output.log_message(&format!("  {name}: {value}"));
+            self.resources
+                .output
+                .log_message(&format!("  {name}: {value}"));
         }
-        self.output.log_message("##[endgroup]");
-        self.output.log.flush();
+        self.resources.output.log_message("##[endgroup]");
+        self.resources.output.log.flush();
+        let runtime = &self.resources.runtime;
         let context = StepContext::new(
-            &self.spec,
-            &self.folders,
-            &self.runtime,
+            &self.resources.spec,
+            &self.resources.folders,
+            (&runtime.artifact_store, runtime.caches.as_ref()),
             with,
             &env,
-            &mut self.output,
+            &mut self.resources.output,
         );
         let context = context
-            .for_stage(scope.stage, self.states.get(&task.key))
-            .in_container(self.containers.job_container());
+            .for_stage(scope.stage, self.resources.states.get(&task.key))
+            .in_container(self.resources.containers.job_container());
         let late = tokio::time::sleep(plan.timeout.unwrap_or(Duration::MAX));
         let mut result: StepResult = tokio::select! {
             result = run_built_in(uses.action, context) => result.into(),
             // Built-in actions need no grace period.
-            StopMode::Graceful | StopMode::Immediate = self.cancel.wait_for_stop(plan.when_cancelled) => {
+            StopMode::Graceful | StopMode::Immediate = self.resources.cancel.wait_for_stop(plan.when_cancelled) => {
                 RunOutcome::Cancelled.into()
             }
             () = late => RunOutcome::TimedOut.into(),
         };
+        let effects = &mut self.resources.output.effects;
+        effects.env.append(&mut result.env);
+        effects.paths.append(&mut result.paths);
         if !result.state.is_empty() {
-            let states = self.states.entry(task.key.clone()).or_default();
+            let states = self.resources.states.entry(task.key.clone()).or_default();
             states.extend(result.state.drain(..));
         }
         if result.has_post_part {
@@ -232,7 +310,7 @@ impl StepRunner {
         plan: &PlannedStep,
         uses: &ActionUse<'_>,
         action: &Arc<ResolvedAction>,
-    ) -> Result<StepResult, ActionError> {
+    ) -> Result<ActionProgress, ActionError> {
         let mut identity = scope.step_identity(&task.step.id);
         identity.remote = action
             .remote
@@ -241,13 +319,15 @@ impl StepRunner {
         let inputs = self.evaluate_inputs(scope, &identity, plan, uses.with, &action.file)?;
         if scope.stage == ActionStage::Main
             && action.remote.is_none()
-            && self.library.has_pre_part(action)
+            && self.resources.library.has_pre_part(action)
         {
             let text = format!(
                 "`pre` of {} is left out: it can't be known before the job's first step what an action of the workspace is",
                 uses.action
             );
-            self.output.annotate(AnnotationLevel::Warning, &text);
+            self.resources
+                .output
+                .annotate(AnnotationLevel::Warning, &text);
         }
         let prepared = PreparedAction {
             action,
@@ -255,9 +335,16 @@ impl StepRunner {
             identity,
             command_files: uses.command_files,
         };
-        match &action.file.runs {
+        let result = match &action.file.runs {
             ActionRuns::Composite { steps } => {
-                Ok(self.run_composite(scope, task, plan, steps, prepared).await)
+                return Ok(ActionProgress::Composite(Box::new(CompositeAction {
+                    action: Arc::clone(action),
+                    steps: steps.clone(),
+                    task,
+                    inputs: prepared.inputs,
+                    identity: prepared.identity,
+                    replacement: None,
+                })));
             }
             ActionRuns::JavaScript { node, main, .. } => {
                 let entry = match scope.stage {
@@ -274,7 +361,8 @@ impl StepRunner {
                 }
             }
             ActionRuns::Docker { .. } => self.run_docker(scope, &task, plan, prepared).await,
-        }
+        };
+        result.map(ActionProgress::Finished)
     }
 
     async fn run_javascript(
@@ -286,20 +374,25 @@ impl StepRunner {
         entry: &str,
     ) -> Result<StepResult, ActionError> {
         let program = javascript_action::find_entry(prepared.action, entry)?;
-        let mut env = self.step_environment(&prepared.identity, &plan.env, prepared.command_files);
-        let client = match self.containers.job_container() {
+        let mut env =
+            self.resources
+                .step_environment(&prepared.identity, &plan.env, prepared.command_files);
+        let client = match self.resources.containers.job_container() {
             Some(_) => EndpointClient::Container,
             None => EndpointClient::Machine,
         };
         env.extend(self.endpoint_variables(client).await);
-        let container = self.containers.job_container();
-        let node = self.library.find_node(node_major, container, &env);
+        let container = self.resources.containers.job_container();
+        let node = self
+            .resources
+            .library
+            .find_node(node_major, container, &env);
         let node = node.await?;
-        javascript_action::warn_about_version(&node, node_major, &mut self.output);
-        env.add_action_variables(&prepared.inputs, self.states.get(&task.key));
-        let workspace = self.folders.workspace.clone();
+        javascript_action::warn_about_version(&node, node_major, &mut self.resources.output);
+        env.add_action_variables(&prepared.inputs, self.resources.states.get(&task.key));
+        let workspace = self.resources.folders.workspace.clone();
         let invocation = javascript_action::build_invocation(&node, &program, workspace, env);
-        let ended = self.run_program(&invocation, plan).await;
+        let ended = self.resources.run_program(&invocation, plan).await;
         Ok(javascript_action::explain_failure(ended, &node, node_major).into())
     }
 
@@ -316,8 +409,10 @@ impl StepRunner {
             None => return Ok(StepResult::default()),
         };
         register_post_part(scope, task, action);
-        let mut env = self.step_environment(&prepared.identity, &plan.env, prepared.command_files);
-        let workspace = self.folders.workspace.clone();
+        let mut env =
+            self.resources
+                .step_environment(&prepared.identity, &plan.env, prepared.command_files);
+        let workspace = self.resources.folders.workspace.clone();
         let files = WorkspaceFiles(&workspace);
         let values = inputs.iter();
         let values = values.map(|(name, value)| (name.as_str(), ExprValue::from(value.as_str())));
@@ -328,16 +423,16 @@ impl StepRunner {
             ExprValue::object(values),
             prepared.identity,
         );
-        let contexts = self.expression_contexts(
+        let contexts = self.resources.expression_contexts(
             &action_scope,
             &action_scope.step_identity(""),
             &plan.env,
             &files,
         );
         let arguments = docker_action::evaluate(action, &inputs, &contexts, &mut env)?;
-        env.add_action_variables(&inputs, self.states.get(&task.key));
-        if let Err(absent) = self.containers.require_engine().await {
-            return match self.spec.without_engine {
+        env.add_action_variables(&inputs, self.resources.states.get(&task.key));
+        if let Err(absent) = self.resources.containers.require_engine().await {
+            return match self.resources.spec.without_engine {
                 WithoutEngine::Refuse => Err(docker_action::without_engine(action, absent).into()),
                 WithoutEngine::LeaveOut => {
                     let image = docker_action::image_name(action);
@@ -349,11 +444,16 @@ impl StepRunner {
         }
         env.extend(self.endpoint_variables(EndpointClient::Container).await);
         let container = docker_action::build(action, entrypoint, arguments, env);
-        let limits = plan.limits(&mut self.cancel);
-        let (pipe, output) = (&mut self.pipe, &mut self.output);
-        let ended =
-            self.containers
-                .run_action(&container, &self.spec, &self.folders, limits, pipe, output);
+        let limits = plan.limits(&mut self.resources.cancel);
+        let (pipe, output) = (&mut self.resources.pipe, &mut self.resources.output);
+        let ended = self.resources.containers.run_action(
+            &container,
+            &self.resources.spec,
+            &self.resources.folders,
+            limits,
+            pipe,
+            output,
+        );
         Ok(ended.await?.into())
     }
 
@@ -366,9 +466,11 @@ impl StepRunner {
         with: &TemplateTable,
         file: &ActionFile,
     ) -> Result<Vec<(String, String)>, ActionError> {
-        let workspace = self.folders.workspace.clone();
+        let workspace = self.resources.folders.workspace.clone();
         let files = WorkspaceFiles(&workspace);
-        let contexts = self.expression_contexts(scope, identity, &plan.env, &files);
+        let contexts = self
+            .resources
+            .expression_contexts(scope, identity, &plan.env, &files);
         let inputs = with.resolve(&contexts);
         let mut inputs = inputs.map_err(ActionError::in_expression("with"))?;
         let given: Vec<String> = inputs.iter().map(|(name, _)| name.clone()).collect();
@@ -395,10 +497,10 @@ impl StepRunner {
             .map(|(name, value)| format!("  {name}: {value}"))
             .collect();
         if !head.is_empty() {
-            self.output.log_message(&head.join("\n"));
+            self.resources.output.log_message(&head.join("\n"));
         }
-        self.output.log_message("##[endgroup]");
-        self.output.log.flush();
+        self.resources.output.log_message("##[endgroup]");
+        self.resources.output.log.flush();
         Ok(inputs)
     }
 
@@ -411,7 +513,9 @@ impl StepRunner {
                 Some(input) => {
                     if let Some(message) = &input.deprecation {
                         let text = format!("the input {name} is deprecated: {message}");
-                        self.output.annotate(AnnotationLevel::Warning, &text);
+                        self.resources
+                            .output
+                            .annotate(AnnotationLevel::Warning, &text);
                     }
                 }
                 None if is_odd(&name.to_ascii_lowercase()) => {
@@ -421,127 +525,29 @@ impl StepRunner {
                         known => format!("there are {}", known.join(", ")),
                     };
                     let text = format!("the action has no input {name}; {known}");
-                    self.output.annotate(AnnotationLevel::Warning, &text);
+                    self.resources
+                        .output
+                        .annotate(AnnotationLevel::Warning, &text);
                 }
                 None => {}
             }
         }
     }
 
-    async fn run_composite(
-        &mut self,
-        scope: &mut StepScope,
-        task: StepTask,
-        plan: &PlannedStep,
-        steps: &[WorkflowStep],
-        prepared: PreparedAction<'_>,
-    ) -> StepResult {
-        let inputs = prepared.inputs.iter();
-        let inputs = inputs.map(|(name, value)| (name.as_str(), ExprValue::from(value.as_str())));
-        let mut identity = prepared.identity;
-        identity.path = Some(prepared.action.folder.clone());
-        let own_env = plan.own_env.clone();
-        let mut inner = match task.action_scope {
-            Some(inner) => *inner,
-            None => scope.for_action(&task.key, own_env, ExprValue::object(inputs), identity),
-        };
-        inner.stage = scope.stage;
-        inner.survives_cancellation = plan.when_cancelled.survives_cancellation();
-        inner.deadline = plan.timeout.and_then(|it| Instant::now().checked_add(it));
-        let (mut result, mut output_error) = (StepResult::default(), None);
-        match scope.stage {
-            ActionStage::Pre => self.run_pre_parts(&mut inner, steps, &mut result).await,
-            ActionStage::Post => self.run_post_parts(&mut inner, &mut result).await,
-            ActionStage::Main => {
-                inner.posts = scope.take_post_steps(&task.key);
-                for (index, step) in steps.iter().enumerate() {
-                    let task = StepTask::new(inner.step_key(index), step);
-                    self.run_nested_step(&mut inner, task, &mut result).await;
-                }
-                let outputs = self.evaluate_composite_outputs(&inner, prepared.action, &mut result);
-                output_error = outputs.err().map(|error| error.to_string());
-            }
-        }
-        result.ended = match (
-            inner.cancelled,
-            inner.timed_out,
-            inner.failed.take(),
-            output_error,
-        ) {
-            (true, ..) => RunOutcome::Cancelled,
-            (_, true, ..) => RunOutcome::TimedOut,
-            (_, _, Some(why), _) | (.., Some(why)) => RunOutcome::Failed(why),
-            _ => RunOutcome::Succeeded,
-        };
-        if !inner.posts.is_empty() {
-            scope.set_post_step(PostStep {
-                key: task.key,
-                step: task.step,
-                action: Some(Arc::clone(prepared.action)),
-                inner: Some(Box::new(inner)),
-            });
-        }
-        result
-    }
-
-    /// Runs the pre parts of a composite action's steps.
-    async fn run_pre_parts(
-        &mut self,
-        inner: &mut StepScope,
-        steps: &[WorkflowStep],
-        result: &mut StepResult,
-    ) {
-        for (index, step) in steps.iter().enumerate() {
-            if let Some(action) = self.library.action_with_pre_part(step) {
-                let task = StepTask::for_pre_part(inner.step_key(index), step, action);
-                self.run_nested_step(inner, task, result).await;
-            }
-        }
-    }
-
-    /// Runs the pending post parts of a composite action's steps.
-    async fn run_post_parts(&mut self, inner: &mut StepScope, result: &mut StepResult) {
-        while let Some(post) = inner.posts.pop() {
-            self.run_nested_step(inner, StepTask::from(post), result)
-                .await;
-        }
-    }
-
-    fn evaluate_composite_outputs(
-        &self,
-        inner: &StepScope,
-        action: &ResolvedAction,
-        result: &mut StepResult,
-    ) -> Result<(), ActionError> {
-        let workspace = self.folders.workspace.clone();
-        let files = WorkspaceFiles(&workspace);
-        let env = self.scope.scope_env(inner);
-        let contexts = self.expression_contexts(inner, &inner.step_identity(""), &env, &files);
-        for ActionOutput { name, value } in &action.file.outputs {
-            if let Some(value) = value {
-                let value = value.resolve_text(&contexts);
-                let what = format!("the output {name}");
-                let value = value.map_err(ActionError::in_expression(what))?;
-                result.outputs.push((name.clone(), value));
-            }
-        }
-        Ok(())
-    }
-
     /// The variables of the runtime endpoints. Like GitHub's runner, only actions get them, not scripts.
     async fn endpoint_variables(&mut self, client: EndpointClient) -> Vec<(String, String)> {
         let address = match client {
             EndpointClient::Machine => Some(Ipv4Addr::LOCALHOST),
-            EndpointClient::Container => self.containers.gateway_address().await,
+            EndpointClient::Container => self.resources.containers.gateway_address().await,
         };
-        let masker = &mut self.output.masker;
+        let masker = &mut self.resources.output.masker;
         let variables = match address {
-            Some(address) => self.runtime.endpoint_variables(address, masker),
+            Some(address) => self.resources.runtime.endpoint_variables(address, masker),
             None => Err(EndpointError::NoGateway),
         };
         variables.unwrap_or_else(|error| {
             // Not an error: few actions need the endpoints.
-            self.output.log_message(&format!(
+            self.resources.output.log_message(&format!(
                 "The action can't store artifacts or caches: {error}"
             ));
             Vec::new()

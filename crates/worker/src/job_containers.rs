@@ -12,7 +12,7 @@ use crate::{
 impl JobExecution {
     /// Starts the job's containers and waits until they are healthy; false if the steps can't run.
     pub(crate) async fn start_containers(&mut self) -> bool {
-        let spec = &self.runner.spec;
+        let spec = &self.resources.spec;
         if spec.container.is_none() && spec.services.is_empty() {
             return true;
         }
@@ -24,35 +24,35 @@ impl JobExecution {
                 return false;
             }
         };
-        let runner = &mut self.runner;
-        let (spec, folders) = (&runner.spec, &runner.folders);
+        let resources = &mut self.resources;
+        let (spec, folders) = (&resources.spec, &resources.folders);
         let started = tokio::select! {
-            started = runner.containers.start_all(&requested, spec, folders, &mut runner.output) => started,
-            _ = runner.cancel.wait_for_stop(WhenCancelled::Stop) => Err(ContainerStartError::Cancelled),
+            started = resources.containers.start_all(&requested, spec, folders, &mut resources.output) => started,
+            _ = resources.cancel.wait_for_stop(WhenCancelled::Stop) => Err(ContainerStartError::Cancelled),
         };
-        runner.output.log.flush();
+        resources.output.log.flush();
         match started {
             Ok(context) => {
-                if let Some(container) = runner.containers.job_container() {
-                    runner.scope.map_paths(&container.paths);
+                if let Some(container) = resources.containers.job_container() {
+                    resources.scope.map_paths(&container.paths);
                 }
-                runner.scope.job = context;
+                resources.scope.job = context;
                 return true;
             }
             Err(ContainerStartError::Cancelled) => {
-                runner.record_cancellation(runner.cancel.reason());
+                resources.record_cancellation(resources.cancel.reason());
             }
             Err(ContainerStartError::Failed(error)) => self.fail(error.to_string()),
             Err(ContainerStartError::Absent(absent)) => {
                 let parts = requested.describe();
-                match runner.spec.without_engine {
+                match resources.spec.without_engine {
                     WithoutEngine::Refuse => {
                         self.fail(format!("the job needs {parts}, and {absent}; {INSTALL}"));
                     }
                     WithoutEngine::LeaveOut => {
                         let why = format!("left out: it needs {parts}, and {absent}");
-                        runner.output.annotate(AnnotationLevel::Warning, &why);
-                        runner.scope.verdict.unsupported = Some(why);
+                        resources.output.annotate(AnnotationLevel::Warning, &why);
+                        resources.scope.verdict.unsupported = Some(why);
                     }
                 }
             }
@@ -61,16 +61,16 @@ impl JobExecution {
     }
 
     fn requested_containers(&self) -> Result<RequestedContainers, ContainerError> {
-        let runner = &self.runner;
-        let files = WorkspaceFiles(&runner.folders.workspace);
+        let resources = &self.resources;
+        let files = WorkspaceFiles(&resources.folders.workspace);
         let identity = self.step_scope.step_identity("");
-        let env = &runner.scope.env;
-        let contexts = runner.expression_contexts(&self.step_scope, &identity, env, &files);
-        RequestedContainers::evaluate(&runner.spec, &contexts)
+        let env = &resources.scope.env;
+        let contexts = resources.expression_contexts(&self.step_scope, &identity, env, &files);
+        RequestedContainers::evaluate(&resources.spec, &contexts)
     }
 
     fn fail(&mut self, why: String) {
-        self.runner.output.annotate(AnnotationLevel::Error, &why);
-        self.runner.scope.verdict.failed.get_or_insert(why);
+        self.resources.output.annotate(AnnotationLevel::Error, &why);
+        self.resources.scope.verdict.failed.get_or_insert(why);
     }
 }

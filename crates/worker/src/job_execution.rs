@@ -1,17 +1,7 @@
-//! Runs one job: reads its spec, runs its steps and writes its journal.
+//! A running job: what is done before its first step and after its last one.
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io,
-    path::Path,
-    process::ExitCode,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, io, path::Path, rc::Rc, sync::Arc};
 
-use rustix::fs::{FlockOperation, flock};
 use shipway_workflow::{
     expr::Contexts,
     job::{AnnotationLevel, Conclusion, JobSpec, JournalBody},
@@ -25,6 +15,7 @@ use crate::{
     containers::Containers,
     environment::JobFolders,
     file_hash::WorkspaceFiles,
+    install_folders::prepare_install_folders,
     job_log::{JobLog, LOG_FILE},
     job_scope::{JobScope, is_debug_enabled},
     job_secrets::build_masker,
@@ -36,98 +27,13 @@ use crate::{
     reports,
     resume_state::ResumeStateWriter,
     runtime::RuntimeEndpoints,
-    sandbox,
-    step_runner::StepRunner,
+    step_resources::StepResources,
     step_scope::StepScope,
 };
 
-/// The spec of the job, in the job's folder. It contains secrets and is removed after reading.
-pub const JOB_FILE: &str = "job.json";
-
-/// Exists when the job was cancelled. A running worker gets a signal as well; the file is for a worker that is still
-/// starting.
-const CANCEL_FILE: &str = "cancel";
-
-/// Locked by the worker as long as it lives.
-const LOCK_FILE: &str = "worker.lock";
-
-/// Runs the job in `folder` until it ends: the main function of `shipway worker --dir FOLDER`.
-///
-/// Exit code 0: the job succeeded; 1: it did not; 2: it could not be run, and stderr has the reason. A second worker
-/// for the same folder waits for the first one and then exits.
-#[must_use]
-pub fn run_job(folder: &Path, keeping: Durability) -> ExitCode {
-    match start(folder, keeping) {
-        Ok(None | Some(Conclusion::Success | Conclusion::Skipped)) => ExitCode::SUCCESS,
-        Ok(Some(Conclusion::Failure | Conclusion::Cancelled | Conclusion::Incomplete)) => {
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("shipway worker: {}: {error}", folder.display());
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn start(folder: &Path, keeping: Durability) -> io::Result<Option<Conclusion>> {
-    // The kernel releases the lock when the process ends. A second worker blocks here until the first has finished
-    // the job.
-    let lock = File::create(folder.join(LOCK_FILE))?;
-    flock(&lock, FlockOperation::LockExclusive)?;
-    let job_file = folder.join(JOB_FILE);
-    if fs::metadata(folder.join(JOURNAL_FILE)).is_ok_and(|journal| journal.len() > 0) {
-        // Another worker has run or lost this job. If the spec was written again meanwhile, remove it: it holds
-        // secrets.
-        let _ = fs::remove_file(&job_file);
-        return Ok(None);
-    }
-    let mut spec: JobSpec = serde_json::from_slice(&fs::read(&job_file)?)?;
-    fs::remove_file(&job_file)?;
-    // Read the forge's token now: the sandbox hides its file.
-    crate::forge::forge_login::move_token_into_address(&mut spec.actions, &spec.hidden);
-    match sandbox::enter_sandbox(&spec) {
-        Err(error) if !error.is_harmless() => return Err(io::Error::other(error)),
-        // Run unsandboxed; the server has reported at startup that it can't isolate jobs.
-        Err(_) | Ok(()) => {}
-    }
-    // Detach from the terminal, so that steps can neither prompt there nor be interrupted from it. EPERM means that
-    // the process already leads a group, which is enough.
-    let _ = rustix::process::setsid();
-    // Child subreaper: orphaned processes of steps are reparented to the worker, which kills and reports them.
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    // Background steps are local tasks.
-    let beside = tokio::task::LocalSet::new();
-    let ended = runtime.block_on(beside.run_until(run_spec(spec, folder, keeping)));
-    // Don't wait for blocking tasks: an action that was cancelled may still be hashing a file.
-    runtime.shutdown_background();
-    ended.map(Some)
-}
-
-async fn run_spec(spec: JobSpec, folder: &Path, keeping: Durability) -> io::Result<Conclusion> {
-    // Install signal handlers before the journal publishes the pid, from when on the job may be cancelled.
-    let cancel = JobCancellation::with_timeout(Duration::from_millis(spec.timeout_ms))?;
-    let mut job = JobExecution::start(spec, folder, cancel, keeping)?;
-    // Check the file after the journal has published the pid: a server that writes it later also sends a signal.
-    if folder.join(CANCEL_FILE).exists() {
-        job.runner.cancel.request();
-    }
-    if job.evaluate_job_env() && job.fetch_step_actions().await? && job.start_containers().await {
-        let from = job.restore_previous_steps()?;
-        job.run_pre_steps().await?;
-        job.run_main_steps(from).await?;
-        job.run_post_steps().await?;
-    }
-    let runner = &mut job.runner;
-    runner.containers.remove_all(&mut runner.output).await;
-    job.finish_job()
-}
-
 /// A running job.
 pub(crate) struct JobExecution {
-    pub(crate) runner: StepRunner,
+    pub(crate) resources: StepResources,
     pub(crate) journal: JournalWriter,
     pub(crate) step_scope: StepScope,
     /// Number of started steps: the next index in the journal.
@@ -141,7 +47,7 @@ pub(crate) struct JobExecution {
 }
 
 impl JobExecution {
-    fn start(
+    pub(crate) fn start(
         spec: JobSpec,
         folder: &Path,
         cancel: JobCancellation,
@@ -161,6 +67,7 @@ impl JobExecution {
             };
         let base = previous_attempt.as_ref().map_or(folder, |it| &it.base);
         let folders = JobFolders::create(folder, base)?;
+        prepare_install_folders(&folders)?;
         fs::write(&folders.event, spec.contexts.github.get("event").to_json())?;
         let library = ActionLibrary::new(&spec.actions, base);
         let mut output =
@@ -178,7 +85,7 @@ impl JobExecution {
         if let Some(why) = refused {
             output.annotate(AnnotationLevel::Warning, &why);
         }
-        let runner = StepRunner {
+        let resources = StepResources {
             cgroup_limits,
             output,
             pipe: OutputPipe::new()?,
@@ -193,7 +100,7 @@ impl JobExecution {
             containers: Containers::default(),
         };
         let mut job = Self {
-            runner,
+            resources,
             journal,
             step_scope: StepScope::default(),
             started_steps: 0,
@@ -210,84 +117,92 @@ impl JobExecution {
 
     /// Fails the job, with the reason why it can't be resumed.
     fn fail_resume(&mut self, lost: &ResumeError) {
-        let spec = &self.runner.spec;
+        let spec = &self.resources.spec;
         let attempt = spec.resume.as_ref().map_or(1, |resume| resume.attempt);
         let why = format!(
             "the job can't be resumed from attempt {attempt}: {lost}; run it from its first step: shipway retry r{} --job {}",
             spec.contexts.github.get("run_number").to_text(),
             spec.key
         );
-        self.runner.output.annotate(AnnotationLevel::Error, &why);
-        self.runner.scope.verdict.failed = Some(why);
+        self.resources.output.annotate(AnnotationLevel::Error, &why);
+        self.resources.scope.verdict.failed = Some(why);
     }
 
     /// Evaluates the job's variables. On an error the job fails and no step runs.
-    fn evaluate_job_env(&mut self) -> bool {
-        if self.runner.scope.verdict.failed.is_some() {
+    pub(crate) fn evaluate_job_env(&mut self) -> bool {
+        if self.resources.scope.verdict.failed.is_some() {
             return false;
         }
-        let workspace = self.runner.folders.workspace.clone();
+        let workspace = self.resources.folders.workspace.clone();
         let prepared = self
-            .runner
+            .resources
             .scope
-            .evaluate_env_layers(&self.runner.spec, &WorkspaceFiles(&workspace));
+            .evaluate_env_layers(&self.resources.spec, &WorkspaceFiles(&workspace));
         if let Err(error) = &prepared {
             let why = format!("env: {error}\n{}", error.snippet());
-            self.runner.output.annotate(AnnotationLevel::Error, &why);
-            self.runner.scope.verdict.failed = Some(why);
+            self.resources.output.annotate(AnnotationLevel::Error, &why);
+            self.resources.scope.verdict.failed = Some(why);
         }
         prepared.is_ok()
     }
 
     /// Fetches the actions of all steps. On an error the job fails and no step runs.
-    async fn fetch_step_actions(&mut self) -> io::Result<bool> {
-        let runner = &mut self.runner;
-        let spec = Arc::clone(&runner.spec);
-        let (output, cancel) = (&mut runner.output, &mut runner.cancel);
-        let fetched = runner
+    pub(crate) async fn fetch_step_actions(&mut self) -> io::Result<bool> {
+        let resources = &mut self.resources;
+        let spec = Arc::clone(&resources.spec);
+        let (output, cancel) = (&mut resources.output, &mut resources.cancel);
+        let fetched = resources
             .library
             .fetch_job_actions(&spec.steps, output, cancel);
         let result = fetched.await;
-        self.runner.record_cancellation(self.runner.cancel.reason());
+        self.resources
+            .record_cancellation(self.resources.cancel.reason());
         if let Err(error) = &result {
             let why = error.to_string();
-            self.runner.output.annotate(AnnotationLevel::Error, &why);
-            self.runner.scope.verdict.failed = Some(why);
+            self.resources.output.annotate(AnnotationLevel::Error, &why);
+            self.resources.scope.verdict.failed = Some(why);
         }
-        for annotation in std::mem::take(&mut self.runner.output.effects.annotations) {
+        for annotation in std::mem::take(&mut self.resources.output.effects.annotations) {
             self.journal.append(annotation)?;
         }
         Ok(result.is_ok())
     }
 
-    fn finish_job(mut self) -> io::Result<Conclusion> {
+    pub(crate) fn finish_job(mut self) -> io::Result<Conclusion> {
         for stray in kill_stray_processes() {
             let (pid, name) = (stray.pid.as_raw_nonzero(), &stray.name);
             let text = format!("killed a process that the job left running: {name} (pid {pid})");
-            self.runner.output.annotate(AnnotationLevel::Warning, &text);
+            self.resources
+                .output
+                .annotate(AnnotationLevel::Warning, &text);
         }
         self.store_test_reports();
         let outputs = self.evaluate_outputs();
         if let Some(url) = self.evaluate_environment_url() {
             self.journal.append(JournalBody::EnvironmentUrl { url })?;
         }
-        let verdict = self.runner.scope.verdict.clone();
+        let verdict = self.resources.scope.verdict.clone();
         let conclusion = verdict.conclusion();
         let mut why: Vec<String> = [verdict.cancelled, verdict.failed, verdict.unsupported]
             .into_iter()
             .flatten()
             .collect();
-        self.runner.output.finish();
-        if self.runner.output.log.lost_lines() > 0 {
-            let lost = self.runner.output.log.lost_lines();
+        self.resources.output.finish();
+        if self.resources.output.log.lost_lines() > 0 {
+            let lost = self.resources.output.log.lost_lines();
             why.push(format!(
                 "{lost} lines of the log were lost, the disk was full"
             ));
         }
-        let why =
-            (!why.is_empty()).then(|| self.runner.output.masker.mask(&why.join("; ")).into_owned());
-        let annotations = std::mem::take(&mut self.runner.output.effects.annotations);
-        let artifacts = self.runner.runtime.artifact_store.take_unrecorded();
+        let why = (!why.is_empty()).then(|| {
+            self.resources
+                .output
+                .masker
+                .mask(&why.join("; "))
+                .into_owned()
+        });
+        let annotations = std::mem::take(&mut self.resources.output.effects.annotations);
+        let artifacts = self.resources.runtime.artifact_store.take_unrecorded();
         for entry in artifacts.into_iter().chain(annotations) {
             self.journal.append(entry)?;
         }
@@ -302,11 +217,11 @@ impl JobExecution {
     /// Stores the test reports. Skipped for a cancelled job; if they can't be stored (disk full), the job fails,
     /// because its test results would be lost.
     fn store_test_reports(&mut self) {
-        if self.runner.scope.verdict.cancelled.is_some() {
+        if self.resources.scope.verdict.cancelled.is_some() {
             return;
         }
-        let (spec, masker) = (&self.runner.spec, &self.runner.output.masker);
-        let workspace = &self.runner.folders.workspace;
+        let (spec, masker) = (&self.resources.spec, &self.resources.output.masker);
+        let workspace = &self.resources.folders.workspace;
         let collected = read_journal(&spec.folder.join(JOURNAL_FILE)).and_then(|entries| {
             reports::collect_reports(spec, workspace, &spec.folder, &entries, masker)
         });
@@ -316,16 +231,16 @@ impl JobExecution {
         });
         if let Err(error) = noted {
             let why = format!("the reports of the tests could not be stored: {error}");
-            self.runner.output.annotate(AnnotationLevel::Error, &why);
-            self.runner.scope.verdict.failed.get_or_insert(why);
+            self.resources.output.annotate(AnnotationLevel::Error, &why);
+            self.resources.scope.verdict.failed.get_or_insert(why);
         }
     }
 
     /// Evaluates something in the job's contexts after its last step.
     fn with_final_contexts<T>(&self, read: impl FnOnce(&Contexts<'_>) -> T) -> T {
-        let files = WorkspaceFiles(&self.runner.folders.workspace);
-        let env = &self.runner.scope.env;
-        read(&self.runner.expression_contexts(
+        let files = WorkspaceFiles(&self.resources.folders.workspace);
+        let env = &self.resources.scope.env;
+        read(&self.resources.expression_contexts(
             &self.step_scope,
             &self.step_scope.step_identity(""),
             env,
@@ -335,15 +250,17 @@ impl JobExecution {
 
     /// The value of `environment.url`. An evaluation error is only a warning, since the job has done its work.
     fn evaluate_environment_url(&mut self) -> Option<String> {
-        let template = self.runner.spec.environment_url.as_ref()?;
+        let template = self.resources.spec.environment_url.as_ref()?;
         match self.with_final_contexts(|contexts| template.resolve_text(contexts)) {
             Ok(url) => {
-                let url = self.runner.output.masker.mask(url.trim()).into_owned();
+                let url = self.resources.output.masker.mask(url.trim()).into_owned();
                 Some(url).filter(|url| !url.is_empty())
             }
             Err(error) => {
                 let text = format!("environment.url has no value: {error}");
-                self.runner.output.annotate(AnnotationLevel::Warning, &text);
+                self.resources
+                    .output
+                    .annotate(AnnotationLevel::Warning, &text);
                 None
             }
         }
@@ -351,13 +268,15 @@ impl JobExecution {
 
     /// The job's outputs. One that contains a secret is dropped with a warning.
     fn evaluate_outputs(&mut self) -> Vec<(String, String)> {
-        match self.with_final_contexts(|contexts| self.runner.spec.outputs.resolve(contexts)) {
+        match self.with_final_contexts(|contexts| self.resources.spec.outputs.resolve(contexts)) {
             Ok(mut outputs) => {
                 outputs.retain(|(name, value)| {
-                    let secret = self.runner.output.masker.contains_secret(value);
+                    let secret = self.resources.output.masker.contains_secret(value);
                     if secret {
                         let text = format!("the output {name} is left out: it may hold a secret");
-                        self.runner.output.annotate(AnnotationLevel::Warning, &text);
+                        self.resources
+                            .output
+                            .annotate(AnnotationLevel::Warning, &text);
                     }
                     !secret
                 });
@@ -365,8 +284,8 @@ impl JobExecution {
             }
             Err(error) => {
                 let why = format!("outputs: {error}");
-                self.runner.output.annotate(AnnotationLevel::Error, &why);
-                self.runner.scope.verdict.failed.get_or_insert(why);
+                self.resources.output.annotate(AnnotationLevel::Error, &why);
+                self.resources.scope.verdict.failed.get_or_insert(why);
                 Vec::new()
             }
         }

@@ -8,8 +8,7 @@ use crate::{
     action_stage::ActionStage,
     job_execution::JobExecution,
     previous_attempt::{CompletedStep, PreviousAttempt},
-    resume_state::{SecretAccess, StepChanges, StepResumeState, restore_matchers},
-    step_task::StepOutcome,
+    resume_state::{SecretAccess, StepResumeState, restore_matchers},
 };
 
 impl JobExecution {
@@ -17,7 +16,7 @@ impl JobExecution {
     pub(crate) fn restore_previous_steps(&mut self) -> io::Result<usize> {
         let (Some(previous_attempt), Some(resume)) = (
             self.previous_attempt.take(),
-            self.runner.spec.resume.clone(),
+            self.resources.spec.resume.clone(),
         ) else {
             return Ok(0);
         };
@@ -37,7 +36,7 @@ impl JobExecution {
             ..StepResumeState::default()
         });
         self.log_resume_head(&done, resume.attempt);
-        self.runner.output.matchers =
+        self.resources.output.matchers =
             restore_matchers(done.iter().filter_map(|done| done.kept.as_ref()));
         for done in done {
             self.restore_step(done, &resume.folder.join("summaries"))?;
@@ -47,7 +46,7 @@ impl JobExecution {
 
     /// Writes the head of the log: which steps are not run again.
     fn log_resume_head(&mut self, done: &[CompletedStep], attempt: u32) {
-        let output = &mut self.runner.output;
+        let output = &mut self.resources.output;
         output.log_message(&format!("##[group]Goes on from attempt {attempt}"));
         output.log_message(
             "  the workspace is that attempt's, as it was left; what is done is not run again:",
@@ -57,7 +56,7 @@ impl JobExecution {
             output.log_message(&format!("  {}: {outcome} in attempt {attempt}", done.name));
         }
         output.log_message("##[endgroup]");
-        let spec = &self.runner.spec;
+        let spec = &self.resources.spec;
         let new = match (&spec.container, spec.services.is_empty()) {
             (Some(_), true) => Some("the job's container is new"),
             (Some(_), false) => Some("the job's container and services are new"),
@@ -69,7 +68,7 @@ impl JobExecution {
                 "{new}: what earlier steps changed there, outside of the job's folders, is not there"
             );
             let level = shipway_workflow::job::AnnotationLevel::Warning;
-            self.runner.output.annotate(level, &text);
+            self.resources.output.annotate(level, &text);
         }
     }
 
@@ -77,8 +76,8 @@ impl JobExecution {
         let key = self.step_scope.step_key(done.position);
         let line = self.record_step_start(&done.id, &done.name, &key)?;
         let mut kept = done.kept.unwrap_or_default();
-        kept.restore_into(&mut self.runner.scope, SecretAccess::Granted);
-        self.runner.states.extend(kept.states.clone());
+        kept.restore_into(&mut self.resources.scope, SecretAccess::Granted);
+        self.resources.states.extend(kept.states.clone());
         if let Some(post) = kept.post.clone() {
             self.step_scope.set_post_step(post);
         }
@@ -97,7 +96,7 @@ impl JobExecution {
             ActionStage::Post => {}
         }
         let (old, new) = (done.index, line.index);
-        let folder = &self.runner.folders.summaries;
+        let folder = &self.resources.folders.summaries;
         let copied = done.summary
             && fs::create_dir_all(folder).is_ok()
             && fs::copy(
@@ -115,39 +114,12 @@ impl JobExecution {
             conclusion: done.conclusion,
             outputs: done.outputs,
             took_ms: done.took_ms,
-            log_offset: self.runner.output.log.offset(),
+            log_offset: self.resources.output.log.offset(),
             summary: copied,
             annotations: 0,
             why: done.why,
             kept,
             earlier: Some(done.earlier),
         })
-    }
-
-    /// Writes the resume state of a step; returns whether there was any.
-    pub(crate) fn record_resume_state(
-        &mut self,
-        index: usize,
-        key: &str,
-        outcome: &StepOutcome,
-    ) -> bool {
-        let runner = &mut self.runner;
-        match self.step_scope.stage {
-            ActionStage::Pre | ActionStage::Main => self.resume_writer.record_step(StepChanges {
-                index,
-                key,
-                changes: std::mem::take(&mut runner.scope.changes),
-                states: &runner.states,
-                posts: &self.step_scope.posts,
-                outputs: &outcome.outputs,
-                masker: &runner.output.masker,
-                matchers: runner.output.matchers.definitions(),
-            }),
-            // Post steps are never resumed from: only their masks matter.
-            ActionStage::Post => {
-                self.resume_writer.record_masks(&runner.output.masker);
-                false
-            }
-        }
     }
 }

@@ -9,8 +9,9 @@ use shipway_workflow::{
 };
 
 use crate::{
+    base_environment::{base_environment, fixed_environment},
     containers::ContainerPaths,
-    environment::{EnvVars, JobFolders, base_environment, fixed_environment, runner_arch},
+    environment::{EnvVars, JobFolders, runner_arch},
     file_hash::WorkspaceFiles,
     job_verdict::JobVerdict,
     step_scope::{StepIdentity, StepScope},

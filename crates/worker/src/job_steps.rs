@@ -12,31 +12,26 @@ use shipway_workflow::{
 
 use crate::{
     action_stage::ActionStage,
+    background_steps::{FinishedStep, RunningStep},
     job_execution::JobExecution,
     output_processor::CommandEffects,
-    step_task::{OnFailure, StepOutcome, StepTask},
+    resume_state::StepChanges,
+    step_runner::StepRunner,
+    step_task::{IMPLICIT_WAIT, OnFailure, StartedStep, StepOutcome, StepTask},
 };
-
-/// A started step, as the journal knows it.
-pub(crate) struct StartedStep {
-    pub(crate) index: usize,
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) key: String,
-}
 
 impl JobExecution {
     /// Runs the pre steps of all actions.
     pub(crate) async fn run_pre_steps(&mut self) -> io::Result<()> {
         self.step_scope.stage = ActionStage::Pre;
-        for (position, step) in self.runner.spec.clone().steps.iter().enumerate() {
+        for (position, step) in self.resources.spec.clone().steps.iter().enumerate() {
             if self
                 .completed_pre_steps
                 .contains(&self.step_scope.step_key(position))
             {
                 continue;
             }
-            if let Some(known) = self.runner.library.action_with_pre_part(step) {
+            if let Some(known) = self.resources.library.action_with_pre_part(step) {
                 let task = StepTask::for_pre_part(self.step_scope.step_key(position), step, known);
                 self.run_job_step(task).await?;
             }
@@ -47,7 +42,15 @@ impl JobExecution {
 
     /// Runs the job's steps, beginning at index `from`.
     pub(crate) async fn run_main_steps(&mut self, from: usize) -> io::Result<()> {
-        for (position, step) in self.runner.spec.clone().steps.iter().enumerate().skip(from) {
+        for (position, step) in self
+            .resources
+            .spec
+            .clone()
+            .steps
+            .iter()
+            .enumerate()
+            .skip(from)
+        {
             let task = StepTask::new(self.step_scope.step_key(position), step);
             self.run_job_step(task).await?;
         }
@@ -66,12 +69,12 @@ impl JobExecution {
     /// Runs or skips a step and records its result. A background step is only started.
     async fn run_job_step(&mut self, task: StepTask) -> io::Result<()> {
         let started_at = Instant::now();
-        let (runner, step_scope) = (&mut self.runner, &self.step_scope);
+        let (resources, step_scope) = (&mut self.resources, &self.step_scope);
         let step = task.step.clone();
-        let reason = runner.cancel.update();
-        runner.record_cancellation(reason);
-        runner.output.effects = CommandEffects::default();
-        let plan = runner.plan_step(step_scope, &task);
+        let reason = resources.cancel.update();
+        resources.record_cancellation(reason);
+        resources.output.effects = CommandEffects::default();
+        let plan = StepRunner::new(resources).plan_step(step_scope, &task);
         let name = plan
             .as_ref()
             .map_or_else(|_| task.title(step_scope.stage), |plan| plan.name.clone());
@@ -94,13 +97,16 @@ impl JobExecution {
             Ok(plan)
                 if plan.runs && step.background && self.step_scope.stage == ActionStage::Main =>
             {
-                return self.start_background_step(line, task, plan);
+                let job = (&self.resources, &self.step_scope);
+                return self.background.start_step(job, line, task, plan);
             }
             Ok(plan) if plan.runs => {
                 let name = format!("##[group]{}", line.name);
-                self.runner.output.log_message(&name);
+                self.resources.output.log_message(&name);
                 let on_failure = plan.on_failure;
-                let outcome = self.runner.run_step(&mut self.step_scope, task, plan).await;
+                let outcome = StepRunner::new(&mut self.resources)
+                    .run_step(&mut self.step_scope, task, plan)
+                    .await;
                 (outcome, on_failure)
             }
             Ok(_) => (
@@ -109,7 +115,8 @@ impl JobExecution {
             ),
             Err(error) => (StepOutcome::from_eval_error(&step, error), OnFailure::Fail),
         };
-        self.runner.record_cancellation(self.runner.cancel.reason());
+        self.resources
+            .record_cancellation(self.resources.cancel.reason());
         self.finish_step(line, outcome, on_failure, started_at.elapsed())
     }
 
@@ -120,7 +127,7 @@ impl JobExecution {
         name: &str,
         key: &str,
     ) -> io::Result<StartedStep> {
-        let output = &mut self.runner.output;
+        let output = &mut self.resources.output;
         let line = StartedStep {
             index: self.started_steps,
             id: id.to_owned(),
@@ -147,7 +154,7 @@ impl JobExecution {
     ) -> io::Result<()> {
         if outcome.conclusion(on_failure) == Conclusion::Failure {
             let why = format!("step {:?}: {}", line.name, outcome.short_reason());
-            self.runner.scope.verdict.failed.get_or_insert(why);
+            self.resources.scope.verdict.failed.get_or_insert(why);
         }
         self.record_step_end(line, outcome, on_failure, took)
     }
@@ -162,31 +169,31 @@ impl JobExecution {
     ) -> io::Result<()> {
         let StartedStep { index, id, key, .. } = line;
         let kept = self.record_resume_state(index, &key, &outcome);
-        let runner = &mut self.runner;
+        let resources = &mut self.resources;
         if let Some(why) = &outcome.why
             && outcome.outcome != Conclusion::Skipped
         {
-            runner.output.log_message(&format!("##[error]{why}"));
+            resources.output.log_message(&format!("##[error]{why}"));
         }
         let conclusion = outcome.conclusion(on_failure);
         if self.step_scope.stage == ActionStage::Main {
             self.step_scope
                 .add_finished_step(&id, outcome.outcome, conclusion, &outcome.outputs);
         }
-        let annotations = std::mem::take(&mut runner.output.effects.annotations);
+        let annotations = std::mem::take(&mut resources.output.effects.annotations);
         let count = u32::try_from(annotations.len()).unwrap_or(u32::MAX);
-        let artifacts = runner.runtime.artifact_store.take_unrecorded();
+        let artifacts = resources.runtime.artifact_store.take_unrecorded();
         for entry in (outcome.entries.into_iter())
             .chain(artifacts)
             .chain(annotations)
         {
             self.journal.append(entry)?;
         }
-        let masker = &runner.output.masker;
+        let masker = &resources.output.masker;
         if let Some(summary) = &outcome.summary {
-            let path = runner.folders.summaries.join(format!("{index}.md"));
+            let path = resources.folders.summaries.join(format!("{index}.md"));
             // Best effort: a missing summary doesn't fail the step.
-            let _ = fs::create_dir_all(&runner.folders.summaries)
+            let _ = fs::create_dir_all(&resources.folders.summaries)
                 .and_then(|()| fs::write(path, masker.mask(summary).as_bytes()));
         }
         // Outputs that contain a secret are visible to later steps, but never written to the journal.
@@ -198,7 +205,7 @@ impl JobExecution {
             conclusion,
             outputs: outcome.outputs.into_iter().filter(plain).collect(),
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            log_offset: runner.output.log.offset(),
+            log_offset: resources.output.log.offset(),
             summary: outcome.summary.is_some(),
             annotations: count,
             why: outcome.why.map(|why| masker.mask(&why).into_owned()),
@@ -206,5 +213,83 @@ impl JobExecution {
             earlier: None,
         };
         self.journal.append_durably(body)
+    }
+
+    /// Writes the resume state of a step; returns whether there was any.
+    fn record_resume_state(&mut self, index: usize, key: &str, outcome: &StepOutcome) -> bool {
+        let resources = &mut self.resources;
+        match self.step_scope.stage {
+            ActionStage::Pre | ActionStage::Main => self.resume_writer.record_step(StepChanges {
+                index,
+                key,
+                changes: std::mem::take(&mut resources.scope.changes),
+                states: &resources.states,
+                posts: &self.step_scope.posts,
+                outputs: &outcome.outputs,
+                masker: &resources.output.masker,
+                matchers: resources.output.matchers.definitions(),
+            }),
+            // Post steps are never resumed from: only their masks matter.
+            ActionStage::Post => {
+                self.resume_writer.record_masks(&resources.output.masker);
+                false
+            }
+        }
+    }
+
+    /// Runs a step that waits for background steps or cancels one. Fails if one of them has failed.
+    async fn run_control_step(&mut self, action: &StepAction) -> io::Result<StepOutcome> {
+        let mut failed = Vec::new();
+        for running in self.background.take_steps_of(action) {
+            if matches!(action, StepAction::Cancel { .. }) {
+                running.cancel();
+            }
+            let id = running.line.id.clone();
+            let why = self.join_background_step(running).await?;
+            failed.extend(why.map(|why| format!("{id}: {why}")));
+        }
+        let reason = self.resources.cancel.update();
+        self.resources.record_cancellation(reason);
+        Ok(if failed.is_empty() {
+            StepOutcome::without_output(Conclusion::Success, None)
+        } else {
+            StepOutcome::without_output(Conclusion::Failure, Some(failed.join("; ")))
+        })
+    }
+
+    /// Waits for all running background steps; recorded as a step of its own if there are any.
+    async fn await_remaining_steps(&mut self) -> io::Result<()> {
+        if self.background.is_empty() {
+            return Ok(());
+        }
+        let started_at = Instant::now();
+        let line = self.record_step_start(IMPLICIT_WAIT, "Wait for all background steps", "")?;
+        let outcome = self.run_control_step(&StepAction::WaitAll).await?;
+        self.finish_step(line, outcome, OnFailure::Fail, started_at.elapsed())
+    }
+
+    /// Waits for a background step and applies its changes; returns why it failed.
+    async fn join_background_step(&mut self, running: RunningStep) -> io::Result<Option<String>> {
+        let (line, on_failure, finished) = running.wait_for_end().await?;
+        let FinishedStep {
+            key,
+            mut resources,
+            step_scope,
+            outcome,
+            took,
+        } = finished;
+        self.resources
+            .apply_background_changes(&key, &mut resources);
+        for post in step_scope.posts {
+            self.step_scope.set_post_step(post);
+        }
+        let failed = outcome.conclusion(on_failure) == Conclusion::Failure;
+        let why = outcome.short_reason().to_owned();
+        let effects = std::mem::take(&mut resources.output.effects);
+        let outer = std::mem::replace(&mut self.resources.output.effects, effects);
+        // Not `finish`: the failure is that of the waiting step.
+        self.record_step_end(line, outcome, on_failure, took)?;
+        self.resources.output.effects = outer;
+        Ok(failed.then_some(why))
     }
 }

@@ -67,6 +67,14 @@ impl PlannedStep {
     }
 }
 
+/// A started step, as the journal knows it.
+pub(crate) struct StartedStep {
+    pub(crate) index: usize,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) key: String,
+}
+
 /// How a step ended, before `continue-on-error` is applied.
 #[derive(Debug)]
 pub(crate) struct StepOutcome {

@@ -127,11 +127,11 @@ fn check_number(context: &StepContext<'_>, name: &str, max: u32) -> Result<(), A
 
 /// The artifact's URL on the run's page; empty without a server.
 fn artifact_url(context: &StepContext<'_>, kept: &ArtifactEntry) -> String {
-    let github = &context.spec.contexts.github;
+    let github = context.github;
     let text = |name: &str| github.get(name).to_text().to_string();
     let repository = text("repository");
     let service = repository.rsplit('/').next().unwrap_or_default();
-    let server = context.spec.server.as_ref();
+    let server = context.server;
     server.map_or_else(String::new, |server| {
         format!(
             "{}/runs/{service}/{}#artifact-{}",

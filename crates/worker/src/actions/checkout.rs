@@ -17,7 +17,7 @@ use crate::path_error::PathError;
 use crate::path_patterns::{self, HiddenFiles};
 
 pub(super) async fn run_checkout(context: &mut StepContext<'_>) -> Result<StepResult, ActionError> {
-    let own = context.spec.contexts.github.get("repository").to_text();
+    let own = context.github.get("repository").to_text();
     if let Some(other) = context
         .input("repository")
         .filter(|it| !it.eq_ignore_ascii_case(&own))
@@ -36,7 +36,7 @@ pub(super) async fn run_checkout(context: &mut StepContext<'_>) -> Result<StepRe
         }
     }
     let to = context.resolve_path(context.input("path").unwrap_or("."))?;
-    match context.spec.source.clone() {
+    match context.source.clone() {
         SourceTree::Git {
             git_dir,
             commit,

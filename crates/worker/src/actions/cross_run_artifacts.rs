@@ -41,7 +41,7 @@ pub(super) struct OtherRun {
 impl OtherRun {
     /// The run given by `run-id`; `None` if it is the job's own run.
     pub(super) fn from_inputs(context: &StepContext<'_>) -> Result<Option<Self>, ActionError> {
-        let github = &context.spec.contexts.github;
+        let github = context.github;
         let own = |name: &str| github.get(name).to_text().to_string();
         let repository = own("repository");
         let asked = context.input("repository");
@@ -59,7 +59,7 @@ impl OtherRun {
                     expected: "the number of a run, such as 12".to_owned(),
                     value: id.to_owned(),
                 })?;
-        let server = context.spec.server.clone().ok_or(ActionError::NoServer)?;
+        let server = context.server.cloned().ok_or(ActionError::NoServer)?;
         let service = repository.rsplit('/').next().unwrap_or_default();
         let path = format!("/api/v1/runs/{service}/{number}");
         Ok(Some(Self { server, path }))

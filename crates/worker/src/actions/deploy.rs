@@ -32,12 +32,12 @@ pub(super) async fn run_deploy(context: &mut StepContext<'_>) -> Result<StepResu
         .to_owned();
     let artifact = context.input("artifact").map(str::to_owned);
     let waits = context.input("wait").is_none() || context.bool_input("wait")?;
-    let Some(server) = context.spec.server.clone().map(DeployClient) else {
+    let Some(server) = context.server.cloned().map(DeployClient) else {
         return Ok(StepResult::unsupported(format!(
             "left out: the deploy to {environment} needs a server, and this run has none; push to one to have it deployed"
         )));
     };
-    let github = |name: &str| context.spec.contexts.github.get(name).to_text().to_string();
+    let github = |name: &str| context.github.get(name).to_text().to_string();
     let repository = github("repository");
     let own = repository.rsplit('/').next().unwrap_or_default();
     let service = context.input("service").unwrap_or(own).to_owned();

@@ -4,6 +4,7 @@
 
 mod action_error;
 pub(crate) mod action_library;
+mod action_log;
 pub(crate) mod action_reference;
 mod action_store;
 mod artifact;

@@ -11,12 +11,19 @@ use tokio::process::Command;
 use super::{action_error::ActionError, step_context::StepContext};
 use crate::{environment::runner_arch, shell::find_program};
 
-/// Creates a virtual environment with `program` and puts it before `PATH`; returns its Python.
+/// A virtual environment, with what later steps need to use it.
+pub(super) struct PythonVenv {
+    pub(super) python: PathBuf,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) paths: Vec<String>,
+}
+
+/// Creates a virtual environment with `program`, unless there is one.
 pub(super) async fn create_venv(
     program: &str,
     version: &str,
-    context: &mut StepContext<'_>,
-) -> Result<PathBuf, ActionError> {
+    context: &StepContext<'_>,
+) -> Result<PythonVenv, ActionError> {
     let root = context.folders.tools_folder().join("Python").join(version);
     let root = root.join(runner_arch().to_ascii_lowercase());
     let python = root.join("bin/python");
@@ -26,14 +33,13 @@ pub(super) async fn create_venv(
             .ok_or_else(|| ActionError::NoProgram(program.to_owned()))?;
         run_venv_script(&base, &root, context).await?;
     }
-    let effects = &mut context.output.effects;
-    effects.paths.push(root.join("bin").display().to_string());
-    for name in ["pythonLocation", "Python_ROOT_DIR", "Python3_ROOT_DIR"] {
-        effects
-            .env
-            .push((name.to_owned(), root.display().to_string()));
-    }
-    Ok(python)
+    let env = ["pythonLocation", "Python_ROOT_DIR", "Python3_ROOT_DIR"]
+        .map(|name| (name.to_owned(), root.display().to_string()));
+    Ok(PythonVenv {
+        python,
+        env: env.into(),
+        paths: vec![root.join("bin").display().to_string()],
+    })
 }
 
 const SCRIPT: &str = include_str!("make_venv.py");

@@ -23,7 +23,7 @@ pub(super) async fn set_up_tool(
     };
     let wanted = requested_version(name, &tool, context)?;
     let described = wanted.as_deref().map(describe_versions);
-    let allows_other = context.spec.actions.allow_other_versions;
+    let allows_other = context.allow_other_versions;
     let mut present = None;
     for program in tool.programs {
         let Some(version) = installed_version(program, tool.ask, context).await else {
@@ -62,10 +62,11 @@ async fn provide_program(
     version: String,
     context: &mut StepContext<'_>,
 ) -> Result<StepResult, ActionError> {
-    let mut more = Vec::new();
+    let (mut more, mut result) = (Vec::new(), StepResult::default());
     if name == "python" && context.container.is_none() {
-        let python = python_venv::create_venv(program, &version, context).await?;
-        more.push(("python-path", python.display().to_string()));
+        let venv = python_venv::create_venv(program, &version, context).await?;
+        more.push(("python-path", venv.python.display().to_string()));
+        (result.env, result.paths) = (venv.env, venv.paths);
     }
     if name == "java" {
         more.push(("version", version.clone()));
@@ -74,9 +75,11 @@ async fn provide_program(
         "node" => format!("v{version}"),
         _ => version,
     };
-    Ok(StepResult::with_outputs(
-        std::iter::once((tool.input, shown)).chain(more),
-    ))
+    let outputs = std::iter::once((tool.input, shown)).chain(more);
+    Ok(StepResult {
+        outputs: StepResult::with_outputs(outputs).outputs,
+        ..result
+    })
 }
 
 /// Formats several versions, one per line, as one text.

@@ -1,26 +1,36 @@
-//! What an action gets and what it returns. Actions never context back into the runner of steps.
+//! What a built-in action gets and what it returns: it never calls back into the runner of steps.
+//!
+//! A cancelled or late action is dropped by [`crate::action_runner`], so that no action needs to check for it.
 
 use std::{
     collections::BTreeMap,
     path::{Component, Path, PathBuf},
 };
 
-use shipway_workflow::job::{AnnotationLevel, JobSpec, JournalBody};
+use shipway_workflow::{
+    expr::ExprValue,
+    job::{AnnotationLevel, JobSpec, JournalBody, ServerAccess, SourceTree},
+};
 
-use super::{action_error::ActionError, tool_table::MissingTool};
+use super::{action_error::ActionError, action_log::ActionLog, tool_table::MissingTool};
 use crate::{
     action_stage::ActionStage,
     cache::JobCaches,
     containers::JobContainer,
     environment::{EnvVars, JobFolders},
-    output_processor::OutputProcessor,
     program_runner::RunOutcome,
-    runtime::{ArtifactStore, RuntimeEndpoints},
+    runtime::ArtifactStore,
 };
 
 /// The data of a step, and the capabilities that built-in actions need.
 pub(crate) struct StepContext<'c> {
-    pub(super) spec: &'c JobSpec,
+    /// The `github` context.
+    pub(super) github: &'c ExprValue,
+    pub(super) source: &'c SourceTree,
+    /// `None` for a job of `shipway run`, which has no server.
+    pub(super) server: Option<&'c ServerAccess>,
+    /// Whether versions of tools other than the requested ones may be used.
+    pub(super) allow_other_versions: bool,
     pub(super) folders: &'c JobFolders,
     /// The artifacts of the run so far.
     pub(super) artifact_store: &'c ArtifactStore,
@@ -32,7 +42,7 @@ pub(crate) struct StepContext<'c> {
     /// `with:`, with names in lower case.
     pub(super) with: BTreeMap<String, String>,
     pub(super) env: &'c [(String, String)],
-    pub(super) output: &'c mut OutputProcessor,
+    pub(super) log: &'c mut dyn ActionLog,
     /// The container that the job's steps run in.
     pub(super) container: Option<&'c JobContainer>,
 }
@@ -42,6 +52,10 @@ pub(crate) struct StepContext<'c> {
 pub(crate) struct StepResult {
     pub(crate) ended: RunOutcome,
     pub(crate) outputs: Vec<(String, String)>,
+    /// Variables that a built-in action sets for later steps.
+    pub(crate) env: Vec<(String, String)>,
+    /// Folders that a built-in action puts before `PATH` for later steps.
+    pub(crate) paths: Vec<String>,
     /// Journal entries.
     pub(crate) entries: Vec<JournalBody>,
     /// Markdown.
@@ -100,24 +114,28 @@ impl<'c> StepContext<'c> {
     pub(crate) fn new(
         spec: &'c JobSpec,
         folders: &'c JobFolders,
-        runtime: &'c RuntimeEndpoints,
+        stores: (&'c ArtifactStore, Option<&'c JobCaches>),
         with: Vec<(String, String)>,
         env: &'c [(String, String)],
-        output: &'c mut OutputProcessor,
+        log: &'c mut dyn ActionLog,
     ) -> Self {
         let with = with.into_iter();
+        let (artifact_store, caches) = stores;
         Self {
-            spec,
+            github: &spec.contexts.github,
+            source: &spec.source,
+            server: spec.server.as_ref(),
+            allow_other_versions: spec.actions.allow_other_versions,
             folders,
-            artifact_store: &runtime.artifact_store,
-            caches: runtime.caches.as_ref(),
+            artifact_store,
+            caches,
             stage: ActionStage::Main,
             state: None,
             with: with
                 .map(|(name, value)| (name.to_ascii_lowercase(), value))
                 .collect(),
             env,
-            output,
+            log,
             container: None,
         }
     }
@@ -160,16 +178,15 @@ impl<'c> StepContext<'c> {
     }
 
     pub(super) fn log_message(&mut self, text: &str) {
-        self.output.log_message(text);
-        self.output.log.flush();
+        self.log.log_message(text);
     }
 
     pub(super) fn warn(&mut self, text: &str) {
-        self.output.annotate(AnnotationLevel::Warning, text);
+        self.log.annotate(AnnotationLevel::Warning, text);
     }
 
     pub(super) fn notice(&mut self, text: &str) {
-        self.output.annotate(AnnotationLevel::Notice, text);
+        self.log.annotate(AnnotationLevel::Notice, text);
     }
 
     /// Resolves a path, which must stay in the workspace, the home or the temporary folder.

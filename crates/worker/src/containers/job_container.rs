@@ -20,7 +20,8 @@ use super::{
     engine::ContainerEngine,
 };
 use crate::{
-    environment::{JobFolders, PATH, base_environment},
+    base_environment::base_environment,
+    environment::{JobFolders, PATH},
     output_processor::OutputProcessor,
     path_error::PathError,
     program_runner::{ProgramInvocation, RemoteProcess},

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     artifact_store::{ArtifactEntry, ArtifactNameError, ArtifactStore, check_name},
     artifact_zip,
-    http_server::{RequestAddress, run_blocking_call},
+    request_address::RequestAddress,
     signed_blobs::{FinishedUpload, SignedBlobs},
-    twirp::{self, TwirpCode, TwirpError},
+    twirp::{self, TwirpCode, TwirpError, run_blocking_call},
 };
 use crate::{
     artifact_tar::{self, ArtifactError, WrittenTar},

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    http_server::{RequestAddress, run_blocking_call},
+    request_address::RequestAddress,
     runtime_secret::RuntimeSecret,
     signed_blobs::SignedBlobs,
-    twirp::{self, TwirpCode, TwirpError},
+    twirp::{self, TwirpCode, TwirpError, run_blocking_call},
 };
 use crate::cache::{CacheEntry, JobCaches, SaveCacheError, check_key};
 

@@ -31,6 +31,7 @@ use super::{
     RuntimeEndpoints,
     artifact_service::ArtifactService,
     cache_service::CacheService,
+    request_address::{ACCOUNT, RequestAddress},
     runtime_secret::RuntimeSecret,
     signed_blobs::{self, BlobResponseError, SignedBlobs},
     twirp::{TwirpCode, TwirpError},
@@ -41,8 +42,6 @@ use crate::file_hash;
 const CALL_BYTES_MAX: usize = 1 << 20;
 /// Limit for concurrent connections: the toolkit opens dozens; more have to wait.
 const CONNECTIONS_MAX: usize = 256;
-/// First path segment of signed URLs: Azure's clients take it for the account.
-const ACCOUNT: &str = "blobs";
 /// Timeout for a request's head.
 const HEAD: Duration = Duration::from_secs(30);
 
@@ -53,32 +52,6 @@ pub(super) struct EndpointServices {
     blobs: Arc<SignedBlobs>,
     artifacts: Arc<ArtifactService>,
     caches: Arc<CacheService>,
-}
-
-/// The address of this server from the client's point of view, which differs in containers.
-pub(super) struct RequestAddress {
-    /// E.g. `127.0.0.1:8080`.
-    host: String,
-}
-
-impl RequestAddress {
-    fn from_headers(headers: &HeaderMap) -> Self {
-        let host = headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
-        Self {
-            host: host.unwrap_or_default().to_owned(),
-        }
-    }
-
-    /// The signed URL of a file.
-    pub(super) fn signed_url(&self, container: &str, id: u64, signature: &RuntimeSecret) -> String {
-        format!(
-            "http://{}/{ACCOUNT}/{container}/{id}?sig={}",
-            self.host,
-            signature.as_str()
-        )
-    }
 }
 
 impl EndpointServices {
@@ -260,14 +233,6 @@ impl EndpointServices {
             }
         }
     }
-}
-
-/// Runs blocking work on another thread.
-pub(super) async fn run_blocking_call<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, TwirpError> + Send + 'static,
-) -> Result<T, TwirpError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(TwirpError::new(TwirpCode::Internal, error.to_string())))
 }
 
 /// Parses and decodes a query string.

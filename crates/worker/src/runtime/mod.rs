@@ -14,6 +14,7 @@ mod artifact_store;
 mod artifact_zip;
 mod cache_service;
 mod http_server;
+mod request_address;
 mod runtime_secret;
 mod signed_blobs;
 #[cfg(test)]

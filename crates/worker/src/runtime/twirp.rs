@@ -88,3 +88,11 @@ pub(super) fn deserialize_number<'d, D: Deserializer<'d>>(
         None => None,
     })
 }
+
+/// Runs blocking work on another thread.
+pub(super) async fn run_blocking_call<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TwirpError> + Send + 'static,
+) -> Result<T, TwirpError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(TwirpError::new(TwirpCode::Internal, error.to_string())))
+}
