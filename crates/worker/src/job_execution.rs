@@ -1,4 +1,4 @@
-//! A running job: what is done before its first step and after its last one.
+//! A running job: its state, its preparation before the first step, and its conclusion.
 
 use std::{collections::BTreeMap, fs, io, path::Path, rc::Rc, sync::Arc};
 

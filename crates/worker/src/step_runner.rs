@@ -45,10 +45,10 @@ impl StepRunner<'_> {
         step_scope: &StepScope,
         task: &StepTask,
     ) -> Result<PlannedStep, EvalError> {
-        let step = &task.step;
-        let files = WorkspaceFiles(&self.resources.folders.workspace);
+        let (step, resources) = (&task.step, &*self.resources);
+        let files = WorkspaceFiles(&resources.folders.workspace);
         let identity = step_scope.step_identity(&step.id);
-        let mut env = self.resources.scope.scope_env(step_scope);
+        let mut env = resources.scope.scope_env(step_scope);
         let outer = self
             .resources
             .expression_contexts(step_scope, &identity, &env, &files);
@@ -59,11 +59,11 @@ impl StepRunner<'_> {
         let left = step_scope
             .deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let may = !self.resources.cancel.is_grace_over()
+        let may = !resources.cancel.is_grace_over()
             && left.is_none_or(|left| !left.is_zero())
             && (step_scope.depth == 0
                 || step_scope.survives_cancellation
-                || self.resources.cancel.reason().is_none());
+                || resources.cancel.reason().is_none());
         if !(may && task.condition.holds(&outer)?) {
             // The name of a skipped step may refer to outputs that don't exist: show it unevaluated.
             let name = named(&outer).unwrap_or_else(|_| step.title());
