@@ -49,9 +49,7 @@ impl StepRunner<'_> {
         let files = WorkspaceFiles(&resources.folders.workspace);
         let identity = step_scope.step_identity(&step.id);
         let mut env = resources.scope.scope_env(step_scope);
-        let outer = self
-            .resources
-            .expression_contexts(step_scope, &identity, &env, &files);
+        let outer = resources.expression_contexts(step_scope, &identity, &env, &files);
         let named = |contexts: &Contexts<'_>| match &step.name {
             Some(name) => name.resolve_text(contexts),
             None => Ok(step.title()),
@@ -80,9 +78,7 @@ impl StepRunner<'_> {
         let mut own = step_scope.env.clone();
         own.extend(step.env.resolve(&outer)?);
         env.extend(own.iter().cloned());
-        let contexts = self
-            .resources
-            .expression_contexts(step_scope, &identity, &env, &files);
+        let contexts = resources.expression_contexts(step_scope, &identity, &env, &files);
         let cancelled = outer.with_status(StatusChecks {
             success: step_scope.depth > 0 && step_scope.failed.is_none(),
             failure: step_scope.failed.is_some(),
