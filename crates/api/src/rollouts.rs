@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{Judgement, plot::MetricSeries};
-use shipway_core::ids::RolloutId;
+use shipway_core::ids::{Digest, RolloutId};
 use utoipa::{IntoParams, ToSchema};
 
 /// Which rollouts to list.
@@ -63,6 +63,11 @@ impl RolloutAction {
 #[serde(deny_unknown_fields)]
 pub struct RolloutActionRequest {
     pub reason: Option<String>,
+    /// For an approval: the digest of the plan that is approved, `gate.subject` of the rollout. The approval is refused if the plan
+    /// has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub plan: Option<Digest>,
     /// Refused unless empty: this server knows no groups yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,

@@ -14,6 +14,7 @@ pub mod aggregate;
 pub mod check;
 pub mod concurrency;
 pub mod config;
+pub mod gate;
 pub mod ids;
 pub mod keyed_request;
 pub mod release;

@@ -133,12 +133,13 @@ impl RealRollout {
             }
         }
         if let Some(PlanAction::Ask { gate }) = self.rollout().action().cloned() {
-            let approvals = self.rollout().approvals.len();
+            let approvals = (self.rollout().gate.as_ref()).map_or(0, |it| it.decisions.len());
             let by = Principal::person(&format!("person {}", approvals + 1)).actor();
             return self.decide_as(
                 by,
                 RolloutInput::Approve {
-                    groups: gate.from,
+                    groups: gate.deciders().to_vec(),
+                    plan: None,
                     comment: None,
                 },
                 now,

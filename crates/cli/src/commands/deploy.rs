@@ -114,6 +114,7 @@ pub fn retry(
 ) -> Result<(), Failure> {
     let request = RolloutActionRequest {
         reason,
+        plan: None,
         groups: Vec::new(),
     };
     let outcome = server.retry_rollout(rollout, &request)?;

@@ -5,6 +5,7 @@ use shipway_api::{
     RolloutAction, RolloutActionRequest,
 };
 use shipway_core::{
+    gate::GateState,
     rollout::{RolloutPause, RolloutProgress, RolloutStatus, RolloutView},
     run::{JobView, RunView},
 };
@@ -199,11 +200,18 @@ fn act_on_rollout(
     reason: Option<&String>,
     output: Output,
 ) -> Result<RolloutView, Failure> {
+    let id = rollout_id(server, id)?;
+    // An approval is for the plan that stands now: if it changes in between, the server refuses.
+    let plan = match action {
+        RolloutAction::Approve => server.rollout(&id)?.gate.and_then(|it| it.subject),
+        _ => None,
+    };
     let request = RolloutActionRequest {
         reason: reason.cloned(),
+        plan,
         groups: Vec::new(),
     };
-    let view = server.act_on_rollout(&rollout_id(server, id)?, action, &request)?;
+    let view = server.act_on_rollout(&id, action, &request)?;
     if output.json {
         output.document(&view)?;
         return Ok(view);
@@ -337,10 +345,10 @@ fn missing_answers(view: &RolloutView) -> String {
         .iter()
         .find(|it| it.progress == RolloutProgress::Now);
     let asked = asked.map_or("an answer", |it| it.text.as_str());
-    let so_far = if view.approvals.is_empty() {
-        String::new()
-    } else {
-        format!("; so far {}", view.approvals.join(", "))
+    let approvers = view.gate.as_ref().map(GateState::approvers);
+    let so_far = match approvers.filter(|it| !it.is_empty()) {
+        Some(approvers) => format!("; approved by {}", approvers.join(", ")),
+        None => String::new(),
     };
     format!(" · {asked}{so_far}")
 }

@@ -11,7 +11,11 @@ use super::{
     state::{Rollout, RolloutState},
     strategy::{OnInconclusive, compile, straight},
 };
-use crate::aggregate::{self, Actor, Event};
+use crate::{
+    aggregate::{self, Actor, Event},
+    gate::{GateState, GateVerdict},
+    ids::Digest,
+};
 use jiff::Timestamp;
 use shipway_analysis::Observation;
 
@@ -117,12 +121,7 @@ pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
     }
     match action {
         PlanAction::Hold { why, .. } => hold_step(rollout, *why, now),
-        PlanAction::Ask { gate } => (rollout.approvals.len() >= gate.count as usize).then(|| {
-            NextStep::Done(
-                rollout.cursor,
-                Some(format!("approved by {}", rollout.approvals.join(", "))),
-            )
-        }),
+        PlanAction::Ask { .. } => gate_step(rollout, now),
         PlanAction::Barrier { .. } if rollout.holds_skipped => Some(NextStep::Done(
             rollout.cursor,
             Some("not waited for".to_owned()),
@@ -145,6 +144,21 @@ pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
                 )
             })
         }
+    }
+}
+
+fn gate_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
+    let gate = rollout.gate.as_ref()?;
+    match gate.verdict(now) {
+        GateVerdict::Pass => {
+            let note = format!("approved by {}", gate.approvers().join(", "));
+            Some(NextStep::Done(rollout.cursor, Some(note)))
+        }
+        GateVerdict::Fail => Some(NextStep::TurnBack(
+            RollbackCause::Rejected,
+            "not approved within 30 days".to_owned(),
+        )),
+        GateVerdict::Pending => None,
     }
 }
 
@@ -297,9 +311,13 @@ fn handle_input(
 ) -> Result<(), RolloutRejection> {
     let running = rollout.ended.is_none();
     match input {
-        RolloutInput::Approve { groups, comment } => approve(decider, rollout, &groups, comment)?,
-        RolloutInput::Reject { reason } => {
-            gate(rollout)?;
+        RolloutInput::Approve {
+            groups,
+            plan,
+            comment,
+        } => approve(decider, rollout, (&groups, plan), comment)?,
+        RolloutInput::Reject { groups, reason } => {
+            accepting_gate(decider, rollout, &groups)?;
             decider.emit(RolloutEvent::Rejected {
                 reason: reason.clone(),
             });
@@ -407,27 +425,44 @@ fn evaluate(rollout: &Rollout, seen: Observation) -> MetricEvaluation {
 fn approve(
     decider: &mut RolloutDecider,
     rollout: &Rollout,
-    groups: &[String],
+    (groups, seen_plan): (&[String], Option<Digest>),
     comment: Option<String>,
 ) -> Result<(), RolloutRejection> {
-    let asked = gate(rollout)?;
-    let who = decider.by.to_string();
-    let allowed = asked.from.is_empty()
-        || asked
-            .from
-            .iter()
-            .any(|from| *from == who || groups.contains(from));
-    if !allowed {
-        return Err(RolloutRejection::NotAllowed {
+    let gate = accepting_gate(decider, rollout, groups)?;
+    let plan = rollout.plan.digest();
+    if seen_plan.is_some_and(|seen| seen != plan) {
+        return Err(RolloutRejection::PlanChanged {
             rollout: rollout.spec.id.clone(),
-            who,
-            from: asked.from.join(", "),
         });
     }
-    if !rollout.approvals.contains(&who) {
-        decider.emit(RolloutEvent::Approved { comment });
+    if !gate.has_decision_by(&decider.by.to_string()) {
+        decider.emit(RolloutEvent::Approved { plan, comment });
     }
     Ok(())
+}
+
+/// The gate at the cursor, if it accepts decisions of this person.
+fn accepting_gate<'r>(
+    decider: &RolloutDecider,
+    rollout: &'r Rollout,
+    groups: &[String],
+) -> Result<&'r GateState, RolloutRejection> {
+    running(rollout, "answering the gate")?;
+    let id = || rollout.spec.id.clone();
+    let Some(gate) = &rollout.gate else {
+        let at = rollout.action().map(ToString::to_string);
+        return Err(RolloutRejection::NoPendingApproval {
+            rollout: id(),
+            at: at.unwrap_or_else(|| "the end".to_owned()),
+        });
+    };
+    let accepted = gate.accept_decider(&decider.by.to_string(), groups);
+    accepted.map_err(|refused| RolloutRejection::NotAllowed {
+        rollout: id(),
+        who: refused.who,
+        from: refused.accepted,
+    })?;
+    Ok(gate)
 }
 
 /// Skips the remaining holds and resumes a paused rollout.
@@ -453,17 +488,6 @@ fn abort(decider: &mut RolloutDecider, rollout: &Rollout, cause: RollbackCause, 
         }
         PlanDirection::Back if rollout.rollback_retry.is_some() => decider.give_rollback_up(reason),
         PlanDirection::Back => {}
-    }
-}
-
-fn gate(rollout: &Rollout) -> Result<&crate::config::ApprovalRule, RolloutRejection> {
-    running(rollout, "answering the gate")?;
-    match rollout.action() {
-        Some(PlanAction::Ask { gate }) => Ok(gate),
-        other => Err(RolloutRejection::NoPendingApproval {
-            rollout: rollout.spec.id.clone(),
-            at: other.map_or_else(|| "the end".to_owned(), ToString::to_string),
-        }),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     aggregate::Actor,
     check::SmokeReport,
     config::EnvironmentConfig,
-    ids::{ReleaseNumber, RolloutId, RolloutNumber, ServiceName},
+    ids::{Digest, ReleaseNumber, RolloutId, RolloutNumber, ServiceName},
     release::Release,
 };
 
@@ -174,6 +174,8 @@ pub enum RolloutEvent {
     },
     /// A person has approved the gate at the cursor.
     Approved {
+        /// The digest of the plan that was approved.
+        plan: Digest,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         comment: Option<String>,
     },
@@ -262,13 +264,18 @@ pub enum RolloutInput {
         /// The reading and the judgement of it.
         evaluation: Box<MetricEvaluation>,
     },
-    /// Approves the gate at the cursor; the approver has these groups.
+    /// Approves the gate at the cursor.
     Approve {
         /// Groups of the person, each as `@name`.
         groups: Vec<String>,
+        /// The digest of the plan that the person saw; any plan if they name none.
+        plan: Option<Digest>,
         comment: Option<String>,
     },
+    /// Rejects at the gate at the cursor.
     Reject {
+        /// Groups of the person, each as `@name`.
+        groups: Vec<String>,
         reason: String,
     },
     Pause {
@@ -387,12 +394,17 @@ pub enum RolloutRejection {
         at: String,
     },
     /// This person may not say yes.
-    #[error("{who} may not approve {rollout}: approvals are accepted from {from}")]
+    #[error("{who} may not approve or reject {rollout}: decisions are accepted from {from}")]
     NotAllowed {
         rollout: RolloutId,
         who: String,
         from: String,
     },
+    /// The approval is for another plan.
+    #[error(
+        "the plan of {rollout} has changed since you saw it: look at it with `shipway status`, then approve again"
+    )]
+    PlanChanged { rollout: RolloutId },
     /// It goes back already.
     #[error("{rollout} is rolling back to stable: {what} is no longer possible")]
     RollingBack {

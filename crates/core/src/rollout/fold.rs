@@ -17,6 +17,7 @@ use super::{
 use crate::{
     aggregate::{Actor, Event},
     check::SmokeReport,
+    gate::{GateDecision, GateState, GateVerdict},
 };
 
 impl Rollout {
@@ -76,12 +77,14 @@ impl Rollout {
         self.cursor = cursor;
         self.action_since = event.at;
         self.hold_spent = Duration::ZERO;
-        self.approvals.clear();
+        self.gate = None;
         if let Some(PlanAction::Ask { gate }) = self.action() {
+            let state = GateState::new(gate.clone(), Some(self.plan.digest()), event.at);
             let (title, text) = (
                 format!("{} waits for approval", self.headline()),
                 format!("{gate}; shipway approve {}", self.spec.id),
             );
+            self.gate = Some(state);
             self.notice(event, NoticeTone::Asking, title, text);
         }
     }
@@ -122,8 +125,11 @@ impl Rollout {
             RolloutEvent::RollbackDelayed { attempt, until } => {
                 self.rollback_delayed(event, *attempt, *until);
             }
-            RolloutEvent::Approved { comment } => self.approved(event, comment.as_deref()),
-            RolloutEvent::Rejected { reason } => self.note(event, format!("rejected: {reason}")),
+            RolloutEvent::Approved { comment, .. } => self.approved(event, comment.as_deref()),
+            RolloutEvent::Rejected { reason } => {
+                self.decide_gate(event, GateVerdict::Fail, Some(reason));
+                self.note(event, format!("rejected: {reason}"));
+            }
             RolloutEvent::Paused { reason } => self.pause(event, reason),
             RolloutEvent::Resumed => self.resumed(event),
             RolloutEvent::HoldsSkipped { reason } => {
@@ -192,8 +198,24 @@ impl Rollout {
         self.notice(event, NoticeTone::Bad, title, why);
     }
 
+    fn decide_gate(
+        &mut self,
+        event: &Event<RolloutEvent>,
+        verdict: GateVerdict,
+        reason: Option<&str>,
+    ) {
+        if let Some(gate) = &mut self.gate {
+            gate.record_decision(GateDecision {
+                by: event.by.to_string(),
+                at: event.at,
+                verdict,
+                reason: reason.map(ToOwned::to_owned),
+            });
+        }
+    }
+
     fn approved(&mut self, event: &Event<RolloutEvent>, comment: Option<&str>) {
-        self.approvals.push(event.by.to_string());
+        self.decide_gate(event, GateVerdict::Pass, comment);
         let comment = comment.map(|comment| format!(": {comment}"));
         self.note_of_person(event, format!("approved{}", comment.unwrap_or_default()));
     }

@@ -8,7 +8,10 @@ use super::{
     plan::PlanAction,
     state::{Rollout, RolloutState},
 };
-use crate::aggregate::{EffectKey, PendingWork};
+use crate::{
+    aggregate::{EffectKey, PendingWork},
+    gate::GateState,
+};
 
 /// What the world still owes the rollout.
 pub(super) fn pending(state: &RolloutState, now: Timestamp) -> PendingWork<RolloutEffect> {
@@ -129,5 +132,7 @@ fn wake_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
             rollout.hold_deadline()
         }
     });
-    hold.into_iter().chain(rollout.progress_deadline()).min()
+    let gate = rollout.gate.as_ref().and_then(GateState::expires_at);
+    let deadlines = hold.into_iter().chain(gate);
+    deadlines.chain(rollout.progress_deadline()).min()
 }

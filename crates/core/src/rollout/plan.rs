@@ -2,15 +2,20 @@
 //!
 //! Strategies compile to actions, targets and routers carry them out; neither knows the other.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::canary_match::TrafficMatch;
 use crate::{
     address::PublicAddress,
-    config::ApprovalRule,
-    ids::{ReleaseNumber, ServiceName},
+    gate::GateSpec,
+    ids::{Digest, ReleaseNumber, ServiceName},
     weight::Weight,
 };
 
@@ -40,8 +45,7 @@ pub enum PlanAction {
         why: HoldReason,
     },
     Ask {
-        /// The allowed approvers and the number of approvals.
-        gate: ApprovalRule,
+        gate: GateSpec,
     },
     /// Wait until the rollouts of tied services have come as far.
     Barrier { with: Vec<ServiceName> },
@@ -218,6 +222,15 @@ pub struct RolloutPlan {
 }
 
 impl RolloutPlan {
+    /// Identifies the plan by what it does, whatever its notes say: SHA-256 of the actions as JSON with sorted keys.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let actions = serde_json::to_value(&self.actions).unwrap_or_default();
+        let mut canonical = String::new();
+        write_canonical(&actions, &mut canonical);
+        Digest::compute(canonical.as_bytes())
+    }
+
     /// Judges the release on for `watch` after its promotion, holds that come after it included.
     pub(super) fn watch_after_promotion(&mut self, watch: Duration) {
         let Some(promoted) =
@@ -235,6 +248,34 @@ impl RolloutPlan {
         if !duration.is_zero() {
             let why = HoldReason::Watch;
             self.actions.push(PlanAction::Hold { duration, why });
+        }
+    }
+}
+
+/// Writes JSON with sorted keys and without spaces.
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                out.push_str(if index == 0 { "" } else { "," });
+                write_canonical(item, out);
+            }
+            out.push(']');
+        }
+        Value::Object(fields) => {
+            out.push('{');
+            let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
+            for (index, (name, field)) in sorted.into_iter().enumerate() {
+                out.push_str(if index == 0 { "" } else { "," });
+                out.push_str(&Value::from(name.as_str()).to_string());
+                out.push(':');
+                write_canonical(field, out);
+            }
+            out.push('}');
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            out.push_str(&value.to_string());
         }
     }
 }

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     aggregate::{Actor, Event},
     check::SmokeReport,
+    gate::GateState,
     ids::{ReleaseNumber, RolloutId},
 };
 
@@ -68,8 +69,8 @@ pub struct Rollout {
     pub checkpointed_at: Option<Timestamp>,
     /// The last smoke tests.
     pub smoke: Option<SmokeReport>,
-    /// People who have approved the gate at the cursor.
-    pub approvals: Vec<String>,
+    /// The gate at the cursor.
+    pub gate: Option<GateState>,
     /// Since when fewer instances of the new release are ready than its weight needs.
     pub shortage: Option<CapacityShortage>,
     /// What speaks against the release only in comparison with the past, once a reverse canary has shown that it is not its
@@ -175,7 +176,7 @@ impl Rollout {
             exposed_at: None,
             checkpointed_at: None,
             smoke: None,
-            approvals: Vec::new(),
+            gate: None,
             shortage: None,
             unattributed_fault: None,
             rollback_retry: None,

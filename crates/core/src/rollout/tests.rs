@@ -160,14 +160,15 @@ fn spec(strategy: Strategy, instances: u32, stable: Option<u32>) -> RolloutSpec 
 }
 
 /// A rollout with a clock: inputs in, a story out.
-struct PeerStage {
+#[derive(Clone)]
+struct RolloutHarness {
     state: RolloutState,
     now: Timestamp,
     story: Vec<String>,
     log: Vec<Event<RolloutEvent>>,
 }
 
-impl PeerStage {
+impl RolloutHarness {
     fn open(spec: RolloutSpec) -> Self {
         let mut stage = Self {
             state: RolloutState::default(),
@@ -289,7 +290,7 @@ impl PeerStage {
 
 #[test]
 fn a_good_canary_grows_step_by_step_and_is_promoted() {
-    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
+    let mut stage = RolloutHarness::open(spec(canary(), 3, Some(3)));
     stage.carry();
     assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     assert_eq!(
@@ -319,7 +320,7 @@ fn a_good_canary_grows_step_by_step_and_is_promoted() {
 
 #[test]
 fn a_bad_canary_goes_back_at_once_and_stable_was_never_touched() {
-    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
+    let mut stage = RolloutHarness::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage.measure(0, 0);
     stage.pass_time(5);
@@ -355,7 +356,7 @@ fn a_bad_canary_goes_back_at_once_and_stable_was_never_touched() {
 
 #[test]
 fn no_traffic_never_passes_and_pauses_at_the_deadline() {
-    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
+    let mut stage = RolloutHarness::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage.pass_time(61);
     assert_eq!(
@@ -391,7 +392,7 @@ fn no_traffic_never_passes_and_pauses_at_the_deadline() {
 
 #[test]
 fn a_pause_stops_the_hold_where_it_is() {
-    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
+    let mut stage = RolloutHarness::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage.pass_time(40);
     stage.measure(0, 0);
@@ -418,7 +419,7 @@ fn a_pause_stops_the_hold_where_it_is() {
 
 #[test]
 fn a_failing_start_leaves_stable_alone() {
-    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
+    let mut stage = RolloutHarness::open(spec(canary(), 3, Some(3)));
     let (plan, index) = stage.carried().unwrap();
     stage
         .say(RolloutInput::Failed {
@@ -435,7 +436,7 @@ fn a_failing_start_leaves_stable_alone() {
 
 #[test]
 fn no_progress_fails_an_action_at_its_deadline() {
-    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
+    let mut stage = RolloutHarness::open(spec(canary(), 3, Some(3)));
     assert_eq!(
         RolloutAggregate::pending(&stage.state, stage.now).wake_at,
         Some(start() + Duration::from_secs(600))
@@ -457,7 +458,7 @@ fn no_progress_fails_an_action_at_its_deadline() {
 
 #[test]
 fn a_crash_loop_does_not_wait_for_the_metric() {
-    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
+    let mut stage = RolloutHarness::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage
         .say(RolloutInput::CrashLoop {
@@ -469,7 +470,7 @@ fn a_crash_loop_does_not_wait_for_the_metric() {
 
 #[test]
 fn a_first_deployment_that_fails_before_traffic_is_cleaned_up() {
-    let mut stage = PeerStage::open(spec(canary(), 2, None));
+    let mut stage = RolloutHarness::open(spec(canary(), 2, None));
     let (plan, index) = stage.carried().unwrap();
     stage
         .say(RolloutInput::Failed {
@@ -486,7 +487,7 @@ fn a_first_deployment_that_fails_before_traffic_is_cleaned_up() {
 
 #[test]
 fn a_first_deployment_that_serves_has_nothing_to_go_back_to() {
-    let mut stage = PeerStage::open(spec(canary(), 2, None));
+    let mut stage = RolloutHarness::open(spec(canary(), 2, None));
     while !stage.rollout().served {
         let (plan, index) = stage.carried().unwrap();
         stage
@@ -519,11 +520,12 @@ fn approvals_come_first_from_those_who_may_and_each_counts_once() {
         count: 2,
         from: vec!["ada".into(), "@ops".into()],
     });
-    let mut stage = PeerStage::open(wanted);
+    let mut stage = RolloutHarness::open(wanted);
     assert_eq!(stage.rollout().status(), RolloutStatus::Waiting);
     assert!(stage.carried().is_none(), "nothing starts before");
     let approve = |groups: &[&str]| RolloutInput::Approve {
         groups: groups.iter().map(|it| (*it).to_owned()).collect(),
+        plan: None,
         comment: None,
     };
     assert_eq!(stage.say(approve(&[])), Ok(1));
@@ -554,12 +556,50 @@ fn approvals_come_first_from_those_who_may_and_each_counts_once() {
 }
 
 #[test]
+fn an_approval_counts_for_the_plan_that_was_seen_and_a_gate_expires() {
+    let mut wanted = spec(canary(), 3, Some(3));
+    wanted.environment.approvals = Some(ApprovalRule::anyone());
+    let mut stage = RolloutHarness::open(wanted);
+    let seen = stage.rollout().gate.clone().unwrap().subject.unwrap();
+    assert_eq!(seen, stage.rollout().plan.digest());
+    let approve = |plan| RolloutInput::Approve {
+        groups: Vec::new(),
+        plan: Some(plan),
+        comment: None,
+    };
+    let other = crate::ids::Digest::compute(b"another plan");
+    let refused = stage.say(approve(other)).unwrap_err();
+    assert!(matches!(refused, RolloutRejection::PlanChanged { .. }));
+    assert!(stage.carried().is_none());
+
+    let mut late = stage.clone();
+    late.now = late.rollout().gate.as_ref().unwrap().expires_at().unwrap();
+    late.say(RolloutInput::TimerFired).unwrap();
+    assert_eq!(late.rollout().rollback_start.as_ref().unwrap().why, "not approved within 30 days");
+
+    stage.say(approve(seen)).unwrap();
+    assert!(stage.carried().is_some());
+}
+
+#[test]
+fn a_plan_has_the_digest_of_its_actions_whatever_its_notes_say() {
+    let plan = RolloutHarness::open(spec(canary(), 3, Some(3))).rollout().plan.clone();
+    let mut noted = plan.clone();
+    noted.notes.push("another sentence".to_owned());
+    assert_eq!(plan.digest(), noted.digest());
+    let mut shorter = plan.clone();
+    shorter.actions.pop();
+    assert_ne!(plan.digest(), shorter.digest());
+}
+
+#[test]
 fn a_rejection_ends_it_before_anything_started() {
     let mut wanted = spec(canary(), 3, Some(3));
     wanted.environment.approvals = Some(ApprovalRule::anyone());
-    let mut stage = PeerStage::open(wanted);
+    let mut stage = RolloutHarness::open(wanted);
     stage
         .say(RolloutInput::Reject {
+            groups: Vec::new(),
             reason: "not today".into(),
         })
         .unwrap();
@@ -581,7 +621,7 @@ fn a_rejection_ends_it_before_anything_started() {
 
 #[test]
 fn late_answers_of_work_that_no_longer_counts_change_nothing() {
-    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
+    let mut stage = RolloutHarness::open(spec(canary(), 3, Some(3)));
     let (plan, index) = stage.carried().unwrap();
     stage
         .say(RolloutInput::Abort {
@@ -611,7 +651,7 @@ fn late_answers_of_work_that_no_longer_counts_change_nothing() {
 
 #[test]
 fn a_log_cut_anywhere_asks_for_the_same_work_again() {
-    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
+    let mut stage = RolloutHarness::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage.measure(0, 0);
     stage.pass_time(5);

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     aggregate::ViewRow,
     check::SmokeReport,
+    gate::GateState,
     ids::{EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, ServiceName},
 };
 
@@ -53,7 +54,9 @@ pub struct RolloutView {
     /// Services whose rollouts are promoted together with this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<ServiceName>,
-    pub approvals: Vec<String>,
+    /// The gate that it waits at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<GateState>,
     /// Fewer instances of the new release are ready than its weight needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shortage: Option<super::capacity::CapacityShortage>,
@@ -141,7 +144,7 @@ impl From<&Rollout> for RolloutView {
             },
             reach: rollout.observed.split.reach.clone(),
             peers: spec.peers.clone(),
-            approvals: rollout.approvals.clone(),
+            gate: rollout.gate.clone(),
             shortage: rollout.shortage.clone(),
             unattributed_fault: rollout.unattributed_fault.clone(),
             rollback_retry: rollout.rollback_retry,

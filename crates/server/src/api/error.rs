@@ -137,6 +137,7 @@ impl RejectionStatus for rollout::RolloutRejection {
             Self::OpenedAlready(_)
             | Self::Ended { .. }
             | Self::NoPendingApproval { .. }
+            | Self::PlanChanged { .. }
             | Self::RollingBack { .. } => StatusCode::CONFLICT,
         }
     }

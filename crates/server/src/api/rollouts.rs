@@ -83,9 +83,13 @@ pub(super) async fn act(
     let input = match action {
         RolloutAction::Approve => RolloutInput::Approve {
             groups: verified_groups(&caller, &body.groups)?,
+            plan: body.plan,
             comment: body.reason,
         },
-        RolloutAction::Reject => RolloutInput::Reject { reason },
+        RolloutAction::Reject => RolloutInput::Reject {
+            groups: verified_groups(&caller, &body.groups)?,
+            reason,
+        },
         RolloutAction::Pause => RolloutInput::Pause { reason },
         RolloutAction::Resume => RolloutInput::Resume,
         RolloutAction::Promote => RolloutInput::Promote { reason },

@@ -12,6 +12,7 @@ use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 use super::{StrategyInput, PlanCompiler, HoldPolicy, bring_up, first_deployment, take_down};
 use crate::{
     config::{ApprovalRule, InstanceCount, decode::count},
+    gate::GateSpec,
     weight::Weight,
     ids::ReleaseNumber,
     rollout::{
@@ -301,6 +302,7 @@ impl CanaryPlanBuilder<'_> {
         if step.ask {
             let gate = self.brief.approvals.clone();
             let gate = gate.unwrap_or_else(ApprovalRule::anyone);
+            let gate = GateSpec::Approval(gate);
             self.actions.push(PlanAction::Ask { gate });
         }
         let split = if beside {

@@ -11,6 +11,7 @@ use shipway_syntax::{Diagnostic, YamlNode};
 use crate::{
     address::EnvironmentAddresses,
     config::ApprovalRule,
+    gate::GateSpec,
     ids::{ReleaseNumber, ServiceName},
     rollout::{
         RolloutSpec,
@@ -243,7 +244,7 @@ pub fn compile(strategy: &Strategy, brief: &StrategyInput) -> RolloutPlan {
     claim_addresses(&mut plan, brief);
     if let Some(gate) = &brief.approvals {
         plan.actions
-            .insert(0, PlanAction::Ask { gate: gate.clone() });
+            .insert(0, PlanAction::Ask { gate: GateSpec::Approval(gate.clone()) });
     }
     plan
 }

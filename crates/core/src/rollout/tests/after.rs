@@ -2,7 +2,7 @@
 
 use super::{compared::compared_rule, *};
 
-fn switched(bake: Option<u64>) -> PeerStage {
+fn switched(bake: Option<u64>) -> RolloutHarness {
     let strategy = Strategy::BlueGreen(BlueGreen {
         keep: Duration::from_secs(3_600),
         bake: bake.map(Duration::from_secs),
@@ -10,7 +10,7 @@ fn switched(bake: Option<u64>) -> PeerStage {
     });
     let mut wanted = spec(strategy, 2, Some(3));
     wanted.environment.analysis = Analysis::new(vec![compared_rule()]);
-    let mut stage = PeerStage::open(wanted);
+    let mut stage = RolloutHarness::open(wanted);
     stage.carry();
     // Stable has had 200,000 requests in its time, one in a thousand bad, and gets no more.
     stage.compare((0, 0), (200_000, 200));
@@ -118,7 +118,7 @@ fn more_is_never_claimed_of_stable_than_was_seen_of_it() {
     // A stable that nobody ever asked says nothing.
     let mut unknown = spec(Strategy::BlueGreen(BlueGreen::default()), 2, Some(3));
     unknown.environment.analysis = Analysis::new(vec![compared_rule()]);
-    let mut stage = PeerStage::open(unknown);
+    let mut stage = RolloutHarness::open(unknown);
     stage.carry();
     stage.compare((0, 0), (0, 0));
     stage.pass_time(1);

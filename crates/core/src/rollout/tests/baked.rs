@@ -12,14 +12,14 @@ use super::*;
 const BAKE: u64 = 600;
 
 /// Switched to #4, for as long as it is baked.
-fn baking(rule: AnalysisRule) -> PeerStage {
+fn baking(rule: AnalysisRule) -> RolloutHarness {
     let strategy = Strategy::BlueGreen(BlueGreen {
         bake: Some(Duration::from_secs(BAKE)),
         ..BlueGreen::default()
     });
     let mut wanted = spec(strategy, 2, Some(3));
     wanted.environment.analysis = Analysis::new(vec![rule]);
-    let mut stage = PeerStage::open(wanted);
+    let mut stage = RolloutHarness::open(wanted);
     stage.carry();
     assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     stage
@@ -58,7 +58,7 @@ fn values(metric: Metric, level: f64, count: u64) -> BaselineSample {
 
 /// Each second of the bake, to its end: the canary's side, and what is known of stable's time before.
 fn bake(
-    stage: &mut PeerStage,
+    stage: &mut RolloutHarness,
     canary: impl Fn(u64, Timestamp) -> Sample,
     before: Option<&BaselineSample>,
 ) {
@@ -68,7 +68,7 @@ fn bake(
 
 /// So many seconds of it.
 fn looks(
-    stage: &mut PeerStage,
+    stage: &mut RolloutHarness,
     canary: impl Fn(u64, Timestamp) -> Sample,
     before: Option<&BaselineSample>,
     seconds: u64,

@@ -6,7 +6,7 @@ use crate::rollout::capacity::SetReadiness;
 const CANDIDATE: ReleaseNumber = ReleaseNumber(4);
 const STABLE: ReleaseNumber = ReleaseNumber(3);
 
-impl PeerStage {
+impl RolloutHarness {
     /// What the target reports: ready instances of the candidate and of stable.
     fn ready(&mut self, candidate: u32, stable: u32) {
         let set = |release, ready| SetReadiness {
@@ -29,8 +29,8 @@ impl PeerStage {
     }
 }
 
-fn holding(instances: u32) -> PeerStage {
-    let mut stage = PeerStage::open(spec(canary(), instances, Some(3)));
+fn holding(instances: u32) -> RolloutHarness {
+    let mut stage = RolloutHarness::open(spec(canary(), instances, Some(3)));
     stage.carry();
     assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     stage
@@ -89,7 +89,7 @@ fn a_partial_shortage_has_the_time_in_which_health_checks_notice_it() {
 fn a_configured_grace_period_holds_without_any_instance_too() {
     let mut wanted = spec(canary(), 3, Some(3));
     wanted.environment.unready_grace = Some(Duration::from_secs(20));
-    let mut stage = PeerStage::open(wanted);
+    let mut stage = RolloutHarness::open(wanted);
     stage.carry();
     stage.ready(0, 3);
     stage.ready_after(19, 0, 3);
@@ -136,7 +136,7 @@ fn a_recorded_shortage_alone_rolls_nothing_back_after_a_restart_of_the_server() 
 #[test]
 fn in_keep_traffic_goes_back_to_the_warm_set_before_its_instances_are_counted() {
     let strategy = Strategy::BlueGreen(BlueGreen::default());
-    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
+    let mut stage = RolloutHarness::open(spec(strategy, 2, Some(3)));
     stage.carry();
     assert_eq!(stage.rollout().status(), RolloutStatus::KeptWarm);
     stage.ready(2, 2);
@@ -162,7 +162,7 @@ fn in_keep_traffic_goes_back_to_the_warm_set_before_its_instances_are_counted() 
 #[test]
 fn a_rollback_that_fails_is_retried_with_backoff_until_it_succeeds() {
     let strategy = Strategy::BlueGreen(BlueGreen::default());
-    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
+    let mut stage = RolloutHarness::open(spec(strategy, 2, Some(3)));
     stage.carry();
     let reason = "customers call".to_owned();
     stage
@@ -192,7 +192,7 @@ fn a_rollback_that_fails_is_retried_with_backoff_until_it_succeeds() {
 #[test]
 fn a_person_can_stop_the_retries_of_a_rollback() {
     let strategy = Strategy::BlueGreen(BlueGreen::default());
-    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
+    let mut stage = RolloutHarness::open(spec(strategy, 2, Some(3)));
     stage.carry();
     let reason = || "customers call".to_owned();
     stage
@@ -216,9 +216,9 @@ fn a_person_can_stop_the_retries_of_a_rollback() {
 }
 
 /// A keep in which the new release fails, so that it is rolled back by itself.
-fn rolled_back_by_evidence() -> PeerStage {
+fn rolled_back_by_evidence() -> RolloutHarness {
     let strategy = Strategy::BlueGreen(BlueGreen::default());
-    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
+    let mut stage = RolloutHarness::open(spec(strategy, 2, Some(3)));
     stage.carry();
     let why = "exit code 7".to_owned();
     stage.say(RolloutInput::CrashLoop { why }).unwrap();
@@ -259,7 +259,7 @@ fn a_rollback_that_fails_makes_room_for_a_release_that_waits() {
 #[test]
 fn a_rollback_that_a_person_asked_for_is_retried_whatever_waits() {
     let strategy = Strategy::BlueGreen(BlueGreen::default());
-    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
+    let mut stage = RolloutHarness::open(spec(strategy, 2, Some(3)));
     stage.carry();
     let reason = "customers call".to_owned();
     let cause = AbortCause::Person;
@@ -293,7 +293,7 @@ fn a_weight_needs_its_share_of_the_instances() {
     );
 }
 
-fn fail_action(stage: &mut PeerStage, why: &str) {
+fn fail_action(stage: &mut RolloutHarness, why: &str) {
     let (plan, index) = stage.carried().unwrap();
     let (why, smoke) = (why.to_owned(), None);
     let failed = RolloutInput::Failed {

@@ -17,7 +17,7 @@ pub(super) fn compared() -> RolloutSpec {
     spec
 }
 
-impl PeerStage {
+impl RolloutHarness {
     /// Requests and errors of the canary and of stable, since ever.
     pub(super) fn compare(&mut self, canary: (u64, u64), stable: (u64, u64)) {
         let side = |release: &str, (requests, errors)| ReleaseSample {
@@ -44,7 +44,7 @@ impl PeerStage {
 
 #[test]
 fn a_hold_ends_early_once_the_canary_is_shown_to_be_no_worse_but_not_before_its_least_time() {
-    let mut stage = PeerStage::open(compared());
+    let mut stage = RolloutHarness::open(compared());
     stage.carry();
     stage.compare((0, 0), (0, 0));
     stage.pass_time(4);
@@ -80,7 +80,7 @@ fn a_hold_ends_early_once_the_canary_is_shown_to_be_no_worse_but_not_before_its_
 
 #[test]
 fn what_speaks_against_a_canary_at_one_weight_is_not_forgotten_at_the_next() {
-    let mut stage = PeerStage::open(compared());
+    let mut stage = RolloutHarness::open(compared());
     stage.carry();
     stage.compare((0, 0), (0, 0));
     stage.pass_time(30);
@@ -106,7 +106,7 @@ fn what_speaks_against_a_canary_at_one_weight_is_not_forgotten_at_the_next() {
 
 #[test]
 fn odds_above_ten_to_one_at_the_end_of_a_hold_pause_it_though_they_are_no_fail() {
-    let mut stage = PeerStage::open(compared());
+    let mut stage = RolloutHarness::open(compared());
     stage.carry();
     stage.compare((0, 0), (0, 0));
     stage.pass_time(30);
@@ -120,7 +120,7 @@ fn odds_above_ten_to_one_at_the_end_of_a_hold_pause_it_though_they_are_no_fail()
 
 #[test]
 fn without_traffic_there_is_nothing_to_compare_and_the_time_ends_the_hold() {
-    let mut stage = PeerStage::open(compared());
+    let mut stage = RolloutHarness::open(compared());
     stage.carry();
     for _ in 0..12 {
         assert!(
@@ -138,7 +138,7 @@ fn without_traffic_there_is_nothing_to_compare_and_the_time_ends_the_hold() {
 }
 
 /// A canary that is judged by what a provider says, with what it says of both sides.
-fn by_a_kpi(stage: &mut PeerStage, canary: Result<f64, &str>, stable: Result<f64, &str>) {
+fn by_a_kpi(stage: &mut RolloutHarness, canary: Result<f64, &str>, stable: Result<f64, &str>) {
     use shipway_analysis::ProviderAnswer;
     let kpi: shipway_analysis::MetricName = "conversion".parse().unwrap();
     let now = stage.now;
@@ -173,7 +173,7 @@ fn a_provider_that_dies_in_the_middle_pauses_and_one_that_says_half_rolls_back()
     spec.environment.analysis = Analysis::new(vec![AnalysisRule::from(sequential)]);
     let noise = |second: i32| f64::from((second * 7_919) % 13) / 1_000.0;
     for dies in [true, false] {
-        let mut stage = PeerStage::open(spec.clone());
+        let mut stage = RolloutHarness::open(spec.clone());
         stage.carry();
         for second in 0..240 {
             let answer = |value: f64, second: i32| {
@@ -213,7 +213,7 @@ fn a_step_of_everything_is_compared_with_what_stable_was_and_a_step_of_nothing_o
     canary.steps.truncate(1);
     canary.steps[0].weight = Weight::FULL;
     for (errors, ends) in [(200, PlanDirection::Back), (1, PlanDirection::Forward)] {
-        let mut stage = PeerStage::open(wanted.clone());
+        let mut stage = RolloutHarness::open(wanted.clone());
         stage.carry();
         assert_eq!(stage.split(), "100% to #4");
         stage.compare((0, 0), (100_000, 100));
@@ -242,7 +242,7 @@ fn a_step_of_everything_is_compared_with_what_stable_was_and_a_step_of_nothing_o
     };
     canary.steps[0].weight = Weight::ZERO;
     canary.matches = vec![Default::default()];
-    let mut stage = PeerStage::open(wanted);
+    let mut stage = RolloutHarness::open(wanted);
     stage.carry();
     for turn in 0..60 {
         assert_eq!(stage.split(), "0% to #4, 100% to #3;  to #4");
@@ -256,7 +256,7 @@ fn a_step_of_everything_is_compared_with_what_stable_was_and_a_step_of_nothing_o
 #[test]
 fn counters_that_begin_anew_neither_hide_errors_nor_make_them_up() {
     for (errors_per_second, ends) in [(10, PlanDirection::Back), (1, PlanDirection::Forward)] {
-        let mut stage = PeerStage::open(compared());
+        let mut stage = RolloutHarness::open(compared());
         stage.carry();
         let mut counted = (0, 0);
         for second in 0..55 {
@@ -273,7 +273,7 @@ fn counters_that_begin_anew_neither_hide_errors_nor_make_them_up() {
 }
 
 /// One user of the canary, all of whose requests but `good` fail; and many of stable.
-fn one_user_fails(stage: &mut PeerStage, (requests, good): (u64, u64), stable: (u64, u64)) {
+fn one_user_fails(stage: &mut RolloutHarness, (requests, good): (u64, u64), stable: (u64, u64)) {
     let side = |release: &str, weight, (requests, errors), failed_users| ReleaseSample {
         release: release.into(),
         sample: Some(Sample {
@@ -299,7 +299,7 @@ fn one_user_fails(stage: &mut PeerStage, (requests, good): (u64, u64), stable: (
 
 #[test]
 fn a_canary_whose_only_user_gets_nothing_but_errors_is_rolled_back_within_seconds() {
-    let mut stage = PeerStage::open(compared());
+    let mut stage = RolloutHarness::open(compared());
     stage.carry();
     for second in 0..9 {
         one_user_fails(&mut stage, (4 * second, 0), (400 * second, 0));
@@ -312,14 +312,14 @@ fn a_canary_whose_only_user_gets_nothing_but_errors_is_rolled_back_within_second
 
 #[test]
 fn one_user_who_fails_beside_others_and_an_outage_of_both_releases_roll_nothing_back() {
-    let mut stage = PeerStage::open(compared());
+    let mut stage = RolloutHarness::open(compared());
     stage.carry();
     for second in 0..9 {
         one_user_fails(&mut stage, (8 * second, 4 * second), (400 * second, 0));
         stage.pass_time(1);
     }
     assert_eq!(stage.rollout().direction, PlanDirection::Forward);
-    let mut stage = PeerStage::open(compared());
+    let mut stage = RolloutHarness::open(compared());
     stage.carry();
     for second in 0..9 {
         let failing = (400 * second, 400 * second);

@@ -18,7 +18,7 @@ fn both(at: Timestamp, canary: (u64, u64), stable: (u64, u64)) -> Observation {
     }
 }
 
-impl PeerStage {
+impl RolloutHarness {
     /// A look a second later, as the driver takes it; whether it was recorded.
     fn evaluation(
         &mut self,
@@ -43,7 +43,7 @@ impl PeerStage {
 
 #[test]
 fn after_a_crash_the_evidence_resumes_from_what_was_recorded_and_no_request_is_lost() {
-    let mut stage = PeerStage::open(compared());
+    let mut stage = RolloutHarness::open(compared());
     stage.carry();
     let mut live = stage.rollout().evidence.clone();
     let mut recorded = 0;
@@ -70,7 +70,7 @@ fn after_a_crash_the_evidence_resumes_from_what_was_recorded_and_no_request_is_l
 
 #[test]
 fn a_fail_is_recorded_at_once_however_long_ago_the_last_record_was() {
-    let mut stage = PeerStage::open(compared());
+    let mut stage = RolloutHarness::open(compared());
     stage.carry();
     let mut live = stage.rollout().evidence.clone();
     for second in 0..50 {
@@ -83,7 +83,7 @@ fn a_fail_is_recorded_at_once_however_long_ago_the_last_record_was() {
 
 #[test]
 fn the_verdict_that_a_hold_ends_with_is_fresh() {
-    let mut stage = PeerStage::open(compared());
+    let mut stage = RolloutHarness::open(compared());
     stage.carry();
     let mut live = stage.rollout().evidence.clone();
     for second in 0..60 {

@@ -3,11 +3,11 @@
 use super::*;
 
 /// A rollout whose notices go to two destinations.
-fn with_two_destinations() -> PeerStage {
+fn with_two_destinations() -> RolloutHarness {
     let mut wanted = spec(canary(), 3, Some(3));
     let second = config::NotificationTarget::Webhook("http://127.0.0.1:10/".into());
     wanted.environment.notify.push(second);
-    PeerStage::open(wanted)
+    RolloutHarness::open(wanted)
 }
 
 /// What is owed now, as (notice, destination).
@@ -22,7 +22,7 @@ fn owed(state: &RolloutState, now: Timestamp) -> Vec<(usize, usize)> {
     effects.iter().filter_map(notify).collect()
 }
 
-fn settle(stage: &mut PeerStage, index: usize, destination: usize, failed: Option<&str>) -> usize {
+fn settle(stage: &mut RolloutHarness, index: usize, destination: usize, failed: Option<&str>) -> usize {
     let failed = failed.map(str::to_owned);
     stage
         .say(RolloutInput::NotificationFinished {
@@ -33,7 +33,7 @@ fn settle(stage: &mut PeerStage, index: usize, destination: usize, failed: Optio
         .unwrap()
 }
 
-fn rolled_back() -> PeerStage {
+fn rolled_back() -> RolloutHarness {
     let mut stage = with_two_destinations();
     stage.carry();
     stage

@@ -14,7 +14,7 @@ fn required() -> RolloutSpec {
 
 #[test]
 fn too_little_traffic_ends_a_hold_by_time_and_the_note_says_how_little_it_was() {
-    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
+    let mut stage = RolloutHarness::open(spec(canary(), 3, Some(3)));
     stage.carry();
     stage.measure(0, 0);
     stage.pass_time(30);
@@ -34,7 +34,7 @@ fn too_little_traffic_ends_a_hold_by_time_and_the_note_says_how_little_it_was() 
 
 #[test]
 fn a_required_rule_pauses_a_rollout_that_has_too_little_traffic() {
-    let mut stage = PeerStage::open(required());
+    let mut stage = RolloutHarness::open(required());
     stage.carry();
     stage.measure(0, 0);
     stage.pass_time(30);
@@ -53,7 +53,7 @@ fn a_rollout_that_is_ordered_again_keeps_the_limits_it_was_opened_with() {
         p99_micros: Some(263_000),
     };
     let ordered = spec(canary(), 3, Some(3));
-    let mut stage = PeerStage::open(ordered.clone().with_stable_traffic(traffic(72_000)));
+    let mut stage = RolloutHarness::open(ordered.clone().with_stable_traffic(traffic(72_000)));
     let again = ordered.with_stable_traffic(traffic(72_500));
     assert_eq!(stage.say(RolloutInput::Open(Box::new(again))), Ok(0));
     let kept = stage.rollout().spec.stable_traffic;
@@ -70,7 +70,7 @@ fn a_plan_says_how_much_traffic_each_hold_needs_and_can_expect() {
     let mut wanted = spec(canary(), 3, Some(3));
     let slow = ThresholdLimit::new(Metric::SLOW_RATE_AUTO, MetricBound::Max(0.05)).unwrap();
     wanted.environment.analysis = Analysis::new(vec![slow]);
-    let known = PeerStage::open(wanted.clone().with_stable_traffic(traffic));
+    let known = RolloutHarness::open(wanted.clone().with_stable_traffic(traffic));
     insta::assert_debug_snapshot!(known.rollout().plan.notes, @r#"
     [
         "10% for 1 min: judging needs 100 requests of the new release, about 1 are to be expected (stable had 720 in the last 1 h): too few to judge, the hold ends by time",
@@ -83,7 +83,7 @@ fn a_plan_says_how_much_traffic_each_hold_needs_and_can_expect() {
         over_micros: 270_000,
     };
     assert_eq!(rules[0].metric(), limited);
-    let unknown = PeerStage::open(wanted);
+    let unknown = RolloutHarness::open(wanted);
     insta::assert_debug_snapshot!(unknown.rollout().plan.notes, @r#"
     [
         "10% for 1 min: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time",

@@ -58,7 +58,7 @@ fn who_matches_goes_to_the_canary_from_the_first_step_on() {
     stop #3
     (50% for 1 min: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time)
     "##);
-    let mut stage = PeerStage::open(spec(Strategy::Canary(canary), 4, Some(3)));
+    let mut stage = RolloutHarness::open(spec(Strategy::Canary(canary), 4, Some(3)));
     stage.carry();
     assert!(stage.rollout().served && stage.rollout().is_judged());
     let view = RolloutView::from(stage.rollout());
@@ -113,7 +113,7 @@ fn copies_come_before_users_and_are_judged() {
     (mirror: GET, HEAD and OPTIONS without a body are copied; other requests are not)
     (10% for 1 min: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time)
     "##);
-    let mut stage = PeerStage::open(spec(Strategy::Canary(read.clone()), 4, Some(3)));
+    let mut stage = RolloutHarness::open(spec(Strategy::Canary(read.clone()), 4, Some(3)));
     stage.carry();
     assert!(
         !stage.rollout().served && stage.rollout().is_judged(),
@@ -159,7 +159,7 @@ fn a_baseline_has_the_canarys_instances_and_share_and_goes_with_it() {
     (10% for 1 min: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time)
     (50% for 1 min: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time)
     "##);
-    let mut stage = PeerStage::open(spec(Strategy::Canary(canary.clone()), 4, Some(3)));
+    let mut stage = RolloutHarness::open(spec(Strategy::Canary(canary.clone()), 4, Some(3)));
     stage.carry();
     let baseline = ReleaseNumber(3).baseline();
     assert_eq!(stage.rollout().compared_with(), Some(baseline));
@@ -178,7 +178,7 @@ fn a_baseline_has_the_canarys_instances_and_share_and_goes_with_it() {
         [(ReleaseNumber(3), 4)].into()
     );
     // And on the way forward.
-    let mut stage = PeerStage::open(spec(Strategy::Canary(canary), 4, Some(3)));
+    let mut stage = RolloutHarness::open(spec(Strategy::Canary(canary), 4, Some(3)));
     stage.carry();
     stage.good_hold();
     stage.carry();

@@ -3,14 +3,14 @@
 use super::*;
 
 /// Rollouts in every state that people can meet, by name.
-fn stages() -> Vec<(&'static str, PeerStage)> {
+fn stages() -> Vec<(&'static str, RolloutHarness)> {
     let gated = || {
         let mut wanted = spec(canary(), 3, Some(3));
         wanted.environment.approvals = Some(ApprovalRule::anyone());
-        PeerStage::open(wanted)
+        RolloutHarness::open(wanted)
     };
     let holding = || {
-        let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
+        let mut stage = RolloutHarness::open(spec(canary(), 3, Some(3)));
         stage.carry();
         stage
     };
@@ -18,7 +18,7 @@ fn stages() -> Vec<(&'static str, PeerStage)> {
     let reason = "lunch".to_owned();
     paused.say(RolloutInput::Pause { reason }).unwrap();
     let keep = Duration::from_secs(600);
-    let mut warm = PeerStage::open(spec(
+    let mut warm = RolloutHarness::open(spec(
         Strategy::BlueGreen(BlueGreen {
             keep,
             ..BlueGreen::default()
@@ -29,7 +29,7 @@ fn stages() -> Vec<(&'static str, PeerStage)> {
     warm.carry();
     let mut tied = spec(canary(), 3, Some(3));
     tied.peers = vec!["cart".parse().unwrap()];
-    let mut decide_barrier = PeerStage::open(tied);
+    let mut decide_barrier = RolloutHarness::open(tied);
     while !matches!(
         decide_barrier.rollout().action(),
         Some(PlanAction::Barrier { .. })
@@ -55,7 +55,7 @@ fn stages() -> Vec<(&'static str, PeerStage)> {
         })
         .unwrap();
     rolled_back.carry();
-    let mut promoted = PeerStage::open(spec(Strategy::Rolling(Rolling::default()), 1, Some(3)));
+    let mut promoted = RolloutHarness::open(spec(Strategy::Rolling(Rolling::default()), 1, Some(3)));
     promoted.carry();
     let mut failed = holding();
     let reason = "no".to_owned();
@@ -78,7 +78,7 @@ fn stages() -> Vec<(&'static str, PeerStage)> {
         .unwrap();
     vec![
         ("waiting", gated()),
-        ("moving", PeerStage::open(spec(canary(), 3, Some(3)))),
+        ("moving", RolloutHarness::open(spec(canary(), 3, Some(3)))),
         ("holding", holding()),
         ("paused", paused),
         ("kept warm", warm),
@@ -104,8 +104,8 @@ fn commands() -> Vec<(&'static str, RolloutInput)> {
     let groups = Vec::new();
     let comment = None;
     vec![
-        ("approve", RolloutInput::Approve { groups, comment }),
-        ("reject", RolloutInput::Reject { reason: reason() }),
+        ("approve", RolloutInput::Approve { groups, plan: None, comment }),
+        ("reject", RolloutInput::Reject { groups: Vec::new(), reason: reason() }),
         ("pause", RolloutInput::Pause { reason: reason() }),
         ("resume", RolloutInput::Resume),
         ("promote", RolloutInput::Promote { reason: reason() }),
@@ -124,7 +124,7 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
     let mut table = Vec::new();
     for (name, stage) in stages() {
         for (command, input) in commands() {
-            let mut stage = PeerStage {
+            let mut stage = RolloutHarness {
                 state: stage.state.clone(),
                 now: stage.now,
                 story: Vec::new(),
@@ -216,7 +216,7 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
 
 #[test]
 fn a_pause_while_instances_come_up_eats_no_progress_deadline() {
-    let mut stage = PeerStage::open(spec(canary(), 3, Some(3)));
+    let mut stage = RolloutHarness::open(spec(canary(), 3, Some(3)));
     stage.pass_time(599);
     stage
         .say(RolloutInput::Pause {
@@ -268,7 +268,7 @@ fn at_the_deadline_of_an_inconclusive_hold_happens_what_the_file_says() {
         ];
         for strategy in strategies {
             let name = strategy.keyword();
-            let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
+            let mut stage = RolloutHarness::open(spec(strategy, 2, Some(3)));
             stage.carry();
             stage.pass_time(60);
             assert_eq!(
@@ -294,7 +294,7 @@ fn a_promotion_skips_the_holds_and_keeps_the_previous_set_warm() {
         keep: Duration::from_secs(3_600),
         ..BlueGreen::default()
     });
-    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
+    let mut stage = RolloutHarness::open(spec(strategy, 2, Some(3)));
     stage.carry();
     assert_eq!(stage.rollout().status(), RolloutStatus::Holding);
     let reason = "looked at it".to_owned();

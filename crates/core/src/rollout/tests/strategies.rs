@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
-    let mut stage = PeerStage::open(spec(
+    let mut stage = RolloutHarness::open(spec(
         Strategy::BlueGreen(BlueGreen {
             keep: Duration::from_secs(3_600),
             ..BlueGreen::default()
@@ -45,7 +45,7 @@ fn blue_green_promotes_at_the_switch_and_goes_back_by_one_shift_while_kept() {
 fn without_an_analysis_no_plan_claims_to_judge() {
     let mut wanted = spec(canary(), 2, Some(3));
     wanted.environment.analysis = Analysis::default();
-    let stage = PeerStage::open(wanted);
+    let stage = RolloutHarness::open(wanted);
     let plan = &stage.rollout().plan;
     let holds: Vec<String> = (plan.actions.iter())
         .filter(|it| matches!(it, PlanAction::Hold { .. }))
@@ -66,7 +66,7 @@ fn a_set_is_kept_warm_as_long_as_it_says_and_no_longer() {
         keep,
         ..BlueGreen::default()
     });
-    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
+    let mut stage = RolloutHarness::open(spec(strategy, 2, Some(3)));
     stage.carry();
     stage.pass_time(89);
     assert_eq!(stage.rollout().status(), RolloutStatus::KeptWarm);
@@ -82,7 +82,7 @@ fn rolling_never_has_fewer_than_wanted_nor_more_than_surge() {
         max_unavailable: InstanceCount::Number(0),
         ..Rolling::default()
     };
-    let mut stage = PeerStage::open(spec(Strategy::Rolling(params), 3, Some(3)));
+    let mut stage = RolloutHarness::open(spec(Strategy::Rolling(params), 3, Some(3)));
     while let Some((plan, index)) = stage.carried() {
         stage
             .say(RolloutInput::Done {
@@ -108,7 +108,7 @@ fn rolling_never_has_fewer_than_wanted_nor_more_than_surge() {
 
 /// What the way back does, when it is asked for while action `index` is under way.
 fn way_back_from(strategy: Strategy, index: usize) -> Vec<String> {
-    let mut stage = PeerStage::open(spec(strategy, 2, Some(3)));
+    let mut stage = RolloutHarness::open(spec(strategy, 2, Some(3)));
     while stage.rollout().cursor < index {
         let (plan, index) = stage.carried().unwrap();
         let (note, smoke) = (None, None);

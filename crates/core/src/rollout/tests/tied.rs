@@ -9,8 +9,8 @@ fn tied() -> RolloutSpec {
     wanted
 }
 
-fn at_the_meeting() -> PeerStage {
-    let mut stage = PeerStage::open(tied());
+fn at_the_meeting() -> RolloutHarness {
+    let mut stage = RolloutHarness::open(tied());
     while !matches!(stage.rollout().action(), Some(PlanAction::Barrier { .. })) {
         assert_eq!(stage.rollout().stage(), Where::Coming);
         match stage.carried() {
@@ -51,7 +51,7 @@ fn a_tied_rollout_waits_before_its_last_shift_however_long_it_takes() {
 
 #[test]
 fn a_peer_that_rolls_back_takes_the_others_along() {
-    for mut stage in [at_the_meeting(), PeerStage::open(tied())] {
+    for mut stage in [at_the_meeting(), RolloutHarness::open(tied())] {
         stage
             .say(RolloutInput::PeerRolledBack {
                 why: "cart/ro3 went back: 5xx".into(),
@@ -84,7 +84,7 @@ fn only_a_superseded_rollout_leaves_its_peers_running_whatever_the_reason_says()
             },
         ),
     ] {
-        let mut stage = PeerStage::open(tied());
+        let mut stage = RolloutHarness::open(tied());
         let reason = reason();
         stage.say(RolloutInput::Abort { cause, reason }).unwrap();
         assert_eq!(stage.rollout().stage(), expected, "{cause:?}");

@@ -2,10 +2,10 @@
 
 use super::*;
 
-fn watched(strategy: Strategy, seconds: u64) -> PeerStage {
+fn watched(strategy: Strategy, seconds: u64) -> RolloutHarness {
     let mut wanted = spec(strategy, 2, Some(3));
     wanted.environment.watch = config::WatchDuration::For(Duration::from_secs(seconds));
-    let mut stage = PeerStage::open(wanted);
+    let mut stage = RolloutHarness::open(wanted);
     stage.carry();
     stage
 }
@@ -95,18 +95,18 @@ fn nothing_is_watched_where_the_file_says_so() {
 }
 
 /// A promoted rolling update that is compared with what stable was: 200,000 requests, one in a thousand bad.
-fn compared_after_promotion(strategy: Strategy) -> PeerStage {
+fn compared_after_promotion(strategy: Strategy) -> RolloutHarness {
     let mut wanted = spec(strategy, 2, Some(3));
     wanted.environment.watch = config::WatchDuration::For(Duration::from_secs(1_800));
     wanted.environment.analysis = Analysis::new(vec![compared::compared_rule()]);
-    let mut stage = PeerStage::open(wanted);
+    let mut stage = RolloutHarness::open(wanted);
     stage.carry();
     stage.compare((0, 0), (200_000, 200));
     stage
 }
 
 /// A tenth of the candidate's requests fail from now on, until something follows.
-fn fail_against_the_past(stage: &mut PeerStage) {
+fn fail_against_the_past(stage: &mut RolloutHarness) {
     let plan = stage.rollout().plan_number;
     let begun = stage.now;
     for second in 1..=60 {

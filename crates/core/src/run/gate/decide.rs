@@ -6,8 +6,7 @@ use shipway_workflow::{
 };
 
 use super::{
-    ApprovalState, GateFact, GateInput, GroupSlot, approval_awaited, cells_to_job, expires,
-    holds_slot, rule,
+    EnvironmentGate, GateFact, GateInput, GroupSlot, approval_awaited, cells_to_job, holds_slot, rule,
 };
 use crate::{
     concurrency::{SlotChange, SlotPosition},
@@ -65,8 +64,8 @@ impl RunDecider {
                 comment,
             } => {
                 let approval = waited_for(run, &key)?;
-                let who = self.allowed(run, &key, approval, &groups)?;
-                if !approval.by.contains(&who) {
+                let who = self.accept_decider(run, &key, approval, &groups)?;
+                if !approval.state.has_decision_by(&who) {
                     self.fact(GateFact::Approved { key, comment });
                 }
             }
@@ -76,7 +75,7 @@ impl RunDecider {
                 reason,
             } => {
                 let approval = waited_for(run, &key)?;
-                let who = self.allowed(run, &key, approval, &groups)?;
+                let who = self.accept_decider(run, &key, approval, &groups)?;
                 let why = format!("rejected by {who}: {reason}");
                 self.fact(GateFact::Rejected {
                     key: key.clone(),
@@ -171,23 +170,23 @@ impl RunDecider {
         }
     }
 
-    fn allowed(
+    /// The name of the person who decides, if the gate accepts them.
+    fn accept_decider(
         &self,
         run: &Run,
         key: &JobKey,
-        approval: &ApprovalState,
+        gate: &EnvironmentGate,
         groups: &[String],
     ) -> Result<String, RunRejection> {
-        let (who, from) = (self.by.to_string(), &approval.rule.from);
-        if from.is_empty() || from.iter().any(|it| *it == who || groups.contains(it)) {
-            return Ok(who);
-        }
-        Err(RunRejection::NotAllowed {
+        let who = self.by.to_string();
+        let accepted = gate.state.accept_decider(&who, groups);
+        accepted.map_err(|refused| RunRejection::NotAllowed {
             run: run.spec.id.clone(),
             key: key.clone(),
-            who,
-            from: from.join(", "),
-        })
+            who: refused.who,
+            from: refused.accepted,
+        })?;
+        Ok(who)
     }
 
     /// Whether the run as a whole may start; requests the slot of its group if it has not yet. A run that was cancelled before
@@ -244,12 +243,12 @@ impl RunDecider {
         let late: Vec<JobKey> = (run.progress.active().into_iter())
             .filter(|cell| {
                 let approval = approval_awaited(run, cell);
-                approval.and_then(expires).is_some_and(|at| at <= self.now)
+                approval.and_then(|it| it.state.expires_at()).is_some_and(|at| at <= self.now)
             })
             .map(|cell| cell.key.clone())
             .collect();
         for key in late {
-            let why = "nobody approved it within 30 days".to_owned();
+            let why = "not approved within 30 days".to_owned();
             self.ended_at_gate(key, Conclusion::Failure, why);
         }
     }
@@ -311,11 +310,11 @@ fn slot_with_ticket<'a>(run: &'a Run, job: Option<&JobKey>, ticket: u32) -> Opti
     run.gates.slot(job).filter(|slot| slot.ticket == ticket)
 }
 
-fn waited_for<'a>(run: &'a Run, key: &JobKey) -> Result<&'a ApprovalState, RunRejection> {
+fn waited_for<'a>(run: &'a Run, key: &JobKey) -> Result<&'a EnvironmentGate, RunRejection> {
     let over = is_over(run, key)?;
     let gate = run.gates.jobs.get(key);
     gate.and_then(|gate| gate.approval.as_ref())
-        .filter(|approval| !over && !approval.is_given())
+        .filter(|approval| !over && !approval.is_passed())
         .ok_or_else(|| RunRejection::NoPendingApproval {
             run: run.spec.id.clone(),
             key: key.clone(),

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
     graph::{ConcurrencyGroup, MatrixCell},
@@ -20,6 +20,7 @@ use crate::{
     aggregate::{EffectKey, Event},
     concurrency::SlotPosition,
     config::ApprovalRule,
+    gate::{GateDecision, GateSpec, GateState, GateVerdict},
 };
 
 mod decide;
@@ -30,9 +31,6 @@ mod words;
 
 pub use event::{GateEffect, GateFact, GateInput};
 pub(super) use words::{job_waits_for, run_waits_for, story_lines};
-
-/// Approvals time out after this time, as on GitHub.
-const APPROVAL_WITHIN: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The rules of an environment, as of when a run was ordered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +71,7 @@ struct JobGate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     slot: Option<GroupSlot>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    approval: Option<ApprovalState>,
+    approval: Option<EnvironmentGate>,
     /// Where its environment is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url: Option<String>,
@@ -105,18 +103,18 @@ impl GroupSlot {
     }
 }
 
-/// People asked to say yes to a job.
+/// The gate between a job and its environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct ApprovalState {
+struct EnvironmentGate {
     environment: String,
     rule: ApprovalRule,
-    since: Timestamp,
-    by: Vec<String>,
+    state: GateState,
 }
 
-impl ApprovalState {
-    fn is_given(&self) -> bool {
-        self.by.len() >= self.rule.count as usize
+impl EnvironmentGate {
+    /// Whether people have approved; expiry ends the job, and needs no answer here.
+    fn is_passed(&self) -> bool {
+        self.state.verdict(self.state.opened_at) == GateVerdict::Pass
     }
 }
 
@@ -147,6 +145,23 @@ impl RunGates {
             if let Some(slot) = &mut gate.slot {
                 slot.stale = true;
             }
+        }
+    }
+
+    fn decide_gate(
+        &mut self,
+        event: &Event<RunEvent>,
+        key: &JobKey,
+        verdict: GateVerdict,
+        reason: Option<String>,
+    ) {
+        if let Some(gate) = &mut self.jobs.entry(key.clone()).or_default().approval {
+            gate.state.record_decision(GateDecision {
+                by: event.by.to_string(),
+                at: event.at,
+                verdict,
+                reason,
+            });
         }
     }
 
@@ -189,23 +204,21 @@ impl RunGates {
                 rule,
                 ..
             } => {
-                self.jobs.entry(key.clone()).or_default().approval = Some(ApprovalState {
+                self.jobs.entry(key.clone()).or_default().approval = Some(EnvironmentGate {
                     environment: environment.clone(),
                     rule: rule.clone(),
-                    since: event.at,
-                    by: Vec::new(),
+                    state: GateState::new(GateSpec::Approval(rule.clone()), None, event.at),
                 });
             }
-            GateFact::Approved { key, .. } => {
-                let gate = self.jobs.entry(key.clone()).or_default();
-                if let Some(approval) = &mut gate.approval {
-                    approval.by.push(event.by.to_string());
-                }
+            GateFact::Approved { key, comment } => {
+                self.decide_gate(event, key, GateVerdict::Pass, comment.clone());
+            }
+            GateFact::Rejected { key, reason } => {
+                self.decide_gate(event, key, GateVerdict::Fail, Some(reason.clone()));
             }
             GateFact::EnvironmentUrlSet { key, url } => {
                 self.jobs.entry(key.clone()).or_default().url = Some(url.clone());
             }
-            GateFact::Rejected { .. } => {}
         }
     }
 }
@@ -221,13 +234,9 @@ fn rule<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a ApprovalRule> {
         .as_ref()
 }
 
-fn expires(approval: &ApprovalState) -> Option<Timestamp> {
-    approval.since.checked_add(APPROVAL_WITHIN).ok()
-}
-
-fn approval_awaited<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a ApprovalState> {
+fn approval_awaited<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a EnvironmentGate> {
     let approval = run.gates.jobs.get(&cell.key)?.approval.as_ref()?;
-    (!approval.is_given() && cell.stopping.is_none() && cell.outcome.is_none()).then_some(approval)
+    (!approval.is_passed() && cell.stopping.is_none() && cell.outcome.is_none()).then_some(approval)
 }
 
 /// The calls that lead to a job, the outermost first, and the job itself: each may have a group of its own.
@@ -254,7 +263,7 @@ pub(super) fn is_open(run: &Run, cell: &MatrixCell) -> bool {
     let gate = run.gates.jobs.get(&cell.key);
     let approval = gate.and_then(|gate| gate.approval.as_ref());
     cells_to_job(run, cell).all(|it| holds_slot(run, it))
-        && (rule(run, cell).is_none() || approval.is_some_and(ApprovalState::is_given))
+        && (rule(run, cell).is_none() || approval.is_some_and(EnvironmentGate::is_passed))
 }
 
 /// What gates ask of the world, also after the end of the run.
@@ -293,8 +302,10 @@ pub(super) fn awaited(run: &Run, cell: &MatrixCell) -> Option<AwaitedApproval> {
     Some(AwaitedApproval {
         environment: approval.environment.clone(),
         rule: approval.rule.clone(),
-        by: approval.by.clone(),
-        since: approval.since,
+        by: (approval.state.approvers().into_iter())
+            .map(ToOwned::to_owned)
+            .collect(),
+        since: approval.state.opened_at,
     })
 }
 
@@ -306,6 +317,6 @@ pub(super) fn wake_at(run: &Run) -> Option<Timestamp> {
     run.progress
         .active()
         .into_iter()
-        .filter_map(|cell| expires(approval_awaited(run, cell)?))
+        .filter_map(|cell| approval_awaited(run, cell)?.state.expires_at())
         .min()
 }

@@ -2,7 +2,7 @@
 
 use shipway_workflow::{graph::MatrixCell, job::JobKey};
 
-use super::{ApprovalState, GateFact, GroupSlot, approval_awaited, cells_to_job};
+use super::{EnvironmentGate, GateFact, GroupSlot, approval_awaited, cells_to_job};
 use crate::{concurrency::SlotPosition, config::ApprovalRule, run::state::Run};
 
 /// What the run as a whole waits for, in words.
@@ -43,10 +43,10 @@ fn slot_status(slot: &GroupSlot) -> String {
     }
 }
 
-fn approval_status(run: &Run, approval: &ApprovalState) -> String {
-    let so_far = match approval.by.as_slice() {
+fn approval_status(run: &Run, approval: &EnvironmentGate) -> String {
+    let so_far = match approval.state.approvers().as_slice() {
         [] => String::new(),
-        by => format!(" ({} said yes)", by.join(", ")),
+        by => format!(" (approved by {})", by.join(", ")),
     };
     format!(
         "waits for approval by {} to go to {}{so_far}: shipway approve {}",
