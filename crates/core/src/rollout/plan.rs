@@ -30,13 +30,23 @@ pub enum PlanAction {
         addresses: BTreeSet<PublicAddress>,
     },
     /// Bring instances up to `count`, none routed.
-    Start { release: ReleaseNumber, count: u32 },
+    Start {
+        release: ReleaseNumber,
+        count: u32,
+    },
     /// Wait until `count` instances answer readiness.
-    Await { release: ReleaseNumber, count: u32 },
+    Await {
+        release: ReleaseNumber,
+        count: u32,
+    },
     /// Run the environment's smoke tests against exactly these instances.
-    Smoke { release: ReleaseNumber },
+    Smoke {
+        release: ReleaseNumber,
+    },
     /// Give each release its share of traffic.
-    Shift { split: TrafficSplit },
+    Shift {
+        split: TrafficSplit,
+    },
     /// Keep the weight for a time, until the evidence is conclusive.
     Hold {
         #[serde(rename = "for")]
@@ -48,7 +58,9 @@ pub enum PlanAction {
         gate: GateSpec,
     },
     /// Wait until the rollouts of tied services have come as far.
-    Barrier { with: Vec<ServiceName> },
+    Barrier {
+        with: Vec<ServiceName>,
+    },
     /// No new requests for the instances beyond `keep`; wait for the open ones to finish.
     Drain {
         release: ReleaseNumber,
@@ -58,9 +70,14 @@ pub enum PlanAction {
         grace: Duration,
     },
     /// Terminate the instances beyond `keep`: SIGTERM, grace, SIGKILL.
-    Stop { release: ReleaseNumber, keep: u32 },
+    Stop {
+        release: ReleaseNumber,
+        keep: u32,
+    },
     /// This release is now the stable one.
-    Promote { release: ReleaseNumber },
+    Promote {
+        release: ReleaseNumber,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -575,7 +575,10 @@ fn an_approval_counts_for_the_plan_that_was_seen_and_a_gate_expires() {
     let mut late = stage.clone();
     late.now = late.rollout().gate.as_ref().unwrap().expires_at().unwrap();
     late.say(RolloutInput::TimerFired).unwrap();
-    assert_eq!(late.rollout().rollback_start.as_ref().unwrap().why, "not approved within 30 days");
+    assert_eq!(
+        late.rollout().rollback_start.as_ref().unwrap().why,
+        "not approved within 30 days"
+    );
 
     stage.say(approve(seen)).unwrap();
     assert!(stage.carried().is_some());
@@ -583,7 +586,10 @@ fn an_approval_counts_for_the_plan_that_was_seen_and_a_gate_expires() {
 
 #[test]
 fn a_plan_has_the_digest_of_its_actions_whatever_its_notes_say() {
-    let plan = RolloutHarness::open(spec(canary(), 3, Some(3))).rollout().plan.clone();
+    let plan = RolloutHarness::open(spec(canary(), 3, Some(3)))
+        .rollout()
+        .plan
+        .clone();
     let mut noted = plan.clone();
     noted.notes.push("another sentence".to_owned());
     assert_eq!(plan.digest(), noted.digest());

@@ -243,8 +243,12 @@ pub fn compile(strategy: &Strategy, brief: &StrategyInput) -> RolloutPlan {
     insert_barrier(&mut plan, &brief.peers);
     claim_addresses(&mut plan, brief);
     if let Some(gate) = &brief.approvals {
-        plan.actions
-            .insert(0, PlanAction::Ask { gate: GateSpec::Approval(gate.clone()) });
+        plan.actions.insert(
+            0,
+            PlanAction::Ask {
+                gate: GateSpec::Approval(gate.clone()),
+            },
+        );
     }
     plan
 }

@@ -22,7 +22,12 @@ fn owed(state: &RolloutState, now: Timestamp) -> Vec<(usize, usize)> {
     effects.iter().filter_map(notify).collect()
 }
 
-fn settle(stage: &mut RolloutHarness, index: usize, destination: usize, failed: Option<&str>) -> usize {
+fn settle(
+    stage: &mut RolloutHarness,
+    index: usize,
+    destination: usize,
+    failed: Option<&str>,
+) -> usize {
     let failed = failed.map(str::to_owned);
     stage
         .say(RolloutInput::NotificationFinished {

@@ -55,7 +55,8 @@ fn stages() -> Vec<(&'static str, RolloutHarness)> {
         })
         .unwrap();
     rolled_back.carry();
-    let mut promoted = RolloutHarness::open(spec(Strategy::Rolling(Rolling::default()), 1, Some(3)));
+    let mut promoted =
+        RolloutHarness::open(spec(Strategy::Rolling(Rolling::default()), 1, Some(3)));
     promoted.carry();
     let mut failed = holding();
     let reason = "no".to_owned();
@@ -104,8 +105,21 @@ fn commands() -> Vec<(&'static str, RolloutInput)> {
     let groups = Vec::new();
     let comment = None;
     vec![
-        ("approve", RolloutInput::Approve { groups, plan: None, comment }),
-        ("reject", RolloutInput::Reject { groups: Vec::new(), reason: reason() }),
+        (
+            "approve",
+            RolloutInput::Approve {
+                groups,
+                plan: None,
+                comment,
+            },
+        ),
+        (
+            "reject",
+            RolloutInput::Reject {
+                groups: Vec::new(),
+                reason: reason(),
+            },
+        ),
         ("pause", RolloutInput::Pause { reason: reason() }),
         ("resume", RolloutInput::Resume),
         ("promote", RolloutInput::Promote { reason: reason() }),

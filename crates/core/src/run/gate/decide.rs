@@ -6,7 +6,8 @@ use shipway_workflow::{
 };
 
 use super::{
-    EnvironmentGate, GateFact, GateInput, GroupSlot, approval_awaited, cells_to_job, holds_slot, rule,
+    EnvironmentGate, GateFact, GateInput, GroupSlot, approval_awaited, cells_to_job, holds_slot,
+    rule,
 };
 use crate::{
     concurrency::{SlotChange, SlotPosition},
@@ -243,7 +244,9 @@ impl RunDecider {
         let late: Vec<JobKey> = (run.progress.active().into_iter())
             .filter(|cell| {
                 let approval = approval_awaited(run, cell);
-                approval.and_then(|it| it.state.expires_at()).is_some_and(|at| at <= self.now)
+                approval
+                    .and_then(|it| it.state.expires_at())
+                    .is_some_and(|at| at <= self.now)
             })
             .map(|cell| cell.key.clone())
             .collect();
