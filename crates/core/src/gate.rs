@@ -7,7 +7,7 @@
 //!
 //! - A person counts once, whatever number of decisions they send.
 //! - A rejection is final, and so is an approval by enough people: later decisions change nothing.
-//! - A gate that nobody decides fails after [`GATE_EXPIRY`].
+//! - A gate that is still pending fails after [`GATE_EXPIRY`].
 
 use std::fmt;
 

@@ -126,10 +126,7 @@ impl Rollout {
                 self.rollback_delayed(event, *attempt, *until);
             }
             RolloutEvent::Approved { comment, .. } => self.approved(event, comment.as_deref()),
-            RolloutEvent::Rejected { reason } => {
-                self.decide_gate(event, GateVerdict::Fail, Some(reason));
-                self.note(event, format!("rejected: {reason}"));
-            }
+            RolloutEvent::Rejected { reason } => self.rejected(event, reason),
             RolloutEvent::Paused { reason } => self.pause(event, reason),
             RolloutEvent::Resumed => self.resumed(event),
             RolloutEvent::HoldsSkipped { reason } => {
@@ -212,6 +209,11 @@ impl Rollout {
                 reason: reason.map(ToOwned::to_owned),
             });
         }
+    }
+
+    fn rejected(&mut self, event: &Event<RolloutEvent>, reason: &str) {
+        self.decide_gate(event, GateVerdict::Fail, Some(reason));
+        self.note(event, format!("rejected: {reason}"));
     }
 
     fn approved(&mut self, event: &Event<RolloutEvent>, comment: Option<&str>) {
