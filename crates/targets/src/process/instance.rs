@@ -323,7 +323,10 @@ impl SlotSupervisor {
             self.shared.record_ready(&self.id);
             self.record_availability(|record| record.record_ready(Timestamp::now()));
         }
-        let mut probing = ProbeHistory::new(ready, Instant::now());
+        let mut probing = match ready {
+            true => ProbeHistory::new_ready(Instant::now()),
+            false => ProbeHistory::new(Instant::now()),
+        };
         if !ready {
             let why = "not asked yet".to_owned();
             let phase = InstancePhase::Starting { why };

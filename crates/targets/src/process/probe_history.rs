@@ -39,19 +39,29 @@ pub(super) struct ProbeHistory {
 }
 
 impl ProbeHistory {
-    /// For an instance started at `started`; `ready` is its last known readiness.
-    pub(super) fn new(ready: bool, started: Instant) -> Self {
+    /// For an instance that was started at this time, and that was never ready.
+    pub(super) const fn new(started: Instant) -> Self {
         Self {
-            ready,
-            ever_ready: ready,
+            ready: false,
+            ever_ready: false,
             good: 0,
             bad: 0,
             dead: 0,
-            was_alive: ready,
+            was_alive: false,
             asked: 0,
             failing: None,
             started,
             liveness_asked: None,
+        }
+    }
+
+    /// For an instance whose last known state is ready.
+    pub(super) fn new_ready(started: Instant) -> Self {
+        Self {
+            ready: true,
+            ever_ready: true,
+            was_alive: true,
+            ..Self::new(started)
         }
     }
 
@@ -171,7 +181,7 @@ mod tests {
     #[test]
     fn a_life_from_start_to_ready_to_unready_and_back() {
         let (health, start) = (health(), Instant::now());
-        let mut probing = ProbeHistory::new(false, start);
+        let mut probing = ProbeHistory::new(start);
         let at = |second| start + Duration::from_secs(second);
         let mut told = |answer, second| {
             probing.record_readiness(&health, answer, || Some("hm".to_owned()), at(second))
@@ -212,7 +222,7 @@ mod tests {
     #[test]
     fn an_adopted_instance_stays_ready_until_it_has_failed_often_enough() {
         let (health, now) = (health(), Instant::now());
-        let mut probing = ProbeHistory::new(true, now);
+        let mut probing = ProbeHistory::new_ready(now);
         assert_eq!(probing.next_wait(&health), Duration::ZERO);
         let mut told = |answer| probing.record_readiness(&health, answer, || None, now);
         assert_eq!(told(refused()), ProbeChange::Nothing);
@@ -227,7 +237,7 @@ mod tests {
     #[test]
     fn eager_at_first_then_patient() {
         let health = health();
-        let mut probing = ProbeHistory::new(false, Instant::now());
+        let mut probing = ProbeHistory::new(Instant::now());
         let waits: Vec<u128> = (0..1_000)
             .map(|_| {
                 let wait = probing.next_wait(&health).as_millis();
@@ -246,7 +256,7 @@ mod tests {
             ..HealthCheck::default()
         };
         let now = Instant::now();
-        let mut probing = ProbeHistory::new(false, now);
+        let mut probing = ProbeHistory::new(now);
         let mut waited = Duration::ZERO;
         loop {
             waited += probing.next_wait(&health);
@@ -258,7 +268,7 @@ mod tests {
         }
         assert_eq!(waited, health.interval * 2);
         let quick = HealthCheck::default();
-        let mut probing = ProbeHistory::new(false, now);
+        let mut probing = ProbeHistory::new(now);
         assert_eq!(probing.next_wait(&quick), Duration::ZERO);
         let ready = probing.record_readiness(&quick, Ok(()), || None, now);
         assert_eq!(
@@ -272,7 +282,7 @@ mod tests {
     fn the_start_period_ends_with_the_first_good_answer() {
         let (health, start) = (health(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut probing = ProbeHistory::new(false, start);
+        let mut probing = ProbeHistory::new(start);
         assert_eq!(probing.record_liveness(&health, refused(), at(1)), None);
         assert_eq!(probing.record_liveness(&health, refused(), at(3)), None);
         assert_eq!(probing.record_liveness(&health, Ok(()), at(5)), None);
@@ -284,7 +294,7 @@ mod tests {
     fn liveness_counts_after_the_start_period_and_at_its_own_pace() {
         let (health, start) = (health(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut probing = ProbeHistory::new(false, start);
+        let mut probing = ProbeHistory::new(start);
         assert!(probing.liveness_is_due(&health, at(0)));
         assert!(!probing.liveness_is_due(&health, at(1)));
         assert!(probing.liveness_is_due(&health, at(2)));

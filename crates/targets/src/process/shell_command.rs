@@ -75,17 +75,26 @@ fn simple_commands(line: &str) -> Option<Vec<SimpleCommand<'_>>> {
             continue;
         }
         let is_pipe = length == 1 && bytes[at] == b'|';
-        commands.push(parse_simple_command(line, start, at, after_pipe || is_pipe));
+        let (program, program_at) = find_program(line, start, at);
+        commands.push(SimpleCommand {
+            program,
+            program_at,
+            piped: after_pipe || is_pipe,
+        });
         after_pipe = is_pipe;
         at += length;
         start = at;
     }
-    let last = parse_simple_command(line, start, bytes.len(), after_pipe);
-    let ends_with_separator = last.program.is_empty() && last.program_at == bytes.len();
+    let (program, program_at) = find_program(line, start, bytes.len());
+    let ends_with_separator = program.is_empty() && program_at == bytes.len();
     // `server;` is `server`, but `server &` runs in the background.
     let ended_by = line.trim_end().as_bytes().last();
     if !ends_with_separator {
-        commands.push(last);
+        commands.push(SimpleCommand {
+            program,
+            program_at,
+            piped: after_pipe,
+        });
     } else if matches!(ended_by, Some(b'&' | b'|')) {
         return None;
     }
@@ -125,8 +134,8 @@ fn skip_token(line: &str, at: usize) -> Option<usize> {
     }
 }
 
-/// Parses `line[start..end]`.
-fn parse_simple_command(line: &str, start: usize, end: usize, piped: bool) -> SimpleCommand<'_> {
+/// Finds the first word of `line[start..end]` that is not an assignment; returns it, empty if there is none, and its offset.
+fn find_program(line: &str, start: usize, end: usize) -> (&str, usize) {
     let mut at = start;
     loop {
         let text = &line[at..end];
@@ -138,11 +147,7 @@ fn parse_simple_command(line: &str, start: usize, end: usize, piped: bool) -> Si
         }
         let word = &line[program_at..word_end];
         if !is_assignment(word) {
-            return SimpleCommand {
-                program: word,
-                program_at,
-                piped,
-            };
+            return (word, program_at);
         }
         at = word_end;
     }

@@ -196,9 +196,12 @@ fn supervise_instance(folder: &Path) -> io::Result<()> {
         return Err(error);
     }
     let end = watcher.watch_until_end();
-    let out_of_memory = groups.ran_out_of_memory();
+    let ended = EndedInstance {
+        out_of_memory: groups.ran_out_of_memory(),
+        ..to_ended(&end)
+    };
     cgroup::remove_cgroups(&told.cgroup);
-    write_json(folder, ENDED, &to_ended(&end, out_of_memory))
+    write_json(folder, ENDED, &ended)
 }
 
 /// Locks the slot until this process exits.
@@ -249,11 +252,11 @@ fn detach_stdio() -> io::Result<()> {
     Ok(())
 }
 
-fn to_ended(end: &InstanceEnd, out_of_memory: bool) -> EndedInstance {
+fn to_ended(end: &InstanceEnd) -> EndedInstance {
     EndedInstance {
         code: end.status.and_then(WaitStatus::exit_status),
         signal: end.status.and_then(WaitStatus::terminating_signal),
-        out_of_memory,
+        out_of_memory: false,
         grace_exceeded: end.grace_exceeded,
         left_processes: end.left_processes,
         at: Timestamp::now(),
