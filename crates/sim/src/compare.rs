@@ -11,15 +11,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
-use shipway_analysis::evidence::Alpha;
 
+#[cfg(feature = "rivals")]
+use crate::rivals::RivalJudge;
 use crate::{
     contest::{PlayedRollout, RolloutEnd, play},
     policy::SimulatedPolicy,
-    rivals::{
-        ArgoModel, FlaggerModel, KayentaModel, KayentaSetting, KnownRateModel, WeightClimb,
-        WindowSetting,
-    },
     shipway::{DirectRollout, RealRollout},
     summary::{mean, quantile, upper_limit},
     world::{SimulatedScenario, SimulatedWorld},
@@ -47,59 +44,12 @@ pub enum ComparedJudge {
     Shipway,
     /// The same judges and holds without the log around them.
     Direct,
-    /// Argo Rollouts.
-    Argo(WindowSetting),
-    /// Flagger.
-    Flagger(WeightClimb, WindowSetting),
-    /// Spinnaker.
-    Kayenta(KayentaSetting),
-    /// Shipway's evidence against a known rate.
-    Known {
-        /// The weight, which stays.
-        weight: f64,
-        /// What stable always had.
-        rate: f64,
-    },
+    /// Another judge.
+    #[cfg(feature = "rivals")]
+    Rival(RivalJudge),
 }
 
 impl ComparedJudge {
-    /// Argo Rollouts as analyses are usually written: windows of a minute that must be below 1%.
-    pub const ARGO: Self = Self::Argo(WindowSetting {
-        interval: 60,
-        max: 0.01,
-        forgiven: 0,
-    });
-    /// The same forgiving five windows.
-    pub const ARGO_FORGIVING: Self = Self::Argo(WindowSetting {
-        interval: 60,
-        max: 0.01,
-        forgiven: 5,
-    });
-    /// Argo Rollouts' own example: 95% success, looked at every five minutes, three failures forgiven.
-    pub const ARGO_EXAMPLE: Self = Self::Argo(WindowSetting {
-        interval: 300,
-        max: 0.05,
-        forgiven: 3,
-    });
-    /// Flagger's own example: 99% success, looked at each minute, the fifth failure goes back; 10% more each minute, up to 50%.
-    pub const FLAGGER: Self = Self::Flagger(
-        WeightClimb {
-            step: 0.1,
-            top: Some(0.5),
-        },
-        WindowSetting {
-            interval: 60,
-            max: 0.01,
-            forgiven: 4,
-        },
-    );
-    /// Spinnaker with Kayenta's defaults, judged every ten minutes on a point each minute.
-    pub const KAYENTA: Self = Self::Kayenta(KayentaSetting {
-        interval: 600,
-        step: 60,
-        reach: 2.326,
-    });
-
     /// Lets it decide one rollout.
     #[must_use]
     pub fn play(
@@ -109,23 +59,11 @@ impl ComparedJudge {
         seed: u64,
     ) -> PlayedRollout {
         let (world, until) = (SimulatedWorld::new(scenario, seed), scenario.horizon);
-        let steps = || policy.steps();
         match self {
             Self::Shipway => play(&world, until, &mut RealRollout::open(policy, seed)),
             Self::Direct => play(&world, until, &mut DirectRollout::open(policy, seed)),
-            Self::Argo(setting) => play(&world, until, &mut ArgoModel::new(&steps(), *setting)),
-            Self::Flagger(climb, setting) => {
-                play(&world, until, &mut FlaggerModel::new(*climb, *setting))
-            }
-            Self::Kayenta(judged) => play(&world, until, &mut KayentaModel::new(&steps(), *judged)),
-            Self::Known { weight, rate } => {
-                let alpha = Alpha::new(policy.alpha()).expect("a policy's alpha is a probability");
-                play(
-                    &world,
-                    until,
-                    &mut KnownRateModel::new(*weight, *rate, alpha),
-                )
-            }
+            #[cfg(feature = "rivals")]
+            Self::Rival(rival) => rival.play(policy, &world, until),
         }
     }
 
@@ -134,31 +72,18 @@ impl ComparedJudge {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Shipway | Self::Direct => "shipway",
-            Self::Argo(_) => "Argo Rollouts",
-            Self::Flagger(..) => "Flagger",
-            Self::Kayenta(_) => "Kayenta",
-            Self::Known { .. } => "shipway, stable's rate known",
+            #[cfg(feature = "rivals")]
+            Self::Rival(rival) => rival.name(),
         }
     }
 
     /// Its settings in a few words.
     #[must_use]
     pub fn setting(&self) -> String {
-        let limit = |setting: &WindowSetting, what: &str| {
-            let max = crate::summary::percent(setting.max);
-            format!("{} s windows over {max}, {what}", setting.interval)
-        };
         match self {
             Self::Shipway | Self::Direct => "this policy".to_owned(),
-            Self::Argo(setting) => limit(setting, &format!("failureLimit {}", setting.forgiven)),
-            Self::Flagger(_, setting) => {
-                limit(setting, &format!("threshold {}", setting.forgiven + 1))
-            }
-            Self::Kayenta(judged) => format!(
-                "every {} s, points of {} s, z {:.2}",
-                judged.interval, judged.step, judged.reach
-            ),
-            Self::Known { rate, .. } => format!("{} from history", crate::summary::percent(*rate)),
+            #[cfg(feature = "rivals")]
+            Self::Rival(rival) => rival.setting(),
         }
     }
 }

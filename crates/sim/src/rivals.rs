@@ -21,10 +21,127 @@ use shipway_analysis::evidence::{
 };
 
 use crate::{
-    contest::{RolloutContender, RolloutEnd},
-    policy::HoldStep,
-    world::{SideSecond, SimulatedSecond},
+    compare::ComparedJudge,
+    contest::{PlayedRollout, RolloutContender, RolloutEnd, play},
+    policy::{HoldStep, SimulatedPolicy},
+    summary::percent,
+    world::{SideSecond, SimulatedSecond, SimulatedWorld},
 };
+
+/// A model of another controller with its setting, or Shipway's evidence under another assumption.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RivalJudge {
+    /// Argo Rollouts.
+    Argo(WindowSetting),
+    /// Flagger.
+    Flagger(WeightClimb, WindowSetting),
+    /// Spinnaker.
+    Kayenta(KayentaSetting),
+    /// Shipway's evidence against a known rate.
+    Known {
+        /// The weight, which stays.
+        weight: f64,
+        /// What stable always had.
+        rate: f64,
+    },
+}
+
+impl ComparedJudge {
+    /// Argo Rollouts as analyses are usually written: windows of a minute that must be below 1%.
+    pub const ARGO: Self = Self::Rival(RivalJudge::Argo(WindowSetting {
+        interval: 60,
+        max: 0.01,
+        forgiven: 0,
+    }));
+    /// The same forgiving five windows.
+    pub const ARGO_FORGIVING: Self = Self::Rival(RivalJudge::Argo(WindowSetting {
+        interval: 60,
+        max: 0.01,
+        forgiven: 5,
+    }));
+    /// Argo Rollouts' own example: 95% success, looked at every five minutes, three failures forgiven.
+    pub const ARGO_EXAMPLE: Self = Self::Rival(RivalJudge::Argo(WindowSetting {
+        interval: 300,
+        max: 0.05,
+        forgiven: 3,
+    }));
+    /// Flagger's own example: 99% success, looked at each minute, the fifth failure goes back; 10% more each minute, up to 50%.
+    pub const FLAGGER: Self = Self::Rival(RivalJudge::Flagger(
+        WeightClimb {
+            step: 0.1,
+            top: Some(0.5),
+        },
+        WindowSetting {
+            interval: 60,
+            max: 0.01,
+            forgiven: 4,
+        },
+    ));
+    /// Spinnaker with Kayenta's defaults, judged every ten minutes on a point each minute.
+    pub const KAYENTA: Self = Self::Rival(RivalJudge::Kayenta(KayentaSetting {
+        interval: 600,
+        step: 60,
+        reach: 2.326,
+    }));
+}
+
+impl RivalJudge {
+    /// Lets it decide one rollout over the policy's steps.
+    pub(crate) fn play(
+        &self,
+        policy: &SimulatedPolicy,
+        world: &SimulatedWorld<'_>,
+        until: u32,
+    ) -> PlayedRollout {
+        let steps = || policy.steps();
+        match self {
+            Self::Argo(setting) => play(world, until, &mut ArgoModel::new(&steps(), *setting)),
+            Self::Flagger(climb, setting) => {
+                play(world, until, &mut FlaggerModel::new(*climb, *setting))
+            }
+            Self::Kayenta(judged) => play(world, until, &mut KayentaModel::new(&steps(), *judged)),
+            Self::Known { weight, rate } => {
+                let alpha = Alpha::new(policy.alpha()).expect("a policy's alpha is a probability");
+                play(
+                    world,
+                    until,
+                    &mut KnownRateModel::new(*weight, *rate, alpha),
+                )
+            }
+        }
+    }
+
+    /// Its name in tables.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Argo(_) => "Argo Rollouts",
+            Self::Flagger(..) => "Flagger",
+            Self::Kayenta(_) => "Kayenta",
+            Self::Known { .. } => "shipway, stable's rate known",
+        }
+    }
+
+    /// Its settings in a few words.
+    #[must_use]
+    pub fn setting(&self) -> String {
+        let limit = |setting: &WindowSetting, what: &str| {
+            let max = percent(setting.max);
+            format!("{} s windows over {max}, {what}", setting.interval)
+        };
+        match self {
+            Self::Argo(setting) => limit(setting, &format!("failureLimit {}", setting.forgiven)),
+            Self::Flagger(_, setting) => {
+                limit(setting, &format!("threshold {}", setting.forgiven + 1))
+            }
+            Self::Kayenta(judged) => format!(
+                "every {} s, points of {} s, z {:.2}",
+                judged.interval, judged.step, judged.reach
+            ),
+            Self::Known { rate, .. } => format!("{} from history", percent(*rate)),
+        }
+    }
+}
 
 /// Requests and errors of the open window.
 #[derive(Clone, Copy, Debug, Default)]
@@ -311,18 +428,6 @@ impl RolloutContender for KnownRateModel {
     }
 }
 
-/// Wald's bound: how many requests of the canary any test needs on average to find an error rate of `bad` where `good` is known,
-/// when it wrongly rejects with probability `alpha` and misses with `beta`.
-#[must_use]
-pub fn wald(good: f64, bad: f64, alpha: f64, beta: f64) -> f64 {
-    let (reject, accept) = (
-        libm::log((1.0 - beta) / alpha),
-        libm::log(beta / (1.0 - alpha)),
-    );
-    let each = bad * libm::log(bad / good) + (1.0 - bad) * (libm::log1p(-bad) - libm::log1p(-good));
-    ((1.0 - beta) * reject + beta * accept) / each
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -357,15 +462,6 @@ mod tests {
             };
             contender.second(at, &seen).map(|end| (at, end))
         })
-    }
-
-    #[test]
-    fn walds_numbers_are_those_that_any_correct_implementation_gives() {
-        let canary = |good, bad| wald(good, bad, 0.01, 0.05).round();
-        assert_eq!(canary(0.001, 0.01), 297.0);
-        assert_eq!(canary(0.001, 0.002), 10_799.0);
-        assert_eq!(canary(0.01, 0.02), 1_067.0);
-        assert_eq!(canary(0.01, 0.05), 101.0);
     }
 
     #[test]

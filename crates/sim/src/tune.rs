@@ -6,7 +6,7 @@
 use crate::{
     compare::{ComparedJudge, ComparisonSetup, each_seed, play_all, row},
     contest::play,
-    rivals::{ArgoModel, FlaggerModel, KayentaSetting, WeightClimb, WindowSetting},
+    rivals::{ArgoModel, FlaggerModel, KayentaSetting, RivalJudge, WeightClimb, WindowSetting},
     world::SimulatedWorld,
 };
 
@@ -86,7 +86,8 @@ fn least_harm<'a>(
 /// Argo Rollouts, at each interval.
 fn argo(trial: &ComparisonSetup, target: f64) -> Vec<ComparedJudge> {
     let steps = trial.policy.steps();
-    windows(trial, target, ComparedJudge::Argo, |setting, world| {
+    let judge = |setting| ComparedJudge::Rival(RivalJudge::Argo(setting));
+    windows(trial, target, judge, |setting, world| {
         let mut recorder = ArgoModel::new(&steps, setting);
         play(world, trial.scenario.horizon, &mut recorder);
         recorder.measured
@@ -95,7 +96,7 @@ fn argo(trial: &ComparisonSetup, target: f64) -> Vec<ComparedJudge> {
 
 /// Flagger, at each interval.
 fn flagger(trial: &ComparisonSetup, climb: WeightClimb, target: f64) -> Vec<ComparedJudge> {
-    let judge = |setting| ComparedJudge::Flagger(climb, setting);
+    let judge = |setting| ComparedJudge::Rival(RivalJudge::Flagger(climb, setting));
     windows(trial, target, judge, |setting, world| {
         let mut recorder = FlaggerModel::new(climb, setting);
         play(world, trial.scenario.horizon, &mut recorder);
@@ -154,11 +155,11 @@ fn kayenta(trial: &ComparisonSetup, target: f64) -> Vec<ComparedJudge> {
     };
     let at_pace = |interval: u32| {
         let judges = REACHES.map(|reach| {
-            ComparedJudge::Kayenta(KayentaSetting {
+            ComparedJudge::Rival(RivalJudge::Kayenta(KayentaSetting {
                 interval,
                 step: interval.min(60),
                 reach,
-            })
+            }))
         });
         judges
             .into_iter()

@@ -14,14 +14,13 @@ use shipway_core::{
     rollout::strategy::HoldPolicy,
 };
 use shipway_sim::{
+    bound::wald,
     chart,
     compare::{ComparedJudge, ComparisonRow, ComparisonSetup, compare},
     policy::SimulatedPolicy,
     regression::{AffectedSides, ParseShareError, Regression, share},
-    rivals::{WeightClimb, wald},
     summary::{percent, time},
     traffic::SimulatedTraffic,
-    tune::TunedRivals,
     world::SimulatedScenario,
 };
 use shipway_syntax::SourceFile;
@@ -34,9 +33,7 @@ use crate::{
 
 const EXAMPLES: &str = "\
 What is simulated is the real thing: the rollout with its steps, holds and rules decides; only time, instances and users are made \
-up. The same random traffic goes to models of other judges: Argo Rollouts' threshold analysis, Flagger's ticks and Kayenta, each as \
-usually written, and each tuned to this very traffic, so that it rolls back no more healthy releases than this policy does, which \
-nobody can do beforehand. The same seed gives the same answer.
+up. The same seed gives the same answer. `bench/analysis/run` compares Shipway with models of other judges on the same traffic.
 
 Examples:
   shipway simulate
@@ -85,7 +82,7 @@ pub struct Args {
     #[arg(long, value_name = "error-rate=SHARE", default_value = "error-rate=0.1%", value_parser = base)]
     base: f64,
 
-    /// Rollouts of a healthy release, and as many of a bad one, for each judge
+    /// Rollouts of a healthy release, and as many of a bad one
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=100_000))]
     runs: u64,
 
@@ -101,7 +98,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", requires = "weight", value_parser = span)]
     hold: Option<std::time::Duration>,
 
-    /// Where the comparison is drawn; `-` draws nothing
+    /// Where the result is drawn; `-` draws nothing
     #[arg(long, value_name = "FILE", default_value = "simulation.svg")]
     svg: PathBuf,
 }
@@ -145,12 +142,9 @@ fn span(text: &str) -> Result<std::time::Duration, ParseOptionError> {
         .ok_or_else(refused)
 }
 
-/// Rollouts that the settings of others are chosen on, at most.
-const TRIED_MAX: u64 = 600;
-
 /// The simulation's result.
 struct Outcome {
-    rows: Vec<ComparisonRow>,
+    row: ComparisonRow,
     /// Requests of the new release that any test needs on average, and how long they take to come.
     wald: Option<(f64, f64)>,
 }
@@ -203,7 +197,7 @@ pub fn run(args: &Args, output: Output) -> Result<(), Failure> {
     if let Some(path) = drawing {
         let drawn = chart::svg(
             &title,
-            &outcome.rows,
+            std::slice::from_ref(&outcome.row),
             outcome.wald.map(|(_, seconds)| seconds),
         );
         std::fs::write(path, drawn)
@@ -254,16 +248,8 @@ fn read(path: &Path) -> Result<ServiceConfig, Failure> {
 }
 
 fn simulate(comparison: &ComparisonSetup, output: Output) -> Outcome {
-    let fixed = [
-        ComparedJudge::Shipway,
-        ComparedJudge::ARGO,
-        ComparedJudge::ARGO_FORGIVING,
-        ComparedJudge::FLAGGER,
-        ComparedJudge::KAYENTA,
-    ];
-    // Two kinds of rollouts for each judge, and three more that are tuned.
-    let total = 2 * comparison.runs * (fixed.len() as u64 + 3);
-    let bar = progress(total, output);
+    // Rollouts of a healthy release, and as many of a bad one.
+    let bar = progress(2 * comparison.runs, output);
     let done = AtomicU64::new(0);
     let tick = |more: u64| {
         let now = done.fetch_add(more, Ordering::Relaxed) + more;
@@ -271,28 +257,10 @@ fn simulate(comparison: &ComparisonSetup, output: Output) -> Outcome {
             bar.set_position(now);
         }
     };
-    let mut rows: Vec<ComparisonRow> = fixed
-        .iter()
-        .map(|judge| compare(comparison, judge, &tick))
-        .collect();
-    bar.set_message("tuning the others");
-    let climb = WeightClimb {
-        step: 0.1,
-        top: Some(0.5),
-    };
-    let trial = ComparisonSetup {
-        runs: comparison.runs.min(TRIED_MAX),
-        ..comparison.clone()
-    };
-    for judge in TunedRivals::tune(&trial, climb).best(&trial) {
-        rows.push(ComparisonRow {
-            tuned: true,
-            ..compare(comparison, &judge, &tick)
-        });
-    }
+    let row = compare(comparison, &ComparedJudge::Shipway, &tick);
     bar.finish_and_clear();
     Outcome {
-        rows,
+        row,
         wald: bound(comparison),
     }
 }
@@ -362,21 +330,16 @@ fn print(comparison: &ComparisonSetup, title: &str, outcome: &Outcome, output: O
             line(&format!("note: {note}\n"));
         }
     }
-    let own = outcome.rows.first().map_or(0.0, |row| row.harmed_mean);
-    let rows: Vec<Vec<String>> = outcome.rows.iter().map(|row| cells(row, own)).collect();
     print::table(
         &[
-            "judge",
-            "setting",
             "false alarms",
             "healthy: live in",
             "caught",
             "found in (half)",
             "(9 of 10)",
             "harmed",
-            "×",
         ],
-        &rows,
+        &[cells(&outcome.row)],
     );
     if output.quiet {
         return;
@@ -393,18 +356,10 @@ fn print(comparison: &ComparisonSetup, title: &str, outcome: &Outcome, output: O
     }
 }
 
-fn cells(row: &ComparisonRow, own: f64) -> Vec<String> {
+fn cells(row: &ComparisonRow) -> Vec<String> {
     let or_missed = |seconds: Option<f64>| seconds.map_or_else(|| "missed".to_owned(), time);
     let share = |count: u64| percent(count as f64 / row.runs as f64);
-    let ratio = if own > 0.0 {
-        format!("{:.1}", row.harmed_mean / own)
-    } else {
-        "–".to_owned()
-    };
-    let tuned = if row.tuned { " (tuned)" } else { "" };
     vec![
-        format!("{}{tuned}", row.judge),
-        row.setting.clone(),
         format!(
             "{} (< {})",
             share(row.false_rollbacks),
@@ -416,13 +371,12 @@ fn cells(row: &ComparisonRow, own: f64) -> Vec<String> {
         or_missed(row.detect_median_s),
         or_missed(row.detect_p90_s),
         chart::number(row.harmed_mean),
-        ratio,
     ]
 }
 
 /// What to do about a policy that lets bad releases through.
 fn advice(outcome: &Outcome) -> Option<String> {
-    let row = outcome.rows.first()?;
+    let row = &outcome.row;
     let missed = 1.0 - row.caught as f64 / row.runs as f64;
     let needed = outcome.wald.map(|(requests, _)| format!(" Such a release shows after about {} of its own requests: hold it longer, or at a higher weight, or start at less.", chart::number(2.0 * requests)));
     (missed > 0.2).then(|| {
@@ -449,7 +403,7 @@ fn document(comparison: &ComparisonSetup, title: &str, outcome: &Outcome) -> ser
         "runs": comparison.runs,
         "seed": comparison.seed,
         "horizon_s": comparison.scenario.horizon,
-        "judges": outcome.rows,
+        "judges": [&outcome.row],
         "wald": outcome.wald.map(|(requests, seconds)| json!({ "canary_requests": requests, "seconds": seconds })),
     })
 }

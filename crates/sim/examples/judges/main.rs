@@ -13,7 +13,7 @@ use shipway_sim::{
     null,
     policy::SimulatedPolicy,
     regression::Regression,
-    rivals::{WeightClimb, WindowSetting},
+    rivals::{RivalJudge, WeightClimb, WindowSetting},
     summary::{percent, time},
     tune::TunedRivals,
     world::SimulatedScenario,
@@ -83,7 +83,7 @@ fn effects(runs: u64) {
     println!(
         "100 requests a second, 10% of them to the new release, 0.1% fail anyway, two hours at most. Default settings are those that their documentation shows; tuned ones are chosen on 4,000 other healthy rollouts of this very traffic so that they roll back no more of them than Shipway does, and of those the one that harms fewest at this very effect. Flagger's weight stays at 10% here, and Shipway's hold does not end early.\n"
     );
-    let ComparedJudge::Flagger(_, ticks) = ComparedJudge::FLAGGER else {
+    let ComparedJudge::Rival(RivalJudge::Flagger(_, ticks)) = ComparedJudge::FLAGGER else {
         unreachable!("it is Flagger")
     };
     let stays = WeightClimb {
@@ -125,7 +125,7 @@ fn beside_others(
         ComparedJudge::ARGO,
         ComparedJudge::ARGO_FORGIVING,
         ComparedJudge::ARGO_EXAMPLE,
-        ComparedJudge::Flagger(climb, ticks),
+        ComparedJudge::Rival(RivalJudge::Flagger(climb, ticks)),
         ComparedJudge::KAYENTA,
     ];
     let of = |rate, runs| {
@@ -187,7 +187,7 @@ fn rollouts(runs: u64) {
     println!(
         "The default canary (1% for 2 min, 10% and 50% for 5 min each), 100 requests a second, 0.1% fail anyway; Argo Rollouts and Kayenta with the same steps, Flagger with its own (10% more each minute, up to 50%). What is promoted goes on harming until an hour is over. Windows of a minute that fail at once roll back one healthy release in eight here: at 1% of the traffic a single error is over their limit. At 0.2%, just what the policy tolerates, twelve minutes of holds are too short to be sure for anybody; Flagger finds it where its ticks are five minutes long and a rollout lasts half an hour, a healthy one too.\n"
     );
-    let ComparedJudge::Flagger(climb, ticks) = ComparedJudge::FLAGGER else {
+    let ComparedJudge::Rival(RivalJudge::Flagger(climb, ticks)) = ComparedJudge::FLAGGER else {
         unreachable!("it is Flagger")
     };
     beside_others(
@@ -235,11 +235,11 @@ fn bounds(runs: u64) {
             let ended = play_all(&comparison, judge, &comparison.scenario, &|_| ());
             ended.iter().map(|it| it.served as f64).sum::<f64>() / ended.len() as f64
         };
-        let bound = shipway_sim::rivals::wald(base, rate, 0.01, 0.05);
-        let known = requests(&ComparedJudge::Known {
+        let bound = shipway_sim::bound::wald(base, rate, 0.01, 0.05);
+        let known = requests(&ComparedJudge::Rival(RivalJudge::Known {
             weight: 0.1,
             rate: base,
-        });
+        }));
         let learnt = requests(&ComparedJudge::Direct);
         let times = known / bound;
         table.row(&[
