@@ -1,127 +1,170 @@
-//! The subset of Markdown used in job summaries: headings, lists, tables, code, bold, links. Unsupported syntax is shown as text,
-//! and all text is escaped: anyone with push access can write a summary, and it must not run a script in another user's browser.
+//! The Markdown of job summaries: GitHub's, with tables, strikethrough and task lists.
+//!
+//! # Invariants
+//!
+//! - Anyone with push access can write a summary, and it must not run a script in another user's browser: every element is written
+//!   here, all text is escaped, and so is HTML, which is shown as text.
+//! - Only `http`, `https` and `mailto` are links. Images are not loaded, so that no other server learns who reads a page: their
+//!   text is a link.
 
-use maud::{Markup, html};
+use std::fmt::Write as _;
+
+use maud::{Escaper, Markup, PreEscaped};
+use pulldown_cmark::{Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd};
 
 /// A text as Markdown.
 pub(crate) fn markdown(text: &str) -> Markup {
-    let lines: Vec<&str> = text.lines().collect();
-    let mut blocks = Vec::new();
-    let mut rest = lines.as_slice();
-    while let [line, after @ ..] = rest {
-        let count = if line.trim().is_empty() {
-            1
-        } else if line.starts_with("```") {
-            let end = after.iter().position(|line| line.starts_with("```"));
-            let code = &after[..end.unwrap_or(after.len())];
-            blocks.push(html! { pre { code { (code.join("\n")) } } });
-            code.len() + 2
-        } else if let Some((level, title)) = heading(line) {
-            blocks.push(html! {
-                @if level <= 2 { h3 { (inline(title)) } } @else { h4 { (inline(title)) } }
-            });
-            1
-        } else if let Some(count) = run_of(rest, |line| item(line).is_some()) {
-            let items = rest[..count].iter().filter_map(|line| item(line));
-            blocks.push(html! { ul { @for item in items { li { (inline(item)) } } } });
-            count
-        } else if let Some(count) = run_of(rest, |line| line.trim_start().starts_with('|')) {
-            blocks.push(table(&rest[..count]));
-            count
-        } else {
-            let count = run_of(rest, is_plain).unwrap_or(1);
-            blocks.push(html! { p { (inline(&rest[..count].join("\n"))) } });
-            count
-        };
-        rest = &rest[count.min(rest.len())..];
+    let options =
+        Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
+    let mut writer = SummaryWriter::default();
+    for event in Parser::new_ext(text, options) {
+        writer.write_event(event);
     }
-    html! { @for block in blocks { (block) } }
+    PreEscaped(writer.html)
 }
 
-/// How many lines from the first on are of a kind; none when the first isn't.
-fn run_of(lines: &[&str], is: impl Fn(&str) -> bool) -> Option<usize> {
-    Some(lines.iter().take_while(|line| is(line)).count()).filter(|count| *count > 0)
+/// Writes the events of a parser as HTML.
+#[derive(Default)]
+struct SummaryWriter {
+    html: String,
+    /// The closing tag of each open link and image; empty where none was opened.
+    links: Vec<&'static str>,
+    in_table_head: bool,
 }
 
-fn is_plain(line: &str) -> bool {
-    let start = line.trim_start();
-    !start.is_empty()
-        && !start.starts_with('|')
-        && !line.starts_with("```")
-        && heading(line).is_none()
-        && item(line).is_none()
-}
-
-fn heading(line: &str) -> Option<(usize, &str)> {
-    let level = line.bytes().take_while(|byte| *byte == b'#').count();
-    let title = line[level..].strip_prefix(' ')?;
-    (1..=6).contains(&level).then_some((level, title.trim()))
-}
-
-fn item(line: &str) -> Option<&str> {
-    let line = line.trim_start();
-    (line.strip_prefix("- ")).or_else(|| line.strip_prefix("* "))
-}
-
-fn table(lines: &[&str]) -> Markup {
-    let cells = |line: &str| -> Vec<String> {
-        let line = line.trim().trim_start_matches('|').trim_end_matches('|');
-        line.split('|').map(|cell| cell.trim().to_owned()).collect()
-    };
-    let is_rule = |line: &&str| line.chars().all(|c| matches!(c, '|' | '-' | ':' | ' '));
-    let headed = lines.get(1).is_some_and(is_rule);
-    let rows: Vec<Vec<String>> = (lines.iter().filter(|line| !is_rule(line)))
-        .map(|line| cells(line))
-        .collect();
-    let (head, body) = rows.split_at(usize::from(headed).min(rows.len()));
-    html! {
-        div.scroll { table {
-            @for row in head { thead { tr { @for cell in row { th { (inline(cell)) } } } } }
-            tbody { @for row in body { tr { @for cell in row { td { (inline(cell)) } } } } }
-        } }
-    }
-}
-
-/// Inline markup: code, bold, links.
-fn inline(text: &str) -> Markup {
-    let mut parts = Vec::new();
-    let mut plain = 0;
-    let mut at = 0;
-    while at < text.len() {
-        let rest = &text[at..];
-        let found = between(rest, "`", "`")
-            .map(|(inner, length)| (html! { code { (inner) } }, length))
-            .or_else(|| {
-                between(rest, "**", "**")
-                    .map(|(inner, length)| (html! { strong { (inner) } }, length))
-            })
-            .or_else(|| link(rest));
-        match found {
-            Some((part, length)) => {
-                parts.push(html! { (text[plain..at]) (part) });
-                at += length;
-                plain = at;
+impl SummaryWriter {
+    fn write_event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Start(tag) => self.open_tag(tag),
+            Event::End(tag) => self.close_tag(tag),
+            Event::Code(text) => {
+                self.html.push_str("<code>");
+                self.write_text(&text);
+                self.html.push_str("</code>");
             }
-            None => at += rest.chars().next().map_or(1, char::len_utf8),
+            Event::SoftBreak => self.html.push('\n'),
+            Event::HardBreak => self.html.push_str("<br>"),
+            Event::Rule => self.html.push_str("<hr>"),
+            Event::TaskListMarker(true) => self
+                .html
+                .push_str("<input type=\"checkbox\" disabled checked> "),
+            Event::TaskListMarker(false) => {
+                self.html.push_str("<input type=\"checkbox\" disabled> ")
+            }
+            Event::Text(text)
+            | Event::Html(text)
+            | Event::InlineHtml(text)
+            | Event::InlineMath(text)
+            | Event::DisplayMath(text)
+            | Event::FootnoteReference(text) => self.write_text(&text),
         }
     }
-    html! { @for part in parts { (part) } (text[plain..]) }
-}
 
-/// The text between two marks at the beginning of `text`, and its length including the marks.
-fn between<'t>(text: &'t str, open: &str, close: &str) -> Option<(&'t str, usize)> {
-    let inner = text.strip_prefix(open)?;
-    let end = inner.find(close).filter(|end| *end > 0)?;
-    Some((&inner[..end], open.len() + end + close.len()))
-}
+    fn write_text(&mut self, text: &str) {
+        // Writing to a string doesn't fail.
+        let _ = Escaper::new(&mut self.html).write_str(text);
+    }
 
-/// `[text](https://…)`; no other scheme is a link.
-fn link(text: &str) -> Option<(Markup, usize)> {
-    let (label, length) = between(text, "[", "]")?;
-    let (url, more) = between(&text[length..], "(", ")")?;
-    let of_web = url.starts_with("https://") || url.starts_with("http://");
-    let shown = html! { a href=(url) rel="nofollow noopener noreferrer" { (label) } };
-    of_web.then_some((shown, length + more))
+    fn open_tag(&mut self, tag: Tag<'_>) {
+        let html = match tag {
+            Tag::Paragraph | Tag::HtmlBlock => "<p>",
+            Tag::Heading { level, .. } if level <= HeadingLevel::H2 => "<h3>",
+            Tag::Heading { .. } => "<h4>",
+            Tag::BlockQuote(_) => "<blockquote>",
+            Tag::CodeBlock(_) => "<pre><code>",
+            Tag::List(None) => "<ul>",
+            Tag::List(Some(1)) => "<ol>",
+            Tag::List(Some(start)) => {
+                let _ = write!(self.html, "<ol start=\"{start}\">");
+                return;
+            }
+            Tag::Item => "<li>",
+            Tag::Table(_) => "<div class=\"scroll\"><table>",
+            Tag::TableHead => {
+                self.in_table_head = true;
+                "<thead><tr>"
+            }
+            Tag::TableRow => "<tr>",
+            Tag::TableCell if self.in_table_head => "<th>",
+            Tag::TableCell => "<td>",
+            Tag::Emphasis => "<em>",
+            Tag::Strong => "<strong>",
+            Tag::Strikethrough => "<del>",
+            Tag::Link {
+                link_type: LinkType::Email,
+                dest_url,
+                ..
+            } => return self.open_link(&format!("mailto:{dest_url}")),
+            Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => {
+                return self.open_link(&dest_url);
+            }
+            // Syntax that isn't enabled.
+            Tag::FootnoteDefinition(_)
+            | Tag::DefinitionList
+            | Tag::DefinitionListTitle
+            | Tag::DefinitionListDefinition
+            | Tag::Superscript
+            | Tag::Subscript
+            | Tag::MetadataBlock(_) => return,
+        };
+        self.html.push_str(html);
+    }
+
+    /// Opens a link, unless the scheme is another or there is a link around this one.
+    fn open_link(&mut self, url: &str) {
+        let is_allowed = ["https://", "http://", "mailto:"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme));
+        let is_nested = self.links.iter().any(|closing| !closing.is_empty());
+        if !is_allowed || is_nested {
+            self.links.push("");
+            return;
+        }
+        self.html.push_str("<a href=\"");
+        self.write_text(url);
+        self.html
+            .push_str("\" rel=\"nofollow noopener noreferrer\">");
+        self.links.push("</a>");
+    }
+
+    fn close_tag(&mut self, tag: TagEnd) {
+        let html = match tag {
+            TagEnd::Paragraph | TagEnd::HtmlBlock => "</p>",
+            TagEnd::Heading(level) if level <= HeadingLevel::H2 => "</h3>",
+            TagEnd::Heading(_) => "</h4>",
+            TagEnd::BlockQuote(_) => "</blockquote>",
+            TagEnd::CodeBlock => {
+                // The newline before the closing fence isn't part of the code.
+                if self.html.ends_with('\n') {
+                    self.html.pop();
+                }
+                "</code></pre>"
+            }
+            TagEnd::List(false) => "</ul>",
+            TagEnd::List(true) => "</ol>",
+            TagEnd::Item => "</li>",
+            TagEnd::Table => "</tbody></table></div>",
+            TagEnd::TableHead => {
+                self.in_table_head = false;
+                "</tr></thead><tbody>"
+            }
+            TagEnd::TableRow => "</tr>",
+            TagEnd::TableCell if self.in_table_head => "</th>",
+            TagEnd::TableCell => "</td>",
+            TagEnd::Emphasis => "</em>",
+            TagEnd::Strong => "</strong>",
+            TagEnd::Strikethrough => "</del>",
+            TagEnd::Link | TagEnd::Image => self.links.pop().unwrap_or_default(),
+            TagEnd::FootnoteDefinition
+            | TagEnd::DefinitionList
+            | TagEnd::DefinitionListTitle
+            | TagEnd::DefinitionListDefinition
+            | TagEnd::Superscript
+            | TagEnd::Subscript
+            | TagEnd::MetadataBlock(_) => return,
+        };
+        self.html.push_str(html);
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +194,31 @@ mod tests {
     }
 
     #[test]
+    fn tables_lists_and_links_are_those_of_github() {
+        assert_eq!(
+            shown("- [x] done\n- [ ] ~~not~~ *yet*\n  1. inner\n"),
+            "<ul><li><input type=\"checkbox\" disabled checked> done</li><li><input type=\"checkbox\" disabled> <del>not</del> <em>yet</em><ol><li>inner</li></ol></li></ul>"
+        );
+        assert_eq!(
+            shown("a | b\n--|--\n`x\\|y` | **1**"),
+            "<div class=\"scroll\"><table><thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td><code>x|y</code></td><td><strong>1</strong></td></tr></tbody></table></div>"
+        );
+        assert_eq!(
+            shown("<a@x.org> [docs](docs/a.md) <b>&amp;</b>"),
+            "<p><a href=\"mailto:a@x.org\" rel=\"nofollow noopener noreferrer\">a@x.org</a> docs &lt;b&gt;&amp;&lt;/b&gt;</p>"
+        );
+        // An image is not loaded from another server: its text is a link, or part of the link around it.
+        assert_eq!(
+            shown("[![passing](https://x.org/i.svg)](https://x.org) ![chart](https://x.org/c.png)"),
+            "<p><a href=\"https://x.org\" rel=\"nofollow noopener noreferrer\">passing</a> <a href=\"https://x.org/c.png\" rel=\"nofollow noopener noreferrer\">chart</a></p>"
+        );
+        assert_eq!(
+            shown("> a  \n> b\n\n---\n3. c"),
+            "<blockquote><p>a<br>b</p></blockquote><hr><ol start=\"3\"><li>c</li></ol>"
+        );
+    }
+
+    #[test]
     fn nothing_in_a_summary_is_run() {
         for text in [
             "<script>alert(1)</script>",
@@ -161,10 +229,31 @@ mod tests {
             "`<script>`",
             "**<script>**",
             "```<script>",
+            "<a href=\"javascript:alert(1)\">a</a>",
+            "a <img src=x onerror=alert(1)> b",
+            "[x](JavaScript:alert(1))",
+            "[x](&#106;avascript:alert(1))",
+            "[x](data:text/html,<script>)",
+            "![x](javascript:alert(1))",
+            "![<script>](https://x.org/a.png)",
+            "<javascript:alert(1)>",
+            "[x]: javascript:alert(1)\n\n[x]",
+            "&lt;script>",
+            "- [x] <script>",
+            "~~<script>~~",
+            "[x](https://x.org \"\" onclick=alert(1)\")",
         ] {
             let shown = shown(text);
-            for bad in ["<script", "<img", "href=\"javascript", "\" onclick"] {
-                assert!(!shown.contains(bad), "{text}: {shown}");
+            let lower = shown.to_lowercase();
+            for bad in [
+                "<script",
+                "<img",
+                "href=\"javascript",
+                "href=\"data",
+                "\" onclick",
+                "<a href=\"\"",
+            ] {
+                assert!(!lower.contains(bad), "{text}: {shown}");
             }
         }
         // However odd, it has an end.
