@@ -4,8 +4,8 @@
 //!
 //! - Anyone with push access can write a summary, and it must not run a script in another user's browser: every element is written
 //!   here, all text is escaped, and so is HTML, which is shown as text.
-//! - Only `http`, `https` and `mailto` are links. Images are not loaded, so that no other server learns who reads a page: their
-//!   text is a link.
+//! - Only `http`, `https` and `mailto` are links. Images are not loaded, because another server would learn the reader's address:
+//!   their text is a link.
 
 use std::fmt::Write as _;
 
