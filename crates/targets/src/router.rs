@@ -63,7 +63,7 @@ pub enum RouterError {
     /// The router does not answer.
     #[error("{0}")]
     Unreachable(String),
-    /// The router splits traffic without counting it.
+    /// The router splits traffic without counting it, or there is none.
     #[error("the router counts no requests; a metrics provider must")]
     NotCounted,
 }

@@ -7,7 +7,7 @@ use shipway_core::target::{InstanceId, InstanceStatus, ReplicaSetKey, RouterKind
 use tokio::sync::watch;
 
 use crate::{
-    router::Router,
+    router::{Router, RouterError, TrafficReading},
     target::{LogEnd, LogError, LogStream, Target},
 };
 
@@ -46,10 +46,15 @@ impl TargetRegistry {
         self.targets.get(&kind).ok_or(TargetMissing(kind))
     }
 
-    /// The router of the targets that have this kind of router.
-    #[must_use]
-    pub fn router(&self, kind: RouterKind) -> Option<&Arc<dyn Router>> {
-        self.routers.get(&kind)
+    /// The counts of the router that environments with this target have, see [`Router::read_totals`].
+    ///
+    /// # Errors
+    /// When the server has no such router, or it has no answer.
+    pub async fn read_totals(&self, kind: TargetKind) -> Result<TrafficReading, RouterError> {
+        match self.routers.get(&kind.router()) {
+            Some(router) => router.read_totals().await,
+            None => Err(RouterError::NotCounted),
+        }
     }
 
     /// The target that runs instances of a set.

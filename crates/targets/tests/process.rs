@@ -71,14 +71,18 @@ async fn an_instance_becomes_ready_in_a_clean_environment_and_leaves_nothing_beh
     }
 
     let running = pids(&target);
+    let id: InstanceId = "shop.production.3.1".parse().unwrap();
+    let followed = target.read_log(&id, 0, LogEnd::Stopped).unwrap();
+    let followed = tokio::spawn(followed.try_collect::<Vec<_>>());
     target.stop(&set(3), 0).await.unwrap();
     assert!(target.instances().is_empty());
     assert!(!running.into_iter().any(is_alive));
     assert!(!machine.set_folder(&set(3)).join("app").exists());
-    let id: InstanceId = "shop.production.3.1".parse().unwrap();
-    let log = target.read_log(&id, 0, LogEnd::Stopped).unwrap();
+    let log = target.read_log(&id, 0, LogEnd::Present).unwrap();
     let log: Vec<_> = log.try_collect().await.unwrap();
     let log = String::from_utf8(log.concat()).unwrap();
+    let followed = followed.await.unwrap().unwrap();
+    assert_eq!(String::from_utf8(followed.concat()).unwrap(), log);
     assert!(
         log.contains("shop.production.3.1, process"),
         "the log stays: {log}"

@@ -201,7 +201,7 @@ pub(crate) async fn with_stable_traffic(app: &App, spec: RolloutSpec) -> Rollout
         place: spec.release.service_environment(&spec.environment.name),
         release: stable,
     };
-    let all = match app.router.read_totals().await {
+    let all = match app.targets.read_totals(spec.environment.target).await {
         Ok(totals) => measure::histogram(&totals.totals_with_copies(&set.place, stable)),
         Err(error) => {
             tracing::warn!(%error, rollout = %spec.id, "the traffic of stable could not be read");

@@ -10,7 +10,7 @@ use shipway_analysis::{
 use shipway_core::{
     ids::ReleaseNumber,
     rollout::{Rollout, RolloutAggregate, RolloutInput},
-    target::{ReplicaSetKey, ResourceUsage, ServiceEnvironment, SetAvailability},
+    target::{ReplicaSetKey, ResourceUsage, ServiceEnvironment, SetAvailability, TargetKind},
 };
 use shipway_engine::Work;
 use shipway_proxy::protocol;
@@ -70,6 +70,7 @@ pub(super) async fn run(
 /// Reads the metrics that the analysis of a rollout needs, of both releases over the same instants.
 struct RolloutMeasurement<'a> {
     app: &'a App,
+    target: TargetKind,
     place: ServiceEnvironment,
     candidate: ReleaseNumber,
     stable: Option<ReleaseNumber>,
@@ -99,6 +100,7 @@ impl<'a> RolloutMeasurement<'a> {
         };
         Self {
             app,
+            target: environment.target,
             place: rollout.spec.release.service_environment(&environment.name),
             candidate,
             stable,
@@ -113,7 +115,7 @@ impl<'a> RolloutMeasurement<'a> {
     /// Reads both releases now, and remembers the readings for the next observation.
     async fn observe(&mut self) -> Observation {
         let (app, place) = (self.app, &self.place);
-        let totals = app.router.read_totals().await.ok();
+        let totals = app.targets.read_totals(self.target).await.ok();
         let route = app.traffic.route(place);
         let split = route.filter(|route| route.users().is_some());
         let split = split.map(|route| route.split);
@@ -170,7 +172,7 @@ async fn read_baseline_history(
 ) -> Option<BaselineSample> {
     let environment = &rollout.spec.environment;
     let place = rollout.spec.release.service_environment(&environment.name);
-    let totals = app.router.read_totals().await.ok();
+    let totals = app.targets.read_totals(environment.target).await.ok();
     let took = totals.map(|totals| histogram(&totals.totals_with_copies(&place, stable)));
     let set = ReplicaSetKey {
         place,
