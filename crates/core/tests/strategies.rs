@@ -154,6 +154,17 @@ async fn recreate_starts_the_old_release_again_when_the_new_one_crashes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn recreate_leaves_the_old_release_when_the_new_one_can_not_be_prepared() {
+    let mut stage = StrategyStage::open(RECREATE).await;
+    let fault = ReleaseFault::DamagedArtifact("its digest differs".to_owned());
+    stage.target.add_fault(CANDIDATE, fault);
+    stage.run_to_end().await;
+    assert_back_at_stable(&stage);
+    assert_eq!(stage.failed_requests(), 0);
+    assert!(stage.why().contains("its digest differs"), "{}", stage.why());
+}
+
+#[tokio::test(start_paused = true)]
 async fn rolling_leaves_the_old_release_when_the_new_one_is_never_ready() {
     let mut stage = StrategyStage::open(ROLLING).await;
     stage.target.add_fault(CANDIDATE, ReleaseFault::NeverReady);

@@ -79,6 +79,8 @@ impl MemoryHistory {
 /// A fault of all instances of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReleaseFault {
+    /// They can't be started: the artifact is damaged, with this reason.
+    DamagedArtifact(String),
     /// They never answer their readiness probe.
     NeverReady,
     /// They exit soon after their start, with this reason.
@@ -146,7 +148,9 @@ impl InMemoryTarget {
                     why: why.clone(),
                     until: Timestamp::UNIX_EPOCH,
                 },
-                Some(ReleaseFault::CommandsFail(_)) | None => InstancePhase::Ready,
+                Some(ReleaseFault::DamagedArtifact(_) | ReleaseFault::CommandsFail(_)) | None => {
+                    InstancePhase::Ready
+                }
             };
             has_changed = true;
             if let InstancePhase::Backoff { why, .. } = &phase {
@@ -180,6 +184,9 @@ impl Target for InMemoryTarget {
         count: u32,
     ) -> Result<(), TargetError> {
         let mut table = lock(&self.table);
+        if let Some(ReleaseFault::DamagedArtifact(why)) = table.faults.get(&set.release) {
+            return Err(TargetError::Artifact(why.clone()));
+        }
         for slot in 1..=count {
             let id = InstanceId {
                 set: set.clone(),
@@ -274,7 +281,12 @@ impl CommandRunner for InMemoryTarget {
                 how: "exit code 1".to_owned(),
                 last: Some(last.clone()),
             }),
-            Some(ReleaseFault::NeverReady | ReleaseFault::Crashes(_)) | None => Ok(String::new()),
+            Some(
+                ReleaseFault::DamagedArtifact(_)
+                | ReleaseFault::NeverReady
+                | ReleaseFault::Crashes(_),
+            )
+            | None => Ok(String::new()),
         }
     }
 }

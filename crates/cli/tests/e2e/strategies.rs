@@ -188,6 +188,25 @@ fn recreate_with_an_unfit_release_comes_back() {
 }
 
 #[test]
+fn recreate_keeps_stable_when_the_artifact_of_the_new_release_is_gone() {
+    let (site, shop) = serving(RECREATE);
+    let load = load(&site);
+    let waits = "strategy: recreate\n    approvals: { count: 1 }";
+    shop.edit("shipway.yaml", "strategy: recreate", waits);
+    let push = shop.ship_begun("1.1");
+    let status = || site.get("/api/v1/rollouts/shop/2").unwrap_or_default()["status"].clone();
+    until("the gate", || status() == "waiting");
+    fs::remove_dir_all(site.data().join("blobs/sha256")).unwrap();
+    assert!(site.shipway(&["approve", "ro2"]).status.success());
+    let rollout = site.ended_rollout("production", 2);
+    assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
+    let told = said(&push.wait_with_output().unwrap());
+    assert!(told.contains("artifact"), "{told}");
+    assert_serves_alone(&site, 1, 2);
+    assert_all_good(&load.stop());
+}
+
+#[test]
 fn rolling_loses_no_request() {
     a_good_release(ROLLING);
 }

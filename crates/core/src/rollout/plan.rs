@@ -29,7 +29,7 @@ pub enum PlanAction {
         /// The addresses that the release's configuration asks for.
         addresses: BTreeSet<PublicAddress>,
     },
-    /// Bring instances up to `count`, none routed.
+    /// Bring instances up to `count`, none routed. With 0 the release is only prepared: its artifact fetched, its secrets checked.
     Start {
         release: ReleaseNumber,
         count: u32,
@@ -317,6 +317,7 @@ impl fmt::Display for PlanAction {
                 };
                 write!(f, "claim {noun}: {}", all.join(", "))
             }
+            Self::Start { release, count: 0 } => write!(f, "prepare {release}"),
             Self::Start { release, count } => write!(
                 f,
                 "start {count} {} of {release}, without traffic",

@@ -25,11 +25,14 @@ impl PlanCompiler for Recreate {
         json!({ "type": "null" })
     }
 
-    /// Drain and stop the old, then start, await, smoke, shift.
+    /// Prepare the new, drain and stop the old, then start, await, smoke, shift.
     fn compile(&self, brief: &StrategyInput) -> RolloutPlan {
         let mut actions = Vec::new();
         let mut notes = Vec::new();
         if let Some(stable) = brief.stable {
+            // An artifact or a secret that is missing is noticed while stable still serves.
+            let (release, count) = (brief.release, 0);
+            actions.push(PlanAction::Start { release, count });
             actions.extend(take_down(stable, 0, brief.drain));
             notes.push(format!(
                 "recreate: nothing serves between the stop of {stable} and the readiness of {}; the proxy holds requests meanwhile",

@@ -136,7 +136,16 @@ fn way_back_from(strategy: Strategy, index: usize) -> Vec<String> {
 
 #[test]
 fn what_was_being_taken_down_is_brought_up_again_before_it_gets_traffic() {
-    let recreate = way_back_from(Strategy::Recreate(Recreate {}), 0);
+    let prepared = way_back_from(Strategy::Recreate(Recreate {}), 0);
+    insta::assert_debug_snapshot!(prepared, @r##"
+    [
+        "during: prepare #4",
+        "shift traffic: 100% to #3",
+        "drain #4, up to 30 s",
+        "stop #4",
+    ]
+    "##);
+    let recreate = way_back_from(Strategy::Recreate(Recreate {}), 1);
     insta::assert_debug_snapshot!(recreate, @r##"
     [
         "during: drain #3, up to 30 s",
