@@ -161,7 +161,11 @@ async fn recreate_leaves_the_old_release_when_the_new_one_can_not_be_prepared() 
     stage.run_to_end().await;
     assert_back_at_stable(&stage);
     assert_eq!(stage.failed_requests(), 0);
-    assert!(stage.why().contains("its digest differs"), "{}", stage.why());
+    assert!(
+        stage.why().contains("its digest differs"),
+        "{}",
+        stage.why()
+    );
 }
 
 #[tokio::test(start_paused = true)]
