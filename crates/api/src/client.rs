@@ -18,6 +18,9 @@ use crate::{
     RolloutActionRequest, RunTests, ServiceTests, ShellLocation, ShellRequest,
 };
 
+/// Entries of a page at most; the server gives no more.
+const PAGE_LIMIT_MAX: u32 = 200;
+
 /// A client. Implementors bring the transport, two methods; the API follows from them. Services are named as users name them: the
 /// server checks the name.
 pub trait ApiClient {
@@ -40,12 +43,35 @@ pub trait ApiClient {
         body: &impl Serialize,
     ) -> Result<T, Self::Error>;
 
+    /// The first entries of a list, at most `limit`: as many pages as that takes. `path` has a query.
+    ///
+    /// # Errors
+    /// As [`ApiClient::get`].
+    fn list_entries<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        limit: u32,
+    ) -> Result<Vec<T>, Self::Error> {
+        let (mut entries, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let missing = limit.saturating_sub(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+            let page_limit = missing.clamp(1, PAGE_LIMIT_MAX);
+            let page: Page<T> = self.get(&format!("{path}&limit={page_limit}{cursor}"))?;
+            entries.extend(page.items);
+            entries.truncate(limit as usize);
+            match page.next {
+                Some(next) if entries.len() < limit as usize => cursor = format!("&cursor={next}"),
+                Some(_) | None => return Ok(entries),
+            }
+        }
+    }
+
     fn readiness(&self) -> Result<ReadinessReport, Self::Error> {
         self.get("/readyz")
     }
 
-    fn services(&self) -> Result<Page<ServiceView>, Self::Error> {
-        self.get("/api/v1/services")
+    fn services(&self) -> Result<Vec<ServiceView>, Self::Error> {
+        self.list_entries("/api/v1/services?", u32::MAX)
     }
 
     fn service(&self, service: &str) -> Result<ServiceView, Self::Error> {
@@ -87,8 +113,8 @@ pub trait ApiClient {
         self.post(&format!("{}/rollbacks", service_path(service)), request)
     }
 
-    fn rollouts(&self, service: &str, limit: u32) -> Result<Page<RolloutView>, Self::Error> {
-        self.get(&format!("/api/v1/rollouts?service={service}&limit={limit}"))
+    fn rollouts(&self, service: &str, limit: u32) -> Result<Vec<RolloutView>, Self::Error> {
+        self.list_entries(&format!("/api/v1/rollouts?service={service}"), limit)
     }
 
     fn rollout(&self, id: &RolloutId) -> Result<RolloutView, Self::Error> {
@@ -119,8 +145,8 @@ pub trait ApiClient {
         self.get(&format!("{}/analysis", rollout_path(id)))
     }
 
-    fn approvals(&self) -> Result<Page<PendingApproval>, Self::Error> {
-        self.get("/api/v1/approvals")
+    fn approvals(&self) -> Result<Vec<PendingApproval>, Self::Error> {
+        self.list_entries("/api/v1/approvals?", u32::MAX)
     }
 
     fn dispatch(
@@ -131,8 +157,8 @@ pub trait ApiClient {
         self.post(&format!("{}/runs", service_path(service)), request)
     }
 
-    fn runs(&self, service: &str, limit: u32) -> Result<Page<RunView>, Self::Error> {
-        self.get(&format!("/api/v1/runs?service={service}&limit={limit}"))
+    fn runs(&self, service: &str, limit: u32) -> Result<Vec<RunView>, Self::Error> {
+        self.list_entries(&format!("/api/v1/runs?service={service}"), limit)
     }
 
     fn run(&self, id: &RunId) -> Result<RunView, Self::Error> {

@@ -32,7 +32,7 @@ pub use page::{Page, PageQuery};
 pub use problem::Problem;
 pub use rollouts::{AnalysisReport, RolloutAction, RolloutActionRequest, RolloutListQuery};
 pub use runs::{
-    CancelRunRequest, DispatchRequest, DispatchedRun, FailureSummary, JobApproval, JobGateAction,
+    CancelRunRequest, DispatchRequest, DispatchedRun, FailureSummary, JobGateAction,
     JobGateRequest, LogChunk, LogQuery, PendingApproval, RerunRequest, RunDetails, RunListQuery,
 };
 pub use shell::{ShellLocation, ShellRequest};

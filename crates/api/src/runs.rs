@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
 use shipway_core::{
-    ids::{CommitId, RunId},
     rollout::RolloutView,
-    run::{AwaitedApproval, RunView},
+    run::{JobApproval, RunView},
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -169,20 +168,4 @@ pub struct JobGateRequest {
 pub enum PendingApproval {
     Job(Box<JobApproval>),
     Rollout(Box<RolloutView>),
-}
-
-/// A job that waits for approval.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct JobApproval {
-    /// The run.
-    pub id: RunId,
-    /// The key of the job.
-    pub job: String,
-    pub environment: String,
-    pub commit: CommitId,
-    /// The first line of the commit's message.
-    pub subject: String,
-    pub approval: AwaitedApproval,
-    /// In words.
-    pub waits_for: Option<String>,
 }

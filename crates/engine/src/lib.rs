@@ -27,5 +27,6 @@ pub use driver::{Driver, Reporter, Work};
 pub use engine::{Engine, EngineError, Options, Outcome};
 pub use memory::MemoryStore;
 pub use store::{
-    Append, AppendError, Recorded, RowPage, RowScope, Snapshot, Store, StoreError, Subscription,
+    Append, AppendError, Recorded, RowFilter, RowPage, RowQuery, RowScope, Snapshot, Store,
+    StoreError, Subscription,
 };

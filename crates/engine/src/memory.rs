@@ -11,7 +11,8 @@ use shipway_core::aggregate::ViewRow;
 use tokio::sync::watch;
 
 use crate::store::{
-    Append, AppendError, Recorded, RowPage, RowScope, Snapshot, Store, StoreError, Subscription,
+    Append, AppendError, Recorded, RowFilter, RowPage, RowQuery, RowScope, Snapshot, Store,
+    StoreError, Subscription,
 };
 
 /// Events per read of a subscriber.
@@ -149,6 +150,19 @@ impl MemoryLog {
     }
 }
 
+fn has_match(row: &ViewRow, filter: RowFilter<'_>) -> bool {
+    let (RowFilter::Equals { path, .. } | RowFilter::StartsWith { path, .. }) = filter;
+    let text = match row.doc.pointer(&format!("/{}", path.replace('.', "/"))) {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(serde_json::Value::Number(number)) => number.to_string(),
+        _ => return false,
+    };
+    match filter {
+        RowFilter::Equals { value, .. } => text == value,
+        RowFilter::StartsWith { prefix, .. } => text.starts_with(prefix),
+    }
+}
+
 #[async_trait]
 impl Store for MemoryStore {
     async fn append(&self, append: Append) -> Result<(), AppendError> {
@@ -235,31 +249,26 @@ impl Store for MemoryStore {
         Ok(self.lock().rows.get(&key).map(|(_, row)| row.clone()))
     }
 
-    async fn rows(
-        &self,
-        kind: &str,
-        service: Option<&str>,
-        scope: RowScope,
-        cursor: Option<u64>,
-        limit: u32,
-    ) -> Result<RowPage, StoreError> {
+    async fn rows(&self, query: RowQuery<'_>) -> Result<RowPage, StoreError> {
         let log = self.lock();
         let mut found: Vec<&(u64, ViewRow)> = log
             .rows
             .values()
             .filter(|(changed, row)| {
-                row.kind == kind
-                    && service.is_none_or(|service| row.service == service)
-                    && (scope == RowScope::All || row.live)
-                    && cursor.is_none_or(|cursor| *changed < cursor)
+                row.kind == query.kind
+                    && query.service.is_none_or(|service| row.service == service)
+                    && (query.scope == RowScope::All || row.live)
+                    && query.cursor.is_none_or(|cursor| *changed < cursor)
+                    && query.filter.is_none_or(|filter| has_match(row, filter))
             })
             .collect();
         found.sort_by_key(|(changed, _)| std::cmp::Reverse(*changed));
-        found.truncate(limit as usize);
+        let is_last = found.len() <= query.limit as usize;
+        found.truncate(query.limit as usize);
         let next = found.last().map(|(changed, _)| *changed);
         Ok(RowPage {
             rows: found.iter().map(|(_, row)| row.clone()).collect(),
-            next: next.filter(|_| found.len() == limit as usize),
+            next: next.filter(|_| !is_last),
         })
     }
 

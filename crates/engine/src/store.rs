@@ -36,12 +36,67 @@ pub enum AppendError {
 }
 
 /// Which rows of a read model are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RowScope {
     /// Every row.
+    #[default]
     All,
     /// The rows whose aggregate is in progress.
     Live,
+}
+
+/// A condition on a text or number in the document of a row. `path` names it by fields with dots between them: `commit.id`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowFilter<'a> {
+    /// As text it is `value`.
+    Equals {
+        /// Where it is.
+        path: &'a str,
+        /// The whole text.
+        value: &'a str,
+    },
+    /// As text it starts with `prefix`.
+    StartsWith {
+        /// Where it is.
+        path: &'a str,
+        /// The start of the text.
+        prefix: &'a str,
+    },
+}
+
+/// The rows that are read: one page of a list. The store applies all conditions, so that a page is full unless it is the last one.
+#[derive(Clone, Copy, Debug)]
+pub struct RowQuery<'a> {
+    /// The kind of the rows.
+    pub kind: &'a str,
+    /// Only those of this service.
+    pub service: Option<&'a str>,
+    /// Whether rows of ended aggregates are read.
+    pub scope: RowScope,
+    /// Only those with this in their document.
+    pub filter: Option<RowFilter<'a>>,
+    /// `next` of the page before.
+    pub cursor: Option<u64>,
+    /// The number of rows on a page.
+    pub limit: u32,
+}
+
+impl<'a> RowQuery<'a> {
+    /// Rows of a page when all pages are read.
+    const LIMIT: u32 = 1_000;
+
+    /// All rows of a kind, from the first page.
+    #[must_use]
+    pub const fn new(kind: &'a str) -> Self {
+        Self {
+            kind,
+            service: None,
+            scope: RowScope::All,
+            filter: None,
+            cursor: None,
+            limit: Self::LIMIT,
+        }
+    }
 }
 
 /// The store failed: disk, file or connection.
@@ -130,27 +185,25 @@ pub trait Store: Send + Sync {
     /// One row of a read model.
     async fn row(&self, kind: &str, key: &str) -> Result<Option<ViewRow>, StoreError>;
 
-    /// Rows of a kind, the newest change first, optionally of one service, and from a cursor.
-    async fn rows(
-        &self,
-        kind: &str,
-        service: Option<&str>,
-        scope: RowScope,
-        cursor: Option<u64>,
-        limit: u32,
-    ) -> Result<RowPage, StoreError>;
+    /// A page of rows, the newest change first.
+    async fn rows(&self, query: RowQuery<'_>) -> Result<RowPage, StoreError>;
 
     /// Replaces rows without an append, to rebuild read models.
     async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError>;
 
     /// All rows of a kind; for small read models.
     async fn all_rows(&self, kind: &str) -> Result<Vec<ViewRow>, StoreError> {
-        let (mut all, mut cursor) = (Vec::new(), None);
+        self.rows_of_all_pages(RowQuery::new(kind)).await
+    }
+
+    /// The rows of a page and of all pages after it; for small read models.
+    async fn rows_of_all_pages(&self, query: RowQuery<'_>) -> Result<Vec<ViewRow>, StoreError> {
+        let (mut all, mut page_query) = (Vec::new(), query);
         loop {
-            let page = self.rows(kind, None, RowScope::All, cursor, 1_000).await?;
+            let page = self.rows(page_query).await?;
             all.extend(page.rows);
             match page.next {
-                Some(next) => cursor = Some(next),
+                Some(_) => page_query.cursor = page.next,
                 None => return Ok(all),
             }
         }

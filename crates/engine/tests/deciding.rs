@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use shipway_core::aggregate::ViewRow;
 use shipway_engine::{
-    Append, AppendError, Engine, EngineError, ManualClock, MemoryStore, Options, RowPage, RowScope,
+    Append, AppendError, Engine, EngineError, ManualClock, MemoryStore, Options, RowPage, RowQuery,
     Snapshot, Store, StoreError, Subscription,
 };
 use support::{Body, Chores, Doer, Input, Known, Stage, World, person, seconds, soon, start_time};
@@ -245,15 +245,8 @@ impl Store for Disk {
     async fn row(&self, kind: &str, key: &str) -> Result<Option<ViewRow>, StoreError> {
         self.log.row(kind, key).await
     }
-    async fn rows(
-        &self,
-        kind: &str,
-        service: Option<&str>,
-        scope: RowScope,
-        cursor: Option<u64>,
-        limit: u32,
-    ) -> Result<RowPage, StoreError> {
-        self.log.rows(kind, service, scope, cursor, limit).await
+    async fn rows(&self, query: RowQuery<'_>) -> Result<RowPage, StoreError> {
+        self.log.rows(query).await
     }
     async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError> {
         self.log.replace_rows(kind, rows).await

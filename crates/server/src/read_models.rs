@@ -12,7 +12,7 @@ use shipway_core::{
     rollout::{RolloutEvent, RolloutView, series},
     run::RunView,
 };
-use shipway_engine::{RowScope, StoreError};
+use shipway_engine::{RowQuery, StoreError};
 
 use crate::{app::App, step_summaries};
 
@@ -78,7 +78,11 @@ pub(crate) async fn newest_rows<T: DeserializeOwned>(
 ) -> Result<Vec<T>, ReadModelError> {
     let page = app
         .store
-        .rows(kind, Some(service), RowScope::All, None, limit)
+        .rows(RowQuery {
+            service: Some(service),
+            limit,
+            ..RowQuery::new(kind)
+        })
         .await?;
     let rows = page.rows.into_iter();
     Ok(rows

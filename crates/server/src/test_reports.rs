@@ -20,7 +20,7 @@ use shipway_core::{
     },
 };
 use shipway_drivers::git::RefUpdate;
-use shipway_engine::{BlobError, RowScope};
+use shipway_engine::{BlobError, RowQuery};
 use shipway_workflow::{
     job::{Conclusion, JobKey},
     report::StoredReport,
@@ -240,13 +240,11 @@ async fn read_reports(app: &App, jobs: &[(JobKey, JobTests)]) -> Vec<(JobKey, Ar
 
 /// The service's latest runs.
 async fn runs(app: &App, service: &ServiceName) -> Vec<RunView> {
-    let page = app.store.rows(
-        "run",
-        Some(service.as_str()),
-        RowScope::All,
-        None,
-        LOOKED_AT,
-    );
+    let page = app.store.rows(RowQuery {
+        service: Some(service.as_str()),
+        limit: LOOKED_AT,
+        ..RowQuery::new("run")
+    });
     let rows = page.await.map(|page| page.rows).unwrap_or_default();
     let views = rows
         .into_iter()

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::Value};
 use shipway_core::aggregate::ViewRow;
 use shipway_engine::{
-    Append, AppendError, Recorded, RowPage, RowScope, Snapshot, Store, StoreError, Subscription,
+    Append, AppendError, Recorded, RowFilter, RowPage, RowQuery, RowScope, Snapshot, Store,
+    StoreError, Subscription,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -326,43 +327,21 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn rows(
-        &self,
-        kind: &str,
-        service: Option<&str>,
-        scope: RowScope,
-        cursor: Option<u64>,
-        limit: u32,
-    ) -> Result<RowPage, StoreError> {
-        let mut sql =
-            "SELECT kind, key, service, live, doc, changed FROM rows WHERE kind = ?".to_owned();
-        let mut values: Vec<Value> = vec![kind.to_owned().into()];
-        if let Some(service) = service {
-            sql.push_str(" AND service = ?");
-            values.push(service.to_owned().into());
-        }
-        if scope == RowScope::Live {
-            sql.push_str(" AND live = 1");
-        }
-        if let Some(cursor) = cursor {
-            sql.push_str(" AND changed < ?");
-            values.push(i64::try_from(cursor).unwrap_or(i64::MAX).into());
-        }
-        sql.push_str(" ORDER BY changed DESC LIMIT ?");
-        values.push(i64::from(limit).into());
+    async fn rows(&self, query: RowQuery<'_>) -> Result<RowPage, StoreError> {
+        let limit = query.limit as usize;
+        let (sql, values) = rows_statement(&query);
         self.query(move |connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             let read = |row: &rusqlite::Row<'_>| Ok((read_row(row)?, row.get::<_, u64>(5)?));
-            let found: Vec<(ViewRow, u64)> = statement
+            let mut found: Vec<(ViewRow, u64)> = statement
                 .query_map(params_from_iter(values), read)?
                 .collect::<Result<_, _>>()?;
-            let next = found
-                .last()
-                .filter(|_| found.len() == limit as usize)
-                .map(|(_, changed)| *changed);
+            let is_last = found.len() <= limit;
+            found.truncate(limit);
+            let next = found.last().map(|(_, changed)| *changed);
             Ok(RowPage {
                 rows: found.into_iter().map(|(row, _)| row).collect(),
-                next,
+                next: next.filter(|_| !is_last),
             })
         })
         .await
@@ -373,6 +352,43 @@ impl Store for SqliteStore {
         self.send_job(|reply| WriterJob::ReplaceRows { kind, rows, reply })
             .await?
     }
+}
+
+/// One row more than the page has shows whether there is a next page.
+fn rows_statement(query: &RowQuery<'_>) -> (String, Vec<Value>) {
+    let mut sql =
+        "SELECT kind, key, service, live, doc, changed FROM rows WHERE kind = ?".to_owned();
+    let mut values: Vec<Value> = vec![query.kind.to_owned().into()];
+    if let Some(service) = query.service {
+        sql.push_str(" AND service = ?");
+        values.push(service.to_owned().into());
+    }
+    if query.scope == RowScope::Live {
+        sql.push_str(" AND live = 1");
+    }
+    match query.filter {
+        Some(RowFilter::Equals { path, value }) => {
+            sql.push_str(" AND CAST(json_extract(doc, ?) AS TEXT) = ?");
+            values.extend([format!("$.{path}").into(), value.to_owned().into()]);
+        }
+        Some(RowFilter::StartsWith { path, prefix }) => {
+            sql.push_str(" AND substr(CAST(json_extract(doc, ?) AS TEXT), 1, ?) = ?");
+            let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
+            values.extend([
+                format!("$.{path}").into(),
+                length.into(),
+                prefix.to_owned().into(),
+            ]);
+        }
+        None => {}
+    }
+    if let Some(cursor) = query.cursor {
+        sql.push_str(" AND changed < ?");
+        values.push(i64::try_from(cursor).unwrap_or(i64::MAX).into());
+    }
+    sql.push_str(" ORDER BY changed DESC LIMIT ?");
+    values.push((i64::from(query.limit) + 1).into());
+    (sql, values)
 }
 
 fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ViewRow> {

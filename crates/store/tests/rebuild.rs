@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shipway_core::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
-use shipway_engine::{Driver, Engine, MemoryStore, Options, RealClock, RowScope, Store, Work};
+use shipway_engine::{
+    Driver, Engine, MemoryStore, Options, RealClock, RowQuery, RowScope, Store, Work,
+};
 use shipway_store::{SqliteOptions, SqliteStore, rebuild_rows};
 
 /// A shelf: what is put on it, each thing a row of its own, and the shelf a row.
@@ -136,7 +138,12 @@ async fn lists(store: &dyn Store) -> Vec<Vec<ViewRow>> {
     for kind in ["shelf", "thing", "other"] {
         for service in [None, Some("a"), Some("b")] {
             for scope in [RowScope::All, RowScope::Live] {
-                let page = store.rows(kind, service, scope, None, 1_000).await.unwrap();
+                let query = RowQuery {
+                    service,
+                    scope,
+                    ..RowQuery::new(kind)
+                };
+                let page = store.rows(query).await.unwrap();
                 lists.push(page.rows);
             }
         }

@@ -148,7 +148,7 @@ fn follow_queued(
                 && view.environment == before.environment
                 && Some(view.release) == outcome.release
         };
-        if let Some(view) = all.items.iter().find(ours) {
+        if let Some(view) = all.iter().find(ours) {
             return watch::follow(server, &view.id.to_string(), ExpectedEnd::Promoted, output);
         }
         let now = server.service(service.as_str())?;

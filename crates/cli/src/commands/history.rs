@@ -23,16 +23,15 @@ pub struct Args {
 /// Shows the rollouts of a service.
 pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(), Failure> {
     let service = service_or_only(server, args.service.as_deref())?;
-    let mut page = server.rollouts(&service, args.limit)?;
+    let mut rollouts = server.rollouts(&service, args.limit)?;
     // The server has them by their last change.
-    page.items
-        .sort_by_key(|rollout| std::cmp::Reverse(rollout.id.number));
-    if page.items.is_empty() {
+    rollouts.sort_by_key(|rollout| std::cmp::Reverse(rollout.id.number));
+    if rollouts.is_empty() {
         // Nothing yet, or a name that is not known: the server says which.
         server.service(&service)?;
     }
     if output.json {
-        return output.document(&page.items);
+        return output.document(&rollouts);
     }
     let row = |view: &RolloutView| {
         let ended = view.ended.as_ref().map(|end| &end.why);
@@ -60,7 +59,7 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(),
             "BY",
             "WHY",
         ],
-        &page.items.iter().map(row).collect::<Vec<_>>(),
+        &rollouts.iter().map(row).collect::<Vec<_>>(),
     );
     Ok(())
 }

@@ -102,7 +102,7 @@ pub fn service_or_only(
 /// The only service of the server, where a command doesn't name one.
 pub fn only_service(server: &ServerConnection) -> Result<ServiceName, Failure> {
     let services = server.services()?;
-    match services.items.as_slice() {
+    match services.as_slice() {
         [service] => Ok(service.name.clone()),
         [] => Err(Failure::usage_with(
             "the server has no service yet",

@@ -141,7 +141,7 @@ fn print_notices(environment: &EnvironmentStatus) {
 
 /// Jobs of runs that wait for approval.
 fn print_waiting_jobs(server: &ServerConnection, service: Option<&str>) -> Result<(), Failure> {
-    for approval in server.approvals()?.items {
+    for approval in server.approvals()? {
         let PendingApproval::Job(job) = approval else {
             continue;
         };

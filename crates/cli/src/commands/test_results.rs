@@ -227,10 +227,13 @@ fn show_run(server: &ServerConnection, args: &Args, output: Output) -> Result<()
     Ok(())
 }
 
+/// Runs that are searched for the newest one with tests.
+const RUNS_MAX: u32 = 1_000;
+
 /// The newest run that has reported tests.
 fn last_run_with_tests(server: &ServerConnection, args: &Args) -> Result<RunId, Failure> {
     let service = named(server, args.service.as_deref())?;
-    let runs = server.runs(&service, 200)?.items.into_iter();
+    let runs = server.runs(&service, RUNS_MAX)?.into_iter();
     let with_tests = runs.filter(|run| run.tests.is_some());
     let last = with_tests.max_by_key(|run| run.number);
     last.map(|run| run.id).ok_or_else(|| {

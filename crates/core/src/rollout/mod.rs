@@ -44,7 +44,7 @@ pub use state::{
     RollbackRetry, RollbackStart, Rollout, RolloutEnd, RolloutPause, RolloutState, TimelineNote,
 };
 pub use status::RolloutStatus;
-pub use view::{PlanLine, RolloutProgress, RolloutView};
+pub use view::{PlanLine, ROLLOUT_APPROVAL_ROWS, RolloutProgress, RolloutView};
 
 /// The rollout aggregate; its streams are `rollout/{service}/{number}`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -75,8 +75,11 @@ impl Aggregate for RolloutAggregate {
         pending::pending(state, now)
     }
 
-    fn rows(state: &RolloutState, _events: &[Event<RolloutEvent>]) -> Vec<ViewRow> {
-        state.0.as_deref().map(view::row).into_iter().collect()
+    fn rows(state: &RolloutState, events: &[Event<RolloutEvent>]) -> Vec<ViewRow> {
+        let rollout = state.0.as_deref();
+        rollout
+            .map(|rollout| view::rows(rollout, events))
+            .unwrap_or_default()
     }
 
     fn timer_fired() -> RolloutInput {

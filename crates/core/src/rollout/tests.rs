@@ -167,6 +167,8 @@ struct RolloutHarness {
     now: Timestamp,
     story: Vec<String>,
     log: Vec<Event<RolloutEvent>>,
+    /// Whether the row of its approval is live.
+    has_live_approval: bool,
 }
 
 impl RolloutHarness {
@@ -176,9 +178,23 @@ impl RolloutHarness {
             now: start(),
             story: Vec::new(),
             log: Vec::new(),
+            has_live_approval: false,
         };
         stage.say(RolloutInput::Open(Box::new(spec))).unwrap();
         stage
+    }
+
+    /// The row of the approval is live as long as the rollout waits for people.
+    fn check_approval_row(&mut self, events: &[Event<RolloutEvent>]) {
+        if events.is_empty() {
+            return;
+        }
+        let rows = RolloutAggregate::rows(&self.state, events);
+        if let Some(row) = rows.iter().find(|row| row.kind == ROLLOUT_APPROVAL_ROWS) {
+            self.has_live_approval = row.live;
+        }
+        let is_waiting = self.rollout().status() == RolloutStatus::Waiting;
+        assert_eq!(self.has_live_approval, is_waiting);
     }
 
     fn say(&mut self, input: RolloutInput) -> Result<usize, RolloutRejection> {
@@ -189,6 +205,7 @@ impl RolloutHarness {
             self.now,
         )?;
         fold::<RolloutAggregate>(&mut self.state, &events);
+        self.check_approval_row(&events);
         for event in &events {
             self.story.push(match &event.body {
                 RolloutEvent::ActionDone { index, .. } => format!("done {index}"),

@@ -6,7 +6,7 @@ use shipway_analysis::Judgement;
 
 use super::{
     canary_match::TrafficMatch,
-    event::PlanDirection,
+    event::{PlanDirection, RolloutEvent},
     outcome::{RolloutKind, RolloutPace},
     plan::{HoldReason, PlanAction, TrafficSplit},
     state::{Rollout, RolloutPause, TimelineNote},
@@ -14,7 +14,7 @@ use super::{
     strategy::OnInconclusive,
 };
 use crate::{
-    aggregate::ViewRow,
+    aggregate::{Event, ViewRow},
     check::SmokeReport,
     gate::GateState,
     ids::{EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, ServiceName},
@@ -182,8 +182,42 @@ fn plan_lines(rollout: &Rollout) -> Vec<PlanLine> {
     rollout.plan.actions.iter().enumerate().map(line).collect()
 }
 
+/// The kind of the rows of rollouts that have waited for approval, live as long as they wait.
+pub const ROLLOUT_APPROVAL_ROWS: &str = "rollout-approval";
+
+/// The row of the rollout, and that of its approval if it waits, or waited before these events.
+pub(super) fn rows(rollout: &Rollout, events: &[Event<RolloutEvent>]) -> Vec<ViewRow> {
+    let row = row(rollout);
+    let mut rows = Vec::from([row.clone()]);
+    if rollout.spec.environment.approvals.is_none() {
+        return rows;
+    }
+    let may_end_approval = events.iter().any(|event| {
+        matches!(
+            event.body,
+            RolloutEvent::Planned { .. }
+                | RolloutEvent::ActionDone { .. }
+                | RolloutEvent::Paused { .. }
+                | RolloutEvent::Ended { .. }
+        )
+    });
+    let is_waiting = rollout.status() == RolloutStatus::Waiting;
+    if is_waiting || may_end_approval {
+        rows.push(ViewRow {
+            kind: ROLLOUT_APPROVAL_ROWS.to_owned(),
+            live: is_waiting,
+            doc: match is_waiting {
+                true => row.doc.clone(),
+                false => serde_json::Value::Null,
+            },
+            ..row
+        });
+    }
+    rows
+}
+
 /// The row of a rollout.
-pub(super) fn row(rollout: &Rollout) -> ViewRow {
+fn row(rollout: &Rollout) -> ViewRow {
     let id = &rollout.spec.id;
     ViewRow {
         kind: "rollout".to_owned(),

@@ -40,7 +40,7 @@ pub use shipway_workflow::graph::RerunSelection;
 pub use spec::RunSpec;
 pub use state::{EarlierAttempt, JobRecord, Run, RunEnd, RunPlan, RunPlanError, RunState};
 pub use test_results::{JobTests, JobTestsView, TestsView, in_short, percent};
-pub use view::{JobView, RunStatus, RunView, StepView};
+pub use view::{JOB_APPROVAL_ROWS, JobApproval, JobView, RunStatus, RunView, StepView};
 
 /// The run aggregate; its streams are `run/{service}/{number}`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -71,8 +71,9 @@ impl Aggregate for RunAggregate {
         decide::pending(state)
     }
 
-    fn rows(state: &RunState, _events: &[Event<RunEvent>]) -> Vec<ViewRow> {
-        state.0.as_deref().map(view::row).into_iter().collect()
+    fn rows(state: &RunState, events: &[Event<RunEvent>]) -> Vec<ViewRow> {
+        let run = state.0.as_deref();
+        run.map(|run| view::rows(run, events)).unwrap_or_default()
     }
 
     fn timer_fired() -> RunInput {

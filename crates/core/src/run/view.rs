@@ -4,18 +4,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
     graph::{JobGraph, JobProgress, MatrixCell, WorkflowProgress},
-    job::Conclusion,
+    job::{Conclusion, JobKey},
     model::{Workflow, WorkflowJob},
 };
 
 use super::{
-    event::{Annotation, ArtifactRecord, StepLine},
+    event::{Annotation, ArtifactRecord, RunEvent, StepLine},
     gate::{self, AwaitedApproval},
     state::{EarlierAttempt, Run},
     test_results::TestsView,
 };
 use crate::{
-    aggregate::ViewRow,
+    aggregate::{Event, ViewRow},
     ids::{CommitId, RunId, RunNumber},
 };
 
@@ -322,13 +322,80 @@ impl ListedWorkflow<'_> {
     }
 }
 
-pub(super) fn row(run: &Run) -> ViewRow {
+/// A job that waits for approval.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct JobApproval {
+    /// The run.
+    pub id: RunId,
+    /// The key of the job.
+    pub job: String,
+    pub environment: String,
+    pub commit: CommitId,
+    /// The first line of the commit's message.
+    pub subject: String,
+    pub approval: AwaitedApproval,
+    /// In words.
+    pub waits_for: Option<String>,
+}
+
+/// The kind of the rows of [`JobApproval`]: one for each job that has waited, live as long as it waits.
+pub const JOB_APPROVAL_ROWS: &str = "job-approval";
+
+/// The row of the run, and those of its jobs that wait for approval, or waited before these events.
+pub(super) fn rows(run: &Run, events: &[Event<RunEvent>]) -> Vec<ViewRow> {
+    let view = RunView::from(run);
+    let mut rows = vec![row(run, &view)];
+    let may_end_approvals = events.iter().any(|event| {
+        matches!(
+            event.body,
+            RunEvent::Gate(_)
+                | RunEvent::JobEnded { .. }
+                | RunEvent::StopRequested { .. }
+                | RunEvent::CancellationRequested { .. }
+                | RunEvent::JobCompleted { .. }
+                | RunEvent::Ended { .. }
+        )
+    });
+    for key in run.gates.approval_keys() {
+        let job = view.jobs.iter().find(|job| job.key == key.as_str());
+        let awaited = job.and_then(|job| job_approval(&view, job));
+        if awaited.is_some() || may_end_approvals {
+            rows.push(approval_row(&run.spec.id, key, awaited.as_ref()));
+        }
+    }
+    rows
+}
+
+fn job_approval(run: &RunView, job: &JobView) -> Option<JobApproval> {
+    let approval = job.approval.clone()?;
+    Some(JobApproval {
+        id: run.id.clone(),
+        job: job.key.clone(),
+        environment: approval.environment.clone(),
+        commit: run.commit.clone(),
+        subject: run.subject.clone(),
+        waits_for: job.waits_for.clone(),
+        approval,
+    })
+}
+
+fn approval_row(id: &RunId, key: &JobKey, awaited: Option<&JobApproval>) -> ViewRow {
+    ViewRow {
+        kind: JOB_APPROVAL_ROWS.to_owned(),
+        key: format!("{}/{}/{key}", id.service, id.number.0),
+        service: id.service.to_string(),
+        live: awaited.is_some(),
+        doc: serde_json::to_value(awaited).expect("a view is plain data"),
+    }
+}
+
+fn row(run: &Run, view: &RunView) -> ViewRow {
     let id = &run.spec.id;
     ViewRow {
         kind: "run".to_owned(),
         key: format!("{}/{}", id.service, id.number.0),
         service: id.service.to_string(),
         live: run.ended.is_none(),
-        doc: serde_json::to_value(RunView::from(run)).expect("a view is plain data"),
+        doc: serde_json::to_value(view).expect("a view is plain data"),
     }
 }

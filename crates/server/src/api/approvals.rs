@@ -4,25 +4,19 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State},
 };
-use serde::de::DeserializeOwned;
 use serde_json::Value;
-use shipway_api::{JobApproval, JobGateAction, JobGateRequest, Page, PageQuery, PendingApproval};
+use shipway_api::{JobGateAction, JobGateRequest, Page, PageQuery};
 use shipway_core::{
     access::{Resource, Verb},
-    rollout::{self, RolloutView},
-    run::{GateInput, RunInput, RunView},
+    rollout::ROLLOUT_APPROVAL_ROWS,
+    run::{GateInput, JOB_APPROVAL_ROWS, RunInput, RunView},
 };
-use shipway_engine::RowScope;
+use shipway_engine::{RowQuery, RowScope};
 use shipway_workflow::job::JobKey;
 
-use super::{
-    ApiError, Caller,
-    json_body::OptionalJson,
-    runs,
-    services::{LIMIT_MAX, read_page},
-};
+use super::{ApiError, Caller, json_body::OptionalJson, lists::read_joined_page, runs};
 use crate::{app::App, read_models::run_view};
 
 /// Approves or rejects a job that waits at the gates of its environment. Answers with the run.
@@ -78,52 +72,17 @@ pub(super) fn verified_groups(
     )))
 }
 
-/// Rollouts, and jobs of runs, that wait for people.
-#[utoipa::path(get, path = "/api/v1/approvals", responses((status = 200, description = "Rollouts that wait for people; jobs that do have a `job`", body = Value)))]
+/// Rollouts, and after them jobs of runs, that wait for people.
+#[utoipa::path(get, path = "/api/v1/approvals", params(PageQuery), responses((status = 200, description = "Rollouts that wait for people; jobs that do have a `job`", body = Value)))]
 pub(super) async fn approvals(
     State(app): State<Arc<App>>,
+    Query(query): Query<PageQuery>,
     caller: Caller,
-) -> Result<Json<Page<PendingApproval>>, ApiError> {
+) -> Result<Json<Page<Value>>, ApiError> {
     caller.require(Verb::Read, &Resource::Server)?;
-    let mut items = Vec::new();
-    for rollout in live_rows::<RolloutView>(&app, "rollout").await? {
-        if rollout.status == rollout::RolloutStatus::Waiting {
-            items.push(PendingApproval::Rollout(Box::new(rollout)));
-        }
-    }
-    for run in live_rows::<RunView>(&app, "run").await? {
-        for job in run.jobs {
-            let Some(approval) = job.approval else {
-                continue;
-            };
-            items.push(PendingApproval::Job(Box::new(JobApproval {
-                id: run.id.clone(),
-                job: job.key,
-                environment: approval.environment.clone(),
-                commit: run.commit.clone(),
-                subject: run.subject.clone(),
-                approval,
-                waits_for: job.waits_for,
-            })));
-        }
-    }
-    Ok(Json(Page { items, next: None }))
-}
-
-/// All rows in progress of a kind; unreadable rows are skipped.
-async fn live_rows<T: DeserializeOwned>(app: &App, kind: &str) -> Result<Vec<T>, ApiError> {
-    let (mut rows, mut cursor) = (Vec::new(), None);
-    loop {
-        let query = PageQuery {
-            limit: Some(LIMIT_MAX),
-            cursor,
-        };
-        let page: Page<Value> = read_page(app, kind, None, RowScope::Live, &query).await?;
-        let readable = page.items.into_iter();
-        rows.extend(readable.filter_map(|row| serde_json::from_value(row).ok()));
-        cursor = page.next;
-        if cursor.is_none() {
-            return Ok(rows);
-        }
-    }
+    let lists = [ROLLOUT_APPROVAL_ROWS, JOB_APPROVAL_ROWS].map(|kind| RowQuery {
+        scope: RowScope::Live,
+        ..RowQuery::new(kind)
+    });
+    Ok(Json(read_joined_page(&*app.store, lists, &query).await?))
 }

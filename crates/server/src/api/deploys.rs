@@ -18,7 +18,7 @@ use shipway_core::{
     service::{self, DeployingRun, Override, RunArtifact, ServiceInput},
     target::ServiceEnvironment,
 };
-use shipway_engine::RowScope;
+use shipway_engine::{RowFilter, RowQuery};
 
 use super::{
     ApiError, Caller,
@@ -29,9 +29,6 @@ use crate::{
     app::{App, service_stream},
     effects::baseline_history::with_stable_traffic,
 };
-
-/// Releases that are looked through for those of one run, or for that of a commit.
-const RELEASES_MAX: u32 = 200;
 
 /// What a deploy would do, action by action. Nothing is changed.
 #[utoipa::path(get, path = "/api/v1/services/{service}/plan", params(("service" = String, Path), PlanQuery), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
@@ -286,20 +283,19 @@ async fn made_by(
     service: &ServiceName,
     run: RunNumber,
 ) -> Result<Vec<Arc<Release>>, ApiError> {
-    let rows = app
-        .store
-        .rows(
-            "release",
-            Some(service.as_str()),
-            RowScope::All,
-            None,
-            RELEASES_MAX,
-        )
-        .await?;
-    let releases = rows.rows.into_iter();
-    let mut made: Vec<Arc<Release>> = releases
+    let number = run.0.to_string();
+    let of_run = RowQuery {
+        service: Some(service.as_str()),
+        filter: Some(RowFilter::Equals {
+            path: "run",
+            value: &number,
+        }),
+        ..RowQuery::new("release")
+    };
+    let rows = app.store.rows_of_all_pages(of_run).await?;
+    let mut made: Vec<Arc<Release>> = rows
+        .into_iter()
         .filter_map(|row| serde_json::from_value(row.doc).ok())
-        .filter(|release: &Arc<Release>| release.run == Some(run))
         .collect();
     made.sort_by_key(|release| release.number);
     Ok(made)
@@ -351,22 +347,17 @@ async fn find_release(
             ApiError::missing(format!("there is no release {number} of {service}"))
         });
     }
-    let page = app
-        .store
-        .rows(
-            "release",
-            Some(service.as_str()),
-            RowScope::All,
-            None,
-            RELEASES_MAX,
-        )
-        .await?;
-    let mut releases = page
-        .rows
-        .into_iter()
-        .filter_map(|row| serde_json::from_value::<Release>(row.doc).ok());
-    let found = releases
-        .find(|release| commit.is_none_or(|commit| release.commit.id.as_str().starts_with(commit)));
+    let newest = RowQuery {
+        service: Some(service.as_str()),
+        filter: commit.map(|prefix| RowFilter::StartsWith {
+            path: "commit.id",
+            prefix,
+        }),
+        limit: 1,
+        ..RowQuery::new("release")
+    };
+    let row = app.store.rows(newest).await?.rows.pop();
+    let found = row.and_then(|row| serde_json::from_value::<Release>(row.doc).ok());
     if found.is_none() && app.store.row("service", service.as_str()).await?.is_none() {
         return Err(unknown(service.as_str()));
     }

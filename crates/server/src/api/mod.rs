@@ -16,6 +16,7 @@ pub(crate) mod health;
 pub(crate) mod idempotency;
 pub(crate) mod identity;
 mod json_body;
+mod lists;
 mod logs;
 pub(crate) mod prometheus;
 pub(crate) mod query;

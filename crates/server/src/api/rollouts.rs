@@ -17,14 +17,14 @@ use shipway_core::{
     rollout::{AbortCause, RolloutInput, RolloutView},
     service::{self, RetryRequest},
 };
-use shipway_engine::RowScope;
+use shipway_engine::{RowFilter, RowQuery, RowScope};
 
 use super::{
     ApiError, Caller,
     approvals::verified_groups,
     deploy_outcome::{NO_REASON, send_request},
     json_body::OptionalJson,
-    services::{listed_resource, read_matching_page},
+    lists::{listed_resource, read_page},
 };
 use crate::{app::App, read_models::rollout_view};
 
@@ -36,21 +36,24 @@ pub(super) async fn list(
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
     caller.require(Verb::Read, &listed_resource(filter.service.as_deref()))?;
-    let is_listed = |doc: &Value| {
-        let environment = filter.environment.as_ref();
-        environment.is_none_or(|environment| doc["environment"] == **environment)
-    };
     let query = PageQuery {
         limit: filter.limit,
         cursor: filter.cursor,
     };
-    let service = filter.service.as_deref();
-    let scope = match filter.live {
-        true => RowScope::Live,
-        false => RowScope::All,
+    let environment = filter.environment.as_deref();
+    let rows = RowQuery {
+        service: filter.service.as_deref(),
+        scope: match filter.live {
+            true => RowScope::Live,
+            false => RowScope::All,
+        },
+        filter: environment.map(|value| RowFilter::Equals {
+            path: "environment",
+            value,
+        }),
+        ..RowQuery::new("rollout")
     };
-    let page = read_matching_page(&*app.store, "rollout", service, scope, &query, is_listed);
-    Ok(Json(page.await?))
+    Ok(Json(read_page(&*app.store, rows, &query).await?))
 }
 
 /// One rollout: its plan and current action, the traffic of each release, the evidence, its history.

@@ -14,13 +14,13 @@ use shipway_core::{
     run::{FromStep, LeftoverState, RerunSelection, RunInput, RunView},
 };
 use shipway_drivers::jobs::{AttemptProgress, read_attempt_progress};
-use shipway_engine::RowScope;
+use shipway_engine::{RowQuery, RowScope};
 use shipway_workflow::job::ParseJobKeyError;
 
 use super::{
     ApiError, Caller,
     json_body::OptionalJson,
-    services::{listed_resource, read_page},
+    lists::{listed_resource, read_page},
 };
 use crate::{
     app::App,
@@ -39,14 +39,15 @@ pub(super) async fn list(
         limit: filter.limit,
         cursor: filter.cursor,
     };
-    let service = filter.service.as_deref();
-    let scope = match filter.live {
-        true => RowScope::Live,
-        false => RowScope::All,
+    let rows = RowQuery {
+        service: filter.service.as_deref(),
+        scope: match filter.live {
+            true => RowScope::Live,
+            false => RowScope::All,
+        },
+        ..RowQuery::new("run")
     };
-    read_page(&app, "run", service, scope, &query)
-        .await
-        .map(Json)
+    Ok(Json(read_page(&*app.store, rows, &query).await?))
 }
 
 /// One run: its jobs and steps with how they ended.

@@ -16,86 +16,27 @@ use shipway_core::{
     service::{self, ServiceEvent, ServiceInput},
 };
 use shipway_drivers::git::{GitError, GitRepository};
-use shipway_engine::{RowScope, Store, StoreError};
+use shipway_engine::RowQuery;
 
-use super::{ApiError, Caller};
+use super::{
+    ApiError, Caller,
+    lists::{listed_resource, read_page},
+};
 use crate::{
     app::{App, service_stream},
     environment_status::environment_statuses,
 };
 
-/// Entries of a page by default.
-const LIMIT: u32 = 50;
-/// Entries of a page at most.
-pub(super) const LIMIT_MAX: u32 = 200;
-
-/// A page of a read model, the newest change first. Its rows are passed on as they are stored: they are the documents of the API.
-pub(crate) async fn read_page(
-    app: &App,
-    kind: &str,
-    service: Option<&str>,
-    scope: RowScope,
-    query: &PageQuery,
-) -> Result<Page<Value>, ApiError> {
-    Ok(read_matching_page(&*app.store, kind, service, scope, query, |_| true).await?)
-}
-
-/// [`read_page`] of the rows that match; rows that don't match take no place on the page.
-///
-/// A store's cursor continues after the last row that it read, so that a read with more matches than the page has left is repeated
-/// with fewer rows.
-pub(super) async fn read_matching_page(
-    store: &dyn Store,
-    kind: &str,
-    service: Option<&str>,
-    scope: RowScope,
-    query: &PageQuery,
-    is_match: impl Fn(&Value) -> bool,
-) -> Result<Page<Value>, StoreError> {
-    let limit = query.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX) as usize;
-    let (mut items, mut next) = (Vec::new(), query.cursor);
-    let mut read_max = limit;
-    loop {
-        let count = u32::try_from(read_max).unwrap_or(LIMIT_MAX);
-        let read = store.rows(kind, service, scope, next, count).await?;
-        let left = limit - items.len();
-        let matching = (0..read.rows.len()).filter(|&index| is_match(&read.rows[index].doc));
-        let matching: Vec<usize> = matching.collect();
-        if matching.len() > left {
-            read_max = matching[left - 1] + 1;
-            continue;
-        }
-        let docs = read.rows.into_iter().map(|row| row.doc);
-        items.extend(docs.filter(&is_match));
-        next = read.next;
-        if next.is_none() || items.len() == limit {
-            return Ok(Page { items, next });
-        }
-        read_max = LIMIT_MAX as usize;
-    }
-}
-
-/// The resource of a list: one service, or all of them.
-pub(super) fn listed_resource(service: Option<&str>) -> Resource {
-    // A malformed name gives an empty list.
-    let service = service.and_then(|service| service.parse().ok());
-    service.map_or(Resource::Server, Resource::Service)
-}
-
 /// All services.
-#[utoipa::path(get, path = "/api/v1/services", responses((status = 200, body = Value)))]
+#[utoipa::path(get, path = "/api/v1/services", params(PageQuery), responses((status = 200, body = Value)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
+    Query(query): Query<PageQuery>,
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
     caller.require(Verb::Read, &Resource::Server)?;
-    let query = PageQuery {
-        limit: Some(LIMIT_MAX),
-        cursor: None,
-    };
-    read_page(&app, "service", None, RowScope::All, &query)
-        .await
-        .map(Json)
+    let page = read_page(&*app.store, RowQuery::new("service"), &query).await?;
+    Ok(Json(page))
 }
 
 /// One service: the stable release, rollout and queue of each of its environments.
@@ -120,7 +61,11 @@ pub(super) async fn releases(
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
     caller.require(Verb::Read, &listed_resource(Some(&service)))?;
-    let mut page = read_page(&app, "release", Some(&service), RowScope::All, &query).await?;
+    let rows = RowQuery {
+        service: Some(&service),
+        ..RowQuery::new("release")
+    };
+    let mut page = read_page(&*app.store, rows, &query).await?;
     for doc in &mut page.items {
         if let Ok(release) = serde_json::from_value::<Release>(doc.take()) {
             *doc = serde_json::to_value(service::ReleaseView::from(&release))
@@ -239,48 +184,4 @@ where
 {
     text.parse()
         .map_err(|error: T::Err| ApiError::bad_request(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use shipway_core::aggregate::ViewRow;
-    use shipway_engine::MemoryStore;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_filtered_list_has_full_pages_and_misses_no_row() {
-        let store = MemoryStore::default();
-        // Every third rollout is in production.
-        let rows = (0..1_000).map(|number| ViewRow {
-            kind: "rollout".to_owned(),
-            key: format!("shop/{number}"),
-            service: "shop".to_owned(),
-            live: false,
-            doc: serde_json::json!({ "number": number, "production": number % 3 == 0 }),
-        });
-        store.replace_rows("rollout", rows.collect()).await.unwrap();
-        for limit in [1, 7, 50, 200] {
-            let (mut numbers, mut cursor) = (Vec::new(), None);
-            loop {
-                let query = PageQuery {
-                    limit: Some(limit),
-                    cursor,
-                };
-                let is_match = |doc: &Value| doc["production"] == true;
-                let page =
-                    read_matching_page(&store, "rollout", None, RowScope::All, &query, is_match);
-                let page = page.await.unwrap();
-                let is_full = page.items.len() == limit as usize;
-                assert!(is_full || page.next.is_none(), "{limit}");
-                numbers.extend(page.items.iter().map(|doc| doc["number"].as_u64().unwrap()));
-                cursor = page.next;
-                if cursor.is_none() {
-                    break;
-                }
-            }
-            let expected: Vec<u64> = (0..1_000).rev().filter(|it| it % 3 == 0).collect();
-            assert_eq!(numbers, expected, "{limit}");
-        }
-    }
 }

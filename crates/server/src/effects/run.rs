@@ -22,7 +22,7 @@ use shipway_core::{
     service::{self, RunPurpose},
 };
 use shipway_drivers::jobs::{JobError, JobSlot};
-use shipway_engine::{BlobError, Driver, RowScope, StoreError, Work};
+use shipway_engine::{BlobError, Driver, RowQuery, RowScope, StoreError, Work};
 use shipway_workflow::{
     job::{
         Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
@@ -217,22 +217,16 @@ fn check_runner(app: &App, state: &RunState, key: &JobKey) -> Result<(), RunnerM
 
 /// Reserves slots for jobs that still run since the last server.
 pub async fn reserve_job_slots(app: &App) -> Result<(), StoreError> {
-    let mut cursor = None;
-    loop {
-        let page = app
-            .store
-            .rows("run", None, RowScope::Live, cursor, 1_000)
-            .await?;
-        for row in page.rows {
-            if let Ok(run) = serde_json::from_value::<RunView>(row.doc) {
-                reserve_slots_of_run(app, &run);
-            }
-        }
-        match page.next {
-            Some(next) => cursor = Some(next),
-            None => return Ok(()),
+    let live = RowQuery {
+        scope: RowScope::Live,
+        ..RowQuery::new("run")
+    };
+    for row in app.store.rows_of_all_pages(live).await? {
+        if let Ok(run) = serde_json::from_value::<RunView>(row.doc) {
+            reserve_slots_of_run(app, &run);
         }
     }
+    Ok(())
 }
 
 fn reserve_slots_of_run(app: &App, run: &RunView) {

@@ -1,7 +1,7 @@
 //! Snapshots, live streams and rows: what changes with the facts, and can be made again from them.
 
 use shipway_core::aggregate::ViewRow;
-use shipway_engine::{Append, RowScope, Snapshot, Store};
+use shipway_engine::{Append, RowFilter, RowQuery, RowScope, Snapshot, Store};
 
 use futures_util::StreamExt;
 
@@ -131,7 +131,12 @@ pub async fn rows_are_found_by_service_and_by_being_live(place: &impl Place) {
     ];
     store.append(changing("run/1", 0, rows)).await.unwrap();
     let found = async |service, scope| {
-        let page = store.rows("run", service, scope, None, 10).await.unwrap();
+        let query = RowQuery {
+            service,
+            scope,
+            ..RowQuery::new("run")
+        };
+        let page = store.rows(query).await.unwrap();
         assert_eq!(page.next, None, "all are on one page");
         let mut keys = keys(&page.rows);
         keys.sort();
@@ -142,6 +147,67 @@ pub async fn rows_are_found_by_service_and_by_being_live(place: &impl Place) {
     assert_eq!(found(Some("shop"), RowScope::All).await, ["1", "3"]);
     assert_eq!(found(Some("shop"), RowScope::Live).await, ["3"]);
     assert!(found(Some("sho"), RowScope::All).await.is_empty());
+}
+
+pub async fn a_filtered_list_has_full_pages_and_misses_no_row(place: &impl Place) {
+    let store = place.open();
+    // Every third rollout is in production.
+    let rows = (0..100).map(|number| ViewRow {
+        doc: serde_json::json!({
+            "number": number,
+            "environment": if number % 3 == 0 { "production" } else { "staging" },
+            "commit": { "id": format!("{}abc{number}", number % 3) },
+        }),
+        ..row("rollout", &number.to_string(), "shop", false, 0)
+    });
+    store.replace_rows("rollout", rows.collect()).await.unwrap();
+    let expected: Vec<String> = (0..100)
+        .rev()
+        .filter(|number| number % 3 == 0)
+        .map(|number| number.to_string())
+        .collect();
+    for limit in [1, 7, 33, 34, 35, 200] {
+        for filter in [
+            RowFilter::Equals {
+                path: "environment",
+                value: "production",
+            },
+            RowFilter::StartsWith {
+                path: "commit.id",
+                prefix: "0ab",
+            },
+        ] {
+            let mut query = RowQuery {
+                filter: Some(filter),
+                limit,
+                ..RowQuery::new("rollout")
+            };
+            let mut found = Vec::new();
+            loop {
+                let page = store.rows(query).await.unwrap();
+                let is_full = page.rows.len() == limit as usize;
+                assert!(is_full || page.next.is_none(), "{limit}");
+                assert!(
+                    !page.rows.is_empty(),
+                    "no page is empty but of an empty list"
+                );
+                found.extend(keys(&page.rows));
+                query.cursor = page.next;
+                if query.cursor.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(found, expected, "{limit}");
+        }
+    }
+    let number = RowQuery {
+        filter: Some(RowFilter::Equals {
+            path: "number",
+            value: "7",
+        }),
+        ..RowQuery::new("rollout")
+    };
+    assert_eq!(keys(&store.rows_of_all_pages(number).await.unwrap()), ["7"]);
 }
 
 pub async fn pages_hold_each_row_once_wherever_they_are_cut(place: &impl Place) {
@@ -216,10 +282,12 @@ fn keys(rows: &[ViewRow]) -> Vec<String> {
 async fn by_pages(store: &dyn Store, limit: u32) -> Vec<String> {
     let (mut found, mut cursor) = (Vec::new(), None);
     loop {
-        let page = store
-            .rows("run", None, RowScope::All, cursor, limit)
-            .await
-            .unwrap();
+        let query = RowQuery {
+            cursor,
+            limit,
+            ..RowQuery::new("run")
+        };
+        let page = store.rows(query).await.unwrap();
         assert!(page.rows.len() <= limit as usize);
         found.extend(keys(&page.rows));
         match page.next {

@@ -317,11 +317,11 @@ impl DemoServer {
     fn await_rollout(&self, version: &str) -> Result<RolloutView, Failure> {
         let deadline = Instant::now() + Duration::from_secs(90);
         loop {
-            let page = self.client.rollouts("shop", 50)?;
+            let rollouts = self.client.rollouts("shop", 50)?;
             let is_of_version = |rollout: &RolloutView| {
                 rollout.environment.as_str() == PRODUCTION && rollout.subject.starts_with(version)
             };
-            let rollout = page.items.into_iter().find(is_of_version);
+            let rollout = rollouts.into_iter().find(is_of_version);
             let has_ended =
                 |it: &RolloutView| it.ended.is_some() || it.status == RolloutStatus::Promoted;
             if let Some(rollout) = rollout.filter(has_ended) {

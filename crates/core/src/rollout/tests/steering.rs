@@ -143,6 +143,7 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
                 now: stage.now,
                 story: Vec::new(),
                 log: Vec::new(),
+                has_live_approval: false,
             };
             let first = stage.say(input.clone());
             let told = match &first {

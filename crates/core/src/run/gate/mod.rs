@@ -296,6 +296,14 @@ pub(super) fn pending(run: &Run) -> impl Iterator<Item = (EffectKey, GateEffect)
     })
 }
 
+impl RunGates {
+    /// The jobs that wait for approval, or have waited for it in this attempt.
+    pub(in crate::run) fn approval_keys(&self) -> impl Iterator<Item = &JobKey> {
+        let gates = self.jobs.iter();
+        gates.filter_map(|(key, gate)| gate.approval.as_ref().map(|_| key))
+    }
+}
+
 /// The people that a job waits for.
 pub(super) fn awaited(run: &Run, cell: &MatrixCell) -> Option<AwaitedApproval> {
     let approval = approval_awaited(run, cell)?;

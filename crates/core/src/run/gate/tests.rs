@@ -10,7 +10,10 @@ use crate::{
     access::Principal,
     aggregate::{Actor, Aggregate, fold},
     concurrency::{self, ConcurrencyGroups, GroupMemberId, SlotChange, SlotRequest},
-    run::{RunAggregate, RunEffect, RunInput, RunRejection, RunSpec, RunState, RunStatus, RunView},
+    run::{
+        JOB_APPROVAL_ROWS, RunAggregate, RunEffect, RunInput, RunRejection, RunSpec, RunState,
+        RunStatus, RunView,
+    },
 };
 
 fn spec(number: u32, text: &str) -> RunSpec {
@@ -33,6 +36,8 @@ fn spec(number: u32, text: &str) -> RunSpec {
 struct Log {
     state: RunState,
     events: Vec<Event<RunEvent>>,
+    /// Whether the row of each approval is live.
+    approvals: BTreeMap<String, bool>,
 }
 
 impl Log {
@@ -51,8 +56,27 @@ impl Log {
         let by = Principal::person(by).actor();
         let events = RunAggregate::decide(&self.state, input, by, now)?;
         fold::<RunAggregate>(&mut self.state, &events);
+        if !events.is_empty() {
+            self.check_approval_rows(&events);
+        }
         self.events.extend(events);
         Ok(())
+    }
+
+    /// The live rows of approvals are those of the jobs that wait for approval.
+    fn check_approval_rows(&mut self, events: &[Event<RunEvent>]) {
+        let rows = RunAggregate::rows(&self.state, events).into_iter();
+        let approvals = rows.filter(|row| row.kind == JOB_APPROVAL_ROWS);
+        self.approvals
+            .extend(approvals.map(|row| (row.key, row.live)));
+        let live = self.approvals.iter().filter(|(_, live)| **live);
+        let live: Vec<String> = live.map(|(key, _)| key.clone()).collect();
+        let view = RunView::from(self.state.0.as_deref().unwrap());
+        let waiting = view.jobs.iter().filter(|job| job.approval.is_some());
+        let id = format!("{}/{}", view.id.service, view.id.number.0);
+        let mut waiting: Vec<String> = waiting.map(|job| format!("{id}/{}", job.key)).collect();
+        waiting.sort();
+        assert_eq!(live, waiting);
     }
 
     fn gate(&mut self, input: GateInput) -> Result<(), RunRejection> {
