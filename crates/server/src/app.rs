@@ -1,20 +1,16 @@
 //! The server as one object: the four engines, and everything their drivers and the HTTP handlers share.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use shipway_core::{
-    address::{
-        EnvironmentAddresses,
-        claims::{self, AddressClaims},
-    },
+    address::{EnvironmentAddresses, claims},
     aggregate::{Actor, Aggregate, ViewRow},
-    concurrency::ConcurrencyGroups,
     config::NotificationTarget,
     ids::{EnvironmentName, ReleaseNumber, RolloutId, RunId, ServiceName},
     release::Release,
     rollout::{self, RolloutAggregate, plan::TrafficSplit},
-    run::{self, RunAggregate},
+    run,
     service::{self, RunOrder, ServiceAggregate},
     target::ServiceEnvironment,
 };
@@ -25,94 +21,72 @@ use shipway_drivers::{
     secret_expansion::SecretNotSet,
 };
 use shipway_engine::{Blobs, Clock, Engine, EngineError, Store};
-use shipway_targets::{
-    TargetRegistry,
-    router::{Router, TrafficRoute},
-    traffic_control::TrafficControl,
-};
+use shipway_targets::router::TrafficRoute;
 use shipway_workflow::job::ActionSource;
 
 use crate::{
     api::KeyedRequestRunner,
-    effects::{FileStorage, served_at},
-    job_token::JobTokens,
+    capabilities::{
+        ClientTokens, DeliveryEngines, ReleaseObservations, ServerAddresses, Workloads,
+    },
+    file_storage::FileStorage,
     secrets::SecretStore,
+    served_addresses::served_at,
     test_reports::TestReportCache,
 };
 
 /// Everything a running server has.
 pub struct App {
     /// The log.
-    pub store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
     /// Artifacts.
-    pub blobs: Arc<dyn Blobs>,
+    pub(crate) blobs: Arc<dyn Blobs>,
     /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Services.
-    pub services: Engine<ServiceAggregate>,
-    /// Runs.
-    pub runs: Engine<RunAggregate>,
-    /// Concurrency groups.
-    pub groups: Engine<ConcurrencyGroups>,
-    /// Rollouts.
-    pub rollouts: Engine<RolloutAggregate>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) engines: DeliveryEngines,
     /// Requests that carry an `Idempotency-Key`.
     pub(crate) keyed_requests: KeyedRequestRunner,
-    /// Claims of addresses.
-    pub addresses: Engine<AddressClaims>,
-    /// What runs instances, by kind.
-    pub targets: Arc<TargetRegistry>,
-    /// Splits and counts the traffic.
-    pub router: Arc<dyn Router>,
-    /// Shares of traffic and the instances that get them.
-    pub traffic: Arc<TrafficControl>,
+    pub(crate) workloads: Workloads,
     /// Git repositories.
-    pub repos: Arc<GitRepositories>,
+    pub(crate) repos: Arc<GitRepositories>,
     /// Worker processes.
-    pub jobs: JobRunner,
+    pub(crate) jobs: JobRunner,
     /// Artifacts and reports on their way into the blobs.
-    pub storing: FileStorage,
+    pub(crate) storing: FileStorage,
     /// Reports of tests that were read last.
-    pub reports: TestReportCache,
+    pub(crate) reports: TestReportCache,
     /// News.
-    pub notifier: NotificationSender,
+    pub(crate) notifier: NotificationSender,
     /// Providers of metrics.
-    pub providers: shipway_drivers::metrics::MetricReader,
-    /// Business events that were reported.
-    pub business_events: crate::business_events::BusinessEventStore,
-    /// The evidence of rollouts with all looks in it.
-    pub live: crate::effects::live_evidence::LiveEvidence,
-    /// Load and latencies of releases with traffic in the last hour.
-    pub baseline_history: crate::effects::baseline_history::BaselineHistory,
+    pub(crate) providers: shipway_drivers::metrics::MetricReader,
+    pub(crate) observations: ReleaseObservations,
     /// SecretStore and variables.
-    pub secrets: SecretStore,
+    pub(crate) secrets: SecretStore,
     /// Where actions of repositories come from.
-    pub actions: ActionSource,
-    /// Where the API is, as people and workers reach it.
-    pub url: String,
-    /// Where the proxy is, as people reach it.
-    pub proxy_url: String,
-    /// Where the proxy listens.
-    pub proxy_address: SocketAddr,
-    /// The port of the API.
-    pub api_port: u16,
-    /// Where the API is, as workers and hooks on this machine reach it.
-    pub local_url: String,
+    pub(crate) actions: ActionSource,
+    pub(crate) server_addresses: ServerAddresses,
     /// The `shipway` binary.
-    pub exe: PathBuf,
+    pub(crate) exe: PathBuf,
     /// The data directory.
-    pub data: PathBuf,
-    /// What clients must present; none: loopback only, no token asked.
-    pub token: Option<String>,
-    /// What git hooks of this server present at `/internal`; it opens nothing else.
-    pub internal_token: String,
-    /// Tokens of jobs.
-    pub job_tokens: JobTokens,
+    pub(crate) data: PathBuf,
+    pub(crate) client_tokens: ClientTokens,
     /// What jobs must not see: the data directory, files with secrets.
-    pub hidden: Vec<PathBuf>,
+    pub(crate) hidden: Vec<PathBuf>,
 }
 
 impl App {
+    /// Where the API is, as people and workers reach it.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.server_addresses.url
+    }
+
+    /// Where the proxy is, as people reach it.
+    #[must_use]
+    pub fn proxy_url(&self) -> &str {
+        &self.server_addresses.proxy_url
+    }
+
     /// Now, as the engines see it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
@@ -127,7 +101,8 @@ impl App {
         by: Actor,
     ) -> Result<shipway_engine::Outcome<ServiceAggregate>, EngineError<service::ServiceRejection>>
     {
-        self.services
+        self.engines
+            .services
             .send(&service_stream(service), input, by)
             .await
     }
@@ -145,6 +120,7 @@ impl App {
         let uid = uid.parse().expect("a UUID is a valid uid");
         let spec = run::RunSpec::from_order(id.clone(), uid, order);
         let opened = self
+            .engines
             .runs
             .send(&id.stream(), run::RunInput::Open(Box::new(spec)), by)
             .await?;
@@ -170,7 +146,12 @@ impl App {
 
     /// The state of a rollout.
     pub async fn rollout(&self, id: &RolloutId) -> Option<Arc<rollout::RolloutState>> {
-        self.rollouts.state(&id.stream()).await.ok().flatten()
+        self.engines
+            .rollouts
+            .state(&id.stream())
+            .await
+            .ok()
+            .flatten()
     }
 
     /// A release, from the log.
@@ -204,7 +185,7 @@ impl App {
 
     /// Where a place is reached through the proxy: by what serves there, or else by the newest configuration.
     pub async fn addresses_of(&self, place: &ServiceEnvironment) -> EnvironmentAddresses {
-        if let Some(route) = self.traffic.route(place) {
+        if let Some(route) = self.workloads.traffic.route(place) {
             let mut addresses = route.addresses;
             if route.is_transferable {
                 let claims = self.address_claims().await.unwrap_or_default();
@@ -212,7 +193,11 @@ impl App {
             }
             return addresses;
         }
-        let state = self.services.state(&service_stream(&place.service)).await;
+        let state = self
+            .engines
+            .services
+            .state(&service_stream(&place.service))
+            .await;
         let Some(state) = state.ok().flatten() else {
             return EnvironmentAddresses::default();
         };
@@ -229,11 +214,11 @@ impl App {
 
     /// Resumes the work that was in progress when the last server ended.
     pub async fn resume(&self) -> Result<(), shipway_engine::StoreError> {
-        self.addresses.resume().await?;
-        self.services.resume().await?;
-        self.rollouts.resume().await?;
-        self.groups.resume().await?;
-        self.runs.resume().await
+        self.engines.addresses.resume().await?;
+        self.engines.services.resume().await?;
+        self.engines.rollouts.resume().await?;
+        self.engines.groups.resume().await?;
+        self.engines.runs.resume().await
     }
 }
 

@@ -13,9 +13,14 @@ use crate::{app::App, read_models::rollout_view};
 pub(crate) async fn environment_statuses(
     app: &Arc<App>,
 ) -> Result<Vec<EnvironmentStatus>, StoreError> {
-    let instances = app.targets.instances();
-    let reading = app.router.read_totals().await.ok();
-    let unreachable = app.router.unreachable_ports().await.unwrap_or_default();
+    let instances = app.workloads.targets.instances();
+    let reading = app.workloads.router.read_totals().await.ok();
+    let unreachable = app
+        .workloads
+        .router
+        .unreachable_ports()
+        .await
+        .unwrap_or_default();
     let mut statuses = Vec::new();
     let mut rows = app.store.all_rows("service").await?;
     rows.sort_by(|a, b| a.key.cmp(&b.key));
@@ -34,8 +39,8 @@ pub(crate) async fn environment_statuses(
                 None => None,
             };
             statuses.push(EnvironmentStatus {
-                url: addresses.url(app.proxy_address),
-                local_url: addresses.local_url(app.proxy_address),
+                url: addresses.url(app.server_addresses.proxy_address),
+                local_url: addresses.local_url(app.server_addresses.proxy_address),
                 address_problem: addresses.port().and_then(|port| {
                     let reason = unreachable.get(&port)?;
                     Some(format!(
@@ -44,7 +49,7 @@ pub(crate) async fn environment_statuses(
                 }),
                 split: TrafficSplit {
                     reach: None,
-                    ..app.traffic.split(&at)
+                    ..app.workloads.traffic.split(&at)
                 },
                 instances: instances
                     .iter()

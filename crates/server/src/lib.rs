@@ -5,18 +5,24 @@
 
 mod api;
 mod app;
+mod baseline_history;
 mod business_events;
+mod capabilities;
 mod effects;
 mod environment_status;
 mod failure_summary;
+mod file_storage;
 mod followed_repo;
 mod http_routes;
 mod job_token;
 mod listener;
+mod live_evidence;
 mod page_routes;
 mod push;
 mod read_models;
 mod secrets;
+mod served_addresses;
+mod set_reading;
 mod start;
 mod step_summaries;
 mod test_reports;

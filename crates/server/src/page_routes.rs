@@ -115,7 +115,7 @@ async fn services(State(app): State<Arc<App>>, caller: Caller) -> Result<Respons
         environments: environment_statuses(&app)
             .await
             .map_err(ReadModelError::from)?,
-        server_url: app.url.clone(),
+        server_url: app.server_addresses.url.clone(),
         now: app.now(),
     };
     Ok(html(page.to_html()))

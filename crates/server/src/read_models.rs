@@ -65,7 +65,7 @@ pub(crate) async fn rollout_view(app: &App, id: &RolloutId) -> Result<RolloutVie
     let mut view = rollout
         .map(RolloutView::from)
         .ok_or_else(|| ReadModelError::NoRollout { id: id.clone() })?;
-    app.live.show(&mut view);
+    app.observations.live_evidence.show(&mut view);
     Ok(view)
 }
 

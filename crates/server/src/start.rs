@@ -9,16 +9,8 @@ use std::{
 
 use futures_util::StreamExt as _;
 use shipway_core::{
-    address::{
-        claims::{AddressClaims, STREAM},
-        reachable,
-    },
+    address::{claims::STREAM, reachable},
     aggregate::Aggregate,
-    concurrency::ConcurrencyGroups,
-    keyed_request::KeyedRequests,
-    rollout::RolloutAggregate,
-    run::RunAggregate,
-    service::ServiceAggregate,
     target::{ResourceLimits, RouterKind, TargetKind},
 };
 use shipway_drivers::{git::GitRepositories, jobs::JobRunner, notify::NotificationSender};
@@ -41,9 +33,15 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api,
     app::{self, App},
+    baseline_history::{BaselineHistory, record_history},
     business_events::BusinessEventStore,
+    capabilities::{
+        ClientTokens, DeliveryEngines, ReleaseObservations, ServerAddresses, Workloads,
+    },
     effects::{self, AddressDriver, GroupDriver, RolloutDriver, RunDriver, ServiceDriver},
+    file_storage::FileStorage,
     job_token::JobTokens,
+    live_evidence::LiveEvidence,
     push,
     secrets::{SecretStore, SecretsError},
     workspaces,
@@ -284,26 +282,17 @@ async fn open_target(
     }
 }
 
-/// The engines of all aggregates.
-struct Engines {
-    services: Engine<ServiceAggregate>,
-    runs: Engine<RunAggregate>,
-    groups: Engine<ConcurrencyGroups>,
-    rollouts: Engine<RolloutAggregate>,
-    addresses: Engine<AddressClaims>,
-    keyed_requests: Engine<KeyedRequests>,
-}
-
-impl Engines {
-    fn start(store: &Arc<dyn Store>, clock: &Arc<dyn Clock>, app: &Weak<App>) -> Self {
-        Self {
-            services: start_engine(store, clock, ServiceDriver(app.clone())),
-            runs: start_engine(store, clock, RunDriver(app.clone())),
-            groups: start_engine(store, clock, GroupDriver(app.clone())),
-            rollouts: start_engine(store, clock, RolloutDriver(app.clone())),
-            addresses: start_engine(store, clock, AddressDriver),
-            keyed_requests: start_engine(store, clock, api::NoEffects),
-        }
+fn start_engines(
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    app: &Weak<App>,
+) -> DeliveryEngines {
+    DeliveryEngines {
+        services: start_engine(store, clock, ServiceDriver(app.clone())),
+        runs: start_engine(store, clock, RunDriver(app.clone())),
+        groups: start_engine(store, clock, GroupDriver(app.clone())),
+        rollouts: start_engine(store, clock, RolloutDriver(app.clone())),
+        addresses: start_engine(store, clock, AddressDriver),
     }
 }
 
@@ -318,62 +307,77 @@ fn start_engine<A: Aggregate>(
 
 /// Builds the application. Its drivers get `weak`, which they can upgrade once the application is built.
 fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &Weak<App>) -> App {
-    let engines = Engines::start(&parts.store, &parts.clock, weak);
     let local_url = format!("http://{}", reachable(parts.address));
     let public_url = options.public_url.clone();
+    let keyed_requests = start_engine(&parts.store, &parts.clock, api::NoEffects);
     App {
-        services: engines.services,
-        runs: engines.runs,
-        groups: engines.groups,
-        rollouts: engines.rollouts,
-        addresses: engines.addresses,
-        keyed_requests: api::KeyedRequestRunner::new(engines.keyed_requests),
-        traffic: Arc::new(TrafficControl::new(
-            parts.router.clone(),
-            parts.targets.clone(),
-        )),
+        engines: start_engines(&parts.store, &parts.clock, weak),
+        keyed_requests: api::KeyedRequestRunner::new(keyed_requests),
+        workloads: Workloads {
+            traffic: Arc::new(TrafficControl::new(
+                parts.router.clone(),
+                parts.targets.clone(),
+            )),
+            targets: parts.targets,
+            router: parts.router,
+        },
         jobs: JobRunner::new(options.exe.clone(), data.join("runs"))
             .with_slots(options.jobs)
             .with_limits(options.job_limits.clone())
             .with_labels(options.runner_labels.clone()),
         notifier: NotificationSender::new(),
         providers: shipway_drivers::metrics::MetricReader::new(),
-        business_events: parts.business_events,
-        live: effects::live_evidence::LiveEvidence::default(),
-        baseline_history: effects::baseline_history::BaselineHistory::default(),
+        observations: ReleaseObservations {
+            business_events: parts.business_events,
+            live_evidence: LiveEvidence::default(),
+            baseline_history: Arc::new(BaselineHistory::default()),
+        },
         actions: ActionSource {
             cache: Some(data.join("actions")),
             ..options.actions.clone()
         },
-        storing: effects::FileStorage::new(options.storage_wait),
+        storing: FileStorage::new(options.storage_wait),
         reports: crate::test_reports::TestReportCache::default(),
-        url: public_url.unwrap_or_else(|| local_url.clone()),
-        proxy_url: format!("http://{}", reachable(parts.proxy_address)),
-        proxy_address: parts.proxy_address,
-        api_port: parts.address.port(),
-        token: options.token.clone(),
+        server_addresses: ServerAddresses {
+            url: public_url.unwrap_or_else(|| local_url.clone()),
+            proxy_url: format!("http://{}", reachable(parts.proxy_address)),
+            proxy_address: parts.proxy_address,
+            api_port: parts.address.port(),
+            local_url,
+        },
+        client_tokens: ClientTokens {
+            server_token: options.token.clone(),
+            internal_token: parts.internal_token,
+            job_tokens: parts.job_tokens,
+        },
         exe: options.exe.clone(),
         data: data.to_owned(),
         store: parts.store,
         blobs: parts.blobs,
         clock: parts.clock,
-        targets: parts.targets,
-        router: parts.router,
         repos: parts.repos,
         secrets: parts.secrets,
-        local_url,
-        internal_token: parts.internal_token,
-        job_tokens: parts.job_tokens,
         hidden: hidden_from_jobs(options, data),
     }
 }
 
 /// Restores the routes that the log describes, and starts the task that gives them to the proxy.
 async fn restore_traffic(app: &Arc<App>, tasks: &mut JoinSet<()>) -> Result<(), StoreError> {
-    let claims = app.addresses.read(STREAM).await?.unwrap_or_default();
-    let (routes, ports) = app::routes(&*app.store, &app.services, &app.rollouts, &claims).await?;
-    app.traffic.restore(routes, ports);
-    let traffic = app.traffic.clone();
+    let claims = app
+        .engines
+        .addresses
+        .read(STREAM)
+        .await?
+        .unwrap_or_default();
+    let (routes, ports) = app::routes(
+        &*app.store,
+        &app.engines.services,
+        &app.engines.rollouts,
+        &claims,
+    )
+    .await?;
+    app.workloads.traffic.restore(routes, ports);
+    let traffic = app.workloads.traffic.clone();
     tasks.spawn(async move { traffic.run().await });
     Ok(())
 }
@@ -387,7 +391,8 @@ fn spawn_tasks(
     tasks: &mut JoinSet<()>,
 ) {
     tasks.spawn(workspaces::run(app.clone()));
-    tasks.spawn(effects::baseline_history::run(app.clone()));
+    let history = app.observations.baseline_history.clone();
+    tasks.spawn(record_history(app.workloads.clone(), history));
     tasks.spawn(effects::environment_health::run(app.clone()));
     for repo in repos {
         let app = app.clone();
@@ -411,11 +416,11 @@ impl RunningServer {
     pub async fn stop(mut self) {
         self.stop.cancel();
         self.app.keyed_requests.stop().await;
-        self.app.services.stop().await;
-        self.app.rollouts.stop().await;
-        self.app.runs.stop().await;
-        self.app.groups.stop().await;
-        self.app.addresses.stop().await;
+        self.app.engines.services.stop().await;
+        self.app.engines.rollouts.stop().await;
+        self.app.engines.runs.stop().await;
+        self.app.engines.groups.stop().await;
+        self.app.engines.addresses.stop().await;
         self.tasks.shutdown().await;
         if let Err(error) = self.app.store.checkpoint().await {
             tracing::warn!(%error, "shipway.db is not whole without shipway.db-wal: copy both for a backup");

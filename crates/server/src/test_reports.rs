@@ -113,7 +113,7 @@ pub async fn test_report_input(
 
 /// What a service remembers of its tests.
 pub async fn test_history(app: &App, service: &ServiceName) -> TestingState {
-    let state = app.services.state(&service_stream(service)).await;
+    let state = app.engines.services.state(&service_stream(service)).await;
     let state = state.ok().flatten();
     state.map(|state| state.testing.clone()).unwrap_or_default()
 }
@@ -132,7 +132,11 @@ async fn changed(app: &App, run: &RunSpec) -> Option<Vec<String>> {
         old,
         new: Some(run.commit.id.clone()),
     };
-    let state = app.services.state(&service_stream(&run.id.service)).await;
+    let state = app
+        .engines
+        .services
+        .state(&service_stream(&run.id.service))
+        .await;
     let config = state.ok().flatten().and_then(|state| state.config.clone());
     let branch = config.as_ref().map_or("main", |config| &config.branch);
     repo.changed_paths(&update, branch).await.ok()
@@ -336,7 +340,11 @@ fn failing_tests(
 
 /// The last earlier green run of the workflow with tests: of the same branch, else of the released branch.
 async fn base(app: &App, view: &RunView) -> Option<RunView> {
-    let state = app.services.state(&service_stream(&view.id.service)).await;
+    let state = app
+        .engines
+        .services
+        .state(&service_stream(&view.id.service))
+        .await;
     let config = state.ok().flatten().and_then(|state| state.config.clone());
     let released = config.map_or_else(|| "main".to_owned(), |config| config.branch.clone());
     let mut green: Vec<RunView> = runs(app, &view.id.service).await;
@@ -441,7 +449,13 @@ pub async fn touched_by(
             let Some(case) = cases.find(|case| case.id == *test && case.is_failure()) else {
                 continue;
             };
-            let state = app.runs.state(&view.id.stream()).await.ok().flatten();
+            let state = app
+                .engines
+                .runs
+                .state(&view.id.stream())
+                .await
+                .ok()
+                .flatten();
             let spec = state.as_deref()?.0.as_deref()?.spec.clone();
             let changed = changed(app, &spec).await?;
             return testing::is_touched(case, &changed).then_some(view.number);

@@ -118,10 +118,10 @@ pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
         let running = shipway_server::start(options)
             .await
             .map_err(|error| Failure::usage(error.to_string()))?;
-        tracing::info!("pages and API  {}", running.app.url);
-        tracing::info!("proxy          {}", running.app.proxy_url);
+        tracing::info!("pages and API  {}", running.app.url());
+        tracing::info!("proxy          {}", running.app.proxy_url());
         tracing::info!("data           {}", data.display());
-        tracing::info!("push to        {}/git/SERVICE", running.app.url);
+        tracing::info!("push to        {}/git/SERVICE", running.app.url());
         terminated().await;
         tracing::info!("stopping; the proxy, instances and jobs go on");
         running.stop().await;

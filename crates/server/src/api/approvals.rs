@@ -52,7 +52,8 @@ pub(super) async fn act_on_job_gate(
             reason: body.reason.unwrap_or_else(|| "no reason given".to_owned()),
         },
     };
-    app.runs
+    app.engines
+        .runs
         .send(&id.stream(), RunInput::Gate(input), caller.actor())
         .await?;
     Ok(Json(run_view(&app, &id).await?))

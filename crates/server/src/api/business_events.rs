@@ -44,7 +44,7 @@ pub(super) async fn report(
             "a report has 1 to {EVENTS_MAX} events, not {given}"
         )));
     }
-    let route = app.traffic.route(&place);
+    let route = app.workloads.traffic.route(&place);
     let reports: Vec<EventReport> = reported
         .events
         .iter()
@@ -52,7 +52,8 @@ pub(super) async fn report(
         .collect::<Result<_, _>>()
         .map_err(|error: EventError| ApiError::bad_request(error.to_string()))?;
     let counted = reports.iter().map(|report| report.count).sum();
-    app.business_events
+    app.observations
+        .business_events
         .report(&place, &reports)
         .await
         .map_err(|error| match error {

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     app::{App, service_stream},
-    effects::baseline_history::with_stable_traffic,
+    baseline_history::with_stable_traffic,
 };
 
 /// What a deploy would do, action by action. Nothing is changed.
@@ -52,6 +52,7 @@ pub(super) async fn plan(
         .transpose()?;
     let release = find_release(&app, &name, number, None).await?;
     let state = app
+        .engines
         .services
         .state(&service_stream(&name))
         .await?
@@ -70,7 +71,7 @@ pub(super) async fn plan(
         ))
     })?;
     let spec = planned_spec(name, &release, configured, &state);
-    let spec = with_stable_traffic(&app, spec).await;
+    let spec = with_stable_traffic(&app.workloads, &app.observations.baseline_history, spec).await;
     let mut plan = strategy::compile(&configured.strategy, &rollout::Rollout::brief(&spec));
     plan.notes.extend(address_notes(&app, &spec).await?);
     Ok(Json(DeployPlan {
@@ -226,6 +227,7 @@ async fn deploy_step(
         .ok_or_else(|| ApiError::bad_request("a deploying step names its environment"))?;
     let stream = format!("run/{service}/{}", run.0);
     let state = app
+        .engines
         .runs
         .state(&stream)
         .await?

@@ -39,7 +39,7 @@ pub(super) async fn resume(
         environment: environment.clone(),
     };
     caller.require(Verb::Resume, &Resource::Environment(place))?;
-    let state = app.services.state(&service_stream(&name)).await?;
+    let state = app.engines.services.state(&service_stream(&name)).await?;
     let state = state.filter(|state| state.name.is_some());
     let state = state.ok_or_else(|| unknown(&service))?;
     let place = state.environments.get(&environment);

@@ -61,8 +61,8 @@ async fn backend(
         address: None,
         hook: Some(HookTarget {
             exe: app.exe.clone(),
-            url: format!("{}/internal/push", app.local_url),
-            token: HookToken::new(app.internal_token.clone()),
+            url: format!("{}/internal/push", app.server_addresses.local_url),
+            token: HookToken::new(app.client_tokens.internal_token.clone()),
         }),
     };
     let answer = app

@@ -26,7 +26,7 @@ pub(crate) async fn healthz(State(app): State<Arc<App>>) -> Json<HealthReport> {
 
 /// Whether the store, the data plane and the disk are well; with the reason of each check that fails.
 pub(crate) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<ReadinessReport>) {
-    let proxy = match app.router.is_healthy().await {
+    let proxy = match app.workloads.router.is_healthy().await {
         true => None,
         false => Some("the proxy does not answer on its control socket".to_owned()),
     };

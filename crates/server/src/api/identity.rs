@@ -52,7 +52,10 @@ pub(crate) async fn authenticate_hook(
     next: Next,
 ) -> Response {
     let given = given_tokens(request.headers());
-    if !given.iter().any(|it| is_same(it, &app.internal_token)) {
+    if !given
+        .iter()
+        .any(|it| is_same(it, &app.client_tokens.internal_token))
+    {
         let why = "only this server's own hooks report pushes";
         return ApiError::new(StatusCode::UNAUTHORIZED, why).into_response();
     }
@@ -66,7 +69,7 @@ async fn find_principal(app: &Arc<App>, sent: &SentRequest) -> Result<Principal,
     if let Some(token) = given.iter().find(|it| it.starts_with(job_token::PREFIX)) {
         return Ok(Principal::job(find_job(app, token).await?));
     }
-    if let Some(wanted) = &app.token {
+    if let Some(wanted) = &app.client_tokens.server_token {
         check_token(wanted, &given)?;
         return Ok(Principal::server_token(name()));
     }
@@ -112,8 +115,9 @@ async fn find_job(app: &App, token: &str) -> Result<JobIdentity, ApiError> {
         )
     };
     let presented = PresentedToken::parse(token).ok_or_else(unauthorized)?;
-    let state = app.runs.state(&presented.job.run.stream()).await?;
-    let is_valid = state.is_some_and(|state| app.job_tokens.is_valid(&presented, &state));
+    let state = app.engines.runs.state(&presented.job.run.stream()).await?;
+    let is_valid =
+        state.is_some_and(|state| app.client_tokens.job_tokens.is_valid(&presented, &state));
     is_valid.then_some(presented.job).ok_or_else(unauthorized)
 }
 

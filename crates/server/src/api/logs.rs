@@ -203,7 +203,7 @@ pub(super) async fn instance(
     let resource = named.map_or(Resource::Server, Resource::Instance);
     caller.require(Verb::Read, &resource)?;
     let missing = || {
-        let instances = app.targets.instances();
+        let instances = app.workloads.targets.instances();
         let known: Vec<String> = instances.iter().map(|it| it.id.to_string()).collect();
         ApiError::missing(format!(
             "there is no log of {name}; running are {}",
@@ -215,7 +215,7 @@ pub(super) async fn instance(
         true => LogEnd::Stopped,
         false => LogEnd::Present,
     };
-    match app.targets.read_log(&id, reading.offset, end) {
+    match app.workloads.targets.read_log(&id, reading.offset, end) {
         Ok(log) => Ok(text_stream(log)),
         Err(LogError::Missing(_)) => Err(missing()),
         Err(error @ LogError::Io(_)) => Err(ApiError::conflict(error.to_string())),

@@ -107,7 +107,8 @@ pub(super) async fn act(
         }
     };
     rollout_view(&app, &id).await?;
-    app.rollouts
+    app.engines
+        .rollouts
         .send(&id.stream(), input, caller.actor())
         .await?;
     Ok(Json(rollout_view(&app, &id).await?).into_response())

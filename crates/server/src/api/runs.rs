@@ -78,7 +78,8 @@ pub(super) async fn cancel(
     let reason = body
         .reason
         .unwrap_or_else(|| format!("cancelled by {}", caller.name()));
-    app.runs
+    app.engines
+        .runs
         .send(&id.stream(), RunInput::Cancel { reason }, caller.actor())
         .await?;
     Ok(Json(run_view(&app, &id).await?))
@@ -121,7 +122,10 @@ pub(super) async fn rerun(
         false => None,
     };
     let input = RunInput::Rerun { again, from };
-    app.runs.send(&id.stream(), input, caller.actor()).await?;
+    app.engines
+        .runs
+        .send(&id.stream(), input, caller.actor())
+        .await?;
     Ok(Json(run_view(&app, &id).await?))
 }
 
@@ -132,7 +136,7 @@ async fn from_step(
     again: &RerunSelection,
     step: Option<String>,
 ) -> Result<FromStep, ApiError> {
-    let state = app.runs.state(&id.stream()).await?;
+    let state = app.engines.runs.state(&id.stream()).await?;
     let run = state.as_deref().and_then(|state| state.0.as_deref());
     let mut left = BTreeMap::new();
     for (key, attempt) in run.map(|run| run.may_go_on(again)).unwrap_or_default() {

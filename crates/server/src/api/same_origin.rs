@@ -39,11 +39,11 @@ pub(crate) async fn require_same_origin(
         uri: request.uri(),
         headers: request.headers(),
     };
-    let protection = match app.token {
+    let protection = match app.client_tokens.server_token {
         Some(_) => OriginProtection::Token,
         None => OriginProtection::ThisMachine,
     };
-    match check_origin(&origin, &app.url, protection) {
+    match check_origin(&origin, &app.server_addresses.url, protection) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

@@ -88,7 +88,7 @@ pub(super) async fn dispatch(
     caller.require(Verb::Dispatch, &Resource::Service(name.clone()))?;
     let git = |error: GitError| ApiError::conflict(error.to_string());
     let repo = app.repos.get(&name).ok_or_else(|| unknown(&service))?;
-    let state = app.services.state(&service_stream(&name)).await?;
+    let state = app.engines.services.state(&service_stream(&name)).await?;
     let branch = request
         .r#ref
         .or_else(|| Some(state?.config.as_ref()?.branch.clone()))

@@ -49,7 +49,7 @@ pub(super) async fn prepare(
     };
     caller.require(verb, &Resource::Run(id.clone()))?;
     run_view(&app, &id).await?;
-    let state = app.runs.state(&id.stream()).await?;
+    let state = app.engines.runs.state(&id.stream()).await?;
     let state = state.ok_or_else(|| ApiError::missing(format!("there is no run {id}")))?;
     let location = find_location(&app, &state, (&id, &key), body.step).await?;
     let Some(file) = body.file else {
@@ -62,7 +62,10 @@ pub(super) async fn prepare(
             key,
             step: location.step.clone(),
         };
-        app.runs.send(&id.stream(), input, caller.actor()).await?;
+        app.engines
+            .runs
+            .send(&id.stream(), input, caller.actor())
+            .await?;
     } else {
         spec.contexts.secrets = ExprValue::object::<&str>([]);
     }

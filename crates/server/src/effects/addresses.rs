@@ -20,13 +20,15 @@ use shipway_core::{
     ids::{ReleaseNumber, ServiceName},
     rollout::{RolloutAggregate, RolloutSpec},
     service,
-    target::ServiceEnvironment,
 };
 use shipway_engine::{Driver, EngineError, StoreError, Work};
-use shipway_targets::traffic_control::{ServedAt, TrafficError};
+use shipway_targets::traffic_control::TrafficError;
 use tokio::time::{Instant, sleep};
 
-use crate::app::{App, service_stream};
+use crate::{
+    app::{App, service_stream},
+    served_addresses::served_at,
+};
 
 /// How long a rollout waits for another program to free its port. Longer helps few, and the reason should be shown soon.
 const PORT_WAIT: Duration = Duration::from_secs(10);
@@ -92,7 +94,7 @@ impl App {
         by: Actor,
     ) -> Result<Vec<ClaimOverlap>, AddressError> {
         let input = claims::ClaimsInput::Claim(request.clone());
-        match self.addresses.send(STREAM, input, by).await {
+        match self.engines.addresses.send(STREAM, input, by).await {
             Ok(outcome) => Ok(outcome.state.overlaps(&request)),
             Err(EngineError::Rejected(rejection)) => Err(AddressError::Taken(rejection)),
             Err(error) => Err(AddressError::Log(error.to_string())),
@@ -101,67 +103,32 @@ impl App {
 
     /// All claims.
     pub(crate) async fn address_claims(&self) -> Result<claims::ClaimsState, StoreError> {
-        let state = self.addresses.state(STREAM).await?;
+        let state = self.engines.addresses.state(STREAM).await?;
         Ok(state.map(|state| (*state).clone()).unwrap_or_default())
     }
 
     /// Ports of this server that no environment can have.
     pub(crate) fn reserved_ports(&self) -> BTreeMap<u16, PortUse> {
         BTreeMap::from([
-            (self.api_port, PortUse::Api),
-            (self.proxy_address.port(), PortUse::Proxy),
+            (self.server_addresses.api_port, PortUse::Api),
+            (self.server_addresses.proxy_address.port(), PortUse::Proxy),
         ])
     }
 
     /// Makes routes follow the addresses that the stable releases of a service have in the log.
     pub(crate) async fn move_addresses(&self, service: &ServiceName) -> Result<(), AddressError> {
-        let state = self.services.state(&service_stream(service)).await;
+        let state = self.engines.services.state(&service_stream(service)).await;
         let state = state.map_err(|error| AddressError::Log(error.to_string()))?;
         let claims = self.address_claims().await;
         let claims = claims.map_err(|error| AddressError::Log(error.to_string()))?;
         if let Some(state) = state {
-            self.traffic
+            self.workloads
+                .traffic
                 .move_addresses(served_at(&state, &claims))
                 .await?;
         }
         Ok(())
     }
-}
-
-/// Where the environments of a service are reached, by the log alone: the same after a restart.
-pub(crate) fn served_at(
-    state: &service::ServiceState,
-    claims: &claims::ClaimsState,
-) -> Vec<ServedAt> {
-    let Some(name) = &state.name else {
-        return Vec::new();
-    };
-    let unnamed = state.unnamed_environments();
-    let environments = state.environments.iter();
-    environments
-        .map(|(environment, current)| {
-            let mut addresses = state.served_addresses(environment);
-            let is_transferable = unnamed.contains(environment);
-            if let Some(addresses) = addresses.as_mut().filter(|_| is_transferable) {
-                // What another environment has claimed is served here until it is served there; what nothing has, is not.
-                addresses.retain(|address| !claims.is_free(address));
-            }
-            let served_port = addresses.as_ref().and_then(|it| it.port());
-            let claimed_port = current
-                .active
-                .as_ref()
-                .and_then(|it| it.spec.environment.port);
-            ServedAt {
-                place: ServiceEnvironment {
-                    service: name.clone(),
-                    environment: environment.clone(),
-                },
-                addresses,
-                is_transferable,
-                reserved_port: claimed_port.filter(|port| served_port != Some(*port)),
-            }
-        })
-        .collect()
 }
 
 /// Claims the addresses of a rollout, and listens on its port.
@@ -176,7 +143,7 @@ pub(super) async fn claim(
         return Ok(());
     };
     let place = spec.release.service_environment(&spec.environment.name);
-    app.traffic.reserve_port(&place, port).await?;
+    app.workloads.traffic.reserve_port(&place, port).await?;
     let until = Instant::now() + PORT_WAIT.min(spec.environment.progress_deadline);
     loop {
         let Err(error) = listens_on(app, port).await else {
@@ -232,7 +199,7 @@ async fn claim_again(
 }
 
 async fn listens_on(app: &App, port: u16) -> Result<(), AddressError> {
-    let unreachable = app.router.unreachable_ports().await;
+    let unreachable = app.workloads.router.unreachable_ports().await;
     let reason = match unreachable {
         Some(ports) => ports.get(&port).cloned(),
         None => Some("the proxy does not answer".to_owned()),
@@ -254,7 +221,7 @@ pub(super) async fn report(
         asked: asked.clone(),
     };
     let by = Actor::Shipway(format!("what {service} asks for"));
-    match app.addresses.send(STREAM, input, by).await {
+    match app.engines.addresses.send(STREAM, input, by).await {
         Ok(_) => service::ServiceInput::AddressesReported(asked),
         Err(error) => {
             tracing::warn!(%error, %service, "the addresses that a service asks for can't be recorded");
@@ -272,7 +239,11 @@ pub(crate) async fn reconcile(app: &Arc<App>) -> Result<(), StoreError> {
         .map(|claim| claim.owner.service)
         .collect();
     for service in services {
-        let state = app.services.state(&service_stream(&service)).await?;
+        let state = app
+            .engines
+            .services
+            .state(&service_stream(&service))
+            .await?;
         let asked = state.map(|state| state.requested_addresses());
         report(app, &service, asked.unwrap_or_default()).await;
     }

@@ -30,7 +30,7 @@ impl Driver<ConcurrencyGroups> for GroupDriver {
             change: notice.change,
         });
         let by = Actor::Shipway("its concurrency group".to_owned());
-        match app.runs.send(&run.stream(), input, by).await {
+        match app.engines.runs.send(&run.stream(), input, by).await {
             // A rejected notification is stale; count it as delivered.
             Ok(_) | Err(EngineError::Rejected(_)) => {
                 concurrency::GroupInput::NoticeDelivered(number)
@@ -71,7 +71,7 @@ pub(super) async fn carry_out(app: &Arc<App>, run: &RunId, effect: &GateEffect) 
     };
     let stream = concurrency::stream(&run.service, group);
     let by = Actor::Shipway(format!("run {}", run.number));
-    let outcome = match app.groups.send(&stream, input, by).await {
+    let outcome = match app.engines.groups.send(&stream, input, by).await {
         Ok(outcome) => outcome,
         Err(error) => {
             tracing::warn!(%error, %run, group, "a concurrency group could not be asked; it is tried again");

@@ -25,12 +25,12 @@ const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 /// Follows the instances of the target for as long as the server runs.
 pub(crate) async fn run(app: Arc<App>) {
-    let mut changes = app.targets.watch();
+    let mut changes = app.workloads.targets.watch();
     let mut unready_since: BTreeMap<ReplicaSetKey, Timestamp> = BTreeMap::new();
     let mut degraded = degraded_environments(&app).await;
     loop {
         changes.mark_seen();
-        let sets = summarize(&app.targets.instances());
+        let sets = summarize(&app.workloads.targets.instances());
         let now = app.now();
         unready_since.retain(|set, _| sets.get(set).is_some_and(|it| it.is_unready));
         for (set, summary) in &sets {
@@ -147,7 +147,7 @@ pub(super) async fn notify(
         environment: Some(notice.environment.clone()),
         release: Some(notice.release),
         rollout: None,
-        url: Some(format!("{}/services/{service}", app.url)),
+        url: Some(format!("{}/services/{service}", app.server_addresses.url)),
         at: notice.notice.at,
         plot: None,
         facts: Vec::new(),

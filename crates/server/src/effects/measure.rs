@@ -10,14 +10,17 @@ use shipway_analysis::{
 use shipway_core::{
     ids::ReleaseNumber,
     rollout::{Rollout, RolloutAggregate, RolloutInput},
-    target::{ReplicaSetKey, ResourceUsage, ServiceEnvironment, SetAvailability, TargetKind},
+    target::{ReplicaSetKey, ServiceEnvironment, TargetKind},
 };
 use shipway_engine::Work;
 use shipway_proxy::protocol;
 use shipway_targets::router::TrafficTotals;
 
 use super::provider_polling::ProviderPolling;
-use crate::app::App;
+use crate::{
+    app::App,
+    set_reading::{SetReading, busiest, histogram, read_set, to_evidence_buckets},
+};
 
 /// The longest time between two readings, so that a person who watches the page sees progress.
 const INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -46,13 +49,14 @@ pub(super) async fn run(
         }
         let seen = measurement.observe().await;
         // The current state, not the one of the effect: recording depends on when the current hold ends.
-        let Ok(Some(current)) = app.rollouts.state(&work.stream).await else {
+        let Ok(Some(current)) = app.engines.rollouts.state(&work.stream).await else {
             continue;
         };
-        let evaluation = current
-            .0
-            .as_deref()
-            .and_then(|current| app.live.record_observation(current, exposure, seen));
+        let evaluation = current.0.as_deref().and_then(|current| {
+            app.observations
+                .live_evidence
+                .record_observation(current, exposure, seen)
+        });
         let Some(evaluation) = evaluation else {
             continue;
         };
@@ -115,14 +119,20 @@ impl<'a> RolloutMeasurement<'a> {
     /// Reads both releases now, and remembers the readings for the next observation.
     async fn observe(&mut self) -> Observation {
         let (app, place) = (self.app, &self.place);
-        let totals = app.targets.read_totals(self.target).await.ok();
-        let route = app.traffic.route(place);
+        let totals = app.workloads.targets.read_totals(self.target).await.ok();
+        let route = app.workloads.traffic.route(place);
         let split = route.filter(|route| route.users().is_some());
         let split = split.map(|route| route.split);
         let weight = |release| Some(split.as_ref()?.weight_of(release).basis_points());
         let now = ReadingPair {
-            canary: read(app, totals.as_ref(), place, self.candidate),
-            stable: (self.stable).map(|stable| read(app, totals.as_ref(), place, stable)),
+            canary: read_set(
+                &app.workloads.targets,
+                totals.as_ref(),
+                place,
+                self.candidate,
+            ),
+            stable: (self.stable)
+                .map(|stable| read_set(&app.workloads.targets, totals.as_ref(), place, stable)),
         };
         let before = &self.before;
         let canary_metrics = self.metrics(self.candidate, self.polling.canary_answers());
@@ -157,7 +167,11 @@ impl<'a> RolloutMeasurement<'a> {
     /// The business events and provider answers of a release.
     fn metrics(&self, release: ReleaseNumber, answers: Vec<ProviderAnswer>) -> ReleaseMetrics {
         let events = match self.required.events {
-            true => self.app.business_events.counts(&self.place, release),
+            true => self
+                .app
+                .observations
+                .business_events
+                .counts(&self.place, release),
             false => Vec::new(),
         };
         ReleaseMetrics { events, answers }
@@ -172,13 +186,19 @@ async fn read_baseline_history(
 ) -> Option<BaselineSample> {
     let environment = &rollout.spec.environment;
     let place = rollout.spec.release.service_environment(&environment.name);
-    let totals = app.targets.read_totals(environment.target).await.ok();
+    let totals = app
+        .workloads
+        .targets
+        .read_totals(environment.target)
+        .await
+        .ok();
     let took = totals.map(|totals| histogram(&totals.totals_with_copies(&place, stable)));
     let set = ReplicaSetKey {
         place,
         release: stable,
     };
-    app.baseline_history
+    app.observations
+        .baseline_history
         .baseline(&set, took, &environment.analysis)
 }
 
@@ -253,60 +273,6 @@ impl ExposureReadings {
     }
 }
 
-/// One side at one instant.
-pub(super) struct SetReading {
-    pub(super) traffic: Option<TrafficTotals>,
-    usage: Vec<(u32, ResourceUsage)>,
-    availability: SetAvailability,
-    ready: usize,
-    pub(super) at: std::time::Instant,
-}
-
-impl SetReading {
-    /// Resident bytes of the largest instance.
-    pub(super) fn memory(&self) -> Option<f64> {
-        let bytes = self
-            .usage
-            .iter()
-            .map(|(_, usage)| usage.memory_bytes as f64);
-        bytes.reduce(f64::max)
-    }
-
-    /// Requests open now, on average for each instance.
-    pub(super) fn saturation(&self) -> Option<f64> {
-        let open = self.traffic.as_ref()?.open as f64;
-        (self.ready > 0).then(|| open / self.ready as f64)
-    }
-}
-
-pub(super) fn read(
-    app: &App,
-    totals: Option<&shipway_targets::router::TrafficReading>,
-    place: &ServiceEnvironment,
-    release: ReleaseNumber,
-) -> SetReading {
-    let set = ReplicaSetKey {
-        place: place.clone(),
-        release,
-    };
-    let mut instances = app.targets.instances();
-    instances.retain(|status| status.id.set == set);
-    let target = app.targets.target_of_set(&set);
-    if let Some(target) = target {
-        target.measure(&mut instances);
-    }
-    SetReading {
-        traffic: totals.map(|totals| totals.totals_with_copies(place, release)),
-        usage: instances
-            .iter()
-            .filter_map(|status| Some((status.pid?, status.usage?)))
-            .collect(),
-        availability: target.map_or_else(SetAvailability::default, |it| it.availability(&set)),
-        ready: instances.iter().filter(|status| status.is_ready()).count(),
-        at: std::time::Instant::now(),
-    }
-}
-
 fn side<'a>(
     release: ReleaseNumber,
     asked: &RequiredMetrics,
@@ -362,16 +328,6 @@ fn side<'a>(
     }
 }
 
-pub(super) fn histogram(traffic: &TrafficTotals) -> Histogram {
-    to_evidence_buckets(&traffic.latency)
-}
-
-/// The proxy has four buckets where evidence has one.
-fn to_evidence_buckets(latency: &protocol::LatencyHistogram) -> Histogram {
-    let counts = latency.0.iter();
-    counts.map(|(bucket, count)| (bucket / 4, *count)).collect()
-}
-
 /// Requests in buckets that lie beyond the limit as a whole: within 3% of it a request may count as quick.
 fn slow(traffic: &TrafficTotals, over_micros: u64) -> SlowCount {
     let (_, count) = traffic.slower_than(Duration::from_micros(over_micros));
@@ -407,16 +363,4 @@ fn latency(now: &TrafficTotals, before: &TrafficTotals) -> LatencyQuantiles {
         p90_ms: millis(0.9),
         p99_ms: millis(0.99),
     }
-}
-
-/// The share of a core that the busiest process used since `before`.
-pub(super) fn busiest(before: &SetReading, now: &SetReading) -> Option<f64> {
-    let elapsed = now.at.duration_since(before.at).as_secs_f64();
-    let share = |(pid, usage): &(u32, ResourceUsage)| {
-        let earlier = before.usage.iter().find(|(it, _)| it == pid)?;
-        Some((usage.cpu_seconds - earlier.1.cpu_seconds).max(0.0) / elapsed)
-    };
-    (elapsed > 0.0)
-        .then(|| now.usage.iter().filter_map(share).reduce(f64::max))
-        .flatten()
 }

@@ -21,8 +21,7 @@ use shipway_drivers::metrics::{MetricError, QuerySubject};
 use shipway_targets::target::{CommandPlace, Target};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
-use super::baseline_history;
-use crate::app::App;
+use crate::{app::App, baseline_history};
 
 /// The last answers for both sides.
 type ProviderAnswers = Arc<Mutex<BTreeMap<MetricName, (ProviderAnswer, Option<ProviderAnswer>)>>>;
@@ -72,7 +71,7 @@ impl ProviderPolling {
         let past = EarlierValues::default();
         let mut tasks = JoinSet::new();
         let environment = &rollout.spec.environment;
-        let Ok(target) = app.targets.target(environment.target) else {
+        let Ok(target) = app.workloads.targets.target(environment.target) else {
             return Self {
                 answers,
                 past,

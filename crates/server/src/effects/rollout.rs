@@ -107,14 +107,18 @@ impl Driver<RolloutAggregate> for RolloutDriver {
             }
             RolloutEffect::WatchInstances { release, stable } => {
                 let releases: Vec<_> = std::iter::once(*release).chain(*stable).collect();
-                let Ok(target) = app.targets.target(rollout.spec.environment.target) else {
+                let Ok(target) = app
+                    .workloads
+                    .targets
+                    .target(rollout.spec.environment.target)
+                else {
                     return RolloutInput::TimerFired;
                 };
                 let place = rollout_environment(&rollout.spec);
                 readiness::watch(&**target, &work, &place, &releases).await
             }
             RolloutEffect::NotifyService { end, observed } => {
-                app.live.forget(&rollout.spec.id);
+                app.observations.live_evidence.forget(&rollout.spec.id);
                 send_to_service(&app, rollout, end, observed).await
             }
             RolloutEffect::Notify {
@@ -207,8 +211,12 @@ impl ActionRun<'_> {
     /// The part of an action that the target and the router carry out.
     async fn execute(&self, action: &PlanAction) -> Result<ActionReport, PlanActionError> {
         let executor = ActionExecutor {
-            target: &**self.app.targets.target(self.spec.environment.target)?,
-            traffic: &self.app.traffic,
+            target: &**self
+                .app
+                .workloads
+                .targets
+                .target(self.spec.environment.target)?,
+            traffic: &self.app.workloads.traffic,
             rollout: self.rollout,
             cancelled: &self.work.cancelled,
         };
@@ -232,7 +240,11 @@ impl ActionRun<'_> {
 
 /// Where the environment of a rollout is reached now; at a first deployment, where the new release asks to be reached.
 async fn served_addresses(app: &App, spec: &RolloutSpec) -> EnvironmentAddresses {
-    let state = app.services.state(&service_stream(&spec.id.service)).await;
+    let state = app
+        .engines
+        .services
+        .state(&service_stream(&spec.id.service))
+        .await;
     let state = state.ok().flatten();
     let served = state.and_then(|state| state.served_addresses(&spec.environment.name));
     served
@@ -252,6 +264,7 @@ async fn send_to_service(
         observed: observed.clone(),
     };
     match app
+        .engines
         .services
         .send(
             &format!("service/{}", id.service),
@@ -297,7 +310,7 @@ async fn notify(
         rollout: Some(spec.id.number),
         url: Some(format!(
             "{}/rollouts/{}/{}",
-            app.url, spec.id.service, spec.id.number.0
+            app.server_addresses.url, spec.id.service, spec.id.number.0
         )),
         at: notice.at,
         plot: plot(app, rollout, notice).await,

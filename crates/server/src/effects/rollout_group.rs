@@ -76,7 +76,7 @@ async fn peers(app: &Arc<App>, rollout: &Rollout, with: &[ServiceName]) -> Vec<R
     let mut peers = Vec::new();
     for name in with {
         let stream = crate::app::service_stream(name);
-        let Some(state) = app.services.state(&stream).await.ok().flatten() else {
+        let Some(state) = app.engines.services.state(&stream).await.ok().flatten() else {
             continue;
         };
         if is_coming(&state, environment) {

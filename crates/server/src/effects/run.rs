@@ -31,12 +31,10 @@ use shipway_workflow::{
     runner::RunnerMismatch,
 };
 
-use super::{
-    annotations::JobAnnotations,
-    file_storage::{FileStorage, JobFile},
-};
+use super::annotations::JobAnnotations;
 use crate::{
     app::{App, service_stream},
+    file_storage::{FileStorage, JobFile},
     test_reports,
 };
 
@@ -74,6 +72,7 @@ impl Driver<RunAggregate> for RunDriver {
                     artifacts: artifacts.clone(),
                 };
                 match app
+                    .engines
                     .services
                     .send(
                         &service_stream(&spec.id.service),
@@ -508,7 +507,7 @@ pub(crate) async fn job_environment(
         artifacts,
         caches: Some(app.data.join("caches").join(run.id.service.as_str())),
         server: Some(ServerAccess {
-            url: app.local_url.clone(),
+            url: app.server_addresses.local_url.clone(),
             token: job_token(app, known, key),
         }),
         actions: app.actions.clone(),
@@ -524,7 +523,9 @@ fn job_token(app: &App, run: &Run, key: &JobKey) -> String {
         attempt: run.jobs.get(key).map_or(1, JobRecord::attempt),
     };
     let uid = run.spec.uid.as_ref();
-    uid.map_or_else(String::new, |uid| app.job_tokens.token(&job, uid))
+    uid.map_or_else(String::new, |uid| {
+        app.client_tokens.job_tokens.token(&job, uid)
+    })
 }
 
 /// The environment that a job goes to, by its `environment`.
@@ -552,8 +553,8 @@ async fn tested_environment(
     };
     let addresses = app.addresses_of(&place).await;
     // A path is appended to it, and names below `localhost` don't resolve for every program.
-    let local = addresses.local_url(app.proxy_address);
-    let url = local.unwrap_or_else(|| addresses.url(app.proxy_address));
+    let local = addresses.local_url(app.server_addresses.proxy_address);
+    let url = local.unwrap_or_else(|| addresses.url(app.server_addresses.proxy_address));
     BTreeMap::from([
         (
             "SHIPWAY_URL".to_owned(),

@@ -12,8 +12,8 @@ use shipway_core::{
 use shipway_drivers::reusable_workflows::{calls_unread_workflow, read_called_workflows};
 use shipway_engine::{Driver, Work};
 
-use super::{addresses, baseline_history::with_stable_traffic, environment_health, rollout_group};
-use crate::app::App;
+use super::{addresses, environment_health, rollout_group};
+use crate::{app::App, baseline_history::with_stable_traffic};
 
 /// Carries out the effects of services.
 pub struct ServiceDriver(pub Weak<App>);
@@ -29,11 +29,15 @@ impl Driver<ServiceAggregate> for ServiceDriver {
         match work.effect {
             ServiceEffect::OpenRun(order) => open_run(&app, &work.stream, *order).await,
             ServiceEffect::OpenRollout(spec) => {
-                let spec = Box::new(with_stable_traffic(&app, *spec).await);
+                let spec = Box::new(
+                    with_stable_traffic(&app.workloads, &app.observations.baseline_history, *spec)
+                        .await,
+                );
                 let number = spec.id.number;
                 let shipway = || Actor::Shipway(spec.why.clone());
                 let by = spec.by.clone().unwrap_or_else(shipway);
                 match app
+                    .engines
                     .rollouts
                     .send(&spec.id.stream(), rollout::RolloutInput::Open(spec), by)
                     .await
@@ -69,7 +73,7 @@ impl Driver<ServiceAggregate> for ServiceDriver {
                 let id = RolloutId { service, number };
                 let (input, by) = preemption_input(preemption);
                 // A refusal means that it ends by itself.
-                if let Err(error) = app.rollouts.send(&id.stream(), input, by).await {
+                if let Err(error) = app.engines.rollouts.send(&id.stream(), input, by).await {
                     tracing::debug!(%error, rollout = %id, "asked to make preemption");
                 }
                 ServiceInput::PreemptionDelivered(number)
@@ -114,7 +118,7 @@ async fn open_run(app: &Arc<App>, stream: &str, mut order: RunOrder) -> ServiceI
     };
     let id = RunId { service, number };
     // Opened before a crash, it has all that it needs.
-    let known = app.runs.state(&id.stream()).await.ok().flatten();
+    let known = app.engines.runs.state(&id.stream()).await.ok().flatten();
     if known.is_none_or(|state| state.0.is_none()) && calls_unread_workflow(&order.workflow) {
         let scratch = app.data.join("forge");
         for note in read_called_workflows(&mut order.workflow, &app.actions, &scratch).await {

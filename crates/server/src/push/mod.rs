@@ -124,7 +124,7 @@ async fn released_branch_first(
     service: &ServiceName,
     mut updates: Vec<RefUpdate>,
 ) -> Vec<RefUpdate> {
-    let state = app.services.state(&service_stream(service)).await;
+    let state = app.engines.services.state(&service_stream(service)).await;
     let config = state.ok().flatten().and_then(|state| state.config.clone());
     let released = config.map_or_else(|| "main".to_owned(), |config| config.branch.clone());
     updates.sort_by_key(|update| update.branch() != Some(released.as_str()));
@@ -155,7 +155,8 @@ async fn record(
         },
     };
     let by = pusher.actor("someone");
-    app.services
+    app.engines
+        .services
         .send(&service_stream(service), input, by)
         .await
         .map(drop)
@@ -208,6 +209,7 @@ async fn take_in(
         standing: contents.standing,
     };
     let outcome = app
+        .engines
         .services
         .send(&service_stream(service), input, by)
         .await
@@ -224,7 +226,7 @@ async fn take_in(
             }
             _ => {}
         }
-        if let Some(line) = describe_push_event(&app.url, service, &event.body) {
+        if let Some(line) = describe_push_event(&app.server_addresses.url, service, &event.body) {
             terminal.line(line).await;
         }
     }
@@ -263,7 +265,8 @@ async fn deleted(
         reference: update.name.clone(),
     };
     let by = pusher.actor("someone");
-    app.services
+    app.engines
+        .services
         .send(&service_stream(service), input, by)
         .await
         .map_err(|error| PushError::Refused(error.to_string()))?;

@@ -96,8 +96,8 @@ impl PushProgress {
         Self {
             service: service.clone(),
             prefix: ["service", "run", "rollout"].map(|kind| format!("{kind}/{service}")),
-            url: app.url.clone(),
-            proxy_address: app.proxy_address,
+            url: app.server_addresses.url.clone(),
+            proxy_address: app.server_addresses.proxy_address,
             pushes: pushes.iter().copied().collect(),
             runs: BTreeSet::new(),
             releases: BTreeMap::new(),

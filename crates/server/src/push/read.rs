@@ -201,7 +201,7 @@ pub(super) async fn without_files(
 async fn check_rollout_groups(app: &App, config: &ServiceConfig) -> Result<(), ConfigError> {
     let mut known = BTreeMap::new();
     for name in config.environments.iter().flat_map(|it| &it.promote_with) {
-        let state = app.services.state(&service_stream(name)).await;
+        let state = app.engines.services.state(&service_stream(name)).await;
         let state = state.map_err(|error| ConfigError::RolloutGroup(error.to_string()))?;
         if let Some(config) = state.and_then(|state| state.config.clone()) {
             known.insert(name.clone(), config);

@@ -34,7 +34,7 @@ pub(crate) async fn recover_missed_pushes(app: &Arc<App>) -> Result<(), GitError
 
 /// Where the log says that branches and tags stand.
 pub(crate) async fn recorded_refs(app: &App, service: &ServiceName) -> GitRefs {
-    let state = app.services.state(&service_stream(service)).await;
+    let state = app.engines.services.state(&service_stream(service)).await;
     match state.ok().flatten() {
         Some(state) => state.references.clone(),
         None => GitRefs::new(),

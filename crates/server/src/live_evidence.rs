@@ -19,7 +19,7 @@ pub struct LiveEvidence(Mutex<BTreeMap<RolloutId, (u32, RolloutEvidence)>>);
 
 impl LiveEvidence {
     /// Takes a reading into account; the look is returned if it must be recorded. A reading of another exposure counts for nothing.
-    pub(super) fn record_observation(
+    pub(crate) fn record_observation(
         &self,
         rollout: &Rollout,
         exposure: u32,
@@ -41,7 +41,7 @@ impl LiveEvidence {
     }
 
     /// Forgets a rollout that is no longer judged.
-    pub(super) fn forget(&self, id: &RolloutId) {
+    pub(crate) fn forget(&self, id: &RolloutId) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.remove(id);
     }

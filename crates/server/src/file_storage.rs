@@ -37,7 +37,7 @@ pub struct FileStorage {
 }
 
 /// A file that a job has left.
-pub(super) struct JobFile<'a> {
+pub(crate) struct JobFile<'a> {
     /// The job's folder.
     pub folder: &'a Path,
     /// Where the file is.
@@ -50,7 +50,7 @@ pub(super) struct JobFile<'a> {
 
 /// Why a file is not in the blobs.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StorageError {
+pub(crate) enum StorageError {
     /// The journal names a digest that is none.
     #[error(transparent)]
     Digest(#[from] shipway_core::ids::ParseIdError),
@@ -108,7 +108,7 @@ impl FileStorage {
     }
 
     /// Stores a file, again and again while the reason may go away. `on_wait` is called with the reason when it begins to wait.
-    pub(super) async fn store<F: Future<Output = ()> + Send>(
+    pub(crate) async fn store<F: Future<Output = ()> + Send>(
         &self,
         blobs: &dyn Blobs,
         file: &JobFile<'_>,

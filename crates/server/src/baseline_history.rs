@@ -20,8 +20,10 @@ use shipway_core::{
 };
 use tokio::time::MissedTickBehavior;
 
-use super::measure::{self, SetReading};
-use crate::app::App;
+use crate::{
+    capabilities::Workloads,
+    set_reading::{self, SetReading},
+};
 
 /// How far back the traffic of stable is counted when a rollout is opened.
 const TRAFFIC_SPAN: Duration = Duration::from_secs(3600);
@@ -86,7 +88,7 @@ impl SetHistory {
 
     fn record(&mut self, reading: SetReading) {
         self.loads.push_back(LoadSample {
-            cpu: measure::busiest(&self.last, &reading),
+            cpu: set_reading::busiest(&self.last, &reading),
             memory: reading.memory(),
             saturation: reading.saturation(),
         });
@@ -102,7 +104,7 @@ impl SetHistory {
 
     fn record_distribution(&mut self) {
         if let Some(traffic) = &self.last.traffic {
-            let histogram = measure::histogram(traffic);
+            let histogram = set_reading::histogram(traffic);
             self.took.push_back((self.last.at, histogram));
         }
         if self.took.len() > DISTRIBUTIONS_MAX {
@@ -147,14 +149,14 @@ impl SetHistory {
 }
 
 /// The metrics that are compared with stable.
-pub(super) fn compared(analysis: &Analysis) -> impl Iterator<Item = Metric> {
+pub(crate) fn compared(analysis: &Analysis) -> impl Iterator<Item = Metric> {
     let rules = analysis.rules().iter().filter(|rule| rule.compares());
     rules.flat_map(AnalysisRule::metrics)
 }
 
 impl BaselineHistory {
     /// What `set` was until now, as far as `analysis` compares with it. `None` where nothing is known.
-    pub(super) fn baseline(
+    pub(crate) fn baseline(
         &self,
         set: &ReplicaSetKey,
         now: Option<Histogram>,
@@ -190,7 +192,11 @@ impl BaselineHistory {
 
 /// The same rollout with what stable answered in the last hour. A server that was started lately takes all that the proxy has
 /// counted of it: from when on an answer is slow is known then, and how much traffic there is in an hour is not.
-pub(crate) async fn with_stable_traffic(app: &App, spec: RolloutSpec) -> RolloutSpec {
+pub(crate) async fn with_stable_traffic(
+    workloads: &Workloads,
+    history: &BaselineHistory,
+    spec: RolloutSpec,
+) -> RolloutSpec {
     if spec.pace == RolloutPace::Direct || spec.environment.analysis.is_empty() {
         return spec;
     }
@@ -201,14 +207,14 @@ pub(crate) async fn with_stable_traffic(app: &App, spec: RolloutSpec) -> Rollout
         place: spec.release.service_environment(&spec.environment.name),
         release: stable,
     };
-    let all = match app.targets.read_totals(spec.environment.target).await {
-        Ok(totals) => measure::histogram(&totals.totals_with_copies(&set.place, stable)),
+    let all = match workloads.targets.read_totals(spec.environment.target).await {
+        Ok(totals) => set_reading::histogram(&totals.totals_with_copies(&set.place, stable)),
         Err(error) => {
             tracing::warn!(%error, rollout = %spec.id, "the traffic of stable could not be read");
             Histogram::default()
         }
     };
-    let traffic = app.baseline_history.traffic(&set, &all);
+    let traffic = history.traffic(&set, &all);
     spec.with_stable_traffic(traffic.unwrap_or_else(|| StableTraffic {
         requests: all.total(),
         counted_for: Duration::ZERO,
@@ -217,20 +223,21 @@ pub(crate) async fn with_stable_traffic(app: &App, spec: RolloutSpec) -> Rollout
 }
 
 /// Looks at all that has traffic, for ever.
-pub(crate) async fn run(app: Arc<App>) {
+pub(crate) async fn record_history(workloads: Workloads, history: Arc<BaselineHistory>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let serving = app.traffic.serving();
+        let serving = workloads.traffic.serving();
         if serving.is_empty() {
             continue;
         }
-        let totals = app.router.read_totals().await.ok();
+        let totals = workloads.router.read_totals().await.ok();
         for set in serving {
-            let reading = measure::read(&app, totals.as_ref(), &set.place, set.release);
-            app.baseline_history.record(set, reading);
+            let reading =
+                set_reading::read_set(&workloads.targets, totals.as_ref(), &set.place, set.release);
+            history.record(set, reading);
         }
-        app.baseline_history.forget(Instant::now());
+        history.forget(Instant::now());
     }
 }
