@@ -39,15 +39,25 @@ pub(crate) fn bucket_index(took: Duration) -> usize {
 
 #[must_use]
 fn bucket_upper_bound(bucket: u16) -> Duration {
-    let bucket = u64::from(bucket);
-    if bucket < PER_DOUBLING {
-        return Duration::from_micros(bucket + 1);
-    }
-    let shift = (bucket / PER_DOUBLING - 1).min(32);
-    Duration::from_micros((bucket % PER_DOUBLING + PER_DOUBLING + 1) << shift)
+    Duration::from_micros(LatencyHistogram::upper_micros(usize::from(bucket)))
 }
 
 impl LatencyHistogram {
+    /// The number of buckets.
+    pub const BUCKETS: usize = BUCKETS;
+
+    /// The upper end of a bucket, in microseconds.
+    #[must_use]
+    pub const fn upper_micros(bucket: usize) -> u64 {
+        let bucket = bucket as u64;
+        if bucket < PER_DOUBLING {
+            return bucket + 1;
+        }
+        let shift = bucket / PER_DOUBLING - 1;
+        let shift = if shift < 32 { shift } else { 32 };
+        (bucket % PER_DOUBLING + PER_DOUBLING + 1) << shift
+    }
+
     /// Counts one duration.
     pub fn record(&mut self, took: Duration) {
         let bucket = u16::try_from(bucket_index(took)).unwrap_or(u16::MAX);

@@ -70,10 +70,25 @@ pub(crate) fn histogram(traffic: &TrafficTotals) -> Histogram {
     to_evidence_buckets(&traffic.latency)
 }
 
-/// The proxy has four buckets where evidence has one.
+/// Buckets of the proxy for each bucket of evidence.
+const PROXY_BUCKETS: usize = protocol::LatencyHistogram::BUCKETS / Histogram::BUCKETS;
+
+// Both scales end their buckets at the same durations, so that a count is moved and never split.
+const _: () = {
+    let mut bucket = 0;
+    while bucket < Histogram::BUCKETS {
+        let last = (bucket + 1) * PROXY_BUCKETS - 1;
+        let upper_micros = protocol::LatencyHistogram::upper_micros(last);
+        assert!(upper_micros == Histogram::upper_micros(bucket));
+        bucket += 1;
+    }
+};
+
 pub(crate) fn to_evidence_buckets(latency: &protocol::LatencyHistogram) -> Histogram {
     let counts = latency.0.iter();
-    counts.map(|(bucket, count)| (bucket / 4, *count)).collect()
+    counts
+        .map(|(bucket, count)| (bucket / PROXY_BUCKETS as u16, *count))
+        .collect()
 }
 
 /// The share of a core that the busiest process used since `before`.
