@@ -4,7 +4,7 @@
 //! # async fn example() -> Result<(), shipway_proxy::control_client::ControlError> {
 //! let proxy = shipway_proxy::control_client::ControlClient::new("/run/shipway/proxy.sock");
 //! for entry in proxy.counters().await?.entries {
-//! println!("{} {}: {} requests", entry.service, entry.release, entry.requests);
+//! println!("{} {}: {} requests", entry.service, entry.release, entry.totals.requests);
 //! }
 //! # Ok(())
 //! # }

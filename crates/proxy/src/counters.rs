@@ -216,18 +216,16 @@ impl ReleaseCounters {
         key: &ReleaseKey,
         reports: &[Vec<OpenRequestReport>],
     ) -> ReleaseTotals {
-        let mut entry = ReleaseTotals {
-            open: self.open.total(),
-            users: self.user_counts(),
-            ..key.empty_totals()
-        };
+        let mut entry = key.empty_totals();
+        entry.totals.open = self.open.total();
+        entry.totals.users = self.user_counts();
         for (worker, cells) in self.cells.iter().enumerate() {
             let mut of_worker = reports.get(worker).into_iter().flatten();
             match of_worker.find(|it| Arc::ptr_eq(&it.counters, self)) {
                 Some(report) => {
                     report.ended.add_to_totals(&mut entry);
-                    entry.open_ages.merge(&report.ages);
-                    entry.overdue += report.overdue;
+                    entry.totals.open_ages.merge(&report.ages);
+                    entry.totals.overdue += report.overdue;
                 }
                 None => cells.load_counts().add_to_totals(&mut entry),
             }
@@ -238,21 +236,22 @@ impl ReleaseCounters {
 
 impl WorkerCounts {
     fn add_to_totals(&self, entry: &mut ReleaseTotals) {
+        entry.not_copied += self.passed_over;
+        let totals = &mut entry.totals;
         for (class, count) in (1..6).zip(&self.statuses[1..]) {
             if *count > 0 {
-                *entry.responses.entry(format!("{class}xx")).or_default() += count;
-                entry.requests += count;
+                *totals.responses.entry(format!("{class}xx")).or_default() += count;
+                totals.requests += count;
             }
         }
-        entry.bytes_in += self.bytes_in;
-        entry.bytes_out += self.bytes_out;
-        entry.proxy_errors += self.proxy_errors;
-        entry.retries += self.retries;
-        entry.not_copied += self.passed_over;
-        entry.late += self.late;
-        entry.abandoned += self.abandoned;
-        entry.latency.merge(&self.latency);
-        entry.unfinished.merge(&self.unfinished);
+        totals.bytes_in += self.bytes_in;
+        totals.bytes_out += self.bytes_out;
+        totals.proxy_errors += self.proxy_errors;
+        totals.retries += self.retries;
+        totals.late += self.late;
+        totals.abandoned += self.abandoned;
+        totals.latency.merge(&self.latency);
+        totals.unfinished.merge(&self.unfinished);
     }
 }
 
@@ -480,7 +479,9 @@ impl CounterRegistry {
             match sums.entry(ReleaseKey::from_totals(&entry)) {
                 std::collections::btree_map::Entry::Vacant(vacant) => drop(vacant.insert(entry)),
                 std::collections::btree_map::Entry::Occupied(mut sum) => {
-                    add_totals(sum.get_mut(), &entry)
+                    let sum = sum.get_mut();
+                    sum.not_copied += entry.not_copied;
+                    sum.totals.add(&entry.totals);
                 }
             }
         }
@@ -495,7 +496,7 @@ impl CounterRegistry {
     /// Marks a predecessor as exited: its open requests ended without a response.
     pub(crate) fn end_inherited(&self, pid: u32) {
         if let Some((_, entries)) = lock(&self.inherited).0.get_mut(&pid) {
-            entries.iter_mut().for_each(ReleaseTotals::end_open);
+            entries.iter_mut().for_each(|it| it.totals.end_open());
         }
     }
 
@@ -530,28 +531,6 @@ impl ReleaseKey {
             mirror: self.mirror,
             ..ReleaseTotals::default()
         }
-    }
-}
-
-fn add_totals(sum: &mut ReleaseTotals, other: &ReleaseTotals) {
-    sum.requests += other.requests;
-    for (class, count) in &other.responses {
-        *sum.responses.entry(class.clone()).or_default() += count;
-    }
-    sum.latency.merge(&other.latency);
-    sum.bytes_in += other.bytes_in;
-    sum.bytes_out += other.bytes_out;
-    sum.open += other.open;
-    sum.proxy_errors += other.proxy_errors;
-    sum.retries += other.retries;
-    sum.not_copied += other.not_copied;
-    sum.late += other.late;
-    sum.abandoned += other.abandoned;
-    sum.unfinished.merge(&other.unfinished);
-    sum.open_ages.merge(&other.open_ages);
-    sum.overdue += other.overdue;
-    if let Some(users) = &other.users {
-        sum.users.get_or_insert_default().merge(users);
     }
 }
 
@@ -594,16 +573,16 @@ mod tests {
         let (no_route, entries) = registry.sum_totals(&[], &[]);
         assert_eq!(no_route, 5);
         assert_eq!(
-            (entries[0].requests, entries[0].bytes_out, entries[0].open),
+            (entries[0].totals.requests, entries[0].totals.bytes_out, entries[0].totals.open),
             (4, 40, 2)
         );
         assert_eq!(
-            entries[0].responses,
+            entries[0].totals.responses,
             BTreeMap::from([("2xx".into(), 2), ("5xx".into(), 2)])
         );
-        assert_eq!(registry.sum_totals(&[7], &[]).1[0].requests, 2);
+        assert_eq!(registry.sum_totals(&[7], &[]).1[0].totals.requests, 2);
         registry.end_inherited(7);
-        assert_eq!(registry.sum_totals(&[], &[]).1[0].open, 1);
+        assert_eq!(registry.sum_totals(&[], &[]).1[0].totals.open, 1);
     }
 
     #[tokio::test]

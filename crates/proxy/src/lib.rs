@@ -51,6 +51,7 @@ mod route_table;
 mod routes_file;
 mod startup;
 mod takeover;
+mod traffic_totals;
 mod trusted_network;
 mod tunnel;
 mod worker;

@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::latency_histogram::LatencyHistogram;
+pub use crate::{latency_histogram::LatencyHistogram, traffic_totals::TrafficTotals};
 
 /// The version of [`RouteSnapshot`] that this binary understands.
 pub const VERSION: u32 = 1;
@@ -276,56 +276,11 @@ pub struct ReleaseTotals {
     /// Whether these count copies of requests instead of users' requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mirror: bool,
-    /// Requests answered, by an instance or on its behalf by the proxy.
-    pub requests: u64,
-    /// Responses by status class, such as `2xx`.
-    pub responses: BTreeMap<String, u64>,
-    /// Durations to the last byte of the response.
-    pub latency: LatencyHistogram,
-    /// Bytes of request bodies.
-    pub bytes_in: u64,
-    /// Bytes of response bodies.
-    pub bytes_out: u64,
-    /// Requests and upgraded connections that are open now.
-    pub open: u64,
-    /// Requests that the proxy answered with 502, 503 or 504 because no instance did; included in `requests` and `5xx`.
-    pub proxy_errors: u64,
-    /// Requests that were sent again because nothing had been sent the first time, or because repeating them is safe.
-    pub retries: u64,
-    /// Users who failed for the first time since counting began, at the release where they failed; absent unless counting was
-    /// requested.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub users: Option<FailedUserCounts>,
     /// Requests that should have been copied and were not: too many at once, a large body, or an unsafe method.
     #[serde(default, skip_serializing_if = "is_none")]
     pub not_copied: u64,
-    /// Requests abandoned by their client before a response, or during one that had stalled; not in `requests`.
-    #[serde(default, skip_serializing_if = "is_none")]
-    pub abandoned: u64,
-    /// Ages of requests that ended without a response: abandoned ones, and those that were open when a predecessor died. Their
-    /// responses would have taken at least as long.
-    #[serde(default, skip_serializing_if = "LatencyHistogram::is_empty")]
-    pub unfinished: LatencyHistogram,
-    /// Responses below 5xx whose head came later than [`ServiceRoute::answer_within_ms`]; included in `requests`.
-    #[serde(default, skip_serializing_if = "is_none")]
-    pub late: u64,
-    /// Ages of the requests that are open now, without upgraded connections, as of the moment of the other counts: an open
-    /// request older than a limit is counted beyond that limit when it ends.
-    #[serde(default, skip_serializing_if = "LatencyHistogram::is_empty")]
-    pub open_ages: LatencyHistogram,
-    /// Open requests that have waited for the head of the response longer than [`ServiceRoute::answer_within_ms`].
-    #[serde(default, skip_serializing_if = "is_none")]
-    pub overdue: u64,
-}
-
-impl ReleaseTotals {
-    /// Counts the open requests as unfinished, because the process that served them has exited.
-    pub(crate) fn end_open(&mut self) {
-        self.open = 0;
-        let ages = std::mem::take(&mut self.open_ages);
-        self.unfinished.merge(&ages);
-        self.late += std::mem::take(&mut self.overdue);
-    }
+    /// What was counted.
+    pub totals: TrafficTotals,
 }
 
 /// Users who failed, each counted once. These counts only grow.

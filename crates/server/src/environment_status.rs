@@ -83,7 +83,7 @@ fn release_traffic(
         release,
         name: release.to_string(),
         requests: totals.requests,
-        errors: totals.errors,
+        errors: totals.errors(),
         proxy_errors: totals.proxy_errors,
         abandoned: totals.abandoned,
         late: totals.late,

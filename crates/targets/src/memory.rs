@@ -367,7 +367,6 @@ impl InMemoryRouter {
             };
             let totals = state.totals.entry(set).or_default();
             totals.requests += share;
-            totals.errors += if has_failed { share } else { 0 };
             let class = if has_failed { "5xx" } else { "2xx" };
             *totals.responses.entry(class.to_owned()).or_default() += share;
         }

@@ -440,7 +440,7 @@ async fn held_open(plane: &Arc<DataPlane>) -> JoinHandle<(u16, String)> {
     let slow = tokio::spawn(async move { get(&asking, "/slow").await });
     until("the request is open", async || {
         let counters = plane.counters().await.unwrap();
-        counters.entries.iter().any(|entry| entry.open == 1)
+        counters.entries.iter().any(|entry| entry.totals.open == 1)
     })
     .await;
     slow
@@ -520,7 +520,7 @@ async fn totals_survive_the_proxy_and_the_server() {
         .since(&before)
         .totals_for(&place(), ReleaseNumber(7));
     assert_eq!(
-        (delta.requests, delta.latency.count(), delta.errors),
+        (delta.requests, delta.latency.count(), delta.errors()),
         (1, 1, 0)
     );
     // The next server, with the same proxy.

@@ -95,7 +95,7 @@ async fn whatever_a_mirrored_release_does_users_get_their_answers() {
         tally.assert_only(&["old"]);
         until(&format!("copies to be over: {fault:?}"), async || {
             let copies = copies(&proxy).await;
-            copies.open == 0 && copies.requests > before.0
+            copies.totals.open == 0 && copies.totals.requests > before.0
         })
         .await;
         let after = copies_so_far(&proxy).await;
@@ -116,7 +116,7 @@ async fn whatever_a_mirrored_release_does_users_get_their_answers() {
 async fn copies_so_far(proxy: &super::support::Proxy) -> (u64, u64) {
     let entries = proxy.counters().await.unwrap().entries;
     let copies = entries.into_iter().find(|it| it.mirror);
-    copies.map_or((0, 0), |it| (it.requests, it.proxy_errors))
+    copies.map_or((0, 0), |it| (it.totals.requests, it.totals.proxy_errors))
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn a_mirrored_release_that_is_slow_makes_nobody_slow() {
     assert!(median < Duration::from_millis(100), "{median:?}");
     assert!(slowest < Duration::from_millis(900), "{slowest:?}");
     until("copies come to an end", async || {
-        copies(&proxy).await.requests > 0
+        copies(&proxy).await.totals.requests > 0
     })
     .await;
 }

@@ -287,7 +287,7 @@ fn side<'a>(
     let last = before.readings.back().and_then(&which);
     let sample = now.traffic.as_ref().map(|traffic| Sample {
         requests: traffic.requests,
-        errors: traffic.errors,
+        errors: traffic.errors(),
         abandoned: traffic.abandoned,
         late: traffic.late,
         overdue: traffic.overdue,

@@ -4,7 +4,7 @@
 //! be subtracted, whatever was restarted in between. Lost is only what a proxy counted between the last reading and a crash.
 //! [`SavedTotals`] carries the sums of exited proxies over a restart of the server.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,164 +12,11 @@ use shipway_core::{
     ids::ReleaseNumber,
     target::{ReplicaSetKey, ServiceEnvironment},
 };
-use shipway_proxy::protocol::{FailedUserCounts, LatencyHistogram, ProxyCounters, ReleaseTotals};
+pub use shipway_proxy::protocol::TrafficTotals;
+use shipway_proxy::protocol::{ProxyCounters, ReleaseTotals};
 
 /// Releases that are kept per environment once no proxy counts them: far more than can be in a rollout at once.
 const GONE_RELEASES_MAX: usize = 32;
-
-/// The traffic totals of one release in one environment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrafficTotals {
-    /// Requests answered.
-    pub requests: u64,
-    /// Requests answered with 5xx, by the release or on its behalf by the proxy.
-    pub errors: u64,
-    /// Requests that failed in the proxy: no connection or no response in time.
-    pub proxy_errors: u64,
-    /// Requests sent again because nothing had been sent the first time.
-    pub retries: u64,
-    /// Responses by status class, such as `2xx`.
-    pub responses: BTreeMap<String, u64>,
-    /// Durations to the last byte of the response.
-    pub latency: LatencyHistogram,
-    /// Bytes of request bodies.
-    pub bytes_in: u64,
-    /// Bytes of response bodies.
-    pub bytes_out: u64,
-    /// Requests that are open now; not a total.
-    #[serde(default)]
-    pub open: u64,
-    /// Users who failed, each counted once in a rollout; absent unless counting was requested.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub users: Option<FailedUserCounts>,
-    /// Requests abandoned by their client without a response; not in `requests`.
-    #[serde(default)]
-    pub abandoned: u64,
-    /// Ages of requests that ended without a response: abandoned, or cut when a proxy died.
-    #[serde(default)]
-    pub unfinished: LatencyHistogram,
-    /// Responses below 5xx that were later than `answer_within`.
-    #[serde(default)]
-    pub late: u64,
-    /// Ages of the requests that are open now; not a total.
-    #[serde(default)]
-    pub open_ages: LatencyHistogram,
-    /// Open requests that have waited longer than `answer_within`; not a total.
-    #[serde(default)]
-    pub overdue: u64,
-}
-
-impl TrafficTotals {
-    /// The requests known to be faster or slower than `limit`, and the slower ones. An open request counts once it is older than
-    /// the limit, so both only grow.
-    #[must_use]
-    pub fn slower_than(&self, limit: Duration) -> (u64, u64) {
-        let unanswered = self.unfinished.count_above(limit) + self.open_ages.count_above(limit);
-        (
-            self.latency.count() + unanswered,
-            self.latency.count_above(limit) + unanswered,
-        )
-    }
-
-    /// The duration that this share of the requests since `earlier` did not exceed; unanswered requests take at least as long as
-    /// their age. `None` if nothing is known.
-    #[must_use]
-    pub fn quantile_since(&self, earlier: &Self, share: f64) -> Option<Duration> {
-        let censored = |totals: &Self| {
-            let mut ages = totals.unfinished.clone();
-            ages.merge(&totals.open_ages);
-            ages
-        };
-        let answered = self.latency.subtract(&earlier.latency);
-        let (now, before) = (censored(self), censored(earlier));
-        answered.quantile_with_open(&now, &before, share)
-    }
-
-    /// Counts the open requests as unfinished, because the proxy has exited.
-    fn end_open(&mut self) {
-        self.open = 0;
-        let ages = std::mem::take(&mut self.open_ages);
-        self.unfinished.merge(&ages);
-        self.late += std::mem::take(&mut self.overdue);
-    }
-
-    /// The sum of both.
-    #[must_use]
-    pub fn plus(&self, other: &Self) -> Self {
-        let mut sum = self.clone();
-        sum.requests += other.requests;
-        sum.errors += other.errors;
-        sum.proxy_errors += other.proxy_errors;
-        sum.retries += other.retries;
-        sum.bytes_in += other.bytes_in;
-        sum.bytes_out += other.bytes_out;
-        sum.open += other.open;
-        sum.abandoned += other.abandoned;
-        sum.unfinished.merge(&other.unfinished);
-        sum.late += other.late;
-        sum.open_ages.merge(&other.open_ages);
-        sum.overdue += other.overdue;
-        for (class, count) in &other.responses {
-            *sum.responses.entry(class.clone()).or_default() += count;
-        }
-        sum.latency.merge(&other.latency);
-        if let Some(users) = &other.users {
-            sum.users.get_or_insert_default().merge(users);
-        }
-        sum
-    }
-
-    /// The difference to `earlier`; zero where `earlier` has more.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let class = |(class, count): (&String, &u64)| {
-            let left = count.saturating_sub(earlier.responses.get(class).copied().unwrap_or(0));
-            (left > 0).then(|| (class.clone(), left))
-        };
-        Self {
-            requests: self.requests.saturating_sub(earlier.requests),
-            errors: self.errors.saturating_sub(earlier.errors),
-            proxy_errors: self.proxy_errors.saturating_sub(earlier.proxy_errors),
-            retries: self.retries.saturating_sub(earlier.retries),
-            responses: self.responses.iter().filter_map(class).collect(),
-            latency: self.latency.subtract(&earlier.latency),
-            bytes_in: self.bytes_in.saturating_sub(earlier.bytes_in),
-            bytes_out: self.bytes_out.saturating_sub(earlier.bytes_out),
-            open: self.open,
-            abandoned: self.abandoned.saturating_sub(earlier.abandoned),
-            unfinished: self.unfinished.subtract(&earlier.unfinished),
-            late: self.late.saturating_sub(earlier.late),
-            open_ages: self.open_ages.clone(),
-            overdue: self.overdue,
-            users: self.users.as_ref().map(|now| {
-                let before = earlier.users.as_ref();
-                before.map_or_else(|| now.clone(), |before| now.since(before))
-            }),
-        }
-    }
-}
-
-impl From<&ReleaseTotals> for TrafficTotals {
-    fn from(entry: &ReleaseTotals) -> Self {
-        Self {
-            requests: entry.requests,
-            errors: entry.responses.get("5xx").copied().unwrap_or(0),
-            proxy_errors: entry.proxy_errors,
-            retries: entry.retries,
-            responses: entry.responses.clone(),
-            latency: entry.latency.clone(),
-            bytes_in: entry.bytes_in,
-            bytes_out: entry.bytes_out,
-            open: entry.open,
-            users: entry.users.clone(),
-            abandoned: entry.abandoned,
-            unfinished: entry.unfinished.clone(),
-            late: entry.late,
-            open_ages: entry.open_ages.clone(),
-            overdue: entry.overdue,
-        }
-    }
-}
 
 /// The totals at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -309,7 +156,7 @@ impl TotalsAccumulator {
         let now: BTreeMap<ReplicaSetKey, TrafficTotals> = counters
             .entries
             .iter()
-            .filter_map(|entry| Some((parse_set_key(entry)?, TrafficTotals::from(entry))))
+            .filter_map(|entry| Some((parse_set_key(entry)?, entry.totals.clone())))
             .collect();
         for (key, last) in std::mem::take(&mut self.present) {
             // The proxy dropped this release, or dropped it and restarted at zero.
@@ -427,6 +274,7 @@ mod tests {
                     release,
                     ..ReleaseTotals::default()
                 });
+            let entry = &mut entry.totals;
             entry.requests += 1;
             *entry.responses.entry(class.to_owned()).or_default() += 1;
             entry.latency.record(took);
@@ -465,7 +313,7 @@ mod tests {
         assert_eq!(
             (
                 totals.requests,
-                totals.errors,
+                totals.errors(),
                 totals.latency.count(),
                 totals.bytes_out
             ),
@@ -475,7 +323,7 @@ mod tests {
         assert_eq!(
             (
                 delta.requests,
-                delta.errors,
+                delta.errors(),
                 delta.responses.len(),
                 delta.latency.count()
             ),
@@ -557,7 +405,7 @@ mod tests {
                 }
                 for (release, (requests, errors)) in &truth {
                     let totals = reading.totals_for(&place(), ReleaseNumber(*release));
-                    prop_assert_eq!((totals.requests, totals.errors, totals.latency.count()), (*requests, *errors, *requests));
+                    prop_assert_eq!((totals.requests, totals.errors(), totals.latency.count()), (*requests, *errors, *requests));
                     let delta = before.as_ref().map_or_else(|| totals.clone(), |before| reading.since(before).totals_for(&place(), ReleaseNumber(*release)));
                     let sum = summed.entry(*release).or_default();
                     *sum += delta.requests;

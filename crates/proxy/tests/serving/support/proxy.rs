@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use shipway_proxy::{
     ProxyOptions,
     control_client::ControlClient,
-    protocol::{DrainRequest, ReleaseTotals, RouteSnapshot},
+    protocol::{DrainRequest, ReleaseTotals, RouteSnapshot, TrafficTotals},
 };
 use tokio::sync::oneshot;
 
@@ -219,14 +219,14 @@ impl Proxy {
     }
 
     /// The counts of the shop's release; `None` when it was never in a route.
-    pub async fn counted(&self, release: u32) -> Option<ReleaseTotals> {
+    pub async fn counted(&self, release: u32) -> Option<TrafficTotals> {
         let entries = self.counters().await.unwrap().entries;
         let mine = |entry: &ReleaseTotals| entry.service == SHOP && entry.release == release;
-        entries.into_iter().find(mine)
+        entries.into_iter().find(mine).map(|it| it.totals)
     }
 
     /// The counts of the shop's release, which is or was in a route.
-    pub async fn count(&self, release: u32) -> ReleaseTotals {
+    pub async fn count(&self, release: u32) -> TrafficTotals {
         self.counted(release).await.unwrap()
     }
 
