@@ -246,7 +246,7 @@ impl StrategyStage {
     /// Requests to either release that were answered with an error.
     pub fn failed_requests(&self) -> u64 {
         let totals = ready_output(self.router.read_totals()).unwrap();
-        let errors = |release| totals.totals_for(&place(), release).errors;
+        let errors = |release| totals.totals_for(&place(), release).errors();
         errors(STABLE) + errors(CANDIDATE)
     }
 
@@ -362,7 +362,7 @@ fn sample(totals: &TrafficReading, release: ReleaseNumber) -> ReleaseSample {
         release: release.to_string(),
         sample: Some(Sample {
             requests: totals.requests,
-            errors: totals.errors,
+            errors: totals.errors(),
             ..Sample::default()
         }),
     }
