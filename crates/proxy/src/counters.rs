@@ -573,7 +573,11 @@ mod tests {
         let (no_route, entries) = registry.sum_totals(&[], &[]);
         assert_eq!(no_route, 5);
         assert_eq!(
-            (entries[0].totals.requests, entries[0].totals.bytes_out, entries[0].totals.open),
+            (
+                entries[0].totals.requests,
+                entries[0].totals.bytes_out,
+                entries[0].totals.open
+            ),
             (4, 40, 2)
         );
         assert_eq!(

@@ -161,7 +161,10 @@ async fn a_release_that_hangs_or_is_not_there_keeps_no_user_waiting_and_copies_a
     })
     .await;
     gate.close();
-    until("they end", async || copies(&proxy).await.totals.requests == 64).await;
+    until("they end", async || {
+        copies(&proxy).await.totals.requests == 64
+    })
+    .await;
     // Where nobody listens, that is the copy's error.
     let nobody = Nobody::new();
     proxy
