@@ -34,7 +34,7 @@ fn release(number: u32, subject: &str) -> Value {
 fn rollout() -> Value {
     json!({
         "id": "shop/ro2", "environment": "production", "release": 2, "commit": "2b4c9f0", "subject": "<b>1.1</b> & more",
-        "stable": 1, "kind": "deploy", "strategy": "canary", "status": "holding", "direction": "forward",
+        "stable": 1, "kind": "deploy", "pace": "by_strategy", "change_failure": false, "strategy": "canary", "status": "holding", "direction": "forward",
         "by": "Ann <ann@example.com>", "why": "pushed", "plan": [
             { "text": "start #2", "progress": "done" }, { "text": "hold for 2 min", "progress": "now" }, { "text": "promote #2", "progress": "todo" },
         ],
