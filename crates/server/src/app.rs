@@ -27,7 +27,8 @@ use shipway_workflow::job::ActionSource;
 use crate::{
     api::KeyedRequestRunner,
     capabilities::{
-        ClientTokens, DeliveryEngines, ReleaseObservations, ServerAddresses, Workloads,
+        ClientTokens, DeliveryEngines, MeasurementSources, MetricProviders, ReleaseObservations,
+        ServerAddresses, Workloads,
     },
     file_storage::FileStorage,
     secrets::SecretStore,
@@ -58,7 +59,7 @@ pub struct App {
     /// News.
     pub(crate) notifier: NotificationSender,
     /// Providers of metrics.
-    pub(crate) providers: shipway_drivers::metrics::MetricReader,
+    pub(crate) providers: MetricProviders,
     pub(crate) observations: ReleaseObservations,
     /// SecretStore and variables.
     pub(crate) secrets: SecretStore,
@@ -85,6 +86,15 @@ impl App {
     #[must_use]
     pub fn proxy_url(&self) -> &str {
         &self.server_addresses.proxy_url
+    }
+
+    /// The sources that releases are measured by.
+    pub(crate) const fn measurement_sources(&self) -> MeasurementSources<'_> {
+        MeasurementSources {
+            workloads: &self.workloads,
+            observations: &self.observations,
+            providers: &self.providers,
+        }
     }
 
     /// Now, as the engines see it.

@@ -6,14 +6,15 @@ use shipway_core::{
     address::claims::AddressClaims, concurrency::ConcurrencyGroups, rollout::RolloutAggregate,
     run::RunAggregate, service::ServiceAggregate,
 };
-use shipway_engine::Engine;
+use shipway_drivers::metrics::MetricReader;
+use shipway_engine::{Clock, Engine};
 use shipway_targets::{
     router::Router, target_registry::TargetRegistry, traffic_control::TrafficControl,
 };
 
 use crate::{
     baseline_history::BaselineHistory, business_events::BusinessEventStore, job_token::JobTokens,
-    live_evidence::LiveEvidence,
+    live_evidence::LiveEvidence, secrets::SecretStore,
 };
 
 /// The engines of the aggregates that requests and effects are about.
@@ -36,6 +37,22 @@ pub(crate) struct Workloads {
     pub(crate) router: Arc<dyn Router>,
     /// Shares of traffic and the instances that get them.
     pub(crate) traffic: Arc<TrafficControl>,
+}
+
+/// Providers of metrics, and what their queries need.
+#[derive(Clone)]
+pub(crate) struct MetricProviders {
+    pub(crate) reader: MetricReader,
+    pub(crate) secrets: SecretStore,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// Everything that releases are measured by.
+#[derive(Clone, Copy)]
+pub(crate) struct MeasurementSources<'a> {
+    pub(crate) workloads: &'a Workloads,
+    pub(crate) observations: &'a ReleaseObservations,
+    pub(crate) providers: &'a MetricProviders,
 }
 
 /// Observations of releases that are not in the log.

@@ -13,7 +13,9 @@ use shipway_core::{
     aggregate::Aggregate,
     target::{ResourceLimits, RouterKind, TargetKind},
 };
-use shipway_drivers::{git::GitRepositories, jobs::JobRunner, notify::NotificationSender};
+use shipway_drivers::{
+    git::GitRepositories, jobs::JobRunner, metrics::MetricReader, notify::NotificationSender,
+};
 use shipway_engine::{
     BlobError, Blobs, Clock, Driver, Engine, Options as EngineOptions, RealClock, Store, StoreError,
 };
@@ -36,7 +38,8 @@ use crate::{
     baseline_history::{BaselineHistory, record_history},
     business_events::BusinessEventStore,
     capabilities::{
-        ClientTokens, DeliveryEngines, ReleaseObservations, ServerAddresses, Workloads,
+        ClientTokens, DeliveryEngines, MetricProviders, ReleaseObservations, ServerAddresses,
+        Workloads,
     },
     effects::{self, AddressDriver, GroupDriver, RolloutDriver, RunDriver, ServiceDriver},
     file_storage::FileStorage,
@@ -326,7 +329,11 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &We
             .with_limits(options.job_limits.clone())
             .with_labels(options.runner_labels.clone()),
         notifier: NotificationSender::new(),
-        providers: shipway_drivers::metrics::MetricReader::new(),
+        providers: MetricProviders {
+            reader: MetricReader::new(),
+            secrets: parts.secrets.clone(),
+            clock: parts.clock.clone(),
+        },
         observations: ReleaseObservations {
             business_events: parts.business_events,
             live_evidence: LiveEvidence::default(),

@@ -1,6 +1,6 @@
 //! Both sides of a rollout, read over the same instants and reported to it.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use shipway_analysis::{
     Analysis, AnalysisRule, BaselineSample, BusinessEventCount, FailedUsers, Histogram,
@@ -12,13 +12,13 @@ use shipway_core::{
     rollout::{Rollout, RolloutAggregate, RolloutInput},
     target::{ReplicaSetKey, ServiceEnvironment, TargetKind},
 };
-use shipway_engine::Work;
+use shipway_engine::{Engine, Work};
 use shipway_proxy::protocol;
 use shipway_targets::router::TrafficTotals;
 
 use super::provider_polling::ProviderPolling;
 use crate::{
-    app::App,
+    capabilities::MeasurementSources,
     set_reading::{SetReading, busiest, histogram, read_set, to_evidence_buckets},
 };
 
@@ -29,16 +29,28 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// ReadingPair that are kept: those of five minutes at the usual pace, a few megabytes.
 const READINGS_MAX: usize = 300;
 
+/// The releases that are compared, in one exposure.
+#[derive(Clone, Copy)]
+pub(super) struct MeasuredSides {
+    pub(super) exposure: u32,
+    pub(super) candidate: ReleaseNumber,
+    pub(super) stable: Option<ReleaseNumber>,
+}
+
 /// Reports observations of both releases until the effect is cancelled.
 pub(super) async fn run(
-    app: &Arc<App>,
+    sources: MeasurementSources<'_>,
+    rollouts: &Engine<RolloutAggregate>,
     work: &Work<RolloutAggregate>,
     rollout: &Rollout,
-    exposure: u32,
-    candidate: ReleaseNumber,
-    stable: Option<ReleaseNumber>,
+    sides: MeasuredSides,
 ) {
-    let mut measurement = RolloutMeasurement::start(app, rollout, candidate, stable).await;
+    let MeasuredSides {
+        exposure,
+        candidate,
+        stable,
+    } = sides;
+    let mut measurement = RolloutMeasurement::start(sources, rollout, candidate, stable).await;
     let interval = measuring_interval(&rollout.spec.environment.analysis);
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -49,11 +61,12 @@ pub(super) async fn run(
         }
         let seen = measurement.observe().await;
         // The current state, not the one of the effect: recording depends on when the current hold ends.
-        let Ok(Some(current)) = app.engines.rollouts.state(&work.stream).await else {
+        let Ok(Some(current)) = rollouts.state(&work.stream).await else {
             continue;
         };
         let evaluation = current.0.as_deref().and_then(|current| {
-            app.observations
+            sources
+                .observations
                 .live_evidence
                 .record_observation(current, exposure, seen)
         });
@@ -73,7 +86,7 @@ pub(super) async fn run(
 
 /// Reads the metrics that the analysis of a rollout needs, of both releases over the same instants.
 struct RolloutMeasurement<'a> {
-    app: &'a App,
+    sources: MeasurementSources<'a>,
     target: TargetKind,
     place: ServiceEnvironment,
     candidate: ReleaseNumber,
@@ -90,20 +103,20 @@ struct RolloutMeasurement<'a> {
 
 impl<'a> RolloutMeasurement<'a> {
     async fn start(
-        app: &'a Arc<App>,
+        sources: MeasurementSources<'a>,
         rollout: &Rollout,
         candidate: ReleaseNumber,
         stable: Option<ReleaseNumber>,
     ) -> Self {
         let environment = &rollout.spec.environment;
-        let polling = ProviderPolling::start(app, rollout, candidate, stable);
+        let polling = ProviderPolling::start(sources, rollout, candidate, stable);
         let switched_from = stable.filter(|_| rollout.has_all_traffic());
         let history = match switched_from {
-            Some(stable) => read_baseline_history(app, rollout, stable).await,
+            Some(stable) => read_baseline_history(sources, rollout, stable).await,
             None => None,
         };
         Self {
-            app,
+            sources,
             target: environment.target,
             place: rollout.spec.release.service_environment(&environment.name),
             candidate,
@@ -118,26 +131,31 @@ impl<'a> RolloutMeasurement<'a> {
 
     /// Reads both releases now, and remembers the readings for the next observation.
     async fn observe(&mut self) -> Observation {
-        let (app, place) = (self.app, &self.place);
-        let totals = app.workloads.targets.read_totals(self.target).await.ok();
-        let route = app.workloads.traffic.route(place);
+        let (sources, place) = (self.sources, &self.place);
+        let totals = sources
+            .workloads
+            .targets
+            .read_totals(self.target)
+            .await
+            .ok();
+        let route = sources.workloads.traffic.route(place);
         let split = route.filter(|route| route.users().is_some());
         let split = split.map(|route| route.split);
         let weight = |release| Some(split.as_ref()?.weight_of(release).basis_points());
         let now = ReadingPair {
             canary: read_set(
-                &app.workloads.targets,
+                &sources.workloads.targets,
                 totals.as_ref(),
                 place,
                 self.candidate,
             ),
             stable: (self.stable)
-                .map(|stable| read_set(&app.workloads.targets, totals.as_ref(), place, stable)),
+                .map(|stable| read_set(&sources.workloads.targets, totals.as_ref(), place, stable)),
         };
         let before = &self.before;
         let canary_metrics = self.metrics(self.candidate, self.polling.canary_answers());
         let mut seen = Observation {
-            at: app.now(),
+            at: sources.providers.clock.now(),
             canary: side(
                 self.candidate,
                 &self.required,
@@ -168,7 +186,7 @@ impl<'a> RolloutMeasurement<'a> {
     fn metrics(&self, release: ReleaseNumber, answers: Vec<ProviderAnswer>) -> ReleaseMetrics {
         let events = match self.required.events {
             true => self
-                .app
+                .sources
                 .observations
                 .business_events
                 .counts(&self.place, release),
@@ -180,13 +198,13 @@ impl<'a> RolloutMeasurement<'a> {
 
 /// What a release that has just lost its traffic was.
 async fn read_baseline_history(
-    app: &App,
+    sources: MeasurementSources<'_>,
     rollout: &Rollout,
     stable: ReleaseNumber,
 ) -> Option<BaselineSample> {
     let environment = &rollout.spec.environment;
     let place = rollout.spec.release.service_environment(&environment.name);
-    let totals = app
+    let totals = sources
         .workloads
         .targets
         .read_totals(environment.target)
@@ -197,7 +215,8 @@ async fn read_baseline_history(
         place,
         release: stable,
     };
-    app.observations
+    sources
+        .observations
         .baseline_history
         .baseline(&set, took, &environment.analysis)
 }

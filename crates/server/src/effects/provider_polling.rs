@@ -21,7 +21,10 @@ use shipway_drivers::metrics::{MetricError, QuerySubject};
 use shipway_targets::target::{CommandPlace, Target};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
-use crate::{app::App, baseline_history};
+use crate::{
+    baseline_history,
+    capabilities::{MeasurementSources, MetricProviders},
+};
 
 /// The last answers for both sides.
 type ProviderAnswers = Arc<Mutex<BTreeMap<MetricName, (ProviderAnswer, Option<ProviderAnswer>)>>>;
@@ -62,7 +65,7 @@ impl PolledReleases {
 
 impl ProviderPolling {
     pub(super) fn start(
-        app: &Arc<App>,
+        sources: MeasurementSources<'_>,
         rollout: &Rollout,
         candidate: ReleaseNumber,
         stable: Option<ReleaseNumber>,
@@ -71,7 +74,7 @@ impl ProviderPolling {
         let past = EarlierValues::default();
         let mut tasks = JoinSet::new();
         let environment = &rollout.spec.environment;
-        let Ok(target) = app.workloads.targets.target(environment.target) else {
+        let Ok(target) = sources.workloads.targets.target(environment.target) else {
             return Self {
                 answers,
                 past,
@@ -97,7 +100,7 @@ impl ProviderPolling {
         let asked = environment.sources.iter();
         for source in asked.filter(|source| source.query != ProviderQuery::Events) {
             tasks.spawn(poll(
-                app.clone(),
+                sources.providers.clone(),
                 source.clone(),
                 sides.clone(),
                 answers.clone(),
@@ -116,8 +119,9 @@ impl ProviderPolling {
             });
             for source in of_past {
                 let (source, about) = (source.clone(), stable.clone());
+                let providers = sources.providers.clone();
                 let polling =
-                    poll_earlier_values(app.clone(), source, about, sides.clone(), past.clone());
+                    poll_earlier_values(providers, source, about, sides.clone(), past.clone());
                 tasks.spawn(polling);
             }
         }
@@ -151,7 +155,7 @@ impl ProviderPolling {
 }
 
 async fn poll(
-    app: Arc<App>,
+    providers: MetricProviders,
     source: MetricSource,
     sides: PolledReleases,
     answers: ProviderAnswers,
@@ -160,14 +164,20 @@ async fn poll(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let place = sides.metric_commands();
     let environment = sides.canary.environment.clone();
-    let secrets = |name: &str| app.secrets.get_in(&environment, name).map(str::to_owned);
+    let secrets = |name: &str| {
+        providers
+            .secrets
+            .get_in(&environment, name)
+            .map(str::to_owned)
+    };
     // A query that names stable compares by itself.
     let stable = sides.stable.as_ref().filter(|_| !source.query.compares());
     loop {
         ticks.tick().await;
-        let at = app.now();
+        let at = providers.clock.now();
         let about = |about| {
-            app.providers
+            providers
+                .reader
                 .read_metric(&source, about, at, place, &secrets)
         };
         let of_stable = async {
@@ -189,16 +199,21 @@ async fn poll(
 
 /// Asks about moments before this one, further and further back.
 async fn poll_earlier_values(
-    app: Arc<App>,
+    providers: MetricProviders,
     source: MetricSource,
     stable: QuerySubject,
     sides: PolledReleases,
     past: EarlierValues,
 ) {
-    let now = app.now();
+    let now = providers.clock.now();
     let place = sides.metric_commands();
     let environment = stable.environment.clone();
-    let secrets = |name: &str| app.secrets.get_in(&environment, name).map(str::to_owned);
+    let secrets = |name: &str| {
+        providers
+            .secrets
+            .get_in(&environment, name)
+            .map(str::to_owned)
+    };
     let (mut found, mut unanswered) = (Vec::new(), 0);
     for back in 1..=PAST_VALUES {
         let Some(at) = source
@@ -208,8 +223,8 @@ async fn poll_earlier_values(
         else {
             break;
         };
-        let said = app
-            .providers
+        let said = providers
+            .reader
             .read_metric(&source, &stable, at, place, &secrets);
         match said.await {
             Ok(value) => {

@@ -26,7 +26,8 @@ use shipway_targets::{
 
 use super::{
     addresses::{self, AddressError},
-    measure, readiness,
+    measure::{self, MeasuredSides},
+    readiness,
     rollout_group::{self, BarrierError},
 };
 use crate::{
@@ -99,7 +100,13 @@ impl Driver<RolloutAggregate> for RolloutDriver {
                 candidate,
                 stable,
             } => {
-                measure::run(&app, &work, rollout, *exposure, *candidate, *stable).await;
+                let sides = MeasuredSides {
+                    exposure: *exposure,
+                    candidate: *candidate,
+                    stable: *stable,
+                };
+                let sources = app.measurement_sources();
+                measure::run(sources, &app.engines.rollouts, &work, rollout, sides).await;
                 RolloutInput::TimerFired
             }
             RolloutEffect::WatchPeers { with } => {
