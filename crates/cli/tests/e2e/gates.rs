@@ -63,9 +63,9 @@ fn a_release_waits_for_as_many_people_as_were_asked_for() {
         "alice",
         &["approve", "ro1", "--reason", "looks good"],
     );
-    assert_ends(&first, 0, &["waiting", "2 approvals", "so far alice"]);
+    assert_ends(&first, 0, &["waiting", "2 approvals", "approved by alice"]);
     let again = as_user(&site, "alice", &["approve", "ro1"]);
-    assert_ends(&again, 0, &["waiting", "2 approvals", "so far alice"]);
+    assert_ends(&again, 0, &["waiting", "2 approvals", "approved by alice"]);
     assert_ne!(site.ask("/shop/").map(|(status, _)| status), Some(200));
 
     let body = serde_json::json!({ "groups": ["@platform"] });
