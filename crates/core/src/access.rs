@@ -76,7 +76,7 @@ impl fmt::Display for PrincipalId {
 }
 
 /// One attempt at one job.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobIdentity {
     pub run: RunId,
     pub key: JobKey,

@@ -4,17 +4,24 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use futures_util::StreamExt;
 use rustix::process::{Pid, Signal, kill_process};
-use shipway_drivers::jobs::{JobError, JobRunner};
+use shipway_core::access::JobIdentity;
+use shipway_drivers::{
+    git::GitRepositories,
+    jobs::{JobError, JobExecutor, JobRunner, JournalOffset, LocalSources, ProcessJobExecutor},
+};
+use shipway_store::FileBlobs;
 use shipway_syntax::SourceFile;
 use shipway_workflow::job::{
-    ActionSource, Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry, SourceTree,
-    WithoutEngine,
+    ActionSource, Conclusion, JobContexts, JobKey, JobMounts, JobSpec, JournalBody, JournalEntry,
+    SourceTree, WithoutEngine,
 };
+use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 /// The longest that anything here is waited for.
@@ -69,7 +76,6 @@ impl Bench {
         let workflow = shipway_workflow::parse(&SourceFile::new("w.yml", text)).workflow;
         let job = workflow.unwrap().jobs.remove(0);
         JobSpec {
-            hidden: Vec::new(),
             key: JobKey::new("a", None),
             job_id: job.id,
             name: "a".to_owned(),
@@ -81,20 +87,21 @@ impl Bench {
             environment_url: None,
             timeout_ms: 60_000,
             contexts: JobContexts::default(),
-            source: SourceTree::Directory {
-                path: self.root.path().to_owned(),
-            },
+            source: SourceTree::Directory,
             artifacts: Vec::new(),
-            caches: None,
             server: None,
             reports: Default::default(),
-            folder: self.folder(),
             container: None,
             services: Vec::new(),
             without_engine: WithoutEngine::default(),
             limits: Default::default(),
             resume: None,
             actions: ActionSource::default(),
+            mounts: JobMounts {
+                folder: self.folder(),
+                source: self.root.path().to_owned(),
+                ..JobMounts::default()
+            },
         }
     }
 
@@ -164,6 +171,59 @@ async fn a_job_is_followed_to_its_end_and_its_log_with_it() {
     assert!(String::from_utf8_lossy(&log).contains("Z 20000\n"));
     let mode = fs::metadata(bench.folder()).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "others can look into the job's folder");
+}
+
+#[tokio::test]
+async fn an_executor_knows_jobs_by_identity_and_streams_their_journals_and_files() {
+    let bench = Bench::new();
+    let root = bench.root.path();
+    let sources = LocalSources {
+        repositories: Arc::new(GitRepositories::open(root.join("git")).unwrap()),
+        blobs: Arc::new(FileBlobs::open(&root.join("blobs")).unwrap()),
+        caches: root.join("caches"),
+        actions: ActionSource::default(),
+        hidden: Vec::new(),
+    };
+    let executor: Arc<dyn JobExecutor> =
+        Arc::new(ProcessJobExecutor::new(bench.runner(), 1, sources));
+    let job = JobIdentity {
+        run: "shop/r1".parse().unwrap(),
+        key: "a".parse().unwrap(),
+        attempt: 1,
+    };
+    let mut unknown = bench.spec("- run: echo");
+    unknown.source = SourceTree::Git {
+        repository: "other".to_owned(),
+        commit: "0".repeat(40),
+        reference: "refs/heads/main".to_owned(),
+    };
+    let refused = executor.start_job(&job, unknown).await.unwrap_err();
+    assert_eq!(refused.to_string(), "other has no repository here");
+    assert!(!executor.has_started(&job).await);
+    let mut spec = bench.spec("- run: echo done > result");
+    spec.mounts.folder = PathBuf::new();
+    executor.start_job(&job, spec).await.unwrap();
+    assert!(executor.has_started(&job).await);
+    let never = CancellationToken::new();
+    for skipped in [0, 2] {
+        let offset = JournalOffset(skipped);
+        let mut journal = executor.open_journal(&job, offset).await.unwrap();
+        let mut seqs = Vec::new();
+        while let Some(entry) = journal.next(&never).await.unwrap() {
+            seqs.push(entry.seq);
+        }
+        assert_eq!(seqs, (skipped as u64 + 1..=4).collect::<Vec<_>>());
+    }
+    let mut text = String::new();
+    let file = executor.open_file(&job, &bench.workspace("result")).await;
+    file.unwrap().read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "done\n");
+    assert!(
+        executor
+            .open_file(&job, &root.join("shipway"))
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use shipway_core::{
 };
 use shipway_drivers::{
     git::GitRepositories,
-    jobs::JobRunner,
+    jobs::{JobExecutor, JobRunner},
     notify::{InvalidWebhookAddress, NotificationSender, WebhookDestination},
     secret_expansion::SecretNotSet,
 };
@@ -50,7 +50,9 @@ pub struct App {
     pub(crate) workloads: Workloads,
     /// Git repositories.
     pub(crate) repos: Arc<GitRepositories>,
-    /// Worker processes.
+    /// Where jobs run.
+    pub(crate) job_executor: Arc<dyn JobExecutor>,
+    /// Files of jobs that ran on this machine, for readers of logs and workspaces.
     pub(crate) jobs: JobRunner,
     /// Artifacts and reports on their way into the blobs.
     pub(crate) storing: FileStorage,
@@ -71,8 +73,6 @@ pub struct App {
     /// The data directory.
     pub(crate) data: PathBuf,
     pub(crate) client_tokens: ClientTokens,
-    /// What jobs must not see: the data directory, files with secrets.
-    pub(crate) hidden: Vec<PathBuf>,
 }
 
 impl App {
@@ -148,7 +148,7 @@ impl App {
         let Some(uid) = &run.uid else {
             return Ok(());
         };
-        if let Some(moved) = self.jobs.claim_folder(&run.id, uid).await? {
+        if let Some(moved) = self.job_executor.claim_run(&run.id, uid).await? {
             tracing::warn!(run = %run.id, to = %moved.display(), "files of a run that is not in the log were moved aside; has the event log lost its last events?");
         }
         Ok(())

@@ -14,7 +14,10 @@ use shipway_core::{
     target::{ResourceLimits, RouterKind, TargetKind},
 };
 use shipway_drivers::{
-    git::GitRepositories, jobs::JobRunner, metrics::MetricReader, notify::NotificationSender,
+    git::GitRepositories,
+    jobs::{JobRunner, LocalSources, ProcessJobExecutor},
+    metrics::MetricReader,
+    notify::NotificationSender,
 };
 use shipway_engine::{
     BlobError, Blobs, Clock, Driver, Engine, Options as EngineOptions, RealClock, Store, StoreError,
@@ -313,6 +316,21 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &We
     let local_url = format!("http://{}", reachable(parts.address));
     let public_url = options.public_url.clone();
     let keyed_requests = start_engine(&parts.store, &parts.clock, api::NoEffects);
+    let actions = ActionSource {
+        cache: Some(data.join("actions")),
+        ..options.actions.clone()
+    };
+    let runner = JobRunner::new(options.exe.clone(), data.join("runs"))
+        .with_limits(options.job_limits.clone())
+        .with_labels(options.runner_labels.clone());
+    let sources = LocalSources {
+        repositories: parts.repos.clone(),
+        blobs: parts.blobs.clone(),
+        caches: data.join("caches"),
+        actions: actions.clone(),
+        hidden: hidden_from_jobs(options, data),
+    };
+    let executor = ProcessJobExecutor::new(runner.clone(), options.jobs, sources);
     App {
         engines: start_engines(&parts.store, &parts.clock, weak),
         keyed_requests: api::KeyedRequestRunner::new(keyed_requests),
@@ -324,10 +342,8 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &We
             targets: parts.targets,
             router: parts.router,
         },
-        jobs: JobRunner::new(options.exe.clone(), data.join("runs"))
-            .with_slots(options.jobs)
-            .with_limits(options.job_limits.clone())
-            .with_labels(options.runner_labels.clone()),
+        jobs: runner,
+        job_executor: Arc::new(executor),
         notifier: NotificationSender::new(),
         providers: MetricProviders {
             reader: MetricReader::new(),
@@ -339,10 +355,7 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &We
             live_evidence: LiveEvidence::default(),
             baseline_history: Arc::new(BaselineHistory::default()),
         },
-        actions: ActionSource {
-            cache: Some(data.join("actions")),
-            ..options.actions.clone()
-        },
+        actions,
         storing: FileStorage::new(options.storage_wait),
         reports: crate::test_reports::TestReportCache::default(),
         server_addresses: ServerAddresses {
@@ -364,7 +377,6 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &We
         clock: parts.clock,
         repos: parts.repos,
         secrets: parts.secrets,
-        hidden: hidden_from_jobs(options, data),
     }
 }
 

@@ -52,14 +52,14 @@ const COMMAND_FILES: [&str; 5] = [
     "GITHUB_STEP_SUMMARY",
 ];
 
-/// The context of the step that `resume` names, in the job of `spec`.
+/// The context of the step that `resume` names, in the folder of the attempt itself.
 pub fn build_debug_shell_context(
     spec: &JobSpec,
     resume: &ResumePoint,
     access: SecretAccess,
 ) -> Result<DebugShellContext, ResumeError> {
-    let previous_attempt = PreviousAttempt::read(resume, &spec.steps)?;
-    let folders = JobFolders::at(&spec.folder, &previous_attempt.base);
+    let previous_attempt = PreviousAttempt::read(&spec.mounts.folder, resume, &spec.steps)?;
+    let folders = JobFolders::at(&spec.mounts.folder, &previous_attempt.base);
     let step = &spec.steps[previous_attempt.position];
     let unknown = |error| ResumeError::Unreadable(ExpressionError::from(error).to_string());
     let files = WorkspaceFiles(&folders.workspace);

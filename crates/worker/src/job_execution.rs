@@ -58,13 +58,16 @@ impl JobExecution {
             pid: std::process::id(),
             start_time: own_start_time(),
         })?;
-        let resume = spec.resume.as_ref();
-        let (previous_attempt, lost) =
-            match resume.map(|resume| PreviousAttempt::read(resume, &spec.steps)) {
-                None => (None, None),
-                Some(Ok(previous_attempt)) => (Some(previous_attempt), None),
-                Some(Err(lost)) => (None, Some(lost)),
-            };
+        let resumed = spec.resume.as_ref().map(|resume| {
+            let folder = spec.mounts.resumed.as_deref();
+            let folder = folder.ok_or(ResumeError::WorkspaceGone)?;
+            PreviousAttempt::read(folder, resume, &spec.steps)
+        });
+        let (previous_attempt, lost) = match resumed {
+            None => (None, None),
+            Some(Ok(previous_attempt)) => (Some(previous_attempt), None),
+            Some(Err(lost)) => (None, Some(lost)),
+        };
         let base = previous_attempt.as_ref().map_or(folder, |it| &it.base);
         let folders = JobFolders::create(folder, base)?;
         prepare_install_folders(&folders)?;
@@ -222,8 +225,8 @@ impl JobExecution {
         }
         let (spec, masker) = (&self.resources.spec, &self.resources.output.masker);
         let workspace = &self.resources.folders.workspace;
-        let collected = read_journal(&spec.folder.join(JOURNAL_FILE)).and_then(|entries| {
-            reports::collect_reports(spec, workspace, &spec.folder, &entries, masker)
+        let collected = read_journal(&spec.mounts.folder.join(JOURNAL_FILE)).and_then(|entries| {
+            reports::collect_reports(spec, workspace, &spec.mounts.folder, &entries, masker)
         });
         let noted = collected.and_then(|stored| match stored {
             Some(stored) => self.journal.append(JournalBody::Reports(Box::new(stored))),

@@ -61,7 +61,7 @@ fn start(folder: &Path, keeping: Durability) -> io::Result<Option<Conclusion>> {
     let mut spec: JobSpec = serde_json::from_slice(&fs::read(&job_file)?)?;
     fs::remove_file(&job_file)?;
     // Read the forge's token now: the sandbox hides its file.
-    crate::forge::forge_login::move_token_into_address(&mut spec.actions, &spec.hidden);
+    crate::forge::forge_login::move_token_into_address(&mut spec.actions, &spec.mounts.hidden);
     match sandbox::enter_sandbox(&spec) {
         Err(error) if !error.is_harmless() => return Err(io::Error::other(error)),
         // Run unsandboxed; the server has reported at startup that it can't isolate jobs.

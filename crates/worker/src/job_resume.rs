@@ -1,6 +1,6 @@
 //! Resuming a job: restores the state of the previous attempt's completed steps and records them as done there.
 
-use std::{fs, io};
+use std::{fs, io, path::PathBuf};
 
 use shipway_workflow::job::JournalBody;
 
@@ -38,8 +38,10 @@ impl JobExecution {
         self.log_resume_head(&done, resume.attempt);
         self.resources.output.matchers =
             restore_matchers(done.iter().filter_map(|done| done.kept.as_ref()));
+        let resumed = self.resources.spec.mounts.resumed.as_ref();
+        let summaries = resumed.map_or_else(PathBuf::new, |folder| folder.join("summaries"));
         for done in done {
-            self.restore_step(done, &resume.folder.join("summaries"))?;
+            self.restore_step(done, &summaries)?;
         }
         Ok(position)
     }

@@ -93,9 +93,13 @@ pub(crate) struct PreviousAttempt {
 }
 
 impl PreviousAttempt {
-    /// Reads the attempt that `resume` names, for a job with these steps.
-    pub(crate) fn read(resume: &ResumePoint, steps: &[WorkflowStep]) -> Result<Self, ResumeError> {
-        let record = AttemptRecord::read(&resume.folder)?;
+    /// Reads the attempt that `resume` names from its folder, for a job with these steps.
+    pub(crate) fn read(
+        folder: &Path,
+        resume: &ResumePoint,
+        steps: &[WorkflowStep],
+    ) -> Result<Self, ResumeError> {
+        let record = AttemptRecord::read(folder)?;
         let standing = record.progress(steps);
         let missing = || ResumeError::UnknownStep(resume.step.clone());
         if !standing.steps.contains(&resume.step) {

@@ -44,7 +44,7 @@ use rustix::{
         set_capabilities,
     },
 };
-use shipway_workflow::job::{JobSpec, SourceTree};
+use shipway_workflow::job::JobSpec;
 
 /// The newest Landlock ABI in use; older kernels enforce what they support.
 const LANDLOCK: ABI = ABI::V6;
@@ -98,11 +98,11 @@ pub fn can_isolate() -> Result<(), SandboxError> {
 
 /// Hides the files that the spec lists from this process and its children. Must be called before threads are started.
 pub(crate) fn enter_sandbox(spec: &JobSpec) -> Result<(), SandboxError> {
-    if spec.hidden.is_empty() {
+    if spec.mounts.hidden.is_empty() {
         return Ok(());
     }
     enter_namespace()?;
-    for hidden in &spec.hidden {
+    for hidden in &spec.mounts.hidden {
         let is_folder = fs::metadata(hidden).is_ok_and(|it| it.is_dir());
         let done = match is_folder {
             true => hide_folder(hidden, &needed_below(spec, hidden)),
@@ -113,7 +113,8 @@ pub(crate) fn enter_sandbox(spec: &JobSpec) -> Result<(), SandboxError> {
     restrict_with_landlock()?;
     drop_capabilities()?;
     // The working directory may be in a folder that is hidden now.
-    rustix::process::chdir(&spec.folder).map_err(|errno| broken_at(&spec.folder)(errno.into()))
+    rustix::process::chdir(&spec.mounts.folder)
+        .map_err(|errno| broken_at(&spec.mounts.folder)(errno.into()))
 }
 
 fn broken_at(path: &Path) -> impl FnOnce(io::Error) -> SandboxError {
@@ -144,18 +145,17 @@ struct NeededPath {
 }
 
 fn needed_below(spec: &JobSpec, hidden: &Path) -> Vec<NeededPath> {
-    let own = [spec.folder.clone()]
+    let own = [spec.mounts.folder.clone()]
         .into_iter()
         .chain(earlier_attempts(spec));
-    let shared = spec.caches.iter().chain(spec.actions.cache.as_ref());
-    let artifacts = spec.artifacts.iter().map(|artifact| &artifact.path);
-    let source = match &spec.source {
-        SourceTree::Git { git_dir, .. } => git_dir,
-        SourceTree::Directory { path } => path,
-    };
+    let shared = spec.mounts.caches.iter().chain(spec.actions.cache.as_ref());
+    let artifacts = spec.mounts.artifacts.values();
     let as_needed = |is_read_only| move |path| NeededPath { path, is_read_only };
     let writable = own.chain(shared.cloned()).map(as_needed(false));
-    let read_only = artifacts.chain([source]).cloned().map(as_needed(true));
+    let read_only = artifacts
+        .chain([&spec.mounts.source])
+        .cloned()
+        .map(as_needed(true));
     let all = writable.chain(read_only);
     all.filter(|needed| needed.path.starts_with(hidden))
         .collect()
@@ -167,13 +167,20 @@ fn earlier_attempts(spec: &JobSpec) -> Vec<PathBuf> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.split('@').next().unwrap_or_default().to_owned()
     };
-    let Some(folder) = spec.folder.parent().filter(|_| spec.resume.is_some()) else {
+    let Some(folder) = spec
+        .mounts
+        .folder
+        .parent()
+        .filter(|_| spec.resume.is_some())
+    else {
         return Vec::new();
     };
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.path())
-        .filter(|path| *path != spec.folder && attempt_at(path) == attempt_at(&spec.folder))
+        .filter(|path| {
+            *path != spec.mounts.folder && attempt_at(path) == attempt_at(&spec.mounts.folder)
+        })
         .collect()
 }
 

@@ -4,7 +4,7 @@ mod support;
 
 use std::{fs, path::Path};
 
-use shipway_workflow::job::{Conclusion::*, JournalBody, SourceTree, StoredArtifact};
+use shipway_workflow::job::{Conclusion::*, JournalBody, SourceTree};
 use support::{Bench, git};
 
 #[test]
@@ -38,8 +38,9 @@ fn a_checkout_is_a_work_tree_with_its_history() {
     git(&source, &["tag", "v1"]);
     let commit = git(&source, &["rev-parse", "HEAD"]);
     git(&source, &["checkout", "--quiet", "-b", "topic", "HEAD~1"]);
+    bench.spec.mounts.source = source.join(".git");
     bench.spec.source = SourceTree::Git {
-        git_dir: source.join(".git"),
+        repository: "shop".to_owned(),
         commit,
         reference: "refs/heads/main".to_owned(),
     };
@@ -109,21 +110,6 @@ fn an_artifact_comes_out_as_it_went_in() {
     );
     let outcome = upload.run();
     assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
-    let saved: Vec<_> = outcome
-        .entries
-        .iter()
-        .filter_map(|entry| match &entry.body {
-            JournalBody::ArtifactSaved {
-                name, path, digest, ..
-            } => Some(StoredArtifact {
-                name: name.clone(),
-                path: path.clone(),
-                digest: digest.clone(),
-            }),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(saved.len(), 1);
     assert!(
         outcome
             .step("must")
@@ -157,7 +143,7 @@ fn an_artifact_comes_out_as_it_went_in() {
 - { id: look, run: 'cd got; find . -type f | sort; [ -x a ] && cat sub/b; cat ../shop/a' }
 - { id: missing, continue-on-error: true, uses: actions/download-artifact@v4, with: { name: nope } }"#,
     );
-    download.spec.artifacts = saved.clone();
+    assert_eq!(download.with_saved_artifacts(&outcome.entries), ["shop"]);
     let outcome = download.run();
     assert_eq!(
         outcome.printed("look"),
@@ -175,14 +161,13 @@ fn an_artifact_comes_out_as_it_went_in() {
 
     let mut damaged =
         Bench::steps("- { id: a, uses: actions/download-artifact@v4, with: { name: shop } }");
-    let mut bytes = fs::read(&saved[0].path).unwrap();
+    damaged.spec.artifacts = download.spec.artifacts.clone();
+    let (digest, intact) = (download.spec.mounts.artifacts.iter().next()).unwrap();
+    let mut bytes = fs::read(intact).unwrap();
     bytes[600] ^= 1;
     let path = damaged.root.path().join("damaged.tar");
     fs::write(&path, bytes).unwrap();
-    damaged.spec.artifacts = vec![StoredArtifact {
-        path,
-        ..saved[0].clone()
-    }];
+    (damaged.spec.mounts.artifacts).insert(digest.clone(), path);
     assert!(
         damaged
             .run()

@@ -14,7 +14,7 @@ fn as_the_worker() {
 /// Another run, of `reference`, with the cache store of `first`.
 fn next(first: &Bench, reference: &str, steps: &str) -> Bench {
     let mut bench = Bench::steps(steps);
-    bench.spec.caches = first.spec.caches.clone();
+    bench.spec.mounts.caches = first.spec.mounts.caches.clone();
     let github = [
         ("ref", ExprValue::from(reference)),
         ("repository", ExprValue::from("shipway/shop")),
@@ -119,7 +119,7 @@ fn a_job_that_failed_saves_nothing() {
     let outcome = bench.run();
     assert_eq!(outcome.conclusion, Failure);
     assert!(
-        !bench.spec.caches.as_ref().unwrap().exists(),
+        !bench.spec.mounts.caches.as_ref().unwrap().exists(),
         "{}",
         outcome.log
     );
@@ -131,7 +131,7 @@ fn a_run_without_a_place_for_caches_runs_without_them() {
         r#"- { id: c, uses: actions/cache@v4, with: { path: deps, key: k } }
 - { run: 'mkdir deps; echo "> [${{ steps.c.outputs.cache-hit }}]"' }"#,
     );
-    bench.spec.caches = None;
+    bench.spec.mounts.caches = None;
     let outcome = bench.run();
     assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
     assert_eq!(outcome.told(), ["[false]"]);

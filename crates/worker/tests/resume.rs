@@ -20,12 +20,12 @@ fn as_the_worker() {
 fn next(mut bench: Bench, step: &str) -> Bench {
     let attempt = bench.spec.resume.as_ref().map_or(1, |it| it.attempt + 1);
     bench.spec.resume = Some(ResumePoint {
-        folder: bench.spec.folder.clone(),
         attempt,
         step: step.to_owned(),
     });
-    bench.spec.folder = bench.root.path().join(format!("job@{}", attempt + 1));
-    fs::create_dir(&bench.spec.folder).unwrap();
+    bench.spec.mounts.resumed = Some(bench.spec.mounts.folder.clone());
+    bench.spec.mounts.folder = bench.root.path().join(format!("job@{}", attempt + 1));
+    fs::create_dir(&bench.spec.mounts.folder).unwrap();
     bench
 }
 
@@ -269,7 +269,6 @@ fn a_shell_stands_where_the_failed_step_stood_and_has_secrets_only_when_they_are
     let mut bench = bench();
     bench.run();
     let resume = ResumePoint {
-        folder: bench.folder().to_owned(),
         attempt: 1,
         step: "outside".to_owned(),
     };
@@ -289,10 +288,7 @@ fn a_shell_stands_where_the_failed_step_stood_and_has_secrets_only_when_they_are
     assert_eq!(of("LATER", &withheld.env).as_deref(), Some("of first"));
     assert_eq!(withheld.left_out, ["HIDDEN"]);
     assert!(!format!("{withheld:?}").contains("hunter2"));
-    let gone = ResumePoint {
-        folder: bench.root.path().join("nowhere"),
-        ..resume
-    };
-    let lost = build_debug_shell_context(&bench.spec, &gone, SecretAccess::Withheld).unwrap_err();
+    bench.spec.mounts.folder = bench.root.path().join("nowhere");
+    let lost = build_debug_shell_context(&bench.spec, &resume, SecretAccess::Withheld).unwrap_err();
     assert_eq!(lost, ResumeError::WorkspaceGone);
 }

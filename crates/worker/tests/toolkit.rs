@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use shipway_workflow::job::{Conclusion::*, JournalBody, StoredArtifact};
+use shipway_workflow::job::Conclusion::*;
 use support::Bench;
 
 #[test]
@@ -149,27 +149,11 @@ fn artifacts_of_the_toolkit_and_the_built_in_ones_are_the_same() {
     );
     assert!(outcome.printed("look").ends_with("[]"), "{}", outcome.log);
     assert!(!outcome.log.contains("eyJ"), "the token is in the log");
-    let saved: Vec<StoredArtifact> = outcome
-        .entries
-        .iter()
-        .filter_map(|entry| match &entry.body {
-            JournalBody::ArtifactSaved {
-                name, digest, path, ..
-            } => Some(StoredArtifact {
-                name: name.clone(),
-                digest: digest.clone(),
-                path: path.clone(),
-            }),
-            _ => None,
-        })
-        .collect();
-    let names: Vec<&str> = saved.iter().map(|it| it.name.as_str()).collect();
-    assert_eq!(names, ["built", "by-artifact-then", "by-artifact-now"]);
-
     let mut later = Bench::steps(
         "- { uses: actions/download-artifact@v4, with: { pattern: by-*, path: got } }\n- { id: look, run: 'cd got; find . -type f | sort; cat by-artifact-then/a.txt' }",
     );
-    later.spec.artifacts = saved;
+    let names = later.with_saved_artifacts(&outcome.entries);
+    assert_eq!(names, ["built", "by-artifact-then", "by-artifact-now"]);
     let outcome = later.run();
     assert_eq!(
         outcome.printed("look"),

@@ -7,7 +7,7 @@
 mod journal;
 mod key;
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +51,8 @@ pub const ENGINE: [&str; 7] = [
     "CONTAINER_HOST",
 ];
 
-/// All that a worker needs to run one job.
+/// All that a worker needs to run one job. What lies elsewhere is named by reference: a commit of a repository, artifacts by digest,
+/// an attempt by its number. Only [`JobSpec::mounts`] has paths of a machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// Which job of the run.
@@ -81,16 +82,11 @@ pub struct JobSpec {
     pub source: SourceTree,
     /// What `actions/download-artifact` finds.
     pub artifacts: Vec<StoredArtifact>,
-    /// Where the caches of its service are; none: it has nowhere to keep them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub caches: Option<PathBuf>,
     /// The server to report to in addition to the journal; `None` for a run without a server.
     pub server: Option<ServerAccess>,
     /// Where reports of tests are looked for.
     #[serde(default, skip_serializing_if = "ReportPaths::is_default")]
     pub reports: ReportPaths,
-    /// The job's own folder: workspace, temporary files, logs and journal are below it.
-    pub folder: PathBuf,
     /// The container its steps run in.
     #[serde(default)]
     pub container: Option<ContainerDefinition>,
@@ -109,8 +105,30 @@ pub struct JobSpec {
     /// The attempt that it resumes; `None`: it starts at its first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumePoint>,
-    /// Files and folders of the server that it must not see, but for its own below them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Where the machine that runs it has all this.
+    #[serde(default)]
+    pub mounts: JobMounts,
+}
+
+/// Where the machine that runs a job has what the job's spec refers to. The executor of the job fills it in; it is empty in a spec
+/// on its way there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JobMounts {
+    /// The job's own folder: workspace, temporary files, logs and journal are below it.
+    pub folder: PathBuf,
+    /// The git directory of the repository, or the folder of [`SourceTree::Directory`].
+    pub source: PathBuf,
+    /// The tar files of the artifacts, by digest.
+    pub artifacts: BTreeMap<String, PathBuf>,
+    /// The caches of the service; `None`: the machine keeps no caches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caches: Option<PathBuf>,
+    /// The folder of the attempt that the job resumes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<PathBuf>,
+    /// Files and folders of the server that the job must not see, except for its own below them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hidden: Vec<PathBuf>,
 }
 
@@ -139,8 +157,6 @@ impl JobResources {
 /// A job resumes where an earlier attempt failed, in that attempt's workspace and with its step outputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumePoint {
-    /// The folder of the earlier attempt.
-    pub folder: PathBuf,
     /// Which attempt that was, from 1.
     pub attempt: u32,
     /// The id of the step to begin at. No place in the journal: what actions do before the first step has places there, too.
@@ -167,6 +183,26 @@ pub struct ActionSource {
 impl ActionSource {
     /// The default forge.
     pub const FORGE: &str = "https://github.com";
+
+    /// The source without files of this machine, which the executor of a job adds where the job runs.
+    #[must_use]
+    pub fn without_local_files(&self) -> Self {
+        Self {
+            token_file: None,
+            cache: None,
+            ..self.clone()
+        }
+    }
+
+    /// The source with the files that `local` names.
+    #[must_use]
+    pub fn with_local_files(self, local: &Self) -> Self {
+        Self {
+            token_file: local.token_file.clone(),
+            cache: local.cache.clone(),
+            ..self
+        }
+    }
 }
 
 impl Default for ActionSource {
@@ -238,10 +274,10 @@ impl fmt::Debug for JobContexts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceTree {
-    /// A commit of a repository on this machine.
+    /// A commit of a repository of the server.
     Git {
-        /// The repository's git directory.
-        git_dir: PathBuf,
+        /// The name of the repository, which is that of its service.
+        repository: String,
         /// The commit.
         commit: String,
         /// The full name of the ref: `refs/heads/main`.
@@ -249,10 +285,7 @@ pub enum SourceTree {
         reference: String,
     },
     /// A folder as it is, for runs without a server.
-    Directory {
-        /// The folder.
-        path: PathBuf,
-    },
+    Directory,
 }
 
 /// An artifact that an earlier job of the run stored.
@@ -260,10 +293,8 @@ pub enum SourceTree {
 pub struct StoredArtifact {
     /// Its name.
     pub name: String,
-    /// `sha256:…` of the file at `path`.
+    /// `sha256:…` of its tar file.
     pub digest: String,
-    /// The tar file that holds it.
-    pub path: PathBuf,
 }
 
 /// How a worker reaches the server.

@@ -92,7 +92,7 @@ pub fn open_in_failed_job(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
         error_line("no shell is opened: this is no terminal");
         return Ok(());
     }
-    let failed = read_attempt_progress(&spec.folder, &spec.steps).ok();
+    let failed = read_attempt_progress(&spec.mounts.folder, &spec.steps).ok();
     let Some(step) = failed.and_then(|standing| standing.failed) else {
         error_line(&format!(
             "no shell is opened: no step of {} failed",
@@ -100,12 +100,7 @@ pub fn open_in_failed_job(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
         ));
         return Ok(());
     };
-    let folder = spec.folder.clone();
-    let resume = ResumePoint {
-        folder,
-        attempt,
-        step,
-    };
+    let resume = ResumePoint { attempt, step };
     let stand = shell_context(spec, &resume, SecretAccess::Granted)?;
     error_text(&head(&spec.name, &stand, ""));
     // Ctrl-C belongs to the shell: this process already ignores it.

@@ -1,13 +1,13 @@
 //! The job specification that a worker gets. The only place where secrets meet a run; nothing of it is recorded.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use shipway_workflow::{
     expr::{Contexts, ExprValue, Template},
     graph::{FoundJob, JobGraph},
     job::{
-        ActionSource, JobContexts, JobKey, JobSpec, ResumePoint, ServerAccess, SourceTree,
-        StoredArtifact, WithoutEngine,
+        ActionSource, JobContexts, JobKey, JobMounts, JobSpec, ResumePoint, ServerAccess,
+        SourceTree, StoredArtifact, WithoutEngine,
     },
     model::TemplateTable,
 };
@@ -25,22 +25,14 @@ pub struct JobEnvironment {
     pub vars: BTreeMap<String, String>,
     /// Environment variables below those of the workflow: `SHIPWAY_URL`.
     pub env: BTreeMap<String, String>,
-    /// The job's own folder.
-    pub folder: PathBuf,
-    /// The folder of the attempt to resume ([`super::JobRecord::resume_point`]).
-    pub earlier: Option<PathBuf>,
     /// What `actions/checkout` gives.
     pub source: SourceTree,
-    /// What earlier jobs stored, as files here.
+    /// What earlier jobs stored.
     pub artifacts: Vec<StoredArtifact>,
-    /// Where the caches of the service are, when they are kept.
-    pub caches: Option<PathBuf>,
     /// How the worker reaches the server, when there is one.
     pub server: Option<ServerAccess>,
     /// Where actions of repositories come from.
     pub actions: ActionSource,
-    /// Files and folders of the server that the job must not see.
-    pub hidden: Vec<PathBuf>,
 }
 
 /// Why a worker can't be given a job.
@@ -53,8 +45,6 @@ pub enum JobSpecError {
     /// A secret that a call passes on has no value.
     #[error("the `secrets` of the job `{job}`: {error}")]
     Secrets { job: String, error: String },
-    #[error("nothing is left of attempt {0}")]
-    FolderLost(u32),
 }
 
 /// The specification of the job `key` for its worker.
@@ -92,7 +82,10 @@ pub fn job_spec(
         .jobs
         .get(key)
         .and_then(|record| record.resume_point.as_ref());
-    let resume = resumed.map(|resumed| resume_point(resumed, around.earlier.clone()));
+    let resume = resumed.map(|resumed| ResumePoint {
+        attempt: resumed.attempt,
+        step: resumed.step.clone(),
+    });
     let outer = around
         .env
         .into_iter()
@@ -115,28 +108,15 @@ pub fn job_spec(
         contexts,
         source: around.source,
         artifacts: around.artifacts,
-        caches: around.caches,
         server: around.server,
         reports: run.spec.reports.clone(),
-        folder: around.folder,
         container: job.container.clone(),
         services: job.services.clone(),
         without_engine: WithoutEngine::default(),
         limits: Default::default(),
         actions: around.actions,
-        resume: resume.transpose()?,
-        hidden: around.hidden,
-    })
-}
-
-fn resume_point(
-    resumed: &super::resume::ResumePoint,
-    folder: Option<PathBuf>,
-) -> Result<ResumePoint, JobSpecError> {
-    Ok(ResumePoint {
-        folder: folder.ok_or(JobSpecError::FolderLost(resumed.attempt))?,
-        attempt: resumed.attempt,
-        step: resumed.step.clone(),
+        resume,
+        mounts: JobMounts::default(),
     })
 }
 

@@ -4,7 +4,7 @@ mod test_results;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shipway_workflow::job::{ActionSource, Conclusion, JobKey, SourceTree};
+use shipway_workflow::job::{ActionSource, Conclusion, JobKey, JobMounts, SourceTree};
 
 mod calls;
 mod looking;
@@ -156,18 +156,12 @@ fn job(key: &str) -> JobKey {
 
 fn around() -> JobEnvironment {
     JobEnvironment {
-        hidden: Vec::new(),
         secrets: BTreeMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
         environment_secrets: BTreeMap::new(),
         vars: BTreeMap::from([("B".to_owned(), "2".to_owned())]),
         env: BTreeMap::from([("SHIPWAY_URL".to_owned(), "${{ http".to_owned())]),
-        folder: "/tmp/x".into(),
-        earlier: None,
-        source: SourceTree::Directory {
-            path: "/src".into(),
-        },
+        source: SourceTree::Directory,
         artifacts: Vec::new(),
-        caches: None,
         server: None,
         actions: ActionSource::default(),
     }
@@ -482,6 +476,22 @@ fn is_the_same_from_every_length(log: &Log) {
             serde_json::to_value(&log.state).unwrap()
         );
     }
+}
+
+#[test]
+fn a_spec_refers_to_what_it_needs_without_paths_of_a_machine() {
+    let mut log = Log::open(spec(WORKFLOW));
+    log.start("build");
+    let source = SourceTree::Git {
+        repository: "shop".to_owned(),
+        commit: "c0ffee".to_owned(),
+        reference: "refs/heads/main".to_owned(),
+    };
+    let around = JobEnvironment { source, ..around() };
+    let spec = job_spec(&log.state, &job("build"), around).unwrap();
+    assert_eq!(spec.mounts, JobMounts::default());
+    let text = serde_json::to_string(&spec).unwrap();
+    assert!(!text.contains("\"/"), "an absolute path: {text}");
 }
 
 #[test]

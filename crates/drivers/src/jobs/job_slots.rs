@@ -3,10 +3,10 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use shipway_core::access::JobIdentity;
 use tokio::sync::oneshot;
 
 /// The slots of concurrent jobs.
@@ -18,7 +18,7 @@ struct SlotCounts {
     slots: usize,
     taken: usize,
     /// Running jobs that were reserved a slot and are not followed yet.
-    reserved: BTreeSet<PathBuf>,
+    reserved: BTreeSet<JobIdentity>,
     waiting: VecDeque<oneshot::Sender<JobSlot>>,
 }
 
@@ -39,28 +39,28 @@ impl JobSlots {
     }
 
     /// Reserves a slot for a running job, until [`JobSlots::resume`] takes it.
-    pub fn reserve(&self, folder: &Path) {
+    pub fn reserve(&self, job: &JobIdentity) {
         let mut inner = lock(&self.0);
-        if inner.reserved.insert(folder.to_owned()) {
+        if inner.reserved.insert(job.clone()) {
             inner.taken += 1;
         }
     }
 
     /// A slot for a job that already runs, even above the limit.
     #[must_use]
-    pub fn resume(&self, folder: &Path) -> JobSlot {
+    pub fn resume(&self, job: &JobIdentity) -> JobSlot {
         let mut inner = lock(&self.0);
-        if !inner.reserved.remove(folder) {
+        if !inner.reserved.remove(job) {
             inner.taken += 1;
         }
         JobSlot(Some(self.0.clone()))
     }
 
     /// Waits for a slot for a new job. Cancel safe: dropping the future only gives up its place in the queue.
-    pub async fn acquire(&self, folder: &Path) -> JobSlot {
+    pub async fn acquire(&self, job: &JobIdentity) -> JobSlot {
         let turn = {
             let mut inner = lock(&self.0);
-            let reserved = inner.reserved.remove(folder);
+            let reserved = inner.reserved.remove(job);
             if reserved || inner.taken < inner.slots && inner.waiting.is_empty() {
                 inner.taken += usize::from(!reserved);
                 return JobSlot(Some(self.0.clone()));
@@ -72,7 +72,7 @@ impl JobSlots {
         match turn.await {
             Ok(place) => place,
             // The sender lives as long as the semaphore, which `self` keeps alive.
-            Err(_) => self.resume(folder),
+            Err(_) => self.resume(job),
         }
     }
 }
@@ -115,6 +115,14 @@ mod tests {
 
     use super::*;
 
+    fn job(key: &str) -> JobIdentity {
+        JobIdentity {
+            run: "shop/r1".parse().unwrap(),
+            key: key.parse().unwrap(),
+            attempt: 1,
+        }
+    }
+
     async fn waits<F: Future>(turn: &mut std::pin::Pin<Box<F>>) -> bool {
         tokio::time::timeout(Duration::from_millis(20), turn)
             .await
@@ -123,14 +131,12 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_finds_no_place_waits_in_turn_and_may_leave() {
+        let new_job = job("new");
         let room = JobSlots::new(2);
-        let (one, two) = (
-            room.acquire(Path::new("new")).await,
-            room.acquire(Path::new("new")).await,
-        );
-        let mut third = Box::pin(room.acquire(Path::new("new")));
-        let mut fourth = Box::pin(room.acquire(Path::new("new")));
-        let mut fifth = Box::pin(room.acquire(Path::new("new")));
+        let (one, two) = (room.acquire(&new_job).await, room.acquire(&new_job).await);
+        let mut third = Box::pin(room.acquire(&new_job));
+        let mut fourth = Box::pin(room.acquire(&new_job));
+        let mut fifth = Box::pin(room.acquire(&new_job));
         assert!(waits(&mut third).await && waits(&mut fourth).await && waits(&mut fifth).await);
         // The third leaves before its turn; the first place is the fourth's.
         drop(third);
@@ -144,25 +150,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_turn_that_nobody_takes_is_not_lost() {
+        let new_job = job("new");
         let room = JobSlots::new(1);
-        let one = room.acquire(Path::new("new")).await;
-        let mut second = Box::pin(room.acquire(Path::new("new")));
+        let one = room.acquire(&new_job).await;
+        let mut second = Box::pin(room.acquire(&new_job));
         assert!(waits(&mut second).await);
         // Told, and gone before it looked.
         drop(one);
         drop(second);
-        drop(room.acquire(Path::new("new")).await);
+        drop(room.acquire(&new_job).await);
         assert_eq!(lock(&room.0).taken, 0);
     }
 
     #[tokio::test]
     async fn jobs_that_run_already_come_before_all_others() {
+        let new_job = job("new");
         let room = JobSlots::new(1);
-        room.reserve(Path::new("a"));
-        room.reserve(Path::new("a"));
-        let mut new = Box::pin(room.acquire(Path::new("new")));
+        room.reserve(&job("a"));
+        room.reserve(&job("a"));
+        let mut new = Box::pin(room.acquire(&new_job));
         assert!(waits(&mut new).await);
-        let (a, b) = (room.resume(Path::new("a")), room.resume(Path::new("b")));
+        let (a, b) = (room.resume(&job("a")), room.resume(&job("b")));
         drop(a);
         assert!(waits(&mut new).await, "b is still there");
         drop(b);

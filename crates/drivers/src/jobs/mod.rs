@@ -43,14 +43,20 @@ use tokio_util::sync::CancellationToken;
 use shipway_targets::process::{cgroup, procfs::ProcessId};
 
 mod file_watcher;
+mod job_executor;
 mod job_journal;
 mod job_log;
 mod job_slots;
 mod ownership;
+mod process_executor;
 
+pub use job_executor::{
+    JobExecutor, JobFileError, JobFiles, JobStartError, JournalOffset, JournalStream,
+};
 pub use job_journal::JobJournal;
 pub use job_log::JobLog;
 pub use job_slots::{JobSlot, JobSlots};
+pub use process_executor::{LocalSources, ProcessJobExecutor};
 pub use shipway_worker::{AttemptProgress, RESUME_STATE_FILE, can_isolate, read_attempt_progress};
 
 use file_watcher::FileWatcher;
@@ -88,7 +94,6 @@ pub struct JobRunner {
     root: PathBuf,
     /// Arguments for workers after the folder.
     arguments: &'static [&'static str],
-    slots: JobSlots,
     /// Limits of each job, if this machine can enforce them.
     limits: ResourceLimits,
     /// The labels that jobs may request with `runs-on`.
@@ -137,7 +142,6 @@ impl JobRunner {
             exe,
             root,
             arguments: &[],
-            slots: JobSlots::new(usize::MAX),
             limits: ResourceLimits::default(),
             labels: RunnerLabels::for_linux(std::env::consts::ARCH, &[]),
             shared: Arc::default(),
@@ -175,19 +179,6 @@ impl JobRunner {
     /// Prefix of the control groups of this server's jobs: other servers have jobs too.
     fn cgroup_prefix(&self) -> String {
         format!("job-{}-", cgroup::short_hash(&self.root))
-    }
-
-    /// Limits the number of concurrent jobs.
-    #[must_use]
-    pub fn with_slots(mut self, places: usize) -> Self {
-        self.slots = JobSlots::new(places);
-        self
-    }
-
-    /// The slots of concurrent jobs. Acquire one before starting a job.
-    #[must_use]
-    pub const fn slots(&self) -> &JobSlots {
-        &self.slots
     }
 
     /// Starts workers that don't fsync, for temporary results.
@@ -261,7 +252,7 @@ impl JobRunner {
     /// Starts a detached worker, unless one was started in the job's folder. Safe after a crash: of two workers in one folder,
     /// one runs the job, and the other waits for it and exits.
     pub fn start_worker(&self, spec: &JobSpec) -> Result<(), JobError> {
-        let folder = &spec.folder;
+        let folder = &spec.mounts.folder;
         if self.has_started(folder) {
             return Ok(());
         }

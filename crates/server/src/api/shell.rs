@@ -16,7 +16,7 @@ use axum::{
 use serde::Serialize;
 use shipway_api::{ShellLocation, ShellRequest};
 use shipway_core::{
-    access::{Resource, Verb},
+    access::{JobIdentity, Resource, Verb},
     ids::RunId,
     run::{self, RunInput, RunRejection, job_spec},
 };
@@ -56,7 +56,7 @@ pub(super) async fn prepare(
         return Ok(Json(location));
     };
     let file = location.folder.join(named(&file)?);
-    let mut spec = spec(&app, &state, &key, &location).await?;
+    let mut spec = spec(&app, &state, (&id, &key), &location).await?;
     if body.secrets {
         let input = RunInput::ShowSecrets {
             key,
@@ -147,19 +147,27 @@ async fn find_location(
 async fn spec(
     app: &App,
     state: &run::RunState,
-    key: &JobKey,
+    (run, key): (&RunId, &JobKey),
     location: &ShellLocation,
 ) -> Result<JobSpec, ApiError> {
-    let folder = location.folder.clone();
-    let environment = job_environment(app, state, key, folder.clone()).await;
+    let environment = job_environment(app, state, key).await;
     let environment = environment.map_err(|error| ApiError::conflict(error.to_string()))?;
     let spec = job_spec(state, key, environment);
-    let mut spec = spec.map_err(|error| ApiError::conflict(error.to_string()))?;
+    let spec = spec.map_err(|error| ApiError::conflict(error.to_string()))?;
+    let job = JobIdentity {
+        run: run.clone(),
+        key: key.clone(),
+        attempt: location.attempt,
+    };
+    let resolved = app.job_executor.resolve_spec(&job, spec).await;
+    let mut spec = resolved.map_err(|error| ApiError::conflict(error.to_string()))?;
     spec.resume = Some(ResumePoint {
-        folder,
         attempt: location.attempt,
         step: location.step.clone(),
     });
+    // Absolute, since the shell's process has another working directory.
+    spec.mounts.folder.clone_from(&location.folder);
+    spec.mounts.resumed = Some(location.folder.clone());
     Ok(spec)
 }
 

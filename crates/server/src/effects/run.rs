@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -14,15 +14,15 @@ use async_trait::async_trait;
 use shipway_core::{
     access::JobIdentity,
     aggregate::Actor,
-    ids::{Digest, RunId, ServiceName},
+    ids::{Digest, RunId},
     run::{
         ArtifactRecord, GateInput, JobEnvironment, JobRecord, JobView, Run, RunAggregate,
         RunEffect, RunInput, RunSpec, RunState, RunStatus, RunView, StepLine, job_spec,
     },
     service::{self, RunPurpose},
 };
-use shipway_drivers::jobs::{JobError, JobSlot};
-use shipway_engine::{BlobError, Driver, RowQuery, RowScope, StoreError, Work};
+use shipway_drivers::jobs::{JobError, JobSlot, JournalOffset};
+use shipway_engine::{Driver, RowQuery, RowScope, StoreError, Work};
 use shipway_workflow::{
     job::{
         Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
@@ -55,8 +55,12 @@ impl Driver<RunAggregate> for RunDriver {
                 super::concurrency_groups::carry_out(&app, &spec.id, effect).await
             }
             RunEffect::RunJob { key, attempt, stop } => {
-                let folder = app.jobs.attempt_folder(&spec.id, key, *attempt);
-                run_job(&app, &work, &spec, (key, folder), stop.as_deref()).await
+                let job = JobIdentity {
+                    run: spec.id.clone(),
+                    key: key.clone(),
+                    attempt: *attempt,
+                };
+                run_job(&app, &work, &spec, &job, stop.as_deref()).await
             }
             RunEffect::NotifyService {
                 conclusion,
@@ -122,15 +126,18 @@ async fn run_job(
     app: &Arc<App>,
     work: &Work<RunAggregate>,
     run: &RunSpec,
-    (key, folder): (&JobKey, PathBuf),
+    job: &JobIdentity,
     stop: Option<&str>,
 ) -> RunInput {
+    let key = &job.key;
     // Holds the job slot until this function returns.
-    let _slot = match ensure_worker(app, work, run, (key, &folder), stop).await {
+    let _slot = match ensure_worker(app, work, run, job, stop).await {
         Ok(slot) => slot,
         Err(not_started) => return not_started.into_input(key),
     };
-    let mut journal = match app.jobs.journal(&folder) {
+    // From the first entry: the run's record of the job is not enough to continue in the middle.
+    let journal = app.job_executor.open_journal(job, JournalOffset::default());
+    let mut journal = match journal.await {
         Ok(journal) => journal,
         Err(error) => return JobNotStarted::failure(error).into_input(key),
     };
@@ -138,8 +145,7 @@ async fn run_job(
         app,
         work,
         run,
-        key,
-        folder: &folder,
+        job,
         is_stopping: stop.is_some(),
         names: BTreeMap::new(),
         annotations: JobAnnotations::default(),
@@ -173,34 +179,36 @@ async fn ensure_worker(
     app: &Arc<App>,
     work: &Work<RunAggregate>,
     run: &RunSpec,
-    (key, folder): (&JobKey, &Path),
+    job: &JobIdentity,
     stop: Option<&str>,
 ) -> Result<JobSlot, JobNotStarted> {
     if let Err(error) = app.claim_run_folder(run).await {
         let why = format!("the folder of {} can't be prepared: {error}", run.id);
         return Err(JobNotStarted::Ended(Conclusion::Failure, why));
     }
-    if app.jobs.has_started(folder) {
-        let slot = app.jobs.slots().resume(folder);
+    let executor = &app.job_executor;
+    if executor.has_started(job).await {
+        let slot = executor.slots().resume(job);
         if stop.is_some() {
-            app.jobs.cancel(folder);
+            executor.cancel_job(job).await;
         }
         return Ok(slot);
     }
     if let Some(why) = stop {
         return Err(JobNotStarted::Ended(Conclusion::Cancelled, why.to_owned()));
     }
-    check_runner(app, &work.state, key).map_err(JobNotStarted::failure)?;
+    check_runner(app, &work.state, &job.key).map_err(JobNotStarted::failure)?;
     let slot = tokio::select! {
-        slot = app.jobs.slots().acquire(folder) => slot,
+        slot = executor.slots().acquire(job) => slot,
         () = work.cancelled.cancelled() => return Err(JobNotStarted::Cancelled),
     };
-    let environment = job_environment(app, &work.state, key, folder.to_owned())
+    let environment = job_environment(app, &work.state, &job.key)
         .await
         .map_err(JobNotStarted::failure)?;
-    let spec = job_spec(&work.state, key, environment).map_err(JobNotStarted::failure)?;
-    app.jobs
-        .start_worker(&spec)
+    let spec = job_spec(&work.state, &job.key, environment).map_err(JobNotStarted::failure)?;
+    executor
+        .start_job(job, spec)
+        .await
         .map_err(JobNotStarted::failure)?;
     Ok(slot)
 }
@@ -208,7 +216,7 @@ async fn ensure_worker(
 /// Whether this machine is one that the job asks for with `runs-on`.
 fn check_runner(app: &App, state: &RunState, key: &JobKey) -> Result<(), RunnerMismatch> {
     match state.0.as_deref().and_then(|run| run.cell(key)) {
-        Some((_, cell)) => app.jobs.check_request(&cell.runs_on),
+        Some((_, cell)) => app.job_executor.check_request(&cell.runs_on),
         // It is refused where its spec is made.
         None => Ok(()),
     }
@@ -222,22 +230,25 @@ pub async fn reserve_job_slots(app: &App) -> Result<(), StoreError> {
     };
     for row in app.store.rows_of_all_pages(live).await? {
         if let Ok(run) = serde_json::from_value::<RunView>(row.doc) {
-            reserve_slots_of_run(app, &run);
+            reserve_slots_of_run(app, &run).await;
         }
     }
     Ok(())
 }
 
-fn reserve_slots_of_run(app: &App, run: &RunView) {
+async fn reserve_slots_of_run(app: &App, run: &RunView) {
     let open = |job: &&JobView| matches!(job.status, RunStatus::Queued | RunStatus::Running);
     for job in run.jobs.iter().filter(open) {
         let Ok(key) = job.key.parse() else {
             continue;
         };
-        let attempt = u32::try_from(job.earlier.len()).unwrap_or_default() + 1;
-        let folder = app.jobs.attempt_folder(&run.id, &key, attempt);
-        if app.jobs.is_worker_running(&folder) {
-            app.jobs.slots().reserve(&folder);
+        let job = JobIdentity {
+            run: run.id.clone(),
+            key,
+            attempt: u32::try_from(job.earlier.len()).unwrap_or_default() + 1,
+        };
+        if app.job_executor.is_running(&job).await {
+            app.job_executor.slots().reserve(&job);
         }
     }
 }
@@ -247,8 +258,7 @@ struct JobFollower<'a> {
     app: &'a App,
     work: &'a Work<RunAggregate>,
     run: &'a RunSpec,
-    key: &'a JobKey,
-    folder: &'a Path,
+    job: &'a JobIdentity,
     /// A job that is being stopped does not wait for disk space.
     is_stopping: bool,
     /// Steps that have begun, by their place.
@@ -286,7 +296,7 @@ impl JobFollower<'_> {
 
     /// The input for the run that an entry results in.
     async fn input(&mut self, entry: JournalEntry) -> Result<Option<RunInput>, FollowerStopped> {
-        let key = self.key.clone();
+        let key = self.job.key.clone();
         Ok(match entry.body {
             JournalBody::Started { .. } => Some(RunInput::JobStarted { key }),
             JournalBody::StepStarted { index, name, .. } => {
@@ -349,7 +359,7 @@ impl JobFollower<'_> {
             took_ms,
             in_attempt: earlier.map(|earlier| earlier.attempt),
         };
-        let key = self.key.clone();
+        let key = self.job.key.clone();
         Some(RunInput::StepFinished { key, step })
     }
 
@@ -362,7 +372,8 @@ impl JobFollower<'_> {
             return Ok(None);
         };
         let reported =
-            test_reports::test_report_input(self.app, self.run, self.key, stored, digest).await;
+            test_reports::test_report_input(self.app, self.run, &self.job.key, stored, digest)
+                .await;
         Ok(reported
             .map_err(|error| self.lose(noun, &error.to_string()))
             .ok())
@@ -376,13 +387,14 @@ impl JobFollower<'_> {
         noun: &str,
     ) -> Result<Option<Digest>, FollowerStopped> {
         let file = JobFile {
-            folder: self.folder,
+            files: &*self.app.job_executor,
+            job: self.job,
             path,
             digest,
             noun,
         };
         let delayed = |reason| RunInput::StorageDelayed {
-            key: self.key.clone(),
+            key: self.job.key.clone(),
             reason,
         };
         let is_delayed = AtomicBool::new(false);
@@ -413,7 +425,7 @@ impl JobFollower<'_> {
     }
 
     fn lose(&mut self, noun: &str, why: &dyn std::fmt::Display) {
-        tracing::error!(run = %self.run.id, key = %self.key, noun, %why, "a file of a job could not be stored");
+        tracing::error!(run = %self.run.id, key = %self.job.key, noun, %why, "a file of a job could not be stored");
         self.lost.push(format!("{noun} could not be stored: {why}"));
     }
 
@@ -421,14 +433,13 @@ impl JobFollower<'_> {
     async fn finish(mut self) -> RunInput {
         let annotations = std::mem::take(&mut self.annotations).worst_first();
         self.report(RunInput::Annotated {
-            key: self.key.clone(),
+            key: self.job.key.clone(),
             annotations,
         })
         .await;
         for why in &self.lost {
-            self.app
-                .jobs
-                .append_to_log(self.folder, &format!("##[error]{why}"));
+            let line = format!("##[error]{why}");
+            self.app.job_executor.append_to_log(self.job, &line).await;
         }
         let end = self.end.unwrap_or_else(|| JobEnd {
             conclusion: Conclusion::Failure,
@@ -443,7 +454,7 @@ impl JobFollower<'_> {
         };
         let why: Vec<String> = self.lost.into_iter().chain(end.why).collect();
         RunInput::JobEnded {
-            key: self.key.clone(),
+            key: self.job.key.clone(),
             conclusion,
             outputs: end.outputs,
             why: (!why.is_empty()).then(|| why.join("; ")),
@@ -457,12 +468,6 @@ pub(crate) enum JobEnvironmentError {
     /// The run's stream has no events.
     #[error("the run is not open")]
     RunNotOpen,
-    /// The service was never pushed to this server.
-    #[error("{0} has no repository here")]
-    NoRepository(ServiceName),
-    /// An artifact of an earlier job can't be read.
-    #[error(transparent)]
-    Artifact(#[from] BlobError),
 }
 
 /// The inputs of a job apart from its steps. They include secrets: pass them only to the worker, or to a person with permission to read them.
@@ -470,25 +475,13 @@ pub(crate) async fn job_environment(
     app: &App,
     state: &RunState,
     key: &JobKey,
-    folder: PathBuf,
 ) -> Result<JobEnvironment, JobEnvironmentError> {
     let known = (state.0.as_deref()).ok_or(JobEnvironmentError::RunNotOpen)?;
     let run = &known.spec;
-    let resume_point = known.jobs.get(key).and_then(|it| it.resume_point.as_ref());
-    let git_dir = app
-        .repos
-        .get(&run.id.service)
-        .map(|repo| repo.git_dir().to_owned())
-        .ok_or_else(|| JobEnvironmentError::NoRepository(run.id.service.clone()))?;
-    let mut artifacts = Vec::new();
-    for artifact in known.artifacts.clone() {
-        let path = app.blobs.file(&artifact.digest).await?;
-        artifacts.push(StoredArtifact {
-            name: artifact.name,
-            digest: artifact.digest.to_string(),
-            path,
-        });
-    }
+    let artifacts = known.artifacts.iter().map(|artifact| StoredArtifact {
+        name: artifact.name.clone(),
+        digest: artifact.digest.to_string(),
+    });
     Ok(JobEnvironment {
         secrets: app.secrets.all().clone(),
         // A job that is started has passed the gates of its environment.
@@ -497,21 +490,17 @@ pub(crate) async fn job_environment(
             .unwrap_or_default(),
         vars: BTreeMap::new(),
         env: tested_environment(app, &run.id, &run.purpose).await,
-        folder,
-        earlier: resume_point.map(|it| app.jobs.attempt_folder(&run.id, key, it.attempt)),
         source: SourceTree::Git {
-            git_dir,
+            repository: run.id.service.to_string(),
             commit: run.commit.id.to_string(),
             reference: run.reference.clone(),
         },
-        artifacts,
-        caches: Some(app.data.join("caches").join(run.id.service.as_str())),
+        artifacts: artifacts.collect(),
         server: Some(ServerAccess {
             url: app.server_addresses.local_url.clone(),
             token: job_token(app, known, key),
         }),
-        actions: app.actions.clone(),
-        hidden: app.hidden.clone(),
+        actions: app.actions.without_local_files(),
     })
 }
 

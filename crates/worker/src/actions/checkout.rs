@@ -36,13 +36,12 @@ pub(super) async fn run_checkout(context: &mut StepContext<'_>) -> Result<StepRe
         }
     }
     let to = context.resolve_path(context.input("path").unwrap_or("."))?;
-    match context.source.clone() {
+    let from = context.source_path;
+    match context.source {
         SourceTree::Git {
-            git_dir,
-            commit,
-            reference,
-        } => checkout_from_git(context, &git_dir, &commit, &reference, &to).await,
-        SourceTree::Directory { path } => copy_source_folder(context, &path, &to).await,
+            commit, reference, ..
+        } => checkout_from_git(context, from, commit, reference, &to).await,
+        SourceTree::Directory => copy_source_folder(context, from, &to).await,
     }
 }
 

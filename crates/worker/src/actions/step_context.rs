@@ -27,6 +27,8 @@ pub(crate) struct StepContext<'c> {
     /// The `github` context.
     pub(super) github: &'c ExprValue,
     pub(super) source: &'c SourceTree,
+    /// Where this machine has the source.
+    pub(super) source_path: &'c Path,
     /// `None` for a job of `shipway run`, which has no server.
     pub(super) server: Option<&'c ServerAccess>,
     /// Whether versions of tools other than the requested ones may be used.
@@ -124,6 +126,7 @@ impl<'c> StepContext<'c> {
         Self {
             github: &spec.contexts.github,
             source: &spec.source,
+            source_path: &spec.mounts.source,
             server: spec.server.as_ref(),
             allow_other_versions: spec.actions.allow_other_versions,
             folders,

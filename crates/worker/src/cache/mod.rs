@@ -57,7 +57,7 @@ impl JobCaches {
     /// `None` if the job has no cache store.
     pub(crate) fn for_job(spec: &JobSpec) -> Option<Self> {
         Some(Self {
-            store: Arc::new(CacheStore::new(spec.caches.as_deref()?, BYTES_MAX)),
+            store: Arc::new(CacheStore::new(spec.mounts.caches.as_deref()?, BYTES_MAX)),
             scopes: visible_scopes(&spec.contexts.github),
         })
     }

@@ -108,10 +108,10 @@ impl super::Containers {
         spec: &JobSpec,
         folders: &JobFolders,
     ) -> (String, ProgramInvocation) {
-        mark_engine_used(&spec.folder);
+        mark_engine_used(&spec.mounts.folder);
         let number = self.actions;
         self.actions += 1;
-        let folder = &spec.folder;
+        let folder = &spec.mounts.folder;
         let name = self.resource_name(folder, &format!("action-{number}"));
         self.container_names.push(name.clone());
         let paths = ContainerPaths::for_action(folders);

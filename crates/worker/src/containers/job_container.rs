@@ -77,7 +77,7 @@ impl Containers {
             .await?;
         let repository = spec.contexts.github.get("repository").to_text();
         let paths = ContainerPaths::for_job(folders, &repository);
-        let name = self.resource_name(&spec.folder, "job");
+        let name = self.resource_name(&spec.mounts.folder, "job");
         self.container_names.push(name.clone());
         let mut arguments = self.create_arguments(engine, &name, settings, spec, None);
         let workspace = folders.workspace.display().to_string();

@@ -232,11 +232,11 @@ impl Containers {
             .find_engine()
             .await
             .map_err(ContainerStartError::Absent)?;
-        mark_engine_used(&spec.folder);
-        let network = self.resource_name(&spec.folder, "network");
+        mark_engine_used(&spec.mounts.folder);
+        let network = self.resource_name(&spec.mounts.folder, "network");
         let made = ["network", "create"].map(str::to_owned).into_iter();
         let made = made
-            .chain(owner_labels(&spec.folder))
+            .chain(owner_labels(&spec.mounts.folder))
             .chain([network.clone()])
             .collect::<Vec<_>>();
         self.network = Some(network.clone());

@@ -31,9 +31,9 @@ impl Containers {
         spec: &JobSpec,
         output: &mut OutputProcessor,
     ) -> Result<ExprValue, ContainerError> {
-        let temp = spec.folder.join("temp");
+        let temp = spec.mounts.folder.join("temp");
         self.pull_image(engine, settings, &temp, output).await?;
-        let container = self.resource_name(&spec.folder, name);
+        let container = self.resource_name(&spec.mounts.folder, name);
         self.container_names.push(container.clone());
         let arguments = self.create_arguments(engine, &container, settings, spec, Some(name));
         let mut arguments = as_strs(&arguments);
@@ -82,7 +82,7 @@ impl Containers {
         alias: Option<&str>,
     ) -> Vec<String> {
         let mut arguments = ["create", "--name", container].map(str::to_owned).to_vec();
-        arguments.extend(owner_labels(&spec.folder));
+        arguments.extend(owner_labels(&spec.mounts.folder));
         if let Some(network) = &self.network {
             arguments.push(format!("--network={network}"));
         }

@@ -4,6 +4,7 @@
 //! Every artifact is a tar file. Its id is derived from name and digest, so that all jobs of a run use the same one.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -76,14 +77,20 @@ impl ArtifactEntry {
 }
 
 impl ArtifactStore {
-    pub(crate) fn new(earlier: &[StoredArtifact], attempt: RunAttempt) -> Self {
+    /// The artifacts of earlier jobs, with their files by digest.
+    pub(crate) fn new(
+        earlier: &[StoredArtifact],
+        files: &BTreeMap<String, PathBuf>,
+        attempt: RunAttempt,
+    ) -> Self {
         let kept = earlier.iter().map(|artifact| {
-            let found = artifact.path.metadata().ok();
+            let path = files.get(&artifact.digest).cloned().unwrap_or_default();
+            let found = path.metadata().ok();
             let at = found.as_ref().and_then(|found| found.modified().ok());
             ArtifactEntry {
                 name: artifact.name.clone(),
                 digest: artifact.digest.clone(),
-                path: artifact.path.clone(),
+                path,
                 size: found.map_or(0, |found| found.len()),
                 at: at
                     .and_then(|at| Timestamp::try_from(at).ok())
@@ -202,13 +209,12 @@ mod tests {
         vec![StoredArtifact {
             name: "shop".to_owned(),
             digest: "sha256:00".to_owned(),
-            path: PathBuf::from("/nowhere"),
         }]
     }
 
     #[test]
     fn an_artifact_is_told_once_and_known_by_one_number_everywhere() {
-        let artifact_store = ArtifactStore::new(&earlier(), RunAttempt::First);
+        let artifact_store = ArtifactStore::new(&earlier(), &BTreeMap::new(), RunAttempt::First);
         assert!(artifact_store.take_unrecorded().is_empty());
         let put = |digest: &str| {
             artifact_store.add_artifact("a".to_owned(), "/a".into(), digest.to_owned(), 7)
@@ -232,9 +238,18 @@ mod tests {
 
     #[test]
     fn a_name_is_taken_once_unless_the_run_is_run_again() {
-        assert!(!ArtifactStore::new(&earlier(), RunAttempt::First).is_name_free("shop"));
-        assert!(ArtifactStore::new(&earlier(), RunAttempt::Rerun).is_name_free("shop"));
-        assert!(ArtifactStore::new(&earlier(), RunAttempt::First).is_name_free("other"));
+        assert!(
+            !ArtifactStore::new(&earlier(), &BTreeMap::new(), RunAttempt::First)
+                .is_name_free("shop")
+        );
+        assert!(
+            ArtifactStore::new(&earlier(), &BTreeMap::new(), RunAttempt::Rerun)
+                .is_name_free("shop")
+        );
+        assert!(
+            ArtifactStore::new(&earlier(), &BTreeMap::new(), RunAttempt::First)
+                .is_name_free("other")
+        );
     }
 
     #[test]

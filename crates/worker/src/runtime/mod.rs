@@ -82,7 +82,7 @@ impl RuntimeEndpoints {
             _ => RunAttempt::Rerun,
         };
         let run = format!("{}/{}", text("repository"), text("run_id"));
-        let artifact_store = ArtifactStore::new(&spec.artifacts, attempt);
+        let artifact_store = ArtifactStore::new(&spec.artifacts, &spec.mounts.artifacts, attempt);
         let caches = JobCaches::for_job(spec);
         Self::with_ids(
             artifact_store,

@@ -15,8 +15,8 @@ use shipway_worker::{JOB_FILE, JOURNAL_FILE, LOG_FILE, read_journal};
 use shipway_workflow::{
     expr::ExprValue,
     job::{
-        ActionSource, Conclusion, JobContexts, JobKey, JobSpec, JournalBody, JournalEntry,
-        SourceTree, WithoutEngine,
+        ActionSource, Conclusion, JobContexts, JobKey, JobMounts, JobSpec, JournalBody,
+        JournalEntry, SourceTree, StoredArtifact, WithoutEngine,
     },
 };
 
@@ -71,7 +71,6 @@ impl Bench {
         fs::create_dir(&folder).unwrap();
         fs::create_dir(root.path().join("source")).unwrap();
         let spec = JobSpec {
-            hidden: Vec::new(),
             key: JobKey::new("a", None),
             job_id: "a".to_owned(),
             name: "a".to_owned(),
@@ -91,20 +90,22 @@ impl Bench {
                 ]),
                 ..JobContexts::default()
             },
-            source: SourceTree::Directory {
-                path: root.path().join("source"),
-            },
+            source: SourceTree::Directory,
             artifacts: Vec::new(),
-            caches: Some(root.path().join("caches")),
             server: None,
             reports: Default::default(),
-            folder,
             container: job.container.clone(),
             services: job.services.clone(),
             without_engine: WithoutEngine::default(),
             limits: Default::default(),
             actions: ActionSource::default(),
             resume: None,
+            mounts: JobMounts {
+                folder,
+                source: root.path().join("source"),
+                caches: Some(root.path().join("caches")),
+                ..JobMounts::default()
+            },
         };
         Self {
             root,
@@ -126,6 +127,24 @@ impl Bench {
         self
     }
 
+    /// Gives the job the artifacts that another one has saved; returns their names.
+    pub(crate) fn with_saved_artifacts(&mut self, entries: &[JournalEntry]) -> Vec<String> {
+        for entry in entries {
+            if let JournalBody::ArtifactSaved {
+                name, digest, path, ..
+            } = &entry.body
+            {
+                self.spec.artifacts.push(StoredArtifact {
+                    name: name.clone(),
+                    digest: digest.clone(),
+                });
+                (self.spec.mounts.artifacts).insert(digest.clone(), path.clone());
+            }
+        }
+        let names = self.spec.artifacts.iter();
+        names.map(|artifact| artifact.name.clone()).collect()
+    }
+
     /// Uses actions of this forge.
     pub(crate) fn forge(mut self, forge: &Forge) -> Self {
         self.spec.actions.forge = forge.root.path().display().to_string();
@@ -134,7 +153,7 @@ impl Bench {
     }
 
     pub(crate) fn folder(&self) -> &Path {
-        &self.spec.folder
+        &self.spec.mounts.folder
     }
 
     pub(crate) fn source(&self) -> PathBuf {

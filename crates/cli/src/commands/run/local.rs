@@ -21,7 +21,10 @@ use shipway_targets::tail;
 use shipway_workflow::{
     expr::ExprValue,
     graph,
-    job::{ActionSource, Conclusion, JobKey, JobSpec, SourceTree, StoredArtifact, WithoutEngine},
+    job::{
+        ActionSource, Conclusion, JobKey, JobMounts, JobSpec, SourceTree, StoredArtifact,
+        WithoutEngine,
+    },
     runner::RunnerMismatch,
 };
 use tokio::{
@@ -273,33 +276,43 @@ impl Local {
     ) -> Result<JobSpec, JobSpecError> {
         let run = progress.state.0.as_deref();
         let artifacts = run.map_or(&[][..], |run| &run.artifacts);
-        let stored = artifacts.iter().filter_map(|artifact| {
-            Some(StoredArtifact {
-                path: progress.files.get(&artifact.name)?.clone(),
+        let (mut stored, mut mounts) = (Vec::new(), self.mounts(folder));
+        for artifact in artifacts {
+            let Some(path) = progress.files.get(&artifact.name) else {
+                continue;
+            };
+            let digest = artifact.digest.to_string();
+            mounts.artifacts.insert(digest.clone(), path.clone());
+            stored.push(StoredArtifact {
                 name: artifact.name.clone(),
-                digest: artifact.digest.to_string(),
-            })
-        });
+                digest,
+            });
+        }
         let around = JobEnvironment {
-            hidden: Vec::new(),
             secrets: self.secrets.clone(),
             environment_secrets: BTreeMap::new(),
             vars: BTreeMap::new(),
             env: self.env.clone(),
-            folder: folder.to_owned(),
-            earlier: None,
-            source: SourceTree::Directory {
-                path: self.here.clone(),
-            },
-            artifacts: stored.collect(),
-            caches: caches(&self.spec.id.service, &self.here),
+            source: SourceTree::Directory,
+            artifacts: stored,
             server: None,
             actions: self.actions.clone(),
         };
         let mut spec = job_spec(&progress.state, key, around)?;
         // Here most of a workflow is better than none of it.
         spec.without_engine = WithoutEngine::LeaveOut;
+        spec.mounts = mounts;
         Ok(spec)
+    }
+
+    /// What jobs of this run need of this machine, without the artifacts.
+    fn mounts(&self, folder: &Path) -> JobMounts {
+        JobMounts {
+            folder: folder.to_owned(),
+            source: self.here.clone(),
+            caches: caches(&self.spec.id.service, &self.here),
+            ..JobMounts::default()
+        }
     }
 
     /// A shell where the step failed that the run is blamed on. Its secrets are yours.

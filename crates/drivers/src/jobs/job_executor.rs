@@ -1,0 +1,126 @@
+//! What the server asks of the place where jobs run, be that this machine, a Pod or another machine.
+//!
+//! # Invariants
+//!
+//! - An attempt at a job is named by its [`JobIdentity`]; where its worker keeps its files is known to the executor alone.
+//! - An executor has no state that the server must remember: after a restart it finds each job by its identity.
+//! - A path in a journal is one of the machine that the job ran on. Only [`JobFiles::open_file`] interprets it.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use shipway_core::{
+    access::JobIdentity,
+    ids::{RunId, RunUid},
+};
+use shipway_engine::{BlobError, Reader};
+use shipway_workflow::{
+    job::{JobSpec, JournalEntry},
+    runner::{RunnerMismatch, RunnerRequest},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{JobError, JobSlots};
+
+/// Number of entries of a journal that were read before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JournalOffset(pub usize);
+
+/// The journal of a job, entry by entry as it is written.
+#[async_trait]
+pub trait JournalStream: Send {
+    /// The next entry; `None` after the last. A worker that exited without a last entry is an error.
+    ///
+    /// Cancel safe: no entry is lost.
+    async fn next(
+        &mut self,
+        cancelled: &CancellationToken,
+    ) -> Result<Option<JournalEntry>, JobError>;
+}
+
+/// Files that jobs have stored.
+#[async_trait]
+pub trait JobFiles: Send + Sync {
+    /// Opens a file that the journal of `job` names. The journal is written by a process that runs the job's steps, so that a file
+    /// which is not the job's own is refused.
+    async fn open_file(&self, job: &JobIdentity, path: &Path) -> Result<Reader, JobFileError>;
+}
+
+/// Why a file of a job can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum JobFileError {
+    /// The journal names a file that isn't the job's.
+    #[error("{0} is not a file in the job's folder")]
+    Outside(PathBuf),
+    /// It can't be read.
+    #[error("{path} can't be read: {source}")]
+    Unreadable {
+        /// The file, as the journal names it.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+/// Why a job can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum JobStartError {
+    /// The repository of the job's commit was never pushed.
+    #[error("{0} has no repository here")]
+    NoRepository(String),
+    /// An artifact of the spec has a digest that is none.
+    #[error("{0} is not a digest")]
+    InvalidDigest(String),
+    /// An artifact of an earlier job can't be read.
+    #[error(transparent)]
+    Artifact(#[from] BlobError),
+    /// The worker can't be started.
+    #[error(transparent)]
+    Worker(#[from] JobError),
+}
+
+/// Starts workers for jobs and finds them again.
+#[async_trait]
+pub trait JobExecutor: JobFiles {
+    /// Checks that jobs which request these labels can run here.
+    fn check_request(&self, request: &RunnerRequest) -> Result<(), RunnerMismatch>;
+
+    /// The slots of concurrent jobs. Acquire one before starting a job.
+    fn slots(&self) -> &JobSlots;
+
+    /// Claims what is stored for jobs of a run; returns where the files of another run with its number were moved. Idempotent.
+    async fn claim_run(&self, run: &RunId, uid: &RunUid) -> io::Result<Option<PathBuf>>;
+
+    /// Whether a worker was ever started for the job.
+    async fn has_started(&self, job: &JobIdentity) -> bool;
+
+    /// Whether the worker of the job is alive.
+    async fn is_running(&self, job: &JobIdentity) -> bool;
+
+    /// Starts a worker for the job, unless one was started before. The spec has no mounts: what it refers to is fetched to where the
+    /// worker runs.
+    async fn start_job(&self, job: &JobIdentity, spec: JobSpec) -> Result<(), JobStartError>;
+
+    /// The spec with the mounts of the machine that the job ran on: what a debug shell there needs.
+    async fn resolve_spec(
+        &self,
+        job: &JobIdentity,
+        spec: JobSpec,
+    ) -> Result<JobSpec, JobStartError>;
+
+    /// Opens the journal of a started job after the entries that were read before.
+    async fn open_journal(
+        &self,
+        job: &JobIdentity,
+        offset: JournalOffset,
+    ) -> Result<Box<dyn JournalStream>, JobError>;
+
+    /// Cancels a job: running steps are stopped, cleanup steps run. Idempotent.
+    async fn cancel_job(&self, job: &JobIdentity);
+
+    /// Appends a line to the log of a job whose worker has exited. If the disk is full the line is lost.
+    async fn append_to_log(&self, job: &JobIdentity, text: &str);
+}
