@@ -203,7 +203,6 @@ async fn an_executor_knows_jobs_by_identity_and_streams_their_journals_and_files
     let mut spec = bench.spec("- run: echo done > result");
     spec.mounts.folder = PathBuf::new();
     executor.start_job(&job, spec).await.unwrap();
-    assert!(executor.has_started(&job).await);
     let never = CancellationToken::new();
     for skipped in [0, 2] {
         let offset = JournalOffset(skipped);
@@ -214,6 +213,7 @@ async fn an_executor_knows_jobs_by_identity_and_streams_their_journals_and_files
         }
         assert_eq!(seqs, (skipped as u64 + 1..=4).collect::<Vec<_>>());
     }
+    assert!(executor.has_started(&job).await);
     let mut text = String::new();
     let file = executor.open_file(&job, &bench.workspace("result")).await;
     file.unwrap().read_to_string(&mut text).await.unwrap();

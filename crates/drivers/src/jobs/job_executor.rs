@@ -94,7 +94,7 @@ pub trait JobExecutor: JobFiles {
     /// Claims what is stored for jobs of a run; returns where the files of another run with its number were moved. Idempotent.
     async fn claim_run(&self, run: &RunId, uid: &RunUid) -> io::Result<Option<PathBuf>>;
 
-    /// Whether a worker was ever started for the job.
+    /// Whether a worker has begun the job's journal, which it does shortly after its start.
     async fn has_started(&self, job: &JobIdentity) -> bool;
 
     /// Whether the worker of the job is alive.
