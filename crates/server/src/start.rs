@@ -311,15 +311,13 @@ fn start_engine<A: Aggregate>(
     Engine::start(store.clone(), Arc::new(driver), clock.clone(), options)
 }
 
-/// Builds the application. Its drivers get `weak`, which they can upgrade once the application is built.
-fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &Weak<App>) -> App {
-    let local_url = format!("http://{}", reachable(parts.address));
-    let public_url = options.public_url.clone();
-    let keyed_requests = start_engine(&parts.store, &parts.clock, api::NoEffects);
-    let actions = ActionSource {
-        cache: Some(data.join("actions")),
-        ..options.actions.clone()
-    };
+/// The executor of jobs as processes of this machine, and its files.
+fn build_job_executor(
+    options: &ServerOptions,
+    data: &Path,
+    parts: &ServerParts,
+    actions: &ActionSource,
+) -> (JobRunner, ProcessJobExecutor) {
     let runner = JobRunner::new(options.exe.clone(), data.join("runs"))
         .with_limits(options.job_limits.clone())
         .with_labels(options.runner_labels.clone());
@@ -331,6 +329,19 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &We
         hidden: hidden_from_jobs(options, data),
     };
     let executor = ProcessJobExecutor::new(runner.clone(), options.jobs, sources);
+    (runner, executor)
+}
+
+/// Builds the application. Its drivers get `weak`, which they can upgrade once the application is built.
+fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &Weak<App>) -> App {
+    let local_url = format!("http://{}", reachable(parts.address));
+    let public_url = options.public_url.clone();
+    let keyed_requests = start_engine(&parts.store, &parts.clock, api::NoEffects);
+    let actions = ActionSource {
+        cache: Some(data.join("actions")),
+        ..options.actions.clone()
+    };
+    let (runner, executor) = build_job_executor(options, data, &parts, &actions);
     App {
         engines: start_engines(&parts.store, &parts.clock, weak),
         keyed_requests: api::KeyedRequestRunner::new(keyed_requests),

@@ -58,12 +58,7 @@ impl JobExecution {
             pid: std::process::id(),
             start_time: own_start_time(),
         })?;
-        let resumed = spec.resume.as_ref().map(|resume| {
-            let folder = spec.mounts.resumed.as_deref();
-            let folder = folder.ok_or(ResumeError::WorkspaceGone)?;
-            PreviousAttempt::read(folder, resume, &spec.steps)
-        });
-        let (previous_attempt, lost) = match resumed {
+        let (previous_attempt, lost) = match read_previous_attempt(&spec) {
             None => (None, None),
             Some(Ok(previous_attempt)) => (Some(previous_attempt), None),
             Some(Err(lost)) => (None, Some(lost)),
@@ -293,4 +288,13 @@ impl JobExecution {
             }
         }
     }
+}
+
+/// The attempt that the job resumes, if it resumes one.
+fn read_previous_attempt(spec: &JobSpec) -> Option<Result<PreviousAttempt, ResumeError>> {
+    let resume = spec.resume.as_ref()?;
+    let Some(folder) = &spec.mounts.resumed else {
+        return Some(Err(ResumeError::WorkspaceGone));
+    };
+    Some(PreviousAttempt::read(folder, resume, &spec.steps))
 }

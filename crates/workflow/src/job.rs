@@ -51,8 +51,8 @@ pub const ENGINE: [&str; 7] = [
     "CONTAINER_HOST",
 ];
 
-/// All that a worker needs to run one job. What lies elsewhere is named by reference: a commit of a repository, artifacts by digest,
-/// an attempt by its number. Only [`JobSpec::mounts`] has paths of a machine.
+/// All that a worker needs to run one job. It refers to the source by commit, to artifacts by digest and to an earlier attempt by
+/// number. Only [`JobSpec::mounts`] has paths of a machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// Which job of the run.

@@ -91,7 +91,7 @@ pub trait JobExecutor: JobFiles {
     /// The slots of concurrent jobs. Acquire one before starting a job.
     fn slots(&self) -> &JobSlots;
 
-    /// Claims what is stored for jobs of a run; returns where the files of another run with its number were moved. Idempotent.
+    /// Claims the storage of a run; returns the new path if files of another run with its number were moved aside. Idempotent.
     async fn claim_run(&self, run: &RunId, uid: &RunUid) -> io::Result<Option<PathBuf>>;
 
     /// Whether a worker has begun the job's journal, which it does shortly after its start.
