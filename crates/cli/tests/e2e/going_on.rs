@@ -246,7 +246,7 @@ fn a_shell_stands_where_the_step_failed_and_gets_secrets_only_on_record() {
     let events = on_record(&site);
     assert_says(
         &events,
-        &["{\"person\":\"ann\"},\"body\":{\"secrets_shown\":{\"key\":\"deliver\""],
+        &["\"name\":\"ann\"}},\"body\":{\"secrets_shown\":{\"key\":\"deliver\""],
     );
     assert_silent_of(&events, &["hunter2"]);
     // At an earlier step its variables are those of then.
