@@ -389,7 +389,7 @@ pub enum Forbidden {
     Job {
         job: JobIdentity,
         verb: Verb,
-        resource: Resource,
+        resource: Box<Resource>,
     },
     #[error(
         "this comes from a step of {job}, and a job may not change anything in a person's name; a step deploys with `uses: shipway/deploy`"
@@ -401,7 +401,7 @@ pub enum Forbidden {
     NoRole {
         who: String,
         verb: Verb,
-        resource: Resource,
+        resource: Box<Resource>,
     },
 }
 
@@ -418,7 +418,7 @@ pub fn may(principal: &Principal, verb: Verb, resource: &Resource) -> Result<(),
             Err(Forbidden::NoRole {
                 who: principal.display_name(),
                 verb,
-                resource: resource.clone(),
+                resource: Box::new(resource.clone()),
             })
         }
         PrincipalKind::Job(job) => job_may(job, verb, resource),
@@ -464,7 +464,7 @@ fn job_may(job: &JobIdentity, verb: Verb, resource: &Resource) -> Result<(), For
         _ => Forbidden::Job {
             job,
             verb,
-            resource: resource.clone(),
+            resource: Box::new(resource.clone()),
         },
     })
 }
