@@ -129,7 +129,7 @@ fn bars(
         escaped(title)
     );
     for (index, (row, bar)) in rows.iter().zip(bars).enumerate() {
-        draw_bar(out, top + 30.0 + ROW * index as f64, row, bar, &across);
+        draw_bar(out, top + 30.0 + ROW * index as f64, row, bar, across);
     }
     if let Some(mark) = mark {
         let (x, bottom) = (across(mark), top + 30.0 + ROW * rows.len() as f64);

@@ -58,7 +58,7 @@ enum EndpointClient {
 
 /// How far an action was run.
 pub(crate) enum ActionProgress {
-    Finished(StepResult),
+    Finished(Box<StepResult>),
     /// The steps of a composite action are steps: the caller runs them.
     Composite(Box<CompositeAction>),
 }
@@ -102,7 +102,8 @@ impl ToolReplacement {
 
 impl From<Result<Self, ActionError>> for ActionProgress {
     fn from(result: Result<Self, ActionError>) -> Self {
-        result.unwrap_or_else(|error| Self::Finished(StepResult::failed(error.to_string())))
+        result
+            .unwrap_or_else(|error| Self::Finished(Box::new(StepResult::failed(error.to_string()))))
     }
 }
 
@@ -138,7 +139,7 @@ impl ActionRunner<'_> {
             Ok(None) => {
                 let mut result = self.run_built_in_action(scope, &task, plan, &uses).await;
                 match result.missing_tool.take() {
-                    None => ActionProgress::Finished(result),
+                    None => ActionProgress::Finished(Box::new(result)),
                     Some(missing) => {
                         self.run_real_action(scope, task, plan, &uses, missing)
                             .await
@@ -176,7 +177,7 @@ impl ActionRunner<'_> {
         };
         match progress {
             ActionProgress::Finished(result) => {
-                ActionProgress::Finished(replacement.explain_failure(result))
+                ActionProgress::Finished(Box::new(replacement.explain_failure(*result)))
             }
             ActionProgress::Composite(composite) => {
                 ActionProgress::Composite(Box::new(CompositeAction {
@@ -362,7 +363,7 @@ impl ActionRunner<'_> {
             }
             ActionRuns::Docker { .. } => self.run_docker(scope, &task, plan, prepared).await,
         };
-        result.map(ActionProgress::Finished)
+        result.map(|result| ActionProgress::Finished(Box::new(result)))
     }
 
     async fn run_javascript(

@@ -164,7 +164,7 @@ impl StepRunner<'_> {
                 };
                 let mut actions = ActionRunner::new(self.resources);
                 match actions.run_action(step_scope, task, &plan, uses).await {
-                    ActionProgress::Finished(result) => result,
+                    ActionProgress::Finished(result) => *result,
                     ActionProgress::Composite(composite) => {
                         self.run_composite(step_scope, &plan, *composite).await
                     }
