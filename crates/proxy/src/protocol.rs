@@ -77,8 +77,8 @@ pub struct ServiceRoute {
     pub hold_ms: u64,
     /// Timeout for the first byte of a response.
     pub timeout_ms: u64,
-    /// Requests that wait longer for the head of the response are counted as [`ReleaseTotals::overdue`] and
-    /// [`ReleaseTotals::late`]; 0 disables this.
+    /// Requests that wait longer for the head of the response are counted as [`TrafficTotals::overdue`] and
+    /// [`TrafficTotals::late`]; 0 disables this.
     #[serde(default)]
     pub answer_within_ms: u64,
 }
