@@ -160,24 +160,26 @@ async fn commits_say_who_when_and_why() {
         (second.clone(), vec![first.clone()])
     );
 
-    let ids = async |old, limit| -> Vec<CommitId> {
-        repo.commits_between(old, &third, limit)
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|commit| commit.id)
-            .collect()
+    let range = async |old, limit| {
+        let range = repo.commits_between(old, &third, limit).await.unwrap();
+        let ids = range.commits.into_iter().map(|commit| commit.id);
+        (ids.collect::<Vec<CommitId>>(), range.omitted)
     };
-    assert_eq!(ids(Some(&first), 10).await, [third.clone(), second.clone()]);
     assert_eq!(
-        ids(None, 10).await,
-        [third.clone(), second.clone(), first.clone()]
+        range(Some(&first), 10).await,
+        (vec![third.clone(), second.clone()], 0)
     );
-    assert_eq!(ids(Some(&first), 1).await.first(), Some(&third));
-    assert_eq!(ids(Some(&third), 10).await, []);
+    assert_eq!(
+        range(None, 3).await,
+        (vec![third.clone(), second.clone(), first.clone()], 0)
+    );
+    assert_eq!(range(Some(&first), 1).await, (vec![third.clone()], 1));
+    assert_eq!(range(None, 1).await, (vec![third.clone()], 2));
+    assert_eq!(range(Some(&third), 10).await, (Vec::new(), 0));
     assert!(repo.is_ancestor(&first, &third).await.unwrap());
     assert!(!repo.is_ancestor(&third, &first).await.unwrap());
     let lost: CommitId = "1".repeat(40).parse().unwrap();
+    assert!(repo.commits_between(Some(&lost), &third, 1).await.is_err());
     let error = repo.commit_info(&lost).await.unwrap_err();
     assert!(
         error

@@ -58,9 +58,35 @@ pub struct Push {
     /// The commit's own tree as an artifact, where the configuration says that it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Digest>,
+    /// The commits that it brought, newest first, at most [`Push::COMMITS_MAX`]; the history of a new reference is among them.
+    /// Empty in logs of before this was recorded, or where git couldn't tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commits: Vec<PushedCommit>,
+    /// Older commits that it brought and that are not in `commits`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub commits_omitted: u32,
+}
+
+/// A commit that a push brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushedCommit {
+    pub id: CommitId,
+    /// When its author wrote it, as claimed in the commit: a rebase keeps it. Lead time starts here.
+    pub authored_at: jiff::Timestamp,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Push {
+    /// Commits that the log records of one push; a larger push says how many it left out.
+    pub const COMMITS_MAX: usize = 250;
+
     /// The branch, when the ref is one.
     #[must_use]
     pub fn branch(&self) -> Option<&str> {

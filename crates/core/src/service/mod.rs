@@ -28,7 +28,7 @@ mod tests;
 mod view;
 
 pub use event::{
-    AutoPromotion, DeployingRun, Override, Preemption, Push, ReleaseOrigin, RetryRequest,
+    AutoPromotion, DeployingRun, Override, Preemption, Push, PushedCommit, ReleaseOrigin, RetryRequest,
     RolloutGroups, RolloutRequest, RolloutTrigger, RunArtifact, RunOrder, RunPurpose,
     ServiceEffect, ServiceEvent, ServiceInput, WaitsFor,
 };

@@ -225,7 +225,12 @@ impl ServiceState {
             }
         }
         let open = OpenPush {
-            push: push.clone(),
+            // Nothing that a service decides depends on the commits that a push brought.
+            push: Push {
+                commits: Vec::new(),
+                commits_omitted: 0,
+                ..push.clone()
+            },
             by: Some(by.clone()),
             runs: 0,
             waiting: BTreeSet::new(),

@@ -72,6 +72,8 @@ impl Stage {
             unconfigured: None,
             tests: vec![WorkflowFile::new("e2e.yml".into(), String::new())],
             source: Some(Digest::compute(b"tree")),
+            commits: Vec::new(),
+            commits_omitted: 0,
         };
         let file = |index| WorkflowFile::new(format!("{index}.yml"), String::new());
         self.say(ServiceInput::Pushed {

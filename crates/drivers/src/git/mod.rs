@@ -34,7 +34,7 @@ mod repository;
 pub use error::GitError;
 pub use follow::RepositoryFollower;
 pub use repositories::GitRepositories;
-pub use repository::{CommitAuthor, CommitInfo, GitRefs, GitRepository};
+pub use repository::{CommitAuthor, CommitInfo, CommitRange, GitRefs, GitRepository};
 
 use serde::{Deserialize, Serialize};
 use shipway_core::ids::CommitId;

@@ -13,7 +13,7 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shipway_core::ids::CommitId;
+use shipway_core::{ids::CommitId, service::PushedCommit};
 
 use super::{
     BRANCHES, GitError, RefUpdate,
@@ -29,6 +29,8 @@ const FETCH_DEADLINE: Duration = Duration::from_secs(330);
 const MAINTAIN_DEADLINE: Duration = Duration::from_secs(1800);
 /// Fields per commit in [`LOG_FORMAT`].
 const LOG_FIELDS: usize = 8;
+/// Commits beyond a limit are counted up to this number: the history of a large repository takes seconds.
+const OMITTED_MAX: &str = "--max-count=100000";
 const LOG_FORMAT: &str = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%at%x00%cn%x00%ct%x00%B%x00";
 
 /// A repository. Cheap to clone.
@@ -58,14 +60,23 @@ pub struct CommitInfo {
     pub author: CommitAuthor,
     /// The committer's name.
     pub committer: String,
-    /// When it was committed; lead time starts here.
+    /// When it was committed.
     pub at: Timestamp,
-    /// When it was authored.
+    /// When it was authored; lead time starts here.
     pub authored_at: Timestamp,
     /// The first line of the message.
     pub subject: String,
     /// The whole message.
     pub message: String,
+}
+
+/// Some commits of a history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommitRange {
+    /// Newest first.
+    pub commits: Vec<PushedCommit>,
+    /// Older ones that are not in `commits`.
+    pub omitted: u32,
 }
 
 /// A file, symlink or submodule of a commit.
@@ -370,13 +381,13 @@ impl GitRepository {
     /// # Errors
     /// When it is not in the repository, or git fails.
     pub async fn commit_info(&self, commit: &CommitId) -> Result<CommitInfo, GitError> {
-        let mut found = self.read_log(&[commit.as_str()], 1).await?;
+        let mut found = self.read_log(commit).await?;
         found
             .pop()
             .ok_or_else(|| GitError::answer("read a commit", b""))
     }
 
-    /// The commits in `new` and not in `old` (or the whole history of `new`), newest first, at most `limit`.
+    /// The commits in `new` and not in `old` (or the history of `new`), newest first, at most `limit`, and how many more there are.
     ///
     /// # Errors
     /// When one of them is not in the repository, or git fails.
@@ -385,34 +396,53 @@ impl GitRepository {
         old: Option<&CommitId>,
         new: &CommitId,
         limit: usize,
-    ) -> Result<Vec<CommitInfo>, GitError> {
+    ) -> Result<CommitRange, GitError> {
+        const WHAT: &str = "read commits";
         let without = old.map(|old| format!("^{old}"));
         let mut revisions = vec![new.as_str()];
         revisions.extend(without.as_deref());
-        self.read_log(&revisions, limit).await
+        let max = format!("--max-count={limit}");
+        let log = [
+            "log",
+            "--no-show-signature",
+            "--no-color",
+            "--format=tformat:%H %at",
+            &max,
+        ];
+        let call = self.call(WHAT).args(log).args(&revisions).args(["--"]);
+        let commits = parse_authored_commits(&call.run().await?.into_success()?)?;
+        if commits.len() < limit {
+            return Ok(CommitRange {
+                commits,
+                omitted: 0,
+            });
+        }
+        let skip = format!("--skip={limit}");
+        let count = ["rev-list", "--count", OMITTED_MAX, &skip];
+        let call = self.call(WHAT).args(count).args(&revisions).args(["--"]);
+        let answer = call.run().await?.into_success()?;
+        let omitted = String::from_utf8_lossy(&answer).trim().parse();
+        Ok(CommitRange {
+            commits,
+            omitted: omitted.map_err(|_| GitError::answer(WHAT, &answer))?,
+        })
     }
 
-    async fn read_log(
-        &self,
-        revisions: &[&str],
-        limit: usize,
-    ) -> Result<Vec<CommitInfo>, GitError> {
+    async fn read_log(&self, commit: &CommitId) -> Result<Vec<CommitInfo>, GitError> {
         const WHAT: &str = "read commits";
-        let limit = format!("--max-count={limit}");
         let args = [
             "log",
             "--no-show-signature",
             "--no-color",
             "--no-mailmap",
             "--encoding=UTF-8",
-            &limit,
+            "--max-count=1",
             LOG_FORMAT,
         ];
         let answer = self
             .call(WHAT)
             .args(args)
-            .args(revisions)
-            .args(["--"])
+            .args([commit.as_str(), "--"])
             .run()
             .await?
             .into_success()?;
@@ -553,6 +583,21 @@ fn parse_commit(fields: &[&str]) -> Option<CommitInfo> {
     })
 }
 
+/// Reads lines of a commit and the second it was authored.
+fn parse_authored_commits(answer: &[u8]) -> Result<Vec<PushedCommit>, GitError> {
+    let text = String::from_utf8_lossy(answer);
+    let line = |line: &str| {
+        let (id, seconds) = line.split_once(' ')?;
+        Some(PushedCommit {
+            id: id.parse().ok()?,
+            authored_at: parse_commit_time(seconds),
+        })
+    };
+    text.lines()
+        .map(|text| line(text).ok_or_else(|| GitError::answer("read commits", text.as_bytes())))
+        .collect()
+}
+
 /// A commit may contain any number; an invalid time counts as the epoch.
 fn parse_commit_time(seconds: &str) -> Timestamp {
     seconds
@@ -560,4 +605,34 @@ fn parse_commit_time(seconds: &str) -> Timestamp {
         .ok()
         .and_then(|seconds| Timestamp::from_second(seconds).ok())
         .unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_are_read_with_the_second_they_were_authored() {
+        let (new, old) = ("a".repeat(40), "b".repeat(64));
+        // A commit may claim any time, or none.
+        let text = format!("{new} 1767323045\n{old} 99999999999999999999\n{old} \n");
+        let commits = parse_authored_commits(text.as_bytes()).unwrap();
+        let read: Vec<_> = commits
+            .iter()
+            .map(|commit| (commit.id.as_str(), commit.authored_at.to_string()))
+            .collect();
+        let epoch = "1970-01-01T00:00:00Z".to_owned();
+        assert_eq!(
+            read,
+            [
+                (new.as_str(), "2026-01-02T03:04:05Z".to_owned()),
+                (&old, epoch.clone()),
+                (&old, epoch)
+            ]
+        );
+        assert_eq!(parse_authored_commits(b"").unwrap(), []);
+        for text in ["HEAD 1", "warning: what is this", &new] {
+            assert!(parse_authored_commits(text.as_bytes()).is_err(), "{text}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use shipway_core::{
     release::{CalledFile, Commit, WorkflowFile},
     service::{Push, ScheduledWorkflow},
 };
-use shipway_drivers::git::{GitError, GitRepository, RefUpdate};
+use shipway_drivers::git::{CommitRange, GitError, GitRepository, RefUpdate};
 use shipway_syntax::SourceFile;
 use shipway_workflow::{
     graph::WorkflowLocation,
@@ -119,6 +119,7 @@ pub(super) async fn read_commit(
             source = Some(store_tree(app, repo, commit).await?);
         }
     }
+    let range = commits_of_push(repo, update, commit).await;
     let commit = commit_of(repo, commit).await?;
     let push = Push {
         reference: update.name.clone(),
@@ -128,6 +129,8 @@ pub(super) async fn read_commit(
         unconfigured: unconfigured.map(|error| error.to_string()),
         tests,
         source,
+        commits: range.commits,
+        commits_omitted: range.omitted,
     };
     Ok(CommitContents {
         push,
@@ -186,6 +189,7 @@ pub(super) async fn without_files(
     update: &RefUpdate,
     commit: &CommitId,
 ) -> Result<Push, GitError> {
+    let range = commits_of_push(repo, update, commit).await;
     Ok(Push {
         reference: update.name.clone(),
         before: update.old.clone(),
@@ -194,6 +198,22 @@ pub(super) async fn without_files(
         unconfigured: Some("its push moved too many references".to_owned()),
         tests: Vec::new(),
         source: None,
+        commits: range.commits,
+        commits_omitted: range.omitted,
+    })
+}
+
+/// The commits that a push brought; none where git can't tell. After a rewritten history, or in a shallow one, the commit before may be
+/// gone: that must not fail the push.
+async fn commits_of_push(
+    repo: &GitRepository,
+    update: &RefUpdate,
+    commit: &CommitId,
+) -> CommitRange {
+    let range = repo.commits_between(update.old.as_ref(), commit, Push::COMMITS_MAX);
+    range.await.unwrap_or_else(|error| {
+        tracing::debug!(%error, reference = %update.name, "the commits of a push can't be listed");
+        CommitRange::default()
     })
 }
 

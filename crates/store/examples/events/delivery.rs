@@ -130,6 +130,8 @@ pub fn push(service: &ServiceName, number: usize) -> service::ServiceInput {
         config: Some(Box::new(config(service))),
         unconfigured: None,
         tests: Vec::new(),
+        commits: Vec::new(),
+        commits_omitted: 0,
     };
     service::ServiceInput::Pushed {
         service: service.clone(),

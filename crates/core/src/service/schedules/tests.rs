@@ -116,6 +116,8 @@ impl Log {
             unconfigured: None,
             tests: Vec::new(),
             source: None,
+            commits: Vec::new(),
+            commits_omitted: 0,
         };
         let input = ServiceInput::Pushed {
             service: "shop".parse().unwrap(),
