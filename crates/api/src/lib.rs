@@ -11,6 +11,7 @@
 
 mod business_events;
 mod client;
+mod delivery;
 mod deploys;
 mod environments;
 mod health;
@@ -23,6 +24,7 @@ mod test_results;
 
 pub use business_events::{BusinessEvent, BusinessEventReport, BusinessEventsCounted};
 pub use client::ApiClient;
+pub use delivery::DeliveryQuery;
 pub use deploys::{DeployOutcome, DeployPlan, DeployRequest, PlanQuery, RollbackRequest};
 pub use environments::{
     EnvironmentStatus, ReleaseTraffic, ResumeEnvironmentRequest, ResumedEnvironment,

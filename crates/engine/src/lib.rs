@@ -19,6 +19,7 @@ mod driver;
 mod effects;
 mod engine;
 mod memory;
+mod projection_runner;
 mod store;
 
 pub use blobs::{BlobError, Blobs, Reader, StoredBlob};
@@ -26,7 +27,8 @@ pub use clock::{Clock, ManualClock, RealClock};
 pub use driver::{Driver, Reporter, Work};
 pub use engine::{Engine, EngineError, Options, Outcome};
 pub use memory::MemoryStore;
+pub use projection_runner::{ProjectionError, ProjectionRunner};
 pub use store::{
-    Append, AppendError, Recorded, RowFilter, RowPage, RowQuery, RowScope, Snapshot, Store,
-    StoreError, Subscription,
+    Append, AppendError, EarlierRows, ProjectionCheckpoint, ProjectionSave, Recorded, RowFilter,
+    RowPage, RowQuery, RowScope, Snapshot, Store, StoreError, Subscription,
 };

@@ -11,8 +11,8 @@ use shipway_core::aggregate::ViewRow;
 use tokio::sync::watch;
 
 use crate::store::{
-    Append, AppendError, Recorded, RowFilter, RowPage, RowQuery, RowScope, Snapshot, Store,
-    StoreError, Subscription,
+    Append, AppendError, EarlierRows, ProjectionSave, Recorded, RowFilter, RowPage, RowQuery,
+    RowScope, Snapshot, Store, StoreError, Subscription,
 };
 
 /// Events per read of a subscriber.
@@ -276,6 +276,17 @@ impl Store for MemoryStore {
         let mut log = self.lock();
         log.rows.retain(|(of, _), _| of != kind);
         log.put_rows(rows);
+        Ok(())
+    }
+
+    async fn save_projection(&self, save: ProjectionSave) -> Result<(), StoreError> {
+        let mut log = self.lock();
+        if save.earlier == EarlierRows::Delete {
+            log.rows.retain(|(kind, _), _| *kind != save.name);
+        }
+        let checkpoint = save.checkpoint_row();
+        log.put_rows(save.rows);
+        log.put_rows(vec![checkpoint]);
         Ok(())
     }
 }

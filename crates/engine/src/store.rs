@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use shipway_core::aggregate::ViewRow;
 
 /// Events to append to one stream, with the caches that change with them. Stored completely or not at all.
@@ -126,6 +127,56 @@ pub struct Snapshot {
     pub state: String,
 }
 
+/// How far a projection has folded the log, and what it remembers there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProjectionCheckpoint {
+    /// [`shipway_core::projection::Projection::VERSION`] of the fold.
+    pub version: u32,
+    /// The position of the last event folded.
+    pub position: u64,
+    /// The projection's value as JSON.
+    pub state: serde_json::Value,
+}
+
+/// What becomes of the rows that a projection saved before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EarlierRows {
+    /// They stay unless a new one has the same key.
+    Keep,
+    /// The log is folded anew.
+    Delete,
+}
+
+/// A checkpoint with the rows that belong to it. Stored completely or not at all.
+#[derive(Clone, Debug)]
+pub struct ProjectionSave {
+    /// The projection's name, which is the kind of its rows.
+    pub name: String,
+    /// What the rows belong to.
+    pub checkpoint: ProjectionCheckpoint,
+    /// What becomes of the rows of earlier saves.
+    pub earlier: EarlierRows,
+    /// Changed rows.
+    pub rows: Vec<ViewRow>,
+}
+
+impl ProjectionSave {
+    /// Kind of the rows that hold checkpoints.
+    pub const CHECKPOINTS: &str = "projection";
+
+    /// The row that holds the checkpoint.
+    #[must_use]
+    pub fn checkpoint_row(&self) -> ViewRow {
+        ViewRow {
+            kind: Self::CHECKPOINTS.to_owned(),
+            key: self.name.clone(),
+            service: String::new(),
+            live: false,
+            doc: serde_json::to_value(&self.checkpoint).expect("a checkpoint is plain data"),
+        }
+    }
+}
+
 /// A page of a read model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowPage {
@@ -190,6 +241,19 @@ pub trait Store: Send + Sync {
 
     /// Replaces rows without an append, to rebuild read models.
     async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError>;
+
+    /// Stores rows of a projection and its checkpoint in one transaction: a crash leaves both or neither, so that no event counts twice
+    /// and none is lost.
+    async fn save_projection(&self, save: ProjectionSave) -> Result<(), StoreError>;
+
+    /// The last saved checkpoint of a projection. None where another build wrote what can't be read.
+    async fn projection_checkpoint(
+        &self,
+        name: &str,
+    ) -> Result<Option<ProjectionCheckpoint>, StoreError> {
+        let row = self.row(ProjectionSave::CHECKPOINTS, name).await?;
+        Ok(row.and_then(|row| serde_json::from_value(row.doc).ok()))
+    }
 
     /// All rows of a kind; for small read models.
     async fn all_rows(&self, kind: &str) -> Result<Vec<ViewRow>, StoreError> {

@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use shipway_core::aggregate::ViewRow;
 use shipway_engine::{
-    Append, AppendError, Engine, EngineError, ManualClock, MemoryStore, Options, RowPage, RowQuery,
-    Snapshot, Store, StoreError, Subscription,
+    Append, AppendError, Engine, EngineError, ManualClock, MemoryStore, Options, ProjectionSave,
+    RowPage, RowQuery, Snapshot, Store, StoreError, Subscription,
 };
 use support::{Body, Chores, Doer, Input, Known, Stage, World, person, seconds, soon, start_time};
 use tokio::task::JoinSet;
@@ -250,6 +250,9 @@ impl Store for Disk {
     }
     async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError> {
         self.log.replace_rows(kind, rows).await
+    }
+    async fn save_projection(&self, save: ProjectionSave) -> Result<(), StoreError> {
+        self.log.save_projection(save).await
     }
 }
 

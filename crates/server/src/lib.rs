@@ -18,6 +18,7 @@ mod job_token;
 mod listener;
 mod live_evidence;
 mod page_routes;
+mod projections;
 mod push;
 mod read_models;
 mod secrets;

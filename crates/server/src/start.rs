@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use shipway_core::{
     address::{claims::STREAM, reachable},
     aggregate::Aggregate,
+    delivery::DeliveryCounts,
     target::{ResourceLimits, RouterKind, TargetKind},
 };
 use shipway_drivers::{
@@ -48,6 +49,7 @@ use crate::{
     file_storage::FileStorage,
     job_token::JobTokens,
     live_evidence::LiveEvidence,
+    projections::follow_log,
     push,
     secrets::{SecretStore, SecretsError},
     workspaces,
@@ -424,6 +426,7 @@ fn spawn_tasks(
     let history = app.observations.baseline_history.clone();
     tasks.spawn(record_history(app.workloads.clone(), history));
     tasks.spawn(effects::environment_health::run(app.clone()));
+    tasks.spawn(follow_log::<DeliveryCounts>(app.store.clone()));
     for repo in repos {
         let app = app.clone();
         tasks.spawn(async move {

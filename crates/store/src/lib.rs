@@ -16,5 +16,5 @@ mod writer;
 
 pub use blobs::FileBlobs;
 pub use data_dir::{DataDir, DataDirError, SET_ASIDE};
-pub use rebuild::rebuild_rows;
+pub use rebuild::{rebuild_projection, rebuild_rows};
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore};

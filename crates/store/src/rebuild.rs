@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::StreamExt;
-use shipway_core::aggregate::{Aggregate, Event, ViewRow};
-use shipway_engine::{Store, StoreError};
+use shipway_core::{
+    aggregate::{Aggregate, Event, ViewRow},
+    projection::Projection,
+};
+use shipway_engine::{ProjectionError, ProjectionRunner, Store, StoreError};
 
 /// When a row was last changed: position of the event, and index among its rows.
 type RowChange = (u64, usize);
@@ -37,6 +40,14 @@ pub async fn rebuild_rows<A: Aggregate>(store: &dyn Store) -> Result<usize, Stor
         store.replace_rows(&kind, rows).await?;
     }
     Ok(count)
+}
+
+/// Folds the whole log into a projection again and replaces its rows; returns how many there are.
+pub async fn rebuild_projection<P: Projection>(
+    store: &dyn Store,
+) -> Result<usize, ProjectionError> {
+    ProjectionRunner::<P>::from_start().catch_up(store).await?;
+    Ok(store.all_rows(P::NAME).await?.len())
 }
 
 /// The positions of the events of each stream of a kind.

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::Value};
 use shipway_core::aggregate::ViewRow;
 use shipway_engine::{
-    Append, AppendError, Recorded, RowFilter, RowPage, RowQuery, RowScope, Snapshot, Store,
-    StoreError, Subscription,
+    Append, AppendError, ProjectionSave, Recorded, RowFilter, RowPage, RowQuery, RowScope,
+    Snapshot, Store, StoreError, Subscription,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -350,6 +350,12 @@ impl Store for SqliteStore {
     async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError> {
         let kind = kind.to_owned();
         self.send_job(|reply| WriterJob::ReplaceRows { kind, rows, reply })
+            .await?
+    }
+
+    async fn save_projection(&self, save: ProjectionSave) -> Result<(), StoreError> {
+        let save = Box::new(save);
+        self.send_job(|reply| WriterJob::SaveProjection { save, reply })
             .await?
     }
 }

@@ -21,7 +21,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use shipway_core::aggregate::ViewRow;
-use shipway_engine::{Append, AppendError, StoreError};
+use shipway_engine::{Append, AppendError, EarlierRows, ProjectionSave, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::sqlite::{LastFailure, store_error};
@@ -51,6 +51,10 @@ pub(crate) enum WriterJob {
     ReplaceRows {
         kind: String,
         rows: Vec<ViewRow>,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    SaveProjection {
+        save: Box<ProjectionSave>,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
     ForgetSnapshots {
@@ -158,6 +162,9 @@ impl LogWriter {
                 }
                 WriterJob::ReplaceRows { kind, rows, reply } => {
                     let _ = reply.send(self.replace_rows(&kind, &rows).map_err(store_error));
+                }
+                WriterJob::SaveProjection { save, reply } => {
+                    let _ = reply.send(self.save_projection(&save).map_err(store_error));
                 }
                 WriterJob::ForgetStreams { streams, reply } => {
                     let _ = reply.send(self.forget_streams(&streams).map_err(store_error));
@@ -320,6 +327,19 @@ impl LogWriter {
         for (index, row) in rows.iter().enumerate() {
             upsert_row(&transaction, row, index as u64)?;
         }
+        transaction.commit()
+    }
+
+    fn save_projection(&mut self, save: &ProjectionSave) -> rusqlite::Result<()> {
+        let transaction = self.connection.unchecked_transaction()?;
+        if save.earlier == EarlierRows::Delete {
+            transaction.execute("DELETE FROM rows WHERE kind = ?1", [&save.name])?;
+        }
+        let position = save.checkpoint.position;
+        for (index, row) in save.rows.iter().enumerate() {
+            upsert_row(&transaction, row, row_order(position, index as u64))?;
+        }
+        upsert_row(&transaction, &save.checkpoint_row(), position)?;
         transaction.commit()
     }
 }

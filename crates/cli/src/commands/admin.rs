@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use shipway_core::{rollout::RolloutAggregate, run::RunAggregate, service::ServiceAggregate};
-use shipway_store::{DataDir, SqliteOptions, SqliteStore, rebuild_rows};
+use shipway_core::{
+    delivery::DeliveryCounts, rollout::RolloutAggregate, run::RunAggregate,
+    service::ServiceAggregate,
+};
+use shipway_store::{DataDir, SqliteOptions, SqliteStore, rebuild_projection, rebuild_rows};
 
 use super::server::default_data;
 use crate::{
@@ -76,6 +79,9 @@ async fn rebuild(data: &DataDir) -> Result<(), Failure> {
     rows += rebuild_rows::<RolloutAggregate>(&store)
         .await
         .map_err(failed)?;
+    rows += rebuild_projection::<DeliveryCounts>(&store)
+        .await
+        .map_err(|error| Failure::Failed(error.to_string()))?;
     line(&format!("{rows} rows made anew"));
     Ok(())
 }

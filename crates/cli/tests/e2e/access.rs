@@ -167,6 +167,7 @@ const DESCRIBED: &[Row] = &[
         "{}",
         People,
     ),
+    ("GET", "/api/v1/delivery", "", People),
     ("GET", "/api/v1/events", "", People),
     // The last one: it ends the run whose job asks.
     (
@@ -203,6 +204,7 @@ const OTHERS: &[Row] = &[
         People,
     ),
     ("GET", "/api/v1/rollouts?service=shop", "", People),
+    ("GET", "/api/v1/delivery?service=shop", "", People),
     (
         "GET",
         "/api/v1/events?stream=rollout/shop/1",

@@ -28,8 +28,8 @@ mod tests;
 mod view;
 
 pub use event::{
-    AutoPromotion, DeployingRun, Override, Preemption, Push, PushedCommit, ReleaseOrigin, RetryRequest,
-    RolloutGroups, RolloutRequest, RolloutTrigger, RunArtifact, RunOrder, RunPurpose,
+    AutoPromotion, DeployingRun, Override, Preemption, Push, PushedCommit, ReleaseOrigin,
+    RetryRequest, RolloutGroups, RolloutRequest, RolloutTrigger, RunArtifact, RunOrder, RunPurpose,
     ServiceEffect, ServiceEvent, ServiceInput, WaitsFor,
 };
 pub use health::{EnvironmentDegradation, HealthNotice, HealthReport};

@@ -6,6 +6,7 @@ mod approvals;
 mod artifacts;
 mod business_events;
 mod caller;
+mod delivery;
 mod deploy_outcome;
 mod deploys;
 mod environments;
@@ -82,6 +83,7 @@ pub(crate) fn routes() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(analysis::drawing))
         .routes(routes!(approvals::approvals))
         .routes(routes!(approvals::act_on_job_gate))
+        .routes(routes!(delivery::list))
         .routes(routes!(events::events))
         .split_for_parts()
 }

@@ -16,6 +16,7 @@ use shipway_engine::{Append, Recorded, Store, Subscription};
 
 pub mod appending;
 pub mod caching;
+pub mod projecting;
 pub mod subscribing;
 
 /// Where one log is kept. Empty at first.
@@ -51,6 +52,10 @@ macro_rules! conformance {
             a_slow_reader_misses_nothing_and_holds_nobody
             everybody_is_told_the_same_in_the_same_order
             the_last_position_is_that_of_the_last_event
+        );
+        $crate::conformance!(@each $place, projecting:
+            a_projection_has_the_rows_and_the_checkpoint_of_its_last_save
+            a_projection_that_begins_anew_loses_its_own_rows_alone
         );
         $crate::conformance!(@each $place, caching:
             the_newest_snapshot_is_given

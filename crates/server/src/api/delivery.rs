@@ -1,0 +1,44 @@
+//! What was delivered: counts of deployments, change failures and lead times.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Query, State},
+};
+use serde_json::Value;
+use shipway_api::{DeliveryQuery, Page, PageQuery};
+use shipway_core::{access::Verb, delivery::DeliveryCounts, projection::Projection};
+use shipway_engine::{RowFilter, RowQuery};
+
+use super::{
+    ApiError, Caller,
+    lists::{listed_resource, read_page},
+};
+use crate::app::App;
+
+/// Deployments, change failures and lead times by service, environment and day (UTC), the newest change first. Days without any are left
+/// out.
+#[utoipa::path(get, path = "/api/v1/delivery", params(DeliveryQuery), responses((status = 200, description = "A page of days", body = Value)))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Query(filter): Query<DeliveryQuery>,
+    caller: Caller,
+) -> Result<Json<Page<Value>>, ApiError> {
+    let service = filter.service.as_deref();
+    caller.require(Verb::Read, &listed_resource(service))?;
+    let query = PageQuery {
+        limit: filter.limit,
+        cursor: filter.cursor,
+    };
+    let environment = filter.environment.as_deref();
+    let rows = RowQuery {
+        service,
+        filter: environment.map(|value| RowFilter::Equals {
+            path: "environment",
+            value,
+        }),
+        ..RowQuery::new(DeliveryCounts::NAME)
+    };
+    Ok(Json(read_page(&*app.store, rows, &query).await?))
+}

@@ -1,0 +1,33 @@
+//! Keeps the projections of the log up to date.
+
+use std::{sync::Arc, time::Duration};
+
+use shipway_core::projection::Projection;
+use shipway_engine::{ProjectionError, ProjectionRunner, Store};
+
+/// Between two attempts while the store fails.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Folds the log for as long as the server runs. A projection that can't be folded stays as it is; nothing else depends on it.
+pub(crate) async fn follow_log<P: Projection>(store: Arc<dyn Store>) {
+    loop {
+        match follow_from_checkpoint::<P>(&*store).await {
+            Ok(()) => return,
+            Err(error @ ProjectionError::Unreadable { .. }) => {
+                tracing::error!(%error, projection = P::NAME, "a projection has stopped");
+                return;
+            }
+            Err(error @ ProjectionError::Store(_)) => {
+                tracing::warn!(%error, projection = P::NAME, "a projection is behind the log");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn follow_from_checkpoint<P: Projection>(store: &dyn Store) -> Result<(), ProjectionError> {
+    ProjectionRunner::<P>::load(store)
+        .await?
+        .follow(store)
+        .await
+}
