@@ -1,4 +1,4 @@
-//! What was delivered: counts for DORA's measures.
+//! Delivery counts: the query for DORA's measures.
 
 use serde::Deserialize;
 use utoipa::IntoParams;

@@ -6,12 +6,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::aggregate::ViewRow;
 
-/// A read model of many streams, folded from the whole log in its order. Its value is what it remembers between two events; what others
-/// read are its rows.
+/// A read model of many streams, folded from the whole log in its order. Its value is the memory between two events; the API
+/// reads its rows.
 ///
 /// The engine stores the value and the rows together with the position of the last event folded, so that every event counts exactly
 /// once. Keep the value small: it is written whole whenever a row changes.
-pub trait Projection:
+pub trait LogProjection:
     Clone + Debug + Default + Serialize + DeserializeOwned + Send + Sync + 'static
 {
     /// Its name, which is the kind of its rows.

@@ -2,14 +2,14 @@
 //!
 //! # Invariants
 //!
-//! - Every event counts exactly once, whenever the process is killed: a save is one transaction, and what was folded since is folded
+//! - Every event counts exactly once, whenever the process is killed: a save is one transaction, and later events are folded
 //!   again from the saved value.
 //! - An event that changes no row costs no write of its own.
 
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt as _;
-use shipway_core::{aggregate::ViewRow, projection::Projection};
+use shipway_core::{aggregate::ViewRow, projection::LogProjection};
 
 use crate::store::{
     EarlierRows, ProjectionCheckpoint, ProjectionSave, Recorded, Store, StoreError,
@@ -50,7 +50,7 @@ pub struct ProjectionRunner<P> {
     earlier: EarlierRows,
 }
 
-impl<P: Projection> ProjectionRunner<P> {
+impl<P: LogProjection> ProjectionRunner<P> {
     /// Begins with an empty value, before the first event. The first save deletes the rows there are.
     #[must_use]
     pub fn from_start() -> Self {

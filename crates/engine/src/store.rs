@@ -130,7 +130,7 @@ pub struct Snapshot {
 /// How far a projection has folded the log, and what it remembers there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProjectionCheckpoint {
-    /// [`shipway_core::projection::Projection::VERSION`] of the fold.
+    /// [`shipway_core::projection::LogProjection::VERSION`] of the fold.
     pub version: u32,
     /// The position of the last event folded.
     pub position: u64,

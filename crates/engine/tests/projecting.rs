@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shipway_core::{aggregate::ViewRow, projection::Projection};
+use shipway_core::{aggregate::ViewRow, projection::LogProjection};
 use shipway_engine::{Append, MemoryStore, ProjectionError, ProjectionRunner, Store};
 
 /// Sums the numbers of each stream. Zeros count, and change no row.
@@ -12,7 +12,7 @@ struct Sums<const VERSION: u32> {
     sums: std::collections::BTreeMap<String, u64>,
 }
 
-impl<const VERSION: u32> Projection for Sums<VERSION> {
+impl<const VERSION: u32> LogProjection for Sums<VERSION> {
     const NAME: &'static str = "sums";
     const VERSION: u32 = VERSION;
 
@@ -61,7 +61,7 @@ async fn rows(store: &MemoryStore) -> Vec<(String, Value)> {
     rows
 }
 
-async fn caught_up<P: Projection>(store: &MemoryStore) -> ProjectionRunner<P> {
+async fn caught_up<P: LogProjection>(store: &MemoryStore) -> ProjectionRunner<P> {
     let mut runner = ProjectionRunner::<P>::load(store).await.unwrap();
     runner.catch_up(store).await.unwrap();
     runner

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shipway_core::projection::Projection;
+use shipway_core::projection::LogProjection;
 use shipway_engine::{ProjectionError, ProjectionRunner, Store};
 
 /// Between two attempts while the store fails.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Folds the log for as long as the server runs. A projection that can't be folded stays as it is; nothing else depends on it.
-pub(crate) async fn follow_log<P: Projection>(store: Arc<dyn Store>) {
+pub(crate) async fn follow_log<P: LogProjection>(store: Arc<dyn Store>) {
     loop {
         match follow_from_checkpoint::<P>(&*store).await {
             Ok(()) => return,
@@ -25,7 +25,9 @@ pub(crate) async fn follow_log<P: Projection>(store: Arc<dyn Store>) {
     }
 }
 
-async fn follow_from_checkpoint<P: Projection>(store: &dyn Store) -> Result<(), ProjectionError> {
+async fn follow_from_checkpoint<P: LogProjection>(
+    store: &dyn Store,
+) -> Result<(), ProjectionError> {
     ProjectionRunner::<P>::load(store)
         .await?
         .follow(store)

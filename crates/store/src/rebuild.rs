@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use futures_util::StreamExt;
 use shipway_core::{
     aggregate::{Aggregate, Event, ViewRow},
-    projection::Projection,
+    projection::LogProjection,
 };
 use shipway_engine::{ProjectionError, ProjectionRunner, Store, StoreError};
 
@@ -43,7 +43,7 @@ pub async fn rebuild_rows<A: Aggregate>(store: &dyn Store) -> Result<usize, Stor
 }
 
 /// Folds the whole log into a projection again and replaces its rows; returns how many there are.
-pub async fn rebuild_projection<P: Projection>(
+pub async fn rebuild_projection<P: LogProjection>(
     store: &dyn Store,
 ) -> Result<usize, ProjectionError> {
     ProjectionRunner::<P>::from_start().catch_up(store).await?;

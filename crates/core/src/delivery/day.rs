@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     aggregate::ViewRow,
     ids::{EnvironmentName, ServiceName},
-    projection::Projection,
+    projection::LogProjection,
 };
 
 /// What a service delivered to an environment on one day.

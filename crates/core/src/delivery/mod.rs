@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     aggregate::{Aggregate, Event, ViewRow},
     ids::{EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, ServiceName},
-    projection::Projection,
+    projection::LogProjection,
     release::Release,
     rollout::{
         RolloutAggregate, RolloutEvent, RolloutKind, RolloutSpec, UserExposure,
@@ -35,14 +35,14 @@ pub struct DeliveryCounts {
     /// What each service still has to deliver.
     pushes: BTreeMap<ServiceName, UndeliveredPushes>,
     /// Rollouts in progress, by stream.
-    rollouts: BTreeMap<String, RolloutProgress>,
+    rollouts: BTreeMap<String, TrackedRollout>,
     /// The last day of each place; earlier days are rows only. By the key of the place: `shop/production`.
     days: BTreeMap<String, DeliveryDay>,
 }
 
 /// What counts of a rollout in progress.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct RolloutProgress {
+struct TrackedRollout {
     service: ServiceName,
     environment: EnvironmentName,
     release: ReleaseNumber,
@@ -53,7 +53,7 @@ struct RolloutProgress {
     is_promoted: bool,
 }
 
-impl RolloutProgress {
+impl TrackedRollout {
     fn new(spec: &RolloutSpec) -> Self {
         Self {
             service: spec.id.service.clone(),
@@ -84,7 +84,7 @@ impl RolloutProgress {
     }
 }
 
-impl Projection for DeliveryCounts {
+impl LogProjection for DeliveryCounts {
     const NAME: &'static str = "delivery";
     const VERSION: u32 = 1;
 
@@ -161,7 +161,7 @@ impl DeliveryCounts {
     fn fold_rollout(&mut self, stream: &str, event: &Event<RolloutEvent>) -> Option<ViewRow> {
         match &event.body {
             RolloutEvent::Opened { spec } => {
-                let rollout = RolloutProgress::new(spec);
+                let rollout = TrackedRollout::new(spec);
                 self.rollouts.insert(stream.to_owned(), rollout);
                 None
             }

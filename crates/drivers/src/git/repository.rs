@@ -75,7 +75,7 @@ pub struct CommitInfo {
 pub struct CommitRange {
     /// Newest first.
     pub commits: Vec<PushedCommit>,
-    /// Older ones that are not in `commits`.
+    /// The number of older commits that are not in `commits`.
     pub omitted: u32,
 }
 

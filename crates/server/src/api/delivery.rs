@@ -1,4 +1,4 @@
-//! What was delivered: counts of deployments, change failures and lead times.
+//! Delivery counts: deployments, change failures and lead times.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::Value;
 use shipway_api::{DeliveryQuery, Page, PageQuery};
-use shipway_core::{access::Verb, delivery::DeliveryCounts, projection::Projection};
+use shipway_core::{access::Verb, delivery::DeliveryCounts, projection::LogProjection};
 use shipway_engine::{RowFilter, RowQuery};
 
 use super::{
