@@ -85,7 +85,7 @@ impl Clock for RealClock {
     }
 }
 
-/// A clock that is moved by tests. Sleepers are timer_fired in the order of their times, then of their calls, so that a
+/// A clock that is moved by tests. Sleepers are woken in the order of their times, then of their calls, so that a
 /// single-threaded simulation is deterministic.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<SleeperQueue>);

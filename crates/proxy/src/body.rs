@@ -248,7 +248,7 @@ impl Drop for ResponseRecord {
     }
 }
 
-/// A response body on its way to the client. It owns its connection and drives it: no other task is timer_fired for each frame.
+/// A response body on its way to the client. It owns its connection and drives it: no other task is woken for each frame.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     body: Incoming,

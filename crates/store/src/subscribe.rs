@@ -1,4 +1,4 @@
-//! The log as a stream of events, read from the table in the order of positions and timer_fired by the writer. A slow reader doesn't
+//! The log as a stream of events, read from the table in the order of positions and woken by the writer. A slow reader doesn't
 //! block the writer.
 
 use std::{collections::VecDeque, path::PathBuf};

@@ -1,4 +1,4 @@
-//! Reads a file as it grows, timer_fired by inotify instead of polling.
+//! Reads a file as it grows, woken by inotify instead of polling.
 
 use std::{
     io::{self, SeekFrom},

@@ -263,7 +263,7 @@ impl RolloutHarness {
     fn pass_time(&mut self, seconds: i64) {
         self.now += jiff::SignedDuration::from_secs(seconds);
         let wake_at = RolloutAggregate::pending(&self.state, self.now).wake_at;
-        // As the engine does it: who isn't due is not timer_fired.
+        // As the engine does it: a rollout whose time has not come is not woken.
         if wake_at.is_some_and(|at| at <= self.now) {
             self.say(RolloutInput::TimerFired).unwrap();
         }
