@@ -31,7 +31,7 @@ fn set() -> ReplicaSetKey {
     "shop.production.4.1".parse::<InstanceId>().unwrap().set
 }
 
-fn place<'a>(runner: &'a FolderCommands, set: &'a ReplicaSetKey) -> CommandPlace<'a> {
+fn command_place<'a>(runner: &'a FolderCommands, set: &'a ReplicaSetKey) -> CommandPlace<'a> {
     CommandPlace { runner, set }
 }
 
@@ -51,7 +51,7 @@ async fn ask(query: ProviderQuery) -> Result<f64, String> {
             &source,
             &about(),
             Timestamp::now(),
-            place(&FolderCommands(folder.path().into()), &set()),
+            command_place(&FolderCommands(folder.path().into()), &set()),
             &secrets,
         )
         .await
@@ -161,7 +161,7 @@ async fn partial_slow_and_broken_answers_are_no_answers() {
             &source,
             &about(),
             Timestamp::now(),
-            place(&FolderCommands(folder.path().into()), &set()),
+            command_place(&FolderCommands(folder.path().into()), &set()),
             &|_| None,
         )
         .await;
@@ -305,7 +305,7 @@ async fn a_command_prints_a_number_or_json_and_leaves_nothing_behind() {
             &source,
             &about(),
             Timestamp::now(),
-            place(&FolderCommands(folder.path().into()), &set()),
+            command_place(&FolderCommands(folder.path().into()), &set()),
             &|_| None,
         )
         .await;

@@ -279,7 +279,7 @@ pub struct ReleaseTotals {
     /// Requests that should have been copied and were not: too many at once, a large body, or an unsafe method.
     #[serde(default, skip_serializing_if = "is_none")]
     pub not_copied: u64,
-    /// What was counted.
+    /// Counts of requests, responses and bytes.
     pub totals: TrafficTotals,
 }
 

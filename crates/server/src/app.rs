@@ -1,4 +1,4 @@
-//! The server as one object: the four engines, and everything their drivers and the HTTP handlers share.
+//! The server as one object: the engines, and everything that their drivers and the HTTP handlers share.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -58,12 +58,12 @@ pub struct App {
     pub(crate) storing: FileStorage,
     /// Reports of tests that were read last.
     pub(crate) reports: TestReportCache,
-    /// News.
+    /// Delivers notifications.
     pub(crate) notifier: NotificationSender,
     /// Providers of metrics.
     pub(crate) providers: MetricProviders,
     pub(crate) observations: ReleaseObservations,
-    /// SecretStore and variables.
+    /// Secrets and variables of jobs and instances.
     pub(crate) secrets: SecretStore,
     /// Where actions of repositories come from.
     pub(crate) actions: ActionSource,

@@ -91,5 +91,5 @@ fn release_traffic(
         p50_ms: millis(totals.latency.quantile(0.5)),
         p99_ms: millis(totals.latency.quantile(0.99)),
     };
-    reading.at(at).map(traffic).collect()
+    reading.releases_at(at).map(traffic).collect()
 }

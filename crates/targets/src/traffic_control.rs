@@ -224,7 +224,7 @@ impl TrafficControl {
     #[must_use]
     pub fn serving(&self) -> Vec<ReplicaSetKey> {
         let routes = self.routes();
-        let of_lane = |(place, route): (&ServiceEnvironment, &TrafficRoute)| {
+        let of_route = |(place, route): (&ServiceEnvironment, &TrafficRoute)| {
             let shares = route.split.shares.iter();
             let served = shares.filter(|(_, weight)| !weight.is_zero());
             served
@@ -234,7 +234,7 @@ impl TrafficControl {
                 })
                 .collect::<Vec<_>>()
         };
-        routes.iter().flat_map(of_lane).collect()
+        routes.iter().flat_map(of_route).collect()
     }
 
     /// A route, for pages.

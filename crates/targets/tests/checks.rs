@@ -145,7 +145,13 @@ fn exec(command: &str) -> SmokeTest {
 }
 
 async fn run(listener: &Listener, tests: &[SmokeTest]) -> SmokeReport {
-    smoke::run_suite(tests, &listener.instances(), None, place(&root(), &set())).await
+    smoke::run_suite(
+        tests,
+        &listener.instances(),
+        None,
+        command_place(&root(), &set()),
+    )
+    .await
 }
 
 fn differences(report: &SmokeReport) -> Vec<&str> {
@@ -249,7 +255,7 @@ async fn answers_that_are_none_are_said_in_words() {
     }
     let nobody = vec![("x".to_owned(), "127.0.0.1:1".to_owned())];
     let test = [request("GET", "/", ExpectedAnswer::default())];
-    let report = smoke::run_suite(&test, &nobody, None, place(&root(), &set())).await;
+    let report = smoke::run_suite(&test, &nobody, None, command_place(&root(), &set())).await;
     assert_eq!(differences(&report), ["connection refused on 127.0.0.1:1"]);
 }
 
@@ -278,7 +284,7 @@ async fn every_instance_is_tested_and_results_are_in_order() {
         .map(|(listener, name)| (name.to_owned(), listener.address.clone()))
         .collect();
     let tests = ["/", "/items"].map(|path| request("GET", path, ExpectedAnswer::default()));
-    let report = smoke::run_suite(&tests, &instances, None, place(&root(), &set())).await;
+    let report = smoke::run_suite(&tests, &instances, None, command_place(&root(), &set())).await;
     let order: Vec<_> = report
         .results
         .iter()
@@ -312,7 +318,7 @@ async fn a_script_gets_the_url_and_a_clean_environment_and_its_last_line_is_quot
         &tests,
         &listener.instances(),
         None,
-        place(&FolderCommands(folder.path().into()), &set()),
+        command_place(&FolderCommands(folder.path().into()), &set()),
     )
     .await;
     assert_eq!(
@@ -337,7 +343,7 @@ fn set() -> ReplicaSetKey {
     "shop.production.1.1".parse::<InstanceId>().unwrap().set
 }
 
-fn place<'a>(runner: &'a FolderCommands, set: &'a ReplicaSetKey) -> CommandPlace<'a> {
+fn command_place<'a>(runner: &'a FolderCommands, set: &'a ReplicaSetKey) -> CommandPlace<'a> {
     CommandPlace { runner, set }
 }
 

@@ -215,7 +215,7 @@ fn routes(release: u32, instances: &[(u32, &Shop)]) -> RouteSnapshot {
     }
 }
 
-fn place() -> ServiceEnvironment {
+fn service_environment() -> ServiceEnvironment {
     ServiceEnvironment {
         service: "shop".parse().unwrap(),
         environment: "production".parse().unwrap(),
@@ -460,23 +460,29 @@ async fn draining_waits_for_the_instances_that_go() {
     plane.apply_routes(routes(1, &[(1, &one)])).await.unwrap();
     let short = Duration::from_millis(50);
     assert_eq!(
-        plane.wait_until_drained(&place(), release, 1, short).await,
+        plane
+            .wait_until_drained(&service_environment(), release, 1, short)
+            .await,
         1,
         "slot 2 is busy"
     );
     assert_eq!(
-        plane.wait_until_drained(&place(), release, 0, short).await,
+        plane
+            .wait_until_drained(&service_environment(), release, 0, short)
+            .await,
         1,
         "so is the release"
     );
     assert_eq!(
-        plane.wait_until_drained(&place(), release, 2, short).await,
+        plane
+            .wait_until_drained(&service_environment(), release, 2, short)
+            .await,
         0,
         "slots after it are not"
     );
     let drained = async {
         plane
-            .wait_until_drained(&place(), release, 1, PATIENCE)
+            .wait_until_drained(&service_environment(), release, 1, PATIENCE)
             .await
     };
     let finish = async { two.go_on.add_permits(1) };
@@ -499,7 +505,7 @@ async fn totals_survive_the_proxy_and_the_server() {
                 .read_totals()
                 .await
                 .unwrap()
-                .totals_for(&place(), ReleaseNumber(7))
+                .totals_for(&service_environment(), ReleaseNumber(7))
                 .requests
                 == wanted
         })
@@ -518,7 +524,7 @@ async fn totals_survive_the_proxy_and_the_server() {
         .await
         .unwrap()
         .since(&before)
-        .totals_for(&place(), ReleaseNumber(7));
+        .totals_for(&service_environment(), ReleaseNumber(7));
     assert_eq!(
         (delta.requests, delta.latency.count(), delta.errors()),
         (1, 1, 0)

@@ -415,6 +415,19 @@ fn doubt() -> Alpha {
     Alpha::new(1.0 / ODDS_INCONCLUSIVE).expect("odds above 1 are a probability")
 }
 
+/// The sentence of a comparison: metric, relation, the values of both sides, and the number of observations.
+fn describe_comparison(
+    judge: &SequentialComparison,
+    seen: &ObservedPair<'_>,
+    relation: &str,
+    (canary, stable): &(String, String),
+    observed: &str,
+) -> String {
+    let (candidate, other) = (seen.names.0, seen.names.1);
+    let metric = judge.metric.title();
+    format!("{metric} of {candidate} {relation} {other}: {canary} vs {stable} ({observed})")
+}
+
 /// `60 of the 100 values needed`
 fn values_needed(count: u64, needed: u64) -> String {
     let (count, needed) = (grouped(&count.to_string()), grouped(&needed.to_string()));

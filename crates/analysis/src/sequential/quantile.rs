@@ -8,7 +8,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ComparisonResult, ObservedPair, SequentialComparison, confidence, doubt};
+use super::{
+    ComparisonResult, ObservedPair, SequentialComparison, confidence, describe_comparison, doubt,
+};
 use crate::{
     Histogram, Sample,
     evidence::{
@@ -134,8 +136,11 @@ pub(super) fn judge(
         let alpha = alpha.split(2);
         (canary.range(quantile, alpha), stable.range(quantile, alpha))
     };
-    let explain = |ranges: &(QuantileRange, QuantileRange), relation: &str| {
-        compared(judge, seen, relation, ranges, of_canary.total())
+    // `latency p99 of #3 is worse than #2: 290 ms to 330 ms vs 110 ms to 140 ms (9,000 requests)`
+    let explain = |(canary, stable): &(QuantileRange, QuantileRange), relation: &str| {
+        let shown = (show(judge, canary), show(judge, stable));
+        let requests = pluralized(of_canary.total(), "request");
+        describe_comparison(judge, seen, relation, &shown, &requests)
     };
     let against = ranges(alpha);
     let (more, less) = judge.direction.order(&against.0, &against.1);
@@ -172,25 +177,6 @@ pub(super) fn judge(
         ));
     }
     ComparisonResult::Open(explain(&against, "is not shown to be worse than"))
-}
-
-/// `latency p99 of #3 is worse than #2: 290 ms to 330 ms vs 110 ms to 140 ms (9,000 requests)`
-fn compared(
-    judge: &SequentialComparison,
-    seen: &ObservedPair<'_>,
-    relation: &str,
-    (canary, stable): &(QuantileRange, QuantileRange),
-    requests: u64,
-) -> String {
-    format!(
-        "{} of {} {relation} {}: {} vs {} ({})",
-        judge.metric.title(),
-        seen.names.0,
-        seen.names.1,
-        show(judge, canary),
-        show(judge, stable),
-        pluralized(requests, "request")
-    )
 }
 
 /// How many requests it takes until a quantile has both a lower and an upper end; a limit on latency (`slow-rate`) needs far fewer.

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ComparisonResult, ObservedPair, SequentialComparison, confidence, doubt, values_needed,
+    ComparisonResult, ObservedPair, SequentialComparison, confidence, describe_comparison, doubt,
+    values_needed,
 };
 use crate::{
     Metric, Sample,
@@ -207,7 +208,7 @@ pub(super) fn judge(
         return ComparisonResult::Unknown(values_needed(count, VALUES_MIN));
     }
     let means = (of.canary.mean(), of.stable.mean());
-    let explain = |relation: &str| compared(judge, seen, relation, means, count);
+    let explain = |relation: &str| explain_means(judge, seen, relation, means, count);
     let alpha = judge.hold_alpha(state.holds);
     let unseen = of.unseen(judge, seen);
     let range = |series: &ValueSeries, alpha| {
@@ -249,22 +250,15 @@ pub(super) fn judge(
 }
 
 /// `CPU use of #3 is worse than #2: 50% vs 30% (60 values)`
-fn compared(
+fn explain_means(
     judge: &SequentialComparison,
     seen: &ObservedPair<'_>,
     relation: &str,
     (canary, stable): (f64, f64),
     values: u64,
 ) -> String {
-    format!(
-        "{} of {} {relation} {}: {} vs {} ({})",
-        judge.metric.title(),
-        seen.names.0,
-        seen.names.1,
-        judge.metric.show(canary),
-        judge.metric.show(stable),
-        pluralized(values, "value")
-    )
+    let shown = (judge.metric.show(canary), judge.metric.show(stable));
+    describe_comparison(judge, seen, relation, &shown, &pluralized(values, "value"))
 }
 
 /// The same against the values that stable had while it had traffic.
@@ -300,7 +294,7 @@ fn against_before(
         return ComparisonResult::Unknown(values_needed(now.count(), VALUES_MIN));
     }
     let means = (now.mean(), then.mean());
-    let explain = |relation: &str| compared(judge, seen, relation, means, now.count());
+    let explain = |relation: &str| explain_means(judge, seen, relation, means, now.count());
     // Where it stands still it may scatter as stable did, which had the same traffic.
     let then_moved = before.moves() as f64 / then.count() as f64;
     let still = stillness(of.alone.moves(), (then_moved * now.count() as f64) as u64);

@@ -23,7 +23,7 @@ const TOKEN: &str = "correct-horse-battery";
 enum Access {
     /// Any client, also without a token.
     Open,
-    /// Whoever has the server's token; all of this machine where there is none.
+    /// Holders of the server's token; without a token, every process of this machine except jobs and instances.
     People,
     /// People, and the jobs of the service.
     ServiceJobs,

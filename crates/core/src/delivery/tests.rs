@@ -40,7 +40,7 @@ struct Story {
 }
 
 impl Story {
-    fn tell(&mut self, stream: &str, time: &str, body: impl Serialize) {
+    fn append_event(&mut self, stream: &str, time: &str, body: impl Serialize) {
         let event = Event {
             at: at(time),
             by: Principal::person("ada").actor(),
@@ -74,7 +74,7 @@ impl Story {
             commits_omitted: 0,
         };
         let push = Box::new(push);
-        self.tell(
+        self.append_event(
             "service/shop",
             time,
             ServiceEvent::Pushed { sequence, push },
@@ -85,7 +85,7 @@ impl Story {
     fn roll_out(&mut self, number: u32, time: &str, environment: &str, kind: RolloutKind, of: u64) {
         let spec = Box::new(spec(number, environment, kind, of));
         let split = TrafficSplit::all_to(spec.release.number);
-        self.tell(&stream(number), time, RolloutEvent::Opened { spec });
+        self.append_event(&stream(number), time, RolloutEvent::Opened { spec });
         let planned = RolloutEvent::Planned {
             direction: PlanDirection::Forward,
             plan: RolloutPlan {
@@ -95,7 +95,7 @@ impl Story {
             cause: None,
             why: String::new(),
         };
-        self.tell(&stream(number), time, planned);
+        self.append_event(&stream(number), time, planned);
     }
 
     fn shifted(&mut self, number: u32, time: &str) {
@@ -104,7 +104,7 @@ impl Story {
             note: None,
             smoke: None,
         };
-        self.tell(&stream(number), time, done);
+        self.append_event(&stream(number), time, done);
     }
 
     fn promoted(&mut self, number: u32, time: &str, environment: &str, of: u64) {
@@ -113,7 +113,7 @@ impl Story {
             rollout: RolloutNumber(number),
             release: release(of),
         };
-        self.tell("service/shop", time, promoted);
+        self.append_event("service/shop", time, promoted);
     }
 
     fn ended(&mut self, number: u32, time: &str, outcome: RolloutOutcome) {
@@ -122,7 +122,7 @@ impl Story {
             cause: None,
             why: String::new(),
         };
-        self.tell(&stream(number), time, ended);
+        self.append_event(&stream(number), time, ended);
     }
 
     fn deploy(&mut self, number: u32, time: &str, environment: &str, of: u64) {

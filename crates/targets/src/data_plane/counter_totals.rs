@@ -56,14 +56,6 @@ impl TrafficReading {
         self.totals_for(place, release).plus(&copies)
     }
 
-    /// The previous name of [`TrafficReading::releases_at`].
-    pub fn at(
-        &self,
-        place: &ServiceEnvironment,
-    ) -> impl Iterator<Item = (ReleaseNumber, &TrafficTotals)> {
-        self.releases_at(place)
-    }
-
     /// All releases of an environment, the oldest first.
     pub fn releases_at(
         &self,

@@ -46,11 +46,6 @@ impl TrafficMeter {
         }
     }
 
-    /// The previous name of [`TrafficMeter::read_totals`].
-    pub async fn read(&self) -> Result<TrafficReading, DataPlaneError> {
-        self.read_totals().await
-    }
-
     /// The current totals.
     ///
     /// # Errors

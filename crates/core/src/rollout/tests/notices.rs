@@ -22,7 +22,7 @@ fn owed(state: &RolloutState, now: Timestamp) -> Vec<(usize, usize)> {
     effects.iter().filter_map(notify).collect()
 }
 
-fn settle(
+fn finish_notification(
     stage: &mut RolloutHarness,
     index: usize,
     destination: usize,
@@ -57,13 +57,13 @@ fn rolled_back() -> RolloutHarness {
 fn a_destination_that_hangs_delays_only_its_own_notices() {
     let mut stage = rolled_back();
     assert_eq!(owed(&stage.state, stage.now), [(0, 0), (0, 1)]);
-    settle(&mut stage, 0, 1, None);
+    finish_notification(&mut stage, 0, 1, None);
     assert_eq!(owed(&stage.state, stage.now), [(0, 0), (1, 1)]);
-    settle(&mut stage, 1, 1, None);
+    finish_notification(&mut stage, 1, 1, None);
     assert_eq!(owed(&stage.state, stage.now), [(0, 0)]);
     assert!(RolloutAggregate::pending(&stage.state, stage.now).live);
-    settle(&mut stage, 0, 0, Some("the webhook at a: no answer"));
-    settle(&mut stage, 1, 0, None);
+    finish_notification(&mut stage, 0, 0, Some("the webhook at a: no answer"));
+    finish_notification(&mut stage, 1, 0, None);
     assert!(!RolloutAggregate::pending(&stage.state, stage.now).live);
     let notes = stage.rollout().notes.iter();
     let given_up: Vec<_> = notes
@@ -84,7 +84,7 @@ fn a_destination_that_hangs_delays_only_its_own_notices() {
 fn what_is_settled_is_not_sent_again_after_a_crash_anywhere() {
     let mut stage = rolled_back();
     for (index, destination) in [(0, 1), (0, 0), (1, 0), (1, 1)] {
-        settle(&mut stage, index, destination, None);
+        finish_notification(&mut stage, index, destination, None);
     }
     let mut settled = Vec::new();
     let mut state = RolloutState::default();
@@ -105,8 +105,20 @@ fn what_is_settled_is_not_sent_again_after_a_crash_anywhere() {
 #[test]
 fn an_answer_that_comes_twice_or_too_late_changes_nothing() {
     let mut stage = rolled_back();
-    assert_eq!(settle(&mut stage, 1, 0, None), 0, "it is not its turn");
-    assert_eq!(settle(&mut stage, 0, 2, None), 0, "no such destination");
-    assert_eq!(settle(&mut stage, 0, 0, None), 1);
-    assert_eq!(settle(&mut stage, 0, 0, None), 0, "settled already");
+    assert_eq!(
+        finish_notification(&mut stage, 1, 0, None),
+        0,
+        "it is not its turn"
+    );
+    assert_eq!(
+        finish_notification(&mut stage, 0, 2, None),
+        0,
+        "no such destination"
+    );
+    assert_eq!(finish_notification(&mut stage, 0, 0, None), 1);
+    assert_eq!(
+        finish_notification(&mut stage, 0, 0, None),
+        0,
+        "settled already"
+    );
 }
