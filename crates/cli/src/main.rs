@@ -116,7 +116,7 @@ fn carry_out(
     let done = |result: Result<(), Failure>| result.map(|()| ExitCode::SUCCESS);
     match command {
         Command::Demo(args) => done(demo::run(&args)),
-        Command::Init(args) => done(init::run(&args)),
+        Command::Init(args) => done(init::run(server, &args)),
         Command::Server(args) => done(server::run(args, server)),
         Command::Check(args) => check::run(server, &args, output),
         Command::Schema => done(output.document(&shipway_core::config::schema())),

@@ -64,7 +64,7 @@ fn init_writes_what_check_finds_good_and_nothing_twice() {
     assert_ends(&checked, 0, &["0 errors"]);
     let written = fs::read_to_string(folder.path().join("shipway.yaml")).unwrap();
     assert!(
-        written.contains("the default rules hold"),
+        written.contains("the default rules judge"),
         "releases are judged from the first day on: {written}"
     );
     let found = json(&shipway(folder.path(), &["check", "--json"]));
@@ -75,6 +75,49 @@ fn init_writes_what_check_finds_good_and_nothing_twice() {
         &shipway(folder.path(), &["init", "--force"]),
         0,
         &["shipway.yaml"],
+    );
+}
+
+#[test]
+fn check_says_when_a_push_would_release_or_start_nothing() {
+    let folder = with_workflow(
+        "on: { push: { branches: [trunk] } }\njobs: { a: { runs-on: ubuntu-latest, steps: [{ uses: actions/upload-artifact@v4, with: { name: till, path: . } }] } }\n",
+    );
+    let workflow = folder.path().join(".github/workflows/ci.yml");
+    let check = |artifact: &str| {
+        let config = format!(
+            "service: till\nartifact: {artifact}\nrun: {{ command: exec ./till.sh }}\nenvironments: {{ production: {{ strategy: recreate }} }}\n"
+        );
+        fs::write(folder.path().join("shipway.yaml"), config).unwrap();
+        said(&shipway(folder.path(), &["check"]))
+    };
+    assert_says(
+        &check("till"),
+        &[
+            "no workflow that a push of main starts uploads the artifact `till`",
+            "branches: [main]",
+        ],
+    );
+    assert_says(
+        &check("other"),
+        &["no workflow uploads the artifact `other`, so a push releases nothing"],
+    );
+    assert_says(
+        &check("{ source: . }"),
+        &["./till.sh, which is not in the repository"],
+    );
+    fs::write(folder.path().join("till.sh"), "#!/bin/sh\n").unwrap();
+    assert_says(
+        &check("{ source: . }"),
+        &["./till.sh, which can't be executed", "chmod +x till.sh"],
+    );
+    fs::remove_file(workflow).unwrap();
+    assert_says(
+        &check("till"),
+        &[
+            "no workflow uploads the artifact `till`",
+            "artifact: { source: . }",
+        ],
     );
 }
 

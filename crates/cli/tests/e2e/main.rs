@@ -19,6 +19,7 @@ mod elsewhere;
 mod evidence;
 mod examples;
 mod faults;
+mod first_use;
 mod gates;
 mod going_on;
 mod guard;

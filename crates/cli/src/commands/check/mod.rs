@@ -15,6 +15,7 @@ use shipway_syntax::{Diagnostic, SourceFile};
 use shipway_workflow::{lint, runner::RunnerLabels};
 
 mod addresses;
+mod artifacts;
 mod project;
 mod promotion_groups;
 

@@ -6,11 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shipway_core::config::{ArtifactSource, ServiceConfig};
-use shipway_syntax::{Diagnostic, SourceFile, Span};
-use shipway_workflow::lint::{UploadedArtifacts, check_local};
+use shipway_core::config::ServiceConfig;
+use shipway_syntax::{Diagnostic, SourceFile};
+use shipway_workflow::{lint::check_local, model::PushEvent};
 
-use super::holds_workflows;
+use super::{
+    artifacts::{ArtifactComparison, key_span, missing_program},
+    holds_workflows,
+};
 
 /// Where workflows are kept.
 const WORKFLOWS: &str = ".github/workflows";
@@ -29,69 +32,44 @@ pub(super) fn config_problems(
     source: &SourceFile,
     config: &ServiceConfig,
 ) -> Vec<Diagnostic> {
-    let root = path.parent().unwrap_or(Path::new(""));
-    // Without workflows this is not the `shipway.yaml` at the root of a repository.
-    let Some(found) = workflows_in(root) else {
-        return Vec::new();
-    };
+    let root = &workflows_root(path);
+    let found = workflows_in(root).unwrap_or_default();
     let mut problems = Vec::new();
-    let mut uploads = UploadedArtifacts::default();
+    let mut comparison = ArtifactComparison::new(source, config);
+    let push = PushEvent {
+        reference: format!("refs/heads/{}", config.branch),
+        changed_paths: None,
+    };
     let named = &config.workflows;
     for file in if named.is_empty() { &found } else { named } {
         let Some(text) = read(root, file) else {
             let message = format!("the workflow {file} is not in the repository");
-            let help = format!("{WORKFLOWS} has {}", listed(&found));
+            let names = found.iter().map(String::as_str);
+            let help = format!(
+                "{WORKFLOWS} has {}",
+                shipway_workflow::expr::join_with_and(names)
+            );
             let span = key_span(source, "workflow");
             problems.push(Diagnostic::error("missing-workflow", span, message).help(help));
             continue;
         };
         match shipway_workflow::parse(&SourceFile::new(file.as_str(), text)).workflow {
-            Some(workflow) => uploads.add_workflow(&workflow, &|file| read(root, file)),
+            Some(workflow) if workflow.on.matches_push(&push) => {
+                comparison
+                    .uploads
+                    .add_workflow(&workflow, &|file| read(root, file));
+            }
+            Some(workflow) => comparison
+                .idle
+                .add_workflow(&workflow, &|file| read(root, file)),
             // Its mistakes are reported separately; its uploads are unknown.
-            None => uploads.has_unknown = true,
+            None => comparison.uploads.has_unknown = true,
         }
     }
-    problems.extend(missing_artifact(source, config, &uploads));
+    comparison.has_workflows = !found.is_empty();
+    problems.extend(comparison.missing_artifact());
+    problems.extend(missing_program(root, source, config));
     problems
-}
-
-/// Without the artifact that `shipway.yaml` names a push releases nothing.
-fn missing_artifact(
-    source: &SourceFile,
-    config: &ServiceConfig,
-    uploads: &UploadedArtifacts,
-) -> Option<Diagnostic> {
-    let ArtifactSource::Run { name } = &config.artifact else {
-        return None;
-    };
-    let is_there = match name {
-        Some(name) => uploads.names.contains(name),
-        None => !uploads.names.is_empty(),
-    };
-    if is_there || uploads.has_unknown {
-        return None;
-    }
-    let message = match name {
-        Some(name) => {
-            format!("no workflow uploads the artifact `{name}`, so a push releases nothing")
-        }
-        None => "no workflow uploads an artifact, so a push releases nothing".to_owned(),
-    };
-    let name = name.as_deref().unwrap_or(config.service.as_str());
-    let step = format!("uses: actions/upload-artifact@v4 with: {{ name: {name}, path: … }}");
-    let names: Vec<String> = uploads.names.iter().cloned().collect();
-    let help = if names.is_empty() {
-        format!("add a step to the job that builds it: {step}")
-    } else {
-        let names = listed(&names);
-        format!("the workflows upload {names}: name one of them, or add a step: {step}")
-    };
-    let span = key_span(source, "artifact");
-    Some(Diagnostic::warning("missing-artifact", span, message).help(help))
-}
-
-fn listed(names: &[String]) -> String {
-    shipway_workflow::expr::join_with_and(names.iter().map(String::as_str))
 }
 
 /// The paths of the workflows of a repository, from its root; none where it has no folder for them.
@@ -107,6 +85,21 @@ fn workflows_in(root: &Path) -> Option<Vec<String>> {
     Some(names)
 }
 
+/// The folder whose workflows a push of this `shipway.yaml` runs: its own, or one above in the same repository.
+fn workflows_root(config: &Path) -> PathBuf {
+    let folder = match config.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let absolute = folder.canonicalize().unwrap_or_default();
+    let repository = absolute.ancestors().find(|it| it.join(".git").exists());
+    let mut above = absolute.ancestors();
+    let holds_workflows = |it: &&Path| {
+        it.join(WORKFLOWS).is_dir() && repository.is_some_and(|root| it.starts_with(root))
+    };
+    above.find(holds_workflows).unwrap_or(folder).to_owned()
+}
+
 /// The root of the repository that a workflow or an action is in.
 fn repository_root(path: &Path) -> Option<PathBuf> {
     let folder = path.parent()?;
@@ -120,15 +113,4 @@ fn repository_root(path: &Path) -> Option<PathBuf> {
 
 fn read(root: &Path, file: &str) -> Option<String> {
     fs::read_to_string(root.join(file)).ok()
-}
-
-/// Where a key of the file stands; its first line when it has none.
-fn key_span(source: &SourceFile, name: &str) -> Span {
-    let tree = shipway_syntax::parse(source).ok();
-    let mut entries = tree
-        .iter()
-        .flat_map(|it| it.as_mapping().unwrap_or_default());
-    let first = tree.as_ref().map(|it| it.span).unwrap_or_default();
-    let key = entries.find(|(key, _)| key.text == name);
-    key.map_or(first, |(key, _)| key.span)
 }

@@ -1,0 +1,206 @@
+//! The files of a repository, read for `shipway init`. No other module reads the disk: the written files are a pure function of
+//! [`RepositoryFacts`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+};
+
+/// Folders below the root that are read.
+const DEPTH_MAX: usize = 4;
+/// Files that are listed.
+const FILES_MAX: usize = 5_000;
+/// A larger file is listed, but not read.
+const FILE_BYTES_MAX: u64 = 128 << 10;
+
+/// Folders with files of others, or with what a build leaves.
+const SKIPPED_FOLDERS: [&str; 7] = [
+    "node_modules",
+    "target",
+    "vendor",
+    "venv",
+    "__pycache__",
+    "build",
+    "bin",
+];
+
+/// Extensions of files that are read.
+const READ_EXTENSIONS: [&str; 15] = [
+    "cfg", "cjs", "go", "js", "json", "mjs", "mod", "py", "rs", "sh", "toml", "ts", "txt", "yaml",
+    "yml",
+];
+/// Files without such an extension that are read.
+const READ_NAMES: [&str; 5] = [
+    "Dockerfile",
+    "Makefile",
+    "Procfile",
+    ".nvmrc",
+    ".python-version",
+];
+
+/// The files of a repository and what git says about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct RepositoryFacts {
+    /// The name of its folder.
+    pub(super) folder: String,
+    /// The branch that is released, as far as git tells.
+    pub(super) branch: Option<String>,
+    /// Whether the folder belongs to a git repository.
+    pub(super) is_git: bool,
+    /// Paths of files, relative to the root.
+    pub(super) files: BTreeSet<String>,
+    /// Texts of the files that `init` decides by.
+    pub(super) texts: BTreeMap<String, String>,
+    /// Files that can be executed.
+    pub(super) executables: BTreeSet<String>,
+}
+
+impl RepositoryFacts {
+    /// Reads a folder.
+    pub(super) fn read(root: &Path) -> std::io::Result<Self> {
+        let folder = root.file_name().unwrap_or_default();
+        let mut facts = Self {
+            folder: folder.to_string_lossy().into_owned(),
+            branch: released_branch(root),
+            is_git: query_git(root, &["rev-parse", "--git-dir"]).is_some(),
+            ..Self::default()
+        };
+        facts.add_folder(root, "", 0)?;
+        facts.remove_ignored(root);
+        Ok(facts)
+    }
+
+    /// Removes the files that git ignores: a checkout doesn't have them.
+    fn remove_ignored(&mut self, root: &Path) {
+        let words = [
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ];
+        let output = Command::new("git").args(words).current_dir(root).output();
+        let Some(output) = output.ok().filter(|it| it.status.success()) else {
+            return;
+        };
+        let listed = String::from_utf8_lossy(&output.stdout);
+        let listed: BTreeSet<&str> = listed.split_terminator('\0').collect();
+        self.files.retain(|path| listed.contains(path.as_str()));
+        self.texts.retain(|path, _| listed.contains(path.as_str()));
+        self.executables
+            .retain(|path| listed.contains(path.as_str()));
+    }
+
+    fn add_folder(&mut self, folder: &Path, prefix: &str, depth: usize) -> std::io::Result<()> {
+        let mut entries = fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let path = format!("{prefix}{name}");
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                let is_hidden = name.starts_with('.') && name != ".github";
+                let is_skipped = is_hidden || SKIPPED_FOLDERS.contains(&name.as_str());
+                if depth < DEPTH_MAX && !is_skipped {
+                    // A folder that can't be read has nothing to decide by.
+                    let _ = self.add_folder(&entry.path(), &format!("{path}/"), depth + 1);
+                }
+            } else if kind.is_file() && self.files.len() < FILES_MAX {
+                self.add_file(&entry.path(), path);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_file(&mut self, file: &Path, path: String) {
+        let Ok(metadata) = file.metadata() else {
+            return;
+        };
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+        let is_read = READ_EXTENSIONS.contains(&extension) || READ_NAMES.contains(&name);
+        if is_read
+            && metadata.len() <= FILE_BYTES_MAX
+            && let Ok(text) = fs::read_to_string(file)
+        {
+            self.texts.insert(path.clone(), text);
+        }
+        if metadata.permissions().mode() & 0o111 != 0 {
+            self.executables.insert(path.clone());
+        }
+        self.files.insert(path);
+    }
+
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.files.contains(path)
+    }
+
+    /// The first of these files that is there.
+    pub(super) fn first<'a>(&self, paths: &[&'a str]) -> Option<&'a str> {
+        paths.iter().copied().find(|path| self.has(path))
+    }
+
+    pub(super) fn text(&self, path: &str) -> Option<&str> {
+        self.texts.get(path).map(String::as_str)
+    }
+
+    /// A file as TOML; none where it is missing or has mistakes.
+    pub(super) fn toml(&self, path: &str) -> Option<toml::Table> {
+        self.text(path)?.parse().ok()
+    }
+
+    /// A file as JSON; none where it is missing or has mistakes.
+    pub(super) fn json(&self, path: &str) -> Option<serde_json::Value> {
+        serde_json::from_str(self.text(path)?).ok()
+    }
+
+    /// The files that were read and have this extension.
+    pub(super) fn sources<'a>(
+        &'a self,
+        extension: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
+        let sources = self.texts.iter();
+        let sources = sources.filter(move |(path, _)| {
+            path.rsplit_once('.')
+                .is_some_and(|(_, found)| found == extension)
+        });
+        sources.map(|(path, text)| (path.as_str(), text.as_str()))
+    }
+}
+
+/// The default branch of `origin`, else `main` or `master` where there is one, else the current branch.
+fn released_branch(root: &Path) -> Option<String> {
+    let remote = query_git(
+        root,
+        &["symbolic-ref", "--short", "refs/remotes/origin/HEAD"],
+    );
+    if let Some(branch) = remote.as_deref().and_then(|it| it.strip_prefix("origin/")) {
+        return Some(branch.to_owned());
+    }
+    let exists = |branch: &&str| {
+        let reference = format!("refs/heads/{branch}");
+        query_git(root, &["rev-parse", "--verify", "--quiet", &reference]).is_some()
+    };
+    if let Some(branch) = ["main", "master"].iter().copied().find(exists) {
+        return Some(branch.to_owned());
+    }
+    // Works on a branch without a commit, too.
+    query_git(root, &["symbolic-ref", "--short", "HEAD"])
+}
+
+/// The first line that git prints; none when it fails.
+fn query_git(root: &Path, words: &[&str]) -> Option<String> {
+    let output = Command::new("git")
+        .args(words)
+        .current_dir(root)
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let line = text.lines().next().map(str::to_owned)?;
+    output.status.success().then_some(line)
+}
