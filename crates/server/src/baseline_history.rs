@@ -18,12 +18,12 @@ use shipway_core::{
     rollout::{RolloutPace, RolloutSpec, StableTraffic},
     target::ReplicaSetKey,
 };
+use shipway_targets::{
+    router::Router, target_registry::TargetRegistry, traffic_control::TrafficControl,
+};
 use tokio::time::MissedTickBehavior;
 
-use crate::{
-    capabilities::Workloads,
-    set_reading::{self, SetReading},
-};
+use crate::set_reading::{self, SetReading};
 
 /// How far back the traffic of stable is counted when a rollout is opened.
 const TRAFFIC_SPAN: Duration = Duration::from_secs(3600);
@@ -193,7 +193,7 @@ impl BaselineHistory {
 /// The same rollout with what stable answered in the last hour. A server that was started lately takes all that the proxy has
 /// counted of it: from when on an answer is slow is known then, and how much traffic there is in an hour is not.
 pub(crate) async fn with_stable_traffic(
-    workloads: &Workloads,
+    targets: &TargetRegistry,
     history: &BaselineHistory,
     spec: RolloutSpec,
 ) -> RolloutSpec {
@@ -207,7 +207,7 @@ pub(crate) async fn with_stable_traffic(
         place: spec.release.service_environment(&spec.environment.name),
         release: stable,
     };
-    let all = match workloads.targets.read_totals(spec.environment.target).await {
+    let all = match targets.read_totals(spec.environment.target).await {
         Ok(totals) => set_reading::histogram(&totals.totals_with_copies(&set.place, stable)),
         Err(error) => {
             tracing::warn!(%error, rollout = %spec.id, "the traffic of stable could not be read");
@@ -223,19 +223,23 @@ pub(crate) async fn with_stable_traffic(
 }
 
 /// Looks at all that has traffic, for ever.
-pub(crate) async fn record_history(workloads: Workloads, history: Arc<BaselineHistory>) {
+pub(crate) async fn record_history(
+    history: Arc<BaselineHistory>,
+    targets: Arc<TargetRegistry>,
+    router: Arc<dyn Router>,
+    traffic: Arc<TrafficControl>,
+) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let serving = workloads.traffic.serving();
+        let serving = traffic.serving();
         if serving.is_empty() {
             continue;
         }
-        let totals = workloads.router.read_totals().await.ok();
+        let totals = router.read_totals().await.ok();
         for set in serving {
-            let reading =
-                set_reading::read_set(&workloads.targets, totals.as_ref(), &set.place, set.release);
+            let reading = set_reading::read_set(&targets, totals.as_ref(), &set.place, set.release);
             history.record(set, reading);
         }
         history.forget(Instant::now());

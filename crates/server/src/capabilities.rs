@@ -1,32 +1,22 @@
 //! The capabilities of the server in groups: a part takes the groups that it needs instead of the whole [`crate::app::App`].
+//!
+//! A group names the modules that it is made of, so those modules can't take a group of this file.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use shipway_core::{
-    address::claims::AddressClaims, concurrency::ConcurrencyGroups, rollout::RolloutAggregate,
-    run::RunAggregate, service::ServiceAggregate,
-};
-use shipway_drivers::metrics::MetricReader;
-use shipway_engine::{Clock, Engine};
+use shipway_core::address::claims::PortUse;
+use shipway_drivers::{jobs::JobExecutor, metrics::MetricReader};
+use shipway_engine::{Blobs, Clock};
 use shipway_targets::{
     router::Router, target_registry::TargetRegistry, traffic_control::TrafficControl,
 };
+use shipway_workflow::job::ActionSource;
 
 use crate::{
-    baseline_history::BaselineHistory, business_events::BusinessEventStore, job_token::JobTokens,
-    live_evidence::LiveEvidence, secrets::SecretStore,
+    baseline_history::BaselineHistory, business_events::BusinessEventStore,
+    file_storage::FileStorage, job_token::JobTokens, live_evidence::LiveEvidence,
+    secrets::SecretStore,
 };
-
-/// The engines of the aggregates that requests and effects are about.
-pub(crate) struct DeliveryEngines {
-    pub(crate) services: Engine<ServiceAggregate>,
-    pub(crate) runs: Engine<RunAggregate>,
-    /// Concurrency groups.
-    pub(crate) groups: Engine<ConcurrencyGroups>,
-    pub(crate) rollouts: Engine<RolloutAggregate>,
-    /// Claims of addresses.
-    pub(crate) addresses: Engine<AddressClaims>,
-}
 
 /// Instances and their traffic.
 #[derive(Clone)]
@@ -37,6 +27,31 @@ pub(crate) struct Workloads {
     pub(crate) router: Arc<dyn Router>,
     /// Shares of traffic and the instances that get them.
     pub(crate) traffic: Arc<TrafficControl>,
+}
+
+/// Where jobs run, and where the files that they leave are stored.
+#[derive(Clone)]
+pub(crate) struct JobPlatform {
+    pub(crate) executor: Arc<dyn JobExecutor>,
+    /// Artifacts and reports on their way into the blobs.
+    pub(crate) storage: Arc<FileStorage>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+}
+
+/// Secrets, actions and tokens that the server gives to jobs.
+#[derive(Clone)]
+pub(crate) struct JobInputs {
+    pub(crate) secrets: SecretStore,
+    pub(crate) actions: ActionSource,
+    pub(crate) tokens: Arc<JobTokens>,
+}
+
+/// Where workflows and actions of other repositories are fetched from, and to.
+#[derive(Clone)]
+pub(crate) struct WorkflowSources {
+    pub(crate) actions: ActionSource,
+    /// A folder for fetched repositories.
+    pub(crate) scratch: PathBuf,
 }
 
 /// Providers of metrics, and what their queries need.
@@ -56,16 +71,18 @@ pub(crate) struct MeasurementSources<'a> {
 }
 
 /// Observations of releases that are not in the log.
+#[derive(Clone)]
 pub(crate) struct ReleaseObservations {
     /// Business events that were reported.
-    pub(crate) business_events: BusinessEventStore,
+    pub(crate) business_events: Arc<BusinessEventStore>,
     /// The evidence of rollouts with all looks in it.
-    pub(crate) live_evidence: LiveEvidence,
+    pub(crate) live_evidence: Arc<LiveEvidence>,
     /// Load and latencies of releases with traffic in the last hour.
     pub(crate) baseline_history: Arc<BaselineHistory>,
 }
 
 /// The addresses of the server and its proxy.
+#[derive(Clone)]
 pub(crate) struct ServerAddresses {
     /// Where the API is, as people and workers reach it.
     pub(crate) url: String,
@@ -79,11 +96,20 @@ pub(crate) struct ServerAddresses {
     pub(crate) local_url: String,
 }
 
-/// The tokens that clients present.
+impl ServerAddresses {
+    /// Ports of this server that no environment can have.
+    pub(crate) fn reserved_ports(&self) -> BTreeMap<u16, PortUse> {
+        BTreeMap::from([
+            (self.api_port, PortUse::Api),
+            (self.proxy_address.port(), PortUse::Proxy),
+        ])
+    }
+}
+
+/// The tokens that clients present, apart from those of jobs.
 pub(crate) struct ClientTokens {
     /// The server's token; none: loopback only, no token asked.
     pub(crate) server_token: Option<String>,
     /// The token of this server's git hooks at `/internal`; it opens nothing else.
     pub(crate) internal_token: String,
-    pub(crate) job_tokens: JobTokens,
 }

@@ -1,28 +1,40 @@
 //! The status of every environment of every service: the stable release, instances, the rollout in progress, traffic.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 
 use shipway_api::{EnvironmentStatus, ReleaseTraffic};
 use shipway_core::{ids::ReleaseNumber, rollout::plan::TrafficSplit, service::ServiceView, target};
-use shipway_engine::StoreError;
+use shipway_engine::{Store, StoreError};
 use shipway_targets::router::{TrafficReading, TrafficTotals};
 
-use crate::{app::App, read_models::rollout_view};
+use crate::{
+    address_book::find_addresses, capabilities::Workloads, delivery_engines::DeliveryEngines,
+    live_evidence::LiveEvidence, read_models::rollout_view,
+};
+
+/// What the status of an environment is read from.
+#[derive(Clone, Copy)]
+pub(crate) struct StatusSources<'a> {
+    pub(crate) log: &'a dyn Store,
+    pub(crate) engines: &'a DeliveryEngines,
+    pub(crate) workloads: &'a Workloads,
+    pub(crate) live_evidence: &'a LiveEvidence,
+    /// Where the proxy listens.
+    pub(crate) proxy_address: SocketAddr,
+}
 
 /// Ordered by service, and within each in the order of promotion.
 pub(crate) async fn environment_statuses(
-    app: &Arc<App>,
+    sources: StatusSources<'_>,
 ) -> Result<Vec<EnvironmentStatus>, StoreError> {
-    let instances = app.workloads.targets.instances();
-    let reading = app.workloads.router.read_totals().await.ok();
-    let unreachable = app
-        .workloads
-        .router
-        .unreachable_ports()
-        .await
-        .unwrap_or_default();
+    let (engines, workloads) = (sources.engines, sources.workloads);
+    let proxy_address = sources.proxy_address;
+    let instances = workloads.targets.instances();
+    let reading = workloads.router.read_totals().await.ok();
+    let unreachable = workloads.router.unreachable_ports().await;
+    let unreachable = unreachable.unwrap_or_default();
     let mut statuses = Vec::new();
-    let mut rows = app.store.all_rows("service").await?;
+    let mut rows = sources.log.all_rows("service").await?;
     rows.sort_by(|a, b| a.key.cmp(&b.key));
     for row in rows {
         let Ok(service) = serde_json::from_value::<ServiceView>(row.doc) else {
@@ -33,14 +45,14 @@ pub(crate) async fn environment_statuses(
                 service: service.name.clone(),
                 environment: environment.name.clone(),
             };
-            let addresses = app.addresses_of(&at).await;
+            let addresses = find_addresses(engines, &workloads.traffic, &at).await;
             let rollout = match &environment.rollout {
-                Some(id) => rollout_view(app, id).await.ok(),
+                Some(id) => rollout_view(engines, sources.live_evidence, id).await.ok(),
                 None => None,
             };
             statuses.push(EnvironmentStatus {
-                url: addresses.url(app.server_addresses.proxy_address),
-                local_url: addresses.local_url(app.server_addresses.proxy_address),
+                url: addresses.url(proxy_address),
+                local_url: addresses.local_url(proxy_address),
                 address_problem: addresses.port().and_then(|port| {
                     let reason = unreachable.get(&port)?;
                     Some(format!(
@@ -49,7 +61,7 @@ pub(crate) async fn environment_statuses(
                 }),
                 split: TrafficSplit {
                     reach: None,
-                    ..app.workloads.traffic.split(&at)
+                    ..workloads.traffic.split(&at)
                 },
                 instances: instances
                     .iter()

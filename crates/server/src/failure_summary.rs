@@ -4,20 +4,26 @@ use shipway_core::{
     ids::RunId,
     run::{RunSite, RunView, blamed, three_lines},
 };
+use shipway_drivers::jobs::JobRunner;
+use shipway_engine::Store;
 use shipway_targets::tail;
 
-use crate::{app::App, read_models::run_view};
+use crate::read_models::run_view;
 
 /// The summary of a run; `None` unless it has failed.
-pub(crate) async fn read_summary(app: &App, id: &RunId) -> Option<[String; 3]> {
-    summarize(app, &run_view(app, id).await.ok()?).await
+pub(crate) async fn read_summary(
+    log: &dyn Store,
+    jobs: &JobRunner,
+    id: &RunId,
+) -> Option<[String; 3]> {
+    summarize(jobs, &run_view(log, id).await.ok()?).await
 }
 
 /// The summary of a run whose row was read.
-pub(crate) async fn summarize(app: &App, view: &RunView) -> Option<[String; 3]> {
+pub(crate) async fn summarize(jobs: &JobRunner, view: &RunView) -> Option<[String; 3]> {
     let log = blamed(view).and_then(|job| {
         let key = job.key.parse().ok()?;
-        Some(app.jobs.attempt_log_path(&view.id, &key, job.attempt()))
+        Some(jobs.attempt_log_path(&view.id, &key, job.attempt()))
     });
     let read = tokio::task::spawn_blocking(move || {
         log.and_then(|log| tail::read_last_lines(&log).ok())

@@ -1,6 +1,6 @@
 //! `--repo PATH`: commits of a local repository, as if they had been pushed.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use shipway_core::{
     access::Principal,
@@ -8,16 +8,18 @@ use shipway_core::{
 };
 use shipway_drivers::git::{GitError, GitRefs, GitRepository, RepositoryFollower};
 
-use crate::{
-    app::App,
-    push::{self, PushTerminal},
-};
+use crate::push::{PushReceiver, PushTerminal};
 
 /// Follows the repository until the server stops. The service is the one its `shipway.yaml` names.
-pub(crate) async fn run(app: Arc<App>, path: &Path) -> Result<(), GitError> {
+pub(crate) async fn run(pushes: PushReceiver, path: &Path) -> Result<(), GitError> {
     let service = service_of(path).await?;
-    let into = app.repos.ensure(&service).await?;
-    let seen = seen(&app, &service, &GitRepository::open_existing(path).await?).await?;
+    let into = pushes.repositories.ensure(&service).await?;
+    let seen = seen(
+        &pushes,
+        &service,
+        &GitRepository::open_existing(path).await?,
+    )
+    .await?;
     let mut follower = RepositoryFollower::start(path, into, seen).await?;
     tracing::info!(%service, path = %path.display(), "following the repository");
     while let Some(updates) = follower.next_updates().await {
@@ -27,10 +29,10 @@ pub(crate) async fn run(app: Arc<App>, path: &Path) -> Result<(), GitError> {
                 tracing::info!("{line}");
             }
         });
-        let (app, service) = (app.clone(), service.clone());
+        let (pushes, service) = (pushes.clone(), service.clone());
         tokio::spawn(async move {
             let pusher = Principal::system().pusher();
-            push::receive(&app, &service, updates, &pusher, &terminal).await;
+            pushes.receive(&service, updates, &pusher, &terminal).await;
             drop(terminal);
             let _ = log.await;
         });
@@ -41,12 +43,12 @@ pub(crate) async fn run(app: Arc<App>, path: &Path) -> Result<(), GitError> {
 /// The references whose state is not a new push: those in the log, and for an empty log all branches except the checked-out one. A
 /// branch that was deleted meanwhile is not among them, nor one that exists only as a pushed reference.
 async fn seen(
-    app: &App,
+    pushes: &PushReceiver,
     service: &ServiceName,
     followed: &GitRepository,
 ) -> Result<GitRefs, GitError> {
     let now = followed.refs().await?;
-    let known = push::recovery::recorded_refs(app, service).await;
+    let known = pushes.recorded_refs(service).await;
     if !known.is_empty() {
         let there = |(name, _): &(String, CommitId)| now.contains_key(name);
         return Ok(known.into_iter().filter(there).collect());

@@ -49,7 +49,7 @@ impl JobTokens {
         }
         let mut key = [0; 32];
         rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())?;
-        crate::start::write_key(&path, &key)?;
+        crate::key_files::write_key(&path, &key)?;
         Ok(Self { key })
     }
 

@@ -3,28 +3,35 @@
 //! Must not: decide anything about delivery (the core does), touch the world other than through a driver, or block traffic (the data
 //! plane is a separate process).
 
+mod address_book;
 mod api;
 mod app;
 mod baseline_history;
 mod business_events;
 mod capabilities;
+mod delivery_engines;
 mod effects;
 mod environment_status;
 mod failure_summary;
 mod file_storage;
 mod followed_repo;
 mod http_routes;
+mod job_environment;
 mod job_token;
+mod key_files;
+mod keyed_requests;
 mod listener;
 mod live_evidence;
 mod page_routes;
 mod projections;
 mod push;
 mod read_models;
+mod recorded_routes;
 mod secrets;
 mod served_addresses;
 mod set_reading;
 mod start;
+mod start_options;
 mod step_summaries;
 mod test_reports;
 mod workspaces;
@@ -32,4 +39,5 @@ mod workspaces;
 pub use api::openapi;
 pub use app::App;
 pub use secrets::{SecretStore, SecretsError};
-pub use start::{MissingLog, RunningServer, ServerOptions, StartError, start};
+pub use start::{RunningServer, start};
+pub use start_options::{MissingLog, ServerOptions, StartError};

@@ -25,7 +25,6 @@ use crate::{
     environment_status::environment_statuses,
     failure_summary,
     read_models::{ReadModelError, analysis_series, newest_rows, rollout_view, run_details},
-    test_reports::run_tests,
 };
 
 /// Entries of each list on the page of a service.
@@ -112,7 +111,7 @@ fn html(page: String) -> Response {
 async fn services(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, PageError> {
     caller.require(Verb::Browse, &Resource::Server)?;
     let page = ServicesPage {
-        environments: environment_statuses(&app)
+        environments: environment_statuses(app.status_sources())
             .await
             .map_err(ReadModelError::from)?,
         server_url: app.server_addresses.url.clone(),
@@ -132,7 +131,7 @@ async fn service(
         )));
     };
     caller.require(Verb::Browse, &Resource::Service(name))?;
-    let mut environments = environment_statuses(&app)
+    let mut environments = environment_statuses(app.status_sources())
         .await
         .map_err(ReadModelError::from)?;
     environments.retain(|environment| environment.service.as_str() == service);
@@ -141,11 +140,12 @@ async fn service(
             "There is no service {service}."
         )));
     }
-    let releases: Vec<Release> = newest_rows(&app, "release", &service, LIST_ENTRIES).await?;
+    let releases: Vec<Release> =
+        newest_rows(&*app.store, "release", &service, LIST_ENTRIES).await?;
     let page = ServicePage {
         environments,
-        rollouts: newest_rows(&app, "rollout", &service, LIST_ENTRIES).await?,
-        runs: newest_rows(&app, "run", &service, LIST_ENTRIES).await?,
+        rollouts: newest_rows(&*app.store, "rollout", &service, LIST_ENTRIES).await?,
+        runs: newest_rows(&*app.store, "run", &service, LIST_ENTRIES).await?,
         releases: releases.iter().map(ReleaseView::from).collect(),
         service,
         now: app.now(),
@@ -167,8 +167,8 @@ async fn rollout(
     let id = RolloutId { service, number };
     caller.require(Verb::Browse, &Resource::Rollout(id.clone()))?;
     let page = RolloutPage {
-        rollout: rollout_view(&app, &id).await?,
-        series: analysis_series(&app, &id).await.unwrap_or_default(),
+        rollout: rollout_view(&app.engines, &app.observations.live_evidence, &id).await?,
+        series: analysis_series(&*app.store, &id).await.unwrap_or_default(),
         now: app.now(),
     };
     Ok(html(page.to_html()))
@@ -185,10 +185,10 @@ async fn run(
     };
     let id = RunId { service, number };
     caller.require(Verb::Browse, &Resource::Run(id.clone()))?;
-    let details = run_details(&app, &id).await?;
+    let details = run_details(&*app.store, &app.jobs, &id).await?;
     let page = RunPage {
-        failure_summary: failure_summary::summarize(&app, &details.run).await,
-        tests: run_tests(&app, &details.run).await,
+        failure_summary: failure_summary::summarize(&app.jobs, &details.run).await,
+        tests: app.test_reports.run_tests(&app.engines, &details.run).await,
         run: details,
         now: app.now(),
     };

@@ -1,6 +1,6 @@
 //! What the API, the pages and the pushes show of runs and rollouts, read from the log's read models and from files of jobs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -8,13 +8,15 @@ use shipway_analysis::plot::MetricSeries;
 use shipway_api::RunDetails;
 use shipway_core::{
     aggregate::Event,
-    ids::{RolloutId, RunId},
+    ids::{ReleaseNumber, RolloutId, RunId, ServiceName},
+    release::Release,
     rollout::{RolloutEvent, RolloutView, series},
     run::RunView,
 };
-use shipway_engine::{RowQuery, StoreError};
+use shipway_drivers::jobs::JobRunner;
+use shipway_engine::{RowQuery, Store, StoreError};
 
-use crate::{app::App, step_summaries};
+use crate::{delivery_engines::DeliveryEngines, live_evidence::LiveEvidence, step_summaries};
 
 /// Why something can't be shown.
 #[derive(Debug, thiserror::Error)]
@@ -37,20 +39,24 @@ pub(crate) enum ReadModelError {
 }
 
 /// The row of a run.
-pub(crate) async fn run_view(app: &App, id: &RunId) -> Result<RunView, ReadModelError> {
+pub(crate) async fn run_view(log: &dyn Store, id: &RunId) -> Result<RunView, ReadModelError> {
     let key = format!("{}/{}", id.service, id.number.0);
-    let row = app.store.row("run", &key).await?;
+    let row = log.row("run", &key).await?;
     let row = row.ok_or_else(|| ReadModelError::NoRun(id.clone()))?;
     serde_json::from_value(row.doc).map_err(|error| ReadModelError::UnreadableRow { key, error })
 }
 
 /// The row of a run, with the summaries in the folders of its jobs.
-pub(crate) async fn run_details(app: &App, id: &RunId) -> Result<RunDetails, ReadModelError> {
-    let run = run_view(app, id).await?;
+pub(crate) async fn run_details(
+    log: &dyn Store,
+    jobs: &JobRunner,
+    id: &RunId,
+) -> Result<RunDetails, ReadModelError> {
+    let run = run_view(log, id).await?;
     let mut summaries = BTreeMap::new();
     for job in &run.jobs {
         let Ok(key) = job.key.parse() else { continue };
-        let folder = app.jobs.attempt_folder(id, &key, job.attempt());
+        let folder = jobs.attempt_folder(id, &key, job.attempt());
         if let Some(summary) = step_summaries::read_job_summary(&folder) {
             summaries.insert(job.key.clone(), summary);
         }
@@ -59,25 +65,39 @@ pub(crate) async fn run_details(app: &App, id: &RunId) -> Result<RunDetails, Rea
 }
 
 /// A rollout, from its state: its row may be behind an input that was just accepted.
-pub(crate) async fn rollout_view(app: &App, id: &RolloutId) -> Result<RolloutView, ReadModelError> {
-    let state = app.rollout(id).await;
+pub(crate) async fn rollout_view(
+    engines: &DeliveryEngines,
+    live_evidence: &LiveEvidence,
+    id: &RolloutId,
+) -> Result<RolloutView, ReadModelError> {
+    let state = engines.rollout(id).await;
     let rollout = state.as_ref().and_then(|state| state.0.as_deref());
     let mut view = rollout
         .map(RolloutView::from)
         .ok_or_else(|| ReadModelError::NoRollout { id: id.clone() })?;
-    app.observations.live_evidence.show(&mut view);
+    live_evidence.show(&mut view);
     Ok(view)
+}
+
+/// A release, from its row; none when there is no such row.
+pub(crate) async fn release(
+    log: &dyn Store,
+    service: &ServiceName,
+    number: ReleaseNumber,
+) -> Option<Arc<Release>> {
+    let key = format!("{service}/{}", number.0);
+    let row = log.row("release", &key).await.ok()??;
+    serde_json::from_value(row.doc).ok().map(Arc::new)
 }
 
 /// The newest rows of a kind; unreadable rows are skipped.
 pub(crate) async fn newest_rows<T: DeserializeOwned>(
-    app: &App,
+    log: &dyn Store,
     kind: &str,
     service: &str,
     limit: u32,
 ) -> Result<Vec<T>, ReadModelError> {
-    let page = app
-        .store
+    let page = log
         .rows(RowQuery {
             service: Some(service),
             limit,
@@ -92,19 +112,19 @@ pub(crate) async fn newest_rows<T: DeserializeOwned>(
 
 /// The analysis of a rollout over time, read from its log: one series for each metric.
 pub(crate) async fn analysis_series(
-    app: &App,
+    log: &dyn Store,
     id: &RolloutId,
 ) -> Result<Vec<MetricSeries>, ReadModelError> {
-    analysis_series_until(app, id, Timestamp::MAX).await
+    analysis_series_until(log, id, Timestamp::MAX).await
 }
 
 /// [`analysis_series`] as it was at a moment.
 pub(crate) async fn analysis_series_until(
-    app: &App,
+    log: &dyn Store,
     id: &RolloutId,
     until: Timestamp,
 ) -> Result<Vec<MetricSeries>, ReadModelError> {
-    let log = app.store.read(&id.stream(), 0).await?;
+    let log = log.read(&id.stream(), 0).await?;
     let read = move || {
         // An event that can't be read here could not be folded either, and there would be no rollout to show.
         let events: Vec<Event<RolloutEvent>> = log

@@ -12,7 +12,7 @@ use shipway_core::{
     address::{claims::STREAM, reachable},
     aggregate::Aggregate,
     delivery::DeliveryCounts,
-    target::{ResourceLimits, RouterKind, TargetKind},
+    target::{RouterKind, TargetKind},
 };
 use shipway_drivers::{
     git::GitRepositories,
@@ -32,126 +32,34 @@ use shipway_targets::{
     target::Target,
     traffic_control::TrafficControl,
 };
-use shipway_workflow::{job::ActionSource, runner::RunnerLabels};
+use shipway_workflow::job::ActionSource;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api,
-    app::{self, App},
-    baseline_history::{BaselineHistory, record_history},
+    app::App,
+    baseline_history::record_history,
     business_events::BusinessEventStore,
     capabilities::{
-        ClientTokens, DeliveryEngines, MetricProviders, ReleaseObservations, ServerAddresses,
-        Workloads,
+        ClientTokens, JobInputs, JobPlatform, MetricProviders, ReleaseObservations,
+        ServerAddresses, WorkflowSources, Workloads,
     },
-    effects::{self, AddressDriver, GroupDriver, RolloutDriver, RunDriver, ServiceDriver},
+    delivery_engines::DeliveryEngines,
+    effects::{
+        self, AddressDriver, GroupDriver, NoticeDelivery, RolloutDriver, RunDriver, ServiceDriver,
+    },
     file_storage::FileStorage,
     job_token::JobTokens,
-    live_evidence::LiveEvidence,
+    key_files::open_internal_token,
+    keyed_requests::{KeyedRequestRunner, NoEffects},
     projections::follow_log,
-    push,
-    secrets::{SecretStore, SecretsError},
-    workspaces,
+    push::PushReceiver,
+    recorded_routes::recorded_routes,
+    secrets::SecretStore,
+    start_options::{MissingLog, ServerOptions, StartError, io_error},
+    test_reports::TestReports,
+    workspaces::{self, RunFolders},
 };
-
-/// How a server is started.
-#[derive(Clone, Debug)]
-pub struct ServerOptions {
-    /// The data directory.
-    pub data: PathBuf,
-    /// Where the API listens.
-    pub listen: SocketAddr,
-    /// Where the proxy listens.
-    pub proxy_listen: SocketAddr,
-    /// Worker threads of the proxy; 0: one per core.
-    pub proxy_workers: usize,
-    /// Proxies in front of it, whose word about clients is kept.
-    pub trust_proxy: Vec<shipway_proxy::TrustedNetwork>,
-    /// What clients must present.
-    pub token: Option<String>,
-    /// A file of `NAME=value` lines.
-    pub secrets: Option<PathBuf>,
-    /// Local repositories to follow.
-    pub repos: Vec<PathBuf>,
-    /// Where actions of repositories come from; kept in the data directory.
-    pub actions: ActionSource,
-    /// How people reach the API, when not by the address it listens on.
-    pub public_url: Option<String>,
-    /// The `shipway` binary, for proxies, workers, instances and hooks.
-    pub exe: PathBuf,
-    /// Jobs of workflows at once; others are queued.
-    pub jobs: usize,
-    /// What each of them may use.
-    pub job_limits: ResourceLimits,
-    /// Whether jobs may see and touch all that the server's user may.
-    pub unconfined_jobs: bool,
-    /// How long artifacts and reports of jobs wait for space on the disk.
-    pub storage_wait: std::time::Duration,
-    /// The labels that this machine has for `runs-on`.
-    pub runner_labels: RunnerLabels,
-    /// For tests of crashes, see [`SqliteOptions`].
-    pub crash_after_events: Option<u64>,
-    /// What to do when a used data directory has no event log.
-    pub missing_log: MissingLog,
-}
-
-/// What to do when a used data directory has no event log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MissingLog {
-    /// Don't start: the log may only have to be restored.
-    #[default]
-    Refuse,
-    /// Move the other files aside, and start with an empty log.
-    StartEmpty,
-}
-
-/// Why a server doesn't start, with what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The data directory.
-    #[error(transparent)]
-    Data(#[from] shipway_store::DataDirError),
-    /// The log.
-    #[error(transparent)]
-    Log(#[from] shipway_store::OpenError),
-    /// The log, while reading it.
-    #[error(transparent)]
-    Store(#[from] shipway_engine::StoreError),
-    /// The secrets.
-    #[error(transparent)]
-    SecretStore(#[from] SecretsError),
-    /// A listener.
-    #[error(
-        "{address} can't be listened on: {source}; is another server running? Choose another address with --listen"
-    )]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Listening beyond the machine without a token.
-    #[error("listening on {0}, beyond this machine, needs a token: set SHIPWAY_TOKEN or --token")]
-    Open(SocketAddr),
-    /// The proxy.
-    #[error("the proxy does not start: {0} (--proxy-listen names another address)")]
-    Proxy(String),
-    /// Anything of the file system.
-    #[error("{what}: {source}")]
-    Io {
-        /// The operation that failed.
-        what: String,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// Git.
-    #[error(transparent)]
-    Git(#[from] shipway_drivers::git::GitError),
-    /// The instances.
-    #[error("the instances of the last server can't be taken over: {0}")]
-    Instances(String),
-}
 
 /// A server that runs.
 pub struct RunningServer {
@@ -170,15 +78,14 @@ pub async fn start(options: ServerOptions) -> Result<RunningServer, StartError> 
     let data = DataDir::lock(&options.data)?;
     ensure_log(&data, options.missing_log).await?;
     let (parts, listener) = ServerParts::open(&options, data.path()).await?;
-    // The drivers need the application, and the application needs the engines that call the drivers.
-    let app = Arc::new_cyclic(|weak| build_app(&options, data.path(), parts, weak));
+    let app = Arc::new(build_app(&options, data.path(), parts));
     let mut tasks = JoinSet::new();
     restore_traffic(&app, &mut tasks).await?;
     // Before any driver asks for a job slot.
-    effects::reserve_job_slots(&app).await?;
-    app.resume().await?;
-    push::recovery::recover_missed_pushes(&app).await?;
-    effects::reconcile_addresses(&app).await?;
+    effects::reserve_job_slots(&*app.store, &*app.job_executor).await?;
+    app.engines.resume().await?;
+    app.pushes.recover_missed_pushes().await?;
+    effects::reconcile_addresses(&app.engines).await?;
     let stop = CancellationToken::new();
     spawn_tasks(&app, options.repos, listener, &stop, &mut tasks);
     Ok(RunningServer {
@@ -201,9 +108,9 @@ struct ServerParts {
     targets: Arc<TargetRegistry>,
     clock: Arc<dyn Clock>,
     internal_token: String,
-    job_tokens: JobTokens,
+    job_tokens: Arc<JobTokens>,
     repos: Arc<GitRepositories>,
-    business_events: BusinessEventStore,
+    business_events: Arc<BusinessEventStore>,
 }
 
 impl ServerParts {
@@ -238,7 +145,7 @@ impl ServerParts {
             .with_router(RouterKind::Proxy, router.clone());
         let clock = Arc::new(RealClock::after(last_event_at(&*store).await?));
         let internal_token =
-            internal_token(data).map_err(io_error("keeping the internal token"))?;
+            open_internal_token(data).map_err(io_error("keeping the internal token"))?;
         let job_tokens = JobTokens::open(&data.join("keys"))
             .map_err(io_error("keeping the key of jobs' tokens"))?;
         let repos = Arc::new(GitRepositories::open(data.join("git"))?);
@@ -254,17 +161,12 @@ impl ServerParts {
             targets: Arc::new(targets),
             clock,
             internal_token,
-            job_tokens,
+            job_tokens: Arc::new(job_tokens),
             repos,
-            business_events,
+            business_events: Arc::new(business_events),
         };
         Ok((parts, listener))
     }
-}
-
-fn io_error(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
-    let what = what.to_owned();
-    move |source| StartError::Io { what, source }
 }
 
 async fn open_target(
@@ -290,16 +192,114 @@ async fn open_target(
     }
 }
 
+/// The capabilities that drivers and handlers share.
+struct SharedParts {
+    workloads: Workloads,
+    jobs: JobPlatform,
+    job_inputs: JobInputs,
+    tests: TestReports,
+    observations: ReleaseObservations,
+    server: ServerAddresses,
+}
+
+impl SharedParts {
+    fn new(
+        options: &ServerOptions,
+        parts: &ServerParts,
+        jobs: JobPlatform,
+        actions: ActionSource,
+    ) -> Self {
+        let local_url = format!("http://{}", reachable(parts.address));
+        let public_url = options.public_url.clone();
+        let traffic = TrafficControl::new(parts.router.clone(), parts.targets.clone());
+        Self {
+            workloads: Workloads {
+                traffic: Arc::new(traffic),
+                targets: parts.targets.clone(),
+                router: parts.router.clone(),
+            },
+            jobs,
+            job_inputs: JobInputs {
+                secrets: parts.secrets.clone(),
+                actions,
+                tokens: parts.job_tokens.clone(),
+            },
+            tests: TestReports {
+                store: parts.store.clone(),
+                blobs: parts.blobs.clone(),
+                repositories: parts.repos.clone(),
+                clock: parts.clock.clone(),
+                cache: Arc::default(),
+            },
+            observations: ReleaseObservations {
+                business_events: parts.business_events.clone(),
+                live_evidence: Arc::default(),
+                baseline_history: Arc::default(),
+            },
+            server: ServerAddresses {
+                url: public_url.unwrap_or_else(|| local_url.clone()),
+                proxy_url: format!("http://{}", reachable(parts.proxy_address)),
+                proxy_address: parts.proxy_address,
+                api_port: parts.address.port(),
+                local_url,
+            },
+        }
+    }
+}
+
+/// Starts the engines. Their drivers get a weak reference to them, which they can upgrade from the first effect on.
 fn start_engines(
-    store: &Arc<dyn Store>,
-    clock: &Arc<dyn Clock>,
-    app: &Weak<App>,
+    data: &Path,
+    parts: &ServerParts,
+    shared: &SharedParts,
+    engines: &Weak<DeliveryEngines>,
 ) -> DeliveryEngines {
+    let (store, clock) = (&parts.store, &parts.clock);
+    let notices = NoticeDelivery {
+        sender: NotificationSender::new(),
+        secrets: parts.secrets.clone(),
+        pages_url: shared.server.url.clone(),
+    };
+    let services = ServiceDriver {
+        engines: engines.clone(),
+        executor: shared.jobs.executor.clone(),
+        workflows: WorkflowSources {
+            actions: shared.job_inputs.actions.clone(),
+            scratch: data.join("forge"),
+        },
+        workloads: shared.workloads.clone(),
+        baseline_history: shared.observations.baseline_history.clone(),
+        notices: notices.clone(),
+    };
+    let runs = RunDriver {
+        engines: engines.clone(),
+        jobs: shared.jobs.clone(),
+        inputs: shared.job_inputs.clone(),
+        tests: shared.tests.clone(),
+        workloads: shared.workloads.clone(),
+        server: shared.server.clone(),
+    };
+    let rollouts = RolloutDriver {
+        engines: engines.clone(),
+        store: store.clone(),
+        workloads: shared.workloads.clone(),
+        observations: shared.observations.clone(),
+        providers: MetricProviders {
+            reader: MetricReader::new(),
+            secrets: parts.secrets.clone(),
+            clock: clock.clone(),
+        },
+        server: shared.server.clone(),
+        notices,
+    };
+    let groups = GroupDriver {
+        engines: engines.clone(),
+    };
     DeliveryEngines {
-        services: start_engine(store, clock, ServiceDriver(app.clone())),
-        runs: start_engine(store, clock, RunDriver(app.clone())),
-        groups: start_engine(store, clock, GroupDriver(app.clone())),
-        rollouts: start_engine(store, clock, RolloutDriver(app.clone())),
+        services: start_engine(store, clock, services),
+        runs: start_engine(store, clock, runs),
+        groups: start_engine(store, clock, groups),
+        rollouts: start_engine(store, clock, rollouts),
         addresses: start_engine(store, clock, AddressDriver),
     }
 }
@@ -334,54 +334,43 @@ fn build_job_executor(
     (runner, executor)
 }
 
-/// Builds the application. Its drivers get `weak`, which they can upgrade once the application is built.
-fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &Weak<App>) -> App {
-    let local_url = format!("http://{}", reachable(parts.address));
-    let public_url = options.public_url.clone();
-    let keyed_requests = start_engine(&parts.store, &parts.clock, api::NoEffects);
+fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
+    let keyed_requests = start_engine(&parts.store, &parts.clock, NoEffects);
     let actions = ActionSource {
         cache: Some(data.join("actions")),
         ..options.actions.clone()
     };
     let (runner, executor) = build_job_executor(options, data, &parts, &actions);
+    let jobs = JobPlatform {
+        executor: Arc::new(executor),
+        storage: Arc::new(FileStorage::new(options.storage_wait)),
+        blobs: parts.blobs.clone(),
+    };
+    let shared = SharedParts::new(options, &parts, jobs, actions);
+    let engines = Arc::new_cyclic(|engines| start_engines(data, &parts, &shared, engines));
     App {
-        engines: start_engines(&parts.store, &parts.clock, weak),
-        keyed_requests: api::KeyedRequestRunner::new(keyed_requests),
-        workloads: Workloads {
-            traffic: Arc::new(TrafficControl::new(
-                parts.router.clone(),
-                parts.targets.clone(),
-            )),
-            targets: parts.targets,
-            router: parts.router,
+        pushes: PushReceiver {
+            engines: engines.clone(),
+            store: parts.store.clone(),
+            blobs: parts.blobs.clone(),
+            repositories: parts.repos.clone(),
+            server: shared.server.clone(),
+            jobs: runner.clone(),
+            scratch: data.to_owned(),
         },
+        engines,
+        keyed_requests: KeyedRequestRunner::new(keyed_requests),
+        workloads: shared.workloads,
         jobs: runner,
-        job_executor: Arc::new(executor),
-        notifier: NotificationSender::new(),
-        providers: MetricProviders {
-            reader: MetricReader::new(),
-            secrets: parts.secrets.clone(),
-            clock: parts.clock.clone(),
-        },
-        observations: ReleaseObservations {
-            business_events: parts.business_events,
-            live_evidence: LiveEvidence::default(),
-            baseline_history: Arc::new(BaselineHistory::default()),
-        },
-        actions,
-        storing: FileStorage::new(options.storage_wait),
-        reports: crate::test_reports::TestReportCache::default(),
-        server_addresses: ServerAddresses {
-            url: public_url.unwrap_or_else(|| local_url.clone()),
-            proxy_url: format!("http://{}", reachable(parts.proxy_address)),
-            proxy_address: parts.proxy_address,
-            api_port: parts.address.port(),
-            local_url,
-        },
+        job_executor: shared.jobs.executor,
+        storing: shared.jobs.storage,
+        job_inputs: shared.job_inputs,
+        test_reports: shared.tests,
+        observations: shared.observations,
+        server_addresses: shared.server,
         client_tokens: ClientTokens {
             server_token: options.token.clone(),
             internal_token: parts.internal_token,
-            job_tokens: parts.job_tokens,
         },
         exe: options.exe.clone(),
         data: data.to_owned(),
@@ -389,7 +378,6 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts, weak: &We
         blobs: parts.blobs,
         clock: parts.clock,
         repos: parts.repos,
-        secrets: parts.secrets,
     }
 }
 
@@ -401,13 +389,9 @@ async fn restore_traffic(app: &Arc<App>, tasks: &mut JoinSet<()>) -> Result<(), 
         .read(STREAM)
         .await?
         .unwrap_or_default();
-    let (routes, ports) = app::routes(
-        &*app.store,
-        &app.engines.services,
-        &app.engines.rollouts,
-        &claims,
-    )
-    .await?;
+    let engines = &app.engines;
+    let routes = recorded_routes(&*app.store, &engines.services, &engines.rollouts, &claims);
+    let (routes, ports) = routes.await?;
     app.workloads.traffic.restore(routes, ports);
     let traffic = app.workloads.traffic.clone();
     tasks.spawn(async move { traffic.run().await });
@@ -422,20 +406,39 @@ fn spawn_tasks(
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) {
-    tasks.spawn(workspaces::run(app.clone()));
-    let history = app.observations.baseline_history.clone();
-    tasks.spawn(record_history(app.workloads.clone(), history));
-    tasks.spawn(effects::environment_health::run(app.clone()));
+    tasks.spawn(workspaces::run(RunFolders {
+        store: app.store.clone(),
+        clock: app.clock.clone(),
+        root: app.data.join("runs"),
+    }));
+    let Workloads {
+        targets,
+        router,
+        traffic,
+    } = app.workloads.clone();
+    tasks.spawn(record_history(
+        app.observations.baseline_history.clone(),
+        targets.clone(),
+        router,
+        traffic,
+    ));
+    tasks.spawn(effects::environment_health::run(
+        app.engines.clone(),
+        targets,
+        app.store.clone(),
+        app.clock.clone(),
+    ));
     tasks.spawn(follow_log::<DeliveryCounts>(app.store.clone()));
     for repo in repos {
-        let app = app.clone();
+        let pushes = app.pushes.clone();
         tasks.spawn(async move {
-            if let Err(error) = crate::followed_repo::run(app, &repo).await {
+            if let Err(error) = crate::followed_repo::run(pushes, &repo).await {
                 tracing::error!(%error, path = %repo.display(), "the repository can't be followed");
             }
         });
     }
-    tasks.spawn(api::prune_keyed_requests(app.clone()));
+    let (store, clock) = (app.store.clone(), app.clock.clone());
+    tasks.spawn(app.keyed_requests.prune(store, clock));
     tasks.spawn(crate::listener::serve(
         listener,
         crate::http_routes::router(app.clone()),
@@ -449,11 +452,7 @@ impl RunningServer {
     pub async fn stop(mut self) {
         self.stop.cancel();
         self.app.keyed_requests.stop().await;
-        self.app.engines.services.stop().await;
-        self.app.engines.rollouts.stop().await;
-        self.app.engines.runs.stop().await;
-        self.app.engines.groups.stop().await;
-        self.app.engines.addresses.stop().await;
+        self.app.engines.stop().await;
         self.tasks.shutdown().await;
         if let Err(error) = self.app.store.checkpoint().await {
             tracing::warn!(%error, "shipway.db is not whole without shipway.db-wal: copy both for a backup");
@@ -539,40 +538,6 @@ async fn last_event_at(store: &dyn Store) -> Result<Option<jiff::Timestamp>, Sto
 #[derive(serde::Deserialize)]
 struct EventTime {
     at: jiff::Timestamp,
-}
-
-/// Git hooks of this server present it; kept, so that they are known to the next server too.
-fn internal_token(data: &Path) -> Result<String, std::io::Error> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let folder = data.join("keys");
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)?;
-    let path = folder.join("internal-token");
-    if let Ok(token) = std::fs::read_to_string(&path)
-        && token.len() >= 32
-    {
-        return Ok(token);
-    }
-    let mut random = [0u8; 32];
-    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-    let token = shipway_core::ids::Digest::compute(&random).hex().to_owned();
-    write_key(&path, token.as_bytes())?;
-    Ok(token)
-}
-
-/// Writes a key for the server's user alone, durably.
-pub(crate) fn write_key(path: &std::path::Path, key: &[u8]) -> std::io::Result<()> {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(key)?;
-    file.sync_all()
 }
 
 fn secret_resolver(secrets: SecretStore) -> process::SecretResolver {

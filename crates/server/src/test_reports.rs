@@ -19,14 +19,14 @@ use shipway_core::{
         against, excuse, sightings, too_many_fail,
     },
 };
-use shipway_drivers::git::RefUpdate;
-use shipway_engine::{BlobError, RowQuery};
+use shipway_drivers::git::{GitRepositories, RefUpdate};
+use shipway_engine::{BlobError, Blobs, Clock, RowQuery, Store};
 use shipway_workflow::{
     job::{Conclusion, JobKey},
     report::StoredReport,
 };
 
-use crate::app::{App, service_stream};
+use crate::delivery_engines::DeliveryEngines;
 
 /// The longest report, unpacked. A worker's is shorter.
 const REPORT_BYTES_MAX: u64 = 256 << 20;
@@ -46,11 +46,15 @@ impl TestReportCache {
     }
 
     /// A report from the blobs.
-    async fn read(&self, app: &App, digest: &Digest) -> Result<Arc<TestReport>, TestReportError> {
+    async fn read(
+        &self,
+        blobs: &dyn Blobs,
+        digest: &Digest,
+    ) -> Result<Arc<TestReport>, TestReportError> {
         if let Some((_, report)) = self.entries().iter().find(|(kept, _)| kept == digest) {
             return Ok(report.clone());
         }
-        let path = app.blobs.file(digest).await?;
+        let path = blobs.file(digest).await?;
         let report = Arc::new(tokio::task::spawn_blocking(move || unpack(&path)).await??);
         let mut kept = self.entries();
         kept.push_back((digest.clone(), report.clone()));
@@ -81,130 +85,312 @@ fn unpack(path: &Path) -> Result<TestReport, TestReportError> {
     Ok(serde_json::from_reader(text)?)
 }
 
-/// The input for a run about a worker's report, which is in the blobs as `digest`.
-pub async fn test_report_input(
-    app: &App,
-    run: &RunSpec,
-    key: &JobKey,
-    stored: StoredReport,
-    digest: Digest,
-) -> Result<RunInput, TestReportError> {
-    let report = app.reports.read(app, &digest).await?;
-    let quarantine = test_history(app, &run.id.service).await;
-    let excuse = if quarantine.quarantine.is_empty() || stored.summary.totals.bad() == 0 {
-        testing::FailureExcuse::default()
-    } else {
-        let changed = changed(app, run).await;
-        let changed = changed.as_deref();
-        excuse(&report, &stored.summary, &quarantine, changed, app.now())
-    };
-    Ok(RunInput::TestsReported {
-        key: key.clone(),
-        tests: Box::new(JobTests {
-            digest,
-            size: stored.size,
-            summary: stored.summary,
-            excuse,
-            // The run knows.
-            attempt: 0,
-        }),
-    })
-}
-
-/// What a service remembers of its tests.
-pub async fn test_history(app: &App, service: &ServiceName) -> TestingState {
-    let state = app.engines.services.state(&service_stream(service)).await;
-    let state = state.ok().flatten();
-    state.map(|state| state.testing.clone()).unwrap_or_default()
-}
-
-/// The paths that a run's change touches: those of the push, else those of its commit.
-async fn changed(app: &App, run: &RunSpec) -> Option<Vec<String>> {
-    let repo = app.repos.get(&run.id.service)?;
-    let parent = format!("{}^", run.commit.id);
-    let old = match &run.before {
-        Some(before) => Some(before.clone()),
-        None if run.event == "push" => None,
-        None => repo.resolve(&parent).await.ok().flatten(),
-    };
-    let update = RefUpdate {
-        name: run.reference.clone(),
-        old,
-        new: Some(run.commit.id.clone()),
-    };
-    let state = app
-        .engines
-        .services
-        .state(&service_stream(&run.id.service))
-        .await;
-    let config = state.ok().flatten().and_then(|state| state.config.clone());
-    let branch = config.as_ref().map_or("main", |config| &config.branch);
-    repo.changed_paths(&update, branch).await.ok()
-}
-
-/// Sends the test results of a finished run to its service. Unreadable reports are ignored.
-pub async fn record_test_history(app: &App, run: &Run) {
-    if run.tests.is_empty() {
-        return;
-    }
-    let id = &run.spec.id;
-    let quarantine = test_history(app, &id.service).await;
-    let mine = read_reports(
-        app,
-        &run.tests
-            .iter()
-            .map(|(key, tests)| (key.clone(), tests.clone()))
-            .collect::<Vec<_>>(),
-    )
-    .await;
-    let mut tried: Vec<(RunId, JobKey, Arc<TestReport>)> = mine
-        .into_iter()
-        .map(|(key, report)| (id.clone(), key, report))
-        .collect();
-    let mut seen = TestResults {
-        run: id.number,
-        reports: u32::try_from(run.tests.len()).unwrap_or(u32::MAX),
-        commit: run.spec.commit.id.clone(),
-        flaky: Vec::new(),
-        clean: Vec::new(),
-        failed: Vec::new(),
-    };
-    count(&quarantine, &tried, &mut seen);
-    for other in runs(app, &id.service).await {
-        if other.commit != run.spec.commit.id || other.number == id.number {
-            continue;
-        }
-        let jobs: Vec<_> = other.tests.iter().flat_map(|tests| &tests.jobs).collect();
-        let jobs: Vec<_> = jobs
-            .iter()
-            .map(|job| (job.job.clone(), job.tests.clone()))
-            .collect();
-        let reports = read_reports(app, &jobs).await;
-        tried.extend(
-            reports
-                .into_iter()
-                .map(|(key, report)| (other.id.clone(), key, report)),
-        );
-    }
-    let tried: Vec<TestedAttempt<'_>> = tried
-        .iter()
-        .map(|(run, key, report)| TestedAttempt {
-            run: run.number,
-            job: key.as_str(),
-            report,
-        })
-        .collect();
-    seen.flaky = sightings(&tried);
-    seen.flaky.truncate(SIGHTINGS_MAX);
-    let by = shipway_core::aggregate::Actor::Shipway(format!("run {}", id.number));
-    let input = service::ServiceInput::TestsSeen(Box::new(seen));
-    if let Err(error) = app.send_to_service(&id.service, input, by).await {
-        tracing::warn!(%error, run = %id, "what its tests have shown is not recorded");
-    }
+/// Reads reports of tests.
+#[derive(Clone)]
+pub(crate) struct TestReports {
+    /// Rows of runs.
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    /// For the paths that a run's commit changes.
+    pub(crate) repositories: Arc<GitRepositories>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) cache: Arc<TestReportCache>,
 }
 
 /// The most flaky tests of one run that are recorded.
 const SIGHTINGS_MAX: usize = 100;
+/// Tests of a run that are shown one by one.
+const SHOWN_MAX: usize = 200;
+/// Slow tests that are shown.
+const SLOWEST_MAX: usize = 10;
+
+impl TestReports {
+    /// The input for a run about a worker's report, which is in the blobs as `digest`.
+    pub(crate) async fn report_input(
+        &self,
+        engines: &DeliveryEngines,
+        run: &RunSpec,
+        key: &JobKey,
+        stored: StoredReport,
+        digest: Digest,
+    ) -> Result<RunInput, TestReportError> {
+        let report = self.read(&digest).await?;
+        let quarantine = test_history(engines, &run.id.service).await;
+        let excuse = if quarantine.quarantine.is_empty() || stored.summary.totals.bad() == 0 {
+            testing::FailureExcuse::default()
+        } else {
+            let changed = self.changed_paths(engines, run).await;
+            let changed = changed.as_deref();
+            excuse(
+                &report,
+                &stored.summary,
+                &quarantine,
+                changed,
+                self.clock.now(),
+            )
+        };
+        Ok(RunInput::TestsReported {
+            key: key.clone(),
+            tests: Box::new(JobTests {
+                digest,
+                size: stored.size,
+                summary: stored.summary,
+                excuse,
+                // The run knows.
+                attempt: 0,
+            }),
+        })
+    }
+
+    /// Sends the test results of a finished run to its service. Unreadable reports are ignored.
+    pub(crate) async fn record_history(&self, engines: &DeliveryEngines, run: &Run) {
+        if run.tests.is_empty() {
+            return;
+        }
+        let id = &run.spec.id;
+        let quarantine = test_history(engines, &id.service).await;
+        let jobs = run.tests.iter();
+        let jobs: Vec<_> = jobs
+            .map(|(key, tests)| (key.clone(), tests.clone()))
+            .collect();
+        let mine = self.read_reports(&jobs).await;
+        let mut tried: Vec<(RunId, JobKey, Arc<TestReport>)> = mine
+            .into_iter()
+            .map(|(key, report)| (id.clone(), key, report))
+            .collect();
+        let mut seen = TestResults {
+            run: id.number,
+            reports: u32::try_from(run.tests.len()).unwrap_or(u32::MAX),
+            commit: run.spec.commit.id.clone(),
+            flaky: Vec::new(),
+            clean: Vec::new(),
+            failed: Vec::new(),
+        };
+        count(&quarantine, &tried, &mut seen);
+        for other in self.latest_runs(&id.service).await {
+            if other.commit != run.spec.commit.id || other.number == id.number {
+                continue;
+            }
+            let jobs: Vec<_> = other.tests.iter().flat_map(|tests| &tests.jobs).collect();
+            let jobs: Vec<_> = jobs
+                .iter()
+                .map(|job| (job.job.clone(), job.tests.clone()))
+                .collect();
+            let reports = self.read_reports(&jobs).await;
+            tried.extend(
+                reports
+                    .into_iter()
+                    .map(|(key, report)| (other.id.clone(), key, report)),
+            );
+        }
+        let tried: Vec<TestedAttempt<'_>> = tried
+            .iter()
+            .map(|(run, key, report)| TestedAttempt {
+                run: run.number,
+                job: key.as_str(),
+                report,
+            })
+            .collect();
+        seen.flaky = sightings(&tried);
+        seen.flaky.truncate(SIGHTINGS_MAX);
+        let by = shipway_core::aggregate::Actor::Shipway(format!("run {}", id.number));
+        let input = service::ServiceInput::TestsSeen(Box::new(seen));
+        if let Err(error) = engines.send_to_service(&id.service, input, by).await {
+            tracing::warn!(%error, run = %id, "what its tests have shown is not recorded");
+        }
+    }
+
+    /// The tests of a run; none when none reported.
+    pub(crate) async fn run_tests(
+        &self,
+        engines: &DeliveryEngines,
+        view: &RunView,
+    ) -> Option<RunTests> {
+        let summary = view.tests.clone()?;
+        let jobs = |view: &RunView| -> Vec<(JobKey, JobTests)> {
+            let jobs = view.tests.iter().flat_map(|tests| tests.latest());
+            jobs.map(|job| (job.job.clone(), job.tests.clone()))
+                .collect()
+        };
+        // What passed in one attempt and failed in another is flaky.
+        let each = summary.jobs.iter();
+        let each: Vec<_> = each
+            .map(|job| (job.job.clone(), job.tests.clone()))
+            .collect();
+        let each = self.read_reports(&each).await;
+        let mine = self.read_reports(&jobs(view)).await;
+        let base = self.find_base(engines, view).await;
+        let before = match &base {
+            Some(base) => self.read_reports(&jobs(base)).await,
+            None => Vec::new(),
+        };
+        let plain = |reports: &[(JobKey, Arc<TestReport>)]| -> Vec<TestReport> {
+            reports
+                .iter()
+                .map(|(_, report)| (**report).clone())
+                .collect()
+        };
+        let (now, then) = (plain(&mine), plain(&before));
+        let compared = against(&now, &then);
+        let memory = test_history(engines, &view.id.service).await;
+        let tried: Vec<TestedAttempt<'_>> = each
+            .iter()
+            .map(|(key, report)| TestedAttempt {
+                run: view.number,
+                job: key.as_str(),
+                report,
+            })
+            .collect();
+        let slowest = testing::slowest(&now, SLOWEST_MAX);
+        Some(RunTests {
+            failing: failing_tests(
+                &mine,
+                base.as_ref().map(|_| &compared),
+                &memory,
+                self.clock.now(),
+            ),
+            slowest: slowest.into_iter().cloned().collect(),
+            flaky: sightings(&tried),
+            base: base.map(|base| base.id),
+            summary,
+            compared,
+        })
+    }
+
+    /// The tests that a text may mean: known by name to the quarantine, among the flaky, or in the reports of the last runs.
+    pub(crate) async fn find_test(
+        &self,
+        engines: &DeliveryEngines,
+        service: &ServiceName,
+        text: &str,
+    ) -> Result<TestId, TestNameError> {
+        let memory = test_history(engines, service).await;
+        let mut known: Vec<TestId> = memory.quarantine.iter().map(|it| it.test.clone()).collect();
+        known.extend(memory.flaky.iter().map(|it| it.test.clone()));
+        if let Some(found) = match_test(&known, text)? {
+            return Ok(found);
+        }
+        for view in self
+            .latest_runs(service)
+            .await
+            .into_iter()
+            .filter(|view| view.tests.is_some())
+            .take(10)
+        {
+            let jobs = view.tests.iter().flat_map(|tests| &tests.jobs);
+            let jobs: Vec<_> = jobs
+                .map(|job| (job.job.clone(), job.tests.clone()))
+                .collect();
+            for (_, report) in self.read_reports(&jobs).await {
+                let ids: Vec<TestId> = report.cases.iter().map(|case| case.id.clone()).collect();
+                if let Some(found) = match_test(&ids, text)? {
+                    return Ok(found);
+                }
+            }
+        }
+        Err(TestNameError::Unknown {
+            name: text.to_owned(),
+            service: service.clone(),
+        })
+    }
+
+    /// The last run in which a test failed and whose change touches it.
+    pub(crate) async fn touched_by(
+        &self,
+        engines: &DeliveryEngines,
+        service: &ServiceName,
+        test: &TestId,
+    ) -> Option<shipway_core::ids::RunNumber> {
+        for view in self.latest_runs(service).await.into_iter().take(20) {
+            let jobs = view.tests.iter().flat_map(|tests| &tests.jobs);
+            let jobs: Vec<_> = jobs
+                .map(|job| (job.job.clone(), job.tests.clone()))
+                .collect();
+            for (_, report) in self.read_reports(&jobs).await {
+                let mut cases = report.cases.iter();
+                let Some(case) = cases.find(|case| case.id == *test && case.is_failure()) else {
+                    continue;
+                };
+                let state = engines.runs.state(&view.id.stream()).await.ok().flatten();
+                let spec = state.as_deref()?.0.as_deref()?.spec.clone();
+                let changed = self.changed_paths(engines, &spec).await?;
+                return testing::is_touched(case, &changed).then_some(view.number);
+            }
+        }
+        None
+    }
+
+    /// A report from the blobs, or from the cache.
+    async fn read(&self, digest: &Digest) -> Result<Arc<TestReport>, TestReportError> {
+        self.cache.read(&*self.blobs, digest).await
+    }
+
+    /// The reports of a run's jobs; unreadable ones are skipped.
+    async fn read_reports(&self, jobs: &[(JobKey, JobTests)]) -> Vec<(JobKey, Arc<TestReport>)> {
+        let mut reports = Vec::new();
+        for (key, tests) in jobs {
+            match self.read(&tests.digest).await {
+                Ok(report) => reports.push((key.clone(), report)),
+                Err(error) => tracing::warn!(job = %key, %error, "a report of tests can't be read"),
+            }
+        }
+        reports
+    }
+
+    /// The service's latest runs.
+    async fn latest_runs(&self, service: &ServiceName) -> Vec<RunView> {
+        let page = self.store.rows(RowQuery {
+            service: Some(service.as_str()),
+            limit: LOOKED_AT,
+            ..RowQuery::new("run")
+        });
+        let rows = page.await.map(|page| page.rows).unwrap_or_default();
+        let views = rows
+            .into_iter()
+            .filter_map(|row| serde_json::from_value(row.doc).ok());
+        views.collect()
+    }
+
+    /// The last earlier green run of the workflow with tests: of the same branch, else of the released branch.
+    async fn find_base(&self, engines: &DeliveryEngines, view: &RunView) -> Option<RunView> {
+        let released = engines.released_branch(&view.id.service).await;
+        let mut green: Vec<RunView> = self.latest_runs(&view.id.service).await;
+        green.retain(|it| {
+            it.number < view.number
+                && it.workflow == view.workflow
+                && it.conclusion == Some(Conclusion::Success)
+                && it.status == RunStatus::Success
+                && it.tests.is_some()
+        });
+        green.sort_by_key(|it| std::cmp::Reverse(it.number));
+        let of = |branch: &str| green.iter().find(|it| it.branch == branch).cloned();
+        of(&view.branch).or_else(|| of(&released))
+    }
+
+    /// The paths that a run's change touches: those of the push, else those of its commit.
+    async fn changed_paths(&self, engines: &DeliveryEngines, run: &RunSpec) -> Option<Vec<String>> {
+        let repo = self.repositories.get(&run.id.service)?;
+        let parent = format!("{}^", run.commit.id);
+        let old = match &run.before {
+            Some(before) => Some(before.clone()),
+            None if run.event == "push" => None,
+            None => repo.resolve(&parent).await.ok().flatten(),
+        };
+        let update = RefUpdate {
+            name: run.reference.clone(),
+            old,
+            new: Some(run.commit.id.clone()),
+        };
+        let branch = engines.released_branch(&run.id.service).await;
+        repo.changed_paths(&update, &branch).await.ok()
+    }
+}
+
+/// What a service remembers of its tests.
+pub(crate) async fn test_history(engines: &DeliveryEngines, service: &ServiceName) -> TestingState {
+    let state = engines.service(service).await.ok().flatten();
+    state.map(|state| state.testing.clone()).unwrap_or_default()
+}
 
 /// Which tests in quarantine were clean, and which were not.
 fn count(
@@ -228,85 +414,6 @@ fn count(
             seen.clean.push(entry.test.clone());
         }
     }
-}
-
-/// The reports of a run's jobs; unreadable ones are skipped.
-async fn read_reports(app: &App, jobs: &[(JobKey, JobTests)]) -> Vec<(JobKey, Arc<TestReport>)> {
-    let mut reports = Vec::new();
-    for (key, tests) in jobs {
-        match app.reports.read(app, &tests.digest).await {
-            Ok(report) => reports.push((key.clone(), report)),
-            Err(error) => tracing::warn!(job = %key, %error, "a report of tests can't be read"),
-        }
-    }
-    reports
-}
-
-/// The service's latest runs.
-async fn runs(app: &App, service: &ServiceName) -> Vec<RunView> {
-    let page = app.store.rows(RowQuery {
-        service: Some(service.as_str()),
-        limit: LOOKED_AT,
-        ..RowQuery::new("run")
-    });
-    let rows = page.await.map(|page| page.rows).unwrap_or_default();
-    let views = rows
-        .into_iter()
-        .filter_map(|row| serde_json::from_value(row.doc).ok());
-    views.collect()
-}
-
-/// Tests of a run that are shown one by one.
-const SHOWN_MAX: usize = 200;
-/// Slow tests that are shown.
-const SLOWEST_MAX: usize = 10;
-
-/// The tests of a run; none when none reported.
-pub async fn run_tests(app: &App, view: &RunView) -> Option<RunTests> {
-    let summary = view.tests.clone()?;
-    let jobs = |view: &RunView| -> Vec<(JobKey, JobTests)> {
-        let jobs = view.tests.iter().flat_map(|tests| tests.latest());
-        jobs.map(|job| (job.job.clone(), job.tests.clone()))
-            .collect()
-    };
-    // What passed in one attempt and failed in another is flaky.
-    let each = summary.jobs.iter();
-    let each: Vec<_> = each
-        .map(|job| (job.job.clone(), job.tests.clone()))
-        .collect();
-    let each = read_reports(app, &each).await;
-    let mine = read_reports(app, &jobs(view)).await;
-    let base = base(app, view).await;
-    let before = match &base {
-        Some(base) => read_reports(app, &jobs(base)).await,
-        None => Vec::new(),
-    };
-    let plain = |reports: &[(JobKey, Arc<TestReport>)]| -> Vec<TestReport> {
-        reports
-            .iter()
-            .map(|(_, report)| (**report).clone())
-            .collect()
-    };
-    let (now, then) = (plain(&mine), plain(&before));
-    let compared = against(&now, &then);
-    let memory = test_history(app, &view.id.service).await;
-    let tried: Vec<TestedAttempt<'_>> = each
-        .iter()
-        .map(|(key, report)| TestedAttempt {
-            run: view.number,
-            job: key.as_str(),
-            report,
-        })
-        .collect();
-    let slowest = testing::slowest(&now, SLOWEST_MAX);
-    Some(RunTests {
-        failing: failing_tests(&mine, base.as_ref().map(|_| &compared), &memory, app.now()),
-        slowest: slowest.into_iter().cloned().collect(),
-        flaky: sightings(&tried),
-        base: base.map(|base| base.id),
-        summary,
-        compared,
-    })
 }
 
 /// The failing tests; without a run to compare with none is new.
@@ -338,28 +445,6 @@ fn failing_tests(
     failing
 }
 
-/// The last earlier green run of the workflow with tests: of the same branch, else of the released branch.
-async fn base(app: &App, view: &RunView) -> Option<RunView> {
-    let state = app
-        .engines
-        .services
-        .state(&service_stream(&view.id.service))
-        .await;
-    let config = state.ok().flatten().and_then(|state| state.config.clone());
-    let released = config.map_or_else(|| "main".to_owned(), |config| config.branch.clone());
-    let mut green: Vec<RunView> = runs(app, &view.id.service).await;
-    green.retain(|it| {
-        it.number < view.number
-            && it.workflow == view.workflow
-            && it.conclusion == Some(Conclusion::Success)
-            && it.status == RunStatus::Success
-            && it.tests.is_some()
-    });
-    green.sort_by_key(|it| std::cmp::Reverse(it.number));
-    let of = |branch: &str| green.iter().find(|it| it.branch == branch).cloned();
-    of(&view.branch).or_else(|| of(&released))
-}
-
 /// Why a name is not that of one test.
 #[derive(Debug, thiserror::Error)]
 pub enum TestNameError {
@@ -369,41 +454,6 @@ pub enum TestNameError {
     Unknown { name: String, service: ServiceName },
     #[error("which test? {0}")]
     Ambiguous(String),
-}
-
-/// The tests that a text may mean: known by name to the quarantine, among the flaky, or in the reports of the last runs.
-pub async fn find_test(
-    app: &App,
-    service: &ServiceName,
-    text: &str,
-) -> Result<TestId, TestNameError> {
-    let memory = test_history(app, service).await;
-    let mut known: Vec<TestId> = memory.quarantine.iter().map(|it| it.test.clone()).collect();
-    known.extend(memory.flaky.iter().map(|it| it.test.clone()));
-    if let Some(found) = match_test(&known, text)? {
-        return Ok(found);
-    }
-    for view in runs(app, service)
-        .await
-        .into_iter()
-        .filter(|view| view.tests.is_some())
-        .take(10)
-    {
-        let jobs = view.tests.iter().flat_map(|tests| &tests.jobs);
-        let jobs: Vec<_> = jobs
-            .map(|job| (job.job.clone(), job.tests.clone()))
-            .collect();
-        for (_, report) in read_reports(app, &jobs).await {
-            let ids: Vec<TestId> = report.cases.iter().map(|case| case.id.clone()).collect();
-            if let Some(found) = match_test(&ids, text)? {
-                return Ok(found);
-            }
-        }
-    }
-    Err(TestNameError::Unknown {
-        name: text.to_owned(),
-        service: service.clone(),
-    })
 }
 
 /// The test that is called so, or whose name ends so.
@@ -431,35 +481,4 @@ fn match_test(known: &[TestId], text: &str) -> Result<Option<TestId>, TestNameEr
             Err(TestNameError::Ambiguous(names.join(", ")))
         }
     }
-}
-
-/// The last run in which a test failed and whose change touches it.
-pub async fn touched_by(
-    app: &App,
-    service: &ServiceName,
-    test: &TestId,
-) -> Option<shipway_core::ids::RunNumber> {
-    for view in runs(app, service).await.into_iter().take(20) {
-        let jobs = view.tests.iter().flat_map(|tests| &tests.jobs);
-        let jobs: Vec<_> = jobs
-            .map(|job| (job.job.clone(), job.tests.clone()))
-            .collect();
-        for (_, report) in read_reports(app, &jobs).await {
-            let mut cases = report.cases.iter();
-            let Some(case) = cases.find(|case| case.id == *test && case.is_failure()) else {
-                continue;
-            };
-            let state = app
-                .engines
-                .runs
-                .state(&view.id.stream())
-                .await
-                .ok()
-                .flatten();
-            let spec = state.as_deref()?.0.as_deref()?.spec.clone();
-            let changed = changed(app, &spec).await?;
-            return testing::is_touched(case, &changed).then_some(view.number);
-        }
-    }
-    None
 }

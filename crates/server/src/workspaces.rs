@@ -19,9 +19,9 @@ use shipway_core::{
     run::{RunEvent, RunStatus, RunView},
 };
 use shipway_drivers::jobs::RESUME_STATE_FILE;
-use shipway_engine::Recorded;
+use shipway_engine::{Clock, Recorded, Store};
 
-use crate::app::App;
+use crate::read_models::run_view;
 
 /// Failed runs whose workspaces are kept however old they are.
 const KEPT_RUNS: usize = 20;
@@ -58,33 +58,41 @@ impl KeptWorkspaces {
     }
 }
 
+/// The folders of runs, and the log that says which have ended.
+pub(crate) struct RunFolders {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// `DATA/runs`
+    pub(crate) root: PathBuf,
+}
+
 /// Tidies up until the server stops.
-pub(crate) async fn run(app: Arc<App>) {
-    let Ok(now) = app.store.last_position().await else {
+pub(crate) async fn run(folders: RunFolders) {
+    let Ok(now) = folders.store.last_position().await else {
         return;
     };
-    let Ok(mut news) = app.store.subscribe(now).await else {
+    let Ok(mut news) = folders.store.subscribe(now).await else {
         return;
     };
     let mut kept = KeptWorkspaces::default();
-    for id in runs_below(&app.data.join("runs")).await {
-        tidy(&app, &id, &mut kept).await;
+    for id in runs_below(&folders.root).await {
+        tidy(&folders, &id, &mut kept).await;
     }
     loop {
-        for (ended_at, id) in kept.expired(app.now()) {
+        for (ended_at, id) in kept.expired(folders.clock.now()) {
             // A run that was re-run in the meantime is kept by its new end, or has not ended.
-            if ended(&app, &id)
+            if ended(&*folders.store, &id)
                 .await
                 .is_some_and(|run| run.finished_at == Some(ended_at))
             {
-                remove_in(folder_of(&app, &id), |_| true).await;
+                remove_in(folder_of(&folders.root, &id), |_| true).await;
             }
         }
         tokio::select! {
             recorded = news.next() => match recorded {
                 Some(Ok(recorded)) => {
                     if let Some(id) = ended_run(&recorded) {
-                        tidy(&app, &id, &mut kept).await;
+                        tidy(&folders, &id, &mut kept).await;
                     }
                 }
                 Some(Err(_)) | None => return,
@@ -110,20 +118,20 @@ fn run_of(stream: &str) -> Option<RunId> {
     })
 }
 
-fn folder_of(app: &App, id: &RunId) -> PathBuf {
-    let runs = app.data.join("runs").join(id.service.as_str());
+fn folder_of(root: &Path, id: &RunId) -> PathBuf {
+    let runs = root.join(id.service.as_str());
     runs.join(id.number.0.to_string())
 }
 
 /// A run, if it has ended.
-async fn ended(app: &App, id: &RunId) -> Option<RunView> {
-    let run = crate::read_models::run_view(app, id).await.ok()?;
+async fn ended(log: &dyn Store, id: &RunId) -> Option<RunView> {
+    let run = run_view(log, id).await.ok()?;
     run.finished_at.is_some().then_some(run)
 }
 
 /// Deletes the files of a finished run's green jobs, and adds the run to `kept` if files of other jobs remain.
-async fn tidy(app: &App, id: &RunId, kept: &mut KeptWorkspaces) {
-    let Some((run, ended_at)) = ended(app, id).await.and_then(|run| {
+async fn tidy(folders: &RunFolders, id: &RunId, kept: &mut KeptWorkspaces) {
+    let Some((run, ended_at)) = ended(&*folders.store, id).await.and_then(|run| {
         let ended_at = run.finished_at?;
         Some((run, ended_at))
     }) else {
@@ -135,7 +143,7 @@ async fn tidy(app: &App, id: &RunId, kept: &mut KeptWorkspaces) {
         .filter(|job| job.status == RunStatus::Success)
         .map(|job| job.key.clone())
         .collect();
-    let folder = folder_of(app, id);
+    let folder = folder_of(&folders.root, id);
     let left = remove_in(folder.clone(), move |job| {
         green.iter().any(|key| key == job)
     })

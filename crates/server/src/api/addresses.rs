@@ -18,6 +18,9 @@ pub(super) async fn list(
     caller: Caller,
 ) -> Result<Json<AddressClaimsView>, ApiError> {
     caller.require(Verb::Read, &Resource::Server)?;
-    let claims = app.address_claims().await?;
-    Ok(Json(AddressClaimsView::new(&claims, app.reserved_ports())))
+    let claims = app.engines.address_claims().await?;
+    Ok(Json(AddressClaimsView::new(
+        &claims,
+        app.server_addresses.reserved_ports(),
+    )))
 }

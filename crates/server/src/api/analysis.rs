@@ -29,9 +29,9 @@ pub(super) async fn show(
 ) -> Result<Json<AnalysisReport>, ApiError> {
     let id = rollouts::id(&service, &number)?;
     caller.require(Verb::Read, &Resource::Analysis(id.clone()))?;
-    let view = rollout_view(&app, &id).await?;
+    let view = rollout_view(&app.engines, &app.observations.live_evidence, &id).await?;
     Ok(Json(AnalysisReport {
-        series: analysis_series(&app, &id).await?,
+        series: analysis_series(&*app.store, &id).await?,
         judgement: view.judgement,
         id,
     }))
@@ -48,8 +48,8 @@ pub(super) async fn drawing(
 ) -> Result<Response, ApiError> {
     let id = rollouts::id(&service, &number)?;
     caller.require(Verb::Read, &Resource::Analysis(id.clone()))?;
-    rollout_view(&app, &id).await?;
-    let all = analysis_series(&app, &id).await?;
+    rollout_view(&app.engines, &app.observations.live_evidence, &id).await?;
+    let all = analysis_series(&*app.store, &id).await?;
     let name = metric.strip_suffix(".svg").unwrap_or(&metric);
     let Some(found) = all.iter().find(|series| series.metric == name) else {
         let known: Vec<&str> = all.iter().map(|series| series.metric.as_str()).collect();

@@ -38,7 +38,7 @@ pub(super) async fn act_on_job_gate(
         JobGateAction::Reject => Verb::Reject,
     };
     caller.require(verb, &Resource::Run(id.clone()))?;
-    run_view(&app, &id).await?;
+    run_view(&*app.store, &id).await?;
     let groups = verified_groups(&caller, &body.groups)?;
     let input = match action {
         JobGateAction::Approve => GateInput::Approve {
@@ -56,7 +56,7 @@ pub(super) async fn act_on_job_gate(
         .runs
         .send(&id.stream(), RunInput::Gate(input), caller.actor())
         .await?;
-    Ok(Json(run_view(&app, &id).await?))
+    Ok(Json(run_view(&*app.store, &id).await?))
 }
 
 /// The groups of the caller's principal. This server knows no groups yet, and does not accept the ones that a caller claims.

@@ -25,7 +25,7 @@ pub(super) async fn download(
 ) -> Result<Response, ApiError> {
     let id = runs::id(&service, &number)?;
     caller.require(Verb::Read, &Resource::Artifacts(id.clone()))?;
-    let stored = run_view(&app, &id).await?.artifacts;
+    let stored = run_view(&*app.store, &id).await?.artifacts;
     let artifact = stored.iter().find(|it| it.name == name).ok_or_else(|| {
         let known: Vec<&str> = stored.iter().map(|it| it.name.as_str()).collect();
         ApiError::missing(format!(

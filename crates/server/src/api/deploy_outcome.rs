@@ -22,7 +22,10 @@ pub(super) async fn send_request(
     caller: &Caller,
 ) -> Result<DeployOutcome, ApiError> {
     let asked = environment_of(&input);
-    let outcome = app.send_to_service(service, input, caller.actor()).await?;
+    let outcome = app
+        .engines
+        .send_to_service(service, input, caller.actor())
+        .await?;
     let mut result = DeployOutcome {
         service: Some(service.clone()),
         environment: asked,

@@ -25,10 +25,7 @@ use super::{
     deploy_outcome::{NO_REASON, send_request},
     services::{parse, unknown},
 };
-use crate::{
-    app::{App, service_stream},
-    baseline_history::with_stable_traffic,
-};
+use crate::{app::App, baseline_history::with_stable_traffic, read_models::release};
 
 /// What a deploy would do, action by action. Nothing is changed.
 #[utoipa::path(get, path = "/api/v1/services/{service}/plan", params(("service" = String, Path), PlanQuery), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
@@ -53,8 +50,7 @@ pub(super) async fn plan(
     let release = find_release(&app, &name, number, None).await?;
     let state = app
         .engines
-        .services
-        .state(&service_stream(&name))
+        .service(&name)
         .await?
         .ok_or_else(|| unknown(&service))?;
     let configured = release.environment(&environment).ok_or_else(|| {
@@ -71,7 +67,12 @@ pub(super) async fn plan(
         ))
     })?;
     let spec = planned_spec(name, &release, configured, &state);
-    let spec = with_stable_traffic(&app.workloads, &app.observations.baseline_history, spec).await;
+    let spec = with_stable_traffic(
+        &app.workloads.targets,
+        &app.observations.baseline_history,
+        spec,
+    )
+    .await;
     let mut plan = strategy::compile(&configured.strategy, &rollout::Rollout::brief(&spec));
     plan.notes.extend(address_notes(&app, &spec).await?);
     Ok(Json(DeployPlan {
@@ -123,10 +124,10 @@ fn planned_spec(
 
 /// Addresses that the rollout would be refused for, and those that lie within others.
 async fn address_notes(app: &App, spec: &rollout::RolloutSpec) -> Result<Vec<String>, ApiError> {
-    let claims = app.address_claims().await?;
+    let claims = app.engines.address_claims().await?;
     let request = ClaimRequest::new(
         &spec.release.config,
-        app.reserved_ports(),
+        app.server_addresses.reserved_ports(),
         ClaimStage::Rollout,
     )
     .only_for(&spec.environment.name);
@@ -345,7 +346,7 @@ async fn find_release(
     commit: Option<&str>,
 ) -> Result<Arc<Release>, ApiError> {
     if let Some(number) = number {
-        return app.release(service, number).await.ok_or_else(|| {
+        return release(&*app.store, service, number).await.ok_or_else(|| {
             ApiError::missing(format!("there is no release {number} of {service}"))
         });
     }

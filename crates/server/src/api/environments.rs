@@ -20,7 +20,7 @@ use super::{
     json_body::OptionalJson,
     services::{parse, unknown},
 };
-use crate::app::{App, service_stream};
+use crate::app::App;
 
 /// Continues automatic promotion into an environment that a person holds. Where it is not held nothing changes.
 #[utoipa::path(post, path = "/api/v1/services/{service}/environments/{environment}/resume",
@@ -39,7 +39,7 @@ pub(super) async fn resume(
         environment: environment.clone(),
     };
     caller.require(Verb::Resume, &Resource::Environment(place))?;
-    let state = app.engines.services.state(&service_stream(&name)).await?;
+    let state = app.engines.service(&name).await?;
     let state = state.filter(|state| state.name.is_some());
     let state = state.ok_or_else(|| unknown(&service))?;
     let place = state.environments.get(&environment);

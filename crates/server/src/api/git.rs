@@ -23,10 +23,7 @@ use shipway_drivers::git::{
 };
 
 use super::{ApiError, Caller};
-use crate::{
-    app::App,
-    push::{self, PushTerminal},
-};
+use crate::{app::App, push::PushTerminal};
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new().route("/git/{service}/{*path}", any(backend))
@@ -96,14 +93,14 @@ pub(crate) async fn push_report(
     let (terminal, lines) = PushTerminal::new();
     // A task of its own: a pusher who goes away stops no more than their own story.
     tokio::spawn(async move {
-        push::receive(
-            &app,
-            &report.service,
-            report.ref_updates(),
-            &report.pusher,
-            &terminal,
-        )
-        .await;
+        app.pushes
+            .receive(
+                &report.service,
+                report.ref_updates(),
+                &report.pusher,
+                &terminal,
+            )
+            .await;
     });
     let lines = stream::unfold(lines, |mut lines| async move {
         let line = lines.recv().await?;

@@ -1,16 +1,8 @@
 //! `Idempotency-Key`: a client that doesn't know whether its POST arrived sends it again with the same key, and gets the first answer
-//! instead of a second deploy. [`shipway_core::keyed_request`] decides which answers are stored, and for how long.
-//!
-//! A request with a key is carried out in a task of its own: a client that disconnects doesn't interrupt it. The same request, sent
-//! again meanwhile, waits for the answer of the first.
+//! instead of a second deploy. [`crate::keyed_requests`] carries such requests out.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
@@ -19,150 +11,26 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use shipway_core::{
-    aggregate::{Actor, Aggregate},
+    aggregate::Actor,
     ids::Digest,
-    keyed_request::{
-        self, KeyedRequestInput, KeyedRequestRejection, KeyedRequests, RecordedResponse,
-    },
+    keyed_request::{self, KeyedRequestRejection, RecordedResponse},
 };
-use shipway_engine::{Driver, Engine, StoreError, Work};
-use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
 
 use super::{
     Caller,
     error::{ApiError, RejectionStatus},
 };
-use crate::app::App;
+use crate::{
+    app::App,
+    keyed_requests::{FirstRequest, KeyClaim, KeyedRequestRunner},
+};
 
 /// Bodies of POSTs and their answers are small documents.
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// Longer keys are mistakes.
 const KEY_BYTES_MAX: usize = 255;
-/// Between two looks for keys that have expired.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
-/// How long requests may take to end when the server stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// The requests with keys that are carried out now, and the log of those before.
-pub(crate) struct KeyedRequestRunner {
-    log: Engine<KeyedRequests>,
-    /// By the stream of their key.
-    running: Arc<Mutex<BTreeMap<String, RunningRequest>>>,
-    tasks: TaskTracker,
-}
-
-/// A request that is carried out now.
-struct RunningRequest {
-    body: Digest,
-    answer: watch::Receiver<Option<RecordedResponse>>,
-}
-
-/// What becomes of a request with a key.
-enum KeyClaim {
-    /// The first request with its key: its answer also goes to the requests that wait for it.
-    First(
-        watch::Sender<Option<RecordedResponse>>,
-        watch::Receiver<Option<RecordedResponse>>,
-    ),
-    /// The same request is carried out now.
-    Repeated(watch::Receiver<Option<RecordedResponse>>),
-    /// The key is in use for another request.
-    OtherBody,
-}
-
-impl KeyedRequestRunner {
-    pub(crate) fn new(log: Engine<KeyedRequests>) -> Self {
-        Self {
-            log,
-            running: Arc::default(),
-            tasks: TaskTracker::new(),
-        }
-    }
-
-    /// Waits for the requests that are carried out, so that their answers are recorded.
-    pub(crate) async fn stop(&self) {
-        self.tasks.close();
-        if tokio::time::timeout(STOP_TIMEOUT, self.tasks.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!("some requests with an Idempotency-Key did not end in time");
-        }
-        self.log.stop().await;
-    }
-
-    fn claim_key(&self, stream: &str, body: &Digest) -> KeyClaim {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        match running.get(stream) {
-            Some(other) if other.body != *body => KeyClaim::OtherBody,
-            Some(same) => KeyClaim::Repeated(same.answer.clone()),
-            None => {
-                let (sender, answer) = watch::channel(None);
-                let entry = RunningRequest {
-                    body: body.clone(),
-                    answer: answer.clone(),
-                };
-                running.insert(stream.to_owned(), entry);
-                KeyClaim::First(sender, answer)
-            }
-        }
-    }
-
-    /// Carries a request out, unless it has been before; its answer.
-    async fn run(log: &Engine<KeyedRequests>, keyed: KeyedRequest, next: Next) -> RecordedResponse {
-        let KeyedRequest {
-            stream,
-            body,
-            by,
-            request,
-        } = keyed;
-        let accepted = log
-            .send(&stream, KeyedRequestInput::Accept { body }, by.clone())
-            .await;
-        match accepted {
-            Ok(outcome) => {
-                if let Some(answer) = outcome.state.answer() {
-                    return answer.clone();
-                }
-            }
-            Err(error) => return answer_of(ApiError::from(error).into_response()).await,
-        }
-        let answer = answer_of(next.run(request).await).await;
-        // What failed for a reason of the server's own may be sent again with the same key.
-        let input = match answer.status >= 500 {
-            true => KeyedRequestInput::Release,
-            false => KeyedRequestInput::Answer(answer.clone()),
-        };
-        if let Err(error) = log.send(&stream, input, by).await {
-            tracing::error!(%error, "the answer to a request with an Idempotency-Key could not be recorded");
-        }
-        answer
-    }
-}
-
-/// A request with its key.
-struct KeyedRequest {
-    stream: String,
-    body: Digest,
-    by: Actor,
-    request: Request,
-}
-
-/// Removes a request from the running ones, even if its handler panics.
-struct RunningRequestGuard {
-    running: Arc<Mutex<BTreeMap<String, RunningRequest>>>,
-    stream: String,
-}
-
-impl Drop for RunningRequestGuard {
-    fn drop(&mut self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.remove(&self.stream);
-    }
-}
 
 /// Answers a POST with a key as it was answered the first time.
 pub(crate) async fn once(
@@ -208,22 +76,12 @@ async fn answered_once(
     let mut answer = match runner.claim_key(&stream, &digest) {
         KeyClaim::OtherBody => return Err(refused(&KeyedRequestRejection::OtherBody)),
         KeyClaim::Repeated(answer) => answer,
-        KeyClaim::First(sender, answer) => {
-            let finished = RunningRequestGuard {
-                running: runner.running.clone(),
-                stream: stream.clone(),
-            };
-            let keyed = KeyedRequest {
-                stream,
-                body: digest,
-                by: caller.actor(),
-                request: Request::from_parts(parts, Body::from(body)),
-            };
-            let log = runner.log.clone();
-            runner.tasks.spawn(async move {
-                let answer = KeyedRequestRunner::run(&log, keyed, next).await;
-                drop(finished);
-                sender.send_replace(Some(answer));
+        KeyClaim::First(first, answer) => {
+            let request = Request::from_parts(parts, Body::from(body));
+            let by = caller.actor();
+            runner.spawn(async move {
+                let answer = carry_out(&first, request, by, next).await;
+                first.finish(answer);
             });
             answer
         }
@@ -236,6 +94,23 @@ async fn answered_once(
             "the request failed; what it did is in the log",
         )
     })
+}
+
+/// Carries a request out, unless it has been before; its answer.
+async fn carry_out(
+    first: &FirstRequest,
+    request: Request,
+    by: Actor,
+    next: Next,
+) -> RecordedResponse {
+    match first.accept(by.clone()).await {
+        Ok(Some(recorded)) => return recorded,
+        Ok(None) => {}
+        Err(error) => return answer_of(ApiError::from(error).into_response()).await,
+    }
+    let answer = answer_of(next.run(request).await).await;
+    first.record(&answer, by).await;
+    answer
 }
 
 fn refused(rejection: &KeyedRequestRejection) -> ApiError {
@@ -283,38 +158,4 @@ fn response_of(answer: RecordedResponse) -> Response {
         None => response.headers_mut().remove(header::CONTENT_TYPE),
     };
     response
-}
-
-/// Keys ask nothing of the world.
-pub(crate) struct NoEffects;
-
-#[async_trait]
-impl Driver<KeyedRequests> for NoEffects {
-    async fn carry_out(&self, work: Work<KeyedRequests>) -> KeyedRequestInput {
-        match work.effect {}
-    }
-}
-
-/// Forgets keys that have expired, now and then, for as long as the server runs.
-pub(crate) async fn prune(app: Arc<App>) {
-    loop {
-        if let Err(error) = prune_once(&app).await {
-            tracing::warn!(%error, "expired Idempotency-Keys could not be forgotten");
-        }
-        tokio::time::sleep(PRUNE_INTERVAL).await;
-    }
-}
-
-async fn prune_once(app: &App) -> Result<(), StoreError> {
-    let mut expired = Vec::new();
-    for stream in app.store.streams(KeyedRequests::KIND).await? {
-        let state = app.keyed_requests.log.read(&stream).await?;
-        if state.is_none_or(|state| state.is_expired(app.now())) {
-            expired.push(stream);
-        }
-    }
-    if expired.is_empty() {
-        return Ok(());
-    }
-    app.store.forget_streams(expired).await
 }

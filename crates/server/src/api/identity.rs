@@ -116,8 +116,7 @@ async fn find_job(app: &App, token: &str) -> Result<JobIdentity, ApiError> {
     };
     let presented = PresentedToken::parse(token).ok_or_else(unauthorized)?;
     let state = app.engines.runs.state(&presented.job.run.stream()).await?;
-    let is_valid =
-        state.is_some_and(|state| app.client_tokens.job_tokens.is_valid(&presented, &state));
+    let is_valid = state.is_some_and(|state| app.job_inputs.tokens.is_valid(&presented, &state));
     is_valid.then_some(presented.job).ok_or_else(unauthorized)
 }
 

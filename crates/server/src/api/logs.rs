@@ -55,7 +55,7 @@ pub(super) async fn job(
         None => last_attempt(&app, &id, &key).await,
     };
     if header(header::ACCEPT).is_some_and(|it| it.contains("text/event-stream")) {
-        run_view(&app, &id).await?;
+        run_view(&*app.store, &id).await?;
         let offset = seen.map_or(reading.offset, |(_, offset)| offset);
         let folder = app.jobs.attempt_folder(&id, &key, attempt);
         let lines = LineBuffer::from(attempt, offset);
@@ -63,7 +63,7 @@ pub(super) async fn job(
     }
     let path = app.jobs.attempt_log_path(&id, &key, attempt);
     if !path.exists() {
-        let run = run_view(&app, &id).await?;
+        let run = run_view(&*app.store, &id).await?;
         let known: Vec<&str> = run.jobs.iter().map(|job| job.key.as_str()).collect();
         return Err(ApiError::missing(format!(
             "the job {key} of {id} has no log yet; its jobs are {}",
@@ -81,7 +81,7 @@ pub(super) async fn job(
 
 /// The attempt at a job that is shown when none is named.
 async fn last_attempt(app: &App, id: &shipway_core::ids::RunId, key: &JobKey) -> u32 {
-    let run = run_view(app, id).await.ok();
+    let run = run_view(&*app.store, id).await.ok();
     let job = run.as_ref().and_then(|run| job_view(run, key));
     job.map_or(1, JobView::attempt)
 }
@@ -133,7 +133,7 @@ async fn await_log_folder(
         if app.jobs.has_started(&folder) {
             return Some(folder);
         }
-        let run = run_view(&app, &id).await.ok()?;
+        let run = run_view(&*app.store, &id).await.ok()?;
         // A job of a matrix is not there before its matrix is known.
         let may_begin = job_view(&run, &key).map_or(run.finished_at.is_none(), |job| {
             matches!(
@@ -223,7 +223,7 @@ pub(super) async fn instance(
 }
 
 async fn is_over(app: Arc<App>, id: RunId, key: JobKey) -> bool {
-    let run = run_view(&app, &id).await.ok();
+    let run = run_view(&*app.store, &id).await.ok();
     let job = run.as_ref().and_then(|run| job_view(run, &key));
     job.is_none_or(|job| !matches!(job.status, RunStatus::Running | RunStatus::Queued))
 }

@@ -36,7 +36,6 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use caller::Caller;
 pub use error::ApiError;
-pub(crate) use idempotency::{KeyedRequestRunner, NoEffects, prune as prune_keyed_requests};
 pub(crate) use query::QueryParameters;
 
 use crate::app::App;

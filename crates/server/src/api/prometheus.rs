@@ -46,7 +46,7 @@ const TRAFFIC_COUNTERS: [TrafficCounter; 5] = [
 /// The metrics in the text format of Prometheus.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let position = app.store.last_position().await?;
-    let environments = environment_statuses(&app).await?;
+    let environments = environment_statuses(app.status_sources()).await?;
     let mut text = String::new();
     write_head(
         &mut text,

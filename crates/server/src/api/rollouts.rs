@@ -26,7 +26,10 @@ use super::{
     json_body::OptionalJson,
     lists::{listed_resource, read_page},
 };
-use crate::{app::App, read_models::rollout_view};
+use crate::{
+    app::App,
+    read_models::{release, rollout_view},
+};
 
 /// Rollouts, the newest change first.
 #[utoipa::path(get, path = "/api/v1/rollouts", params(RolloutListQuery), responses((status = 200, description = "A page of rollouts", body = Value)))]
@@ -66,7 +69,9 @@ pub(super) async fn show(
 ) -> Result<Json<RolloutView>, ApiError> {
     let id = id(&service, &number)?;
     caller.require(Verb::Read, &Resource::Rollout(id.clone()))?;
-    Ok(Json(rollout_view(&app, &id).await?))
+    Ok(Json(
+        rollout_view(&app.engines, &app.observations.live_evidence, &id).await?,
+    ))
 }
 
 /// Acts on a rollout. Idempotent; an action that is no longer possible is refused with the current state. Answers with the rollout, or
@@ -106,12 +111,15 @@ pub(super) async fn act(
                 .into_response());
         }
     };
-    rollout_view(&app, &id).await?;
+    rollout_view(&app.engines, &app.observations.live_evidence, &id).await?;
     app.engines
         .rollouts
         .send(&id.stream(), input, caller.actor())
         .await?;
-    Ok(Json(rollout_view(&app, &id).await?).into_response())
+    Ok(
+        Json(rollout_view(&app.engines, &app.observations.live_evidence, &id).await?)
+            .into_response(),
+    )
 }
 
 const fn action_verb(action: RolloutAction) -> Verb {
@@ -132,15 +140,14 @@ async fn retry(
     reason: Option<String>,
     caller: &Caller,
 ) -> Result<Json<DeployOutcome>, ApiError> {
-    let view = rollout_view(app, id).await?;
+    let view = rollout_view(&app.engines, &app.observations.live_evidence, id).await?;
     if view.ended.is_none() {
         let status = view.status;
         return Err(ApiError::conflict(format!(
             "{id} can't be retried before it has ended: it is {status}; watch it: shipway watch {id}"
         )));
     }
-    let release = app
-        .release(&id.service, view.release)
+    let release = release(&*app.store, &id.service, view.release)
         .await
         .ok_or_else(|| ApiError::missing(format!("release {} is not in the log", view.release)))?;
     let input = service::ServiceInput::Retry(Box::new(RetryRequest {

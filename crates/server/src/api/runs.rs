@@ -60,7 +60,7 @@ pub(super) async fn show(
 ) -> Result<Json<RunDetails>, ApiError> {
     let id = id(&service, &number)?;
     caller.require(Verb::Read, &Resource::Run(id.clone()))?;
-    Ok(Json(run_details(&app, &id).await?))
+    Ok(Json(run_details(&*app.store, &app.jobs, &id).await?))
 }
 
 /// Cancels a run. Running jobs get time to clean up.
@@ -74,7 +74,7 @@ pub(super) async fn cancel(
 ) -> Result<Json<RunView>, ApiError> {
     let id = id(&service, &number)?;
     caller.require(Verb::CancelRun, &Resource::Run(id.clone()))?;
-    run_view(&app, &id).await?;
+    run_view(&*app.store, &id).await?;
     let reason = body
         .reason
         .unwrap_or_else(|| format!("cancelled by {}", caller.name()));
@@ -82,7 +82,7 @@ pub(super) async fn cancel(
         .runs
         .send(&id.stream(), RunInput::Cancel { reason }, caller.actor())
         .await?;
-    Ok(Json(run_view(&app, &id).await?))
+    Ok(Json(run_view(&*app.store, &id).await?))
 }
 
 /// Runs jobs of a finished run again: all, the failed ones or one, and the jobs that need them. Green jobs that are not run again keep
@@ -97,7 +97,7 @@ pub(super) async fn rerun(
 ) -> Result<Json<RunView>, ApiError> {
     let id = id(&service, &number)?;
     caller.require(Verb::Rerun, &Resource::Run(id.clone()))?;
-    run_view(&app, &id).await?;
+    run_view(&*app.store, &id).await?;
     let RerunRequest {
         failed,
         job,
@@ -126,7 +126,7 @@ pub(super) async fn rerun(
         .runs
         .send(&id.stream(), input, caller.actor())
         .await?;
-    Ok(Json(run_view(&app, &id).await?))
+    Ok(Json(run_view(&*app.store, &id).await?))
 }
 
 /// The workspaces of the jobs that are resumed from a step.

@@ -22,10 +22,7 @@ use super::{
     ApiError, Caller,
     lists::{listed_resource, read_page},
 };
-use crate::{
-    app::{App, service_stream},
-    environment_status::environment_statuses,
-};
+use crate::{app::App, environment_status::environment_statuses};
 
 /// All services.
 #[utoipa::path(get, path = "/api/v1/services", params(PageQuery), responses((status = 200, body = Value)))]
@@ -88,7 +85,7 @@ pub(super) async fn dispatch(
     caller.require(Verb::Dispatch, &Resource::Service(name.clone()))?;
     let git = |error: GitError| ApiError::conflict(error.to_string());
     let repo = app.repos.get(&name).ok_or_else(|| unknown(&service))?;
-    let state = app.engines.services.state(&service_stream(&name)).await?;
+    let state = app.engines.service(&name).await?;
     let branch = request
         .r#ref
         .or_else(|| Some(state?.config.as_ref()?.branch.clone()))
@@ -114,7 +111,10 @@ pub(super) async fn dispatch(
         reference,
         inputs: request.inputs,
     };
-    let outcome = app.send_to_service(&name, input, caller.actor()).await?;
+    let outcome = app
+        .engines
+        .send_to_service(&name, input, caller.actor())
+        .await?;
     let run = outcome.events.iter().find_map(|event| match &event.body {
         ServiceEvent::RunOrdered { order } => Some(order.number),
         _ => None,
@@ -167,7 +167,7 @@ pub(super) async fn environments(
 ) -> Result<Json<Page<EnvironmentStatus>>, ApiError> {
     caller.require(Verb::Read, &Resource::Server)?;
     Ok(Json(Page {
-        items: environment_statuses(&app).await?,
+        items: environment_statuses(app.status_sources()).await?,
         next: None,
     }))
 }

@@ -27,7 +27,11 @@ use shipway_workflow::{
 };
 
 use super::{ApiError, Caller, error::RejectionStatus, json_body::OptionalJson, runs};
-use crate::{app::App, effects::job_environment, read_models::run_view};
+use crate::{
+    app::App,
+    job_environment::{JobEnvironmentSources, job_environment},
+    read_models::run_view,
+};
 
 /// Prepares a shell at a step of a finished job, for a caller on the server's machine.
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/jobs/{job}/shell",
@@ -48,7 +52,7 @@ pub(super) async fn prepare(
         false => Verb::OpenShell,
     };
     caller.require(verb, &Resource::Run(id.clone()))?;
-    run_view(&app, &id).await?;
+    run_view(&*app.store, &id).await?;
     let state = app.engines.runs.state(&id.stream()).await?;
     let state = state.ok_or_else(|| ApiError::missing(format!("there is no run {id}")))?;
     let location = find_location(&app, &state, (&id, &key), body.step).await?;
@@ -150,7 +154,13 @@ async fn spec(
     (run, key): (&RunId, &JobKey),
     location: &ShellLocation,
 ) -> Result<JobSpec, ApiError> {
-    let environment = job_environment(app, state, key).await;
+    let sources = JobEnvironmentSources {
+        inputs: &app.job_inputs,
+        engines: &app.engines,
+        traffic: &app.workloads.traffic,
+        server: &app.server_addresses,
+    };
+    let environment = job_environment(sources, state, key).await;
     let environment = environment.map_err(|error| ApiError::conflict(error.to_string()))?;
     let spec = job_spec(state, key, environment);
     let spec = spec.map_err(|error| ApiError::conflict(error.to_string()))?;

@@ -18,7 +18,7 @@ use shipway_core::{
 };
 
 use super::{ApiError, Caller, runs};
-use crate::{app::App, failure_summary, read_models::run_view, test_reports};
+use crate::{app::App, failure_summary, read_models::run_view, test_reports::test_history};
 
 /// How long a quarantine lasts by default.
 const DAYS: i64 = 14;
@@ -61,7 +61,10 @@ async fn service_tests(app: &App, service: &ServiceName) -> Result<ServiceTests,
 /// The test with the name `named`, which may be a unique part of its id.
 async fn test_of(app: &App, service: &ServiceName, named: &str) -> Result<TestId, ApiError> {
     service_tests(app, service).await?;
-    let test = test_reports::find_test(app, service, named).await;
+    let test = app
+        .test_reports
+        .find_test(&app.engines, service, named)
+        .await;
     test.map_err(|error| ApiError::missing(error.to_string()))
 }
 
@@ -75,8 +78,8 @@ pub(super) async fn run(
 ) -> Result<Json<RunTests>, ApiError> {
     let id = runs::id(&service, &number)?;
     caller.require(Verb::Read, &Resource::RunTests(id.clone()))?;
-    let view = run_view(&app, &id).await?;
-    let tests = test_reports::run_tests(&app, &view).await.ok_or_else(|| {
+    let view = run_view(&*app.store, &id).await?;
+    let tests = app.test_reports.run_tests(&app.engines, &view).await.ok_or_else(|| {
         ApiError::missing(format!(
             "no test of {} has reported: jobs report by JUnit XML in **/TEST-*.xml, or where `reports` in shipway.yaml says",
             view.id
@@ -94,8 +97,8 @@ pub(super) async fn why(
 ) -> Result<Json<FailureSummary>, ApiError> {
     let id = runs::id(&service, &number)?;
     caller.require(Verb::Read, &Resource::RunTests(id.clone()))?;
-    let view = run_view(&app, &id).await?;
-    let lines = failure_summary::summarize(&app, &view).await;
+    let view = run_view(&*app.store, &id).await?;
+    let lines = failure_summary::summarize(&app.jobs, &view).await;
     Ok(Json(FailureSummary {
         lines: lines.map(Vec::from).unwrap_or_default(),
     }))
@@ -113,7 +116,10 @@ pub(super) async fn quarantine(
     let service = name(&service)?;
     caller.require(Verb::Quarantine, &Resource::Service(service.clone()))?;
     let test = test_of(&app, &service, &request.test).await?;
-    let touched_by = test_reports::touched_by(&app, &service, &test).await;
+    let touched_by = app
+        .test_reports
+        .touched_by(&app.engines, &service, &test)
+        .await;
     let input = QuarantineTerms {
         owner: request.owner,
         reason: request.reason,
@@ -124,13 +130,14 @@ pub(super) async fn quarantine(
         touched_by,
         test: test.clone(),
     };
-    app.send_to_service(
-        &service,
-        ServiceInput::Quarantine(Box::new(input)),
-        caller.actor(),
-    )
-    .await?;
-    let memory = test_reports::test_history(&app, &service).await;
+    app.engines
+        .send_to_service(
+            &service,
+            ServiceInput::Quarantine(Box::new(input)),
+            caller.actor(),
+        )
+        .await?;
+    let memory = test_history(&app.engines, &service).await;
     Ok(Json(memory.entry(&test).cloned()))
 }
 
@@ -146,12 +153,13 @@ pub(super) async fn release(
     let service = name(&service)?;
     caller.require(Verb::Quarantine, &Resource::Service(service.clone()))?;
     let test = test_of(&app, &service, &request.test).await?;
-    app.send_to_service(
-        &service,
-        ServiceInput::ReleaseTest(test.clone()),
-        caller.actor(),
-    )
-    .await?;
+    app.engines
+        .send_to_service(
+            &service,
+            ServiceInput::ReleaseTest(test.clone()),
+            caller.actor(),
+        )
+        .await?;
     Ok(Json(ReleasedTest {
         released: test.to_string(),
     }))

@@ -1,6 +1,6 @@
 //! What runs ask of concurrency groups, and what groups tell runs.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
 use async_trait::async_trait;
 use shipway_core::{
@@ -9,17 +9,19 @@ use shipway_core::{
     ids::RunId,
     run::{self, GateEffect, GateInput},
 };
-use shipway_engine::{Driver, EngineError, Work};
+use shipway_engine::{Driver, Engine, EngineError, Work};
 
-use crate::app::App;
+use crate::delivery_engines::DeliveryEngines;
 
 /// Carries out the effects of groups.
-pub struct GroupDriver(pub Weak<App>);
+pub(crate) struct GroupDriver {
+    pub(crate) engines: Weak<DeliveryEngines>,
+}
 
 #[async_trait]
 impl Driver<ConcurrencyGroups> for GroupDriver {
     async fn carry_out(&self, work: Work<ConcurrencyGroups>) -> concurrency::GroupInput {
-        let Some(app) = self.0.upgrade() else {
+        let Some(engines) = self.engines.upgrade() else {
             return concurrency::GroupInput::TimerFired;
         };
         let (number, notice) = (work.effect.number, work.effect.notice);
@@ -30,7 +32,7 @@ impl Driver<ConcurrencyGroups> for GroupDriver {
             change: notice.change,
         });
         let by = Actor::Shipway("its concurrency group".to_owned());
-        match app.engines.runs.send(&run.stream(), input, by).await {
+        match engines.runs.send(&run.stream(), input, by).await {
             // A rejected notification is stale; count it as delivered.
             Ok(_) | Err(EngineError::Rejected(_)) => {
                 concurrency::GroupInput::NoticeDelivered(number)
@@ -44,7 +46,11 @@ impl Driver<ConcurrencyGroups> for GroupDriver {
 }
 
 /// Asks or leaves a group for a run.
-pub(super) async fn carry_out(app: &Arc<App>, run: &RunId, effect: &GateEffect) -> run::RunInput {
+pub(super) async fn carry_out(
+    groups: &Engine<ConcurrencyGroups>,
+    run: &RunId,
+    effect: &GateEffect,
+) -> run::RunInput {
     let holder = |job: &Option<_>| GroupMemberId {
         run: run.clone(),
         job: job.clone(),
@@ -71,7 +77,7 @@ pub(super) async fn carry_out(app: &Arc<App>, run: &RunId, effect: &GateEffect) 
     };
     let stream = concurrency::stream(&run.service, group);
     let by = Actor::Shipway(format!("run {}", run.number));
-    let outcome = match app.engines.groups.send(&stream, input, by).await {
+    let outcome = match groups.send(&stream, input, by).await {
         Ok(outcome) => outcome,
         Err(error) => {
             tracing::warn!(%error, %run, group, "a concurrency group could not be asked; it is tried again");

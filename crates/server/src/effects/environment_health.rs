@@ -16,22 +16,29 @@ use shipway_core::{
     target::{InstancePhase, InstanceStatus, ReplicaSetKey, ServiceEnvironment},
 };
 use shipway_drivers::notify::{Notification, NotificationSeverity};
+use shipway_engine::{Clock, Store};
+use shipway_targets::target_registry::TargetRegistry;
 
-use super::rollout::deliver;
-use crate::app::App;
+use super::notice_delivery::NoticeDelivery;
+use crate::delivery_engines::DeliveryEngines;
 
 /// Between two reports while an instance is not ready: a grace period is noticed this late at most.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 /// Follows the instances of the target for as long as the server runs.
-pub(crate) async fn run(app: Arc<App>) {
-    let mut changes = app.workloads.targets.watch();
+pub(crate) async fn run(
+    engines: Arc<DeliveryEngines>,
+    targets: Arc<TargetRegistry>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+) {
+    let mut changes = targets.watch();
     let mut unready_since: BTreeMap<ReplicaSetKey, Timestamp> = BTreeMap::new();
-    let mut degraded = degraded_environments(&app).await;
+    let mut degraded = degraded_environments(&*store).await;
     loop {
         changes.mark_seen();
-        let sets = summarize(&app.workloads.targets.instances());
-        let now = app.now();
+        let sets = summarize(&targets.instances());
+        let now = clock.now();
         unready_since.retain(|set, _| sets.get(set).is_some_and(|it| it.is_unready));
         for (set, summary) in &sets {
             if summary.is_unready {
@@ -46,7 +53,7 @@ pub(crate) async fn run(app: Arc<App>) {
                 unready_since: unready_since.get(set).copied(),
                 problem: summary.problem.clone(),
             };
-            if let Some(is_degraded) = send_report(&app, &set.place, report).await {
+            if let Some(is_degraded) = send_report(&engines, &set.place, report).await {
                 if is_degraded {
                     degraded.insert(set.place.clone());
                 } else {
@@ -90,10 +97,14 @@ fn summarize(instances: &[InstanceStatus]) -> BTreeMap<ReplicaSetKey, SetSummary
 }
 
 /// Whether the environment is degraded after the report; none when that is unknown.
-async fn send_report(app: &App, place: &ServiceEnvironment, report: HealthReport) -> Option<bool> {
+async fn send_report(
+    engines: &DeliveryEngines,
+    place: &ServiceEnvironment,
+    report: HealthReport,
+) -> Option<bool> {
     let reason = "health of instances".to_owned();
     let input = ServiceInput::HealthReported(report);
-    match app
+    match engines
         .send_to_service(&place.service, input, Actor::Shipway(reason))
         .await
     {
@@ -109,8 +120,8 @@ async fn send_report(app: &App, place: &ServiceEnvironment, report: HealthReport
 }
 
 /// The environments that were degraded when the last server ended.
-async fn degraded_environments(app: &App) -> BTreeSet<ServiceEnvironment> {
-    let rows = app.store.all_rows("service").await.unwrap_or_default();
+async fn degraded_environments(store: &dyn Store) -> BTreeSet<ServiceEnvironment> {
+    let rows = store.all_rows("service").await.unwrap_or_default();
     let services = rows
         .into_iter()
         .filter_map(|row| serde_json::from_value::<ServiceView>(row.doc).ok());
@@ -129,7 +140,7 @@ async fn degraded_environments(app: &App) -> BTreeSet<ServiceEnvironment> {
 
 /// Delivers a notice to one destination; the answer for the service.
 pub(super) async fn notify(
-    app: &Arc<App>,
+    notices: &NoticeDelivery,
     service: &ServiceName,
     notice: &HealthNotice,
     destination: usize,
@@ -147,13 +158,13 @@ pub(super) async fn notify(
         environment: Some(notice.environment.clone()),
         release: Some(notice.release),
         rollout: None,
-        url: Some(format!("{}/services/{service}", app.server_addresses.url)),
+        url: Some(format!("{}/services/{service}", notices.pages_url)),
         at: notice.notice.at,
         plot: None,
         facts: Vec::new(),
     };
     let to = notice.destinations.get(destination);
-    let delivered = deliver(app, to, destination, &notification).await;
+    let delivered = notices.deliver(to, destination, &notification).await;
     if let Err(error) = &delivered {
         tracing::error!(
             %error,

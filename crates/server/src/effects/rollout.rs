@@ -8,30 +8,34 @@ use shipway_core::{
     address::EnvironmentAddresses,
     aggregate::Actor,
     check::SmokeReport,
-    config::NotificationTarget,
     ids::ReleaseNumber,
     rollout::{
-        NoticeTone, Rollout, RolloutAggregate, RolloutEffect, RolloutInput, RolloutNotice,
-        RolloutSpec, plan::PlanAction,
+        NoticeTone, Rollout, RolloutAggregate, RolloutEffect, RolloutEnd, RolloutInput,
+        RolloutNotice, RolloutSpec, plan::PlanAction, strategy::ObservedState,
     },
     service::{self, ServiceRejection},
     target::ServiceEnvironment,
 };
-use shipway_drivers::notify::{Notification, NotificationSeverity, NotifyError, RetryPolicy};
-use shipway_engine::{Driver, EngineError, Work};
+use shipway_drivers::notify::{Notification, NotificationSeverity};
+use shipway_engine::{Driver, EngineError, Store, Work};
 use shipway_targets::{
     action_executor::{ActionExecutor, ActionReport, ExecutionError},
     target_registry::TargetMissing,
 };
 
 use super::{
-    addresses::{self, AddressError},
+    addresses::RolloutAddresses,
     measure::{self, MeasuredSides},
+    notice_delivery::{DeliveryError, NoticeDelivery},
     readiness,
     rollout_group::{self, BarrierError},
 };
 use crate::{
-    app::{App, DestinationError, service_stream},
+    address_book::{AddressError, move_addresses},
+    capabilities::{
+        MeasurementSources, MetricProviders, ReleaseObservations, ServerAddresses, Workloads,
+    },
+    delivery_engines::DeliveryEngines,
     read_models::analysis_series_until,
 };
 
@@ -39,7 +43,16 @@ use crate::{
 const PLOT_COLUMNS: usize = 20;
 
 /// Carries out the effects of rollouts.
-pub struct RolloutDriver(pub Weak<App>);
+pub(crate) struct RolloutDriver {
+    pub(crate) engines: Weak<DeliveryEngines>,
+    /// The log, which has the measurements that notices draw.
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) workloads: Workloads,
+    pub(crate) observations: ReleaseObservations,
+    pub(crate) providers: MetricProviders,
+    pub(crate) server: ServerAddresses,
+    pub(crate) notices: NoticeDelivery,
+}
 
 /// Why an action of a plan failed.
 #[derive(Debug, thiserror::Error)]
@@ -66,24 +79,11 @@ impl PlanActionError {
     }
 }
 
-/// Why a notification was not delivered.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DeliveryError {
-    /// The configuration has fewer destinations.
-    #[error("`notify` has no entry {0}")]
-    NoEntry(usize),
-    /// The destination's address can't be used.
-    #[error(transparent)]
-    Destination(#[from] DestinationError),
-    /// The last of several attempts failed.
-    #[error(transparent)]
-    Send(#[from] NotifyError),
-}
-
 #[async_trait]
 impl Driver<RolloutAggregate> for RolloutDriver {
     async fn carry_out(&self, work: Work<RolloutAggregate>) -> RolloutInput {
-        let Some(app) = self.0.upgrade() else {
+        // The engines outlive their effects but for the moment in which both end.
+        let Some(engines) = self.engines.upgrade() else {
             return RolloutInput::TimerFired;
         };
         let Some(rollout) = work.state.0.as_deref() else {
@@ -94,7 +94,16 @@ impl Driver<RolloutAggregate> for RolloutDriver {
                 plan,
                 index,
                 action,
-            } => carry_out_action(&app, &work, rollout, (*plan, *index), action).await,
+            } => {
+                let run = ActionRun {
+                    driver: self,
+                    engines: &engines,
+                    work: &work,
+                    rollout,
+                    spec: &rollout.spec,
+                };
+                carry_out_action(&run, (*plan, *index), action).await
+            }
             RolloutEffect::Measure {
                 exposure,
                 candidate,
@@ -105,28 +114,20 @@ impl Driver<RolloutAggregate> for RolloutDriver {
                     candidate: *candidate,
                     stable: *stable,
                 };
-                let sources = app.measurement_sources();
-                measure::run(sources, &app.engines.rollouts, &work, rollout, sides).await;
+                let sources = self.measurement_sources();
+                measure::run(sources, &engines.rollouts, &work, rollout, sides).await;
                 RolloutInput::TimerFired
             }
             RolloutEffect::WatchPeers { with } => {
-                rollout_group::watch(&app, &work, rollout, with).await
+                rollout_group::watch(&engines, &work, rollout, with).await
             }
             RolloutEffect::WatchInstances { release, stable } => {
                 let releases: Vec<_> = std::iter::once(*release).chain(*stable).collect();
-                let Ok(target) = app
-                    .workloads
-                    .targets
-                    .target(rollout.spec.environment.target)
-                else {
-                    return RolloutInput::TimerFired;
-                };
-                let place = rollout_environment(&rollout.spec);
-                readiness::watch(&**target, &work, &place, &releases).await
+                self.watch_instances(&work, &rollout.spec, &releases).await
             }
             RolloutEffect::NotifyService { end, observed } => {
-                app.observations.live_evidence.forget(&rollout.spec.id);
-                send_to_service(&app, rollout, end, observed).await
+                self.observations.live_evidence.forget(&rollout.spec.id);
+                self.notify_service(&engines, rollout, end, observed).await
             }
             RolloutEffect::Notify {
                 index,
@@ -135,7 +136,8 @@ impl Driver<RolloutAggregate> for RolloutDriver {
             } => RolloutInput::NotificationFinished {
                 index: *index,
                 destination: *destination,
-                failed: notify(&app, rollout, (*index, notice), *destination)
+                failed: self
+                    .notify(rollout, (*index, notice), *destination)
                     .await
                     .err()
                     .map(|error| error.to_string()),
@@ -150,18 +152,10 @@ fn rollout_environment(spec: &RolloutSpec) -> ServiceEnvironment {
 
 /// Carries out the action `index` of the plan with the number `plan`.
 async fn carry_out_action(
-    app: &Arc<App>,
-    work: &Work<RolloutAggregate>,
-    rollout: &Rollout,
+    run: &ActionRun<'_>,
     (plan, index): (u32, usize),
     action: &PlanAction,
 ) -> RolloutInput {
-    let run = ActionRun {
-        app,
-        work,
-        rollout,
-        spec: &rollout.spec,
-    };
     match run.carry_out(action).await {
         Ok(ActionReport { note, smoke }) => RolloutInput::Done {
             plan,
@@ -180,18 +174,27 @@ async fn carry_out_action(
 
 /// An action of a rollout's plan while it is carried out.
 struct ActionRun<'a> {
-    app: &'a Arc<App>,
+    driver: &'a RolloutDriver,
+    engines: &'a DeliveryEngines,
     work: &'a Work<RolloutAggregate>,
     rollout: &'a Rollout,
     spec: &'a RolloutSpec,
 }
 
 impl ActionRun<'_> {
+    fn addresses(&self) -> RolloutAddresses<'_> {
+        RolloutAddresses {
+            engines: self.engines,
+            workloads: &self.driver.workloads,
+            server: &self.driver.server,
+            spec: self.spec,
+        }
+    }
+
     async fn carry_out(&self, action: &PlanAction) -> Result<ActionReport, PlanActionError> {
-        let (app, spec) = (self.app, self.spec);
         let note = match action {
             PlanAction::ClaimAddresses { addresses } => {
-                addresses::claim(app, self.work, spec, addresses).await?;
+                self.addresses().claim(self.work, addresses).await?;
                 None
             }
             PlanAction::Promote { release } => {
@@ -200,7 +203,7 @@ impl ActionRun<'_> {
                 None
             }
             PlanAction::Barrier { with } => {
-                rollout_group::await_group(app, self.work, self.rollout, with).await?;
+                rollout_group::await_group(self.engines, self.work, self.rollout, with).await?;
                 Some("all are there".to_owned())
             }
             PlanAction::Start { .. }
@@ -217,153 +220,138 @@ impl ActionRun<'_> {
 
     /// The part of an action that the target and the router carry out.
     async fn execute(&self, action: &PlanAction) -> Result<ActionReport, PlanActionError> {
+        let Workloads {
+            targets, traffic, ..
+        } = &self.driver.workloads;
         let executor = ActionExecutor {
-            target: &**self
-                .app
-                .workloads
-                .targets
-                .target(self.spec.environment.target)?,
-            traffic: &self.app.workloads.traffic,
+            target: &**targets.target(self.spec.environment.target)?,
+            traffic,
             rollout: self.rollout,
             cancelled: &self.work.cancelled,
         };
-        let addresses = served_addresses(self.app, self.spec).await;
+        let addresses = served_addresses(self.engines, self.spec).await;
         Ok(executor.carry_out(action, &addresses).await?)
     }
 
     /// Declares a release stable once its addresses are its own; from then on it is reached there.
     async fn promote_release(&self, release: ReleaseNumber) -> Result<(), PlanActionError> {
-        let (app, spec) = (self.app, self.spec);
-        addresses::verify(app, spec, release).await?;
+        let (engines, spec) = (self.engines, self.spec);
+        self.addresses().verify(release).await?;
         let input = service::ServiceInput::Promoted {
             rollout: spec.id.number,
             release,
         };
         let by = Actor::Shipway(format!("rollout {}", spec.id.number));
-        app.send_to_service(&spec.id.service, input, by).await?;
-        Ok(app.move_addresses(&spec.id.service).await?)
+        let service = &spec.id.service;
+        engines.send_to_service(service, input, by).await?;
+        let traffic = &self.driver.workloads.traffic;
+        Ok(move_addresses(engines, traffic, service).await?)
     }
 }
 
 /// Where the environment of a rollout is reached now; at a first deployment, where the new release asks to be reached.
-async fn served_addresses(app: &App, spec: &RolloutSpec) -> EnvironmentAddresses {
-    let state = app
-        .engines
-        .services
-        .state(&service_stream(&spec.id.service))
-        .await;
-    let state = state.ok().flatten();
+async fn served_addresses(engines: &DeliveryEngines, spec: &RolloutSpec) -> EnvironmentAddresses {
+    let state = engines.service(&spec.id.service).await.ok().flatten();
     let served = state.and_then(|state| state.served_addresses(&spec.environment.name));
     served
         .unwrap_or_else(|| EnvironmentAddresses::new(&rollout_environment(spec), &spec.environment))
 }
 
-async fn send_to_service(
-    app: &Arc<App>,
-    rollout: &Rollout,
-    end: &shipway_core::rollout::RolloutEnd,
-    observed: &shipway_core::rollout::strategy::ObservedState,
-) -> RolloutInput {
-    let id = &rollout.spec.id;
-    let input = service::ServiceInput::RolloutEnded {
-        number: id.number,
-        end: end.clone(),
-        observed: observed.clone(),
-    };
-    match app
-        .engines
-        .services
-        .send(
-            &format!("service/{}", id.service),
-            input,
-            Actor::Shipway(format!("rollout {}", id.number)),
-        )
-        .await
-    {
-        Ok(_) => {
-            if let Err(error) = app.move_addresses(&id.service).await {
-                // The next start of the server restores them from the log.
-                tracing::warn!(%error, rollout = %id, "the routes of its service can't follow its addresses");
-            }
-            RolloutInput::ServiceNotified
+impl RolloutDriver {
+    const fn measurement_sources(&self) -> MeasurementSources<'_> {
+        MeasurementSources {
+            workloads: &self.workloads,
+            observations: &self.observations,
+            providers: &self.providers,
         }
-        Err(error) => {
-            tracing::error!(%error, rollout = %id, "the service could not be told");
-            RolloutInput::TimerFired
+    }
+
+    async fn watch_instances(
+        &self,
+        work: &Work<RolloutAggregate>,
+        spec: &RolloutSpec,
+        releases: &[ReleaseNumber],
+    ) -> RolloutInput {
+        let Ok(target) = self.workloads.targets.target(spec.environment.target) else {
+            return RolloutInput::TimerFired;
+        };
+        readiness::watch(&**target, work, &rollout_environment(spec), releases).await
+    }
+
+    /// Notifies the service that its rollout has ended.
+    async fn notify_service(
+        &self,
+        engines: &DeliveryEngines,
+        rollout: &Rollout,
+        end: &RolloutEnd,
+        observed: &ObservedState,
+    ) -> RolloutInput {
+        let id = &rollout.spec.id;
+        let input = service::ServiceInput::RolloutEnded {
+            number: id.number,
+            end: end.clone(),
+            observed: observed.clone(),
+        };
+        let by = Actor::Shipway(format!("rollout {}", id.number));
+        if let Err(error) = engines.send_to_service(&id.service, input, by).await {
+            tracing::error!(%error, rollout = %id, "the service could not be notified");
+            return RolloutInput::TimerFired;
         }
+        let traffic = &self.workloads.traffic;
+        if let Err(error) = move_addresses(engines, traffic, &id.service).await {
+            // The next start of the server restores them from the log.
+            tracing::warn!(%error, rollout = %id, "the routes of its service can't follow its addresses");
+        }
+        RolloutInput::ServiceNotified
+    }
+
+    /// Delivers a notice to one destination, with retries.
+    async fn notify(
+        &self,
+        rollout: &Rollout,
+        (index, notice): (usize, &RolloutNotice),
+        destination: usize,
+    ) -> Result<(), DeliveryError> {
+        let spec = &rollout.spec;
+        let notification = Notification {
+            id: format!("{}-notice-{index}", spec.id),
+            title: notice.title.clone(),
+            text: notice.text.clone(),
+            severity: match notice.tone {
+                NoticeTone::Good => NotificationSeverity::Good,
+                NoticeTone::Asking | NoticeTone::Neutral => NotificationSeverity::Info,
+                NoticeTone::Bad => NotificationSeverity::Bad,
+            },
+            service: Some(spec.id.service.clone()),
+            environment: Some(spec.environment.name.clone()),
+            release: Some(spec.release.number),
+            rollout: Some(spec.id.number),
+            url: Some(format!(
+                "{}/rollouts/{}/{}",
+                self.notices.pages_url, spec.id.service, spec.id.number.0
+            )),
+            at: notice.at,
+            plot: plot(&*self.store, rollout, notice).await,
+            facts: vec![(
+                "commit".to_owned(),
+                format!(
+                    "{} {}",
+                    spec.release.commit.id.short(),
+                    spec.release.commit.subject
+                ),
+            )],
+        };
+        let to = spec.environment.notify.get(destination);
+        self.notices.deliver(to, destination, &notification).await
     }
 }
 
-/// Delivers a notice to one destination, with retries. A destination that is down delays only its own notices.
-async fn notify(
-    app: &Arc<App>,
-    rollout: &Rollout,
-    (index, notice): (usize, &RolloutNotice),
-    destination: usize,
-) -> Result<(), DeliveryError> {
-    let spec = &rollout.spec;
-    let notification = Notification {
-        id: format!("{}-notice-{index}", spec.id),
-        title: notice.title.clone(),
-        text: notice.text.clone(),
-        severity: match notice.tone {
-            NoticeTone::Good => NotificationSeverity::Good,
-            NoticeTone::Asking | NoticeTone::Neutral => NotificationSeverity::Info,
-            NoticeTone::Bad => NotificationSeverity::Bad,
-        },
-        service: Some(spec.id.service.clone()),
-        environment: Some(spec.environment.name.clone()),
-        release: Some(spec.release.number),
-        rollout: Some(spec.id.number),
-        url: Some(format!(
-            "{}/rollouts/{}/{}",
-            app.server_addresses.url, spec.id.service, spec.id.number.0
-        )),
-        at: notice.at,
-        plot: plot(app, rollout, notice).await,
-        facts: vec![(
-            "commit".to_owned(),
-            format!(
-                "{} {}",
-                spec.release.commit.id.short(),
-                spec.release.commit.subject
-            ),
-        )],
-    };
-    let to = spec.environment.notify.get(destination);
-    deliver(app, to, destination, &notification).await
-}
-
 /// A one-line plot of the deciding metric until the notice. The notification is sent without it when the analysis can't be read.
-async fn plot(app: &Arc<App>, rollout: &Rollout, notice: &RolloutNotice) -> Option<String> {
-    let all = analysis_series_until(app, &rollout.spec.id, notice.at)
+async fn plot(log: &dyn Store, rollout: &Rollout, notice: &RolloutNotice) -> Option<String> {
+    let all = analysis_series_until(log, &rollout.spec.id, notice.at)
         .await
         .unwrap_or_default();
     let metric = rollout.evidence.judgement().and_then(|it| it.metric);
     let line = sparkline(deciding_series(&all, metric)?, PLOT_COLUMNS);
     (!line.is_empty()).then_some(line)
-}
-
-/// Delivers a notification to the destination `to`, the entry `index` of `notify`; retries while the receiver may recover.
-pub(super) async fn deliver(
-    app: &Arc<App>,
-    to: Option<&NotificationTarget>,
-    index: usize,
-    notification: &Notification,
-) -> Result<(), DeliveryError> {
-    let to = app.destination(to.ok_or(DeliveryError::NoEntry(index + 1))?)?;
-    let policy = RetryPolicy::default();
-    let mut failed = 0;
-    loop {
-        let Err(error) = app.notifier.send(&to, notification).await else {
-            return Ok(());
-        };
-        failed += 1;
-        let wait = policy.wait(failed, error.retry_after());
-        let Some(wait) = wait.filter(|_| error.is_retryable()) else {
-            return Err(error.into());
-        };
-        tracing::warn!(%error, "a notification is tried again");
-        tokio::time::sleep(wait).await;
-    }
 }

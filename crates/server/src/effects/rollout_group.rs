@@ -1,6 +1,6 @@
 //! Rollout groups: each rollout of a group watches the others. `core/rollout/peers` decides what the group does.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use shipway_core::{
     aggregate::Actor,
@@ -13,7 +13,7 @@ use shipway_core::{
 };
 use shipway_engine::Work;
 
-use crate::app::App;
+use crate::delivery_engines::DeliveryEngines;
 
 /// From one look at the others to the next; reading a few states costs microseconds.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -33,13 +33,13 @@ pub(super) enum BarrierError {
 
 /// Waits until all rollouts of the group have reached this barrier.
 pub(super) async fn await_group(
-    app: &Arc<App>,
+    engines: &DeliveryEngines,
     work: &Work<RolloutAggregate>,
     rollout: &Rollout,
     with: &[ServiceName],
 ) -> Result<(), BarrierError> {
     loop {
-        match peers::decide_barrier(&peers(app, rollout, with).await) {
+        match peers::decide_barrier(&peers(engines, rollout, with).await) {
             BarrierDecision::Go => return Ok(()),
             BarrierDecision::Back(why) => return Err(BarrierError::RolledBack(why)),
             BarrierDecision::Wait(_) => {}
@@ -53,13 +53,13 @@ pub(super) async fn await_group(
 
 /// Reports a rollout of the group that went back, once there is one.
 pub(super) async fn watch(
-    app: &Arc<App>,
+    engines: &DeliveryEngines,
     work: &Work<RolloutAggregate>,
     rollout: &Rollout,
     with: &[ServiceName],
 ) -> RolloutInput {
     loop {
-        if let Some(why) = peers::gone_back(&peers(app, rollout, with).await) {
+        if let Some(why) = peers::gone_back(&peers(engines, rollout, with).await) {
             return RolloutInput::PeerRolledBack { why };
         }
         tokio::select! {
@@ -71,12 +71,15 @@ pub(super) async fn watch(
 
 /// The rollouts of `with` into the same environment that are under way, or were at some time since this one began; and releases
 /// that are on their way there.
-async fn peers(app: &Arc<App>, rollout: &Rollout, with: &[ServiceName]) -> Vec<RolloutPeer> {
+async fn peers(
+    engines: &DeliveryEngines,
+    rollout: &Rollout,
+    with: &[ServiceName],
+) -> Vec<RolloutPeer> {
     let environment = &rollout.spec.environment.name;
     let mut peers = Vec::new();
     for name in with {
-        let stream = crate::app::service_stream(name);
-        let Some(state) = app.engines.services.state(&stream).await.ok().flatten() else {
+        let Some(state) = engines.service(name).await.ok().flatten() else {
             continue;
         };
         if is_coming(&state, environment) {
@@ -91,14 +94,14 @@ async fn peers(app: &Arc<App>, rollout: &Rollout, with: &[ServiceName]) -> Vec<R
                 service: name.clone(),
                 number: RolloutNumber(number),
             };
-            peers.extend(peer(app, &id, rollout).await);
+            peers.extend(peer(engines, &id, rollout).await);
         }
     }
     peers
 }
 
-async fn peer(app: &Arc<App>, id: &RolloutId, mine: &Rollout) -> Option<RolloutPeer> {
-    let state = app.rollout(id).await?;
+async fn peer(engines: &DeliveryEngines, id: &RolloutId, mine: &Rollout) -> Option<RolloutPeer> {
+    let state = engines.rollout(id).await?;
     let other = state.0.as_deref()?;
     let over = other.ended.as_ref().map(|end| end.at);
     let is_mine = other.spec.environment.name == mine.spec.environment.name;
@@ -133,7 +136,7 @@ fn is_coming(state: &service::ServiceState, environment: &EnvironmentName) -> bo
 
 /// Tells the services that `leader` names, or named before.
 pub(super) async fn notify_members(
-    app: &Arc<App>,
+    engines: &DeliveryEngines,
     leader: &ServiceName,
     peers: &BTreeSet<ServiceName>,
     groups: &RolloutGroups,
@@ -148,7 +151,7 @@ pub(super) async fn notify_members(
             groups: theirs,
         };
         let by = Actor::Shipway(format!("{leader} names it in its `promote_with`"));
-        if let Err(error) = app.send_to_service(name, input, by).await {
+        if let Err(error) = engines.send_to_service(name, input, by).await {
             tracing::error!(%error, service = %name, "a service could not be told that it is tied");
             return service::ServiceInput::TimerFired;
         }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Arc, Weak,
+        Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,80 +14,87 @@ use async_trait::async_trait;
 use shipway_core::{
     access::JobIdentity,
     aggregate::Actor,
-    ids::{Digest, RunId},
+    ids::Digest,
     run::{
-        ArtifactRecord, GateInput, JobEnvironment, JobRecord, JobView, Run, RunAggregate,
-        RunEffect, RunInput, RunSpec, RunState, RunStatus, RunView, StepLine, job_spec,
+        ArtifactRecord, GateInput, JobView, RunAggregate, RunEffect, RunInput, RunSpec, RunState,
+        RunStatus, RunView, StepLine, job_spec,
     },
-    service::{self, RunPurpose},
+    service,
 };
-use shipway_drivers::jobs::{JobError, JobSlot, JournalOffset};
-use shipway_engine::{Driver, RowQuery, RowScope, StoreError, Work};
+use shipway_drivers::jobs::{JobError, JobExecutor, JobSlot, JournalOffset};
+use shipway_engine::{Driver, RowQuery, RowScope, Store, StoreError, Work};
 use shipway_workflow::{
-    job::{
-        Conclusion, JobKey, JournalBody, JournalEntry, ServerAccess, SourceTree, StoredArtifact,
-    },
+    job::{Conclusion, JobKey, JournalBody, JournalEntry},
     report::StoredReport,
     runner::RunnerMismatch,
 };
 
-use super::annotations::JobAnnotations;
+use super::{annotations::JobAnnotations, concurrency_groups};
 use crate::{
-    app::{App, service_stream},
+    capabilities::{JobInputs, JobPlatform, ServerAddresses, Workloads},
+    delivery_engines::DeliveryEngines,
     file_storage::{FileStorage, JobFile},
-    test_reports,
+    job_environment::{JobEnvironmentSources, job_environment},
+    test_reports::TestReports,
 };
 
 /// Carries out the effects of runs.
-pub struct RunDriver(pub Weak<App>);
+pub(crate) struct RunDriver {
+    pub(crate) engines: Weak<DeliveryEngines>,
+    pub(crate) jobs: JobPlatform,
+    pub(crate) inputs: JobInputs,
+    pub(crate) tests: TestReports,
+    /// For tests of environments.
+    pub(crate) workloads: Workloads,
+    pub(crate) server: ServerAddresses,
+}
 
 #[async_trait]
 impl Driver<RunAggregate> for RunDriver {
     async fn carry_out(&self, work: Work<RunAggregate>) -> RunInput {
-        let Some(app) = self.0.upgrade() else {
+        // The engines outlive their effects but for the moment in which both end.
+        let Some(engines) = self.engines.upgrade() else {
             return RunInput::TimerFired;
         };
-        let Some(spec) = work.state.0.as_deref().map(|run| run.spec.clone()) else {
+        let Some(run) = work.state.0.as_deref() else {
             return RunInput::TimerFired;
         };
         match &work.effect {
             RunEffect::Gate(effect) => {
-                super::concurrency_groups::carry_out(&app, &spec.id, effect).await
+                concurrency_groups::carry_out(&engines.groups, &run.spec.id, effect).await
             }
             RunEffect::RunJob { key, attempt, stop } => {
                 let job = JobIdentity {
-                    run: spec.id.clone(),
+                    run: run.spec.id.clone(),
                     key: key.clone(),
                     attempt: *attempt,
                 };
-                run_job(&app, &work, &spec, &job, stop.as_deref()).await
+                let running = RunningJob {
+                    driver: self,
+                    engines: &engines,
+                    work: &work,
+                    run: &run.spec,
+                    job: &job,
+                };
+                running.run(stop.as_deref()).await
             }
             RunEffect::NotifyService {
                 conclusion,
                 artifacts,
                 ..
             } => {
-                if let Some(run) = work.state.0.as_deref() {
-                    test_reports::record_test_history(&app, run).await;
-                }
+                self.tests.record_history(&engines, run).await;
+                let id = &run.spec.id;
                 let input = service::ServiceInput::RunEnded {
-                    number: spec.id.number,
+                    number: id.number,
                     conclusion: *conclusion,
                     artifacts: artifacts.clone(),
                 };
-                match app
-                    .engines
-                    .services
-                    .send(
-                        &service_stream(&spec.id.service),
-                        input,
-                        Actor::Shipway(format!("run {}", spec.id.number)),
-                    )
-                    .await
-                {
+                let by = Actor::Shipway(format!("run {}", id.number));
+                match engines.send_to_service(&id.service, input, by).await {
                     Ok(_) => RunInput::ServiceNotified,
                     Err(error) => {
-                        tracing::error!(%error, run = %spec.id, "the service could not be told");
+                        tracing::error!(%error, run = %id, "the service could not be notified");
                         RunInput::TimerFired
                     }
                 }
@@ -121,122 +128,144 @@ impl JobNotStarted {
     }
 }
 
-/// Runs a job: starts or finds its worker, and follows its journal to the end.
-async fn run_job(
-    app: &Arc<App>,
-    work: &Work<RunAggregate>,
-    run: &RunSpec,
-    job: &JobIdentity,
-    stop: Option<&str>,
-) -> RunInput {
-    let key = &job.key;
-    // Holds the job slot until this function returns.
-    let _slot = match ensure_worker(app, work, run, job, stop).await {
-        Ok(slot) => slot,
-        Err(not_started) => return not_started.into_input(key),
-    };
-    // From the first entry: the run's record of the job is not enough to continue in the middle.
-    let journal = app.job_executor.open_journal(job, JournalOffset::default());
-    let mut journal = match journal.await {
-        Ok(journal) => journal,
-        Err(error) => return JobNotStarted::failure(error).into_input(key),
-    };
-    let mut follower = JobFollower {
-        app,
-        work,
-        run,
-        job,
-        is_stopping: stop.is_some(),
-        names: BTreeMap::new(),
-        annotations: JobAnnotations::default(),
-        lost: Vec::new(),
-        end: None,
-    };
-    loop {
-        match journal.next(&work.cancelled).await {
-            Ok(Some(entry)) => {
-                if let Err(FollowerStopped) = follower.handle(entry).await {
-                    return RunInput::TimerFired;
-                }
-            }
-            Ok(None) => return follower.finish().await,
-            // The server stops, or the run wants the job stopped: the next effect follows the same journal.
-            Err(JobError::Cancelled) => return RunInput::TimerFired,
-            Err(error @ JobError::WorkerLost(_)) => {
-                return RunInput::WorkerLost {
-                    key: key.clone(),
-                    why: error.to_string(),
-                };
-            }
-            Err(error) => return JobNotStarted::failure(error).into_input(key),
-        }
-    }
+/// A job while its effect is carried out.
+#[derive(Clone, Copy)]
+struct RunningJob<'a> {
+    driver: &'a RunDriver,
+    engines: &'a DeliveryEngines,
+    work: &'a Work<RunAggregate>,
+    run: &'a RunSpec,
+    job: &'a JobIdentity,
 }
 
-/// Waits for a job slot and starts the job's worker, or takes over the one of an earlier effect. With `stop` no worker is started,
-/// and a running one is cancelled.
-async fn ensure_worker(
-    app: &Arc<App>,
-    work: &Work<RunAggregate>,
-    run: &RunSpec,
-    job: &JobIdentity,
-    stop: Option<&str>,
-) -> Result<JobSlot, JobNotStarted> {
-    if let Err(error) = app.claim_run_folder(run).await {
-        let why = format!("the folder of {} can't be prepared: {error}", run.id);
-        return Err(JobNotStarted::Ended(Conclusion::Failure, why));
-    }
-    let executor = &app.job_executor;
-    if executor.has_started(job).await {
-        let slot = executor.slots().resume(job);
-        if stop.is_some() {
-            executor.cancel_job(job).await;
+impl<'a> RunningJob<'a> {
+    /// Starts or finds the job's worker, and follows its journal to the end.
+    async fn run(self, stop: Option<&str>) -> RunInput {
+        let key = &self.job.key;
+        // Holds the job slot until this function returns.
+        let _slot = match self.ensure_worker(stop).await {
+            Ok(slot) => slot,
+            Err(not_started) => return not_started.into_input(key),
+        };
+        // From the first entry: the run's record of the job is not enough to continue in the middle.
+        let executor = &self.driver.jobs.executor;
+        let journal = executor.open_journal(self.job, JournalOffset::default());
+        let mut journal = match journal.await {
+            Ok(journal) => journal,
+            Err(error) => return JobNotStarted::failure(error).into_input(key),
+        };
+        let mut follower = JobFollower::new(self, stop);
+        loop {
+            match journal.next(&self.work.cancelled).await {
+                Ok(Some(entry)) => {
+                    if let Err(FollowerStopped) = follower.handle(entry).await {
+                        return RunInput::TimerFired;
+                    }
+                }
+                Ok(None) => return follower.finish().await,
+                // The server stops, or the run wants the job stopped: the next effect follows the same journal.
+                Err(JobError::Cancelled) => return RunInput::TimerFired,
+                Err(error @ JobError::WorkerLost(_)) => {
+                    return RunInput::WorkerLost {
+                        key: key.clone(),
+                        why: error.to_string(),
+                    };
+                }
+                Err(error) => return JobNotStarted::failure(error).into_input(key),
+            }
         }
-        return Ok(slot);
     }
-    if let Some(why) = stop {
-        return Err(JobNotStarted::Ended(Conclusion::Cancelled, why.to_owned()));
+
+    /// Waits for a job slot and starts the job's worker, or takes over the one of an earlier effect. With `stop` no worker is started,
+    /// and a running one is cancelled.
+    async fn ensure_worker(self, stop: Option<&str>) -> Result<JobSlot, JobNotStarted> {
+        let (work, job) = (self.work, self.job);
+        let executor = &*self.driver.jobs.executor;
+        if let Err(error) = claim_run_folder(executor, self.run).await {
+            let why = format!("the folder of {} can't be prepared: {error}", self.run.id);
+            return Err(JobNotStarted::Ended(Conclusion::Failure, why));
+        }
+        if executor.has_started(job).await {
+            let slot = executor.slots().resume(job);
+            if stop.is_some() {
+                executor.cancel_job(job).await;
+            }
+            return Ok(slot);
+        }
+        if let Some(why) = stop {
+            return Err(JobNotStarted::Ended(Conclusion::Cancelled, why.to_owned()));
+        }
+        check_runner(executor, &work.state, &job.key).map_err(JobNotStarted::failure)?;
+        let slot = tokio::select! {
+            slot = executor.slots().acquire(job) => slot,
+            () = work.cancelled.cancelled() => return Err(JobNotStarted::Cancelled),
+        };
+        let environment = job_environment(self.environment_sources(), &work.state, &job.key)
+            .await
+            .map_err(JobNotStarted::failure)?;
+        let spec = job_spec(&work.state, &job.key, environment).map_err(JobNotStarted::failure)?;
+        executor
+            .start_job(job, spec)
+            .await
+            .map_err(JobNotStarted::failure)?;
+        Ok(slot)
     }
-    check_runner(app, &work.state, &job.key).map_err(JobNotStarted::failure)?;
-    let slot = tokio::select! {
-        slot = executor.slots().acquire(job) => slot,
-        () = work.cancelled.cancelled() => return Err(JobNotStarted::Cancelled),
-    };
-    let environment = job_environment(app, &work.state, &job.key)
-        .await
-        .map_err(JobNotStarted::failure)?;
-    let spec = job_spec(&work.state, &job.key, environment).map_err(JobNotStarted::failure)?;
-    executor
-        .start_job(job, spec)
-        .await
-        .map_err(JobNotStarted::failure)?;
-    Ok(slot)
+
+    fn environment_sources(self) -> JobEnvironmentSources<'a> {
+        JobEnvironmentSources {
+            inputs: &self.driver.inputs,
+            engines: self.engines,
+            traffic: &self.driver.workloads.traffic,
+            server: &self.driver.server,
+        }
+    }
 }
 
 /// Whether this machine is one that the job asks for with `runs-on`.
-fn check_runner(app: &App, state: &RunState, key: &JobKey) -> Result<(), RunnerMismatch> {
+fn check_runner(
+    executor: &dyn JobExecutor,
+    state: &RunState,
+    key: &JobKey,
+) -> Result<(), RunnerMismatch> {
     match state.0.as_deref().and_then(|run| run.cell(key)) {
-        Some((_, cell)) => app.job_executor.check_request(&cell.runs_on),
+        Some((_, cell)) => executor.check_request(&cell.runs_on),
         // It is refused where its spec is made.
         None => Ok(()),
     }
 }
 
+/// Moves aside what another run of the same number has left.
+pub(super) async fn claim_run_folder(
+    executor: &dyn JobExecutor,
+    run: &RunSpec,
+) -> std::io::Result<()> {
+    let Some(uid) = &run.uid else {
+        return Ok(());
+    };
+    if let Some(moved) = executor.claim_run(&run.id, uid).await? {
+        tracing::warn!(run = %run.id, to = %moved.display(), "files of a run that is not in the log were moved aside; has the event log lost its last events?");
+    }
+    Ok(())
+}
+
 /// Reserves slots for jobs that still run since the last server.
-pub async fn reserve_job_slots(app: &App) -> Result<(), StoreError> {
+pub(crate) async fn reserve_job_slots(
+    store: &dyn Store,
+    executor: &dyn JobExecutor,
+) -> Result<(), StoreError> {
     let live = RowQuery {
         scope: RowScope::Live,
         ..RowQuery::new("run")
     };
-    for row in app.store.rows_of_all_pages(live).await? {
+    for row in store.rows_of_all_pages(live).await? {
         if let Ok(run) = serde_json::from_value::<RunView>(row.doc) {
-            reserve_slots_of_run(app, &run).await;
+            reserve_slots_of_run(executor, &run).await;
         }
     }
     Ok(())
 }
 
-async fn reserve_slots_of_run(app: &App, run: &RunView) {
+async fn reserve_slots_of_run(executor: &dyn JobExecutor, run: &RunView) {
     let open = |job: &&JobView| matches!(job.status, RunStatus::Queued | RunStatus::Running);
     for job in run.jobs.iter().filter(open) {
         let Ok(key) = job.key.parse() else {
@@ -247,18 +276,15 @@ async fn reserve_slots_of_run(app: &App, run: &RunView) {
             key,
             attempt: u32::try_from(job.earlier.len()).unwrap_or_default() + 1,
         };
-        if app.job_executor.is_running(&job).await {
-            app.job_executor.slots().reserve(&job);
+        if executor.is_running(&job).await {
+            executor.slots().reserve(&job);
         }
     }
 }
 
 /// A job's journal, entry by entry, as what it means to the run.
 struct JobFollower<'a> {
-    app: &'a App,
-    work: &'a Work<RunAggregate>,
-    run: &'a RunSpec,
-    job: &'a JobIdentity,
+    running: RunningJob<'a>,
     /// A job that is being stopped does not wait for disk space.
     is_stopping: bool,
     /// Steps that have begun, by their place.
@@ -279,7 +305,18 @@ struct JobEnd {
 /// The job is no longer followed by this effect; the next one reads the journal from the beginning.
 struct FollowerStopped;
 
-impl JobFollower<'_> {
+impl<'a> JobFollower<'a> {
+    fn new(job: RunningJob<'a>, stop: Option<&str>) -> Self {
+        Self {
+            running: job,
+            is_stopping: stop.is_some(),
+            names: BTreeMap::new(),
+            annotations: JobAnnotations::default(),
+            lost: Vec::new(),
+            end: None,
+        }
+    }
+
     async fn handle(&mut self, entry: JournalEntry) -> Result<(), FollowerStopped> {
         self.annotations.record(&entry.body);
         if let Some(input) = self.input(entry).await? {
@@ -289,14 +326,14 @@ impl JobFollower<'_> {
     }
 
     async fn report(&self, input: RunInput) {
-        if let Err(error) = self.work.report.send(input).await {
-            tracing::debug!(%error, run = %self.run.id, "what a worker said is not recorded");
+        if let Err(error) = self.running.work.report.send(input).await {
+            tracing::debug!(%error, run = %self.running.run.id, "what a worker said is not recorded");
         }
     }
 
     /// The input for the run that an entry results in.
     async fn input(&mut self, entry: JournalEntry) -> Result<Option<RunInput>, FollowerStopped> {
-        let key = self.job.key.clone();
+        let key = self.running.job.key.clone();
         Ok(match entry.body {
             JournalBody::Started { .. } => Some(RunInput::JobStarted { key }),
             JournalBody::StepStarted { index, name, .. } => {
@@ -359,7 +396,7 @@ impl JobFollower<'_> {
             took_ms,
             in_attempt: earlier.map(|earlier| earlier.attempt),
         };
-        let key = self.job.key.clone();
+        let key = self.running.job.key.clone();
         Some(RunInput::StepFinished { key, step })
     }
 
@@ -371,9 +408,10 @@ impl JobFollower<'_> {
         let Some(digest) = self.store(&stored.path, &stored.digest, noun).await? else {
             return Ok(None);
         };
-        let reported =
-            test_reports::test_report_input(self.app, self.run, &self.job.key, stored, digest)
-                .await;
+        let RunningJob { engines, run, .. } = self.running;
+        let tests = &self.running.driver.tests;
+        let key = &self.running.job.key;
+        let reported = tests.report_input(engines, run, key, stored, digest).await;
         Ok(reported
             .map_err(|error| self.lose(noun, &error.to_string()))
             .ok())
@@ -387,14 +425,14 @@ impl JobFollower<'_> {
         noun: &str,
     ) -> Result<Option<Digest>, FollowerStopped> {
         let file = JobFile {
-            files: &*self.app.job_executor,
-            job: self.job,
+            files: &*self.running.driver.jobs.executor,
+            job: self.running.job,
             path,
             digest,
             noun,
         };
         let delayed = |reason| RunInput::StorageDelayed {
-            key: self.job.key.clone(),
+            key: self.running.job.key.clone(),
             reason,
         };
         let is_delayed = AtomicBool::new(false);
@@ -404,11 +442,11 @@ impl JobFollower<'_> {
         };
         let storage = match self.is_stopping {
             true => &FileStorage::new(Duration::ZERO),
-            false => &self.app.storing,
+            false => &self.running.driver.jobs.storage,
         };
         let stored = tokio::select! {
-            stored = storage.store(&*self.app.blobs, &file, on_wait) => stored,
-            () = self.work.cancelled.cancelled() => return Err(FollowerStopped),
+            stored = storage.store(&*self.running.driver.jobs.blobs, &file, on_wait) => stored,
+            () = self.running.work.cancelled.cancelled() => return Err(FollowerStopped),
         };
         match stored {
             Ok(digest) => {
@@ -425,7 +463,7 @@ impl JobFollower<'_> {
     }
 
     fn lose(&mut self, noun: &str, why: &dyn std::fmt::Display) {
-        tracing::error!(run = %self.run.id, key = %self.job.key, noun, %why, "a file of a job could not be stored");
+        tracing::error!(run = %self.running.run.id, key = %self.running.job.key, noun, %why, "a file of a job could not be stored");
         self.lost.push(format!("{noun} could not be stored: {why}"));
     }
 
@@ -433,13 +471,18 @@ impl JobFollower<'_> {
     async fn finish(mut self) -> RunInput {
         let annotations = std::mem::take(&mut self.annotations).worst_first();
         self.report(RunInput::Annotated {
-            key: self.job.key.clone(),
+            key: self.running.job.key.clone(),
             annotations,
         })
         .await;
         for why in &self.lost {
             let line = format!("##[error]{why}");
-            self.app.job_executor.append_to_log(self.job, &line).await;
+            self.running
+                .driver
+                .jobs
+                .executor
+                .append_to_log(self.running.job, &line)
+                .await;
         }
         let end = self.end.unwrap_or_else(|| JobEnd {
             conclusion: Conclusion::Failure,
@@ -454,102 +497,10 @@ impl JobFollower<'_> {
         };
         let why: Vec<String> = self.lost.into_iter().chain(end.why).collect();
         RunInput::JobEnded {
-            key: self.job.key.clone(),
+            key: self.running.job.key.clone(),
             conclusion,
             outputs: end.outputs,
             why: (!why.is_empty()).then(|| why.join("; ")),
         }
     }
-}
-
-/// Why the environment of a job can't be put together.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum JobEnvironmentError {
-    /// The run's stream has no events.
-    #[error("the run is not open")]
-    RunNotOpen,
-}
-
-/// The inputs of a job apart from its steps. They include secrets: pass them only to the worker, or to a person with permission to read them.
-pub(crate) async fn job_environment(
-    app: &App,
-    state: &RunState,
-    key: &JobKey,
-) -> Result<JobEnvironment, JobEnvironmentError> {
-    let known = (state.0.as_deref()).ok_or(JobEnvironmentError::RunNotOpen)?;
-    let run = &known.spec;
-    let artifacts = known.artifacts.iter().map(|artifact| StoredArtifact {
-        name: artifact.name.clone(),
-        digest: artifact.digest.to_string(),
-    });
-    Ok(JobEnvironment {
-        secrets: app.secrets.all().clone(),
-        // A job that is started has passed the gates of its environment.
-        environment_secrets: (environment(known, key))
-            .map(|name| app.secrets.for_environment(name))
-            .unwrap_or_default(),
-        vars: BTreeMap::new(),
-        env: tested_environment(app, &run.id, &run.purpose).await,
-        source: SourceTree::Git {
-            repository: run.id.service.to_string(),
-            commit: run.commit.id.to_string(),
-            reference: run.reference.clone(),
-        },
-        artifacts: artifacts.collect(),
-        server: Some(ServerAccess {
-            url: app.server_addresses.local_url.clone(),
-            token: job_token(app, known, key),
-        }),
-        actions: app.actions.without_local_files(),
-    })
-}
-
-/// The token for the attempt at a job that is under way; of a run without a uid one that opens nothing.
-fn job_token(app: &App, run: &Run, key: &JobKey) -> String {
-    let job = JobIdentity {
-        run: run.spec.id.clone(),
-        key: key.clone(),
-        attempt: run.jobs.get(key).map_or(1, JobRecord::attempt),
-    };
-    let uid = run.spec.uid.as_ref();
-    uid.map_or_else(String::new, |uid| {
-        app.client_tokens.job_tokens.token(&job, uid)
-    })
-}
-
-/// The environment that a job goes to, by its `environment`.
-fn environment<'a>(run: &'a Run, key: &JobKey) -> Option<&'a str> {
-    let (_, cell) = run.cell(key)?;
-    cell.gate.environment.as_deref()
-}
-
-/// Environment variables for tests of an environment, with its address.
-async fn tested_environment(
-    app: &App,
-    run: &RunId,
-    purpose: &RunPurpose,
-) -> BTreeMap<String, String> {
-    let RunPurpose::Tests {
-        environment,
-        release,
-    } = purpose
-    else {
-        return BTreeMap::new();
-    };
-    let place = shipway_core::target::ServiceEnvironment {
-        service: run.service.clone(),
-        environment: environment.clone(),
-    };
-    let addresses = app.addresses_of(&place).await;
-    // A path is appended to it, and names below `localhost` don't resolve for every program.
-    let local = addresses.local_url(app.server_addresses.proxy_address);
-    let url = local.unwrap_or_else(|| addresses.url(app.server_addresses.proxy_address));
-    BTreeMap::from([
-        (
-            "SHIPWAY_URL".to_owned(),
-            url.trim_end_matches('/').to_owned(),
-        ),
-        ("SHIPWAY_ENVIRONMENT".to_owned(), environment.to_string()),
-        ("SHIPWAY_RELEASE".to_owned(), release.0.to_string()),
-    ])
 }

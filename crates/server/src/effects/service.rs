@@ -7,37 +7,53 @@ use shipway_core::{
     aggregate::Actor,
     ids::{RolloutId, RunId},
     rollout::{self, AbortCause},
+    run::{RunInput, RunRejection, RunSpec},
     service::{Preemption, RunOrder, ServiceAggregate, ServiceEffect, ServiceInput},
 };
-use shipway_drivers::reusable_workflows::{calls_unread_workflow, read_called_workflows};
-use shipway_engine::{Driver, Work};
+use shipway_drivers::{
+    jobs::JobExecutor,
+    reusable_workflows::{calls_unread_workflow, read_called_workflows},
+};
+use shipway_engine::{Driver, EngineError, Work};
 
-use super::{addresses, environment_health, rollout_group};
-use crate::{app::App, baseline_history::with_stable_traffic};
+use super::{
+    addresses, environment_health, notice_delivery::NoticeDelivery, rollout_group,
+    run::claim_run_folder,
+};
+use crate::{
+    baseline_history::{BaselineHistory, with_stable_traffic},
+    capabilities::{WorkflowSources, Workloads},
+    delivery_engines::DeliveryEngines,
+};
 
 /// Carries out the effects of services.
-pub struct ServiceDriver(pub Weak<App>);
+pub(crate) struct ServiceDriver {
+    pub(crate) engines: Weak<DeliveryEngines>,
+    /// Claims the folders of runs.
+    pub(crate) executor: Arc<dyn JobExecutor>,
+    pub(crate) workflows: WorkflowSources,
+    pub(crate) workloads: Workloads,
+    pub(crate) baseline_history: Arc<BaselineHistory>,
+    pub(crate) notices: NoticeDelivery,
+}
 
 #[async_trait]
 impl Driver<ServiceAggregate> for ServiceDriver {
     async fn carry_out(&self, work: Work<ServiceAggregate>) -> ServiceInput {
-        // The application outlives its engines but for the moment in which both end.
-        let Some(app) = self.0.upgrade() else {
+        // The engines outlive their effects but for the moment in which both end.
+        let Some(engines) = self.engines.upgrade() else {
             return ServiceInput::TimerFired;
         };
         let service = work.state.name.clone();
         match work.effect {
-            ServiceEffect::OpenRun(order) => open_run(&app, &work.stream, *order).await,
+            ServiceEffect::OpenRun(order) => self.open_run(&engines, &work.stream, *order).await,
             ServiceEffect::OpenRollout(spec) => {
-                let spec = Box::new(
-                    with_stable_traffic(&app.workloads, &app.observations.baseline_history, *spec)
-                        .await,
-                );
+                let (targets, history) = (&self.workloads.targets, &self.baseline_history);
+                let spec = Box::new(with_stable_traffic(targets, history, *spec).await);
                 let number = spec.id.number;
                 let shipway = || Actor::Shipway(spec.why.clone());
                 let by = spec.by.clone().unwrap_or_else(shipway);
-                match app
-                    .engines
+                match engines
                     .rollouts
                     .send(&spec.id.stream(), rollout::RolloutInput::Open(spec), by)
                     .await
@@ -50,11 +66,13 @@ impl Driver<ServiceAggregate> for ServiceDriver {
                 }
             }
             ServiceEffect::NotifyPeers { peers, groups } => match service {
-                Some(leader) => rollout_group::notify_members(&app, &leader, &peers, &groups).await,
+                Some(leader) => {
+                    rollout_group::notify_members(&engines, &leader, &peers, &groups).await
+                }
                 None => ServiceInput::TimerFired,
             },
             ServiceEffect::ReportAddresses(asked) => match service {
-                Some(service) => addresses::report(&app, &service, asked).await,
+                Some(service) => addresses::report(&engines, &service, asked).await,
                 None => ServiceInput::TimerFired,
             },
             ServiceEffect::NotifyHealth {
@@ -62,7 +80,7 @@ impl Driver<ServiceAggregate> for ServiceDriver {
                 destination,
             } => match service {
                 Some(service) => {
-                    environment_health::notify(&app, &service, &notice, destination).await
+                    environment_health::notify(&self.notices, &service, &notice, destination).await
                 }
                 None => ServiceInput::TimerFired,
             },
@@ -73,7 +91,7 @@ impl Driver<ServiceAggregate> for ServiceDriver {
                 let id = RolloutId { service, number };
                 let (input, by) = preemption_input(preemption);
                 // A refusal means that it ends by itself.
-                if let Err(error) = app.engines.rollouts.send(&id.stream(), input, by).await {
+                if let Err(error) = engines.rollouts.send(&id.stream(), input, by).await {
                     tracing::debug!(%error, rollout = %id, "asked to make preemption");
                 }
                 ServiceInput::PreemptionDelivered(number)
@@ -108,28 +126,59 @@ fn preemption_input(preemption: Preemption) -> (rollout::RolloutInput, Actor) {
     }
 }
 
-async fn open_run(app: &Arc<App>, stream: &str, mut order: RunOrder) -> ServiceInput {
-    let number = order.number;
-    let Some(service) = stream
-        .strip_prefix("service/")
-        .and_then(|name| name.parse().ok())
-    else {
-        return ServiceInput::TimerFired;
-    };
-    let id = RunId { service, number };
-    // Opened before a crash, it has all that it needs.
-    let known = app.engines.runs.state(&id.stream()).await.ok().flatten();
-    if known.is_none_or(|state| state.0.is_none()) && calls_unread_workflow(&order.workflow) {
-        let scratch = app.data.join("forge");
-        for note in read_called_workflows(&mut order.workflow, &app.actions, &scratch).await {
-            tracing::warn!(run = %id, "{note}");
+impl ServiceDriver {
+    async fn open_run(
+        &self,
+        engines: &DeliveryEngines,
+        stream: &str,
+        mut order: RunOrder,
+    ) -> ServiceInput {
+        let number = order.number;
+        let Some(service) = stream
+            .strip_prefix("service/")
+            .and_then(|name| name.parse().ok())
+        else {
+            return ServiceInput::TimerFired;
+        };
+        let id = RunId { service, number };
+        // Opened before a crash, it has all that it needs.
+        let known = engines.runs.state(&id.stream()).await.ok().flatten();
+        if known.is_none_or(|state| state.0.is_none()) && calls_unread_workflow(&order.workflow) {
+            let WorkflowSources { actions, scratch } = &self.workflows;
+            for note in read_called_workflows(&mut order.workflow, actions, scratch).await {
+                tracing::warn!(run = %id, "{note}");
+            }
+        }
+        match self.open_run_stream(engines, &id, order).await {
+            Ok(()) => ServiceInput::RunOpened(number),
+            Err(error) => {
+                tracing::error!(%error, run = %id, "the run could not be opened");
+                ServiceInput::TimerFired
+            }
         }
     }
-    match app.open_run(&id, order).await {
-        Ok(()) => ServiceInput::RunOpened(number),
-        Err(error) => {
-            tracing::error!(%error, run = %id, "the run could not be opened");
-            ServiceInput::TimerFired
+
+    /// Opens the stream of a run that was ordered.
+    async fn open_run_stream(
+        &self,
+        engines: &DeliveryEngines,
+        id: &RunId,
+        order: RunOrder,
+    ) -> Result<(), EngineError<RunRejection>> {
+        let shipway = || Actor::Shipway(format!("{} of {}", order.event, order.reference));
+        let by = order.by.clone().unwrap_or_else(shipway);
+        // A run that is already open keeps its uid.
+        let uid = uuid::Uuid::now_v7().to_string();
+        let uid = uid.parse().expect("a UUID is a valid uid");
+        let spec = RunSpec::from_order(id.clone(), uid, order);
+        let input = RunInput::Open(Box::new(spec));
+        let opened = engines.runs.send(&id.stream(), input, by).await?;
+        if let Some(run) = opened.state.0.as_deref()
+            && let Err(error) = claim_run_folder(&*self.executor, &run.spec).await
+        {
+            // Claimed again before its first job; that fails with the reason.
+            tracing::warn!(%error, run = %id, "the folder of a run can't be prepared");
         }
+        Ok(())
     }
 }

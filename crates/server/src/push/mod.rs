@@ -4,10 +4,10 @@
 
 mod progress;
 mod read;
-pub(crate) mod recovery;
+mod recovery;
 
 pub(crate) use read::{commit_of, find_dispatchable};
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, path::PathBuf, sync::Arc};
 
 use shipway_core::{
     access::PushPrincipal,
@@ -15,10 +15,14 @@ use shipway_core::{
     service::{ServiceEvent, ServiceInput},
     terminal::sanitize_for_terminal,
 };
-use shipway_drivers::git::{GitError, GitRepository, RefUpdate};
+use shipway_drivers::{
+    git::{GitError, GitRepositories, GitRepository, RefUpdate},
+    jobs::JobRunner,
+};
+use shipway_engine::{Blobs, Store};
 use tokio::sync::mpsc;
 
-use crate::app::{App, service_stream};
+use crate::{capabilities::ServerAddresses, delivery_engines::DeliveryEngines};
 
 /// Prints lines to the pusher's terminal. Lines for a disconnected pusher are dropped without an error.
 #[derive(Clone)]
@@ -57,110 +61,201 @@ impl PushTerminal {
 /// Pushes from one tidying of a repository to the next; each leaves a pack behind.
 const MAINTAIN_EVERY: u64 = 50;
 
-/// Runs git's maintenance for the repository of a service in the background.
-fn maintain(app: &App, service: &ServiceName) {
-    let Some(repo) = app.repos.get(service) else {
-        return;
-    };
-    tokio::spawn(async move {
-        if let Err(error) = repo.maintain().await {
-            tracing::warn!(%error, repository = %repo.git_dir().display(), "a repository could not be tidied");
-        }
-    });
-}
-
-/// Takes in what moved in the repository of `service`, one reference after the other, and then tells the story of it.
-pub async fn receive(
-    app: &Arc<App>,
-    service: &ServiceName,
-    updates: Vec<RefUpdate>,
-    pusher: &PushPrincipal,
-    terminal: &PushTerminal,
-) {
-    let before = app.store.last_position().await.unwrap_or_default();
-    let mut followed = Vec::new();
-    let updates = released_branch_first(app, service, updates).await;
-    for update in updates.iter().take(REFERENCES_MAX) {
-        match take_in(app, service, update, pusher, terminal).await {
-            Ok(Some(sequence)) => followed.push(sequence),
-            Ok(None) => {}
-            Err(why) => terminal.line(format!("✗ {}: {why}", update.name)).await,
-        }
-    }
-    if let Some(rest) = updates
-        .get(REFERENCES_MAX..)
-        .filter(|rest| !rest.is_empty())
-    {
-        let text = format!(
-            "✗ this push moves {} references, and the files of {REFERENCES_MAX} are read: nothing runs for the other {}, such as {}",
-            updates.len(),
-            rest.len(),
-            rest[0].name
-        );
-        terminal.line(text).await;
-        for update in rest {
-            if let Err(error) = record(app, service, update, pusher).await {
-                tracing::warn!(%error, reference = %update.name, "a reference could not be recorded");
-            }
-        }
-    }
-    if followed
-        .iter()
-        .any(|sequence| sequence % MAINTAIN_EVERY == 0)
-    {
-        maintain(app, service);
-    }
-    if !followed.is_empty() && terminal.is_watched() {
-        progress::print_until_done(app, service, &followed, before, terminal).await;
-    }
-}
-
 /// References of one push whose files are read. That takes some dozen calls of git each, and may start a run each.
 const REFERENCES_MAX: usize = 500;
 
-/// In the order of the push, but the branch that is released first: a limit never leaves it out.
-async fn released_branch_first(
-    app: &App,
-    service: &ServiceName,
-    mut updates: Vec<RefUpdate>,
-) -> Vec<RefUpdate> {
-    let state = app.engines.services.state(&service_stream(service)).await;
-    let config = state.ok().flatten().and_then(|state| state.config.clone());
-    let released = config.map_or_else(|| "main".to_owned(), |config| config.branch.clone());
-    updates.sort_by_key(|update| update.branch() != Some(released.as_str()));
-    updates
+/// Receives pushes: what it needs of the server.
+#[derive(Clone)]
+pub(crate) struct PushReceiver {
+    pub(crate) engines: Arc<DeliveryEngines>,
+    /// The log.
+    pub(crate) store: Arc<dyn Store>,
+    /// Trees that are artifacts.
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) repositories: Arc<GitRepositories>,
+    pub(crate) server: ServerAddresses,
+    /// Logs of jobs, for the summary of a failure.
+    pub(crate) jobs: JobRunner,
+    /// A folder for temporary files.
+    pub(crate) scratch: PathBuf,
 }
 
-/// Tells the service where a reference is, and reads none of its files: the log knows it, so that it is not taken for a missed push.
-async fn record(
-    app: &Arc<App>,
-    service: &ServiceName,
-    update: &RefUpdate,
-    pusher: &PushPrincipal,
-) -> Result<(), PushError> {
-    let repo: GitRepository = app.repos.ensure(service).await?;
-    let commit = match &update.new {
-        Some(pushed) => repo.resolve(pushed.as_str()).await?,
-        None => None,
-    };
-    let input = match commit {
-        None => ServiceInput::Deleted {
-            reference: update.name.clone(),
-        },
-        Some(commit) => ServiceInput::Pushed {
+impl PushReceiver {
+    /// Runs git's maintenance for the repository of a service in the background.
+    fn maintain(&self, service: &ServiceName) {
+        let Some(repo) = self.repositories.get(service) else {
+            return;
+        };
+        tokio::spawn(async move {
+            if let Err(error) = repo.maintain().await {
+                tracing::warn!(%error, repository = %repo.git_dir().display(), "a repository could not be tidied");
+            }
+        });
+    }
+
+    /// Takes in what moved in the repository of `service`, one reference after the other, and prints the progress.
+    pub(crate) async fn receive(
+        &self,
+        service: &ServiceName,
+        updates: Vec<RefUpdate>,
+        pusher: &PushPrincipal,
+        terminal: &PushTerminal,
+    ) {
+        let before = self.store.last_position().await.unwrap_or_default();
+        let mut followed = Vec::new();
+        let updates = self.released_branch_first(service, updates).await;
+        for update in updates.iter().take(REFERENCES_MAX) {
+            match self.take_in(service, update, pusher, terminal).await {
+                Ok(Some(sequence)) => followed.push(sequence),
+                Ok(None) => {}
+                Err(why) => terminal.line(format!("✗ {}: {why}", update.name)).await,
+            }
+        }
+        if let Some(rest) = updates
+            .get(REFERENCES_MAX..)
+            .filter(|rest| !rest.is_empty())
+        {
+            let text = format!(
+                "✗ this push moves {} references, and the files of {REFERENCES_MAX} are read: nothing runs for the other {}, such as {}",
+                updates.len(),
+                rest.len(),
+                rest[0].name
+            );
+            terminal.line(text).await;
+            for update in rest {
+                if let Err(error) = self.record(service, update, pusher).await {
+                    tracing::warn!(%error, reference = %update.name, "a reference could not be recorded");
+                }
+            }
+        }
+        if followed
+            .iter()
+            .any(|sequence| sequence % MAINTAIN_EVERY == 0)
+        {
+            self.maintain(service);
+        }
+        if !followed.is_empty() && terminal.is_watched() {
+            progress::print_until_done(self, service, &followed, before, terminal).await;
+        }
+    }
+
+    /// In the order of the push, but the branch that is released first: a limit never leaves it out.
+    async fn released_branch_first(
+        &self,
+        service: &ServiceName,
+        mut updates: Vec<RefUpdate>,
+    ) -> Vec<RefUpdate> {
+        let released = self.engines.released_branch(service).await;
+        updates.sort_by_key(|update| update.branch() != Some(released.as_str()));
+        updates
+    }
+
+    /// Tells the service where a reference is, and reads none of its files: the log knows it, so that it is not taken for a missed push.
+    async fn record(
+        &self,
+        service: &ServiceName,
+        update: &RefUpdate,
+        pusher: &PushPrincipal,
+    ) -> Result<(), PushError> {
+        let repo: GitRepository = self.repositories.ensure(service).await?;
+        let commit = match &update.new {
+            Some(pushed) => repo.resolve(pushed.as_str()).await?,
+            None => None,
+        };
+        let input = match commit {
+            None => ServiceInput::Deleted {
+                reference: update.name.clone(),
+            },
+            Some(commit) => ServiceInput::Pushed {
+                service: service.clone(),
+                push: Box::new(read::without_files(&repo, update, &commit).await?),
+                workflows: Vec::new(),
+                standing: None,
+            },
+        };
+        let by = pusher.actor("someone");
+        self.engines
+            .send_to_service(service, input, by)
+            .await
+            .map(drop)
+            .map_err(|error| PushError::Refused(error.to_string()))
+    }
+
+    /// Tells the service of one reference; gives the number of the push when something follows from it.
+    async fn take_in(
+        &self,
+        service: &ServiceName,
+        update: &RefUpdate,
+        pusher: &PushPrincipal,
+        terminal: &PushTerminal,
+    ) -> Result<Option<u64>, PushError> {
+        let repo: GitRepository = self.repositories.ensure(service).await?;
+        let Some(pushed) = &update.new else {
+            self.record_deletion(service, update, pusher, terminal)
+                .await?;
+            return Ok(None);
+        };
+        // An annotated tag is about the commit it points at.
+        let Some(commit) = repo.resolve(pushed.as_str()).await? else {
+            return Err(PushError::NoCommit);
+        };
+        let contents = read::read_commit(self, &repo, service, update, &commit).await?;
+        for problem in &contents.problems {
+            terminal.line(problem.clone()).await;
+        }
+        let by = pusher.actor(&contents.push.commit.author);
+        let input = ServiceInput::Pushed {
             service: service.clone(),
-            push: Box::new(read::without_files(&repo, update, &commit).await?),
-            workflows: Vec::new(),
-            standing: None,
-        },
-    };
-    let by = pusher.actor("someone");
-    app.engines
-        .services
-        .send(&service_stream(service), input, by)
-        .await
-        .map(drop)
-        .map_err(|error| PushError::Refused(error.to_string()))
+            push: Box::new(contents.push),
+            workflows: contents.workflows,
+            standing: contents.standing,
+        };
+        let outcome = self
+            .engines
+            .send_to_service(service, input, by)
+            .await
+            .map_err(|error| PushError::Refused(error.to_string()))?;
+        let mut sequence = None;
+        let mut has_followers = false;
+        for event in &outcome.events {
+            match &event.body {
+                ServiceEvent::Pushed {
+                    sequence: number, ..
+                } => sequence = Some(*number),
+                ServiceEvent::RunOrdered { .. } | ServiceEvent::ReleaseCreated { .. } => {
+                    has_followers = true;
+                }
+                _ => {}
+            }
+            if let Some(line) = describe_push_event(&self.server.url, service, &event.body) {
+                terminal.line(line).await;
+            }
+        }
+        Ok(sequence.filter(|_| has_followers))
+    }
+
+    async fn record_deletion(
+        &self,
+        service: &ServiceName,
+        update: &RefUpdate,
+        pusher: &PushPrincipal,
+        terminal: &PushTerminal,
+    ) -> Result<(), PushError> {
+        let input = ServiceInput::Deleted {
+            reference: update.name.clone(),
+        };
+        let by = pusher.actor("someone");
+        self.engines
+            .send_to_service(service, input, by)
+            .await
+            .map_err(|error| PushError::Refused(error.to_string()))?;
+        let gone = format!(
+            "{} deleted; releases and what runs stay as they are",
+            update.name
+        );
+        terminal.line(gone).await;
+        Ok(())
+    }
 }
 
 /// Why a pushed reference sets nothing off.
@@ -178,59 +273,6 @@ pub enum PushError {
     /// The log refuses.
     #[error("{0}")]
     Refused(String),
-}
-
-/// Tells the service of one reference; gives the number of the push when something follows from it.
-async fn take_in(
-    app: &Arc<App>,
-    service: &ServiceName,
-    update: &RefUpdate,
-    pusher: &PushPrincipal,
-    terminal: &PushTerminal,
-) -> Result<Option<u64>, PushError> {
-    let repo: GitRepository = app.repos.ensure(service).await?;
-    let Some(pushed) = &update.new else {
-        deleted(app, service, update, pusher, terminal).await?;
-        return Ok(None);
-    };
-    // An annotated tag is about the commit it points at.
-    let Some(commit) = repo.resolve(pushed.as_str()).await? else {
-        return Err(PushError::NoCommit);
-    };
-    let contents = read::read_commit(app, &repo, service, update, &commit).await?;
-    for problem in &contents.problems {
-        terminal.line(problem.clone()).await;
-    }
-    let by = pusher.actor(&contents.push.commit.author);
-    let input = ServiceInput::Pushed {
-        service: service.clone(),
-        push: Box::new(contents.push),
-        workflows: contents.workflows,
-        standing: contents.standing,
-    };
-    let outcome = app
-        .engines
-        .services
-        .send(&service_stream(service), input, by)
-        .await
-        .map_err(|error| PushError::Refused(error.to_string()))?;
-    let mut sequence = None;
-    let mut has_followers = false;
-    for event in &outcome.events {
-        match &event.body {
-            ServiceEvent::Pushed {
-                sequence: number, ..
-            } => sequence = Some(*number),
-            ServiceEvent::RunOrdered { .. } | ServiceEvent::ReleaseCreated { .. } => {
-                has_followers = true;
-            }
-            _ => {}
-        }
-        if let Some(line) = describe_push_event(&app.server_addresses.url, service, &event.body) {
-            terminal.line(line).await;
-        }
-    }
-    Ok(sequence.filter(|_| has_followers))
 }
 
 /// The line that the pusher sees of an event that the push caused.
@@ -252,28 +294,4 @@ fn describe_push_event(url: &str, service: &ServiceName, event: &ServiceEvent) -
         ServiceEvent::PushNotReleased { why, .. } => format!("nothing is released: {why}"),
         _ => return None,
     })
-}
-
-async fn deleted(
-    app: &App,
-    service: &ServiceName,
-    update: &RefUpdate,
-    pusher: &PushPrincipal,
-    terminal: &PushTerminal,
-) -> Result<(), PushError> {
-    let input = ServiceInput::Deleted {
-        reference: update.name.clone(),
-    };
-    let by = pusher.actor("someone");
-    app.engines
-        .services
-        .send(&service_stream(service), input, by)
-        .await
-        .map_err(|error| PushError::Refused(error.to_string()))?;
-    let gone = format!(
-        "{} deleted; releases and what runs stay as they are",
-        update.name
-    );
-    terminal.line(gone).await;
-    Ok(())
 }

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    sync::Arc,
     time::Duration,
 };
 
@@ -27,22 +26,22 @@ use shipway_core::{
 use shipway_engine::Recorded;
 use shipway_workflow::job::Conclusion;
 
-use super::PushTerminal;
-use crate::{app::App, failure_summary};
+use super::{PushReceiver, PushTerminal};
+use crate::{capabilities::ServerAddresses, failure_summary};
 
 /// The push does not wait for a longer hold, which would block the pusher's terminal for minutes.
 const HOLD_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Prints the events that the pushes with these numbers cause, from the log's `position` on.
 pub(super) async fn print_until_done(
-    app: &Arc<App>,
+    receiver: &PushReceiver,
     service: &ServiceName,
     pushes: &[u64],
     position: u64,
     terminal: &PushTerminal,
 ) {
-    let mut progress = PushProgress::new(app, service, pushes);
-    let mut log = match app.store.subscribe(position).await {
+    let mut progress = PushProgress::new(&receiver.server, service, pushes);
+    let mut log = match receiver.store.subscribe(position).await {
         Ok(log) => log,
         Err(error) => return terminal.line(format!("the progress can't be told ({error}); it goes on all the same: shipway status {service}")).await,
     };
@@ -54,11 +53,8 @@ pub(super) async fn print_until_done(
         let Some(Ok(recorded)) = recorded else { return };
         let lines = progress.handle_event(&recorded);
         if let Some(id) = progress.failed_run.take() {
-            for line in failure_summary::read_summary(app, &id)
-                .await
-                .into_iter()
-                .flatten()
-            {
+            let summary = failure_summary::read_summary(&*receiver.store, &receiver.jobs, &id);
+            for line in summary.await.into_iter().flatten() {
                 terminal.line(format!("  {line}")).await;
             }
         }
@@ -92,12 +88,12 @@ struct PushProgress {
 }
 
 impl PushProgress {
-    fn new(app: &App, service: &ServiceName, pushes: &[u64]) -> Self {
+    fn new(server: &ServerAddresses, service: &ServiceName, pushes: &[u64]) -> Self {
         Self {
             service: service.clone(),
             prefix: ["service", "run", "rollout"].map(|kind| format!("{kind}/{service}")),
-            url: app.server_addresses.url.clone(),
-            proxy_address: app.server_addresses.proxy_address,
+            url: server.url.clone(),
+            proxy_address: server.proxy_address,
             pushes: pushes.iter().copied().collect(),
             runs: BTreeSet::new(),
             releases: BTreeMap::new(),

@@ -19,10 +19,10 @@ use shipway_workflow::{
 };
 use tokio::task::block_in_place;
 
-use super::PushError;
+use super::{PushError, PushReceiver};
 use crate::{
-    app::{App, service_stream},
-    effects::AddressError,
+    address_book::{AddressError, claim_for_push},
+    delivery_engines::DeliveryEngines,
 };
 
 /// The file that says how a service is delivered.
@@ -74,7 +74,7 @@ enum ConfigError {
 
 /// Reads everything that a push needs from its commit, and claims the addresses of a configuration that is released.
 pub(super) async fn read_commit(
-    app: &App,
+    receiver: &PushReceiver,
     repo: &GitRepository,
     service: &ServiceName,
     update: &RefUpdate,
@@ -108,15 +108,15 @@ pub(super) async fn read_commit(
     let (mut tests, mut source) = (Vec::new(), None);
     if let Some(config) = config.as_ref().filter(|_| is_default_branch) {
         tests = read_tests(repo, commit, config, &mut unconfigured).await?;
-        if let Err(error) = check_rollout_groups(app, config).await {
+        if let Err(error) = check_rollout_groups(&receiver.engines, config).await {
             unconfigured = Some(error);
         }
         // A configuration that releases nothing must not claim an address.
         if unconfigured.is_none() {
-            unconfigured = claim_addresses(app, config, &mut problems).await.err();
+            unconfigured = claim_addresses(receiver, config, &mut problems).await.err();
         }
         if config.artifact == ArtifactSource::Source {
-            source = Some(store_tree(app, repo, commit).await?);
+            source = Some(store_tree(receiver, repo, commit).await?);
         }
     }
     let range = commits_of_push(repo, update, commit).await;
@@ -167,11 +167,12 @@ async fn read_tests(
 
 /// Claims the addresses of a configuration; overlaps with other services are noted among the problems.
 async fn claim_addresses(
-    app: &App,
+    receiver: &PushReceiver,
     config: &ServiceConfig,
     problems: &mut Vec<String>,
 ) -> Result<(), ConfigError> {
-    match app.claim_for_push(config).await {
+    let claimed = claim_for_push(&receiver.engines, &receiver.server, config);
+    match claimed.await {
         Ok(notes) => {
             problems.extend(notes.iter().map(|it| format!("{CONFIG}: note: {it}")));
             Ok(())
@@ -218,10 +219,13 @@ async fn commits_of_push(
 }
 
 /// Checks that the services of each rollout group are on this server and have matching environments.
-async fn check_rollout_groups(app: &App, config: &ServiceConfig) -> Result<(), ConfigError> {
+async fn check_rollout_groups(
+    engines: &DeliveryEngines,
+    config: &ServiceConfig,
+) -> Result<(), ConfigError> {
     let mut known = BTreeMap::new();
     for name in config.environments.iter().flat_map(|it| &it.promote_with) {
-        let state = app.engines.services.state(&service_stream(name)).await;
+        let state = engines.service(name).await;
         let state = state.map_err(|error| ConfigError::RolloutGroup(error.to_string()))?;
         if let Some(config) = state.and_then(|state| state.config.clone()) {
             known.insert(name.clone(), config);
@@ -437,18 +441,19 @@ fn unknown_environments(
 }
 
 async fn store_tree(
-    app: &App,
+    receiver: &PushReceiver,
     repo: &GitRepository,
     commit: &CommitId,
 ) -> Result<Digest, PushError> {
     let fail = |error: &dyn std::fmt::Display| PushError::Artifact(error.to_string());
-    let folder = tempfile::tempdir_in(&app.data).map_err(|error| fail(&error))?;
+    let folder = tempfile::tempdir_in(&receiver.scratch).map_err(|error| fail(&error))?;
     let tar = folder.path().join("tree.tar");
     repo.export_tar(commit, "", &tar).await?;
     let file = tokio::fs::File::open(&tar)
         .await
         .map_err(|error| fail(&error))?;
-    app.blobs
+    receiver
+        .blobs
         .put(Box::pin(file))
         .await
         .map(|stored| stored.digest)

@@ -1,0 +1,118 @@
+//! The environment of a job: secrets, variables, artifacts, and access to the server.
+
+use std::collections::BTreeMap;
+
+use shipway_core::{
+    access::JobIdentity,
+    ids::RunId,
+    run::{JobEnvironment, JobRecord, Run, RunState},
+    service::RunPurpose,
+    target::ServiceEnvironment,
+};
+use shipway_targets::traffic_control::TrafficControl;
+use shipway_workflow::job::{JobKey, ServerAccess, SourceTree, StoredArtifact};
+
+use crate::{
+    address_book::find_addresses,
+    capabilities::{JobInputs, ServerAddresses},
+    delivery_engines::DeliveryEngines,
+};
+
+/// Where the environment of a job comes from.
+#[derive(Clone, Copy)]
+pub(crate) struct JobEnvironmentSources<'a> {
+    pub(crate) inputs: &'a JobInputs,
+    pub(crate) engines: &'a DeliveryEngines,
+    pub(crate) traffic: &'a TrafficControl,
+    pub(crate) server: &'a ServerAddresses,
+}
+
+/// Why the environment of a job can't be put together.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JobEnvironmentError {
+    /// The run's stream has no events.
+    #[error("the run is not open")]
+    RunNotOpen,
+}
+
+/// The inputs of a job apart from its steps. They include secrets: pass them only to the worker, or to a person with permission to read them.
+pub(crate) async fn job_environment(
+    sources: JobEnvironmentSources<'_>,
+    state: &RunState,
+    key: &JobKey,
+) -> Result<JobEnvironment, JobEnvironmentError> {
+    let known = (state.0.as_deref()).ok_or(JobEnvironmentError::RunNotOpen)?;
+    let run = &known.spec;
+    let artifacts = known.artifacts.iter().map(|artifact| StoredArtifact {
+        name: artifact.name.clone(),
+        digest: artifact.digest.to_string(),
+    });
+    Ok(JobEnvironment {
+        secrets: sources.inputs.secrets.all().clone(),
+        // A job that is started has passed the gates of its environment.
+        environment_secrets: (environment(known, key))
+            .map(|name| sources.inputs.secrets.for_environment(name))
+            .unwrap_or_default(),
+        vars: BTreeMap::new(),
+        env: tested_environment(sources, &run.id, &run.purpose).await,
+        source: SourceTree::Git {
+            repository: run.id.service.to_string(),
+            commit: run.commit.id.to_string(),
+            reference: run.reference.clone(),
+        },
+        artifacts: artifacts.collect(),
+        server: Some(ServerAccess {
+            url: sources.server.local_url.clone(),
+            token: job_token(sources.inputs, known, key),
+        }),
+        actions: sources.inputs.actions.without_local_files(),
+    })
+}
+
+/// The token for the attempt at a job that is under way; of a run without a uid one that opens nothing.
+fn job_token(inputs: &JobInputs, run: &Run, key: &JobKey) -> String {
+    let job = JobIdentity {
+        run: run.spec.id.clone(),
+        key: key.clone(),
+        attempt: run.jobs.get(key).map_or(1, JobRecord::attempt),
+    };
+    let uid = run.spec.uid.as_ref();
+    uid.map_or_else(String::new, |uid| inputs.tokens.token(&job, uid))
+}
+
+/// The environment that a job goes to, by its `environment`.
+fn environment<'a>(run: &'a Run, key: &JobKey) -> Option<&'a str> {
+    let (_, cell) = run.cell(key)?;
+    cell.gate.environment.as_deref()
+}
+
+/// Environment variables for tests of an environment, with its address.
+async fn tested_environment(
+    sources: JobEnvironmentSources<'_>,
+    run: &RunId,
+    purpose: &RunPurpose,
+) -> BTreeMap<String, String> {
+    let RunPurpose::Tests {
+        environment,
+        release,
+    } = purpose
+    else {
+        return BTreeMap::new();
+    };
+    let place = ServiceEnvironment {
+        service: run.service.clone(),
+        environment: environment.clone(),
+    };
+    let addresses = find_addresses(sources.engines, sources.traffic, &place).await;
+    // A path is appended to it, and names below `localhost` don't resolve for every program.
+    let local = addresses.local_url(sources.server.proxy_address);
+    let url = local.unwrap_or_else(|| addresses.url(sources.server.proxy_address));
+    BTreeMap::from([
+        (
+            "SHIPWAY_URL".to_owned(),
+            url.trim_end_matches('/').to_owned(),
+        ),
+        ("SHIPWAY_ENVIRONMENT".to_owned(), environment.to_string()),
+        ("SHIPWAY_RELEASE".to_owned(), release.0.to_string()),
+    ])
+}
