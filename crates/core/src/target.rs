@@ -3,7 +3,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+mod kinds;
+
 use jiff::Timestamp;
+pub use kinds::{
+    AvailableTargets, RouterKind, RouterMissing, TargetKind, TargetMissing, TargetsOwner,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -22,46 +27,6 @@ impl std::fmt::Display for ServiceEnvironment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} in {}", self.service, self.environment)
     }
-}
-
-/// A technology that runs instances; `target` of an environment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TargetKind {
-    /// Processes of this machine.
-    #[default]
-    Process,
-}
-
-impl TargetKind {
-    /// Whether it is the one that an environment has unless it names another.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// The router that splits the traffic of its instances.
-    #[must_use]
-    pub const fn router(self) -> RouterKind {
-        match self {
-            Self::Process => RouterKind::Proxy,
-        }
-    }
-}
-
-impl std::fmt::Display for TargetKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Process => "process",
-        })
-    }
-}
-
-/// A technology that splits traffic between releases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RouterKind {
-    /// Shipway's proxy.
-    Proxy,
 }
 
 /// All instances of one release in one place.

@@ -10,9 +10,9 @@ use std::{collections::BTreeSet, time::Duration};
 use shipway_core::{
     ids::ReleaseNumber,
     rollout::{RolloutOutcome, plan::TrafficSplit},
-    target::InstanceId,
+    target::{InstanceId, RouterKind, TargetKind},
 };
-use shipway_targets::memory::ReleaseFault;
+use shipway_targets::{memory::ReleaseFault, target::Target as _};
 use strategy_stage::{CANDIDATE, STABLE, StrategyStage};
 
 const RECREATE: &str = "strategy: recreate";
@@ -199,4 +199,65 @@ async fn a_canary_whose_requests_fail_goes_back_before_its_second_step() {
     assert_back_at_stable(&stage);
     assert_eq!(stage.most_traffic_of(CANDIDATE).percent(), 10.0);
     assert!(stage.failed_requests() > 0);
+}
+
+const SECOND_PAIR: &str = "target: docker, router: istio";
+
+/// Instances that a target runs, and the split of a router.
+fn found_at(
+    stage: &StrategyStage,
+    target: TargetKind,
+    router: RouterKind,
+) -> (usize, TrafficSplit) {
+    let instances = stage.all_targets[&target].instances();
+    let split = stage.all_routers[&router].split(&strategy_stage::place());
+    (instances.len(), split)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_environment_goes_to_the_target_and_the_router_that_it_names() {
+    for strategy in [RECREATE, ROLLING, BLUE_GREEN, CANARY] {
+        let unused = (0, TrafficSplit::default());
+        let used = (2, TrafficSplit::all_to(CANDIDATE));
+        let mut stage = StrategyStage::open(strategy).await;
+        stage.run_to_end().await;
+        assert_promoted(&stage);
+        let process = found_at(&stage, TargetKind::Process, RouterKind::Proxy);
+        let docker = found_at(&stage, TargetKind::Docker, RouterKind::Istio);
+        assert_eq!((&process, &docker), (&used, &unused), "{strategy}");
+
+        let mut stage = StrategyStage::open(&format!("{SECOND_PAIR}, {strategy}")).await;
+        stage.run_to_end().await;
+        assert_promoted(&stage);
+        let process = found_at(&stage, TargetKind::Process, RouterKind::Proxy);
+        let docker = found_at(&stage, TargetKind::Docker, RouterKind::Istio);
+        assert_eq!((&process, &docker), (&unused, &used), "{strategy}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_names_another_target_and_router_takes_the_traffic_there() {
+    for strategy in [RECREATE, ROLLING, BLUE_GREEN, CANARY] {
+        let environment = format!("{SECOND_PAIR}, {strategy}");
+        let mut stage = StrategyStage::open_over(strategy, &environment).await;
+        stage.run_to_end().await;
+        assert_promoted(&stage);
+        let process = found_at(&stage, TargetKind::Process, RouterKind::Proxy);
+        let docker = found_at(&stage, TargetKind::Docker, RouterKind::Istio);
+        assert_eq!(process, (0, TrafficSplit::default()), "{strategy}");
+        assert_eq!(docker, (2, TrafficSplit::all_to(CANDIDATE)), "{strategy}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_brings_the_traffic_back_to_stables_own_target_and_router() {
+    let environment = format!("{SECOND_PAIR}, {CANARY}");
+    let mut stage = StrategyStage::open_over(CANARY, &environment).await;
+    stage.router.add_fault(CANDIDATE);
+    stage.run_to_end().await;
+    assert_back_at_stable(&stage);
+    let process = found_at(&stage, TargetKind::Process, RouterKind::Proxy);
+    let docker = found_at(&stage, TargetKind::Docker, RouterKind::Istio);
+    assert_eq!(process, (2, TrafficSplit::all_to(STABLE)));
+    assert_eq!(docker, (0, TrafficSplit::default()));
 }

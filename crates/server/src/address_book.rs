@@ -11,7 +11,9 @@ use shipway_core::{
     target::ServiceEnvironment,
 };
 use shipway_engine::EngineError;
-use shipway_targets::traffic_control::{TrafficControl, TrafficError};
+use shipway_targets::{
+    traffic_control::TrafficError, traffic_registry::TrafficRegistry,
+};
 
 use crate::{
     capabilities::ServerAddresses, delivery_engines::DeliveryEngines, served_addresses::served_at,
@@ -83,7 +85,7 @@ pub(crate) async fn claim_for_push(
 /// Makes routes follow the addresses that the stable releases of a service have in the log.
 pub(crate) async fn move_addresses(
     engines: &DeliveryEngines,
-    traffic: &TrafficControl,
+    traffic: &TrafficRegistry,
     service: &ServiceName,
 ) -> Result<(), AddressError> {
     let state = engines.service(service).await;
@@ -99,7 +101,7 @@ pub(crate) async fn move_addresses(
 /// Where an environment is reached through the proxy: by its route, or else by the newest configuration.
 pub(crate) async fn find_addresses(
     engines: &DeliveryEngines,
-    traffic: &TrafficControl,
+    traffic: &TrafficRegistry,
     environment: &ServiceEnvironment,
 ) -> EnvironmentAddresses {
     if let Some(route) = traffic.route(environment) {

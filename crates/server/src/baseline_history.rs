@@ -18,9 +18,7 @@ use shipway_core::{
     rollout::{RolloutPace, RolloutSpec, StableTraffic},
     target::ReplicaSetKey,
 };
-use shipway_targets::{
-    router::Router, target_registry::TargetRegistry, traffic_control::TrafficControl,
-};
+use shipway_targets::{target_registry::TargetRegistry, traffic_registry::TrafficRegistry};
 use tokio::time::MissedTickBehavior;
 
 use crate::set_reading::{self, SetReading};
@@ -200,15 +198,18 @@ pub(crate) async fn with_stable_traffic(
     if spec.pace == RolloutPace::Direct || spec.environment.analysis.is_empty() {
         return spec;
     }
-    let Some(stable) = spec.stable.as_ref().map(|stable| stable.release.number) else {
+    let Some(stable) = &spec.stable else {
         return spec.with_stable_traffic(StableTraffic::default());
     };
+    let number = stable.release.number;
     let set = ReplicaSetKey {
         place: spec.release.service_environment(&spec.environment.name),
-        release: stable,
+        release: number,
     };
-    let all = match targets.read_totals(spec.environment.target).await {
-        Ok(totals) => set_reading::histogram(&totals.totals_with_copies(&set.place, stable)),
+    let router = stable.release.environment(&spec.environment.name);
+    let router = router.unwrap_or(&spec.environment).router;
+    let all = match targets.read_totals(router).await {
+        Ok(totals) => set_reading::histogram(&totals.totals_with_copies(&set.place, number)),
         Err(error) => {
             tracing::warn!(%error, rollout = %spec.id, "the traffic of stable could not be read");
             Histogram::default()
@@ -226,8 +227,7 @@ pub(crate) async fn with_stable_traffic(
 pub(crate) async fn record_history(
     history: Arc<BaselineHistory>,
     targets: Arc<TargetRegistry>,
-    router: Arc<dyn Router>,
-    traffic: Arc<TrafficControl>,
+    traffic: Arc<TrafficRegistry>,
 ) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -237,7 +237,7 @@ pub(crate) async fn record_history(
         if serving.is_empty() {
             continue;
         }
-        let totals = router.read_totals().await.ok();
+        let totals = targets.read_all_totals().await;
         for set in serving {
             let reading = set_reading::read_set(&targets, totals.as_ref(), &set.place, set.release);
             history.record(set, reading);

@@ -7,9 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 use shipway_core::address::claims::PortUse;
 use shipway_drivers::{jobs::JobExecutor, metrics::MetricReader};
 use shipway_engine::{Blobs, Clock};
-use shipway_targets::{
-    router::Router, target_registry::TargetRegistry, traffic_control::TrafficControl,
-};
+use shipway_targets::{target_registry::TargetRegistry, traffic_registry::TrafficRegistry};
 use shipway_workflow::job::ActionSource;
 
 use crate::{
@@ -23,10 +21,8 @@ use crate::{
 pub(crate) struct Workloads {
     /// What runs instances, by kind.
     pub(crate) targets: Arc<TargetRegistry>,
-    /// Splits and counts the traffic.
-    pub(crate) router: Arc<dyn Router>,
-    /// Shares of traffic and the instances that get them.
-    pub(crate) traffic: Arc<TrafficControl>,
+    /// Shares of traffic and the instances that get them, at the router that each environment names.
+    pub(crate) traffic: Arc<TrafficRegistry>,
 }
 
 /// Where jobs run, and where the files that they leave are stored.

@@ -30,9 +30,8 @@ pub(crate) async fn environment_statuses(
     let (engines, workloads) = (sources.engines, sources.workloads);
     let proxy_address = sources.proxy_address;
     let instances = workloads.targets.instances();
-    let reading = workloads.router.read_totals().await.ok();
-    let unreachable = workloads.router.unreachable_ports().await;
-    let unreachable = unreachable.unwrap_or_default();
+    let reading = workloads.targets.read_all_totals().await;
+    let unreachable = workloads.targets.unreachable_ports().await;
     let mut statuses = Vec::new();
     let mut rows = sources.log.all_rows("service").await?;
     rows.sort_by(|a, b| a.key.cmp(&b.key));

@@ -9,7 +9,7 @@ use shipway_core::{
     service::RunPurpose,
     target::ServiceEnvironment,
 };
-use shipway_targets::traffic_control::TrafficControl;
+use shipway_targets::traffic_registry::TrafficRegistry;
 use shipway_workflow::job::{JobKey, ServerAccess, SourceTree, StoredArtifact};
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 pub(crate) struct JobEnvironmentSources<'a> {
     pub(crate) inputs: &'a JobInputs,
     pub(crate) engines: &'a DeliveryEngines,
-    pub(crate) traffic: &'a TrafficControl,
+    pub(crate) traffic: &'a TrafficRegistry,
     pub(crate) server: &'a ServerAddresses,
 }
 

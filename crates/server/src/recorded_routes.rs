@@ -11,7 +11,9 @@ use shipway_core::{
     target::ServiceEnvironment,
 };
 use shipway_engine::{Engine, Store, StoreError};
-use shipway_targets::router::TrafficRoute;
+use shipway_targets::{
+    router::TrafficRoute, traffic_control::PortReservation, traffic_registry::RestoredRoute,
+};
 
 use crate::served_addresses::served_at;
 
@@ -25,8 +27,8 @@ pub(crate) async fn recorded_routes(
     claims: &claims::ClaimsState,
 ) -> Result<
     (
-        BTreeMap<ServiceEnvironment, TrafficRoute>,
-        BTreeMap<ServiceEnvironment, u16>,
+        BTreeMap<ServiceEnvironment, RestoredRoute>,
+        BTreeMap<ServiceEnvironment, PortReservation>,
     ),
     StoreError,
 > {
@@ -46,41 +48,47 @@ pub(crate) async fn recorded_routes(
             else {
                 continue;
             };
-            let Some(mut route) = route_of(rollouts, current, environment, addresses).await? else {
+            let Some(mut restored) = route_of(rollouts, current, environment, addresses).await?
+            else {
                 continue;
             };
-            route.is_transferable = at.is_transferable;
-            routes.insert(at.place, route);
+            restored.route.is_transferable = at.is_transferable;
+            routes.insert(at.place, restored);
         }
     }
     Ok((routes, reserved_ports))
 }
 
-/// The route of one environment: how users are known is what the rollout under way says, or else the stable release.
+/// The route of one environment: its router and how users are known is what the rollout under way says, or else the stable release.
 async fn route_of(
     rollouts: &Engine<RolloutAggregate>,
     current: &service::EnvironmentState,
     environment: &EnvironmentName,
     addresses: EnvironmentAddresses,
-) -> Result<Option<TrafficRoute>, StoreError> {
+) -> Result<Option<RestoredRoute>, StoreError> {
     let Some(active) = &current.active else {
         let stable = current.stable.as_ref();
         let configured = stable.and_then(|stable| stable.environment(environment));
-        return Ok(configured.map(|configured| TrafficRoute {
-            split: current.observed.split.clone(),
-            ..TrafficRoute::new(configured, addresses)
+        return Ok(configured.map(|configured| RestoredRoute {
+            router: configured.router,
+            route: TrafficRoute {
+                split: current.observed.split.clone(),
+                ..TrafficRoute::new(configured, addresses)
+            },
         }));
     };
+    let mut router = active.spec.environment.router;
     let mut route = TrafficRoute::new(&active.spec.environment, addresses);
     route.split = active.spec.observed.split.clone();
     let rollout = rollouts.read(&active.spec.id.stream()).await?;
     if let Some(rollout) = rollout.and_then(|state| state.0) {
         // Limits that were measured are in the rollout's own log alone.
         route.configure(&rollout.spec.environment);
+        router = rollout.router();
         route.split = rollout.observed.split.clone();
         route.salt = active.spec.id.to_string();
     }
     // Until the first release of an environment is ready there is no route: its address may be below another service's.
     let has_served = current.stable.is_some() || route.split != TrafficSplit::default();
-    Ok(has_served.then_some(route))
+    Ok(has_served.then_some(RestoredRoute { router, route }))
 }

@@ -1,7 +1,7 @@
 //! The addresses at which the environments of a service are served.
 
 use shipway_core::{address::claims, service, target::ServiceEnvironment};
-use shipway_targets::traffic_control::ServedAt;
+use shipway_targets::traffic_control::{PortReservation, ServedAt};
 
 /// Where the environments of a service are reached, by the log alone: the same after a restart.
 pub(crate) fn served_at(
@@ -22,10 +22,13 @@ pub(crate) fn served_at(
                 addresses.retain(|address| !claims.is_free(address));
             }
             let served_port = addresses.as_ref().and_then(|it| it.port());
-            let claimed_port = current
-                .active
-                .as_ref()
-                .and_then(|it| it.spec.environment.port);
+            let claiming = current.active.as_ref().map(|it| &it.spec.environment);
+            let claimed_port = claiming.and_then(|environment| {
+                Some(PortReservation {
+                    router: environment.router,
+                    port: environment.port?,
+                })
+            });
             ServedAt {
                 place: ServiceEnvironment {
                     service: name.clone(),
@@ -33,7 +36,7 @@ pub(crate) fn served_at(
                 },
                 addresses,
                 is_transferable,
-                reserved_port: claimed_port.filter(|port| served_port != Some(*port)),
+                reserved_port: claimed_port.filter(|it| served_port != Some(it.port)),
             }
         })
         .collect()

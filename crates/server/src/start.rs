@@ -28,9 +28,8 @@ use shipway_targets::{
     TargetRegistry,
     data_plane::{self, DataPlane, proxy_router::ProxyRouter},
     process::{self, ProcessTarget},
-    router::Router,
     target::Target,
-    traffic_control::TrafficControl,
+    traffic_registry::TrafficRegistry,
 };
 use shipway_workflow::job::ActionSource;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -103,7 +102,6 @@ struct ServerParts {
     blobs: Arc<dyn Blobs>,
     /// Where the API listens.
     address: SocketAddr,
-    router: Arc<dyn Router>,
     proxy_address: SocketAddr,
     targets: Arc<TargetRegistry>,
     clock: Arc<dyn Clock>,
@@ -138,11 +136,11 @@ impl ServerParts {
         let plane = Arc::new(plane.map_err(|error| StartError::Proxy(error.to_string()))?);
         let proxy_address = plane.listen_address().await.unwrap_or(options.proxy_listen);
         let router = ProxyRouter::new(plane, data.join("proxy").join("meter.json"));
-        let router: Arc<dyn Router> = Arc::new(router);
         let target = open_target(options, data, &blobs, &secrets).await?;
+        // A line for each target and router that environments can name.
         let targets = TargetRegistry::default()
             .with_target(TargetKind::Process, target)
-            .with_router(RouterKind::Proxy, router.clone());
+            .with_router(RouterKind::Proxy, Arc::new(router));
         let clock = Arc::new(RealClock::after(last_event_at(&*store).await?));
         let internal_token =
             open_internal_token(data).map_err(io_error("keeping the internal token"))?;
@@ -156,7 +154,6 @@ impl ServerParts {
             store,
             blobs,
             address,
-            router,
             proxy_address,
             targets: Arc::new(targets),
             clock,
@@ -211,12 +208,10 @@ impl SharedParts {
     ) -> Self {
         let local_url = format!("http://{}", reachable(parts.address));
         let public_url = options.public_url.clone();
-        let traffic = TrafficControl::new(parts.router.clone(), parts.targets.clone());
         Self {
             workloads: Workloads {
-                traffic: Arc::new(traffic),
+                traffic: Arc::new(TrafficRegistry::new(parts.targets.clone())),
                 targets: parts.targets.clone(),
-                router: parts.router.clone(),
             },
             jobs,
             job_inputs: JobInputs {
@@ -355,6 +350,7 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
             blobs: parts.blobs.clone(),
             repositories: parts.repos.clone(),
             server: shared.server.clone(),
+            targets: shared.workloads.targets.available(),
             jobs: runner.clone(),
             scratch: data.to_owned(),
         },
@@ -392,7 +388,7 @@ async fn restore_traffic(app: &Arc<App>, tasks: &mut JoinSet<()>) -> Result<(), 
     let engines = &app.engines;
     let routes = recorded_routes(&*app.store, &engines.services, &engines.rollouts, &claims);
     let (routes, ports) = routes.await?;
-    app.workloads.traffic.restore(routes, ports);
+    app.workloads.traffic.restore(&routes, &ports);
     let traffic = app.workloads.traffic.clone();
     tasks.spawn(async move { traffic.run().await });
     Ok(())
@@ -413,13 +409,11 @@ fn spawn_tasks(
     }));
     let Workloads {
         targets,
-        router,
         traffic,
     } = app.workloads.clone();
     tasks.spawn(record_history(
         app.observations.baseline_history.clone(),
         targets.clone(),
-        router,
         traffic,
     ));
     tasks.spawn(effects::environment_health::run(

@@ -5,6 +5,7 @@
 //! - A weight rises only while the instances that it needs are ready.
 //! - An action can be carried out again without harm: a server that was killed repeats it.
 //! - The plan decides the order; the executor decides nothing.
+//! - Instances of a release run on the target that its own configuration names, also when another release of the rollout names another.
 
 use std::time::Duration;
 
@@ -18,23 +19,25 @@ use shipway_core::{
         PlanDirection, Rollout, RolloutSpec,
         plan::{PlanAction, TrafficSplit},
     },
-    target::{ReplicaSetKey, ServiceEnvironment},
+    target::{ReplicaSetKey, ServiceEnvironment, TargetMissing},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     checks::smoke,
     target::{CommandPlace, ReadinessError, Target, TargetError, await_ready, written_files_note},
-    traffic_control::{TrafficControl, TrafficError},
+    target_registry::TargetRegistry,
+    traffic_control::TrafficError,
+    traffic_registry::TrafficRegistry,
 };
 
-/// The target and the traffic of a rollout.
+/// A rollout, and the targets and routers that its releases can name.
 #[derive(Clone, Copy)]
 pub struct ActionExecutor<'a> {
-    /// Runs its instances.
-    pub target: &'a dyn Target,
+    /// Run its instances.
+    pub targets: &'a TargetRegistry,
     /// Has its routes.
-    pub traffic: &'a TrafficControl,
+    pub traffic: &'a TrafficRegistry,
     /// The rollout, as it was when the action became due.
     pub rollout: &'a Rollout,
     /// Ends waiting for instances.
@@ -62,6 +65,9 @@ pub enum ExecutionError {
     /// Smoke tests failed.
     #[error("smoke tests: {}", .0.summary())]
     SmokeTests(Box<SmokeReport>),
+    /// The server does not have the target that a release names.
+    #[error(transparent)]
+    NoTarget(#[from] TargetMissing),
     /// The target can't start or stop instances.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -81,6 +87,7 @@ impl ExecutionError {
             Self::SmokeTests(report) => Some(*report),
             Self::UnknownRelease(_)
             | Self::NothingToTest
+            | Self::NoTarget(_)
             | Self::Target(_)
             | Self::Readiness(_)
             | Self::Traffic(_) => None,
@@ -145,6 +152,19 @@ impl ActionExecutor<'_> {
         }
     }
 
+    /// The target of a release: what its configuration names. A release that this rollout does not know is where its instances are.
+    fn target(&self, release: ReleaseNumber) -> Result<&dyn Target, TargetMissing> {
+        let spec = self.spec();
+        let named = match release_and_environment(spec, release.released()) {
+            Some((_, environment)) => environment.target,
+            None => match self.targets.target_of_set(&self.set(release)) {
+                Some(target) => return Ok(&**target),
+                None => spec.environment.target,
+            },
+        };
+        Ok(&**self.targets.target(named)?)
+    }
+
     /// Starts instances of a release; returns a note about files of stable's instances, with the first ones.
     async fn start_instances(
         &self,
@@ -154,10 +174,11 @@ impl ActionExecutor<'_> {
         let set = self.set(number);
         let (release, environment) = release_and_environment(self.spec(), number.released())
             .ok_or(ExecutionError::UnknownRelease(number))?;
+        let target = self.target(number)?;
         self.traffic.undrain(&set.place, number);
-        let is_first_batch = !self.target.instances().iter().any(|it| it.id.set == set);
+        let is_first_batch = !target.instances().iter().any(|it| it.id.set == set);
         let workload = release.workload(environment);
-        self.target.ensure(&set, &workload, count).await?;
+        target.ensure(&set, &workload, count).await?;
         Ok(match is_first_batch {
             true => self.stable_files_note(&set).await,
             false => None,
@@ -173,7 +194,8 @@ impl ActionExecutor<'_> {
         if stable.release == started.release {
             return None;
         }
-        let files = self.target.written_files(&stable).await;
+        let target = self.target(stable.release).ok()?;
+        let files = target.written_files(&stable).await;
         written_files_note(&files).map(|note| format!("{}: {note}", stable.release))
     }
 
@@ -181,7 +203,7 @@ impl ActionExecutor<'_> {
         &self,
         release: ReleaseNumber,
         count: u32,
-    ) -> Result<(), ReadinessError> {
+    ) -> Result<(), ExecutionError> {
         let deadline = self.spec().environment.progress_deadline;
         self.await_ready(release, count, deadline).await
     }
@@ -191,15 +213,15 @@ impl ActionExecutor<'_> {
         release: ReleaseNumber,
         count: u32,
         within: Duration,
-    ) -> Result<(), ReadinessError> {
-        let set = self.set(release);
-        await_ready(self.target, &set, count, within, self.cancelled).await
+    ) -> Result<(), ExecutionError> {
+        let (target, set) = (self.target(release)?, self.set(release));
+        Ok(await_ready(target, &set, count, within, self.cancelled).await?)
     }
 
     async fn test_release(&self, release: ReleaseNumber) -> Result<ActionReport, ExecutionError> {
-        let set = self.set(release);
+        let (target, set) = (self.target(release)?, self.set(release));
         let mut instances = Vec::new();
-        for status in self.target.instances() {
+        for status in target.instances() {
             if status.id.set == set && status.is_ready() {
                 instances.push((status.id.to_string(), status.address));
             }
@@ -209,7 +231,7 @@ impl ActionExecutor<'_> {
         }
         let environment = &self.spec().environment;
         let place = CommandPlace {
-            runner: self.target,
+            runner: target,
             set: &set,
         };
         let host = environment.request_host();
@@ -232,13 +254,15 @@ impl ActionExecutor<'_> {
         let spec = self.spec();
         let (environment, salt) = (&spec.environment, spec.id.to_string());
         let place = self.service_environment();
-        let shifted = (self.traffic).shift(&place, environment, addresses, split, &salt);
+        let router = self.rollout.router();
+        let traffic = self.traffic;
+        let shifted = traffic.shift(router, &place, environment, addresses, split, &salt);
         Ok(shifted.await?)
     }
 
     /// Waits until each release whose weight rises with `split` has the ready instances that it needs then. A rollback needs one:
     /// traffic goes first, the other instances follow.
-    async fn await_capacity(&self, split: &TrafficSplit) -> Result<(), ReadinessError> {
+    async fn await_capacity(&self, split: &TrafficSplit) -> Result<(), ExecutionError> {
         let rollout = self.rollout;
         for (release, needed) in rollout.instances_needed_to_grow(split) {
             let (needed, within) = match rollout.direction {
@@ -251,7 +275,7 @@ impl ActionExecutor<'_> {
     }
 
     /// Waits until the release that is to be promoted has the ready instances that its traffic needs.
-    async fn await_promotable(&self, release: ReleaseNumber) -> Result<(), ReadinessError> {
+    async fn await_promotable(&self, release: ReleaseNumber) -> Result<(), ExecutionError> {
         let rollout = self.rollout;
         if rollout.direction == PlanDirection::Back {
             return Ok(());
@@ -268,7 +292,8 @@ impl ActionExecutor<'_> {
         grace: Duration,
     ) -> Result<Option<String>, TrafficError> {
         let place = self.service_environment();
-        let open = self.traffic.drain(&place, release, keep, grace).await?;
+        let control = self.traffic.control_of(&place, self.rollout.router())?;
+        let open = control.drain(&place, release, keep, grace).await?;
         Ok(open_requests_note(open))
     }
 
@@ -276,9 +301,9 @@ impl ActionExecutor<'_> {
         &self,
         release: ReleaseNumber,
         keep: u32,
-    ) -> Result<Option<String>, TargetError> {
+    ) -> Result<Option<String>, ExecutionError> {
         let set = self.set(release);
-        let stopped = self.target.stop(&set, keep).await;
+        let stopped = self.target(release)?.stop(&set, keep).await;
         self.traffic.undrain(&set.place, release);
         Ok(stopped?.note())
     }

@@ -7,7 +7,8 @@
 //! | [`target_registry`] | the targets and routers of a server |
 //! | [`process`] | the target whose instances are processes of this machine, under shims |
 //! | [`router`] | the interface of a router |
-//! | [`traffic_control`] | the routes of all environments, kept in a router |
+//! | [`traffic_control`] | the routes of the environments of one router |
+//! | [`traffic_registry`] | the traffic of all environments, each at its router |
 //! | [`data_plane`] | Shipway's proxy: routes in, traffic totals out |
 //! | [`memory`] | a target and a router for tests |
 //! | [`checks`] | health probes and smoke tests of instances |
@@ -28,5 +29,17 @@ pub mod tail;
 pub mod target;
 pub mod target_registry;
 pub mod traffic_control;
+pub mod traffic_registry;
 
+use shipway_core::target::{AvailableTargets, RouterKind, TargetKind, TargetsOwner};
 pub use target_registry::TargetRegistry;
+
+/// The targets and routers that this version of Shipway has.
+#[must_use]
+pub fn implemented_targets() -> AvailableTargets {
+    AvailableTargets {
+        owner: TargetsOwner::Version,
+        targets: [TargetKind::Process].into(),
+        routers: [RouterKind::Proxy].into(),
+    }
+}

@@ -1,9 +1,12 @@
-//! The targets and routers of a server, by kind: an environment names its target, and the target has its router.
+//! The targets and routers of a server, by kind: an environment names one of each.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use futures_util::future::select_all;
-use shipway_core::target::{InstanceId, InstanceStatus, ReplicaSetKey, RouterKind, TargetKind};
+use futures_util::future::{join_all, select_all};
+use shipway_core::target::{
+    AvailableTargets, InstanceId, InstanceStatus, ReplicaSetKey, RouterKind, RouterMissing,
+    TargetKind, TargetMissing, TargetsOwner,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -17,11 +20,6 @@ pub struct TargetRegistry {
     targets: BTreeMap<TargetKind, Arc<dyn Target>>,
     routers: BTreeMap<RouterKind, Arc<dyn Router>>,
 }
-
-/// The server has no target of this kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this server has no target of the kind {0}")]
-pub struct TargetMissing(pub TargetKind);
 
 impl TargetRegistry {
     /// The same with a target; replaces the one of its kind.
@@ -38,23 +36,87 @@ impl TargetRegistry {
         self
     }
 
+    /// The kinds that environments can name.
+    #[must_use]
+    pub fn available(&self) -> AvailableTargets {
+        AvailableTargets {
+            owner: TargetsOwner::Server,
+            targets: self.targets.keys().copied().collect(),
+            routers: self.routers.keys().copied().collect(),
+        }
+    }
+
     /// The target of an environment that names this kind.
     ///
     /// # Errors
     /// When the server has none.
     pub fn target(&self, kind: TargetKind) -> Result<&Arc<dyn Target>, TargetMissing> {
-        self.targets.get(&kind).ok_or(TargetMissing(kind))
+        self.targets.get(&kind).ok_or_else(|| TargetMissing {
+            owner: TargetsOwner::Server,
+            kind,
+            available: self.targets.keys().copied().collect(),
+        })
     }
 
-    /// The counts of the router that environments with this target have, see [`Router::read_totals`].
+    /// The router of an environment that names this kind.
+    ///
+    /// # Errors
+    /// When the server has none.
+    pub fn router(&self, kind: RouterKind) -> Result<&Arc<dyn Router>, RouterMissing> {
+        self.routers
+            .get(&kind)
+            .ok_or_else(|| self.missing_router(kind))
+    }
+
+    pub(crate) fn missing_router(&self, kind: RouterKind) -> RouterMissing {
+        RouterMissing {
+            owner: TargetsOwner::Server,
+            kind,
+            available: self.routers.keys().copied().collect(),
+        }
+    }
+
+    /// All routers.
+    pub fn routers(&self) -> impl Iterator<Item = (RouterKind, &Arc<dyn Router>)> {
+        self.routers.iter().map(|(kind, router)| (*kind, router))
+    }
+
+    /// The counts of a router, see [`Router::read_totals`].
     ///
     /// # Errors
     /// When the server has no such router, or it has no answer.
-    pub async fn read_totals(&self, kind: TargetKind) -> Result<TrafficReading, RouterError> {
-        match self.routers.get(&kind.router()) {
+    pub async fn read_totals(&self, kind: RouterKind) -> Result<TrafficReading, RouterError> {
+        match self.routers.get(&kind) {
             Some(router) => router.read_totals().await,
             None => Err(RouterError::NotCounted),
         }
+    }
+
+    /// The counts of all routers that answer; `None` if none does.
+    pub async fn read_all_totals(&self) -> Option<TrafficReading> {
+        let readings = join_all(self.routers.values().map(|router| router.read_totals())).await;
+        let readings = readings.into_iter().filter_map(Result::ok);
+        readings.reduce(TrafficReading::merge)
+    }
+
+    /// The ports of routes that can't be listened on now, with the reason, of all routers that answer.
+    pub async fn unreachable_ports(&self) -> BTreeMap<u16, String> {
+        let ports = join_all(
+            self.routers
+                .values()
+                .map(|router| router.unreachable_ports()),
+        );
+        ports.await.into_iter().flatten().flatten().collect()
+    }
+
+    /// The routers that do not answer.
+    pub async fn unhealthy_routers(&self) -> Vec<RouterKind> {
+        let checks = self
+            .routers()
+            .map(|(kind, router)| async move { (kind, router.is_healthy().await) });
+        let checks = join_all(checks).await;
+        let unhealthy = checks.into_iter().filter(|(_, is_healthy)| !is_healthy);
+        unhealthy.map(|(kind, _)| kind).collect()
     }
 
     /// The target that runs instances of a set.
@@ -63,6 +125,14 @@ impl TargetRegistry {
         let runs =
             |target: &&Arc<dyn Target>| target.instances().iter().any(|it| it.id.set == *set);
         self.targets.values().find(runs)
+    }
+
+    /// Why the instances of a set keep exiting, see [`Target::crash_loop`].
+    #[must_use]
+    pub fn crash_loop(&self, set: &ReplicaSetKey) -> Option<String> {
+        self.targets
+            .values()
+            .find_map(|target| target.crash_loop(set))
     }
 
     /// The status of the instances of all targets.

@@ -1,4 +1,4 @@
-//! Traffic of all environments: the split that rollouts decide, the instances of the targets, and one table of both for the router.
+//! Traffic of one router: the split that rollouts decide, the instances of the targets, and one table of both for the router.
 //!
 //! There is one route for each service and environment. Only [`TrafficControl::shift`] changes its split; its instances follow their
 //! readiness automatically. Every change gives the router the complete table.
@@ -14,7 +14,9 @@ use shipway_core::{
     config::EnvironmentConfig,
     ids::ReleaseNumber,
     rollout::plan::TrafficSplit,
-    target::{InstanceId, InstanceStatus, ReplicaSetKey, ServiceEnvironment},
+    target::{
+        InstanceId, InstanceStatus, ReplicaSetKey, RouterKind, RouterMissing, ServiceEnvironment,
+    },
 };
 use tokio::sync::{Notify, watch};
 
@@ -42,9 +44,22 @@ pub enum TrafficError {
     /// The data plane refuses the routes.
     #[error("the proxy does not take the routes: {0}")]
     Refused(String),
+    /// The environment names a router that the server does not have.
+    #[error(transparent)]
+    NoRouter(#[from] RouterMissing),
+}
+
+/// A port that a rollout has claimed at a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortReservation {
+    /// The router that listens on it.
+    pub router: RouterKind,
+    /// The port.
+    pub port: u16,
 }
 
 /// Where a place of a service is reached now.
+#[derive(Clone, Debug)]
 pub struct ServedAt {
     /// The place.
     pub place: ServiceEnvironment,
@@ -53,7 +68,7 @@ pub struct ServedAt {
     /// Whether others may take them over.
     pub is_transferable: bool,
     /// The port that its rollout has claimed and not yet promoted.
-    pub reserved_port: Option<u16>,
+    pub reserved_port: Option<PortReservation>,
 }
 
 /// The traffic of all routes; cheap to share.
@@ -137,7 +152,7 @@ impl TrafficControl {
             let mut ports = self.reserved_ports();
             for at in &served {
                 match at.reserved_port {
-                    Some(port) => drop(ports.insert(at.place.clone(), port)),
+                    Some(it) => drop(ports.insert(at.place.clone(), it.port)),
                     None => drop(ports.remove(&at.place)),
                 }
             }
@@ -158,6 +173,19 @@ impl TrafficControl {
             self.applied(&at.place, revision).await?;
         }
         Ok(())
+    }
+
+    /// Whether it has a route or a reserved port of a place.
+    pub(crate) fn has_place(&self, place: &ServiceEnvironment) -> bool {
+        self.routes().contains_key(place) || self.reserved_ports().contains_key(place)
+    }
+
+    /// Ends the route of a place that another router has taken over.
+    pub(crate) fn remove_route(&self, place: &ServiceEnvironment) {
+        if self.has_place(place) {
+            self.reserved_ports().remove(place);
+            self.change(|routes| drop(routes.remove(place)));
+        }
     }
 
     /// Listens on a port that no route has yet.

@@ -9,9 +9,9 @@ use shipway_syntax::{
 
 use super::{
     ArtifactSource, InstanceCount, RunConfig, ServiceConfig, checks, environments::environments,
-    reports,
+    reports, targets,
 };
-use crate::target::{ResourceLimits, StopSignal};
+use crate::target::{AvailableTargets, ResourceLimits, StopSignal};
 
 /// Keys of the whole file.
 pub(super) const FILE_KEYS: &[&str] = &[
@@ -22,16 +22,38 @@ pub(super) const FILE_KEYS: &[&str] = &[
     "run",
     "reports",
     "environments",
+    "target",
+    "router",
 ];
 /// Keys of `run`.
 pub(super) const RUN_KEYS: &[&str] =
     &["command", "env", "health", "limits", "grace", "stop_signal"];
 
-/// Parses a `shipway.yaml` into the configuration and its warnings, or the errors.
-pub fn parse(source: &SourceFile) -> Result<(ServiceConfig, Vec<Diagnostic>), Vec<Diagnostic>> {
+/// A configuration with its warnings, or the errors.
+pub type ParsedConfig = Result<(ServiceConfig, Vec<Diagnostic>), Vec<Diagnostic>>;
+
+/// Parses a `shipway.yaml`, whatever targets and routers it names.
+pub fn parse(source: &SourceFile) -> ParsedConfig {
     let tree = shipway_syntax::parse(source)?;
     let mut problems = Vec::new();
     let config = file(&tree, &mut problems);
+    finish(config, problems)
+}
+
+/// Parses a `shipway.yaml` that is deployed with the targets and routers that are available.
+pub fn parse_for(source: &SourceFile, available: &AvailableTargets) -> ParsedConfig {
+    let tree = shipway_syntax::parse(source)?;
+    let mut problems = Vec::new();
+    let config = file(&tree, &mut problems);
+    if let Some(config) = &config
+        && !problems.iter().any(Diagnostic::is_error)
+    {
+        targets::refuse_missing(&tree, config, available, &mut problems);
+    }
+    finish(config, problems)
+}
+
+fn finish(config: Option<ServiceConfig>, mut problems: Problems) -> ParsedConfig {
     problems.sort_by_key(|problem| problem.span.map(|span| span.start));
     match config {
         Some(config) if !problems.iter().any(Diagnostic::is_error) => {

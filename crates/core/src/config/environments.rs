@@ -9,14 +9,16 @@ use super::{
     AnalysisSource, ApprovalRule, EnvironmentConfig, NotificationTarget, StickyKey, Strategy,
     WhenBusy, checks,
     decode::{Problems, env, later, one_of, path_in_repository, unknown_choice},
-    guard, metrics, promotion_groups, rollback, timeouts,
+    guard, metrics, promotion_groups, rollback,
+    targets::NamedTarget,
+    timeouts,
 };
 use crate::{
     address::{EnvironmentAddresses, PublicAddress},
     config::MetricSource,
     ids::{EnvironmentName, ServiceName},
     rollout::plan::Span as Elapsed,
-    target::{ServiceEnvironment, TargetKind},
+    target::ServiceEnvironment,
 };
 
 /// Keys of an environment.
@@ -45,6 +47,7 @@ pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
     "hold_timeout",
     "answer_within",
     "target",
+    "router",
 ];
 /// Keys that the format knows and this version doesn't do: refused with that, never passed over.
 const LATER: &[(&str, &str)] = &[
@@ -77,11 +80,15 @@ pub(super) fn environments(
     };
     // A name that can't be read has its own problem.
     let service_name = service.and_then(|name| name.parse::<ServiceName>().ok());
+    let context = FileContext {
+        service,
+        target: NamedTarget::read(fields, problems),
+    };
     let mut environments: Vec<EnvironmentConfig> = Vec::new();
     for (key, value) in entries {
         let name = key.text.parse::<EnvironmentName>();
         let environment = match name {
-            Ok(name) => environment(name, service, value, key.span, problems),
+            Ok(name) => environment(name, context, value, key.span, problems),
             Err(error) => {
                 problems.push(Diagnostic::error("bad-value", key.span, error.to_string()));
                 None
@@ -132,9 +139,17 @@ fn refuse_shared_addresses(
     }
 }
 
+/// What environments take from the rest of the file.
+#[derive(Clone, Copy)]
+struct FileContext<'a> {
+    /// The service's name, as it is written.
+    service: Option<&'a str>,
+    target: NamedTarget,
+}
+
 fn environment(
     name: EnvironmentName,
-    service: Option<&str>,
+    context: FileContext<'_>,
     node: &YamlNode,
     span: Span,
     problems: &mut Problems,
@@ -154,7 +169,7 @@ fn environment(
         .chain(RENAMED_KEYS)
         .collect();
     let fields = MappingFields::read(node, &what, &known, problems)?;
-    environment_fields(name, service, &fields, problems)
+    environment_fields(name, context, &fields, problems)
 }
 
 /// Earlier names of keys, read with a warning.
@@ -186,15 +201,16 @@ const WHEN_BUSY: [(&str, WhenBusy); 3] = [
 
 fn environment_fields(
     name: EnvironmentName,
-    service: Option<&str>,
+    context: FileContext<'_>,
     fields: &MappingFields<'_>,
     problems: &mut Problems,
 ) -> Option<EnvironmentConfig> {
-    let target = target(fields, problems);
+    let (target, router) = NamedTarget::read(fields, problems).or_file(context.target);
     let strategy = strategy(fields, problems);
     let (analysis, analysis_source, sources) = analysis(fields, &strategy, problems);
     Some(EnvironmentConfig {
         target,
+        router,
         instances: fields.integer("instances", 1, 1_000, problems).unwrap_or(1),
         strategy,
         hosts: fields
@@ -227,7 +243,7 @@ fn environment_fields(
         env: env(fields, problems),
         when_busy: one_of(fields, "when_busy", &WHEN_BUSY, problems).unwrap_or_default(),
         rollback_window: rollback::window(fields, problems),
-        promote_with: promotion_groups::promote_with(fields, service, problems),
+        promote_with: promotion_groups::promote_with(fields, context.service, problems),
         notify: fields
             .list("notify", problems)
             .iter()
@@ -307,29 +323,6 @@ fn refuse_long_skips(
             );
         }
     }
-}
-
-fn target(fields: &MappingFields<'_>, problems: &mut Problems) -> TargetKind {
-    let Some(node) = fields.get("target") else {
-        return TargetKind::default();
-    };
-    let named = node.as_scalar_text().or_else(|| {
-        node.as_mapping()
-            .and_then(|entries| entries.first())
-            .map(|(key, _)| key.text.as_str())
-    });
-    match named {
-        Some("process") => {}
-        Some(other @ ("docker" | "kubernetes")) => {
-            problems.push(later(node.span, &format!("the target {other}")))
-        }
-        _ => problems.push(Diagnostic::error(
-            "unknown-word",
-            node.span,
-            "`target` is process, docker or kubernetes",
-        )),
-    }
-    TargetKind::Process
 }
 
 fn host_name(host: Spanned<String>, problems: &mut Problems) -> Option<String> {

@@ -12,12 +12,13 @@ mod promotion_groups;
 mod reports;
 mod rollback;
 mod schema;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod timeouts;
 
 pub use crate::rollout::strategy::Strategy;
-pub use decode::parse;
+pub use decode::{parse, parse_for};
 pub use guard::WatchDuration;
 pub(crate) use metrics::defaults::SLOW_WITHOUT_STABLE;
 pub use metrics::{MetricSource, ProviderQuery};
@@ -32,7 +33,7 @@ pub use timeouts::RequestTimeouts;
 use crate::{
     check::{HealthCheck, SmokeTest},
     ids::{Digest, EnvironmentName, ServiceName},
-    target::{ResourceLimits, StopSignal, TargetKind},
+    target::{ResourceLimits, RouterKind, StopSignal, TargetKind},
     weight::Weight,
 };
 
@@ -98,6 +99,9 @@ pub struct EnvironmentConfig {
     /// What runs its instances; default processes of the server's machine.
     #[serde(default, skip_serializing_if = "TargetKind::is_default")]
     pub target: TargetKind,
+    /// What splits its traffic; default Shipway's proxy.
+    #[serde(default, skip_serializing_if = "RouterKind::is_default")]
+    pub router: RouterKind,
     /// How many instances; default 1.
     pub instances: u32,
     /// How a release goes in; default `rolling`.

@@ -8,6 +8,7 @@ use crate::target::StopSignal;
 /// The schema (draft 2020-12).
 #[must_use]
 pub fn schema() -> Value {
+    let (target, router) = super::targets::schemas();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "shipway.yaml",
@@ -47,7 +48,9 @@ pub fn schema() -> Value {
                     "minimum": { "type": ["string", "number"], "description": "The share of lines that must be covered where a run reports coverage: 80%." }
                 }
             },
-            "environments": { "type": "object", "minProperties": 1, "description": "In order of promotion.", "additionalProperties": { "$ref": "#/$defs/environment" } }
+            "environments": { "type": "object", "minProperties": 1, "description": "In order of promotion.", "additionalProperties": { "$ref": "#/$defs/environment" } },
+            "target": target,
+            "router": router
         },
         "$defs": {
             "name": { "type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" },
@@ -198,6 +201,7 @@ fn provider() -> Value {
 
 fn environment() -> Value {
     let (watch, unready_grace) = super::guard::schemas();
+    let (target, router) = super::targets::schemas();
     json!({
         "type": ["object", "null"], "additionalProperties": false,
         "properties": {
@@ -229,7 +233,8 @@ fn environment() -> Value {
             "response_timeout": { "$ref": "#/$defs/duration", "default": "60s", "description": "To the first byte of an answer; then the client gets 504, an error of the release." },
             "hold_timeout": { "$ref": "#/$defs/duration", "default": "15s", "description": "How long a request is held while no instance is ready; then the client gets 503." },
             "answer_within": { "$ref": "#/$defs/duration", "default": "10s", "description": "A request that waits longer for its answer is a failure for error-rate. Raise it for long polling." },
-            "target": { "enum": ["process"] }
+            "target": target,
+            "router": router
         }
     })
 }

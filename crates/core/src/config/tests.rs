@@ -327,7 +327,7 @@ fn empty_and_absent_parts_are_named() {
     assert_eq!(
         problems(""),
         [
-            "shipway.yaml:1:1: error: shipway.yaml is a mapping, not nothing; its keys are service, branch, workflow, artifact, run, reports, environments"
+            "shipway.yaml:1:1: error: shipway.yaml is a mapping, not nothing; its keys are service, branch, workflow, artifact, run, reports, environments, target, router"
         ]
     );
     let missing = problems("service: shop\n");

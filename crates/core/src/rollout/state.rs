@@ -20,6 +20,7 @@ use crate::{
     check::SmokeReport,
     gate::GateState,
     ids::{ReleaseNumber, RolloutId},
+    target::RouterKind,
 };
 
 /// Time after a deadline in which the driver's own answer may still arrive: its message is more precise than "timed out".
@@ -205,6 +206,18 @@ impl Rollout {
             .as_ref()
             .map(|stable| stable.release.number)
             .filter(|stable| *stable != self.candidate())
+    }
+
+    /// The router that has the traffic: the one that the new release names, or stable's once the rollout goes back.
+    #[must_use]
+    pub fn router(&self) -> RouterKind {
+        let spec = &self.spec;
+        let stable = spec.stable.as_ref().filter(|_| match self.direction {
+            PlanDirection::Forward => false,
+            PlanDirection::Back => true,
+        });
+        let environment = stable.and_then(|it| it.release.environment(&spec.environment.name));
+        environment.unwrap_or(&spec.environment).router
     }
 
     /// Whether the release that goes in is the stable one.

@@ -49,6 +49,7 @@ fn environment(strategy: Strategy, instances: u32) -> EnvironmentConfig {
     EnvironmentConfig {
         name: "production".parse().unwrap(),
         target: Default::default(),
+        router: Default::default(),
         instances,
         strategy,
         hosts: Vec::new(),

@@ -1,4 +1,4 @@
-//! One rollout of the release #4 over the stable release #3, with a target and a router in memory, on the paused clock of tokio.
+//! One rollout of the release #4 over the stable release #3, with targets and routers in memory, on the paused clock of tokio.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,9 +30,9 @@ use shipway_targets::{
     TargetRegistry,
     action_executor::{ActionExecutor, ActionReport},
     memory::{InMemoryRouter, InMemoryTarget, MemoryEvent, MemoryHistory},
-    router::{Router as _, TrafficReading},
+    router::TrafficReading,
     target::Target as _,
-    traffic_control::TrafficControl,
+    traffic_registry::TrafficRegistry,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -49,9 +49,14 @@ const REQUESTS: u64 = 200;
 const STEPS_MAX: u32 = 5_000;
 
 pub struct StrategyStage {
+    /// The target and the router that the new release names.
     pub target: Arc<InMemoryTarget>,
     pub router: Arc<InMemoryRouter>,
-    traffic: Arc<TrafficControl>,
+    /// All of the registry.
+    pub all_targets: BTreeMap<TargetKind, Arc<InMemoryTarget>>,
+    pub all_routers: BTreeMap<RouterKind, Arc<InMemoryRouter>>,
+    targets: Arc<TargetRegistry>,
+    traffic: Arc<TrafficRegistry>,
     history: MemoryHistory,
     state: RolloutState,
     begin: tokio::time::Instant,
@@ -61,39 +66,58 @@ pub struct StrategyStage {
 impl StrategyStage {
     /// Opens the rollout, after its stable release was started and routed.
     pub async fn open(environment: &str) -> Self {
-        let config = config(environment);
+        Self::open_over(environment, environment).await
+    }
+
+    /// [`StrategyStage::open`] over a stable release with an environment of its own.
+    pub async fn open_over(stable_environment: &str, environment: &str) -> Self {
+        let (stable, config) = (config(stable_environment), config(environment));
+        let environment = &config.environments[0];
         let history = MemoryHistory::default();
-        let target = Arc::new(InMemoryTarget::new(history.clone()));
-        let router = Arc::new(InMemoryRouter::new(history.clone()));
-        let targets = TargetRegistry::default()
-            .with_target(TargetKind::Process, target.clone())
-            .with_router(RouterKind::Proxy, router.clone());
-        let traffic = Arc::new(TrafficControl::new(router.clone(), Arc::new(targets)));
+        let mut targets = TargetRegistry::default();
+        let (mut all_targets, mut all_routers) = (BTreeMap::new(), BTreeMap::new());
+        for (target, router) in [
+            (TargetKind::Process, RouterKind::Proxy),
+            (TargetKind::Docker, RouterKind::Istio),
+        ] {
+            let in_memory = Arc::new(InMemoryTarget::new(history.clone()));
+            targets = targets.with_target(target, in_memory.clone());
+            all_targets.insert(target, in_memory);
+            let in_memory = Arc::new(InMemoryRouter::new(history.clone()));
+            targets = targets.with_router(router, in_memory.clone());
+            all_routers.insert(router, in_memory);
+        }
+        let targets = Arc::new(targets);
+        let traffic = Arc::new(TrafficRegistry::new(targets.clone()));
         let routing = traffic.clone();
         let mut stage = Self {
-            target,
-            router,
+            target: all_targets[&environment.target].clone(),
+            router: all_routers[&environment.router].clone(),
+            all_targets,
+            all_routers,
+            targets,
             traffic,
             history,
             state: RolloutState::default(),
             begin: tokio::time::Instant::now(),
             _routing: AbortOnDropHandle::new(tokio::spawn(async move { routing.run().await })),
         };
-        let environment = &config.environments[0];
-        stage.start_stable(&config, environment).await;
-        stage.send(RolloutInput::Open(Box::new(spec(&config, environment))));
+        stage.start_stable(&stable, &stable.environments[0]).await;
+        stage.send(RolloutInput::Open(Box::new(spec(&stable, &config))));
         stage
     }
 
     async fn start_stable(&self, config: &ServiceConfig, environment: &EnvironmentConfig) {
         let workload = release(config, STABLE).workload(environment);
-        let started = self.target.ensure(&set(STABLE), &workload, INSTANCES).await;
+        let target = &self.all_targets[&environment.target];
+        let started = target.ensure(&set(STABLE), &workload, INSTANCES).await;
         started.unwrap();
-        self.target.advance();
+        target.advance();
         let addresses = EnvironmentAddresses::new(&place(), environment);
         let split = TrafficSplit::all_to(STABLE);
         let place = place();
-        let shifted = (self.traffic).shift(&place, environment, &addresses, &split, "");
+        let router = environment.router;
+        let shifted = (self.traffic).shift(router, &place, environment, &addresses, &split, "");
         shifted.await.unwrap();
     }
 
@@ -132,9 +156,9 @@ impl StrategyStage {
     async fn carry_out(&mut self, due: (u32, usize, PlanAction)) {
         let (plan, index, action) = due.clone();
         let rollout = self.rollout().clone();
-        let (target, traffic) = (self.target.clone(), self.traffic.clone());
+        let (targets, traffic) = (self.targets.clone(), self.traffic.clone());
         let executor = ActionExecutor {
-            target: &*target,
+            targets: &targets,
             traffic: &traffic,
             rollout: &rollout,
             cancelled: &CancellationToken::new(),
@@ -162,9 +186,14 @@ impl StrategyStage {
 
     /// One step of time: instances, requests, and the reports of the observers that are pending.
     async fn observe(&mut self) {
-        self.target.advance();
-        self.router.send_requests(&place(), REQUESTS, self.now());
-        let totals = self.router.read_totals().await.unwrap();
+        for target in self.all_targets.values() {
+            target.advance();
+        }
+        // A router without a route counts nothing.
+        for router in self.all_routers.values() {
+            router.send_requests(&place(), REQUESTS, self.now());
+        }
+        let totals = self.targets.read_all_totals().await.unwrap();
         let pending = RolloutAggregate::pending(&self.state, self.now());
         for (_, effect) in pending.effects {
             match effect {
@@ -195,11 +224,11 @@ impl StrategyStage {
     }
 
     fn send_readiness(&mut self, release: ReleaseNumber, stable: Option<ReleaseNumber>) {
-        let input = match self.target.crash_loop(&set(release)) {
+        let input = match self.targets.crash_loop(&set(release)) {
             Some(why) => RolloutInput::CrashLoop { why },
             None => {
                 let releases: Vec<_> = std::iter::once(release).chain(stable).collect();
-                let instances = self.target.instances();
+                let instances = self.targets.instances();
                 RolloutInput::Readiness(summarize_readiness(&instances, &place(), &releases).0)
             }
         };
@@ -235,17 +264,17 @@ impl StrategyStage {
     }
 
     pub fn split(&self) -> TrafficSplit {
-        self.router.split(&place())
+        self.traffic.split(&place())
     }
 
     pub fn instances(&self) -> BTreeSet<InstanceId> {
-        let instances = self.target.instances();
+        let instances = self.targets.instances();
         instances.into_iter().map(|status| status.id).collect()
     }
 
     /// Requests to either release that were answered with an error.
     pub fn failed_requests(&self) -> u64 {
-        let totals = ready_output(self.router.read_totals()).unwrap();
+        let totals = ready_output(self.targets.read_all_totals()).unwrap();
         let errors = |release| totals.totals_for(&place(), release).errors();
         errors(STABLE) + errors(CANDIDATE)
     }
@@ -372,7 +401,7 @@ fn start() -> Timestamp {
     "2026-11-21T09:00:00Z".parse().unwrap()
 }
 
-fn place() -> ServiceEnvironment {
+pub fn place() -> ServiceEnvironment {
     ServiceEnvironment {
         service: "shop".parse().unwrap(),
         environment: "production".parse().unwrap(),
@@ -431,7 +460,7 @@ fn release(config: &ServiceConfig, number: ReleaseNumber) -> Release {
     }
 }
 
-fn spec(config: &ServiceConfig, environment: &EnvironmentConfig) -> RolloutSpec {
+fn spec(stable: &ServiceConfig, config: &ServiceConfig) -> RolloutSpec {
     RolloutSpec {
         by: None,
         id: "shop/ro7".parse().unwrap(),
@@ -439,9 +468,9 @@ fn spec(config: &ServiceConfig, environment: &EnvironmentConfig) -> RolloutSpec 
         pace: RolloutPace::ByStrategy,
         retry_of: None,
         release: Arc::new(release(config, CANDIDATE)),
-        environment: environment.clone(),
+        environment: config.environments[0].clone(),
         stable: Some(StableRelease {
-            release: Arc::new(release(config, STABLE)),
+            release: Arc::new(release(stable, STABLE)),
             instances: INSTANCES,
         }),
         observed: ObservedState {

@@ -9,7 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use shipway_api::{HealthReport, ReadinessChecks, ReadinessReasons, ReadinessReport};
-use shipway_core::access::{Resource, Verb};
+use shipway_core::{
+    access::{Resource, Verb},
+    target::RouterKind,
+};
 use shipway_engine::StoreError;
 
 use super::{ApiError, Caller};
@@ -26,10 +29,14 @@ pub(crate) async fn healthz(State(app): State<Arc<App>>) -> Json<HealthReport> {
 
 /// Whether the store, the data plane and the disk are well; with the reason of each check that fails.
 pub(crate) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<ReadinessReport>) {
-    let proxy = match app.workloads.router.is_healthy().await {
-        true => None,
-        false => Some("the proxy does not answer on its control socket".to_owned()),
-    };
+    let unhealthy = app.workloads.targets.unhealthy_routers().await;
+    let proxy = unhealthy.first().map(|router| match router {
+        RouterKind::Proxy => "the proxy does not answer on its control socket".to_owned(),
+        RouterKind::Service
+        | RouterKind::Istio
+        | RouterKind::GatewayApi
+        | RouterKind::ReplicaRatio => format!("the router {router} does not answer"),
+    });
     let reasons = ReadinessReasons {
         store: check_store(&app).await.err().map(|error| error.to_string()),
         proxy,

@@ -17,7 +17,7 @@ use shipway_core::{
     service,
 };
 use shipway_engine::{Driver, StoreError, Work};
-use shipway_targets::router::Router;
+use shipway_targets::traffic_control::{PortReservation, TrafficError};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -63,10 +63,15 @@ impl RolloutAddresses<'_> {
             return Ok(());
         };
         let place = spec.release.service_environment(&spec.environment.name);
-        self.workloads.traffic.reserve_port(&place, port).await?;
+        let reservation = PortReservation {
+            router: spec.environment.router,
+            port,
+        };
+        let traffic = &self.workloads.traffic;
+        traffic.reserve_port(&place, reservation).await?;
         let until = Instant::now() + PORT_WAIT.min(spec.environment.progress_deadline);
         loop {
-            let Err(error) = check_listening(&*self.workloads.router, port).await else {
+            let Err(error) = self.check_listening(reservation).await else {
                 return Ok(());
             };
             if Instant::now() >= until {
@@ -94,7 +99,11 @@ impl RolloutAddresses<'_> {
         let before =
             stable.and_then(|stable| stable.release.environment(&spec.environment.name)?.port);
         match spec.environment.port.filter(|port| before != Some(*port)) {
-            Some(port) => check_listening(&*self.workloads.router, port).await,
+            Some(port) => {
+                let router = spec.environment.router;
+                let reservation = PortReservation { router, port };
+                self.check_listening(reservation).await
+            }
             None => Ok(()),
         }
     }
@@ -109,16 +118,19 @@ impl RolloutAddresses<'_> {
         let by = Actor::Shipway(format!("rollout {}", spec.id.number));
         claim_addresses(self.engines, request, by).await.map(drop)
     }
-}
 
-async fn check_listening(router: &dyn Router, port: u16) -> Result<(), AddressError> {
-    let reason = match router.unreachable_ports().await {
-        Some(ports) => ports.get(&port).cloned(),
-        None => Some("the proxy does not answer".to_owned()),
-    };
-    match reason {
-        Some(reason) => Err(AddressError::Port { port, reason }),
-        None => Ok(()),
+    async fn check_listening(self, reservation: PortReservation) -> Result<(), AddressError> {
+        let PortReservation { router, port } = reservation;
+        let listener = self.workloads.targets.router(router);
+        let listener = listener.map_err(TrafficError::from)?;
+        let reason = match listener.unreachable_ports().await {
+            Some(ports) => ports.get(&port).cloned(),
+            None => Some(format!("the {router} does not answer")),
+        };
+        match reason {
+            Some(reason) => Err(AddressError::Port { port, reason }),
+            None => Ok(()),
+        }
     }
 }
 

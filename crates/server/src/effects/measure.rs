@@ -10,7 +10,7 @@ use shipway_analysis::{
 use shipway_core::{
     ids::ReleaseNumber,
     rollout::{Rollout, RolloutAggregate, RolloutInput},
-    target::{ReplicaSetKey, ServiceEnvironment, TargetKind},
+    target::{ReplicaSetKey, RouterKind, ServiceEnvironment},
 };
 use shipway_engine::{Engine, Work};
 use shipway_proxy::protocol;
@@ -87,7 +87,7 @@ pub(super) async fn run(
 /// Reads the metrics that the analysis of a rollout needs, of both releases over the same instants.
 struct RolloutMeasurement<'a> {
     sources: MeasurementSources<'a>,
-    target: TargetKind,
+    router: RouterKind,
     place: ServiceEnvironment,
     candidate: ReleaseNumber,
     stable: Option<ReleaseNumber>,
@@ -117,7 +117,7 @@ impl<'a> RolloutMeasurement<'a> {
         };
         Self {
             sources,
-            target: environment.target,
+            router: environment.router,
             place: rollout.spec.release.service_environment(&environment.name),
             candidate,
             stable,
@@ -135,7 +135,7 @@ impl<'a> RolloutMeasurement<'a> {
         let totals = sources
             .workloads
             .targets
-            .read_totals(self.target)
+            .read_totals(self.router)
             .await
             .ok();
         let route = sources.workloads.traffic.route(place);
@@ -207,7 +207,7 @@ async fn read_baseline_history(
     let totals = sources
         .workloads
         .targets
-        .read_totals(environment.target)
+        .read_totals(environment.router)
         .await
         .ok();
     let took = totals.map(|totals| histogram(&totals.totals_with_copies(&place, stable)));

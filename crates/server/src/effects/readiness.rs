@@ -8,7 +8,7 @@ use shipway_core::{
     target::{ReplicaSetKey, ServiceEnvironment},
 };
 use shipway_engine::Work;
-use shipway_targets::target::Target;
+use shipway_targets::target_registry::TargetRegistry;
 
 /// Between two reports while an instance is not ready: a grace period is noticed this late at most.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
@@ -16,7 +16,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(200);
 /// Reports the instances of `releases` at every change, and again and again while one is not ready; a crash loop of the
 /// first of them ends it. Returns when cancelled.
 pub(super) async fn watch(
-    target: &dyn Target,
+    targets: &TargetRegistry,
     work: &Work<RolloutAggregate>,
     place: &ServiceEnvironment,
     releases: &[ReleaseNumber],
@@ -25,15 +25,15 @@ pub(super) async fn watch(
         place: place.clone(),
         release: *release,
     });
-    let mut changes = target.watch();
+    let mut changes = targets.watch();
     let mut last = None;
     loop {
-        changes.borrow_and_update();
-        let crash_loop = candidate.as_ref().and_then(|set| target.crash_loop(set));
+        changes.mark_seen();
+        let crash_loop = candidate.as_ref().and_then(|set| targets.crash_loop(set));
         if let Some(why) = crash_loop {
             return RolloutInput::CrashLoop { why };
         }
-        let (report, is_complete) = summarize_readiness(&target.instances(), place, releases);
+        let (report, is_complete) = summarize_readiness(&targets.instances(), place, releases);
         if !is_complete || last.as_ref() != Some(&report) {
             let input = RolloutInput::Readiness(report.clone());
             if work.report.send(input).await.is_err() {

@@ -18,10 +18,7 @@ use shipway_core::{
 };
 use shipway_drivers::notify::{Notification, NotificationSeverity};
 use shipway_engine::{Driver, EngineError, Store, Work};
-use shipway_targets::{
-    action_executor::{ActionExecutor, ActionReport, ExecutionError},
-    target_registry::TargetMissing,
-};
+use shipway_targets::action_executor::{ActionExecutor, ActionReport, ExecutionError};
 
 use super::{
     addresses::RolloutAddresses,
@@ -60,8 +57,6 @@ enum PlanActionError {
     #[error(transparent)]
     Action(#[from] ExecutionError),
     #[error(transparent)]
-    NoTarget(#[from] TargetMissing),
-    #[error(transparent)]
     Address(#[from] AddressError),
     #[error(transparent)]
     Barrier(#[from] BarrierError),
@@ -74,7 +69,7 @@ impl PlanActionError {
     fn into_smoke_report(self) -> Option<SmokeReport> {
         match self {
             Self::Action(error) => error.into_smoke_report(),
-            Self::NoTarget(_) | Self::Address(_) | Self::Barrier(_) | Self::Service(_) => None,
+            Self::Address(_) | Self::Barrier(_) | Self::Service(_) => None,
         }
     }
 }
@@ -220,11 +215,9 @@ impl ActionRun<'_> {
 
     /// The part of an action that the target and the router carry out.
     async fn execute(&self, action: &PlanAction) -> Result<ActionReport, PlanActionError> {
-        let Workloads {
-            targets, traffic, ..
-        } = &self.driver.workloads;
+        let Workloads { targets, traffic } = &self.driver.workloads;
         let executor = ActionExecutor {
-            target: &**targets.target(self.spec.environment.target)?,
+            targets,
             traffic,
             rollout: self.rollout,
             cancelled: &self.work.cancelled,
@@ -272,10 +265,8 @@ impl RolloutDriver {
         spec: &RolloutSpec,
         releases: &[ReleaseNumber],
     ) -> RolloutInput {
-        let Ok(target) = self.workloads.targets.target(spec.environment.target) else {
-            return RolloutInput::TimerFired;
-        };
-        readiness::watch(&**target, work, &rollout_environment(spec), releases).await
+        let targets = &self.workloads.targets;
+        readiness::watch(targets, work, &rollout_environment(spec), releases).await
     }
 
     /// Notifies the service that its rollout has ended.

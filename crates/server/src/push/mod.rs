@@ -13,6 +13,7 @@ use shipway_core::{
     access::PushPrincipal,
     ids::ServiceName,
     service::{ServiceEvent, ServiceInput},
+    target::AvailableTargets,
     terminal::sanitize_for_terminal,
 };
 use shipway_drivers::{
@@ -74,6 +75,8 @@ pub(crate) struct PushReceiver {
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) repositories: Arc<GitRepositories>,
     pub(crate) server: ServerAddresses,
+    /// The targets and routers that a configuration can name.
+    pub(crate) targets: AvailableTargets,
     /// Logs of jobs, for the summary of a failure.
     pub(crate) jobs: JobRunner,
     /// A folder for temporary files.

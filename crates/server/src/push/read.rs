@@ -10,6 +10,7 @@ use shipway_core::{
     ids::{CommitId, Digest, ServiceName},
     release::{CalledFile, Commit, WorkflowFile},
     service::{Push, ScheduledWorkflow},
+    target::AvailableTargets,
 };
 use shipway_drivers::git::{CommitRange, GitError, GitRepository, RefUpdate};
 use shipway_syntax::SourceFile;
@@ -81,8 +82,9 @@ pub(super) async fn read_commit(
     commit: &CommitId,
 ) -> Result<CommitContents, PushError> {
     let mut problems = Vec::new();
-    let (config, mut unconfigured) = match read_config(repo, service, commit, &mut problems).await?
-    {
+    let available = &receiver.targets;
+    let read = read_config(repo, service, commit, available, &mut problems);
+    let (config, mut unconfigured) = match read.await? {
         Ok(config) => (Some(config), None),
         Err(error) => (None, Some(error)),
     };
@@ -278,6 +280,7 @@ async fn read_config(
     repo: &GitRepository,
     service: &ServiceName,
     commit: &CommitId,
+    available: &AvailableTargets,
     problems: &mut Vec<String>,
 ) -> Result<Result<ServiceConfig, ConfigError>, PushError> {
     let text = match read_commit_file(repo, commit, CONFIG).await? {
@@ -286,7 +289,7 @@ async fn read_config(
         CommitFile::Unusable(why) => return Ok(Err(ConfigError::Unusable(why))),
     };
     let source = SourceFile::new(CONFIG, text);
-    let (config, warnings) = match block_in_place(|| config::parse(&source)) {
+    let (config, warnings) = match block_in_place(|| config::parse_for(&source, available)) {
         Ok(read) => read,
         Err(errors) => {
             problems.extend(errors.iter().map(|error| error.one_line(&source)));

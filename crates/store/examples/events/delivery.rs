@@ -72,6 +72,7 @@ fn config(service: &ServiceName) -> ServiceConfig {
     let environment = EnvironmentConfig {
         name: "production".parse().expect("a name"),
         target: Default::default(),
+        router: Default::default(),
         instances: 2,
         strategy: Strategy::Recreate(rollout::strategy::Recreate::default()),
         hosts: Vec::new(),

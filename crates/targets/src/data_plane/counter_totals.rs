@@ -33,6 +33,22 @@ impl TrafficReading {
         Self { taken_at, totals }
     }
 
+    /// The totals of two routers. A release that was counted by both has the sum.
+    #[must_use]
+    pub fn merge(mut self, other: Self) -> Self {
+        for (set, totals) in other.totals {
+            let sum = match self.totals.get(&set) {
+                Some(counted) => counted.plus(&totals),
+                None => totals,
+            };
+            self.totals.insert(set, sum);
+        }
+        Self {
+            taken_at: self.taken_at.max(other.taken_at),
+            totals: self.totals,
+        }
+    }
+
     /// The totals of a release in an environment; zero if it never had a request.
     #[must_use]
     pub fn totals_for(&self, place: &ServiceEnvironment, release: ReleaseNumber) -> TrafficTotals {

@@ -180,7 +180,8 @@ fn traffic_notes(config: &ServiceConfig) -> Vec<String> {
 }
 
 fn config_problems(path: &Path, source: &SourceFile, server: &ServerConnection) -> Vec<Diagnostic> {
-    match shipway_core::config::parse(source) {
+    let available = shipway_targets::implemented_targets();
+    match shipway_core::config::parse_for(source, &available) {
         Ok((config, mut warnings)) => {
             warnings.extend(promotion_groups::warnings(source, server));
             warnings.extend(addresses::warnings(source, &config, server));
