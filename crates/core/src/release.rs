@@ -8,9 +8,9 @@ use shipway_workflow::graph::{CALLED_MAX, find_called_workflows};
 
 use crate::{
     aggregate::Actor,
-    config::{EnvironmentConfig, ServiceConfig},
+    config::{ArtifactSource, EnvironmentConfig, ServiceConfig},
     ids::{CommitId, Digest, EnvironmentName, ReleaseNumber, RunNumber, ServiceName},
-    target::{ServiceEnvironment, Workload},
+    target::{ImageReference, ServiceEnvironment, Workload, WorkloadCommand, WorkloadProgram},
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -186,14 +186,31 @@ impl Release {
         env.entry("SHIPWAY_COMMIT".to_owned())
             .or_insert_with(|| self.commit.id.to_string());
         Workload {
-            artifact: self.artifact.clone(),
-            command: run.command.clone(),
+            program: self.program(),
             env,
             health: run.health.clone(),
             limits: run.limits.clone(),
             grace: run.grace,
             stop_signal: run.stop_signal,
             host: environment.request_host().map(str::to_owned),
+        }
+    }
+
+    /// What its instances run: its command in the unpacked artifact, or its command in the image whose digest the artifact is.
+    fn program(&self) -> WorkloadProgram {
+        let command = self.config.run.command.clone();
+        match &self.config.artifact {
+            ArtifactSource::Run { .. } | ArtifactSource::Source => {
+                let artifact = self.artifact.clone();
+                WorkloadProgram::Command(WorkloadCommand { artifact, command })
+            }
+            ArtifactSource::Image { name } => WorkloadProgram::Image {
+                image: ImageReference {
+                    name: name.clone(),
+                    digest: self.artifact.clone(),
+                },
+                command: Some(command),
+            },
         }
     }
 

@@ -1,7 +1,7 @@
 //! What runs where: sets of instances, their workload, and what a target reports about them. Data only; targets are in the crate
 //! `targets`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 mod kinds;
 
@@ -23,8 +23,8 @@ pub struct ServiceEnvironment {
     pub environment: EnvironmentName,
 }
 
-impl std::fmt::Display for ServiceEnvironment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ServiceEnvironment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in {}", self.service, self.environment)
     }
 }
@@ -36,14 +36,11 @@ pub struct ReplicaSetKey {
     pub release: ReleaseNumber,
 }
 
-/// What a target starts for one instance of a release; part of the release's configuration digest. It names no path: a target may
-/// run it on another machine.
+/// What a target starts for one instance of a release. It names no path: a target may run it on another machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
-    /// The artifact (a tar of a directory) that becomes its working directory.
-    pub artifact: Digest,
-    /// A shell command; `$PORT` is given in its environment.
-    pub command: String,
+    #[serde(flatten)]
+    pub program: WorkloadProgram,
     /// Environment variables. Values may name secrets as `$NAME`; the target resolves them, the log never sees them.
     pub env: BTreeMap<String, String>,
     /// How it is known to be ready and alive.
@@ -56,6 +53,89 @@ pub struct Workload {
     /// The host that the environment is reached by, where it names one: probes and smoke tests ask for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+}
+
+/// The program of a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum WorkloadProgram {
+    /// A command in the folder of an unpacked artifact.
+    Command(WorkloadCommand),
+    /// A container image.
+    Image {
+        image: ImageReference,
+        /// A shell command instead of the image's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        command: Option<String>,
+    },
+}
+
+impl fmt::Display for WorkloadProgram {
+    /// The command, or the image.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(WorkloadCommand { command, .. }) => f.write_str(command),
+            Self::Image { image, .. } => write!(f, "{image}"),
+        }
+    }
+}
+
+/// A command in the folder of an unpacked artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadCommand {
+    /// The artifact (a tar of a directory) that becomes its working directory.
+    pub artifact: Digest,
+    /// A shell command; `$PORT` is given in its environment.
+    pub command: String,
+}
+
+/// A container image by its digest: `registry.example.com/shop@sha256:…`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ImageReference {
+    /// Registry and name, without a tag.
+    pub name: String,
+    pub digest: Digest,
+}
+
+/// The text names no image by its digest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no image by its digest, such as registry.example.com/shop@sha256:…")]
+pub struct ParseImageError(String);
+
+impl fmt::Display for ImageReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.digest)
+    }
+}
+
+impl FromStr for ImageReference {
+    type Err = ParseImageError;
+
+    fn from_str(text: &str) -> Result<Self, ParseImageError> {
+        let parts = text.split_once('@').filter(|(name, _)| !name.is_empty());
+        let image = parts.and_then(|(name, digest)| {
+            Some(Self {
+                name: name.to_owned(),
+                digest: digest.parse().ok()?,
+            })
+        });
+        image.ok_or_else(|| ParseImageError(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for ImageReference {
+    type Error = ParseImageError;
+
+    fn try_from(text: String) -> Result<Self, ParseImageError> {
+        text.parse()
+    }
+}
+
+impl From<ImageReference> for String {
+    fn from(image: ImageReference) -> Self {
+        image.to_string()
+    }
 }
 
 /// A signal that asks a server to finish its open requests and exit.
@@ -135,9 +215,9 @@ pub struct InstanceId {
     pub slot: u32,
 }
 
-impl std::fmt::Display for InstanceId {
+impl fmt::Display for InstanceId {
     /// `shop.production.3.1`: service, environment, release, slot. No part may hold a dot, so it reads back.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ReplicaSetKey { place, release } = &self.set;
         write!(
             f,
@@ -160,7 +240,7 @@ impl From<InstanceId> for String {
 #[error("{0:?} is no instance: shop.production.3.1 is (service, environment, release, slot)")]
 pub struct NoInstanceId(String);
 
-impl std::str::FromStr for InstanceId {
+impl FromStr for InstanceId {
     type Err = NoInstanceId;
 
     fn from_str(text: &str) -> Result<Self, NoInstanceId> {
@@ -297,6 +377,63 @@ impl std::ops::Add for SetAvailability {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn workload(program: WorkloadProgram) -> Workload {
+        Workload {
+            program,
+            env: BTreeMap::new(),
+            health: HealthCheck::default(),
+            limits: ResourceLimits::default(),
+            grace: Duration::from_secs(10),
+            stop_signal: StopSignal::default(),
+            host: None,
+        }
+    }
+
+    #[test]
+    fn a_workload_is_read_back_as_the_program_that_was_written() {
+        let digest = Digest::compute(b"shop");
+        let image = ImageReference {
+            name: "registry.example.com:5000/shop".to_owned(),
+            digest: digest.clone(),
+        };
+        let command = WorkloadCommand {
+            artifact: digest.clone(),
+            command: "./shop".to_owned(),
+        };
+        for program in [
+            WorkloadProgram::Command(command),
+            WorkloadProgram::Image {
+                image: image.clone(),
+                command: None,
+            },
+            WorkloadProgram::Image {
+                image: image.clone(),
+                command: Some("./shop".to_owned()),
+            },
+        ] {
+            let written = serde_json::to_string(&workload(program.clone())).unwrap();
+            let read: Workload = serde_json::from_str(&written).unwrap();
+            assert_eq!(read, workload(program));
+        }
+        // A set that an earlier server has stored.
+        let command = serde_json::json!({
+            "artifact": digest, "command": "./shop", "env": {}, "health": HealthCheck::default(),
+            "limits": ResourceLimits::default(), "grace": Duration::from_secs(10),
+        });
+        let read: Workload = serde_json::from_value(command).unwrap();
+        assert_eq!(read.program.to_string(), "./shop");
+        assert_eq!(image.to_string().parse(), Ok(image));
+    }
+
+    #[test]
+    fn an_image_without_a_digest_is_no_image_reference() {
+        for text in ["", "shop", "shop:1.2", "shop@sha256:12", "@sha256:12"] {
+            assert!(text.parse::<ImageReference>().is_err(), "{text}");
+        }
+        let whole = Digest::compute(b"shop");
+        assert!(format!("@{whole}").parse::<ImageReference>().is_err());
+    }
 
     #[test]
     fn availability_is_the_ready_share_of_the_expected_time() {

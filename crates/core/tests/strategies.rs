@@ -8,9 +8,10 @@ mod strategy_stage;
 use std::{collections::BTreeSet, time::Duration};
 
 use shipway_core::{
+    config::{ArtifactSource, ServiceConfig},
     ids::ReleaseNumber,
     rollout::{RolloutOutcome, plan::TrafficSplit},
-    target::{InstanceId, RouterKind, TargetKind},
+    target::{InstanceId, RouterKind, TargetKind, WorkloadCommand, WorkloadProgram},
 };
 use shipway_targets::{memory::ReleaseFault, target::Target as _};
 use strategy_stage::{CANDIDATE, STABLE, StrategyStage};
@@ -260,4 +261,32 @@ async fn a_rollback_brings_the_traffic_back_to_stables_own_target_and_router() {
     let docker = found_at(&stage, TargetKind::Docker, RouterKind::Istio);
     assert_eq!(process, (2, TrafficSplit::all_to(STABLE)));
     assert_eq!(docker, (0, TrafficSplit::default()));
+}
+
+#[test]
+fn a_release_of_an_image_runs_the_image_by_its_digest() {
+    let mut config = strategy_stage::config(RECREATE);
+    let program = |config: &ServiceConfig| {
+        let release = strategy_stage::release(config, CANDIDATE);
+        (
+            release.workload(&config.environments[0]).program,
+            release.artifact,
+        )
+    };
+    let (from_run, artifact) = program(&config);
+    let command = "./shop".to_owned();
+    assert_eq!(
+        from_run,
+        WorkloadProgram::Command(WorkloadCommand { artifact, command })
+    );
+    config.artifact = ArtifactSource::Image {
+        name: "registry.example.com/shop".to_owned(),
+    };
+    let (from_image, digest) = program(&config);
+    let reference = format!("registry.example.com/shop@{digest}");
+    assert_eq!(from_image.to_string(), reference);
+    let WorkloadProgram::Image { command, .. } = from_image else {
+        panic!("{from_image:?}")
+    };
+    assert_eq!(command.as_deref(), Some("./shop"));
 }

@@ -207,7 +207,7 @@ impl Target for InMemoryTarget {
                 usage: None,
             };
             table.instances.insert(id.clone(), status);
-            table.write_log(&id, &workload.command);
+            table.write_log(&id, &workload.program.to_string());
             self.history.record(MemoryEvent::Started(id));
         }
         drop(table);

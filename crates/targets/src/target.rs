@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use shipway_core::target::{
-    InstanceId, InstancePhase, InstanceStatus, ReplicaSetKey, SetAvailability, StopSignal, Workload,
+    ImageReference, InstanceId, InstancePhase, InstanceStatus, ReplicaSetKey, SetAvailability,
+    StopSignal, TargetKind, Workload,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -177,6 +178,14 @@ pub enum TargetError {
     /// The artifact is missing, damaged, empty or malicious.
     #[error("the artifact can't be unpacked: {0}")]
     Artifact(String),
+    /// The target runs commands, and the workload is an image.
+    #[error("the target `{target}` can't run the image {image}; targets that run images: {}", image_targets())]
+    Image {
+        /// The target.
+        target: TargetKind,
+        /// The image.
+        image: ImageReference,
+    },
     /// A secret used by the workload isn't set.
     #[error("the secret {0} is not set on the server (--secrets FILE)")]
     Secret(String),
@@ -188,6 +197,14 @@ pub enum TargetError {
         /// The cause.
         source: io::Error,
     },
+}
+
+fn image_targets() -> String {
+    let kinds = TargetKind::ALL
+        .into_iter()
+        .filter(|kind| kind.runs_images());
+    let names: Vec<&str> = kinds.map(TargetKind::name).collect();
+    names.join(", ")
 }
 
 /// Why a set did not become ready.

@@ -15,9 +15,11 @@ use process_support::{
 use shipway_core::{
     check::HealthProbe,
     ids::Digest,
-    target::{InstanceId, InstancePhase, StopSignal},
+    target::{
+        ImageReference, InstanceId, InstancePhase, StopSignal, TargetKind, WorkloadProgram,
+    },
 };
-use shipway_targets::target::{LogEnd, ReadinessError, Target, await_ready};
+use shipway_targets::target::{LogEnd, ReadinessError, Target, TargetError, await_ready};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
@@ -409,8 +411,7 @@ async fn artifacts_that_are_missing_empty_or_hostile_are_refused_in_words() {
         (noise, "it is damaged"),
         (hostile, "the entry ../evil leaves its folder"),
     ] {
-        let mut launch = machine.app();
-        launch.artifact = artifact;
+        let launch = machine.app_from(artifact);
         let error = target.ensure(&set(1), &launch, 1).await.unwrap_err();
         let error = error.to_string();
         assert!(
@@ -425,6 +426,36 @@ async fn artifacts_that_are_missing_empty_or_hostile_are_refused_in_words() {
     target.ensure(&set(1), &machine.app(), 1).await.unwrap();
     ready(&target, &set(1), 1).await.unwrap();
     target.stop(&set(1), 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_image_is_refused_with_the_targets_that_run_images() {
+    let machine = Machine::new();
+    let target = machine.open().await;
+    let image = ImageReference {
+        name: "registry.example.com/shop".to_owned(),
+        digest: Digest::compute(b"shop"),
+    };
+    let mut launch = machine.app();
+    launch.program = WorkloadProgram::Image {
+        image: image.clone(),
+        command: None,
+    };
+    let error = target.ensure(&set(1), &launch, 1).await.unwrap_err();
+    assert!(matches!(
+        error,
+        TargetError::Image {
+            target: TargetKind::Process,
+            ..
+        }
+    ));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the target `process` can't run the image {image}; targets that run images: docker, kubernetes"
+        )
+    );
+    assert!(!machine.set_folder(&set(1)).exists());
 }
 
 #[tokio::test]
@@ -545,8 +576,7 @@ async fn another_release_of_the_same_number_is_replaced_and_never_run() {
     target.ensure(&set(3), &machine.app(), 2).await.unwrap();
     ready(&target, &set(3), 2).await.unwrap();
     let old = pids(&target);
-    let mut launch = machine.app();
-    launch.artifact = newer;
+    let launch = machine.app_from(newer);
     target.ensure(&set(3), &launch, 1).await.unwrap();
     ready(&target, &set(3), 1).await.unwrap();
     assert!(!old.into_iter().any(is_alive), "the old instances are gone");

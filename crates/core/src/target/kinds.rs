@@ -31,6 +31,15 @@ impl TargetKind {
         }
     }
 
+    /// Whether it runs container images, besides or instead of commands.
+    #[must_use]
+    pub const fn runs_images(self) -> bool {
+        match self {
+            Self::Process => false,
+            Self::Docker | Self::Kubernetes => true,
+        }
+    }
+
     /// Whether it is the one that an environment has unless it names another.
     #[must_use]
     pub fn is_default(&self) -> bool {

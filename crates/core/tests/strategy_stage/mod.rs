@@ -422,7 +422,7 @@ pub fn instance(release: ReleaseNumber, slot: u32) -> InstanceId {
     }
 }
 
-fn config(environment: &str) -> ServiceConfig {
+pub fn config(environment: &str) -> ServiceConfig {
     let text = format!(
         "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production: {{ instances: {INSTANCES}, progress_deadline: 1m, watch: none, analysis: [{{ metric: error-rate, max: 5% }}], {environment} }}\n"
     );
@@ -440,7 +440,7 @@ fn config(environment: &str) -> ServiceConfig {
     config
 }
 
-fn release(config: &ServiceConfig, number: ReleaseNumber) -> Release {
+pub fn release(config: &ServiceConfig, number: ReleaseNumber) -> Release {
     Release {
         by: None,
         service: config.service.clone(),

@@ -24,6 +24,7 @@ use super::{
     environment::{self, InstanceFolders},
     instance_log,
     probe_history::{ProbeChange, ProbeHistory},
+    process_target::process_command,
     procfs,
     shim::{ENDED, EndedInstance, READY, RUNS, RunningInstance, ShimInstructions},
     target_state::TargetState,
@@ -238,7 +239,7 @@ impl SlotSupervisor {
         let told = ShimInstructions {
             name: self.id.to_string(),
             cgroup: cgroup::instance_group(&self.id, &self.folder),
-            command: self.launch.command.clone(),
+            command: process_command(&self.launch)?.command.clone(),
             workdir: self.workdir.clone(),
             env: environment::instance_environment(
                 &self.id,

@@ -10,7 +10,10 @@ use std::{
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use shipway_core::target::{InstanceId, InstanceStatus, ReplicaSetKey, SetAvailability, Workload};
+use shipway_core::target::{
+    InstanceId, InstanceStatus, ReplicaSetKey, SetAvailability, TargetKind, Workload,
+    WorkloadCommand, WorkloadProgram,
+};
 use tokio::sync::watch;
 
 use super::{
@@ -133,7 +136,13 @@ impl ProcessTarget {
     async fn unpack_after_boot(&self, set: &mut StoredSet) {
         let folder = self.set_folder(&set.key);
         let app = folder.join(APP);
-        match artifact::replace_artifact(&*self.artifacts, &set.launch.artifact, &app).await {
+        let unpacked = match process_command(&set.launch) {
+            Ok(WorkloadCommand { artifact, .. }) => {
+                artifact::replace_artifact(&*self.artifacts, artifact, &app).await
+            }
+            Err(error) => Err(error),
+        };
+        match unpacked {
             Ok(()) => {
                 set.boot.clone_from(&self.boot);
                 if let Err(error) = write_json(&folder, SET, set) {
@@ -248,14 +257,18 @@ impl ProcessTarget {
 /// Whether two launches with the same release number are the same release. A log that lost its last events reuses a number, and
 /// instances of the lost release must not be taken for the new one.
 fn is_same_release(one: &Workload, other: &Workload) -> bool {
-    let identity = |launch: &Workload| {
-        (
-            launch.artifact.clone(),
-            launch.command.clone(),
-            launch.env.clone(),
-        )
-    };
-    identity(one) == identity(other)
+    one.program == other.program && one.env == other.env
+}
+
+/// The command that a process runs.
+pub(super) fn process_command(workload: &Workload) -> Result<&WorkloadCommand, TargetError> {
+    match &workload.program {
+        WorkloadProgram::Command(command) => Ok(command),
+        WorkloadProgram::Image { image, .. } => Err(TargetError::Image {
+            target: TargetKind::Process,
+            image: image.clone(),
+        }),
+    }
 }
 
 fn slots_on_disk(folder: &Path) -> impl Iterator<Item = u32> {
@@ -303,6 +316,7 @@ impl Target for ProcessTarget {
         launch: &Workload,
         count: u32,
     ) -> Result<(), TargetError> {
+        let WorkloadCommand { artifact, .. } = process_command(launch)?;
         let slots = self.set_slots(set);
         let mut slots = slots.lock().await;
         let folder = self.set_folder(set);
@@ -323,9 +337,9 @@ impl Target for ProcessTarget {
         fs::create_dir_all(&folder).map_err(io_error("making the set's folder"))?;
         let app = folder.join(APP);
         match &known {
-            Some(_) => artifact::unpack_artifact(&*self.artifacts, &launch.artifact, &app).await?,
+            Some(_) => artifact::unpack_artifact(&*self.artifacts, artifact, &app).await?,
             // This folder belongs to no set: it was never stored or was removed.
-            None => artifact::replace_artifact(&*self.artifacts, &launch.artifact, &app).await?,
+            None => artifact::replace_artifact(&*self.artifacts, artifact, &app).await?,
         }
         let told = StoredSet {
             key: set.clone(),

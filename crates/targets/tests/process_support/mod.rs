@@ -19,6 +19,7 @@ use shipway_core::{
     ids::{Digest, ReleaseNumber},
     target::{
         InstancePhase, InstanceStatus, ReplicaSetKey, ResourceLimits, ServiceEnvironment, Workload,
+        WorkloadCommand, WorkloadProgram,
     },
 };
 use shipway_engine::{BlobError, Reader};
@@ -153,11 +154,22 @@ impl Machine {
         .unwrap()
     }
 
+    /// The app of another artifact.
+    pub fn app_from(&self, artifact: Digest) -> Workload {
+        let command = "exec python3 app.py".to_owned();
+        Workload {
+            program: WorkloadProgram::Command(WorkloadCommand { artifact, command }),
+            ..self.app()
+        }
+    }
+
     /// A command in the folder of the app, asked over HTTP.
     pub fn launch(&self, command: &str) -> Workload {
         Workload {
-            artifact: self.app.clone(),
-            command: command.to_owned(),
+            program: WorkloadProgram::Command(WorkloadCommand {
+                artifact: self.app.clone(),
+                command: command.to_owned(),
+            }),
             env: BTreeMap::new(),
             health: HealthCheck {
                 readiness: http("/ready"),
