@@ -179,7 +179,10 @@ pub enum TargetError {
     #[error("the artifact can't be unpacked: {0}")]
     Artifact(String),
     /// The target runs commands, and the workload is an image.
-    #[error("the target `{target}` can't run the image {image}; targets that run images: {}", image_targets())]
+    #[error(
+        "the target `{target}` can't run the image {image}; targets that run images: {}",
+        image_targets()
+    )]
     Image {
         /// The target.
         target: TargetKind,

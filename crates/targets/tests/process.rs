@@ -15,9 +15,7 @@ use process_support::{
 use shipway_core::{
     check::HealthProbe,
     ids::Digest,
-    target::{
-        ImageReference, InstanceId, InstancePhase, StopSignal, TargetKind, WorkloadProgram,
-    },
+    target::{ImageReference, InstanceId, InstancePhase, StopSignal, TargetKind, WorkloadProgram},
 };
 use shipway_targets::target::{LogEnd, ReadinessError, Target, TargetError, await_ready};
 use tokio_util::sync::CancellationToken;

@@ -69,8 +69,8 @@ fn read_target(node: &YamlNode, problems: &mut Problems) -> NamedTarget {
         problems.push(unknown_choice(&name, "`target`", &known));
     }
     let what = format!("target {}", name.value);
-    let parameters = parameters
-        .and_then(|node| MappingFields::read(node, &what, &TARGET_PARAMETERS, problems));
+    let parameters =
+        parameters.and_then(|node| MappingFields::read(node, &what, &TARGET_PARAMETERS, problems));
     NamedTarget {
         target,
         router: parameters.and_then(|fields| read_router(&fields, problems)),
@@ -120,7 +120,11 @@ pub(super) fn refuse_missing(
 fn span_of(tree: &YamlNode, environment: &EnvironmentConfig, key: &str) -> Span {
     let environments = tree.get("environments");
     let named = environments.and_then(|it| it.get(environment.name.as_str()));
-    let named_at = |node: &YamlNode| node.get(key).or_else(|| node.get("target")).map(|it| it.span);
+    let named_at = |node: &YamlNode| {
+        node.get(key)
+            .or_else(|| node.get("target"))
+            .map(|it| it.span)
+    };
     named
         .and_then(named_at)
         .or_else(|| named_at(tree))
@@ -215,9 +219,7 @@ mod tests {
         let only_processes = server(&[TargetKind::Process]);
         assert_eq!(
             problems(", target: docker", &only_processes),
-            [
-                "shipway.yaml:5:39: error: this server has no target `docker`; it has process"
-            ]
+            ["shipway.yaml:5:39: error: this server has no target `docker`; it has process"]
         );
         assert_eq!(
             problems(
