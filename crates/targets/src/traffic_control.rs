@@ -176,13 +176,13 @@ impl TrafficControl {
     }
 
     /// Whether it has a route or a reserved port of a place.
-    pub(crate) fn has_place(&self, place: &ServiceEnvironment) -> bool {
+    pub(crate) fn has_route(&self, place: &ServiceEnvironment) -> bool {
         self.routes().contains_key(place) || self.reserved_ports().contains_key(place)
     }
 
     /// Ends the route of a place that another router has taken over.
     pub(crate) fn remove_route(&self, place: &ServiceEnvironment) {
-        if self.has_place(place) {
+        if self.has_route(place) {
             self.reserved_ports().remove(place);
             self.change(|routes| drop(routes.remove(place)));
         }

@@ -156,7 +156,7 @@ impl TrafficRegistry {
             let reserved = |at: &&ServedAt| at.reserved_port.filter(|it| it.router == *kind);
             let concerned = served
                 .iter()
-                .filter(|at| reserved(at).is_some() || control.has_place(&at.place));
+                .filter(|at| reserved(at).is_some() || control.has_route(&at.place));
             let concerned: Vec<ServedAt> = concerned
                 .map(|at| ServedAt {
                     reserved_port: reserved(&at),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shipway_syntax::{Diagnostic, MappingFields, Spanned, YamlNode, YamlValue};
 
-use super::decode::Problems;
+use super::scalars::Problems;
 use crate::check::{ExpectedAnswer, HealthCheck, HealthProbe, SmokeProbe, SmokeTest};
 
 /// Keys of `health`.

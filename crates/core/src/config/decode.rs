@@ -3,13 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use shipway_syntax::{
-    Diagnostic, MappingFields, SourceFile, Span, Spanned, YamlNode, limit_diagnostics, nearest,
-    parse_cores,
+    Diagnostic, MappingFields, SourceFile, Span, Spanned, YamlNode, limit_diagnostics, parse_cores,
 };
 
 use super::{
-    ArtifactSource, InstanceCount, RunConfig, ServiceConfig, checks, environments::environments,
-    reports, targets,
+    ArtifactSource, RunConfig, ServiceConfig, checks, environments::environments, reports,
+    scalars::Problems, targets,
 };
 use crate::target::{AvailableTargets, ResourceLimits, StopSignal};
 
@@ -62,8 +61,6 @@ fn finish(config: Option<ServiceConfig>, mut problems: Problems) -> ParsedConfig
         _ => Err(limit_diagnostics(problems)),
     }
 }
-
-pub(crate) type Problems = Vec<Diagnostic>;
 
 fn file(tree: &YamlNode, problems: &mut Problems) -> Option<ServiceConfig> {
     let fields = MappingFields::read(tree, "shipway.yaml", FILE_KEYS, problems)?;
@@ -242,68 +239,8 @@ pub(super) fn env(fields: &MappingFields<'_>, problems: &mut Problems) -> BTreeM
     variables
 }
 
-/// One of a few words.
-pub(crate) fn one_of<T: Clone>(
-    fields: &MappingFields<'_>,
-    key: &str,
-    words: &[(&str, T)],
-    problems: &mut Problems,
-) -> Option<T> {
-    let text = fields.string(key, problems)?;
-    let found = words
-        .iter()
-        .find(|(word, _)| *word == text.value)
-        .map(|(_, value)| value.clone());
-    if found.is_none() {
-        problems.push(unknown_choice(
-            &text,
-            &format!("`{key}`"),
-            &words.iter().map(|(word, _)| *word).collect::<Vec<_>>(),
-        ));
-    }
-    found
-}
-
-/// A word that isn't one of those known.
-pub(super) fn unknown_choice(text: &Spanned<String>, what: &str, known: &[&str]) -> Diagnostic {
-    let problem = Diagnostic::error(
-        "unknown-word",
-        text.span,
-        format!(
-            "{what} is one of {}, not `{}`",
-            known.join(", "),
-            text.value
-        ),
-    );
-    match nearest(&text.value, known.iter().copied()) {
-        Some(near) => problem.help(format!("did you mean `{near}`?")),
-        None => problem,
-    }
-}
-
 /// Something the format has and this version doesn't do.
 pub(super) fn later(span: Span, thing: &str) -> Diagnostic {
     Diagnostic::error("not-yet", span, format!("{thing} can't be used yet"))
         .help("this version of Shipway doesn't do it; leave it out")
-}
-
-/// A number or a percentage.
-pub(crate) fn count(
-    fields: &MappingFields<'_>,
-    key: &str,
-    problems: &mut Problems,
-) -> Option<InstanceCount> {
-    let text = fields.string(key, problems)?;
-    let parsed = match text.value.strip_suffix('%') {
-        Some(_) => text.value.parse().ok().map(InstanceCount::Percent),
-        None => text.value.parse().ok().map(InstanceCount::Number),
-    };
-    if parsed.is_none() {
-        problems.push(Diagnostic::error(
-            "wrong-type",
-            text.span,
-            format!("`{key}` is a number or a percentage, not `{}`", text.value),
-        ));
-    }
-    parsed
 }

@@ -8,8 +8,9 @@ use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode, YamlVal
 use super::{
     AnalysisSource, ApprovalRule, EnvironmentConfig, NotificationTarget, StickyKey, Strategy,
     WhenBusy, checks,
-    decode::{Problems, env, later, one_of, path_in_repository, unknown_choice},
+    decode::{env, later, path_in_repository},
     guard, metrics, promotion_groups, rollback,
+    scalars::{Problems, one_of, unknown_choice},
     targets::NamedTarget,
     timeouts,
 };

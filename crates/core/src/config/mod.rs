@@ -4,13 +4,14 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 mod checks;
-pub(crate) mod decode;
+mod decode;
 mod environments;
 mod guard;
 mod metrics;
 mod promotion_groups;
 mod reports;
 mod rollback;
+pub(crate) mod scalars;
 mod schema;
 mod targets;
 #[cfg(test)]

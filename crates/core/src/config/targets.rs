@@ -5,7 +5,7 @@ use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode};
 
 use super::{
     EnvironmentConfig, ServiceConfig,
-    decode::{Problems, unknown_choice},
+    scalars::{Problems, one_of, unknown_choice},
 };
 use crate::target::{AvailableTargets, RouterKind, TargetKind};
 
@@ -79,7 +79,7 @@ fn read_target(node: &YamlNode, problems: &mut Problems) -> NamedTarget {
 
 fn read_router(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<RouterKind> {
     let words = RouterKind::ALL.map(|kind| (kind.name(), kind));
-    super::decode::one_of(fields, "router", &words, problems)
+    one_of(fields, "router", &words, problems)
 }
 
 fn spanned(text: &str, span: Span) -> Spanned<String> {

@@ -31,7 +31,7 @@ impl TargetKind {
         }
     }
 
-    /// Whether it runs container images, besides or instead of commands.
+    /// Whether it runs container images.
     #[must_use]
     pub const fn runs_images(self) -> bool {
         match self {

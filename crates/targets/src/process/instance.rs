@@ -20,11 +20,11 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     availability::AvailabilityRecord,
     cgroup,
+    command::process_command,
     crash_loop::RestartBackoff,
     environment::{self, InstanceFolders},
     instance_log,
     probe_history::{ProbeChange, ProbeHistory},
-    process_target::process_command,
     procfs,
     shim::{ENDED, EndedInstance, READY, RUNS, RunningInstance, ShimInstructions},
     target_state::TargetState,

@@ -34,6 +34,7 @@
 mod artifact;
 mod availability;
 pub mod cgroup;
+mod command;
 mod crash_loop;
 mod environment;
 mod exit_watcher;

@@ -11,13 +11,13 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use shipway_core::target::{
-    InstanceId, InstanceStatus, ReplicaSetKey, SetAvailability, TargetKind, Workload,
-    WorkloadCommand, WorkloadProgram,
+    InstanceId, InstanceStatus, ReplicaSetKey, SetAvailability, Workload, WorkloadCommand,
 };
 use tokio::sync::watch;
 
 use super::{
     ArtifactSource, SecretResolver, artifact,
+    command::process_command,
     environment::{self, InstanceFolders},
     instance::{self, SupervisedSlot},
     instance_log::LOG,
@@ -258,17 +258,6 @@ impl ProcessTarget {
 /// instances of the lost release must not be taken for the new one.
 fn is_same_release(one: &Workload, other: &Workload) -> bool {
     one.program == other.program && one.env == other.env
-}
-
-/// The command that a process runs.
-pub(super) fn process_command(workload: &Workload) -> Result<&WorkloadCommand, TargetError> {
-    match &workload.program {
-        WorkloadProgram::Command(command) => Ok(command),
-        WorkloadProgram::Image { image, .. } => Err(TargetError::Image {
-            target: TargetKind::Process,
-            image: image.clone(),
-        }),
-    }
 }
 
 fn slots_on_disk(folder: &Path) -> impl Iterator<Item = u32> {

@@ -11,7 +11,7 @@ use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
 use super::{StrategyInput, PlanCompiler, HoldPolicy, bring_up, first_deployment, take_down};
 use crate::{
-    config::{ApprovalRule, InstanceCount, decode::count},
+    config::{ApprovalRule, InstanceCount, scalars::count},
     gate::GateSpec,
     weight::Weight,
     ids::ReleaseNumber,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields};
 
-use crate::config::decode::one_of;
+use crate::config::scalars::one_of;
 
 /// Parameters of all holds of a strategy. They are serialized among the other parameters of the strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
 use super::{StrategyInput, PlanCompiler, HoldPolicy, bring_up, finish, first_deployment, take_down};
 use crate::{
-    config::{InstanceCount, decode::count},
+    config::{InstanceCount, scalars::count},
     weight::Weight,
     rollout::plan::{PlanAction, HoldReason, RolloutPlan, TrafficSplit},
 };
