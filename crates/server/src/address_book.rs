@@ -11,9 +11,7 @@ use shipway_core::{
     target::ServiceEnvironment,
 };
 use shipway_engine::EngineError;
-use shipway_targets::{
-    traffic_control::TrafficError, traffic_registry::TrafficRegistry,
-};
+use shipway_targets::{traffic_control::TrafficError, traffic_registry::TrafficRegistry};
 
 use crate::{
     capabilities::ServerAddresses, delivery_engines::DeliveryEngines, served_addresses::served_at,

@@ -407,10 +407,7 @@ fn spawn_tasks(
         clock: app.clock.clone(),
         root: app.data.join("runs"),
     }));
-    let Workloads {
-        targets,
-        traffic,
-    } = app.workloads.clone();
+    let Workloads { targets, traffic } = app.workloads.clone();
     tasks.spawn(record_history(
         app.observations.baseline_history.clone(),
         targets.clone(),
