@@ -289,6 +289,10 @@ pub enum Verb {
     /// Open a shell that has the secrets of the job.
     ShowSecrets,
     ReportMetrics,
+    /// Fetch the source and the artifacts that a job works on.
+    FetchInputs,
+    /// Send the journal, the log and the files of a job.
+    SendRecords,
 }
 
 impl fmt::Display for Verb {
@@ -315,6 +319,8 @@ impl fmt::Display for Verb {
             Self::OpenShell => "open a shell in",
             Self::ShowSecrets => "open a shell with secrets in",
             Self::ReportMetrics => "report metrics of",
+            Self::FetchInputs => "fetch the inputs of",
+            Self::SendRecords => "send records of",
         })
     }
 }
@@ -333,6 +339,8 @@ pub enum Resource {
     Artifacts(RunId),
     /// The logs of a run's jobs.
     JobLogs(RunId),
+    /// An attempt at a job, as its worker knows it.
+    Job(JobIdentity),
     /// The test results of a run, and why it failed.
     RunTests(RunId),
     Rollout(RolloutId),
@@ -355,6 +363,7 @@ impl fmt::Display for Resource {
             Self::Run(id) => write!(f, "run {id}"),
             Self::Artifacts(id) => write!(f, "the artifacts of {id}"),
             Self::JobLogs(id) => write!(f, "the logs of {id}"),
+            Self::Job(job) => write!(f, "job {job}"),
             Self::RunTests(id) => write!(f, "the test results of {id}"),
             Self::Rollout(id) => write!(f, "rollout {id}"),
             Self::Analysis(id) => write!(f, "the analysis of {id}"),
@@ -423,11 +432,12 @@ pub fn may(principal: &Principal, verb: Verb, resource: &Resource) -> Result<(),
     }
 }
 
-/// A job may do what `shipway/deploy` and `actions/download-artifact` need, in its own service.
+/// A job may do what `shipway/deploy` and `actions/download-artifact` need, in its own service, and what its worker needs, for itself.
 fn job_may(job: &JobIdentity, verb: Verb, resource: &Resource) -> Result<(), Forbidden> {
     let own = &job.run.service;
     let is_allowed = match (verb, resource) {
         (Verb::Deploy, Resource::Run(run)) => *run == job.run,
+        (Verb::FetchInputs | Verb::SendRecords, Resource::Job(named)) => named == job,
         (Verb::Read, Resource::Run(run) | Resource::Artifacts(run)) => run.service == *own,
         (Verb::Read, Resource::Rollout(rollout)) => rollout.service == *own,
         (
@@ -502,12 +512,25 @@ mod tests {
     #[test]
     fn a_job_may_deploy_its_own_run_and_read_its_own_service_and_nothing_else() {
         let service = |name: &str| Resource::Service(name.parse().unwrap());
+        let attempt = |run: &str, attempt| {
+            Resource::Job(JobIdentity {
+                run: run.parse().unwrap(),
+                key: "test.2".parse().unwrap(),
+                attempt,
+            })
+        };
         for (verb, resource, is_allowed) in [
             (Verb::Deploy, Resource::Run(run("shop/r7")), true),
             (Verb::Read, Resource::Run(run("shop/r6")), true),
             (Verb::Read, Resource::Artifacts(run("shop/r6")), true),
             (Verb::Read, rollout("shop/ro3"), true),
             (Verb::Read, events(Some("rollout/shop/3")), true),
+            (Verb::FetchInputs, attempt("shop/r7", 2), true),
+            (Verb::FetchInputs, attempt("shop/r7", 1), false),
+            (Verb::FetchInputs, attempt("shop/r6", 2), false),
+            (Verb::SendRecords, attempt("shop/r7", 2), true),
+            (Verb::SendRecords, attempt("shop/r7", 1), false),
+            (Verb::Read, attempt("shop/r7", 2), false),
             (Verb::Deploy, Resource::Run(run("shop/r6")), false),
             (Verb::Deploy, Resource::Run(run("cart/r7")), false),
             (Verb::ForceDeploy, Resource::Run(run("shop/r7")), false),

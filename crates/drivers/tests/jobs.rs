@@ -18,8 +18,8 @@ use shipway_drivers::{
 use shipway_store::FileBlobs;
 use shipway_syntax::SourceFile;
 use shipway_workflow::job::{
-    ActionSource, Conclusion, JobContexts, JobKey, JobMounts, JobSpec, JournalBody, JournalEntry,
-    SourceTree, WithoutEngine,
+    ActionSource, Conclusion, InputDelivery, JobContexts, JobKey, JobMounts, JobSpec, JournalBody,
+    JournalEntry, SourceTree, WithoutEngine,
 };
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
@@ -97,6 +97,7 @@ impl Bench {
             limits: Default::default(),
             resume: None,
             actions: ActionSource::default(),
+            delivery: InputDelivery::default(),
             mounts: JobMounts {
                 folder: self.folder(),
                 source: self.root.path().to_owned(),
@@ -156,7 +157,9 @@ async fn a_job_is_followed_to_its_end_and_its_log_with_it() {
     runner
         .start_worker(&bench.spec("- run: seq 1 20000\n- run: echo last"))
         .unwrap();
-    let log = runner.tail_log(&bench.folder(), 0).unwrap();
+    let log = runner
+        .tail_log(&bench.folder(), 0, runner.journal(&bench.folder()).unwrap())
+        .unwrap();
     let reading = log.fold(Vec::new(), async |mut all, chunk| {
         all.extend_from_slice(&chunk.unwrap());
         all

@@ -4,10 +4,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
-use shipway_drivers::{
-    git::GitRepositories,
-    jobs::{JobExecutor, JobRunner},
-};
+use shipway_drivers::{git::GitRepositories, jobs::JobExecutor};
 use shipway_engine::{Blobs, Clock, Store};
 
 use crate::{
@@ -37,8 +34,6 @@ pub struct App {
     pub(crate) pushes: PushReceiver,
     /// Where jobs run.
     pub(crate) job_executor: Arc<dyn JobExecutor>,
-    /// Files of jobs that ran on this machine, for readers of logs and workspaces.
-    pub(crate) jobs: JobRunner,
     pub(crate) job_inputs: JobInputs,
     /// Artifacts and reports on their way into the blobs.
     pub(crate) storing: Arc<FileStorage>,

@@ -9,8 +9,8 @@ use axum::{
 
 use crate::{
     api::{
-        self, ApiError, QueryParameters, error, git, health, idempotency, identity, prometheus,
-        query, same_origin,
+        self, ApiError, QueryParameters, error, git, health, idempotency, identity, job_inputs,
+        job_records, prometheus, query, same_origin,
     },
     app::App,
     page_routes,
@@ -47,12 +47,20 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             app.clone(),
             identity::authenticate_hook,
         ));
+    let workers = job_inputs::routes()
+        .merge(job_records::routes())
+        .layer(middleware::from_fn(error::in_one_form))
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            identity::authenticate,
+        ));
     let open = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(prometheus::metrics))
         .route("/schema/shipway.json", get(health::schema));
     open.merge(internal)
+        .merge(workers)
         .merge(guarded)
         .fallback(|| async { ApiError::missing("there is nothing here; see /api/openapi.json") })
         // The outermost layer: it also applies to unknown addresses.

@@ -46,6 +46,7 @@ pub(crate) async fn job_environment(
     let artifacts = known.artifacts.iter().map(|artifact| StoredArtifact {
         name: artifact.name.clone(),
         digest: artifact.digest.to_string(),
+        size: artifact.size,
     });
     Ok(JobEnvironment {
         secrets: sources.inputs.secrets.all().clone(),

@@ -32,7 +32,6 @@ mod served_addresses;
 mod set_reading;
 mod start;
 mod start_options;
-mod step_summaries;
 mod test_reports;
 mod workspaces;
 

@@ -185,9 +185,9 @@ async fn run(
     };
     let id = RunId { service, number };
     caller.require(Verb::Browse, &Resource::Run(id.clone()))?;
-    let details = run_details(&*app.store, &app.jobs, &id).await?;
+    let details = run_details(&*app.store, &*app.job_executor, &id).await?;
     let page = RunPage {
-        failure_summary: failure_summary::summarize(&app.jobs, &details.run).await,
+        failure_summary: failure_summary::summarize(&*app.job_executor, &details.run).await,
         tests: app.test_reports.run_tests(&app.engines, &details.run).await,
         run: details,
         now: app.now(),

@@ -1,4 +1,4 @@
-//! What the API, the pages and the pushes show of runs and rollouts, read from the log's read models and from files of jobs.
+//! What the API, the pages and the pushes show of runs and rollouts, read from the log's read models and from records of jobs.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,10 +13,10 @@ use shipway_core::{
     rollout::{RolloutEvent, RolloutView, series},
     run::RunView,
 };
-use shipway_drivers::jobs::JobRunner;
+use shipway_drivers::jobs::JobExecutor;
 use shipway_engine::{RowQuery, Store, StoreError};
 
-use crate::{delivery_engines::DeliveryEngines, live_evidence::LiveEvidence, step_summaries};
+use crate::{delivery_engines::DeliveryEngines, live_evidence::LiveEvidence};
 
 /// Why something can't be shown.
 #[derive(Debug, thiserror::Error)]
@@ -46,18 +46,19 @@ pub(crate) async fn run_view(log: &dyn Store, id: &RunId) -> Result<RunView, Rea
     serde_json::from_value(row.doc).map_err(|error| ReadModelError::UnreadableRow { key, error })
 }
 
-/// The row of a run, with the summaries in the folders of its jobs.
+/// The row of a run, with the summaries of its jobs.
 pub(crate) async fn run_details(
     log: &dyn Store,
-    jobs: &JobRunner,
+    jobs: &dyn JobExecutor,
     id: &RunId,
 ) -> Result<RunDetails, ReadModelError> {
     let run = run_view(log, id).await?;
     let mut summaries = BTreeMap::new();
     for job in &run.jobs {
-        let Ok(key) = job.key.parse() else { continue };
-        let folder = jobs.attempt_folder(id, &key, job.attempt());
-        if let Some(summary) = step_summaries::read_job_summary(&folder) {
+        let Some(attempt) = job.identity(id) else {
+            continue;
+        };
+        if let Some(summary) = jobs.read_summary(&attempt).await {
             summaries.insert(job.key.clone(), summary);
         }
     }

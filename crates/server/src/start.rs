@@ -16,7 +16,10 @@ use shipway_core::{
 };
 use shipway_drivers::{
     git::GitRepositories,
-    jobs::{JobRunner, LocalSources, ProcessJobExecutor},
+    jobs::{
+        EmptyFolderLauncher, JobExecutor, JobRunner, LocalSources, ProcessJobExecutor,
+        RemoteJobExecutor,
+    },
     metrics::MetricReader,
     notify::NotificationSender,
 };
@@ -57,7 +60,7 @@ use crate::{
     secrets::SecretStore,
     start_options::{MissingLog, ServerOptions, StartError, io_error},
     test_reports::TestReports,
-    workspaces::{self, RunFolders},
+    workspaces::{self, RunStorage},
 };
 
 /// A server that runs.
@@ -308,16 +311,21 @@ fn start_engine<A: Aggregate>(
     Engine::start(store.clone(), Arc::new(driver), clock.clone(), options)
 }
 
-/// The executor of jobs as processes of this machine, and its files.
+/// The executor of jobs: as processes of this machine that share its disk, unless an option says otherwise.
 fn build_job_executor(
     options: &ServerOptions,
     data: &Path,
     parts: &ServerParts,
     actions: &ActionSource,
-) -> (JobRunner, ProcessJobExecutor) {
+) -> Arc<dyn JobExecutor> {
     let runner = JobRunner::new(options.exe.clone(), data.join("runs"))
         .with_limits(options.job_limits.clone())
         .with_labels(options.runner_labels.clone());
+    if let Some(root) = &options.empty_job_folders {
+        let launcher = EmptyFolderLauncher::new(runner.clone(), root.clone());
+        let executor = RemoteJobExecutor::new(runner, options.jobs, Box::new(launcher));
+        return Arc::new(executor);
+    }
     let sources = LocalSources {
         repositories: parts.repos.clone(),
         blobs: parts.blobs.clone(),
@@ -325,8 +333,7 @@ fn build_job_executor(
         actions: actions.clone(),
         hidden: hidden_from_jobs(options, data),
     };
-    let executor = ProcessJobExecutor::new(runner.clone(), options.jobs, sources);
-    (runner, executor)
+    Arc::new(ProcessJobExecutor::new(runner, options.jobs, sources))
 }
 
 fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
@@ -335,9 +342,8 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
         cache: Some(data.join("actions")),
         ..options.actions.clone()
     };
-    let (runner, executor) = build_job_executor(options, data, &parts, &actions);
     let jobs = JobPlatform {
-        executor: Arc::new(executor),
+        executor: build_job_executor(options, data, &parts, &actions),
         storage: Arc::new(FileStorage::new(options.storage_wait)),
         blobs: parts.blobs.clone(),
     };
@@ -351,13 +357,12 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
             repositories: parts.repos.clone(),
             server: shared.server.clone(),
             targets: shared.workloads.targets.available(),
-            jobs: runner.clone(),
+            jobs: shared.jobs.executor.clone(),
             scratch: data.to_owned(),
         },
         engines,
         keyed_requests: KeyedRequestRunner::new(keyed_requests),
         workloads: shared.workloads,
-        jobs: runner,
         job_executor: shared.jobs.executor,
         storing: shared.jobs.storage,
         job_inputs: shared.job_inputs,
@@ -402,10 +407,10 @@ fn spawn_tasks(
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) {
-    tasks.spawn(workspaces::run(RunFolders {
+    tasks.spawn(workspaces::run(RunStorage {
         store: app.store.clone(),
         clock: app.clock.clone(),
-        root: app.data.join("runs"),
+        executor: app.job_executor.clone(),
     }));
     let Workloads { targets, traffic } = app.workloads.clone();
     tasks.spawn(record_history(

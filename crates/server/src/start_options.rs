@@ -38,6 +38,8 @@ pub struct ServerOptions {
     pub job_limits: ResourceLimits,
     /// Whether jobs may see and touch all that the server's user may.
     pub unconfined_jobs: bool,
+    /// Start workers in empty folders below this one, without mounts: as on another machine.
+    pub empty_job_folders: Option<PathBuf>,
     /// How long artifacts and reports of jobs wait for space on the disk.
     pub storage_wait: std::time::Duration,
     /// The labels that this machine has for `runs-on`.

@@ -269,6 +269,7 @@ impl ActionRunner<'_> {
         let context = StepContext::new(
             &self.resources.spec,
             &self.resources.folders,
+            &*self.resources.inputs,
             (&runtime.artifact_store, runtime.caches.as_ref()),
             with,
             &env,

@@ -16,6 +16,7 @@ use crate::{
     environment::JobFolders,
     file_hash::WorkspaceFiles,
     install_folders::prepare_install_folders,
+    job_inputs::open_inputs,
     job_log::{JobLog, LOG_FILE},
     job_scope::{JobScope, is_debug_enabled},
     job_secrets::build_masker,
@@ -83,13 +84,15 @@ impl JobExecution {
         if let Some(why) = refused {
             output.annotate(AnnotationLevel::Warning, &why);
         }
+        let inputs = open_inputs(&spec, folder);
         let resources = StepResources {
             cgroup_limits,
             output,
             pipe: OutputPipe::new()?,
             scope: JobScope::new(&spec, &folders),
-            runtime: RuntimeEndpoints::new(&spec, &folders),
+            runtime: RuntimeEndpoints::new(&spec, &folders, &inputs),
             spec: Arc::new(spec),
+            inputs,
             folders,
             cancel,
             library,

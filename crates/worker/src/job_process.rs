@@ -9,12 +9,13 @@ use std::{
 };
 
 use rustix::fs::{FlockOperation, flock};
-use shipway_workflow::job::{Conclusion, JobSpec};
+use shipway_workflow::job::{Conclusion, InputDelivery, JobMounts, JobSpec};
 
 use crate::{
     cancellation::JobCancellation,
     job_execution::JobExecution,
     journal::{Durability, JOURNAL_FILE},
+    record_upload::RecordUploader,
     sandbox,
 };
 
@@ -60,6 +61,12 @@ fn start(folder: &Path, keeping: Durability) -> io::Result<Option<Conclusion>> {
     }
     let mut spec: JobSpec = serde_json::from_slice(&fs::read(&job_file)?)?;
     fs::remove_file(&job_file)?;
+    if spec.delivery == InputDelivery::Fetched {
+        spec.mounts = JobMounts {
+            folder: std::path::absolute(folder)?,
+            ..JobMounts::default()
+        };
+    }
     // Read the forge's token now: the sandbox hides its file.
     crate::forge::forge_login::move_token_into_address(&mut spec.actions, &spec.mounts.hidden);
     match sandbox::enter_sandbox(&spec) {
@@ -86,7 +93,13 @@ fn start(folder: &Path, keeping: Durability) -> io::Result<Option<Conclusion>> {
 async fn run_spec(spec: JobSpec, folder: &Path, keeping: Durability) -> io::Result<Conclusion> {
     // Install signal handlers before the journal publishes the pid, from when on the job may be cancelled.
     let cancel = JobCancellation::with_timeout(Duration::from_millis(spec.timeout_ms))?;
+    let mut uploader = start_upload(&spec, folder)?;
     let mut job = JobExecution::start(spec, folder, cancel, keeping)?;
+    if let Some(upload) = &mut uploader
+        && !upload.wait_until_claimed().await
+    {
+        return finish_upload(uploader, Conclusion::Cancelled);
+    }
     // Check the file after the journal has published the pid: a server that writes it later also sends a signal.
     if folder.join(CANCEL_FILE).exists() {
         job.resources.cancel.request();
@@ -99,5 +112,24 @@ async fn run_spec(spec: JobSpec, folder: &Path, keeping: Durability) -> io::Resu
     }
     let resources = &mut job.resources;
     resources.containers.remove_all(&mut resources.output).await;
-    job.finish_job()
+    let conclusion = job.finish_job()?;
+    finish_upload(uploader, conclusion)
+}
+
+/// Sends the records of a job to the server, if the server can't read them here.
+fn start_upload(spec: &JobSpec, folder: &Path) -> io::Result<Option<RecordUploader>> {
+    match (spec.delivery, &spec.server) {
+        (InputDelivery::Fetched, Some(server)) => RecordUploader::start(server, folder).map(Some),
+        (InputDelivery::Fetched, None) | (InputDelivery::Mounted, _) => Ok(None),
+    }
+}
+
+/// Waits until the server has all records.
+fn finish_upload(
+    uploader: Option<RecordUploader>,
+    conclusion: Conclusion,
+) -> io::Result<Conclusion> {
+    let finished = uploader.map_or(Ok(()), RecordUploader::finish);
+    finished.map_err(io::Error::other)?;
+    Ok(conclusion)
 }

@@ -14,6 +14,7 @@ use crate::{
     containers::Containers,
     environment::{EnvVars, JobFolders},
     file_hash::WorkspaceFiles,
+    job_inputs::JobInputProvider,
     job_scope::JobScope,
     output_processor::OutputProcessor,
     program_runner::{self, OutputPipe, ProgramInvocation, RemoteProcess, RunOutcome},
@@ -26,6 +27,7 @@ use crate::{
 pub(crate) struct StepResources {
     pub(crate) spec: Arc<JobSpec>,
     pub(crate) folders: JobFolders,
+    pub(crate) inputs: Arc<dyn JobInputProvider>,
     pub(crate) output: OutputProcessor,
     pub(crate) pipe: OutputPipe,
     pub(crate) scope: JobScope,
@@ -116,6 +118,7 @@ impl StepResources {
         Ok(Self {
             spec: self.spec.clone(),
             folders: self.folders.clone(),
+            inputs: Arc::clone(&self.inputs),
             output: self.output.for_background_step(id),
             pipe: OutputPipe::new()?,
             scope,

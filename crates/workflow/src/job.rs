@@ -105,9 +105,29 @@ pub struct JobSpec {
     /// The attempt that it resumes; `None`: it starts at its first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<ResumePoint>,
+    /// How its worker gets the source and the artifacts.
+    #[serde(default, skip_serializing_if = "InputDelivery::is_mounted")]
+    pub delivery: InputDelivery,
     /// Where the machine that runs it has all this.
     #[serde(default)]
     pub mounts: JobMounts,
+}
+
+/// How the worker of a job gets what the job's spec refers to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputDelivery {
+    /// From [`JobSpec::mounts`].
+    #[default]
+    Mounted,
+    /// From the server, with the job's token; its records go back the same way.
+    Fetched,
+}
+
+impl InputDelivery {
+    const fn is_mounted(&self) -> bool {
+        matches!(self, Self::Mounted)
+    }
 }
 
 /// Where the machine that runs a job has what the job's spec refers to. The executor of the job fills it in; it is empty in a spec
@@ -295,6 +315,9 @@ pub struct StoredArtifact {
     pub name: String,
     /// `sha256:…` of its tar file.
     pub digest: String,
+    /// Bytes of its tar file.
+    #[serde(default)]
+    pub size: u64,
 }
 
 /// How a worker reaches the server.

@@ -50,6 +50,10 @@ pub struct Args {
     #[arg(long)]
     unconfined_jobs: bool,
 
+    /// Start the workers of jobs in empty folders below DIR, as if on another machine: inputs and records go over HTTP. For tests; such jobs are not confined
+    #[arg(long, value_name = "DIR", hide = true)]
+    jobs_in_empty_folders: Option<PathBuf>,
+
     /// How long artifacts and reports of a job wait for space on the disk before the job fails
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     storage_wait: jiff::SignedDuration,
@@ -104,6 +108,7 @@ pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
             .ok()
             .and_then(|text| text.parse().ok()),
         unconfined_jobs: args.unconfined_jobs,
+        empty_job_folders: args.jobs_in_empty_folders,
         storage_wait: args.storage_wait.unsigned_abs(),
         missing_log: match args.new_log {
             true => shipway_server::MissingLog::StartEmpty,

@@ -29,6 +29,8 @@ enum Access {
     ServiceJobs,
     /// People, and the jobs of the run that the request is about.
     RunJobs,
+    /// Jobs alone, each for itself: the address names no job.
+    Workers,
 }
 
 /// What a client presents.
@@ -47,15 +49,18 @@ enum Presented {
 impl Access {
     fn is_allowed(self, presented: Presented) -> bool {
         match presented {
-            Presented::NoTokenSet | Presented::RightToken => true,
-            Presented::WrongToken | Presented::JobOfAnotherService => self == Self::Open,
+            Presented::NoTokenSet | Presented::RightToken => self != Self::Workers,
+            Presented::WrongToken => self == Self::Open,
+            Presented::JobOfAnotherService => matches!(self, Self::Open | Self::Workers),
             Presented::JobOfThisRun => self != Self::People,
-            Presented::JobOfAnotherRun => matches!(self, Self::Open | Self::ServiceJobs),
+            Presented::JobOfAnotherRun => {
+                matches!(self, Self::Open | Self::ServiceJobs | Self::Workers)
+            }
         }
     }
 }
 
-use Access::{Open, People, RunJobs, ServiceJobs};
+use Access::{Open, People, RunJobs, ServiceJobs, Workers};
 
 /// Method, address as the description has it, body and who may send it.
 type Row = (&'static str, &'static str, &'static str, Access);
@@ -178,6 +183,9 @@ const DESCRIBED: &[Row] = &[
     ),
 ];
 
+/// The digest of nothing that a run has stored.
+const NO_DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
 /// Addresses that are not described, and cases of those that are.
 const OTHERS: &[Row] = &[
     ("GET", "/", "", People),
@@ -203,6 +211,13 @@ const OTHERS: &[Row] = &[
         "",
         People,
     ),
+    ("GET", "/internal/job/source", "", Workers),
+    ("GET", "/internal/job/artifacts/{digest}", "", Workers),
+    ("PUT", "/internal/job/journal?offset=0", "", Workers),
+    ("PUT", "/internal/job/log?offset=0", "", Workers),
+    ("PUT", "/internal/job/files/{digest}", "", Workers),
+    ("PUT", "/internal/job/summaries/1", "", Workers),
+    ("GET", "/internal/job/cancellation", "", Workers),
     ("GET", "/api/v1/rollouts?service=shop", "", People),
     ("GET", "/api/v1/delivery?service=shop", "", People),
     (
@@ -235,6 +250,7 @@ fn filled(path: &str) -> String {
         "{name}" => "shop.production.1.1",
         "{job}" | "{key}" => "build",
         "{metric}" => "error-rate",
+        "{digest}" => NO_DIGEST,
         part if part.starts_with('{') => "shop",
         part => part,
     });

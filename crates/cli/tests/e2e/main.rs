@@ -36,6 +36,7 @@ mod misbehaving;
 mod pages;
 mod people;
 mod reached;
+mod remote_jobs;
 mod runners;
 mod runs;
 mod screen;

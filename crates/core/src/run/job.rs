@@ -6,8 +6,8 @@ use shipway_workflow::{
     expr::{Contexts, ExprValue, Template},
     graph::{FoundJob, JobGraph},
     job::{
-        ActionSource, JobContexts, JobKey, JobMounts, JobSpec, ResumePoint, ServerAccess,
-        SourceTree, StoredArtifact, WithoutEngine,
+        ActionSource, InputDelivery, JobContexts, JobKey, JobMounts, JobSpec, ResumePoint,
+        ServerAccess, SourceTree, StoredArtifact, WithoutEngine,
     },
     model::TemplateTable,
 };
@@ -78,14 +78,6 @@ pub fn job_spec(
     let cells = &found.progress.jobs[found.job].cells;
     let index = (cells.iter().position(|it| it.key == *key)).ok_or_else(unknown)?;
     let cell = &cells[index];
-    let resumed = run
-        .jobs
-        .get(key)
-        .and_then(|record| record.resume_point.as_ref());
-    let resume = resumed.map(|resumed| ResumePoint {
-        attempt: resumed.attempt,
-        step: resumed.step.clone(),
-    });
     let outer = around
         .env
         .into_iter()
@@ -115,8 +107,19 @@ pub fn job_spec(
         without_engine: WithoutEngine::default(),
         limits: Default::default(),
         actions: around.actions,
-        resume,
+        resume: resume_point(run, key),
+        delivery: InputDelivery::default(),
         mounts: JobMounts::default(),
+    })
+}
+
+/// The step that the attempt under way begins at, if it resumes an earlier attempt.
+fn resume_point(run: &Run, key: &JobKey) -> Option<ResumePoint> {
+    let record = run.jobs.get(key)?;
+    let resumed = record.resume_point.as_ref()?;
+    Some(ResumePoint {
+        attempt: resumed.attempt,
+        step: resumed.step.clone(),
     })
 }
 

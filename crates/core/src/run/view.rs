@@ -15,6 +15,7 @@ use super::{
     test_results::TestsView,
 };
 use crate::{
+    access::JobIdentity,
     aggregate::{Event, ViewRow},
     ids::{CommitId, RunId, RunNumber},
 };
@@ -132,6 +133,16 @@ impl JobView {
         u32::try_from(self.earlier.len())
             .unwrap_or(u32::MAX)
             .saturating_add(1)
+    }
+
+    /// The attempt as an identity; `None` if the key is not one of a job.
+    #[must_use]
+    pub fn identity(&self, run: &RunId) -> Option<JobIdentity> {
+        Some(JobIdentity {
+            run: run.clone(),
+            key: self.key.parse().ok()?,
+            attempt: self.attempt(),
+        })
     }
 }
 

@@ -27,12 +27,14 @@ mod export;
 pub mod follow;
 pub mod hook;
 pub mod http;
+mod pack;
 mod relay;
 mod repositories;
 mod repository;
 
 pub use error::GitError;
 pub use follow::RepositoryFollower;
+pub use pack::PackStream;
 pub use repositories::GitRepositories;
 pub use repository::{CommitAuthor, CommitInfo, CommitRange, GitRefs, GitRepository};
 

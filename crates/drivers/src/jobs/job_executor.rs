@@ -4,26 +4,18 @@
 //!
 //! - An attempt at a job is named by its [`JobIdentity`]; where its worker keeps its files is known to the executor alone.
 //! - An executor has no state that the server must remember: after a restart it finds each job by its identity.
-//! - A path in a journal is one of the machine that the job ran on. Only [`JobFiles::open_file`] interprets it.
-
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+//! - A path in a journal is one of the machine that the job ran on. Only [`JobFiles::open_file`](super::JobFiles::open_file)
+//!   interprets it.
 
 use async_trait::async_trait;
-use shipway_core::{
-    access::JobIdentity,
-    ids::{RunId, RunUid},
-};
-use shipway_engine::{BlobError, Reader};
+use shipway_core::access::JobIdentity;
 use shipway_workflow::{
     job::{JobSpec, JournalEntry},
     runner::{RunnerMismatch, RunnerRequest},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{JobError, JobSlots};
+use super::{AttemptRecords, JobError, JobInbox, JobSlots, JobStartError, JobStorage};
 
 /// Number of entries of a journal that were read before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,58 +33,19 @@ pub trait JournalStream: Send {
     ) -> Result<Option<JournalEntry>, JobError>;
 }
 
-/// Files that jobs have stored.
-#[async_trait]
-pub trait JobFiles: Send + Sync {
-    /// Opens a file that the journal of `job` names. The journal is written by a process that runs the job's steps, so that a file
-    /// which is not the job's own is refused.
-    async fn open_file(&self, job: &JobIdentity, path: &Path) -> Result<Reader, JobFileError>;
-}
-
-/// Why a file of a job can't be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum JobFileError {
-    /// The journal names a file that isn't the job's.
-    #[error("{0} is not a file in the job's folder")]
-    Outside(PathBuf),
-    /// It can't be read.
-    #[error("{path} can't be read: {source}")]
-    Unreadable {
-        /// The file, as the journal names it.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-}
-
-/// Why a job can't be started.
-#[derive(Debug, thiserror::Error)]
-pub enum JobStartError {
-    /// The repository of the job's commit was never pushed.
-    #[error("{0} has no repository here")]
-    NoRepository(String),
-    /// An artifact of the spec has a digest that is none.
-    #[error("{0} is not a digest")]
-    InvalidDigest(String),
-    /// An artifact of an earlier job can't be read.
-    #[error(transparent)]
-    Artifact(#[from] BlobError),
-    /// The worker can't be started.
-    #[error(transparent)]
-    Worker(#[from] JobError),
-}
-
 /// Starts workers for jobs and finds them again.
 #[async_trait]
-pub trait JobExecutor: JobFiles {
+pub trait JobExecutor: AttemptRecords + JobStorage {
     /// Checks that jobs which request these labels can run here.
     fn check_request(&self, request: &RunnerRequest) -> Result<(), RunnerMismatch>;
 
     /// The slots of concurrent jobs. Acquire one before starting a job.
     fn slots(&self) -> &JobSlots;
 
-    /// Claims the storage of a run; returns the new path if files of another run with its number were moved aside. Idempotent.
-    async fn claim_run(&self, run: &RunId, uid: &RunUid) -> io::Result<Option<PathBuf>>;
+    /// Receives the records of workers that share no disk with the server; `None` if all share it.
+    fn inbox(&self) -> Option<&JobInbox> {
+        None
+    }
 
     /// Whether a worker has begun the job's journal, which it does shortly after its start.
     async fn has_started(&self, job: &JobIdentity) -> bool;
@@ -103,13 +56,6 @@ pub trait JobExecutor: JobFiles {
     /// Starts a worker for the job, unless one was started before. The spec has no mounts: what it refers to is fetched to where the
     /// worker runs.
     async fn start_job(&self, job: &JobIdentity, spec: JobSpec) -> Result<(), JobStartError>;
-
-    /// The spec with the mounts of the machine that the job ran on: what a debug shell there needs.
-    async fn resolve_spec(
-        &self,
-        job: &JobIdentity,
-        spec: JobSpec,
-    ) -> Result<JobSpec, JobStartError>;
 
     /// Opens the journal of a started job after the entries that were read before.
     async fn open_journal(

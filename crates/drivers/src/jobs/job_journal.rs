@@ -4,21 +4,23 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use async_trait::async_trait;
 use shipway_worker::remove_leftover_containers;
 use shipway_workflow::job::{JournalBody, JournalEntry};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    JOURNAL_FILE, JobError, WORDS_FILE,
+    JOURNAL_FILE, JobError, JournalOffset, JournalStream, WORDS_FILE,
     file_watcher::{FileWatch, FileWatcher},
     io_error,
+    job_inbox::{RemoteWorker, WORKER_SILENCE_MAX},
 };
 use shipway_targets::process::procfs::{ProcessId, kill_session};
 
 /// A reader of a job's journal. Dropping it does not affect the worker.
-#[derive(Debug)]
 pub struct JobJournal {
     folder: PathBuf,
     file: File,
@@ -26,9 +28,7 @@ pub struct JobJournal {
     /// Bytes that were read; those before `taken` are parsed.
     text: Vec<u8>,
     taken: usize,
-    worker: Option<ProcessId>,
-    /// Cancelled when the worker that this process started has exited.
-    child: Option<CancellationToken>,
+    worker: WorkerWatch,
     state: JournalState,
 }
 
@@ -45,7 +45,7 @@ impl JobJournal {
     pub(super) fn open(
         folder: &Path,
         watcher: &FileWatcher,
-        child: Option<CancellationToken>,
+        worker: WorkerWatch,
     ) -> io::Result<Self> {
         let path = folder.join(JOURNAL_FILE);
         let file = OpenOptions::new()
@@ -59,8 +59,7 @@ impl JobJournal {
             watch: watcher.watch(&path)?,
             text: Vec::new(),
             taken: 0,
-            worker: None,
-            child,
+            worker,
             state: JournalState::Open,
         })
     }
@@ -87,19 +86,22 @@ impl JobJournal {
                 continue;
             }
             if self.state == JournalState::Last {
-                // Steps belong to the worker's session. No other process kills the remaining ones.
-                if let Some(worker) = self.worker {
-                    kill_session(worker).await;
-                }
-                remove_leftover_containers(&self.folder).await;
-                return Err(JobError::WorkerLost(last_stderr_line(&self.folder)));
+                return Err(self.worker.clean_up(&self.folder).await);
             }
             tokio::select! {
                 () = cancelled.cancelled() => return Err(JobError::Cancelled),
                 () = self.watch.changed() => {}
                 // Lines may have been written just before the exit: read once more.
-                () = wait_until_worker_ended(self.worker, self.child.as_ref()) => self.state = JournalState::Last,
+                () = self.worker.wait_until_ended() => self.state = JournalState::Last,
             }
+        }
+    }
+
+    /// The journal after the entries that were read before.
+    pub(super) const fn after(self, offset: JournalOffset) -> JournalAfterOffset {
+        JournalAfterOffset {
+            journal: self,
+            skipped: offset.0,
         }
     }
 
@@ -121,7 +123,7 @@ impl JobJournal {
         self.taken += end + 1;
         match entry.body {
             JournalBody::Started { pid, start_time } => {
-                self.worker = Some(ProcessId { pid, start_time });
+                self.worker.set_process(ProcessId { pid, start_time });
             }
             JournalBody::Finished { .. } => self.state = JournalState::Done,
             _ => {}
@@ -130,13 +132,78 @@ impl JobJournal {
     }
 }
 
-/// Waits until the worker has exited: the one that this process started, otherwise the one named in the journal. Returns at once
-/// if there is neither. A worker that found another one in its folder exits after that one.
-async fn wait_until_worker_ended(worker: Option<ProcessId>, child: Option<&CancellationToken>) {
-    match (child, worker) {
-        (Some(child), _) => child.cancelled().await,
-        (None, Some(worker)) => worker.wait_until_ended().await,
-        (None, None) => {}
+/// How the end of a worker is noticed.
+pub(super) enum WorkerWatch {
+    /// A process of this machine.
+    Process {
+        /// Cancelled when the worker that this process started has exited.
+        child: Option<CancellationToken>,
+        /// The worker that the journal names.
+        named: Option<ProcessId>,
+    },
+    /// A worker that sends its records. The process that its journal names is one of another machine.
+    Remote(Arc<RemoteWorker>),
+}
+
+impl WorkerWatch {
+    fn set_process(&mut self, worker: ProcessId) {
+        match self {
+            Self::Process { named, .. } => *named = Some(worker),
+            Self::Remote(_) => {}
+        }
+    }
+
+    /// Waits until the worker has exited: the one that this process started, otherwise the one named in the journal. Returns at once
+    /// if there is neither. A worker that found another one in its folder exits after that one.
+    async fn wait_until_ended(&self) {
+        match self {
+            Self::Process {
+                child: Some(child), ..
+            } => child.cancelled().await,
+            Self::Process {
+                named: Some(worker),
+                ..
+            } => worker.wait_until_ended().await,
+            Self::Process { .. } => {}
+            Self::Remote(worker) => worker.wait_until_silent().await,
+        }
+    }
+
+    /// Removes what a lost worker has left running on this machine; the reason why the job has no end.
+    async fn clean_up(&self, folder: &Path) -> JobError {
+        let Self::Process { named, .. } = self else {
+            let seconds = WORKER_SILENCE_MAX.as_secs();
+            return JobError::WorkerLost(format!(": it has sent nothing for {seconds} s"));
+        };
+        // Steps belong to the worker's session. No other process kills the remaining ones.
+        if let Some(worker) = named {
+            kill_session(*worker).await;
+        }
+        remove_leftover_containers(folder).await;
+        JobError::WorkerLost(last_stderr_line(folder))
+    }
+}
+
+/// A journal without its first entries. They are read all the same, because the first one names the worker.
+pub(super) struct JournalAfterOffset {
+    journal: JobJournal,
+    /// Number of entries that are still to be skipped.
+    skipped: usize,
+}
+
+#[async_trait]
+impl JournalStream for JournalAfterOffset {
+    async fn next(
+        &mut self,
+        cancelled: &CancellationToken,
+    ) -> Result<Option<JournalEntry>, JobError> {
+        while self.skipped > 0 {
+            if self.journal.next(cancelled).await?.is_none() {
+                return Ok(None);
+            }
+            self.skipped -= 1;
+        }
+        self.journal.next(cancelled).await
     }
 }
 

@@ -37,29 +37,53 @@ use shipway_workflow::{
     job::{ENGINE, JobKey, JobResources, JobSpec, JournalBody, JournalEntry, NETWORK},
     runner::{RunnerLabels, RunnerMismatch, RunnerRequest},
 };
-use tokio::process::Command;
+use tokio::{process::Command, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-use shipway_targets::process::{cgroup, procfs::ProcessId};
+use shipway_targets::{
+    process::{cgroup, procfs::ProcessId},
+    tail::{read_last_lines, stream_file},
+};
 
+mod attempt_records;
+mod empty_folder_launcher;
 mod file_watcher;
 mod job_executor;
+mod job_inbox;
 mod job_journal;
 mod job_log;
 mod job_slots;
+mod job_start_error;
+mod job_storage;
+mod leftovers;
 mod ownership;
 mod process_executor;
+mod remote_executor;
+mod shell_file;
+mod step_summaries;
 
-pub use job_executor::{
-    JobExecutor, JobFileError, JobFiles, JobStartError, JournalOffset, JournalStream,
+pub use attempt_records::{AttemptRecords, JobFileError, JobFiles, JobLogEnd, JobLogStream};
+pub use empty_folder_launcher::EmptyFolderLauncher;
+pub use job_executor::{JobExecutor, JournalOffset, JournalStream};
+pub use job_inbox::{
+    APPEND_BYTES_MAX, AppendedRecord, JobInbox, ReceiveError, SUMMARY_BYTES_MAX, WorkerContact,
 };
 pub use job_journal::JobJournal;
 pub use job_log::JobLog;
 pub use job_slots::{JobSlot, JobSlots};
+pub use job_start_error::JobStartError;
+pub use job_storage::{JobStorage, ShellFileError, WorkspaceSelection};
 pub use process_executor::{LocalSources, ProcessJobExecutor};
-pub use shipway_worker::{AttemptProgress, RESUME_STATE_FILE, can_isolate, read_attempt_progress};
+pub use remote_executor::{RemoteJobExecutor, WorkerLauncher};
+pub use shell_file::{InvalidShellFileName, ShellFileName};
+pub use shipway_worker::{AttemptProgress, ResumeError, can_isolate};
+
+use shipway_worker::RESUME_STATE_FILE;
 
 use file_watcher::FileWatcher;
+use job_inbox::RemoteWorker;
+use job_journal::WorkerWatch;
+use step_summaries::read_job_summary;
 
 const JOB_FILE: &str = "job.json";
 const JOURNAL_FILE: &str = "journal.jsonl";
@@ -188,6 +212,11 @@ impl JobRunner {
         self
     }
 
+    /// The folder of all runs.
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn run_folder(&self, run: &RunId) -> PathBuf {
         self.root
             .join(run.service.as_str())
@@ -209,12 +238,6 @@ impl JobRunner {
             folder.set_file_name(format!("{key}@{attempt}"));
         }
         folder
-    }
-
-    /// Path of a job's log.
-    #[must_use]
-    pub fn log_path(&self, run: &RunId, key: &JobKey) -> PathBuf {
-        self.job_folder(run, key).join(LOG_FILE)
     }
 
     /// Path of the log of an attempt, from 1.
@@ -340,10 +363,28 @@ impl JobRunner {
 
     /// Opens the journal of a job at its start.
     pub fn journal(&self, folder: &Path) -> Result<JobJournal, JobError> {
+        let child = self.child_exit(folder);
+        self.open_journal(folder, WorkerWatch::Process { child, named: None })
+    }
+
+    /// Opens the journal that a worker without a shared disk sends.
+    fn received_journal(
+        &self,
+        folder: &Path,
+        worker: Arc<RemoteWorker>,
+    ) -> Result<JobJournal, JobError> {
+        self.open_journal(folder, WorkerWatch::Remote(worker))
+    }
+
+    fn open_journal(&self, folder: &Path, worker: WorkerWatch) -> Result<JobJournal, JobError> {
         let failed = || io_error("reading the journal in", folder);
-        let child = self.shared.children().get(folder).cloned();
         let watcher = self.shared.watcher().map_err(failed())?;
-        JobJournal::open(folder, watcher, child).map_err(failed())
+        JobJournal::open(folder, watcher, worker).map_err(failed())
+    }
+
+    /// Cancelled when the worker in this folder has exited; `None` unless this process has started it and it runs.
+    fn child_exit(&self, folder: &Path) -> Option<CancellationToken> {
+        self.shared.children().get(folder).cloned()
     }
 
     /// Opens the log of a job at `offset`.
@@ -353,14 +394,41 @@ impl JobRunner {
         JobLog::open(&folder.join(LOG_FILE), offset, watcher).map_err(failed())
     }
 
-    /// Streams the log of a job from `offset` until the job has ended.
+    /// Whether a job has a log, which it has shortly after its start.
+    pub(super) fn has_log(&self, folder: &Path) -> bool {
+        folder.join(LOG_FILE).exists()
+    }
+
+    /// Streams the log of a job from `offset` to its present end.
+    pub(super) fn stream_log(&self, folder: &Path, offset: u64) -> Result<JobLogStream, JobError> {
+        type Never = fn() -> std::future::Ready<bool>;
+        stream_file(&folder.join(LOG_FILE), offset, None::<Never>)
+            .map_err(io_error("reading the log in", folder))
+    }
+
+    /// The last complete lines of a job's log.
+    async fn read_log_end(&self, folder: &Path) -> String {
+        let path = folder.join(LOG_FILE);
+        let read = spawn_blocking(move || read_last_lines(&path).unwrap_or_default());
+        read.await.unwrap_or_default()
+    }
+
+    /// The summaries of a job's steps.
+    async fn read_summary(&self, folder: &Path) -> Option<String> {
+        let folder = folder.to_owned();
+        spawn_blocking(move || read_job_summary(&folder))
+            .await
+            .ok()?
+    }
+
+    /// Streams the log of a job from `offset` until the job has ended, by its journal.
     pub fn tail_log(
         &self,
         folder: &Path,
         offset: u64,
+        journal: JobJournal,
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + use<>, JobError> {
         let log = self.open_log(folder, offset)?;
-        let journal = self.journal(folder)?;
         Ok(stream::unfold(
             (log, Some(journal)),
             |(mut log, mut journal)| async move {

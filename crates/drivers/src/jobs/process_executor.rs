@@ -8,20 +8,24 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use shipway_core::{
     access::JobIdentity,
     ids::{RunId, RunUid},
 };
 use shipway_engine::{Blobs, Reader};
+use shipway_worker::{AttemptProgress, ResumeError, read_attempt_progress};
 use shipway_workflow::{
-    job::{ActionSource, JobMounts, JobSpec, JournalEntry, SourceTree, StoredArtifact},
+    job::{ActionSource, JobMounts, JobSpec, SourceTree, StoredArtifact},
+    model::WorkflowStep,
     runner::{RunnerMismatch, RunnerRequest},
 };
-use tokio_util::sync::CancellationToken;
+use tokio::task::spawn_blocking;
 
 use super::{
-    JobError, JobExecutor, JobFileError, JobFiles, JobJournal, JobRunner, JobSlots, JobStartError,
-    JournalOffset, JournalStream,
+    AttemptRecords, JobError, JobExecutor, JobFileError, JobFiles, JobLogEnd, JobLogStream,
+    JobRunner, JobSlots, JobStartError, JobStorage, JournalOffset, JournalStream, ShellFileError,
+    ShellFileName, WorkspaceSelection, leftovers, shell_file::fill_private_file,
 };
 use crate::git::GitRepositories;
 
@@ -59,6 +63,19 @@ impl ProcessJobExecutor {
 
     fn folder(&self, job: &JobIdentity) -> PathBuf {
         self.runner.attempt_folder(&job.run, &job.key, job.attempt)
+    }
+
+    /// The spec with the mounts of this machine.
+    async fn resolve_spec(
+        &self,
+        job: &JobIdentity,
+        spec: JobSpec,
+    ) -> Result<JobSpec, JobStartError> {
+        Ok(JobSpec {
+            mounts: self.find_mounts(job, &spec).await?,
+            actions: spec.actions.with_local_files(&self.sources.actions),
+            ..spec
+        })
     }
 
     /// Finds on this machine what a spec refers to.
@@ -115,6 +132,86 @@ impl JobFiles for ProcessJobExecutor {
 }
 
 #[async_trait]
+impl AttemptRecords for ProcessJobExecutor {
+    async fn read_log(
+        &self,
+        job: &JobIdentity,
+        offset: u64,
+        end: JobLogEnd,
+    ) -> Result<Option<JobLogStream>, JobError> {
+        let folder = self.folder(job);
+        if !self.runner.has_log(&folder) {
+            return Ok(None);
+        }
+        Ok(Some(match end {
+            JobLogEnd::Present => self.runner.stream_log(&folder, offset)?,
+            JobLogEnd::Finished => {
+                let journal = self.runner.journal(&folder)?;
+                self.runner.tail_log(&folder, offset, journal)?.boxed()
+            }
+        }))
+    }
+
+    async fn read_log_end(&self, job: &JobIdentity) -> String {
+        self.runner.read_log_end(&self.folder(job)).await
+    }
+
+    async fn read_summary(&self, job: &JobIdentity) -> Option<String> {
+        self.runner.read_summary(&self.folder(job)).await
+    }
+
+    async fn read_progress(
+        &self,
+        job: &JobIdentity,
+        steps: &[WorkflowStep],
+    ) -> Result<AttemptProgress, ResumeError> {
+        let (folder, steps) = (self.folder(job), steps.to_owned());
+        let read = spawn_blocking(move || read_attempt_progress(&folder, &steps)).await;
+        read.unwrap_or_else(|error| Err(ResumeError::Unreadable(error.to_string())))
+    }
+}
+
+#[async_trait]
+impl JobStorage for ProcessJobExecutor {
+    async fn claim_run(&self, run: &RunId, uid: &RunUid) -> io::Result<Option<PathBuf>> {
+        self.runner.claim_folder(run, uid).await
+    }
+
+    async fn list_runs(&self) -> Vec<RunId> {
+        let root = self.runner.root().to_owned();
+        let listed = spawn_blocking(move || leftovers::list_runs(&root)).await;
+        listed.unwrap_or_default()
+    }
+
+    async fn remove_workspaces(&self, run: &RunId, jobs: WorkspaceSelection) -> usize {
+        let folder = self.runner.run_folder(run);
+        let removal = spawn_blocking(move || leftovers::remove_workspaces(&folder, &jobs)).await;
+        removal.unwrap_or_default()
+    }
+
+    fn shell_folder(&self, job: &JobIdentity) -> PathBuf {
+        // Absolute, since the shell's process has another working directory.
+        let folder = self.folder(job);
+        std::path::absolute(&folder).unwrap_or(folder)
+    }
+
+    async fn write_shell_spec(
+        &self,
+        job: &JobIdentity,
+        spec: JobSpec,
+        file: &ShellFileName,
+    ) -> Result<(), ShellFileError> {
+        let mut spec = self.resolve_spec(job, spec).await?;
+        let folder = self.shell_folder(job);
+        let path = folder.join(file.as_str());
+        spec.mounts.resumed = Some(folder.clone());
+        spec.mounts.folder = folder;
+        let written = spawn_blocking(move || fill_private_file(&path, &spec)).await;
+        Ok(written.map_err(io::Error::other)??)
+    }
+}
+
+#[async_trait]
 impl JobExecutor for ProcessJobExecutor {
     fn check_request(&self, request: &RunnerRequest) -> Result<(), RunnerMismatch> {
         self.runner.check_request(request)
@@ -122,10 +219,6 @@ impl JobExecutor for ProcessJobExecutor {
 
     fn slots(&self) -> &JobSlots {
         &self.slots
-    }
-
-    async fn claim_run(&self, run: &RunId, uid: &RunUid) -> io::Result<Option<PathBuf>> {
-        self.runner.claim_folder(run, uid).await
     }
 
     async fn has_started(&self, job: &JobIdentity) -> bool {
@@ -141,27 +234,13 @@ impl JobExecutor for ProcessJobExecutor {
         Ok(self.runner.start_worker(&spec)?)
     }
 
-    async fn resolve_spec(
-        &self,
-        job: &JobIdentity,
-        spec: JobSpec,
-    ) -> Result<JobSpec, JobStartError> {
-        Ok(JobSpec {
-            mounts: self.find_mounts(job, &spec).await?,
-            actions: spec.actions.with_local_files(&self.sources.actions),
-            ..spec
-        })
-    }
-
     async fn open_journal(
         &self,
         job: &JobIdentity,
         offset: JournalOffset,
     ) -> Result<Box<dyn JournalStream>, JobError> {
-        Ok(Box::new(JournalAfterOffset {
-            journal: self.runner.journal(&self.folder(job))?,
-            skipped: offset.0,
-        }))
+        let journal = self.runner.journal(&self.folder(job))?;
+        Ok(Box::new(journal.after(offset)))
     }
 
     async fn cancel_job(&self, job: &JobIdentity) {
@@ -170,29 +249,6 @@ impl JobExecutor for ProcessJobExecutor {
 
     async fn append_to_log(&self, job: &JobIdentity, text: &str) {
         self.runner.append_to_log(&self.folder(job), text);
-    }
-}
-
-/// A journal without its first entries. They are read all the same, because the first one names the worker.
-struct JournalAfterOffset {
-    journal: JobJournal,
-    /// Number of entries that are still to be skipped.
-    skipped: usize,
-}
-
-#[async_trait]
-impl JournalStream for JournalAfterOffset {
-    async fn next(
-        &mut self,
-        cancelled: &CancellationToken,
-    ) -> Result<Option<JournalEntry>, JobError> {
-        while self.skipped > 0 {
-            if self.journal.next(cancelled).await?.is_none() {
-                return Ok(None);
-            }
-            self.skipped -= 1;
-        }
-        self.journal.next(cancelled).await
     }
 }
 

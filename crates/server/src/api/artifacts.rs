@@ -8,7 +8,11 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use shipway_core::access::{Resource, Verb};
+use shipway_core::{
+    access::{Resource, Verb},
+    ids::RunId,
+    run::ArtifactRecord,
+};
 use shipway_engine::BlobError;
 use tokio_util::io::ReaderStream;
 
@@ -33,10 +37,20 @@ pub(super) async fn download(
             known.join(", ")
         ))
     })?;
+    artifact_response(&app, &id, artifact).await
+}
+
+/// The bytes of an artifact.
+pub(super) async fn artifact_response(
+    app: &App,
+    id: &RunId,
+    artifact: &ArtifactRecord,
+) -> Result<Response, ApiError> {
     let reader = app.blobs.open(&artifact.digest).await;
     let reader = reader.map_err(|error| match error {
         BlobError::Missing(_) => ApiError::missing(format!(
-            "the artifact {name} of {id} is no longer kept; run it again to have it"
+            "the artifact {} of {id} is no longer kept; run it again to have it",
+            artifact.name
         )),
         BlobError::Damaged { .. } | BlobError::Io { .. } => {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())

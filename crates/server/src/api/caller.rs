@@ -6,7 +6,7 @@ use axum::{
 };
 use base64::Engine as _;
 use shipway_core::{
-    access::{Principal, PrincipalKind, PushPrincipal, Resource, Verb, may},
+    access::{JobIdentity, Principal, PrincipalKind, PushPrincipal, Resource, Verb, may},
     aggregate::Actor,
 };
 
@@ -20,6 +20,16 @@ impl Caller {
     /// Refuses a caller that may not do this.
     pub(crate) fn require(&self, verb: Verb, resource: &Resource) -> Result<(), ApiError> {
         may(&self.0, verb, resource).map_err(|forbidden| ApiError::forbidden(forbidden.to_string()))
+    }
+
+    /// The job whose worker the caller is, if it may do this for itself.
+    pub(super) fn require_job(&self, verb: Verb) -> Result<&JobIdentity, ApiError> {
+        let PrincipalKind::Job(job) = &self.0.kind else {
+            let why = "only the worker of a job may do this, with the token of its job";
+            return Err(ApiError::forbidden(why));
+        };
+        self.require(verb, &Resource::Job(job.clone()))?;
+        Ok(job)
     }
 
     /// The actor of the events that the request causes.

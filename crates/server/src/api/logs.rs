@@ -1,7 +1,7 @@
 //! Logs of jobs and instances; `follow` streams new lines. As server-sent events, a job's log has byte positions as ids: a client
 //! that reconnects misses nothing and sees nothing twice.
 
-use std::{convert::Infallible, path::PathBuf, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
@@ -16,15 +16,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt, future, stream};
 use shipway_api::{LogChunk, LogQuery};
 use shipway_core::{
-    access::{Resource, Verb},
+    access::{JobIdentity, Resource, Verb},
     ids::RunId,
     run::{JobView, RunStatus, RunView},
     target::InstanceId,
 };
-use shipway_targets::{
-    tail::stream_file,
-    target::{LogEnd, LogError, LogStream},
-};
+use shipway_drivers::jobs::{JobLogEnd, JobLogStream};
+use shipway_targets::target::{LogEnd, LogError, LogStream};
 use shipway_workflow::job::JobKey;
 
 use super::{ApiError, Caller, runs};
@@ -54,33 +52,41 @@ pub(super) async fn job(
         Some(attempt) => attempt,
         None => last_attempt(&app, &id, &key).await,
     };
+    let job = |attempt| JobIdentity {
+        run: id.clone(),
+        key: key.clone(),
+        attempt,
+    };
     if header(header::ACCEPT).is_some_and(|it| it.contains("text/event-stream")) {
         run_view(&*app.store, &id).await?;
         let offset = seen.map_or(reading.offset, |(_, offset)| offset);
-        let folder = app.jobs.attempt_folder(&id, &key, attempt);
         let lines = LineBuffer::from(attempt, offset);
-        return Ok(follow(app, id, (key, folder), lines));
+        return Ok(follow_log(app, job(attempt), lines));
     }
-    let path = app.jobs.attempt_log_path(&id, &key, attempt);
-    if !path.exists() {
-        let run = run_view(&*app.store, &id).await?;
-        let known: Vec<&str> = run.jobs.iter().map(|job| job.key.as_str()).collect();
-        return Err(ApiError::missing(format!(
-            "the job {key} of {id} has no log yet; its jobs are {}",
-            known.join(", ")
-        )));
-    }
-    let is_over = {
-        let (app, id, key) = (app.clone(), id.clone(), key.clone());
-        move || is_over(app.clone(), id.clone(), key.clone())
+    let end = match reading.follow {
+        true => JobLogEnd::Finished,
+        false => JobLogEnd::Present,
     };
-    stream_file(&path, reading.offset, reading.follow.then_some(is_over))
-        .map(text_stream)
-        .map_err(|error| ApiError::conflict(format!("the log can't be read: {error}")))
+    let log = app
+        .job_executor
+        .read_log(&job(attempt), reading.offset, end)
+        .await;
+    match log {
+        Ok(Some(log)) => Ok(text_stream(log)),
+        Ok(None) => {
+            let run = run_view(&*app.store, &id).await?;
+            let known: Vec<&str> = run.jobs.iter().map(|job| job.key.as_str()).collect();
+            Err(ApiError::missing(format!(
+                "the job {key} of {id} has no log yet; its jobs are {}",
+                known.join(", ")
+            )))
+        }
+        Err(error) => Err(ApiError::conflict(error.to_string())),
+    }
 }
 
 /// The attempt at a job that is shown when none is named.
-async fn last_attempt(app: &App, id: &shipway_core::ids::RunId, key: &JobKey) -> u32 {
+async fn last_attempt(app: &App, id: &RunId, key: &JobKey) -> u32 {
     let run = run_view(&*app.store, id).await.ok();
     let job = run.as_ref().and_then(|run| job_view(run, key));
     job.map_or(1, JobView::attempt)
@@ -97,14 +103,10 @@ fn parse_event_id(id: &str) -> Option<(u32, u64)> {
 }
 
 /// The log as events, until the job has ended.
-fn follow(app: Arc<App>, id: RunId, job: (JobKey, PathBuf), mut lines: LineBuffer) -> Response {
-    let (jobs, offset) = (app.jobs.clone(), lines.offset);
-    let chunks = stream::once(await_log_folder(app, id, job))
-        .map(move |folder| folder.and_then(|folder| jobs.tail_log(&folder, offset).ok()))
-        .flat_map(|tail| match tail {
-            Some(tail) => tail.boxed(),
-            None => stream::empty().boxed(),
-        });
+fn follow_log(app: Arc<App>, job: JobIdentity, mut lines: LineBuffer) -> Response {
+    let offset = lines.offset;
+    let chunks = stream::once(async move { open_followed_log(&app, &job, offset).await })
+        .flat_map(|log| log.unwrap_or_else(|| stream::empty().boxed()));
     let chunks = chunks
         .take_while(|chunk| future::ready(chunk.is_ok()))
         .filter_map(|chunk| future::ready(chunk.ok()));
@@ -120,22 +122,20 @@ fn follow(app: Arc<App>, id: RunId, job: (JobKey, PathBuf), mut lines: LineBuffe
         .into_response()
 }
 
-/// The folder of a job, once it has begun; none when it never will.
-async fn await_log_folder(
-    app: Arc<App>,
-    id: RunId,
-    (key, folder): (JobKey, PathBuf),
-) -> Option<PathBuf> {
+/// Opens the log of a job once it has started; `None` if it never will.
+async fn open_followed_log(app: &App, job: &JobIdentity, offset: u64) -> Option<JobLogStream> {
+    let executor = &app.job_executor;
     // Read the position before the state, so that an event in between is not missed.
     let now = app.store.last_position().await.ok()?;
     let mut news = app.store.subscribe(now).await.ok()?;
     loop {
-        if app.jobs.has_started(&folder) {
-            return Some(folder);
+        if executor.has_started(job).await {
+            let log = executor.read_log(job, offset, JobLogEnd::Finished).await;
+            return log.ok().flatten();
         }
-        let run = run_view(&*app.store, &id).await.ok()?;
+        let run = run_view(&*app.store, &job.run).await.ok()?;
         // A job of a matrix is not there before its matrix is known.
-        let may_begin = job_view(&run, &key).map_or(run.finished_at.is_none(), |job| {
+        let may_begin = job_view(&run, &job.key).map_or(run.finished_at.is_none(), |job| {
             matches!(
                 job.status,
                 RunStatus::Waiting | RunStatus::Queued | RunStatus::Running
@@ -144,7 +144,7 @@ async fn await_log_folder(
         if !may_begin {
             return None;
         }
-        while news.next().await?.ok()?.stream != id.stream() {}
+        while news.next().await?.ok()?.stream != job.run.stream() {}
     }
 }
 
@@ -220,12 +220,6 @@ pub(super) async fn instance(
         Err(LogError::Missing(_)) => Err(missing()),
         Err(error @ LogError::Io(_)) => Err(ApiError::conflict(error.to_string())),
     }
-}
-
-async fn is_over(app: Arc<App>, id: RunId, key: JobKey) -> bool {
-    let run = run_view(&*app.store, &id).await.ok();
-    let job = run.as_ref().and_then(|run| job_view(run, &key));
-    job.is_none_or(|job| !matches!(job.status, RunStatus::Running | RunStatus::Queued))
 }
 
 /// How often a quiet connection is shown to be alive; proxies give up after a minute or so.

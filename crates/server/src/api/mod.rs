@@ -16,6 +16,8 @@ pub(crate) mod git;
 pub(crate) mod health;
 pub(crate) mod idempotency;
 pub(crate) mod identity;
+pub(crate) mod job_inputs;
+pub(crate) mod job_records;
 mod json_body;
 mod lists;
 mod logs;

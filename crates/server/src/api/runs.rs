@@ -9,11 +9,11 @@ use axum::{
 use serde_json::Value;
 use shipway_api::{CancelRunRequest, Page, PageQuery, RerunRequest, RunDetails, RunListQuery};
 use shipway_core::{
-    access::{Resource, Verb},
+    access::{JobIdentity, Resource, Verb},
     ids::{RunId, RunNumber, ServiceName},
     run::{FromStep, LeftoverState, RerunSelection, RunInput, RunView},
 };
-use shipway_drivers::jobs::{AttemptProgress, read_attempt_progress};
+use shipway_drivers::jobs::AttemptProgress;
 use shipway_engine::{RowQuery, RowScope};
 use shipway_workflow::job::ParseJobKeyError;
 
@@ -60,7 +60,9 @@ pub(super) async fn show(
 ) -> Result<Json<RunDetails>, ApiError> {
     let id = id(&service, &number)?;
     caller.require(Verb::Read, &Resource::Run(id.clone()))?;
-    Ok(Json(run_details(&*app.store, &app.jobs, &id).await?))
+    Ok(Json(
+        run_details(&*app.store, &*app.job_executor, &id).await?,
+    ))
 }
 
 /// Cancels a run. Running jobs get time to clean up.
@@ -143,17 +145,16 @@ async fn from_step(
         let found = run.and_then(|run| run.cell(&key));
         let Some((found, _)) = found else { continue };
         let steps = found.workflow.jobs[found.job].steps.clone();
-        let folder = app.jobs.attempt_folder(id, &key, attempt);
-        let read =
-            tokio::task::spawn_blocking(move || read_attempt_progress(&folder, &steps)).await;
+        let job = JobIdentity {
+            run: id.clone(),
+            key: key.clone(),
+            attempt,
+        };
         left.insert(
             key,
-            match read {
-                Ok(Ok(AttemptProgress { failed, steps })) => {
-                    LeftoverState::Workspace { failed, steps }
-                }
-                Ok(Err(lost)) => LeftoverState::Nothing(lost.to_string()),
-                Err(error) => LeftoverState::Nothing(error.to_string()),
+            match app.job_executor.read_progress(&job, &steps).await {
+                Ok(AttemptProgress { failed, steps }) => LeftoverState::Workspace { failed, steps },
+                Err(lost) => LeftoverState::Nothing(lost.to_string()),
             },
         );
     }

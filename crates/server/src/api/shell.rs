@@ -1,26 +1,23 @@
 //! A shell in the workspace of a finished job, at one of its steps. The command line opens the shell, on this machine; this endpoint
-//! writes the job's spec, which the shell needs, to a file in the job's folder.
+//! has the job's spec, which the shell needs, written to a file in the job's folder.
 //!
 //! The spec is not sent over the network. The caller has created an empty file with a random name in the folder, which proves that it
 //! has access to the data directory. Secrets are included only on request, and that request is recorded in the log before the
 //! file is written.
 
-use std::{
-    fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path as FilePath, sync::Arc,
-};
+use std::sync::Arc;
 
 use axum::{
     Json,
     extract::{Path, State},
 };
-use serde::Serialize;
 use shipway_api::{ShellLocation, ShellRequest};
 use shipway_core::{
     access::{JobIdentity, Resource, Verb},
     ids::RunId,
     run::{self, RunInput, RunRejection, job_spec},
 };
-use shipway_drivers::jobs::{AttemptProgress, read_attempt_progress};
+use shipway_drivers::jobs::{AttemptProgress, InvalidShellFileName, ShellFileError, ShellFileName};
 use shipway_workflow::{
     expr::{ExprValue, join_with_and},
     job::{JobKey, JobSpec, ParseJobKeyError, ResumePoint},
@@ -59,8 +56,15 @@ pub(super) async fn prepare(
     let Some(file) = body.file else {
         return Ok(Json(location));
     };
-    let file = location.folder.join(named(&file)?);
-    let mut spec = spec(&app, &state, (&id, &key), &location).await?;
+    let file: ShellFileName = file
+        .parse()
+        .map_err(|error: InvalidShellFileName| ApiError::bad_request(error.to_string()))?;
+    let job = JobIdentity {
+        run: id.clone(),
+        key: key.clone(),
+        attempt: location.attempt,
+    };
+    let mut spec = build_spec(&app, &state, &job, &location).await?;
     if body.secrets {
         let input = RunInput::ShowSecrets {
             key,
@@ -75,11 +79,11 @@ pub(super) async fn prepare(
     }
     // A shell runs no worker, so it needs no job token.
     spec.server.iter_mut().for_each(|it| it.token.clear());
-    let written = tokio::task::spawn_blocking(move || write(&file, &spec)).await;
-    let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    written.map_err(|error| {
-        let why = format!("the file that takes the spec must be there, and empty: {error}");
-        ApiError::bad_request(why)
+    let written = app.job_executor.write_shell_spec(&job, spec, &file).await;
+    written.map_err(|error| match error {
+        ShellFileError::Spec(error) => ApiError::conflict(error.to_string()),
+        error @ ShellFileError::NoWorkspace => ApiError::conflict(error.to_string()),
+        error @ ShellFileError::File(_) => ApiError::bad_request(error.to_string()),
     })?;
     Ok(Json(location))
 }
@@ -105,21 +109,15 @@ async fn find_location(
         return Err(refused(RunRejection::JobUnderWay { run, key }));
     }
     let steps = found.workflow.jobs[found.job].steps.clone();
-    let folder = app.jobs.attempt_folder(id, &key, attempt);
-    let folder = std::path::absolute(&folder).unwrap_or(folder);
-    let read = {
-        let folder = folder.clone();
-        tokio::task::spawn_blocking(move || read_attempt_progress(&folder, &steps)).await
+    let job = JobIdentity {
+        run: run.clone(),
+        key: key.clone(),
+        attempt,
     };
-    let AttemptProgress { failed, steps } = match read {
-        Ok(Ok(standing)) => standing,
-        Ok(Err(lost)) => {
-            return Err(ApiError::conflict(format!(
-                "no shell can be opened in {key} of {run}: {lost}"
-            )));
-        }
-        Err(error) => return Err(ApiError::conflict(error.to_string())),
-    };
+    let progress = app.job_executor.read_progress(&job, &steps).await;
+    let AttemptProgress { failed, steps } = progress.map_err(|lost| {
+        ApiError::conflict(format!("no shell can be opened in {key} of {run}: {lost}"))
+    })?;
     let step = match (step, failed) {
         (Some(step), _) if !steps.contains(&step) => {
             let known = join_with_and(steps.iter().map(String::as_str));
@@ -140,7 +138,7 @@ async fn find_location(
         }
     };
     Ok(ShellLocation {
-        folder,
+        folder: app.job_executor.shell_folder(&job),
         attempt,
         step,
         steps,
@@ -148,10 +146,10 @@ async fn find_location(
 }
 
 /// The job's spec as a worker gets it, resumed at the step.
-async fn spec(
+async fn build_spec(
     app: &App,
     state: &run::RunState,
-    (run, key): (&RunId, &JobKey),
+    job: &JobIdentity,
     location: &ShellLocation,
 ) -> Result<JobSpec, ApiError> {
     let sources = JobEnvironmentSources {
@@ -160,96 +158,13 @@ async fn spec(
         traffic: &app.workloads.traffic,
         server: &app.server_addresses,
     };
-    let environment = job_environment(sources, state, key).await;
+    let environment = job_environment(sources, state, &job.key).await;
     let environment = environment.map_err(|error| ApiError::conflict(error.to_string()))?;
-    let spec = job_spec(state, key, environment);
-    let spec = spec.map_err(|error| ApiError::conflict(error.to_string()))?;
-    let job = JobIdentity {
-        run: run.clone(),
-        key: key.clone(),
-        attempt: location.attempt,
-    };
-    let resolved = app.job_executor.resolve_spec(&job, spec).await;
-    let mut spec = resolved.map_err(|error| ApiError::conflict(error.to_string()))?;
+    let spec = job_spec(state, &job.key, environment);
+    let mut spec = spec.map_err(|error| ApiError::conflict(error.to_string()))?;
     spec.resume = Some(ResumePoint {
         attempt: location.attempt,
         step: location.step.clone(),
     });
-    // Absolute, since the shell's process has another working directory.
-    spec.mounts.folder.clone_from(&location.folder);
-    spec.mounts.resumed = Some(location.folder.clone());
     Ok(spec)
-}
-
-/// A name that a command line gives such a file, and that leads nowhere else.
-fn named(file: &str) -> Result<&str, ApiError> {
-    let inner = file
-        .strip_prefix("shell-")
-        .and_then(|rest| rest.strip_suffix(".json"));
-    let is_plain = |text: &str| text.len() >= 6 && text.bytes().all(|b| b.is_ascii_alphanumeric());
-    inner
-        .filter(|inner| is_plain(inner))
-        .map(|_| file)
-        .ok_or_else(|| ApiError::bad_request("the file is called shell-….json"))
-}
-
-/// Fills an existing file. It is not created here: that the caller could create it proves its access.
-fn write(path: &FilePath, spec: &impl Serialize) -> std::io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .custom_flags(i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default())
-        .open(path)?;
-    let found = file.metadata()?;
-    let is_private = std::os::unix::fs::MetadataExt::mode(&found) & 0o077 == 0;
-    if !found.is_file() || found.len() > 0 || !is_private {
-        let why = "it is no empty file that only its owner may read";
-        return Err(std::io::Error::other(why));
-    }
-    serde_json::to_writer(&mut file, spec)?;
-    file.flush()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn only_plain_names_of_files_are_taken() {
-        assert!(named("shell-a1B2c3.json").is_ok());
-        for bad in [
-            "shell-.json",
-            "shell-a.json",
-            "shell-../../x.json",
-            "job.json",
-            "journal.jsonl",
-            "shell-a1b2c3.json/x",
-        ] {
-            assert!(named(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn only_an_empty_private_file_that_is_there_is_filled() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("shell-abcdef.json");
-        let lay = |text: &str, mode| {
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        };
-        assert!(write(&path, &"secret").is_err(), "it isn't made");
-        assert!(!path.exists());
-        for (text, mode) in [("", 0o644), ("there", 0o600)] {
-            lay(text, mode);
-            assert!(write(&path, &"secret").is_err(), "{text:?} {mode:o}");
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
-        }
-        let link = folder.path().join("shell-ghijkl.json");
-        std::os::unix::fs::symlink(&path, &link).unwrap();
-        lay("", 0o600);
-        assert!(write(&link, &"secret").is_err());
-        write(&path, &"secret").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "\"secret\"");
-    }
 }

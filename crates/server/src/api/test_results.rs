@@ -98,7 +98,7 @@ pub(super) async fn why(
     let id = runs::id(&service, &number)?;
     caller.require(Verb::Read, &Resource::RunTests(id.clone()))?;
     let view = run_view(&*app.store, &id).await?;
-    let lines = failure_summary::summarize(&app.jobs, &view).await;
+    let lines = failure_summary::summarize(&*app.job_executor, &view).await;
     Ok(Json(FailureSummary {
         lines: lines.map(Vec::from).unwrap_or_default(),
     }))

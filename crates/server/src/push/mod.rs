@@ -18,7 +18,7 @@ use shipway_core::{
 };
 use shipway_drivers::{
     git::{GitError, GitRepositories, GitRepository, RefUpdate},
-    jobs::JobRunner,
+    jobs::JobExecutor,
 };
 use shipway_engine::{Blobs, Store};
 use tokio::sync::mpsc;
@@ -78,7 +78,7 @@ pub(crate) struct PushReceiver {
     /// The targets and routers that a configuration can name.
     pub(crate) targets: AvailableTargets,
     /// Logs of jobs, for the summary of a failure.
-    pub(crate) jobs: JobRunner,
+    pub(crate) jobs: Arc<dyn JobExecutor>,
     /// A folder for temporary files.
     pub(crate) scratch: PathBuf,
 }

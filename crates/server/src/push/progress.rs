@@ -53,7 +53,7 @@ pub(super) async fn print_until_done(
         let Some(Ok(recorded)) = recorded else { return };
         let lines = progress.handle_event(&recorded);
         if let Some(id) = progress.failed_run.take() {
-            let summary = failure_summary::read_summary(&*receiver.store, &receiver.jobs, &id);
+            let summary = failure_summary::read_summary(&*receiver.store, &*receiver.jobs, &id);
             for line in summary.await.into_iter().flatten() {
                 terminal.line(format!("  {line}")).await;
             }

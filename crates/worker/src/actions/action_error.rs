@@ -2,18 +2,18 @@
 
 use std::{io, path::PathBuf};
 
-use super::{
-    action_reference::ActionFileError, server_request::RequestError, tool_table::MissingTool,
-};
+use super::{action_reference::ActionFileError, tool_table::MissingTool};
 use crate::{
     artifact_tar::ArtifactError,
     cache::{CacheKeyError, FindCacheError, cache_archive::CacheArchiveError},
     containers::ContainerError,
     expression_error::ExpressionError,
     forge::ForgeError,
+    job_inputs::JobInputError,
     path_error::PathError,
     path_patterns::PatternError,
     runtime::ArtifactNameError,
+    server_request::RequestError,
 };
 
 /// Why an action failed; the message is the reason of its step.
@@ -107,6 +107,8 @@ pub(crate) enum ActionError {
     CacheNotRestored { key: String, source: Box<Self> },
     #[error("there is no cache for the key {0}, and `fail-on-cache-miss` is set")]
     CacheMiss(String),
+    #[error(transparent)]
+    Input(#[from] JobInputError),
     // Checkout
     #[error("only the run's own repository can be checked out, not {0}")]
     OtherRepository(String),

@@ -254,15 +254,16 @@ pub(super) async fn download_artifact(
         ArtifactSelection::Pattern(_) => merge,
     };
     for kept in &taken {
-        if let Some(other) = &other {
-            other.download_artifact(kept).await?;
-        }
+        let tar = match &other {
+            Some(other) => other.download_artifact(kept).await?,
+            None => context.artifact_store.tar_file(kept).await?,
+        };
         let to = if directly {
             to.clone()
         } else {
             to.join(&kept.name)
         };
-        unpack_artifact(context, kept, &to).await?;
+        unpack_artifact(context, kept, tar, &to).await?;
     }
     if !matches!(wanted, ArtifactSelection::Name(_)) {
         context.log_message(&format!("Downloaded {} artifacts", taken.len()));
@@ -276,11 +277,12 @@ pub(super) async fn download_artifact(
 async fn unpack_artifact(
     context: &mut StepContext<'_>,
     kept: &ArtifactEntry,
+    tar: PathBuf,
     to: &Path,
 ) -> Result<(), ActionError> {
     let ArtifactEntry { name, .. } = kept;
-    let (path, digest, place) = (kept.path.clone(), kept.digest.clone(), to.to_owned());
-    let unpacked = run_blocking(move || artifact_tar::unpack_tar(&path, &digest, &place)).await;
+    let (digest, place) = (kept.digest.clone(), to.to_owned());
+    let unpacked = run_blocking(move || artifact_tar::unpack_tar(&tar, &digest, &place)).await;
     let count = unpacked.map_err(|error| ActionError::ArtifactUnreadable {
         name: name.clone(),
         source: Box::new(error),

@@ -36,7 +36,7 @@ pub(super) async fn run_checkout(context: &mut StepContext<'_>) -> Result<StepRe
         }
     }
     let to = context.resolve_path(context.input("path").unwrap_or("."))?;
-    let from = context.source_path;
+    let from = &context.inputs.source().await?;
     match context.source {
         SourceTree::Git {
             commit, reference, ..

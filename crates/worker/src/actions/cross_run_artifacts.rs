@@ -10,13 +10,8 @@ use std::{
 use serde::Deserialize;
 use shipway_workflow::job::ServerAccess;
 
-use super::{
-    action_error::ActionError,
-    blocking_task::run_blocking,
-    server_request::{RequestError, bearer_header, http_agent},
-    step_context::StepContext,
-};
-use crate::{path_error::PathError, runtime::ArtifactEntry};
+use super::{action_error::ActionError, blocking_task::run_blocking, step_context::StepContext};
+use crate::{path_error::PathError, runtime::ArtifactEntry, server_request::get_from_server};
 
 #[derive(Deserialize)]
 struct ListedArtifact {
@@ -84,10 +79,13 @@ impl OtherRun {
             .collect())
     }
 
-    /// Downloads an artifact, unless that was done before.
-    pub(super) async fn download_artifact(&self, kept: &ArtifactEntry) -> Result<(), ActionError> {
+    /// Downloads an artifact, unless that was done before; returns its tar file.
+    pub(super) async fn download_artifact(
+        &self,
+        kept: &ArtifactEntry,
+    ) -> Result<PathBuf, ActionError> {
         if kept.path.exists() {
-            return Ok(());
+            return Ok(kept.path.clone());
         }
         let server = self.server.clone();
         let path = format!("{}/artifacts/{}", self.path, percent_encode(&kept.name));
@@ -95,7 +93,8 @@ impl OtherRun {
         run_blocking(move || {
             let answer = get_from_server(&server, &path)?;
             let saved = save_download(answer.into_body().into_reader(), &to);
-            Ok::<_, ActionError>(saved.map_err(PathError::at(&to))?)
+            saved.map_err(PathError::at(&to))?;
+            Ok::<_, ActionError>(to)
         })
         .await
     }
@@ -108,23 +107,6 @@ fn save_download(mut from: impl io::Read, to: &PathBuf) -> io::Result<()> {
     io::copy(&mut from, &mut file)?;
     file.flush()?;
     fs::rename(temp, to)
-}
-
-fn get_from_server(
-    server: &ServerAccess,
-    path: &str,
-) -> Result<ureq::http::Response<ureq::Body>, ActionError> {
-    let asked = http_agent(None)
-        .get(format!("{}{path}", server.url))
-        .header("authorization", bearer_header(server))
-        .call();
-    let mut answer = asked.map_err(|error| RequestError::Unreachable(error.to_string()))?;
-    if answer.status().is_success() {
-        return Ok(answer);
-    }
-    let status = answer.status();
-    let problem: serde_json::Value = answer.body_mut().read_json().unwrap_or_default();
-    Err(RequestError::from_problem(status, &problem).into())
 }
 
 /// Percent-encodes a name for use in a URL.

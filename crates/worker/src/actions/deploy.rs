@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 
 use super::{
     action_error::ActionError,
-    server_request::{RequestError, bearer_header, http_agent},
     step_context::{StepContext, StepResult},
 };
+use crate::server_request::{RequestError, bearer_header, http_agent};
 
 /// Polling interval for a rollout, in addition to change notifications, which stop when the server restarts.
 const LOOK: Duration = Duration::from_secs(5);

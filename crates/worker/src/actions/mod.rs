@@ -20,7 +20,6 @@ pub(crate) mod fetch_actions;
 pub(crate) mod javascript_action;
 mod python_venv;
 pub(crate) mod resolved_action;
-mod server_request;
 mod setup_tools;
 mod step_context;
 pub(crate) mod tool_table;

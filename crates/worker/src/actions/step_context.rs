@@ -18,6 +18,7 @@ use crate::{
     cache::JobCaches,
     containers::JobContainer,
     environment::{EnvVars, JobFolders},
+    job_inputs::JobInputProvider,
     program_runner::RunOutcome,
     runtime::ArtifactStore,
 };
@@ -27,8 +28,7 @@ pub(crate) struct StepContext<'c> {
     /// The `github` context.
     pub(super) github: &'c ExprValue,
     pub(super) source: &'c SourceTree,
-    /// Where this machine has the source.
-    pub(super) source_path: &'c Path,
+    pub(super) inputs: &'c dyn JobInputProvider,
     /// `None` for a job of `shipway run`, which has no server.
     pub(super) server: Option<&'c ServerAccess>,
     /// Whether versions of tools other than the requested ones may be used.
@@ -116,6 +116,7 @@ impl<'c> StepContext<'c> {
     pub(crate) fn new(
         spec: &'c JobSpec,
         folders: &'c JobFolders,
+        inputs: &'c dyn JobInputProvider,
         stores: (&'c ArtifactStore, Option<&'c JobCaches>),
         with: Vec<(String, String)>,
         env: &'c [(String, String)],
@@ -126,7 +127,7 @@ impl<'c> StepContext<'c> {
         Self {
             github: &spec.contexts.github,
             source: &spec.source,
-            source_path: &spec.mounts.source,
+            inputs,
             server: spec.server.as_ref(),
             allow_other_versions: spec.actions.allow_other_versions,
             folders,

@@ -258,15 +258,17 @@ impl ArtifactService {
             .artifact_store
             .find_artifact(&request.name)
             .ok_or_else(unknown_artifact)?;
+        let tar = self.artifact_store.tar_file(&kept).await;
+        let tar = tar.map_err(|error| unreadable_artifact(&kept, &error))?;
         let this = Arc::clone(self);
-        let zip = run_blocking_call(move || this.zip_artifact(&kept)).await?;
+        let zip = run_blocking_call(move || this.zip_artifact(&kept, &tar)).await?;
         let (id, signature) = self.blobs.sign_readable(zip)?;
         let url = address.signed_url("artifacts", id, &signature);
         twirp::serialize_response(&serde_json::json!({ "signed_url": url }))
     }
 
     /// The artifact as a zip, created once.
-    fn zip_artifact(&self, kept: &ArtifactEntry) -> Result<PathBuf, TwirpError> {
+    fn zip_artifact(&self, kept: &ArtifactEntry, tar: &Path) -> Result<PathBuf, TwirpError> {
         let zip = self.scratch.join(format!("{}.zip", kept.id()));
         if zip.exists() {
             return Ok(zip);
@@ -275,14 +277,8 @@ impl ArtifactService {
         let folder = self.scratch.join(unique.as_str());
         let part = folder.with_extension("part");
         std::fs::create_dir_all(&self.scratch)?;
-        let made = artifact_zip::tar_to_zip(&kept.path, &kept.digest, &folder, &part);
-        made.map_err(|why| {
-            let name = &kept.name;
-            TwirpError::new(
-                TwirpCode::Internal,
-                format!("the artifact {name} can't be read: {why}"),
-            )
-        })?;
+        let made = artifact_zip::tar_to_zip(tar, &kept.digest, &folder, &part);
+        made.map_err(|why| unreadable_artifact(kept, &why))?;
         std::fs::rename(part, &zip)?;
         Ok(zip)
     }
@@ -304,6 +300,14 @@ impl ArtifactService {
 
 fn unknown_artifact() -> TwirpError {
     TwirpError::new(TwirpCode::NotFound, "there is no artifact of this name")
+}
+
+fn unreadable_artifact(kept: &ArtifactEntry, why: &dyn std::fmt::Display) -> TwirpError {
+    let name = &kept.name;
+    TwirpError::new(
+        TwirpCode::Internal,
+        format!("the artifact {name} can't be read: {why}"),
+    )
 }
 
 /// Writes a tar with one file.

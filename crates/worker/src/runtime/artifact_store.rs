@@ -4,7 +4,6 @@
 //! Every artifact is a tar file. Its id is derived from name and digest, so that all jobs of a run use the same one.
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -12,6 +11,8 @@ use std::{
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use shipway_workflow::job::{JournalBody, StoredArtifact};
+
+use crate::job_inputs::{JobInputError, JobInputProvider};
 
 /// GitHub's list of characters that some file system doesn't allow.
 const FORBIDDEN: [char; 11] = ['/', '\\', '"', ':', '<', '>', '|', '*', '?', '\r', '\n'];
@@ -25,17 +26,19 @@ pub(crate) enum RunAttempt {
     Rerun,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct ArtifactStore {
     kept: Arc<Mutex<Vec<ArtifactEntry>>>,
+    inputs: Arc<dyn JobInputProvider>,
     attempt: RunAttempt,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct ArtifactEntry {
     pub(crate) name: String,
-    /// `sha256:…` of the tar file at `path`.
+    /// `sha256:…` of the tar file.
     pub(crate) digest: String,
+    /// The tar file; empty for an artifact of an earlier job, which is an input ([`ArtifactStore::tar_file`]).
     pub(crate) path: PathBuf,
     /// Of the tar file, in bytes.
     pub(crate) size: u64,
@@ -77,30 +80,34 @@ impl ArtifactEntry {
 }
 
 impl ArtifactStore {
-    /// The artifacts of earlier jobs, with their files by digest.
+    /// The artifacts of earlier jobs, whose files are inputs of the job.
     pub(crate) fn new(
         earlier: &[StoredArtifact],
-        files: &BTreeMap<String, PathBuf>,
+        inputs: Arc<dyn JobInputProvider>,
         attempt: RunAttempt,
     ) -> Self {
-        let kept = earlier.iter().map(|artifact| {
-            let path = files.get(&artifact.digest).cloned().unwrap_or_default();
-            let found = path.metadata().ok();
-            let at = found.as_ref().and_then(|found| found.modified().ok());
-            ArtifactEntry {
-                name: artifact.name.clone(),
-                digest: artifact.digest.clone(),
-                path,
-                size: found.map_or(0, |found| found.len()),
-                at: at
-                    .and_then(|at| Timestamp::try_from(at).ok())
-                    .unwrap_or_default(),
-                origin: ArtifactOrigin::Earlier,
-            }
+        let now = Timestamp::now();
+        let kept = earlier.iter().map(|artifact| ArtifactEntry {
+            name: artifact.name.clone(),
+            digest: artifact.digest.clone(),
+            path: PathBuf::new(),
+            size: artifact.size,
+            // The spec doesn't say when it was stored: before this job.
+            at: now,
+            origin: ArtifactOrigin::Earlier,
         });
         Self {
             kept: Arc::new(Mutex::new(kept.collect())),
+            inputs,
             attempt,
+        }
+    }
+
+    /// The artifact's tar file, fetched if it isn't on this machine.
+    pub(crate) async fn tar_file(&self, entry: &ArtifactEntry) -> Result<PathBuf, JobInputError> {
+        match entry.path.as_os_str().is_empty() {
+            true => self.inputs.artifact(&entry.digest).await,
+            false => Ok(entry.path.clone()),
         }
     }
 
@@ -204,17 +211,19 @@ pub(crate) fn check_name(name: &str) -> Result<&str, ArtifactNameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job_inputs::no_inputs;
 
     fn earlier() -> Vec<StoredArtifact> {
         vec![StoredArtifact {
             name: "shop".to_owned(),
             digest: "sha256:00".to_owned(),
+            size: 7,
         }]
     }
 
     #[test]
     fn an_artifact_is_told_once_and_known_by_one_number_everywhere() {
-        let artifact_store = ArtifactStore::new(&earlier(), &BTreeMap::new(), RunAttempt::First);
+        let artifact_store = ArtifactStore::new(&earlier(), no_inputs(), RunAttempt::First);
         assert!(artifact_store.take_unrecorded().is_empty());
         let put = |digest: &str| {
             artifact_store.add_artifact("a".to_owned(), "/a".into(), digest.to_owned(), 7)
@@ -239,16 +248,13 @@ mod tests {
     #[test]
     fn a_name_is_taken_once_unless_the_run_is_run_again() {
         assert!(
-            !ArtifactStore::new(&earlier(), &BTreeMap::new(), RunAttempt::First)
-                .is_name_free("shop")
+            !ArtifactStore::new(&earlier(), no_inputs(), RunAttempt::First).is_name_free("shop")
         );
         assert!(
-            ArtifactStore::new(&earlier(), &BTreeMap::new(), RunAttempt::Rerun)
-                .is_name_free("shop")
+            ArtifactStore::new(&earlier(), no_inputs(), RunAttempt::Rerun).is_name_free("shop")
         );
         assert!(
-            ArtifactStore::new(&earlier(), &BTreeMap::new(), RunAttempt::First)
-                .is_name_free("other")
+            ArtifactStore::new(&earlier(), no_inputs(), RunAttempt::First).is_name_free("other")
         );
     }
 

@@ -25,6 +25,7 @@ use std::{
     io,
     net::{Ipv4Addr, TcpListener},
     path::PathBuf,
+    sync::Arc,
     thread::JoinHandle,
 };
 
@@ -34,7 +35,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::{http_server::EndpointServices, runtime_secret::RuntimeSecret};
-use crate::{cache::JobCaches, environment::JobFolders, file_hash, mask::Masker};
+use crate::{
+    cache::JobCaches, environment::JobFolders, file_hash, job_inputs::JobInputProvider,
+    mask::Masker,
+};
 
 pub(crate) use artifact_service::free_path;
 pub(crate) use artifact_store::{
@@ -74,7 +78,11 @@ pub(crate) struct RuntimeEndpoints {
 
 impl RuntimeEndpoints {
     /// Cheap: the endpoints are started by [`Self::endpoint_variables`].
-    pub(crate) fn new(spec: &JobSpec, folders: &JobFolders) -> Self {
+    pub(crate) fn new(
+        spec: &JobSpec,
+        folders: &JobFolders,
+        inputs: &Arc<dyn JobInputProvider>,
+    ) -> Self {
         let github = &spec.contexts.github;
         let text = |name: &str| github.get(name).to_text().to_string();
         let attempt = match text("run_attempt").as_str() {
@@ -82,7 +90,7 @@ impl RuntimeEndpoints {
             _ => RunAttempt::Rerun,
         };
         let run = format!("{}/{}", text("repository"), text("run_id"));
-        let artifact_store = ArtifactStore::new(&spec.artifacts, &spec.mounts.artifacts, attempt);
+        let artifact_store = ArtifactStore::new(&spec.artifacts, inputs.clone(), attempt);
         let caches = JobCaches::for_job(spec);
         Self::with_ids(
             artifact_store,

@@ -24,7 +24,8 @@ impl Bench {
     fn with(earlier: &[shipway_workflow::job::StoredArtifact]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let folders = JobFolders::create(root.path(), root.path()).unwrap();
-        let artifact_store = ArtifactStore::new(earlier, &Default::default(), RunAttempt::First);
+        let artifact_store =
+            ArtifactStore::new(earlier, crate::job_inputs::no_inputs(), RunAttempt::First);
         let github = json!({"ref": "refs/heads/topic"});
         let github = shipway_workflow::expr::ExprValue::from(&github);
         let caches = JobCaches::for_folder(&root.path().join("caches"), &github);
@@ -297,6 +298,7 @@ fn a_name_is_given_once() {
     let earlier = shipway_workflow::job::StoredArtifact {
         name: "theirs".to_owned(),
         digest: "sha256:00".to_owned(),
+        size: 7,
     };
     let bench = Bench::with(&[earlier]);
     let (status, answer) = bench.artifact("CreateArtifact", json!({"name": "theirs"}));

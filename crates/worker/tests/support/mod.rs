@@ -15,8 +15,8 @@ use shipway_worker::{JOB_FILE, JOURNAL_FILE, LOG_FILE, read_journal};
 use shipway_workflow::{
     expr::ExprValue,
     job::{
-        ActionSource, Conclusion, JobContexts, JobKey, JobMounts, JobSpec, JournalBody,
-        JournalEntry, SourceTree, StoredArtifact, WithoutEngine,
+        ActionSource, Conclusion, InputDelivery, JobContexts, JobKey, JobMounts, JobSpec,
+        JournalBody, JournalEntry, SourceTree, StoredArtifact, WithoutEngine,
     },
 };
 
@@ -100,6 +100,7 @@ impl Bench {
             limits: Default::default(),
             actions: ActionSource::default(),
             resume: None,
+            delivery: InputDelivery::default(),
             mounts: JobMounts {
                 folder,
                 source: root.path().join("source"),
@@ -137,6 +138,7 @@ impl Bench {
                 self.spec.artifacts.push(StoredArtifact {
                     name: name.clone(),
                     digest: digest.clone(),
+                    size: path.metadata().map_or(0, |found| found.len()),
                 });
                 (self.spec.mounts.artifacts).insert(digest.clone(), path.clone());
             }

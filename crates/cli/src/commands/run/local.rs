@@ -286,6 +286,7 @@ impl Local {
             stored.push(StoredArtifact {
                 name: artifact.name.clone(),
                 digest,
+                size: artifact.size,
             });
         }
         let around = JobEnvironment {

@@ -6,7 +6,7 @@ use std::{io::Read as _, path::Path};
 const SHOWN_MAX: u64 = 256 << 10;
 
 /// The summaries of a job's steps, one after the other; `None` if no step wrote one.
-pub(crate) fn read_job_summary(folder: &Path) -> Option<String> {
+pub(super) fn read_job_summary(folder: &Path) -> Option<String> {
     let mut files: Vec<(u32, std::path::PathBuf)> = (std::fs::read_dir(folder.join("summaries"))
         .ok()?)
     .filter_map(|entry| {

@@ -1,0 +1,73 @@
+//! The inputs of a job, for a worker that shares no disk with the server. The token names the job: there is no address for
+//! another job's inputs.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use shipway_core::{
+    access::{JobIdentity, Verb},
+    ids::Digest,
+    run::RunState,
+};
+
+use super::{ApiError, Caller, artifacts::artifact_response};
+use crate::app::App;
+
+pub(crate) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/internal/job/source", get(source))
+        .route("/internal/job/artifacts/{digest}", get(artifact))
+}
+
+/// The commit of the job's run with its history, as a git pack.
+async fn source(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, ApiError> {
+    let job = caller.require_job(Verb::FetchInputs)?;
+    let state = run_state(&app, job).await?;
+    let commit = state.0.as_deref().map(|run| run.spec.commit.id.clone());
+    let commit = commit.ok_or_else(|| missing_run(job))?;
+    let repository = app.repos.get(&job.run.service);
+    let repository = repository
+        .ok_or_else(|| ApiError::missing(format!("{} has no repository here", job.run.service)))?;
+    let pack = repository.pack_commit(&commit).await.map_err(|error| {
+        tracing::error!(%error, %job, "the commit of a job can't be packed");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    })?;
+    let kind = [(header::CONTENT_TYPE, "application/x-git-packed-objects")];
+    Ok((kind, Body::from_stream(pack)).into_response())
+}
+
+/// An artifact of the job's run, as a tar file.
+async fn artifact(
+    State(app): State<Arc<App>>,
+    Path(digest): Path<String>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
+    let job = caller.require_job(Verb::FetchInputs)?;
+    let digest: Digest = digest
+        .parse()
+        .map_err(|error: shipway_core::ids::ParseIdError| {
+            ApiError::bad_request(error.to_string())
+        })?;
+    let state = run_state(&app, job).await?;
+    let mut stored = state.0.as_deref().into_iter().flat_map(|it| &it.artifacts);
+    let found = stored.find(|it| it.digest == digest);
+    let artifact =
+        found.ok_or_else(|| ApiError::missing(format!("{} has no artifact {digest}", job.run)))?;
+    artifact_response(&app, &job.run, artifact).await
+}
+
+async fn run_state(app: &App, job: &JobIdentity) -> Result<Arc<RunState>, ApiError> {
+    let state = app.engines.runs.state(&job.run.stream()).await?;
+    state.ok_or_else(|| missing_run(job))
+}
+
+fn missing_run(job: &JobIdentity) -> ApiError {
+    ApiError::missing(format!("there is no run {}", job.run))
+}
