@@ -21,6 +21,9 @@ use crate::{
 /// Entries of a page at most; the server gives no more.
 const PAGE_LIMIT_MAX: u32 = 200;
 
+/// The address of a server that was started without `--listen` and `--public-url`.
+pub const DEFAULT_SERVER_URL: &str = "http://127.0.0.1:7878";
+
 /// A client. Implementors bring the transport, two methods; the API follows from them. Services are named as users name them: the
 /// server checks the name.
 pub trait ApiClient {

@@ -23,7 +23,7 @@ mod shell;
 mod test_results;
 
 pub use business_events::{BusinessEvent, BusinessEventReport, BusinessEventsCounted};
-pub use client::ApiClient;
+pub use client::{ApiClient, DEFAULT_SERVER_URL};
 pub use delivery::DeliveryQuery;
 pub use deploys::{DeployOutcome, DeployPlan, DeployRequest, PlanQuery, RollbackRequest};
 pub use environments::{

@@ -3,10 +3,7 @@
 use std::io::{BufRead, BufReader};
 
 use serde::{Serialize, de::DeserializeOwned};
-use shipway_api::{ApiClient, Problem};
-
-/// The default address of a server.
-const USUAL: &str = "http://127.0.0.1:7878";
+use shipway_api::{ApiClient, DEFAULT_SERVER_URL, Problem};
 
 /// The server's address and the caller's name.
 #[derive(Clone, Debug, clap::Args)]
@@ -15,7 +12,7 @@ pub struct ServerConnection {
     #[arg(
         long,
         env = "SHIPWAY_URL",
-        default_value = USUAL,
+        default_value = DEFAULT_SERVER_URL,
         global = true,
         value_name = "URL"
     )]
@@ -122,7 +119,7 @@ impl ServerConnection {
     /// Whether the server's address was given.
     #[must_use]
     pub fn is_named(&self) -> bool {
-        self.server != USUAL || std::env::var_os("SHIPWAY_URL").is_some()
+        self.server != DEFAULT_SERVER_URL || std::env::var_os("SHIPWAY_URL").is_some()
     }
 
     /// The address of `path`.

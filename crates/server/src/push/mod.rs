@@ -9,6 +9,7 @@ mod recovery;
 pub(crate) use read::{commit_of, find_dispatchable};
 use std::{borrow::Cow, path::PathBuf, sync::Arc};
 
+use shipway_api::DEFAULT_SERVER_URL;
 use shipway_core::{
     access::PushPrincipal,
     ids::ServiceName,
@@ -138,6 +139,11 @@ impl PushReceiver {
             self.maintain(service);
         }
         if !followed.is_empty() && terminal.is_watched() {
+            let url = &self.server.url;
+            if url != DEFAULT_SERVER_URL {
+                let line = format!("commands for this server: export SHIPWAY_URL={url}");
+                terminal.line(line).await;
+            }
             progress::print_until_done(self, service, &followed, before, terminal).await;
         }
     }
