@@ -48,9 +48,9 @@ pub(crate) fn traffic_shares(split: &TrafficSplit, newcomer: Option<ReleaseNumbe
     };
     html! {
         div.shares {
-            @for (release, weight) in split.shares.iter().filter(|(_, weight)| !weight.is_zero()) {
-                meter class=(tone(*release)) min="0" max="100" value=(weight.percent()) aria-label={ (weight) " to " (release) } {}
-                span { (weight) " to " strong { (release) } @if Some(*release) == newcomer { " new" } }
+            @for (release, weight) in split.releases().filter(|(_, weight)| !weight.is_zero()) {
+                meter class=(tone(release)) min="0" max="100" value=(weight.percent()) aria-label={ (weight) " to " (release) } {}
+                span { (weight) " to " strong { (release) } @if Some(release) == newcomer { " new" } }
             }
         }
     }

@@ -152,9 +152,8 @@ fn traffic_table(environment: &EnvironmentStatus) -> Markup {
             traffic.requests + traffic.abandoned + traffic.overdue > 0
                 && environment
                     .split
-                    .shares
-                    .iter()
-                    .any(|(release, _)| *release == traffic.release)
+                    .releases()
+                    .any(|(release, _)| release == traffic.release)
         })
         .collect();
     html! {

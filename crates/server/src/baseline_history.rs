@@ -198,12 +198,12 @@ pub(crate) async fn with_stable_traffic(
     if spec.pace == RolloutPace::Direct || spec.environment.analysis.is_empty() {
         return spec;
     }
-    let Some(stable) = &spec.stable else {
+    let Some(stable) = spec.stable() else {
         return spec.with_stable_traffic(StableTraffic::default());
     };
     let number = stable.release.number;
     let set = ReplicaSetKey {
-        place: spec.release.service_environment(&spec.environment.name),
+        place: spec.release().service_environment(&spec.environment.name),
         release: number,
     };
     let router = stable.release.environment(&spec.environment.name);

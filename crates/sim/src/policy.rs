@@ -8,7 +8,8 @@ use shipway_core::{
     ids::{Digest, EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber},
     release::{Commit, Release},
     rollout::{
-        Rollout, RolloutKind, RolloutPace, RolloutSpec, StableRelease, StableTraffic,
+        Rollout, RolloutKind, RolloutPace, RolloutSpec, RolloutSubject, StableRelease,
+        StableTraffic,
         plan::{HoldReason, PlanAction, TrafficSplit},
         strategy::{self, HoldPolicy, ObservedState},
     },
@@ -293,12 +294,14 @@ fn spec(config: &ServiceConfig, environment: &EnvironmentConfig) -> RolloutSpec 
         kind: RolloutKind::Deploy,
         pace: RolloutPace::ByStrategy,
         retry_of: None,
-        release: release(CANDIDATE),
+        subject: RolloutSubject::Release {
+            release: release(CANDIDATE),
+            stable: Some(StableRelease {
+                release: release(STABLE),
+                instances: environment.instances,
+            }),
+        },
         environment: environment.clone(),
-        stable: Some(StableRelease {
-            release: release(STABLE),
-            instances: environment.instances,
-        }),
         observed: ObservedState {
             counts,
             split: TrafficSplit::all_to(STABLE),

@@ -16,7 +16,7 @@ use shipway_core::{
     ids::ReleaseNumber,
     release::Release,
     rollout::{
-        PlanDirection, Rollout, RolloutSpec,
+        PlanDirection, Rollout, RolloutSpec, RolloutVariant,
         plan::{PlanAction, TrafficSplit},
     },
     target::{ReplicaSetKey, ServiceEnvironment, TargetMissing},
@@ -123,7 +123,9 @@ impl ActionExecutor<'_> {
                 grace,
             } => self.drain_instances(*release, *keep, *grace).await?,
             PlanAction::Stop { release, keep } => self.stop_instances(*release, *keep).await?,
-            PlanAction::Promote { release } => {
+            PlanAction::Promote {
+                variant: RolloutVariant::Release(release),
+            } => {
                 self.await_promotable(*release).await?;
                 None
             }
@@ -142,7 +144,7 @@ impl ActionExecutor<'_> {
 
     fn service_environment(&self) -> ServiceEnvironment {
         let spec = self.spec();
-        spec.release.service_environment(&spec.environment.name)
+        spec.release().service_environment(&spec.environment.name)
     }
 
     fn set(&self, release: ReleaseNumber) -> ReplicaSetKey {
@@ -189,7 +191,7 @@ impl ActionExecutor<'_> {
     async fn stable_files_note(&self, started: &ReplicaSetKey) -> Option<String> {
         let stable = ReplicaSetKey {
             place: started.place.clone(),
-            release: self.spec().stable.as_ref()?.release.number,
+            release: self.spec().stable()?.release.number,
         };
         if stable.release == started.release {
             return None;
@@ -325,12 +327,11 @@ fn release_and_environment(
     spec: &RolloutSpec,
     number: ReleaseNumber,
 ) -> Option<(&Release, &EnvironmentConfig)> {
-    if spec.release.number == number {
-        return Some((&spec.release, &spec.environment));
+    if spec.release().number == number {
+        return Some((spec.release(), &spec.environment));
     }
     let stable = spec
-        .stable
-        .as_ref()
+        .stable()
         .filter(|stable| stable.release.number == number)?;
     Some((
         &stable.release,

@@ -351,19 +351,19 @@ impl InMemoryRouter {
         let Some(route) = state.routes.get(place).cloned() else {
             return;
         };
-        for (release, weight) in &route.split.shares {
+        for (release, weight) in route.split.releases() {
             let share = requests * u64::from(weight.basis_points()) / 10_000;
             if share == 0 {
                 continue;
             }
             let is_served = route
                 .instances
-                .get(release)
+                .get(&release)
                 .is_some_and(|it| !it.is_empty());
-            let has_failed = !is_served || state.faults.contains(release);
+            let has_failed = !is_served || state.faults.contains(&release);
             let set = ReplicaSetKey {
                 place: place.clone(),
-                release: *release,
+                release,
             };
             let totals = state.totals.entry(set).or_default();
             totals.requests += share;
@@ -388,7 +388,7 @@ impl Router for InMemoryRouter {
                 let ready = table.ready_instances(place, release);
                 ready.map(|status| status.id.clone()).collect()
             };
-            let releases = route.split.shares.iter().map(|(release, _)| *release);
+            let releases = route.split.releases().map(|(release, _)| release);
             let routed = RoutedRelease {
                 split: route.split.clone(),
                 instances: releases.map(|it| (it, instances(it))).collect(),

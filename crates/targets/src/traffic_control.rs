@@ -253,12 +253,12 @@ impl TrafficControl {
     pub fn serving(&self) -> Vec<ReplicaSetKey> {
         let routes = self.routes();
         let of_route = |(place, route): (&ServiceEnvironment, &TrafficRoute)| {
-            let shares = route.split.shares.iter();
+            let shares = route.split.releases();
             let served = shares.filter(|(_, weight)| !weight.is_zero());
             served
                 .map(|(release, _)| ReplicaSetKey {
                     place: place.clone(),
-                    release: *release,
+                    release,
                 })
                 .collect::<Vec<_>>()
         };

@@ -58,7 +58,7 @@ impl TrackedRollout {
         Self {
             service: spec.id.service.clone(),
             environment: spec.environment.name.clone(),
-            release: spec.release.number,
+            release: spec.release().number,
             kind: spec.kind,
             exposing_actions: Vec::new(),
             is_exposed: false,

@@ -13,7 +13,8 @@ use crate::{
     ids::Digest,
     release::Commit,
     rollout::{
-        PlanDirection, RolloutOutcome, RolloutPace, plan::TrafficSplit, strategy::ObservedState,
+        PlanDirection, RolloutOutcome, RolloutPace, RolloutSubject, plan::TrafficSplit,
+        strategy::ObservedState,
     },
     service::{Push, PushedCommit},
 };
@@ -84,7 +85,7 @@ impl Story {
     /// A rollout of the release of a push, up to its whole traffic.
     fn roll_out(&mut self, number: u32, time: &str, environment: &str, kind: RolloutKind, of: u64) {
         let spec = Box::new(spec(number, environment, kind, of));
-        let split = TrafficSplit::all_to(spec.release.number);
+        let split = TrafficSplit::all_to(spec.release().number);
         self.append_event(&stream(number), time, RolloutEvent::Opened { spec });
         let planned = RolloutEvent::Planned {
             direction: PlanDirection::Forward,
@@ -196,8 +197,10 @@ fn spec(number: u32, environment: &str, kind: RolloutKind, sequence: u64) -> Rol
         pace: RolloutPace::ByStrategy,
         retry_of: None,
         environment: environment.unwrap().clone(),
-        release,
-        stable: None,
+        subject: RolloutSubject::Release {
+            release,
+            stable: None,
+        },
         observed: ObservedState::default(),
         stable_traffic: None,
         is_slow_limit_measured: false,

@@ -76,7 +76,7 @@ impl Rollout {
             return u32::from(split.shows(release));
         }
         let started = self.observed.count(release).max(1);
-        let for_all_traffic = match &self.spec.stable {
+        let for_all_traffic = match self.spec.stable() {
             Some(stable) if stable.release.number == release => stable.instances,
             _ if release == self.candidate() => self.spec.environment.instances,
             _ => started,
@@ -88,7 +88,7 @@ impl Rollout {
     #[must_use]
     pub fn instances_needed_to_grow(&self, split: &TrafficSplit) -> Vec<(ReleaseNumber, u32)> {
         let now = &self.observed.split;
-        let releases = split.shares.iter().map(|(release, _)| *release);
+        let releases = split.releases().map(|(release, _)| release);
         let matched = split.reach.as_ref().map(|reach| reach.release);
         let mut growing: Vec<(ReleaseNumber, u32)> = releases
             .chain(matched)
@@ -105,7 +105,7 @@ impl Rollout {
     /// How long fewer instances than needed may be ready before the rollout is rolled back.
     #[must_use]
     pub fn unready_grace(&self, ready: u32) -> Duration {
-        let health = &self.spec.release.config.run.health;
+        let health = &self.spec.release().config.run.health;
         unready_grace(&self.spec.environment, health, ready)
     }
 }

@@ -14,6 +14,7 @@ use super::{
     stable_traffic::StableTraffic,
     state::RolloutEnd,
     strategy::ObservedState,
+    subject::{RolloutSubject, RolloutVariant, StableRelease},
 };
 use crate::{
     aggregate::Actor,
@@ -33,10 +34,11 @@ pub struct RolloutSpec {
     /// The ended rollout whose release it rolls out once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<RolloutNumber>,
-    pub release: Arc<Release>,
+    /// What it brings to users.
+    #[serde(flatten)]
+    pub subject: RolloutSubject,
     /// Where it goes, as configured by the release itself.
     pub environment: EnvironmentConfig,
-    pub stable: Option<StableRelease>,
     /// Running instances and traffic split at the start.
     pub observed: ObservedState,
     /// What stable answered in the last hour, measured when the rollout is opened; the rules have their limits from it.
@@ -56,6 +58,20 @@ pub struct RolloutSpec {
 }
 
 impl RolloutSpec {
+    /// The release that goes in.
+    #[must_use]
+    pub const fn release(&self) -> &Arc<Release> {
+        let RolloutSubject::Release { release, .. } = &self.subject;
+        release
+    }
+
+    /// The release that served before.
+    #[must_use]
+    pub const fn stable(&self) -> Option<&StableRelease> {
+        let RolloutSubject::Release { stable, .. } = &self.subject;
+        stable.as_ref()
+    }
+
     /// The same with what stable answered lately: the limits that are measured (`over: auto`) are fixed from here on.
     #[must_use]
     pub fn with_stable_traffic(mut self, traffic: StableTraffic) -> Self {
@@ -71,17 +87,9 @@ impl RolloutSpec {
     pub fn is_same_order(&self, other: &Self) -> bool {
         self.id == other.id
             && self.kind == other.kind
-            && self.release.number == other.release.number
+            && self.subject.candidate() == other.subject.candidate()
             && self.environment.name == other.environment.name
     }
-}
-
-/// The release that serves an environment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StableRelease {
-    pub release: Arc<Release>,
-    /// How many instances it needs to carry all traffic.
-    pub instances: u32,
 }
 
 /// Forward to the new release, or back to the stable one.
@@ -323,8 +331,8 @@ pub enum RolloutEffect {
     Measure {
         /// The number of the shift.
         exposure: u32,
-        candidate: ReleaseNumber,
-        stable: Option<ReleaseNumber>,
+        candidate: RolloutVariant,
+        stable: Option<RolloutVariant>,
     },
     /// Watch the rollouts of tied services and report one that goes back, until cancelled.
     WatchPeers { with: Vec<ServiceName> },

@@ -34,8 +34,7 @@ impl RolloutDecider {
         };
         let stable = rollout
             .spec
-            .stable
-            .as_ref()
+            .stable()
             .map(|stable| (stable.release.number, stable.instances))
             .filter(|(stable, _)| *stable != rollout.candidate());
         match rollback_plan::compile(
@@ -164,7 +163,7 @@ impl RolloutDecider {
         let Some(rollout) = self.rollout() else {
             return;
         };
-        let Some(stable) = &rollout.spec.stable else {
+        let Some(stable) = rollout.spec.stable() else {
             return;
         };
         let reverse = ReverseCanary {

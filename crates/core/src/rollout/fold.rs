@@ -282,7 +282,7 @@ impl Rollout {
             self.checkpointed_at = None;
             let evidence = std::mem::take(&mut self.evidence);
             self.evidence = self.evidence_after_shift(evidence);
-            if split.serves(self.candidate()) {
+            if split.serves(self.spec.subject.candidate()) {
                 self.served = true;
                 self.served_at.get_or_insert(event.at);
             }

@@ -1,4 +1,4 @@
-//! Rollouts: one release going into one environment.
+//! Rollouts: one release going into one environment; [`RolloutSubject`] is the joint for flags.
 //!
 //! A strategy compiles a [`plan::RolloutPlan`]; one executor ([`decide`]) walks it, action by action; drivers carry the actions out.
 //! On a failure the rollback plan is compiled from the state observed at that moment. Holds and gates need no driver: they end
@@ -26,6 +26,7 @@ mod stable_traffic;
 mod state;
 mod status;
 pub mod strategy;
+mod subject;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -33,7 +34,7 @@ mod view;
 pub use evaluation::{LOOKS_MAX, MetricEvaluation};
 pub use event::{
     NoticeTone, PlanDirection, RolloutEffect, RolloutEvent, RolloutInput, RolloutNotice,
-    RolloutRejection, RolloutSpec, StableRelease,
+    RolloutRejection, RolloutSpec,
 };
 pub use evidence::{FailureBasis, RolloutEvidence};
 pub use outcome::{
@@ -44,6 +45,7 @@ pub use state::{
     RollbackRetry, RollbackStart, Rollout, RolloutEnd, RolloutPause, RolloutState, TimelineNote,
 };
 pub use status::RolloutStatus;
+pub use subject::{RolloutSubject, RolloutVariant, StableRelease};
 pub use view::{PlanLine, ROLLOUT_APPROVAL_ROWS, RolloutProgress, RolloutView};
 
 /// The rollout aggregate; its streams are `rollout/{service}/{number}`.

@@ -73,7 +73,7 @@ fn observers(rollout: &Rollout) -> Vec<(EffectKey, RolloutEffect)> {
             format!("measure-{exposure}").into(),
             RolloutEffect::Measure {
                 exposure,
-                candidate: rollout.candidate(),
+                candidate: rollout.spec.subject.candidate(),
                 stable: rollout.compared_with(),
             },
         ));

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::canary_match::TrafficMatch;
+use super::{canary_match::TrafficMatch, subject::RolloutVariant};
 use crate::{
     address::PublicAddress,
     gate::GateSpec,
@@ -74,9 +74,10 @@ pub enum PlanAction {
         release: ReleaseNumber,
         keep: u32,
     },
-    /// This release is now the stable one.
+    /// The variant is the stable one from here on.
     Promote {
-        release: ReleaseNumber,
+        #[serde(flatten)]
+        variant: RolloutVariant,
     },
 }
 
@@ -95,11 +96,11 @@ pub enum HoldReason {
     ReverseCanary,
 }
 
-/// Which share of the traffic each release gets, the newcomer first: raising its weight then only ever adds users to it.
+/// Which share of the users each variant gets, the newcomer first: raising its weight then only ever adds users to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "SerializedSplit", into = "SerializedSplit")]
 pub struct TrafficSplit {
-    pub shares: Vec<(ReleaseNumber, Weight)>,
+    pub shares: Vec<(RolloutVariant, Weight)>,
     /// Requests that reach the new release in addition to its weight.
     pub reach: Option<TrafficMatch>,
 }
@@ -108,27 +109,54 @@ pub struct TrafficSplit {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum SerializedSplit {
-    Shares(Vec<(ReleaseNumber, Weight)>),
+    Shares(Vec<SerializedShare>),
     More {
-        shares: Vec<(ReleaseNumber, Weight)>,
+        shares: Vec<SerializedShare>,
         reach: Option<TrafficMatch>,
     },
 }
 
+/// A release is its number alone: so it was always written.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum SerializedShare {
+    Release(ReleaseNumber, Weight),
+    Variant(RolloutVariant, Weight),
+}
+
+impl From<SerializedShare> for (RolloutVariant, Weight) {
+    fn from(written: SerializedShare) -> Self {
+        match written {
+            SerializedShare::Release(release, weight) => (release.into(), weight),
+            SerializedShare::Variant(variant, weight) => (variant, weight),
+        }
+    }
+}
+
+impl From<(RolloutVariant, Weight)> for SerializedShare {
+    fn from((variant, weight): (RolloutVariant, Weight)) -> Self {
+        match variant {
+            RolloutVariant::Release(release) => Self::Release(release, weight),
+        }
+    }
+}
+
 impl From<SerializedSplit> for TrafficSplit {
     fn from(written: SerializedSplit) -> Self {
-        match written {
-            SerializedSplit::Shares(shares) => Self {
-                shares,
-                reach: None,
-            },
-            SerializedSplit::More { shares, reach } => Self { shares, reach },
+        let (shares, reach) = match written {
+            SerializedSplit::Shares(shares) => (shares, None),
+            SerializedSplit::More { shares, reach } => (shares, reach),
+        };
+        Self {
+            shares: shares.into_iter().map(Into::into).collect(),
+            reach,
         }
     }
 }
 
 impl From<TrafficSplit> for SerializedSplit {
     fn from(TrafficSplit { shares, reach }: TrafficSplit) -> Self {
+        let shares = shares.into_iter().map(Into::into).collect();
         match reach {
             None => Self::Shares(shares),
             reach => Self::More { shares, reach },
@@ -137,23 +165,27 @@ impl From<TrafficSplit> for SerializedSplit {
 }
 
 impl TrafficSplit {
-    /// Everything to one release.
+    /// Everything to one variant.
     #[must_use]
-    pub fn all_to(release: ReleaseNumber) -> Self {
+    pub fn all_to(variant: impl Into<RolloutVariant>) -> Self {
         Self {
-            shares: vec![(release, Weight::FULL)],
+            shares: vec![(variant.into(), Weight::FULL)],
             reach: None,
         }
     }
 
     /// `weight` to `newcomer`, the rest to `stable`.
     #[must_use]
-    pub fn between(newcomer: ReleaseNumber, weight: Weight, stable: ReleaseNumber) -> Self {
+    pub fn between(
+        newcomer: impl Into<RolloutVariant>,
+        weight: Weight,
+        stable: impl Into<RolloutVariant>,
+    ) -> Self {
         if weight == Weight::FULL {
             Self::all_to(newcomer)
         } else {
             Self {
-                shares: vec![(newcomer, weight), (stable, weight.rest())],
+                shares: vec![(newcomer.into(), weight), (stable.into(), weight.rest())],
                 reach: None,
             }
         }
@@ -166,9 +198,9 @@ impl TrafficSplit {
         let rest = weight.rest().less(weight);
         Self {
             shares: vec![
-                (newcomer, weight),
-                (stable, rest),
-                (stable.baseline(), weight),
+                (newcomer.into(), weight),
+                (stable.into(), rest),
+                (stable.baseline().into(), weight),
             ],
             reach: None,
         }
@@ -181,32 +213,47 @@ impl TrafficSplit {
         self
     }
 
-    /// The share of `release`.
+    /// The shares of releases, for those that bring requests to instances.
+    pub fn releases(&self) -> impl Iterator<Item = (ReleaseNumber, Weight)> {
+        self.shares.iter().map(|(variant, weight)| {
+            let RolloutVariant::Release(release) = variant;
+            (*release, *weight)
+        })
+    }
+
+    /// The share of `variant`.
     #[must_use]
-    pub fn weight_of(&self, release: ReleaseNumber) -> Weight {
+    pub fn weight_of(&self, variant: impl Into<RolloutVariant>) -> Weight {
+        let variant = variant.into();
         self.shares
             .iter()
-            .find(|(it, _)| *it == release)
+            .find(|(it, _)| *it == variant)
             .map_or(Weight::ZERO, |(_, weight)| *weight)
     }
 
-    /// Whether users get answers of `release`: by its share, or because their requests match.
+    /// Whether users get `variant`: by its share, or because their requests match.
     #[must_use]
-    pub fn serves(&self, release: ReleaseNumber) -> bool {
-        let reach = self.reach.as_ref().filter(|it| it.release == release);
-        !self.weight_of(release).is_zero() || reach.is_some_and(|it| !it.matches.is_empty())
+    pub fn serves(&self, variant: impl Into<RolloutVariant>) -> bool {
+        let variant = variant.into();
+        let reach = self.reach_of(variant);
+        !self.weight_of(variant).is_zero() || reach.is_some_and(|it| !it.matches.is_empty())
     }
 
-    /// Whether there is anything to see of `release`: answers to users, or to copies of their requests.
+    /// Whether there is anything to see of `variant`: answers to users, or to copies of their requests.
     #[must_use]
-    pub fn shows(&self, release: ReleaseNumber) -> bool {
-        let reach = self.reach.as_ref().filter(|it| it.release == release);
-        !self.weight_of(release).is_zero() || reach.is_some()
+    pub fn shows(&self, variant: impl Into<RolloutVariant>) -> bool {
+        let variant = variant.into();
+        !self.weight_of(variant).is_zero() || self.reach_of(variant).is_some()
+    }
+
+    fn reach_of(&self, variant: RolloutVariant) -> Option<&TrafficMatch> {
+        let RolloutVariant::Release(release) = variant;
+        self.reach.as_ref().filter(|it| it.release == release)
     }
 
     /// Without `release`.
     pub fn remove(&mut self, release: ReleaseNumber) {
-        self.shares.retain(|(it, _)| *it != release);
+        self.shares.retain(|(it, _)| *it != release.into());
         self.reach.take_if(|it| it.release == release);
     }
 }
@@ -216,11 +263,11 @@ impl fmt::Display for TrafficSplit {
         if self.shares.is_empty() {
             return f.write_str("no traffic");
         }
-        for (index, (release, weight)) in self.shares.iter().enumerate() {
+        for (index, (variant, weight)) in self.shares.iter().enumerate() {
             if index > 0 {
                 f.write_str(", ")?;
             }
-            write!(f, "{weight} to {release}")?;
+            write!(f, "{weight} to {variant}")?;
         }
         match &self.reach {
             Some(reach) => write!(f, "{reach}"),
@@ -298,6 +345,14 @@ fn write_canonical(value: &Value, out: &mut String) {
 }
 
 impl PlanAction {
+    /// Declares a release stable.
+    #[must_use]
+    pub fn promote(release: ReleaseNumber) -> Self {
+        Self::Promote {
+            variant: release.into(),
+        }
+    }
+
     /// Whether this is a hold with that reason.
     #[must_use]
     pub fn holds_for(&self, reason: HoldReason) -> bool {
@@ -351,7 +406,9 @@ impl fmt::Display for PlanAction {
             Self::Stop { release, keep } => {
                 write!(f, "stop {release} down to {keep} {}", instances(*keep))
             }
-            Self::Promote { release } => write!(f, "{release} becomes the stable release"),
+            Self::Promote {
+                variant: RolloutVariant::Release(release),
+            } => write!(f, "{release} becomes the stable release"),
         }
     }
 }

@@ -101,10 +101,10 @@ impl SeriesBuilder {
                     return;
                 };
                 self.observed.done(action);
-                if let PlanAction::Promote { release } = action
+                if let PlanAction::Promote { variant } = action
                     && !self.is_back
                 {
-                    self.decide_for(event.at, &format!("{release} is promoted"));
+                    self.decide_for(event.at, &format!("{variant} is promoted"));
                 }
             }
             RolloutEvent::Measured { seen, .. } => self.measured(seen),
@@ -146,7 +146,12 @@ impl SeriesBuilder {
 
     fn measured(&mut self, seen: &shipway_analysis::Observation) {
         let Some(spec) = &self.spec else { return };
-        let weight = self.observed.split.weight_of(spec.release.number).percent() / 100.0;
+        let weight = self
+            .observed
+            .split
+            .weight_of(spec.subject.candidate())
+            .percent()
+            / 100.0;
         let before = self.readings.last();
         let seconds = before.map(|before| seen.at.duration_since(before.at).as_secs_f64());
         let counted = |sample: Option<&Sample>, before: Option<&SideCounts>| {
@@ -174,7 +179,7 @@ impl SeriesBuilder {
             return Vec::new();
         }
         let readings = thin_points(&self.readings, POINTS_MAX);
-        let stable = spec.stable.as_ref().map(|stable| stable.release.number);
+        let stable = spec.subject.stable();
         let rules = spec.environment.analysis.rules();
         let limit = |metric| rules.iter().find_map(|rule| limit_of(rule, metric));
         let drawn = self
@@ -184,7 +189,7 @@ impl SeriesBuilder {
             .map(|(place, &metric)| MetricSeries {
                 metric: metric.to_string(),
                 unit: metric.into(),
-                canary: spec.release.number.to_string(),
+                canary: spec.subject.candidate().to_string(),
                 stable: stable.map(|number| number.to_string()),
                 limit: limit(metric),
                 points: readings

@@ -14,6 +14,7 @@ use super::{
     plan::{HoldReason, PlanAction, RolloutPlan},
     status::RolloutStatus,
     strategy::{AddressChange, ObservedState, StrategyInput},
+    subject::RolloutVariant,
 };
 use crate::{
     aggregate::{Actor, Event},
@@ -195,15 +196,14 @@ impl Rollout {
     /// The release that goes in.
     #[must_use]
     pub fn candidate(&self) -> ReleaseNumber {
-        self.spec.release.number
+        self.spec.release().number
     }
 
     /// The release it would go back to.
     #[must_use]
     pub fn stable(&self) -> Option<ReleaseNumber> {
         self.spec
-            .stable
-            .as_ref()
+            .stable()
             .map(|stable| stable.release.number)
             .filter(|stable| *stable != self.candidate())
     }
@@ -212,7 +212,7 @@ impl Rollout {
     #[must_use]
     pub fn router(&self) -> RouterKind {
         let spec = &self.spec;
-        let stable = spec.stable.as_ref().filter(|_| match self.direction {
+        let stable = spec.stable().filter(|_| match self.direction {
             PlanDirection::Forward => false,
             PlanDirection::Back => true,
         });
@@ -223,7 +223,7 @@ impl Rollout {
     /// Whether the release that goes in is the stable one.
     #[must_use]
     pub fn is_stable_already(&self) -> bool {
-        let stable = self.spec.stable.as_ref();
+        let stable = self.spec.stable();
         stable.is_some_and(|stable| stable.release.number == self.candidate())
     }
 
@@ -236,9 +236,9 @@ impl Rollout {
     /// What a strategy needs to know of this rollout.
     #[must_use]
     pub fn brief(spec: &RolloutSpec) -> StrategyInput {
-        let stable = spec.stable.as_ref().map(|stable| stable.release.number);
+        let stable = spec.stable().map(|stable| stable.release.number);
         StrategyInput {
-            release: spec.release.number,
+            release: spec.release().number,
             stable,
             stable_count: stable.map_or(0, |stable| spec.observed.count(stable)),
             instances: spec.environment.instances,
@@ -254,7 +254,7 @@ impl Rollout {
                 .counts
                 .keys()
                 .copied()
-                .filter(|it| *it != spec.release.number && Some(*it) != stable)
+                .filter(|it| *it != spec.release().number && Some(*it) != stable)
                 .collect(),
             peers: spec.peers.clone(),
             address_change: AddressChange::from_spec(spec),
@@ -273,22 +273,22 @@ impl Rollout {
             }
             && !self.spec.environment.analysis.is_empty()
             && !self.is_stable_already()
-            && self.observed.split.shows(self.candidate())
+            && self.observed.split.shows(self.spec.subject.candidate())
     }
 
     /// Whose counters the new release's are compared with: those of fresh instances of stable where they have their share.
     #[must_use]
-    pub fn compared_with(&self) -> Option<ReleaseNumber> {
+    pub fn compared_with(&self) -> Option<RolloutVariant> {
         let stable = self.stable()?;
         let baseline = stable.baseline();
         let is_baseline = !self.observed.split.weight_of(baseline).is_zero();
-        Some(if is_baseline { baseline } else { stable })
+        Some(if is_baseline { baseline } else { stable }.into())
     }
 
     /// Whether stable has no traffic any more, so that the new release is compared with what stable was before the switch.
     #[must_use]
     pub fn has_all_traffic(&self) -> bool {
-        let weight = self.observed.split.weight_of(self.candidate());
+        let weight = self.observed.split.weight_of(self.spec.subject.candidate());
         weight == crate::weight::Weight::FULL && self.stable().is_some()
     }
 

@@ -147,11 +147,13 @@ fn spec(strategy: Strategy, instances: u32, stable: Option<u32>) -> RolloutSpec 
         kind: RolloutKind::Deploy,
         pace: RolloutPace::ByStrategy,
         retry_of: None,
-        release: release(4, &environment),
-        stable: stable.map(|stable| StableRelease {
-            release: release(stable, &environment),
-            instances,
-        }),
+        subject: RolloutSubject::Release {
+            release: release(4, &environment),
+            stable: stable.map(|stable| StableRelease {
+                release: release(stable, &environment),
+                instances,
+            }),
+        },
         environment,
         observed,
         stable_traffic: None,

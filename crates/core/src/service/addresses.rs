@@ -36,7 +36,7 @@ impl ServiceState {
             let auto_promotion =
                 active.filter(|active| active.auto_promotion == AutoPromotion::Next);
             if let Some(active) = auto_promotion {
-                add(addresses_of(&active.spec.release.config));
+                add(addresses_of(&active.spec.release().config));
             }
         }
         let open = self.open_pushes.values().map(|open| &open.push);
@@ -116,8 +116,8 @@ impl EnvironmentState {
     /// Releases that serve here, or may soon.
     fn releases(&self) -> impl Iterator<Item = &Release> {
         let active = self.active.iter().flat_map(|active| {
-            let stable = active.spec.stable.iter().map(|stable| &*stable.release);
-            std::iter::once(&*active.spec.release).chain(stable)
+            let stable = active.spec.stable().map(|stable| &*stable.release);
+            std::iter::once(&**active.spec.release()).chain(stable)
         });
         let queued = self.queue.iter().map(|request| &*request.release);
         self.stable

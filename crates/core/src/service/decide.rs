@@ -436,9 +436,9 @@ impl ServiceDecider {
             active.spec.clone(),
             active.auto_promotion,
         );
-        let (forward, already) = (spec.release.number == number, active.promoted);
-        let release = match &spec.stable {
-            _ if forward => spec.release.clone(),
+        let (forward, already) = (spec.release().number == number, active.promoted);
+        let release = match spec.stable() {
+            _ if forward => spec.release().clone(),
             Some(stable) if stable.release.number == number => stable.release.clone(),
             _ => return,
         };
@@ -499,7 +499,7 @@ impl ServiceDecider {
             return;
         };
         let (environment, active) = (environment.clone(), active.clone());
-        let release = active.spec.release.number;
+        let release = active.spec.release().number;
         self.emit(ServiceEvent::RolloutEnded {
             number,
             environment: environment.clone(),

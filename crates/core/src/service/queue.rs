@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::WhenBusy,
     ids::{EnvironmentName, ReleaseNumber, RolloutId},
-    rollout::{RolloutKind, RolloutSpec, StableRelease},
+    rollout::{RolloutKind, RolloutSpec, RolloutSubject, StableRelease},
 };
 
 impl RolloutRequest {
@@ -76,7 +76,7 @@ impl EnvironmentState {
             (_, Some(active)) => Some(WaitsFor::Rollout {
                 number: active.spec.id.number,
                 kind: active.spec.kind,
-                release: active.spec.release.number,
+                release: active.spec.release().number,
             }),
             (_, None) => None,
         }
@@ -256,9 +256,11 @@ impl ServiceDecider {
             kind: request.kind,
             pace: request.pace,
             retry_of: request.retry_of,
-            release: request.release,
+            subject: RolloutSubject::Release {
+                release: request.release,
+                stable,
+            },
             environment: configured,
-            stable,
             observed: place.observed.clone(),
             stable_traffic: None,
             is_slow_limit_measured: false,

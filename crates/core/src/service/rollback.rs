@@ -37,10 +37,12 @@ impl EnvironmentState {
         let Some(active) = &self.active else {
             return RollbackRoute::OwnRollout;
         };
-        let stable = active.spec.stable.as_ref().map(|it| it.release.number);
+        let stable = active.spec.stable().map(|it| it.release.number);
         match active.spec.kind {
             // Two people who request a rollback at the same time mean one, not one and its reversal.
-            RolloutKind::Rollback if !active.promoted && is_wanted(active.spec.release.number) => {
+            RolloutKind::Rollback
+                if !active.promoted && is_wanted(active.spec.release().number) =>
+            {
                 RollbackRoute::Already
             }
             RolloutKind::Rollback if wanted.is_none() => RollbackRoute::OwnRollout,
@@ -60,7 +62,7 @@ impl EnvironmentState {
         let is_moving = self
             .active
             .as_ref()
-            .is_some_and(|active| !active.promoted || active.spec.release.number != release);
+            .is_some_and(|active| !active.promoted || active.spec.release().number != release);
         is_stable && !is_moving && self.queue.is_empty()
     }
 
@@ -68,7 +70,7 @@ impl EnvironmentState {
     pub(super) fn release_before(&self) -> Option<&Arc<Release>> {
         let active = self.active.as_ref();
         let rollback = active.filter(|active| active.spec.kind == RolloutKind::Rollback);
-        let leaving = rollback.and_then(|active| Some(active.spec.stable.as_ref()?.release.number));
+        let leaving = rollback.and_then(|active| Some(active.spec.stable()?.release.number));
         let mut former = self.former.iter().rev();
         former.find(|release| Some(release.number) != leaving)
     }
@@ -210,7 +212,7 @@ impl ServiceDecider {
         active: &ActiveRollout,
     ) {
         let (Some(Preemption::RollBack { by, reason }), Some(stable)) =
-            (active.preemption.clone(), &active.spec.stable)
+            (active.preemption.clone(), active.spec.stable())
         else {
             return;
         };

@@ -333,7 +333,7 @@ impl ServiceState {
     fn rollout_ordered(&mut self, spec: &RolloutSpec, auto_promotion: AutoPromotion) {
         self.last_rollout = spec.id.number;
         let environment = self.environment(&spec.environment.name);
-        environment.dequeue(spec.release.number, spec.kind);
+        environment.dequeue(spec.release().number, spec.kind);
         environment.active = Some(ActiveRollout {
             spec: Arc::new(spec.clone()),
             auto_promotion,
@@ -371,7 +371,7 @@ impl ServiceState {
             .as_mut()
             .filter(|active| active.spec.id.number == rollout)
         {
-            active.promoted = active.spec.release.number == release.number;
+            active.promoted = active.spec.release().number == release.number;
         }
         if environment
             .stable
@@ -413,12 +413,13 @@ impl ServiceState {
         else {
             return;
         };
-        let release = active.spec.release.number;
+        let release = active.spec.release().number;
         match outcome {
             RolloutOutcome::Promoted => {
                 environment.blocked_releases.remove(&release);
                 // A release that was just rolled back from is no target of the next rollback.
-                if let (RolloutKind::Rollback, Some(left)) = (active.spec.kind, &active.spec.stable)
+                if let (RolloutKind::Rollback, Some(left)) =
+                    (active.spec.kind, active.spec.stable())
                     && left.release.number != release
                 {
                     (environment.blocked_releases)

@@ -179,7 +179,9 @@ fn word(body: &ServiceEvent) -> String {
         ServiceEvent::RolloutOrdered { spec, .. } => {
             format!(
                 "rollout {} {}→{}",
-                spec.id.number, spec.release.number, spec.environment.name
+                spec.id.number,
+                spec.release().number,
+                spec.environment.name
             )
         }
         ServiceEvent::PreemptionRequested { number, preemption } => match preemption {
@@ -519,7 +521,7 @@ fn a_step_deploys_in_a_run_that_runs_again_what_it_deployed_before() {
     stage.push(1, FILE, 1);
     let first = stage.say(deploying(Vec::new()));
     let made = stage.place("staging").active.as_ref().unwrap();
-    let made = made.spec.release.clone();
+    let made = made.spec.release().clone();
     stage.promoted(1, 1);
     stage.ends(1, RolloutOutcome::Promoted, 1);
     // A later step of the run failed; the run is over, and red.
@@ -529,7 +531,7 @@ fn a_step_deploys_in_a_run_that_runs_again_what_it_deployed_before() {
     assert_eq!(again.len() + 1, first.len(), "{first:?} {again:?}");
     assert_eq!(stage.state.last_release, ReleaseNumber(1));
     let active = stage.place("staging").active.as_ref().unwrap();
-    assert_eq!(active.spec.release.number, ReleaseNumber(1));
+    assert_eq!(active.spec.release().number, ReleaseNumber(1));
     // Of a push that was green nothing is remembered but its releases.
     let mut stage = Stage::new();
     stage.push(1, FILE, 1);

@@ -86,7 +86,7 @@ impl EnvironmentView {
             coming: place
                 .active
                 .as_ref()
-                .map(|active| active.spec.release.number),
+                .map(|active| active.spec.release().number),
             queue: place
                 .queue
                 .iter()

@@ -17,7 +17,7 @@ use shipway_core::{
     release::{Commit, Release},
     rollout::{
         Rollout, RolloutAggregate, RolloutEffect, RolloutInput, RolloutKind, RolloutOutcome,
-        RolloutPace, RolloutSpec, RolloutState, StableRelease,
+        RolloutPace, RolloutSpec, RolloutState, RolloutSubject, RolloutVariant, StableRelease,
         capacity::summarize_readiness,
         plan::{PlanAction, TrafficSplit},
         strategy::ObservedState,
@@ -319,10 +319,10 @@ impl StrategyStage {
                 MemoryEvent::Routed {
                     split, instances, ..
                 } => {
-                    for (release, weight) in &split.shares {
-                        let serving = &instances[release];
+                    for (release, weight) in split.releases() {
+                        let serving = &instances[&release];
                         assert!(serving.iter().all(|id| ready.contains(id)));
-                        let rises = *weight > last.weight_of(*release);
+                        let rises = weight > last.weight_of(release);
                         assert!(
                             !rises || !serving.is_empty(),
                             "{release} gets traffic without an instance: {:#?}",
@@ -360,8 +360,8 @@ fn line(event: &MemoryEvent) -> String {
         MemoryEvent::Routed {
             split, instances, ..
         } => {
-            let shares = split.shares.iter().map(|(release, weight)| {
-                let slots: Vec<String> = instances[release]
+            let shares = split.releases().map(|(release, weight)| {
+                let slots: Vec<String> = instances[&release]
                     .iter()
                     .map(|id| id.slot.to_string())
                     .collect();
@@ -385,7 +385,8 @@ fn ready_output<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn sample(totals: &TrafficReading, release: ReleaseNumber) -> ReleaseSample {
+fn sample(totals: &TrafficReading, variant: RolloutVariant) -> ReleaseSample {
+    let RolloutVariant::Release(release) = variant;
     let totals = totals.totals_for(&place(), release);
     ReleaseSample {
         release: release.to_string(),
@@ -467,12 +468,14 @@ fn spec(stable: &ServiceConfig, config: &ServiceConfig) -> RolloutSpec {
         kind: RolloutKind::Deploy,
         pace: RolloutPace::ByStrategy,
         retry_of: None,
-        release: Arc::new(release(config, CANDIDATE)),
+        subject: RolloutSubject::Release {
+            release: Arc::new(release(config, CANDIDATE)),
+            stable: Some(StableRelease {
+                release: Arc::new(release(stable, STABLE)),
+                instances: INSTANCES,
+            }),
+        },
         environment: config.environments[0].clone(),
-        stable: Some(StableRelease {
-            release: Arc::new(release(stable, STABLE)),
-            instances: INSTANCES,
-        }),
         observed: ObservedState {
             counts: [(STABLE, INSTANCES)].into(),
             split: TrafficSplit::all_to(STABLE),

@@ -182,7 +182,7 @@ fn release_of_user(user: &str, route: Option<&TrafficRoute>) -> Result<ReleaseNu
     if route.split.reach.is_some() {
         return Err(EventError::Matched);
     }
-    let shares = &route.split.shares;
+    let shares: Vec<_> = route.split.releases().collect();
     let weights: Vec<u32> = shares
         .iter()
         .map(|(_, weight)| weight.basis_points())

@@ -54,7 +54,7 @@ fn record_event(outcome: &mut DeployOutcome, service: &ServiceName, event: &Even
         }
         ServiceEvent::RolloutOrdered { spec, .. } => {
             outcome.kind = Some(spec.kind);
-            outcome.release = Some(spec.release.number);
+            outcome.release = Some(spec.release().number);
             outcome.rollouts.push(spec.id.to_string());
             outcome.queued = false;
         }
@@ -106,8 +106,8 @@ fn complete(
             }
             _ => {
                 outcome.kind = Some(active.spec.kind);
-                outcome.release = Some(active.spec.release.number);
-                outcome.replaces = active.spec.stable.as_ref().map(|it| it.release.number);
+                outcome.release = Some(active.spec.release().number);
+                outcome.replaces = active.spec.stable().map(|it| it.release.number);
                 outcome.rollouts.push(named(active.spec.id.number));
             }
         },
@@ -118,8 +118,8 @@ fn complete(
 
 /// The rollout in progress is rolled back: from its release to its stable one.
 fn leave_running_release(outcome: &mut DeployOutcome, active: &ActiveRollout) {
-    outcome.release = active.spec.stable.as_ref().map(|it| it.release.number);
-    outcome.replaces = Some(active.spec.release.number);
+    outcome.release = active.spec.stable().map(|it| it.release.number);
+    outcome.replaces = Some(active.spec.release().number);
 }
 
 fn environment_of(input: &ServiceInput) -> Option<EnvironmentName> {

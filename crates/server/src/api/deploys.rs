@@ -82,7 +82,7 @@ pub(super) async fn plan(
         strategy: configured.strategy.keyword().to_owned(),
         actions: plan.actions.iter().map(ToString::to_string).collect(),
         notes: plan.notes,
-        stable: spec.stable.map(|stable| stable.release.number),
+        stable: spec.stable().map(|stable| stable.release.number),
     }))
 }
 
@@ -95,6 +95,11 @@ fn planned_spec(
 ) -> rollout::RolloutSpec {
     let environment = &configured.name;
     let current = state.environments.get(environment);
+    let stable = current.and_then(|current| current.stable.clone());
+    let stable = stable.map(|stable| rollout::StableRelease {
+        instances: stable.environment(environment).map_or(1, |it| it.instances),
+        release: stable,
+    });
     rollout::RolloutSpec {
         id: shipway_core::ids::RolloutId {
             service,
@@ -104,14 +109,11 @@ fn planned_spec(
         pace: rollout::RolloutPace::ByStrategy,
         retry_of: None,
         by: None,
-        release: release.clone(),
+        subject: rollout::RolloutSubject::Release {
+            release: release.clone(),
+            stable,
+        },
         environment: configured.clone(),
-        stable: current
-            .and_then(|current| current.stable.clone())
-            .map(|stable| rollout::StableRelease {
-                instances: stable.environment(environment).map_or(1, |it| it.instances),
-                release: stable,
-            }),
         observed: current
             .map(|current| current.observed.clone())
             .unwrap_or_default(),
@@ -126,7 +128,7 @@ fn planned_spec(
 async fn address_notes(app: &App, spec: &rollout::RolloutSpec) -> Result<Vec<String>, ApiError> {
     let claims = app.engines.address_claims().await?;
     let request = ClaimRequest::new(
-        &spec.release.config,
+        &spec.release().config,
         app.server_addresses.reserved_ports(),
         ClaimStage::Rollout,
     )

@@ -62,7 +62,7 @@ impl RolloutAddresses<'_> {
         let Some(port) = spec.environment.port else {
             return Ok(());
         };
-        let place = spec.release.service_environment(&spec.environment.name);
+        let place = spec.release().service_environment(&spec.environment.name);
         let reservation = PortReservation {
             router: spec.environment.router,
             port,
@@ -89,13 +89,13 @@ impl RolloutAddresses<'_> {
     pub(super) async fn verify(self, promoted: ReleaseNumber) -> Result<(), AddressError> {
         let spec = self.spec;
         // Going back must not fail for an address that another environment has meanwhile: compose gives it to one of them.
-        if promoted != spec.release.number {
+        if promoted != spec.release().number {
             return Ok(());
         }
-        let place = spec.release.service_environment(&spec.environment.name);
+        let place = spec.release().service_environment(&spec.environment.name);
         let addresses = EnvironmentAddresses::new(&place, &spec.environment);
         self.claim_again(addresses.claims()).await?;
-        let stable = spec.stable.as_ref();
+        let stable = spec.stable();
         let before =
             stable.and_then(|stable| stable.release.environment(&spec.environment.name)?.port);
         match spec.environment.port.filter(|port| before != Some(*port)) {
@@ -113,7 +113,7 @@ impl RolloutAddresses<'_> {
         let ports = self.server.reserved_ports();
         let request = ClaimRequest {
             addresses: BTreeMap::from([(spec.environment.name.clone(), addresses)]),
-            ..ClaimRequest::new(&spec.release.config, ports, ClaimStage::Rollout)
+            ..ClaimRequest::new(&spec.release().config, ports, ClaimStage::Rollout)
         };
         let by = Actor::Shipway(format!("rollout {}", spec.id.number));
         claim_addresses(self.engines, request, by).await.map(drop)

@@ -118,7 +118,10 @@ impl<'a> RolloutMeasurement<'a> {
         Self {
             sources,
             router: environment.router,
-            place: rollout.spec.release.service_environment(&environment.name),
+            place: rollout
+                .spec
+                .release()
+                .service_environment(&environment.name),
             candidate,
             stable,
             required: RequiredMetrics::for_analysis(&environment.analysis),
@@ -203,7 +206,8 @@ async fn read_baseline_history(
     stable: ReleaseNumber,
 ) -> Option<BaselineSample> {
     let environment = &rollout.spec.environment;
-    let place = rollout.spec.release.service_environment(&environment.name);
+    let release = rollout.spec.release();
+    let place = release.service_environment(&environment.name);
     let totals = sources
         .workloads
         .targets

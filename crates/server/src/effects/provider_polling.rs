@@ -81,7 +81,8 @@ impl ProviderPolling {
                 _tasks: tasks,
             };
         };
-        let place = rollout.spec.release.service_environment(&environment.name);
+        let release = rollout.spec.release();
+        let place = release.service_environment(&environment.name);
         let about = |release: ReleaseNumber| QuerySubject {
             release: release.released().0,
             stable: stable.map(|stable| stable.released().0),

@@ -11,7 +11,7 @@ use shipway_core::{
     ids::ReleaseNumber,
     rollout::{
         NoticeTone, Rollout, RolloutAggregate, RolloutEffect, RolloutEnd, RolloutInput,
-        RolloutNotice, RolloutSpec, plan::PlanAction, strategy::ObservedState,
+        RolloutNotice, RolloutSpec, RolloutVariant, plan::PlanAction, strategy::ObservedState,
     },
     service::{self, ServiceRejection},
     target::ServiceEnvironment,
@@ -106,8 +106,8 @@ impl Driver<RolloutAggregate> for RolloutDriver {
             } => {
                 let sides = MeasuredSides {
                     exposure: *exposure,
-                    candidate: *candidate,
-                    stable: *stable,
+                    candidate: candidate.release(),
+                    stable: stable.map(RolloutVariant::release),
                 };
                 let sources = self.measurement_sources();
                 measure::run(sources, &engines.rollouts, &work, rollout, sides).await;
@@ -142,7 +142,7 @@ impl Driver<RolloutAggregate> for RolloutDriver {
 }
 
 fn rollout_environment(spec: &RolloutSpec) -> ServiceEnvironment {
-    spec.release.service_environment(&spec.environment.name)
+    spec.release().service_environment(&spec.environment.name)
 }
 
 /// Carries out the action `index` of the plan with the number `plan`.
@@ -192,7 +192,9 @@ impl ActionRun<'_> {
                 self.addresses().claim(self.work, addresses).await?;
                 None
             }
-            PlanAction::Promote { release } => {
+            PlanAction::Promote {
+                variant: RolloutVariant::Release(release),
+            } => {
                 self.execute(action).await?;
                 self.promote_release(*release).await?;
                 None
@@ -315,7 +317,7 @@ impl RolloutDriver {
             },
             service: Some(spec.id.service.clone()),
             environment: Some(spec.environment.name.clone()),
-            release: Some(spec.release.number),
+            release: Some(spec.release().number),
             rollout: Some(spec.id.number),
             url: Some(format!(
                 "{}/rollouts/{}/{}",
@@ -327,8 +329,8 @@ impl RolloutDriver {
                 "commit".to_owned(),
                 format!(
                     "{} {}",
-                    spec.release.commit.id.short(),
-                    spec.release.commit.subject
+                    spec.release().commit.id.short(),
+                    spec.release().commit.subject
                 ),
             )],
         };

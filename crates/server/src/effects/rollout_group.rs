@@ -123,7 +123,7 @@ fn is_coming(state: &service::ServiceState, environment: &EnvironmentName) -> bo
     let goes_on = (state.environments.iter()).any(|(name, place)| {
         let moving = place.active.as_ref();
         let on = |active: &service::ActiveRollout| {
-            let is_next = active.spec.release.environment_after(name);
+            let is_next = active.spec.release().environment_after(name);
             !active.promoted
                 && active.auto_promotion == AutoPromotion::Next
                 && is_next.is_some_and(|next| next.name == *environment)

@@ -225,7 +225,7 @@ impl PushProgress {
         use service::ServiceEvent;
         match event {
             ServiceEvent::RolloutOrdered { spec, .. }
-                if self.releases.contains_key(&spec.release.number) =>
+                if self.releases.contains_key(&spec.release().number) =>
             {
                 self.rollout_ordered(spec)
             }
@@ -315,7 +315,7 @@ impl PushProgress {
 
     fn rollout_ordered(&mut self, spec: &RolloutSpec) -> Vec<String> {
         let (number, environment) = (spec.id.number, &spec.environment.name);
-        let release = spec.release.number;
+        let release = spec.release().number;
         self.queued.remove(&(environment.clone(), release));
         self.rollouts.insert(number, RolloutPlan::default());
         let address = format!("{}/rollouts/{}/{}", self.url, self.service, number.0);

@@ -77,7 +77,10 @@ fn roll_out(service: &mut Stream<ServiceAggregate>, now: Timestamp) -> shipway_e
                 index,
                 action,
             } => {
-                if let PlanAction::Promote { release } = action {
+                if let PlanAction::Promote {
+                    variant: rollout::RolloutVariant::Release(release),
+                } = action
+                {
                     let rollout = id.number;
                     service.say(service::ServiceInput::Promoted { rollout, release }, now);
                 }

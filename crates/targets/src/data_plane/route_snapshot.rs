@@ -45,12 +45,11 @@ fn routes_of(
     addresses: &EnvironmentAddresses,
     table: &RoutingTable,
 ) -> Vec<ServiceRoute> {
-    let backend =
-        |(release, weight): &(ReleaseNumber, shipway_core::weight::Weight)| RouteBackend {
-            release: release.0,
-            weight: weight.basis_points(),
-            instances: backend_instances(table, place, *release),
-        };
+    let backend = |(release, weight): (ReleaseNumber, shipway_core::weight::Weight)| RouteBackend {
+        release: release.0,
+        weight: weight.basis_points(),
+        instances: backend_instances(table, place, release),
+    };
     let base = ServiceRoute {
         service: place.service.to_string(),
         environment: place.environment.to_string(),
@@ -61,7 +60,7 @@ fn routes_of(
         port: None,
         salt: traffic_route.salt.clone(),
         sticky: sticky(traffic_route),
-        backends: traffic_route.split.shares.iter().map(backend).collect(),
+        backends: traffic_route.split.releases().map(backend).collect(),
         mirror: mirror(traffic_route),
         users: traffic_route
             .users()

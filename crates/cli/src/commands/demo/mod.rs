@@ -224,9 +224,9 @@ impl Screen {
             return;
         };
         let mut text: Vec<String> = Vec::new();
-        for (release, weight) in &production.split.shares {
+        for (release, weight) in production.split.releases() {
             let mut counters = production.traffic.iter();
-            let counters = counters.find(|it| it.release == *release);
+            let counters = counters.find(|it| it.release == release);
             let (requests, errors) = counters.map_or((0, 0), |it| (it.requests, it.errors));
             let width = (weight.percent() / 5.0).round() as usize;
             text.push(format!(

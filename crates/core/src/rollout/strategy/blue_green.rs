@@ -79,9 +79,7 @@ impl PlanCompiler for BlueGreen {
             let why = HoldReason::Evidence;
             actions.push(PlanAction::Hold { duration, why });
         }
-        actions.push(PlanAction::Promote {
-            release: brief.release,
-        });
+        actions.push(PlanAction::promote(brief.release));
         actions.push(PlanAction::Hold {
             duration: self.keep,
             why: HoldReason::KeepWarm,

@@ -156,9 +156,7 @@ impl PlanCompiler for Canary {
                 split: TrafficSplit::all_to(brief.release),
             });
         }
-        walk.actions.push(PlanAction::Promote {
-            release: brief.release,
-        });
+        walk.actions.push(PlanAction::promote(brief.release));
         if walk.baseline > 0 {
             walk.actions
                 .extend(take_down(stable.baseline(), 0, brief.drain));

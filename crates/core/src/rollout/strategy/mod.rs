@@ -14,7 +14,7 @@ use crate::{
     gate::GateSpec,
     ids::{ReleaseNumber, ServiceName},
     rollout::{
-        RolloutSpec,
+        RolloutSpec, RolloutVariant,
         plan::{HoldReason, PlanAction, RolloutPlan, TrafficSplit},
         stable_traffic::StableTraffic,
     },
@@ -164,9 +164,9 @@ impl AddressChange {
     /// The change that a rollout brings, if it brings one.
     pub(super) fn from_spec(spec: &RolloutSpec) -> Option<Self> {
         let name = &spec.environment.name;
-        let place = spec.release.service_environment(name);
+        let place = spec.release().service_environment(name);
         let to = EnvironmentAddresses::new(&place, &spec.environment);
-        let stable = spec.stable.as_ref();
+        let stable = spec.stable();
         let from = stable
             .and_then(|stable| stable.release.environment(name))
             .map(|environment| EnvironmentAddresses::new(&place, environment));
@@ -210,7 +210,10 @@ impl ObservedState {
             PlanAction::Drain {
                 release, keep: 0, ..
             } => self.split.remove(*release),
-            PlanAction::Promote { release } => self.promoted = Some(*release),
+            PlanAction::Promote { variant } => {
+                let RolloutVariant::Release(release) = variant;
+                self.promoted = Some(*release);
+            }
             PlanAction::ClaimAddresses { .. }
             | PlanAction::Await { .. }
             | PlanAction::Smoke { .. }
@@ -349,9 +352,7 @@ fn already_stable(brief: &StrategyInput) -> RolloutPlan {
     if brief.stable_count > brief.instances {
         actions.extend(take_down(brief.release, brief.instances, brief.drain));
     }
-    actions.push(PlanAction::Promote {
-        release: brief.release,
-    });
+    actions.push(PlanAction::promote(brief.release));
     RolloutPlan {
         actions,
         notes: vec![format!(
@@ -394,9 +395,7 @@ fn take_leftovers_down(brief: &StrategyInput) -> impl Iterator<Item = PlanAction
 
 /// Promote, and take the old set down where one still runs.
 fn finish(brief: &StrategyInput, old: Option<ReleaseNumber>) -> Vec<PlanAction> {
-    let mut actions = vec![PlanAction::Promote {
-        release: brief.release,
-    }];
+    let mut actions = vec![PlanAction::promote(brief.release)];
     if let Some(old) = old {
         actions.extend(take_down(old, 0, brief.drain));
     }

@@ -66,7 +66,7 @@ pub fn compile(
         actions.push(await_ready(instances));
     }
     if promoted {
-        actions.push(PlanAction::Promote { release: stable });
+        actions.push(PlanAction::promote(stable));
     }
     actions.extend(take_down(failed, 0, drain));
     let baselines = observed.counts.keys().filter(|it| it.is_baseline());

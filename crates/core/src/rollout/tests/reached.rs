@@ -162,9 +162,9 @@ fn a_baseline_has_the_canarys_instances_and_share_and_goes_with_it() {
     let mut stage = RolloutHarness::open(spec(Strategy::Canary(canary.clone()), 4, Some(3)));
     stage.carry();
     let baseline = ReleaseNumber(3).baseline();
-    assert_eq!(stage.rollout().compared_with(), Some(baseline));
+    assert_eq!(stage.rollout().compared_with(), Some(baseline.into()));
     let effects = RolloutAggregate::pending(&stage.state, stage.now).effects;
-    let compares = |effect: &RolloutEffect| matches!(effect, RolloutEffect::Measure { stable, .. } if *stable == Some(baseline));
+    let compares = |effect: &RolloutEffect| matches!(effect, RolloutEffect::Measure { stable, .. } if *stable == Some(baseline.into()));
     assert!(effects.iter().any(|(_, effect)| compares(effect)));
     stage
         .say(RolloutInput::Abort {

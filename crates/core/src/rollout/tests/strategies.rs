@@ -168,3 +168,47 @@ fn what_was_being_taken_down_is_brought_up_again_before_it_gets_traffic() {
     ]
     "##);
 }
+
+/// The log keeps its form: a release is written as before there were other subjects.
+#[test]
+fn a_rollout_of_a_release_is_written_with_its_release_alone() {
+    let spec = spec(Strategy::default(), 2, Some(3));
+    let written = serde_json::to_value(&spec).unwrap();
+    assert_eq!(written["release"]["number"], 4);
+    assert_eq!(written["stable"]["release"]["number"], 3);
+    assert!(written.get("subject").is_none());
+    let read: RolloutSpec = serde_json::from_value(written).unwrap();
+    assert_eq!(read, spec);
+    assert_eq!(read.subject.candidate(), ReleaseNumber(4).into());
+    assert_eq!(read.subject.stable(), Some(ReleaseNumber(3).into()));
+
+    let first = self::spec(Strategy::default(), 2, None);
+    let mut written = serde_json::to_value(&first).unwrap();
+    assert!(written["stable"].is_null());
+    written.as_object_mut().unwrap().remove("stable");
+    let read: RolloutSpec = serde_json::from_value(written).unwrap();
+    assert_eq!(read, first);
+}
+
+#[test]
+fn promotions_and_splits_are_written_with_numbers_of_releases() {
+    let promote = PlanAction::promote(ReleaseNumber(4));
+    let written = serde_json::json!({ "do": "promote", "release": 4 });
+    assert_eq!(serde_json::to_value(&promote).unwrap(), written);
+    let read: PlanAction = serde_json::from_value(written).unwrap();
+    assert_eq!(read, promote);
+
+    let tenth: Weight = "10%".parse().unwrap();
+    let split = TrafficSplit::between(ReleaseNumber(4), tenth, ReleaseNumber(3));
+    let shift = PlanAction::Shift {
+        split: split.clone(),
+    };
+    let written = serde_json::json!({ "do": "shift", "split": [[4, tenth], [3, tenth.rest()]] });
+    assert_eq!(serde_json::to_value(&shift).unwrap(), written);
+    let read: PlanAction = serde_json::from_value(written).unwrap();
+    assert_eq!(read, shift);
+    // A variant can also be named in full, as a variant of a flag will be.
+    let named = serde_json::json!([[{ "release": 4 }, tenth], [3, tenth.rest()]]);
+    let read: TrafficSplit = serde_json::from_value(named).unwrap();
+    assert_eq!(read, split);
+}
