@@ -140,7 +140,7 @@ impl Metric {
     pub const fn unit(self) -> &'static str {
         match self {
             Self::ErrorRate | Self::AnsweredErrorRate | Self::SlowRate { .. } | Self::Event(_) => {
-                "a share of the requests, such as 5% or 0.05"
+                "a share of the requests, such as 5%"
             }
             Self::LatencyP50 | Self::LatencyP90 | Self::LatencyP99 => {
                 "a time, such as 500ms or 1.5s"
@@ -149,8 +149,8 @@ impl Metric {
             Self::Cpu => "a share of one core, such as 80%, 0.8 or 800m",
             Self::Memory => "an amount of memory, such as 256MiB",
             Self::Restarts => "a number, such as 0",
-            Self::Availability => "a share of the time, such as 99% or 0.99",
-            Self::Saturation => "requests at once, such as 8",
+            Self::Availability => "a share of the time, such as 99%",
+            Self::Saturation => "concurrent requests, such as 8",
             Self::Value(_) => "a number, such as 0.95",
         }
     }
@@ -417,7 +417,7 @@ impl FromStr for Metric {
 /// A name that no metric has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is no metric; there are error-rate, latency-p50, latency-p90, latency-p99, slow-rate, requests, saturation, cpu, memory, restarts and availability"
+    "unknown metric `{text}`; the metrics are error-rate, latency-p50, latency-p90, latency-p99, slow-rate, requests, saturation, cpu, memory, restarts and availability"
 )]
 pub struct ParseMetricError {
     /// The refused text.
@@ -428,7 +428,7 @@ pub struct ParseMetricError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseValueError {
     /// It is not written in one of the metric's units, or out of range.
-    #[error("`{text}` is no value of {metric}: that is {}", .metric.unit())]
+    #[error("`{text}` is not a valid {metric}: write {}", .metric.unit())]
     Unreadable {
         /// Whose value it should have been.
         metric: Metric,
@@ -436,7 +436,7 @@ pub enum ParseValueError {
         text: String,
     },
     /// A share of 1 and more without `%`.
-    #[error("`{text}` is no value of {metric}: a share of 1 or more needs its unit, {}: write {text}%", .metric.unit())]
+    #[error("`{text}` is not a valid {metric}: write a percentage, such as {text}%")]
     BareNumber {
         /// Whose value it should have been.
         metric: Metric,
@@ -524,7 +524,9 @@ mod tests {
         ];
         for (metric, text) in cases {
             let refusal = metric.parse_value(text).unwrap_err().to_string();
-            assert!(refusal.contains(metric.unit()), "{refusal}");
+            let is_helpful =
+                refusal.contains(metric.unit()) || refusal.contains("write a percentage, such as");
+            assert!(is_helpful, "{refusal}");
         }
     }
 

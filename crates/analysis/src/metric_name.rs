@@ -26,7 +26,7 @@ pub struct MetricName {
 /// A text that isn't a valid metric name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is no name of a metric: that is made of letters, digits, `-`, `_` and `.`, begins with a letter and has {max} characters at most",
+    "`{text}` is not a valid metric name: it must start with a letter, consist of letters, digits, `-`, `_` and `.`, and have at most {max} characters",
     max = MetricName::BYTES_MAX
 )]
 pub struct ParseNameError {

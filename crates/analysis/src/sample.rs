@@ -206,8 +206,8 @@ impl ProviderAnswer {
     pub fn value(metric: MetricName, at: Timestamp, value: f64) -> Self {
         let said = match value {
             finite if finite.is_finite() => ProviderReply::Value(finite),
-            nan if nan.is_nan() => ProviderReply::Unknown("the provider says NaN".to_owned()),
-            _ => ProviderReply::Unknown("the provider says an infinite number".to_owned()),
+            nan if nan.is_nan() => ProviderReply::Unknown("the provider returned NaN".to_owned()),
+            _ => ProviderReply::Unknown("the provider returned an infinite number".to_owned()),
         };
         Self { metric, at, said }
     }

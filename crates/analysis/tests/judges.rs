@@ -354,14 +354,14 @@ fn a_provider_that_is_down_says_nothing_or_lies_never_passes_and_never_fails() {
     for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         inconclusive(
             &judge(fewer(kpi()), answers(|_| (Ok(value), Ok(0.4)), 80)),
-            "the provider says",
+            "the provider returned",
         );
         inconclusive(
             &judge(
                 ThresholdLimit::new(kpi(), MetricBound::Min(0.1)).unwrap(),
                 answers(|_| (Ok(value), Ok(0.4)), 80),
             ),
-            "the provider says",
+            "the provider returned",
         );
     }
     // An answer that is repeated is one answer.

@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 pub struct PlanQuery {
     /// The environment.
     pub to: String,
-    /// The release; the newest by default.
+    /// The release (default: the newest).
     pub release: Option<String>,
 }
 
@@ -40,7 +40,7 @@ pub struct DeployPlan {
 pub struct DeployRequest {
     /// The newest release if neither this nor `commit` is given.
     pub release: Option<u32>,
-    /// The release of this commit, by a prefix of its id.
+    /// Deploy the release of this commit, by a prefix of its id.
     pub commit: Option<String>,
     /// From a step of a run: the artifact's name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ pub struct DeployRequest {
     /// From a step of a run: the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// Into this environment alone; into all in order by default.
+    /// Deploy only to this environment; by default to all in order.
     pub environment: Option<String>,
     /// Deploy it even if it was rolled back there before.
     #[serde(default)]

@@ -37,7 +37,7 @@ pub struct EnvironmentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub hold: Option<EnvironmentHold>,
-    /// Set while its stable release lacks ready instances and no rollout guards it.
+    /// Set while its stable release has too few ready instances and no rollout guards it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub degradation: Option<EnvironmentDegradation>,

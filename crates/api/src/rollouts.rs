@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 pub struct RolloutListQuery {
     /// Only of this service.
     pub service: Option<String>,
-    /// Only into this environment.
+    /// Deploy only to this environment.
     pub environment: Option<String>,
     /// Only those in progress.
     #[serde(default)]

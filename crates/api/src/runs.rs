@@ -85,19 +85,19 @@ pub struct RerunRequest {
     pub step: Option<String>,
 }
 
-/// A workflow to start by hand (`workflow_dispatch`).
+/// A workflow to start manually (`workflow_dispatch`).
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DispatchRequest {
     /// The path of the workflow; by default the only one with `workflow_dispatch`.
     pub workflow: Option<String>,
-    /// The branch or tag, the branch where both have the name; the released branch by default.
+    /// The branch or tag to run on, the branch where both have the name; the released branch by default.
     pub r#ref: Option<String>,
     #[serde(default)]
     pub inputs: BTreeMap<String, String>,
 }
 
-/// The run of a workflow that was started by hand.
+/// The run of a workflow that was started manually.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DispatchedRun {
     /// `shop/r12`.
@@ -162,7 +162,7 @@ pub struct JobGateRequest {
     pub groups: Vec<String>,
 }
 
-/// A job or a rollout that waits for approval.
+/// A job or a rollout that is waiting for approval.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PendingApproval {

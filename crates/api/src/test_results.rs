@@ -44,7 +44,7 @@ pub struct FailingTest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServiceTests {
     pub quarantine: Vec<QuarantinedTest>,
-    /// Tests that passed and failed on one commit.
+    /// Show only tests that passed and failed on the same commit.
     pub flaky: Vec<FlakyTest>,
 }
 

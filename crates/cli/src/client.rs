@@ -8,7 +8,7 @@ use shipway_api::{ApiClient, DEFAULT_SERVER_URL, Problem};
 /// The server's address and the caller's name.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServerConnection {
-    /// Where the server listens
+    /// URL of the server
     #[arg(
         long,
         env = "SHIPWAY_URL",
@@ -18,7 +18,7 @@ pub struct ServerConnection {
     )]
     pub server: String,
 
-    /// The server's token, when it asks for one
+    /// API token of the server, if it requires one
     #[arg(
         long,
         env = "SHIPWAY_TOKEN",
@@ -28,7 +28,7 @@ pub struct ServerConnection {
     )]
     pub token: Option<String>,
 
-    /// Your name, as the server records it
+    /// Your name in the audit log
     #[arg(long = "as", env = "SHIPWAY_USER", global = true, value_name = "NAME")]
     pub user: Option<String>,
 }
@@ -45,7 +45,7 @@ pub enum ClientError {
         why: String,
     },
     /// The token is missing or wrong.
-    #[error("the server wants a token: {0}")]
+    #[error("the server requires a token: {0}")]
     Unauthorized(String),
     /// This person may not.
     #[error("{0}")]
@@ -57,7 +57,7 @@ pub enum ClientError {
     #[error("{0}")]
     Refused(String),
     /// The answer is not what this version understands.
-    #[error("the server at {url} answered something else than expected: {why}")]
+    #[error("unexpected response from the server at {url}: {why}")]
     Strange {
         /// Where.
         url: String,
@@ -72,10 +72,12 @@ impl ClientError {
     pub const fn help(&self) -> Option<&'static str> {
         match self {
             Self::Unreachable { .. } => Some(
-                "start one with `shipway server`, or name another with --server or SHIPWAY_URL",
+                "start one with `shipway server`, or set the URL of another with --server or SHIPWAY_URL",
             ),
-            Self::Unauthorized(_) => Some("set SHIPWAY_TOKEN, or give --token"),
-            Self::Strange { .. } => Some("are the server and this command of the same version?"),
+            Self::Unauthorized(_) => Some("set SHIPWAY_TOKEN or pass --token"),
+            Self::Strange { .. } => {
+                Some("check that the server and this command have the same version")
+            }
             Self::Forbidden(_) | Self::Wrong(_) | Self::Refused(_) => None,
         }
     }

@@ -10,10 +10,10 @@ use crate::exit::Failure;
 /// The options.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Forge {
-    /// Where actions and called workflows of repositories come from: an address, or a folder with bare repositories as owner/repo.git
+    /// Where to fetch actions and reusable workflows from: a URL, or a directory of bare repositories named owner/repo.git
     #[arg(long, env = "SHIPWAY_FORGE", default_value = ActionSource::FORGE, value_name = "URL_OR_PATH")]
     forge: String,
-    /// A file, readable by you alone, with the token that a private forge wants; or with name:token
+    /// File, readable only by you, with the token of a private forge, or name:token
     #[arg(long, env = "SHIPWAY_FORGE_TOKEN_FILE", value_name = "FILE")]
     forge_token_file: Option<PathBuf>,
 }
@@ -25,7 +25,7 @@ impl Forge {
         if forge.is_empty() {
             return Err(Failure::usage_with(
                 "--forge (SHIPWAY_FORGE) is empty",
-                "name an address such as https://github.com, or a folder with bare repositories",
+                "use a URL such as https://github.com, or a directory of bare repositories",
             ));
         }
         let path = Path::new(forge.strip_prefix("file://").unwrap_or(forge));
@@ -38,8 +38,8 @@ impl Forge {
             forge.to_owned()
         } else {
             return Err(Failure::usage_with(
-                format!("--forge {forge}: there is no such folder"),
-                "name an address such as https://github.com, or a folder with bare repositories",
+                format!("--forge {forge}: no such directory"),
+                "use a URL such as https://github.com, or a directory of bare repositories",
             ));
         };
         Ok(ActionSource {
@@ -70,7 +70,7 @@ fn built_in() -> Result<bool, Failure> {
         Ok("off") => Ok(false),
         Ok(other) => Err(Failure::usage_with(
             format!("SHIPWAY_BUILTIN_ACTIONS is {other:?}"),
-            "it is on (the default) or off",
+            "use on (the default) or off",
         )),
     }
 }

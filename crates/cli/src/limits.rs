@@ -6,15 +6,15 @@ use shipway_syntax::{parse_bytes, parse_cores};
 /// The options.
 #[derive(Clone, Debug, clap::Args)]
 pub struct JobLimits {
-    /// Memory of a job with all it starts, such as 4GiB; where the machine has control groups. No limit by default
+    /// Memory limit of a job, including its child processes, such as 4GiB (needs cgroups). No limit by default
     #[arg(long, env = "SHIPWAY_JOB_MEMORY", value_name = "BYTES", value_parser = bytes)]
     job_memory: Option<u64>,
 
-    /// Cores of a job, such as 1.5. No limit by default
+    /// CPU limit of a job in cores, such as 1.5. No limit by default
     #[arg(long, env = "SHIPWAY_JOB_CPU", value_name = "CORES", value_parser = millis)]
     job_cpu: Option<u32>,
 
-    /// Processes and threads of a job. No limit by default
+    /// Limit of processes and threads of a job. No limit by default
     #[arg(long, env = "SHIPWAY_JOB_PROCESSES", value_name = "N", value_parser = clap::value_parser!(u32).range(16..))]
     job_processes: Option<u32>,
 }
@@ -38,11 +38,11 @@ const CPU_MIN: u32 = 10;
 /// A limit that can't be read, or that is too low for a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum ParseLimitError {
-    #[error("it is an amount of memory, such as 512MiB or 4GiB")]
+    #[error("write an amount of memory, such as 512MiB or 4GiB")]
     Memory,
-    #[error("a job needs 64MiB at least")]
+    #[error("a job needs at least 64MiB")]
     MemoryTooLow,
-    #[error("it is a number of cores from 0.01, such as 0.5 or 500m")]
+    #[error("write a number of cores from 0.01, such as 0.5 or 500m")]
     Cores,
 }
 

@@ -15,7 +15,7 @@ mod runner;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use client::ServerConnection;
 use commands::{
     admin, check, demo, deploy, eval, history, init, internal, logs, rollout_actions, run, runs,
@@ -24,9 +24,9 @@ use commands::{
 use exit::Failure;
 use print::Output;
 
-const ABOUT: &str = "Takes a commit to production and stands guard there.
+const ABOUT: &str = "Delivers your commits to production and rolls back bad releases automatically.
 
-If the pipeline is green, it is in production; if production turns red, the previous version is back before people notice.";
+If the pipeline is green, it is in production. If the new version misbehaves, Shipway restores the previous one before users notice.";
 
 const FIRST_STEPS: &str = "\
 Three commands to start with:
@@ -36,7 +36,7 @@ Three commands to start with:
 
 All commands: shipway --help";
 
-/// Takes a commit to production and stands guard there.
+/// Delivers your commits to production and rolls back bad releases automatically.
 #[derive(Debug, Parser)]
 #[command(name = "shipway", version, about = ABOUT, after_help = FIRST_STEPS, propagate_version = true, max_term_width = 100)]
 struct Cli {
@@ -47,7 +47,7 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
 
-    /// Print only the requested result
+    /// Suppress progress output
     #[arg(long, short, global = true)]
     quiet: bool,
 
@@ -97,7 +97,7 @@ fn main() -> ExitCode {
     };
     let Some(command) = cli.command else {
         print::line(&format!(
-            "shipway {}: takes a commit to production and stands guard there.\n\n{FIRST_STEPS}",
+            "shipway {}: delivers your commits to production and rolls back bad releases automatically.\n\n{FIRST_STEPS}",
             env!("CARGO_PKG_VERSION")
         ));
         return ExitCode::SUCCESS;
@@ -135,7 +135,7 @@ fn carry_out(
         Command::Dispatch(args) => done(runs::dispatch(server, &args, output)),
         Command::Cancel(args) => done(runs::cancel(server, &args, output)),
         Command::Eval(args) => eval::run(&args, output),
-        Command::Admin(args) => done(admin::run(&args)),
+        Command::Admin(args) => done(admin::run(&args, &mut Cli::command())),
         Command::Proxy(args) => done(internal::proxy(args)),
         Command::Worker(args) => Ok(internal::worker(&args)),
         Command::Instance(args) => Ok(shipway_targets::process::shim::run_shim(&args.dir)),
@@ -145,8 +145,6 @@ fn carry_out(
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ pub struct RunnerOptions {
     #[command(flatten)]
     labels: LabelOptions,
 
-    /// Let `actions/setup-*` use this machine's version of a tool if the workflow's version is missing; the job says so
+    /// Let `actions/setup-*` use this machine's version of a tool if the workflow's version is missing; the job's log names both versions
     #[arg(long, env = "SHIPWAY_ALLOW_OTHER_VERSIONS")]
     allow_other_versions: bool,
 }
@@ -16,7 +16,7 @@ pub struct RunnerOptions {
 /// The labels alone.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LabelOptions {
-    /// An additional label or runner group of this machine for `runs-on`; it always has self-hosted, linux, x64 or arm64, and ubuntu-*. A `*` at its end matches any suffix. May be given several times
+    /// An additional label or runner group of this machine for `runs-on`; it always has self-hosted, linux, x64 or arm64, and ubuntu-*. A `*` at its end matches any suffix. Repeatable
     #[arg(
         long,
         env = "SHIPWAY_LABELS",

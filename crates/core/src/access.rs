@@ -380,12 +380,12 @@ impl fmt::Display for Resource {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
     #[error(
-        "{job} may deploy what its own run has stored (`\"run\": \"{}\"`), and nothing by force",
+        "{job} may only deploy artifacts of its own run (`\"run\": \"{}\"`), without force",
         job.run.number.0
     )]
     NotOwnRun { job: JobIdentity },
     #[error(
-        "a job may not {verb} {resource}: {job} may deploy {} by its own run, and read its runs and rollouts; ask a person to do it",
+        "a job may not {verb} {resource}: {job} may only deploy {} from its own run, and read its runs and rollouts; a person must do this",
         job.run.service
     )]
     Job {
@@ -566,11 +566,11 @@ mod tests {
         let shop = Resource::Run(run("shop/r7"));
         assert_eq!(
             refused(&job(), Verb::Approve, &shop),
-            "a job may not approve run shop/r7: test.2 of shop/r7 may deploy shop by its own run, and read its runs and rollouts; ask a person to do it"
+            "a job may not approve run shop/r7: test.2 of shop/r7 may only deploy shop from its own run, and read its runs and rollouts; a person must do this"
         );
         assert_eq!(
             refused(&job(), Verb::ForceDeploy, &shop),
-            "test.2 of shop/r7 may deploy what its own run has stored (`\"run\": \"7\"`), and nothing by force"
+            "test.2 of shop/r7 may only deploy artifacts of its own run (`\"run\": \"7\"`), without force"
         );
         let mut guest = Principal::person("eve");
         guest.roles.clear();

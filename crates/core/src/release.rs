@@ -111,7 +111,7 @@ impl WorkflowFile {
 /// let mut file = WorkflowFile::new("ci.yml".to_owned(), text.to_owned());
 /// let mut calls = file.calls();
 /// while let Some(name) = calls.next() {
-///     calls.give(CalledFile::new(name, Err("there is no such file")));
+///     calls.give(CalledFile::new(name, Err("no such file")));
 /// }
 /// assert_eq!(file.called[0].name, ".github/workflows/b.yml");
 /// ```

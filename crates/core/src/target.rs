@@ -46,7 +46,7 @@ pub struct Workload {
     /// How it is known to be ready and alive.
     pub health: HealthCheck,
     pub limits: ResourceLimits,
-    /// From the stop signal to SIGKILL.
+    /// Time from the stop signal to SIGKILL.
     pub grace: Duration,
     #[serde(default, skip_serializing_if = "StopSignal::is_default")]
     pub stop_signal: StopSignal,
@@ -237,7 +237,9 @@ impl From<InstanceId> for String {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no instance: shop.production.3.1 is (service, environment, release, slot)")]
+#[error(
+    "{0:?} is not an instance; an instance is named like shop.production.3.1 (service, environment, release, slot)"
+)]
 pub struct NoInstanceId(String);
 
 impl FromStr for InstanceId {

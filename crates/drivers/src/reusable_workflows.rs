@@ -52,14 +52,14 @@ pub async fn read_called_workflows(
         let read = match reading.await {
             Ok(read) => read.map_err(|error| error.to_string()),
             Err(_) => Err(format!(
-                "the forge took longer than {PATIENCE:?} for all that is called"
+                "the forge took longer than {PATIENCE:?} for all reusable workflows"
             )),
         };
         let mut commit = None;
         let text = read.map(|read| {
             if let Some(why) = read.stale {
                 notes.push(format!(
-                    "{name} is the one that was fetched last, as the forge does not answer: {why}"
+                    "using the last fetched copy of {name}, because the forge does not respond: {why}"
                 ));
             }
             commit = read.commit.parse().ok();

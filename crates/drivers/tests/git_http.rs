@@ -166,7 +166,7 @@ async fn a_push_succeeds_when_the_report_cannot_be_delivered() {
     let broken = std::io::Error::other("the server was killed");
     reported.answer.send(Err(broken)).await.unwrap();
     assert!(
-        push.remote("shipway: your push is stored, but the server went away (")
+        push.remote("shipway: your push is stored, but the connection to the server was lost (")
             .await
     );
     assert!(push.ends_well().await);

@@ -168,7 +168,7 @@ async fn partial_slow_and_broken_answers_are_no_answers() {
     assert!(
         answer
             .as_ref()
-            .is_err_and(|why| why.to_string().contains("did not answer within 100 ms")),
+            .is_err_and(|why| why.to_string().contains("did not respond within 100 ms")),
         "{answer:?}"
     );
     assert!(begun.elapsed() < Duration::from_secs(20), "it is bounded");

@@ -302,7 +302,7 @@ async fn a_receiver_that_never_answers_costs_ten_seconds() {
     .expect("it gives up");
     let error = error.unwrap_err();
     assert!(
-        error.is_retryable() && error.to_string().ends_with("no answer within 10 s"),
+        error.is_retryable() && error.to_string().ends_with("no response within 10 s"),
         "{error}"
     );
     assert!(request.starts_with(b"POST /x HTTP/1.1"));

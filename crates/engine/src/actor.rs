@@ -116,7 +116,7 @@ impl<A: Aggregate> LoadedStream<A> {
         for text in store.read(stream, version).await? {
             version += 1;
             let event: Event<A::Body> =
-                serde_json::from_str(&text).map_err(|error| StoreError(format!("event {version} of {stream} can't be read ({error}); is the log of a newer Shipway?")))?;
+                serde_json::from_str(&text).map_err(|error| StoreError(format!("event {version} of {stream} can't be read ({error}); was the log written by a newer Shipway?")))?;
             A::apply(&mut state, &event);
         }
         Ok(Self {
@@ -268,7 +268,11 @@ impl<A: Aggregate> StreamActor<A> {
                     break Ok(DecidedBatch { results, events });
                 }
                 Err(AppendError::Conflict { actual }) => {
-                    tracing::debug!(stream = self.stream, actual, "somebody else was faster");
+                    tracing::debug!(
+                        stream = self.stream,
+                        actual,
+                        "a concurrent append was faster"
+                    );
                     match LoadedStream::load(&self.engine, &self.stream).await {
                         Ok(loaded) => self.loaded = loaded,
                         Err(error) => break Err(error),
@@ -298,7 +302,7 @@ impl<A: Aggregate> StreamActor<A> {
         for (result, reply) in results.into_iter().zip(replies) {
             let Some(reply) = reply else {
                 if let Err(rejection) = result {
-                    tracing::debug!(stream = self.stream, %rejection, "what a driver said is refused");
+                    tracing::debug!(stream = self.stream, %rejection, "the input of a driver was rejected");
                 }
                 continue;
             };

@@ -22,7 +22,7 @@ pub struct StoredBlob {
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
     /// There is no blob with this digest.
-    #[error("there is no blob {0}")]
+    #[error("no such blob: {0}")]
     Missing(Digest),
     /// The content doesn't match the digest.
     #[error("blob {expected} is damaged: its bytes are {actual}")]

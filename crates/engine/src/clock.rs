@@ -48,10 +48,12 @@ impl RealClock {
             let ahead = last.duration_since(Timestamp::now());
             if ahead > AHEAD_MAX {
                 tracing::error!(
-                    "the last event is dated {last}, more than a day ahead of this machine's clock: is the clock right? What waits for a time after that waits long"
+                    "the last event is dated {last}, more than a day ahead of this machine's clock: check the clock; timers are delayed until then"
                 );
             } else if ahead.is_positive() {
-                tracing::warn!("the clock was set back: time goes on from the last event, {last}");
+                tracing::warn!(
+                    "the clock was set back: time continues from the last event, {last}"
+                );
                 clock.at(last, Instant::now());
             }
         }

@@ -183,7 +183,7 @@ impl<A: Aggregate> RunningEffects<A> {
                 ended = task => match ended {
                     Ok(input) => Some(input),
                     Err(error) => {
-                        tracing::error!(stream, key = key.0, %error, "a driver panicked; its effect is tried again");
+                        tracing::error!(stream, key = key.0, %error, "a driver panicked; its effect is retried");
                         None
                     }
                 },

@@ -159,7 +159,7 @@ impl<A: Aggregate> Engine<A> {
         {
             tracing::warn!(
                 kind = A::KIND,
-                "some effects did not end in time; the next server takes them up again"
+                "some effects did not end in time; the next server resumes them"
             );
         }
     }

@@ -23,7 +23,7 @@ pub(crate) fn page(title: &str, events: &str, content: &Markup) -> String {
                 header.top {
                     a.brand href="/" { "Shipway" }
                     span.live title="This page follows the log" { "live" }
-                    span.stale { "not live: reload to see what is new" }
+                    span.stale { "disconnected: reload for updates" }
                 }
                 main id="content" { (content) }
             }
@@ -35,6 +35,6 @@ pub(crate) fn page(title: &str, events: &str, content: &Markup) -> String {
 /// The page of an address where there is nothing, with the reason.
 #[must_use]
 pub fn not_found_page(reason: &str) -> String {
-    let content = html! { h1 { "Not here" } p { (reason) } p { a href="/" { "All services" } } };
-    page("Not here", "", &content)
+    let content = html! { h1 { "Not found" } p { (reason) } p { a href="/" { "All services" } } };
+    page("Not found", "", &content)
 }

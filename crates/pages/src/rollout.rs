@@ -56,8 +56,8 @@ impl RolloutPage {
                 ol.plan { @for line in &view.plan { li class=(enum_text(&line.progress)) aria-current=[(line.progress == RolloutProgress::Now).then_some("step")] { (line.text) } } }
             }
             section.card {
-                h2 { "Story" }
-                p.dim { "Times are UTC; the newest comes first." }
+                h2 { "Timeline" }
+                p.dim { "Times in UTC, newest first." }
                 div.scroll { table { tbody { @for note in view.notes.iter().rev() { tr { td.dim.tight { (clock_time(note.at, now)) } td { (note.text) } td.dim { (person_name(&note.by)) } } } } } }
             }
         };
@@ -103,7 +103,7 @@ fn guard_notices(view: &RolloutView, now: Timestamp) -> Markup {
         @if let Some(retry) = &view.rollback_retry {
             p.lead.bad {
                 "The rollback has failed " (retry.attempt) " times"
-                @match retry.until { Some(until) => { "; next attempt " (at(until)) }, None => { "; trying again now" } }
+                @match retry.until { Some(until) => { "; next attempt " (at(until)) }, None => { "; retrying now" } }
             }
         }
     }
@@ -121,11 +121,11 @@ fn hold_notice(
     html! {
         @match (due, deadline) {
             (Some(due), Some((deadline, then))) if due <= now => p.dim {
-                "Held for evidence until " (at(deadline)) " at most; "
+                "Waiting for evidence, at most until " (at(deadline)) "; "
                 @match then {
-                    OnInconclusive::Rollback => "without it the rollout goes back then",
-                    OnInconclusive::Promote => "it goes on then in any case",
-                    OnInconclusive::Pause => "without it the rollout is paused then",
+                    OnInconclusive::Rollback => "otherwise the rollout is rolled back",
+                    OnInconclusive::Promote => "then the rollout continues in any case",
+                    OnInconclusive::Pause => "otherwise the rollout is paused",
                 }
             },
             (Some(due), _) => p.dim { "Held until " (at(due)) },
@@ -210,7 +210,7 @@ fn evidence_section(view: &RolloutView, all: &[MetricSeries], now: Timestamp) ->
                 }
             } }
             p.dim {
-                @if all.iter().any(has_band) { "Bands hold the true value at all times at once, with 95%. " }
+                @if all.iter().any(has_band) { "Shaded bands: 95% confidence sequences, valid at every point in time. " }
                 a href=(address) { "All numbers" }
             }
         } }
@@ -237,15 +237,20 @@ fn smoke_section(view: &RolloutView) -> Markup {
 /// What a person would do, as commands to copy; buttons come with logins.
 fn command_section(view: &RolloutView) -> Markup {
     let back = view.stable.map_or_else(
-        || format!("take {} down again", view.release),
-        |stable| format!("all traffic back to {stable}, at once"),
+        || format!("remove {} again", view.release),
+        |stable| format!("return all traffic to {stable} immediately"),
     );
-    let pause = ("pause", "everybody stays where they are");
-    let promote = ("promote", "skip the holds that are left");
+    let pause = ("pause", "freeze the current traffic split");
+    let promote = ("promote", "skip the remaining holds and promote");
     let abort = ("abort", back.as_str());
     let verbs = match view.status {
-        RolloutStatus::Waiting => [("approve", "say yes"), ("reject", "say no"), abort].to_vec(),
-        RolloutStatus::Paused => vec![("resume", "go on where it stopped"), promote, abort],
+        RolloutStatus::Waiting => [
+            ("approve", "let the rollout continue"),
+            ("reject", "end the rollout"),
+            abort,
+        ]
+        .to_vec(),
+        RolloutStatus::Paused => vec![("resume", "continue where it stopped"), promote, abort],
         RolloutStatus::KeptWarm => vec![abort],
         RolloutStatus::Promoted if view.ended.is_none() => vec![abort],
         RolloutStatus::RollingBack if view.rollback_retry.is_some() => {
@@ -267,7 +272,7 @@ fn command_section(view: &RolloutView) -> Markup {
     };
     html! {
         @if !verbs.is_empty() { section.card {
-            h2 { "Steer" }
+            h2 { "Actions" }
             dl.steer { @for (verb, what) in verbs { dt { code { "shipway " (verb) " " (view.id) } } dd { (what) } } }
         } }
     }
@@ -289,7 +294,7 @@ mod tests {
         let after = hold_notice(Some(at(30)), deadline, at(40)).into_string();
         assert!(!after.contains(">00:00:30<"), "{after}");
         assert!(
-            after.contains(">00:01:30<") && after.contains("without it the rollout is paused then"),
+            after.contains(">00:01:30<") && after.contains("otherwise the rollout is paused"),
             "{after}"
         );
     }

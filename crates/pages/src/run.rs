@@ -36,7 +36,7 @@ impl RunPage {
             @if let Some(lines) = &self.failure_summary { (failure_section(lines)) }
             @if let Some(tests) = &self.tests { (test_section(tests, self.now)) }
             @if matches!(run.status, RunStatus::Failure | RunStatus::Cancelled) {
-                p.dim { "again: " code { "shipway retry " (id) " --from-failed-step" } " goes on where it failed, " code { "shipway retry " (id) " --failed" } " runs what failed from its first step, " code { "shipway retry " (id) } " all of it; " code { "shipway shell " (id) } " opens a shell there" }
+                p.dim { "Re-run from the failed step: " code { "shipway retry " (id) " --from-failed-step" } " · re-run failed jobs: " code { "shipway retry " (id) " --failed" } " · re-run all jobs: " code { "shipway retry " (id) } " · open a shell: " code { "shipway shell " (id) } }
             }
             @for job in &run.jobs {
                 section.card {
@@ -56,7 +56,7 @@ impl RunPage {
                         @let log = format!("/api/v1/runs/{}/{}/jobs/{}/log", id.service, id.number.0, job.key);
                         // Filled by the script while it is open; without it the link is there.
                         details.log data-log=(log) {
-                            summary { "log " a.dim href=(log) { "as text: log of " (job.name) } }
+                            summary { "View log · " a.dim href=(log) aria-label={ "raw log of " (job.name) } { "raw" } }
                             pre {}
                         }
                         @for attempt in 1..job.attempt() { " · " a href={ (log) "?attempt=" (attempt) } { "attempt " (attempt) } }

@@ -74,7 +74,7 @@ pub(crate) fn environment_card(environment: &EnvironmentStatus, now: Timestamp) 
                     strong { (stable.number) } " " code { (stable.commit.id.short()) } " " (stable.commit.subject)
                     " " span.dim { (relative_time(stable.created_at, now)) }
                 },
-                None => p.dim { "nothing serves yet" },
+                None => p.dim { "Not deployed yet" },
             }
             @if let Some(rollout) = &environment.rollout {
                 p {
@@ -90,8 +90,8 @@ pub(crate) fn environment_card(environment: &EnvironmentStatus, now: Timestamp) 
             (hold_notice(environment, now))
             (traffic_shares(&environment.split, newcomer(environment)))
             p.dim {
-                (ready) " of " (environment.instances.len()) " instances ready"
-                @for (index, waiting) in environment.queue.iter().enumerate() { @if index == 0 { " · waiting: " } @else { ", " } (waiting) }
+                @if !environment.instances.is_empty() { (ready) " of " (environment.instances.len()) " instances ready " }
+                @for (index, waiting) in environment.queue.iter().enumerate() { @if index == 0 { "queued: " } @else { ", " } (waiting) }
             }
             @for status in environment.instances.iter().filter(|status| !status.is_ready()) {
                 p.trouble { "instance " (status.id.slot) " of " (status.id.set.release) ": " (phase_text(&status.phase)) }
@@ -158,7 +158,7 @@ fn traffic_table(environment: &EnvironmentStatus) -> Markup {
         .collect();
     html! {
         @if !shown.is_empty() {
-            p.dim { "Since each release first served here:" }
+            p.dim { "Traffic per release since its first deployment:" }
             div.scroll { table {
                 thead { tr { th { "release" } th.number { "requests" } th.number { "errors" } th.number { "abandoned" } th.number { "unanswered" } th.number { "p50" } th.number { "p99" } } }
                 tbody {

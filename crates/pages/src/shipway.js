@@ -75,7 +75,7 @@ async function post(button) {
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({}));
     button.disabled = false;
-    button.title = problem.detail ?? `the server answers ${answer.status}`;
+    button.title = problem.detail ?? `the server responded with ${answer.status}`;
     button.textContent = `${button.textContent}: refused`;
     return;
   }

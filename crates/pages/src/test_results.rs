@@ -26,7 +26,7 @@ pub(crate) fn test_section(tests: &RunTests, now: Timestamp) -> Markup {
             h2 { "Tests" }
             p { (in_short(&summary.totals, None)) @if summary.totals.took_ms > 0 { span.dim { " · " (duration_text(summary.totals.took_ms)) } } }
             (coverage_line(tests))
-            @for why in excuses { p.trouble { "Quarantine excuses nothing here: " (why) } }
+            @for why in excuses { p.trouble { "Quarantine does not apply here: " (why) } }
             @for warning in warnings { p.trouble { "A report could not be read whole. " (warning) } }
             @if !tests.failing.is_empty() {
                 div.scroll { table {

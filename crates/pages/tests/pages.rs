@@ -126,7 +126,7 @@ fn a_failed_run_escapes_what_users_wrote_and_links_only_to_web_pages() {
 
 #[test]
 fn a_whole_page_names_its_events_and_its_script() {
-    insta::assert_snapshot!(not_found_page("There is no service <x>.").replace("><", ">\n<"));
+    insta::assert_snapshot!(not_found_page("No such service: <x>.").replace("><", ">\n<"));
 }
 
 #[test]

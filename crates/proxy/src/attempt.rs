@@ -42,14 +42,14 @@ pub(crate) enum AttemptError {
     #[error("nothing was sent")]
     NotSent,
     /// The connection closed before any byte of a response. If the request may be sent again, it is back in `ValidatedRequest`.
-    #[error("the connection ended before an answer: {0}")]
+    #[error("the connection ended before a response: {0}")]
     ClosedBeforeResponse(String),
     /// The request was sent, or may have been.
     #[error("the connection broke: {0}")]
     Broken(String),
-    #[error("no answer in time")]
+    #[error("no response in time")]
     TimedOut,
-    #[error("the client broke off before all of its request was there")]
+    #[error("the client aborted before its request was complete")]
     ClientGone,
 }
 

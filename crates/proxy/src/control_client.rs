@@ -33,7 +33,7 @@ pub struct ControlClient {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// No proxy answers at the socket.
-    #[error("the proxy does not answer at {socket}: {why}")]
+    #[error("the proxy does not respond at {socket}: {why}")]
     Unreachable {
         /// The path of the socket.
         socket: String,
@@ -152,9 +152,8 @@ impl ControlClient {
                 String::from_utf8_lossy(&bytes).into_owned(),
             ));
         }
-        serde_json::from_slice(&bytes).map_err(|error| {
-            ControlError::Refused(format!("an answer that can't be read: {error}"))
-        })
+        serde_json::from_slice(&bytes)
+            .map_err(|error| ControlError::Refused(format!("invalid response: {error}")))
     }
 }
 

@@ -83,7 +83,7 @@ pub(crate) fn bind_socket(path: &Path) -> io::Result<(ControlSocket, StdListener
         .write(true)
         .open(takeover::path_with_suffix(path, "lock"))?;
     if lock.try_lock().is_err() {
-        let why = "another proxy is running there (stop it, or start this one to take over)";
+        let why = "another proxy is running there; stop it first";
         return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
     }
     match std::fs::remove_file(path) {
@@ -178,7 +178,7 @@ async fn serve_connection(stream: UnixStream, shared: Arc<ProxyState>) {
         .serve_connection(TokioIo::new(stream), service)
         .await
     {
-        tracing::debug!(%error, "a control connection broke off");
+        tracing::debug!(%error, "a control connection was interrupted");
     }
 }
 
@@ -301,7 +301,7 @@ async fn collect_counters(shared: &ProxyState) -> Result<ProxyCounters, ControlR
             }
             // The process has exited; it has sent its final counters if it could.
             Ok(Err(_)) => retire_predecessor(shared, pid),
-            Err(_) => tracing::warn!(pid, "the proxy before this one does not say its counts"),
+            Err(_) => tracing::warn!(pid, "the previous proxy does not report its counters"),
         }
     }
     let reports = tokio::time::timeout(REPORTS_MAX, collect_open_requests(shared)).await;

@@ -200,7 +200,7 @@ impl RequestForwarder {
 
     fn no_route_response(&self) -> ProxyResponse {
         self.shared.registry.no_route.fetch_add(1, Relaxed);
-        text_response(StatusCode::NOT_FOUND, "no service is routed here\n")
+        text_response(StatusCode::NOT_FOUND, "no service at this address\n")
     }
 
     /// Chooses route, release and instance; the request counts as open when this returns.
@@ -303,7 +303,8 @@ impl RequestForwarder {
             };
             let counted = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             open.finish_answered(counted.as_u16(), 0);
-            let answer = status.map(|status| text_response(status, "this failure is a drill\n"));
+            let answer =
+                status.map(|status| text_response(status, "this failure is part of a drill\n"));
             return answer.ok_or(DrillReset).map(Some);
         }
         Ok(None)
@@ -531,17 +532,17 @@ fn failure_response(failed: &AttemptError, open: OpenRequest) -> ProxyResponse {
     let (status, why) = match failed {
         AttemptError::TimedOut => (
             StatusCode::GATEWAY_TIMEOUT,
-            "the service did not answer in time\n",
+            "the service did not respond in time\n",
         ),
-        AttemptError::ClientGone => (StatusCode::BAD_REQUEST, "the request broke off\n"),
+        AttemptError::ClientGone => (StatusCode::BAD_REQUEST, "the request was interrupted\n"),
         AttemptError::NotSent | AttemptError::ClosedBeforeResponse(_) | AttemptError::Broken(_) => {
             (
                 StatusCode::BAD_GATEWAY,
-                "the service broke off before it answered\n",
+                "the service closed the connection before it responded\n",
             )
         }
     };
-    tracing::debug!(%failed, instance = open.instance().id, "an instance gave no answer");
+    tracing::debug!(%failed, instance = open.instance().id, "an instance did not respond");
     if status.is_server_error() {
         open.mark_proxy_error();
     }
@@ -551,18 +552,18 @@ fn failure_response(failed: &AttemptError, open: OpenRequest) -> ProxyResponse {
 
 fn rejection_response(refusal: RequestRejection) -> ProxyResponse {
     let (status, why) = match refusal {
-        RequestRejection::Connect => (StatusCode::NOT_IMPLEMENTED, "CONNECT is not offered\n"),
+        RequestRejection::Connect => (StatusCode::NOT_IMPLEMENTED, "CONNECT is not supported\n"),
         RequestRejection::Target => (
             StatusCode::BAD_REQUEST,
-            "a target is a path or an absolute address\n",
+            "the request target must be a path or an absolute URL\n",
         ),
         RequestRejection::Host => (
             StatusCode::BAD_REQUEST,
-            "a request needs exactly one valid Host\n",
+            "a request must have exactly one valid Host\n",
         ),
         RequestRejection::TransferEncoding => (
             StatusCode::NOT_IMPLEMENTED,
-            "chunked is the only transfer coding understood\n",
+            "chunked is the only supported transfer coding\n",
         ),
     };
     let mut answer = text_response(status, why);

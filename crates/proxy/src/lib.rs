@@ -167,7 +167,7 @@ pub async fn run(
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// A listening port can't be opened.
-    #[error("{address} can't be listened on: {source}; is another proxy or server running there?")]
+    #[error("can't listen on {address}: {source}; is another proxy or server running there?")]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -210,7 +210,7 @@ pub(crate) enum ApplyRoutesError {
     Stopping,
     #[error(transparent)]
     Table(#[from] RouteTableError),
-    #[error("the routes can't be kept: {0}")]
+    #[error("the routes can't be saved: {0}")]
     Save(io::Error),
     /// The thread that writes the file panicked or was cancelled.
     #[error(transparent)]
@@ -344,7 +344,7 @@ impl ProxyState {
             tracing::error!(
                 port,
                 reason,
-                "the port of a route can't be listened on; it is tried again"
+                "can't listen on the port of a route; retrying"
             );
         }
         for port in before.keys().filter(|port| !unreachable.contains_key(port)) {

@@ -21,10 +21,10 @@ pub(crate) struct CompiledRules(Vec<(RuleMatch, usize)>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
     /// Not a valid header name.
-    #[error("`{0}` can't be the name of a header")]
+    #[error("`{0}` is not a valid header name")]
     Name(String),
     /// Not a valid pattern, or one that is too large.
-    #[error("`{0}` is no pattern to match: {1}")]
+    #[error("`{0}` is not a valid pattern: {1}")]
     Pattern(String, String),
 }
 

@@ -66,7 +66,7 @@ pub(crate) struct CompiledBackend {
 /// Why a snapshot or a route is rejected.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RouteTableError {
-    #[error("snapshot version {0} is not known here; this proxy understands {VERSION}")]
+    #[error("unknown snapshot version {0}; this proxy supports {VERSION}")]
     Version(u32),
     #[error("the weights of {0} in {1} add up to {2}, not to 10000 or 0")]
     Weights(String, String, u64),
@@ -76,11 +76,11 @@ pub(crate) enum RouteTableError {
     Rule(String, String, u32),
     #[error("copies of {0} in {1} go to release {2}, which is not behind its route")]
     Mirror(String, String, u32),
-    #[error("two routes ask for port {0}")]
+    #[error("two routes use port {0}")]
     Port(u16),
-    #[error("{0:?} is no address of an instance, such as 127.0.0.1:8080")]
+    #[error("{0:?} is not an address of an instance, such as 127.0.0.1:8080")]
     Address(String),
-    #[error("{0:?} can't be the name of a sticky cookie or header")]
+    #[error("{0:?} is not a valid name of a sticky cookie or header")]
     Name(String),
     #[error(transparent)]
     ValueComparison(#[from] RuleError),
@@ -566,8 +566,8 @@ mod tests {
         assert_eq!(
             said,
             [
-                "bad: \"nowhere\" is no address of an instance, such as 127.0.0.1:8080",
-                "second: two routes ask for port 80"
+                "bad: \"nowhere\" is not an address of an instance, such as 127.0.0.1:8080",
+                "second: two routes use port 80"
             ]
         );
         let in_force: Vec<_> = admitted

@@ -17,9 +17,9 @@ const ROUTES: &str = "routes.json";
 pub(crate) enum RoutesFileError {
     #[error("{0} can't be read: {1}")]
     Read(PathBuf, io::Error),
-    #[error("{0} holds no routes, perhaps it is damaged: {1}")]
+    #[error("{0} contains no valid routes, it may be damaged: {1}")]
     Damaged(PathBuf, serde_json::Error),
-    #[error("{0} was written by a newer version (format {1}, this proxy understands {VERSION})")]
+    #[error("{0} was written by a newer version (format {1}, this proxy supports {VERSION})")]
     Newer(PathBuf, u64),
 }
 
@@ -78,9 +78,9 @@ mod tests {
         save_routes(folder.path(), &empty_routes()).unwrap();
         assert_eq!(load_routes(folder.path()).unwrap(), empty_routes());
         for (text, says) in [
-            ("{\"version\":1,\"rou", "perhaps it is damaged"),
+            ("{\"version\":1,\"rou", "it may be damaged"),
             ("{\"version\":2,\"lanes\":[]}", "newer version (format 2"),
-            ("{\"version\":1}", "perhaps it is damaged"),
+            ("{\"version\":1}", "it may be damaged"),
         ] {
             std::fs::write(&path, text).unwrap();
             let why = load_routes(folder.path()).unwrap_err().to_string();

@@ -238,7 +238,7 @@ fn load_last_routes(proxy: &Proxy, generation: u64, registry: &CounterRegistry) 
         .map_err(|error| error.to_string())
         .and_then(|snapshot| {
             RouteTable::compile(snapshot, generation, registry)
-                .map_err(|error| format!("routes.json makes no sense: {error}"))
+                .map_err(|error| format!("routes.json is invalid: {error}"))
         });
     table.unwrap_or_else(|why| {
         tracing::warn!("{why}; starting without routes");
@@ -251,7 +251,7 @@ fn load_last_routes(proxy: &Proxy, generation: u64, registry: &CounterRegistry) 
 fn random_seeds() -> [u64; 2] {
     let mut bytes = [0u8; 16];
     if let Err(error) = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
-        tracing::warn!("the kernel gives no random numbers: {error}");
+        tracing::warn!("no random numbers from the kernel: {error}");
         bytes = (u128::from(std::process::id()) * 0x9e37_79b9_7f4a_7c15).to_le_bytes();
     }
     let both = u128::from_le_bytes(bytes);
@@ -307,7 +307,7 @@ async fn stop_predecessor(proxy: &Proxy, shared: &ProxyState, pid: u32) {
     match stopped {
         Ok(_) => tracing::info!(pid, "took over"),
         Err(error) => {
-            tracing::warn!(pid, "the proxy before this one ended by itself: {error}");
+            tracing::warn!(pid, "the previous proxy exited: {error}");
             shared.forget_predecessor(pid);
         }
     }
@@ -342,6 +342,6 @@ async fn send_final_counters(shared: &ProxyState) {
     match tokio::time::timeout(INHERIT_MAX, successor.send_final_counters(&inheritance)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!("the last counts are lost: {error}"),
-        Err(_) => tracing::warn!("the last counts are lost: the successor does not answer"),
+        Err(_) => tracing::warn!("the last counts are lost: the successor does not respond"),
     }
 }

@@ -11,7 +11,7 @@ pub struct TrustedNetwork {
 
 /// The text is not a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no network in CIDR notation, such as 10.0.0.0/8, 127.0.0.1 or fd00::/8")]
+#[error("`{0}` is not a network in CIDR notation, such as 10.0.0.0/8, 127.0.0.1 or fd00::/8")]
 pub struct ParseNetworkError(String);
 
 impl TrustedNetwork {

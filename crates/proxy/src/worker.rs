@@ -123,7 +123,7 @@ async fn serve_until_stopped(start: WorkerStart) {
             message = inbox.recv() => match message {
                 Some(WorkerMessage::Listen(address, listener)) => match WorkerListener::new(&worker, address, listener) {
                     Ok(new) => drop(listening.insert(address, new)),
-                    Err(error) => tracing::error!("{address} can't be listened on: {error}"),
+                    Err(error) => tracing::error!("can't listen on {address}: {error}"),
                 },
                 Some(WorkerMessage::Unlisten(address)) => drop(listening.remove(&address)),
                 Some(message) => worker.serve_assigned(message),

@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
     /// Others have them.
-    #[error("{0}; ask for another address with `hosts`, `path` or `port`")]
+    #[error("{0}; choose another address with `hosts`, `path` or `port`")]
     Taken(ClaimsRejection),
     /// The port can't be listened on.
     #[error("the proxy can't listen on port {port}: {reason}")]

@@ -46,7 +46,7 @@ struct EventTotals {
 pub enum ReportError {
     /// A name for each user, perhaps.
     #[error(
-        "there are {NAMES_MAX} different events already; `{0}` would be one more. A name is a kind of event, such as `orders`"
+        "the limit of {NAMES_MAX} event names is reached, `{0}` would exceed it; a name is a kind of event, such as `orders`"
     )]
     TooMany(MetricName),
     /// Not on disk.

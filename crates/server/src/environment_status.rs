@@ -55,7 +55,7 @@ pub(crate) async fn environment_statuses(
                 address_problem: addresses.port().and_then(|port| {
                     let reason = unreachable.get(&port)?;
                     Some(format!(
-                        "the proxy can't listen on port {port}: {reason}; it tries again"
+                        "the proxy can't listen on port {port}: {reason}; retrying"
                     ))
                 }),
                 split: TrafficSplit {

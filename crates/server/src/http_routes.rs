@@ -62,7 +62,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     open.merge(internal)
         .merge(workers)
         .merge(guarded)
-        .fallback(|| async { ApiError::missing("there is nothing here; see /api/openapi.json") })
+        .fallback(|| async { ApiError::missing("not found; see /api/openapi.json") })
         // The outermost layer: it also applies to unknown addresses.
         .layer(middleware::from_fn_with_state(
             app.clone(),

@@ -119,7 +119,7 @@ impl KeyedRequestRunner {
         async move {
             loop {
                 if let Err(error) = prune_once(&log, &*store, &*clock).await {
-                    tracing::warn!(%error, "expired Idempotency-Keys could not be forgotten");
+                    tracing::warn!(%error, "expired Idempotency-Keys could not be deleted");
                 }
                 tokio::time::sleep(PRUNE_INTERVAL).await;
             }

@@ -305,7 +305,7 @@ impl HttpBody for PromptBody {
         ready!(sleep.as_mut().poll(context));
         Poll::Ready(Some(Err(io::Error::new(
             io::ErrorKind::TimedOut,
-            "the body of the request did not go on",
+            "the body of the request stalled",
         ))))
     }
 

@@ -126,9 +126,7 @@ async fn service(
     caller: Caller,
 ) -> Result<Response, PageError> {
     let Ok(name) = service.parse::<ServiceName>() else {
-        return Err(PageError::NotFound(format!(
-            "There is no service {service}."
-        )));
+        return Err(PageError::NotFound(format!("No such service: {service}.")));
     };
     caller.require(Verb::Browse, &Resource::Service(name))?;
     let mut environments = environment_statuses(app.status_sources())
@@ -136,9 +134,7 @@ async fn service(
         .map_err(ReadModelError::from)?;
     environments.retain(|environment| environment.service.as_str() == service);
     if environments.is_empty() {
-        return Err(PageError::NotFound(format!(
-            "There is no service {service}."
-        )));
+        return Err(PageError::NotFound(format!("No such service: {service}.")));
     }
     let releases: Vec<Release> =
         newest_rows(&*app.store, "release", &service, LIST_ENTRIES).await?;
@@ -162,7 +158,7 @@ async fn rollout(
         service.parse::<ServiceName>(),
         number.parse::<RolloutNumber>(),
     ) else {
-        return Err(PageError::NotFound("That is no rollout.".to_owned()));
+        return Err(PageError::NotFound("No such rollout.".to_owned()));
     };
     let id = RolloutId { service, number };
     caller.require(Verb::Browse, &Resource::Rollout(id.clone()))?;
@@ -181,7 +177,7 @@ async fn run(
 ) -> Result<Response, PageError> {
     let (Ok(service), Ok(number)) = (service.parse::<ServiceName>(), number.parse::<RunNumber>())
     else {
-        return Err(PageError::NotFound("That is no run.".to_owned()));
+        return Err(PageError::NotFound("No such run.".to_owned()));
     };
     let id = RunId { service, number };
     caller.require(Verb::Browse, &Resource::Run(id.clone()))?;

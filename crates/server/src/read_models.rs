@@ -21,12 +21,12 @@ use crate::{delivery_engines::DeliveryEngines, live_evidence::LiveEvidence};
 /// Why something can't be shown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadModelError {
-    #[error("there is no run {0}")]
+    #[error("no such run: {0}")]
     NoRun(RunId),
-    #[error("there is no rollout {id}; `shipway history {}` lists those there are", id.service)]
+    #[error("no such rollout: {id}; list rollouts with `shipway history {}`", id.service)]
     NoRollout { id: RolloutId },
     /// A row of another version of Shipway.
-    #[error("the row of {key} can't be read: {error}; `shipway admin rebuild` makes it anew")]
+    #[error("the row of {key} can't be read: {error}; rebuild it with `shipway admin rebuild`")]
     UnreadableRow {
         key: String,
         error: serde_json::Error,

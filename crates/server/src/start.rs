@@ -451,7 +451,7 @@ impl RunningServer {
         self.app.engines.stop().await;
         self.tasks.shutdown().await;
         if let Err(error) = self.app.store.checkpoint().await {
-            tracing::warn!(%error, "shipway.db is not whole without shipway.db-wal: copy both for a backup");
+            tracing::warn!(%error, "shipway.db is incomplete without shipway.db-wal: copy both for a backup");
         }
     }
 }
@@ -468,7 +468,7 @@ async fn ensure_log(data: &DataDir, missing_log: MissingLog) -> Result<(), Start
             tracing::warn!(
                 instances,
                 jobs,
-                "stopped what the last server has left running"
+                "stopped processes that the previous server left running"
             );
             let label = jiff::Timestamp::now().as_second().to_string();
             let aside = data.set_aside(&label).map_err(|source| StartError::Io {
@@ -476,7 +476,7 @@ async fn ensure_log(data: &DataDir, missing_log: MissingLog) -> Result<(), Start
                 source,
             })?;
             let aside = aside.map(|aside| aside.display().to_string());
-            tracing::warn!(found, aside, "beginning with an empty event log");
+            tracing::warn!(found, aside, "starting with an empty event log");
             Ok(())
         }
         checked => Ok(checked?),

@@ -28,7 +28,7 @@ pub struct ServerOptions {
     pub repos: Vec<PathBuf>,
     /// Where actions of repositories come from; kept in the data directory.
     pub actions: ActionSource,
-    /// How people reach the API, when not by the address it listens on.
+    /// External URL of this server, if it differs from --listen.
     pub public_url: Option<String>,
     /// The `shipway` binary, for proxies, workers, instances and hooks.
     pub exe: PathBuf,
@@ -77,7 +77,7 @@ pub enum StartError {
     SecretStore(#[from] SecretsError),
     /// A listener.
     #[error(
-        "{address} can't be listened on: {source}; is another server running? Choose another address with --listen"
+        "can't listen on {address}: {source}; is another server running? Choose another address with --listen"
     )]
     Listen {
         /// Where.
@@ -86,7 +86,9 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// Listening beyond the machine without a token.
-    #[error("listening on {0}, beyond this machine, needs a token: set SHIPWAY_TOKEN or --token")]
+    #[error(
+        "listening on {0}, which other machines can reach, needs a token: set SHIPWAY_TOKEN or --token"
+    )]
     Open(SocketAddr),
     /// The proxy.
     #[error("the proxy does not start: {0} (--proxy-listen names another address)")]
@@ -103,7 +105,7 @@ pub enum StartError {
     #[error(transparent)]
     Git(#[from] shipway_drivers::git::GitError),
     /// The instances.
-    #[error("the instances of the last server can't be taken over: {0}")]
+    #[error("the instances of the previous server can't be adopted: {0}")]
     Instances(String),
 }
 

@@ -196,7 +196,7 @@ impl TestReports {
         let by = shipway_core::aggregate::Actor::Shipway(format!("run {}", id.number));
         let input = service::ServiceInput::TestsSeen(Box::new(seen));
         if let Err(error) = engines.send_to_service(&id.service, input, by).await {
-            tracing::warn!(%error, run = %id, "what its tests have shown is not recorded");
+            tracing::warn!(%error, run = %id, "its test results could not be recorded");
         }
     }
 
@@ -448,11 +448,9 @@ fn failing_tests(
 /// Why a name is not that of one test.
 #[derive(Debug, thiserror::Error)]
 pub enum TestNameError {
-    #[error(
-        "no test {name:?} is known: `shipway tests {service}` lists those that failed or are flaky"
-    )]
+    #[error("unknown test {name:?}; list failed and flaky tests with `shipway tests {service}`")]
     Unknown { name: String, service: ServiceName },
-    #[error("which test? {0}")]
+    #[error("several tests match, name one: {0}")]
     Ambiguous(String),
 }
 

@@ -29,7 +29,7 @@ pub struct ComparisonSetup {
     pub policy: SimulatedPolicy,
     /// The world, with the regression of the new release.
     pub scenario: SimulatedScenario,
-    /// Rollouts of a healthy release, and as many of a bad one.
+    /// Number of simulated rollouts of a healthy release, and of a bad one.
     pub runs: u64,
     /// From which all chance comes.
     pub seed: u64,

@@ -53,7 +53,7 @@ pub struct HoldStep {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// There is none of this name.
-    #[error("there is no environment `{requested}`: there are {known}")]
+    #[error("no environment `{requested}`: the environments are {known}")]
     NoEnvironment {
         /// The requested name.
         requested: String,
@@ -370,7 +370,7 @@ mod tests {
             SimulatedPolicy::for_environment(config, Some(&"prod".parse().unwrap())).unwrap_err();
         assert_eq!(
             missing.to_string(),
-            "there is no environment `prod`: there are staging"
+            "no environment `prod`: the environments are staging"
         );
     }
 }

@@ -47,7 +47,7 @@ pub enum AffectedSides {
 /// A regression that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no regression: write error-rate=0.5%@canary, latency=+200ms@canary, leak=0.1%/min@canary or leak=+20ms/min@canary; \
+    "`{0}` is not a regression: write error-rate=0.5%@canary, latency=+200ms@canary, leak=0.1%/min@canary or leak=+20ms/min@canary; \
 @both instead of @canary for what hits stable too; add ,endpoint=10% or ,users=5% for a part of the requests or of the users"
 )]
 pub struct ParseRegressionError(String);
@@ -92,7 +92,7 @@ impl Regression {
 
 /// A share that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no share: write a percentage from 0% to 100%, such as 0.1%")]
+#[error("`{0}` is not a share: write a percentage from 0% to 100%, such as 0.1%")]
 pub struct ParseShareError(String);
 
 /// `0.5%` or `0.005`
@@ -242,7 +242,7 @@ mod tests {
             "error-rate=1%@canary,hour=3",
         ] {
             assert!(
-                said(bad).contains("is no regression"),
+                said(bad).contains("is not a regression"),
                 "{bad}: {}",
                 said(bad)
             );

@@ -42,7 +42,7 @@ pub enum TrafficShape {
 /// Traffic that can't be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no traffic: write requests per second, and how they vary, such as 100rps, 100rps,bursts or 20rps,day"
+    "`{0}` is not a traffic shape: write requests per second, and how they vary, such as 100rps, 100rps,bursts or 20rps,day"
 )]
 pub struct ParseTrafficError(String);
 

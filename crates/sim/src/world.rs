@@ -21,7 +21,7 @@ const CELLS: usize = 200;
 pub struct SimulatedScenario {
     /// How many requests come.
     pub traffic: SimulatedTraffic,
-    /// How many of them fail anyway; 0 to 1.
+    /// Their baseline error rate, 0 to 1.
     pub base: f64,
     /// The regression of the new release; `None`: it is as good as stable.
     pub regression: Option<Regression>,

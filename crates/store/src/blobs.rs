@@ -80,7 +80,7 @@ impl FileBlobs {
                 .read(&mut chunk)
                 .await
                 .map_err(|source| BlobError::Io {
-                    what: "reading what is to be stored".to_owned(),
+                    what: "reading the bytes to store".to_owned(),
                     source,
                 })?;
             if count == 0 {
@@ -163,7 +163,7 @@ impl Blobs for FileBlobs {
             Ok(found) => Ok(Some(found.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(BlobError::Io {
-                what: format!("looking for {digest}"),
+                what: format!("finding {digest}"),
                 source,
             }),
         }

@@ -42,7 +42,7 @@ pub struct DataDir {
 pub enum DataDirError {
     /// Another server uses it.
     #[error(
-        "another server (pid {pid}) uses {path}; stop it, or give this one a folder of its own with --data"
+        "another server (pid {pid}) uses {path}; stop it, or choose another directory with --data"
     )]
     Held {
         /// The folder.
@@ -52,7 +52,7 @@ pub enum DataDirError {
     },
     /// It was used before, and its log is missing: an empty log would reuse the numbers of old runs and releases.
     #[error(
-        "the data directory {path} was used before ({found}), but its event log {path}/shipway.db {missing}; put the log back (shipway.db, and shipway.db-wal if there is one) and start again, or begin with an empty log: shipway server --data {path} --new-log (what is there is moved to {path}/{SET_ASIDE})"
+        "the data directory {path} was used before ({found}), but its event log {path}/shipway.db {missing}; restore the log (shipway.db, and shipway.db-wal if it exists) and start again, or start with an empty log: shipway server --data {path} --new-log (existing files are moved to {path}/{SET_ASIDE})"
     )]
     LogMissing {
         /// The folder.

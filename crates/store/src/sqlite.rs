@@ -39,7 +39,7 @@ pub struct SqliteOptions {
 pub enum OpenError {
     /// A newer Shipway wrote it.
     #[error(
-        "{path} has schema version {found}, this binary knows {known}: use the newer shipway that wrote it; nothing was changed"
+        "{path} has schema version {found}, but this binary supports {known}: use the newer shipway that wrote it; nothing was changed"
     )]
     Newer {
         /// The file.
@@ -180,7 +180,7 @@ pub(crate) fn has_events(path: &Path) -> rusqlite::Result<bool> {
 pub(crate) fn store_error(error: rusqlite::Error) -> StoreError {
     StoreError(match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => {
-            "the disk is full; free some space and it goes on".to_owned()
+            "the disk is full; it continues when space is freed".to_owned()
         }
         Some(rusqlite::ErrorCode::ReadOnly) => "the file is read-only".to_owned(),
         _ => error.to_string(),

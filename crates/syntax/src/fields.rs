@@ -32,7 +32,7 @@ impl<'n> MappingFields<'n> {
                 Diagnostic::error(
                     "wrong-type",
                     node.span,
-                    format!("{what} is a mapping, not {}", node.kind()),
+                    format!("{what} must be a mapping, but this is {}", node.kind()),
                 )
                 .help(format!("its keys are {}", known.join(", "))),
             );
@@ -84,7 +84,7 @@ impl<'n> MappingFields<'n> {
             problems.push(Diagnostic::error(
                 "missing-key",
                 place,
-                format!("{} lacks `{key}`", self.what),
+                format!("`{key}` is missing in {}", self.what),
             ));
         }
         found
@@ -151,7 +151,7 @@ impl<'n> MappingFields<'n> {
         parsed.or_else(|| report(problems, node, key, "an amount of memory, such as 256MiB"))
     }
 
-    /// One text or a list of texts.
+    /// One string or a list of strings.
     pub fn strings(&self, key: &str, problems: &mut Vec<Diagnostic>) -> Vec<Spanned<String>> {
         match self.get(key) {
             None => Vec::new(),
@@ -193,7 +193,7 @@ impl<'n> MappingFields<'n> {
                 .filter_map(|(key, node)| Some((key, string(node, &key.text, problems)?)))
                 .collect(),
             Some(node) => {
-                let _: Option<()> = report(problems, node, key, "a mapping of names to texts");
+                let _: Option<()> = report(problems, node, key, "a mapping of names to strings");
                 Vec::new()
             }
         }
@@ -206,7 +206,7 @@ fn string(node: &YamlNode, key: &str, problems: &mut Vec<Diagnostic>) -> Option<
             value: text.to_owned(),
             span: node.span,
         }),
-        None => report(problems, node, key, "a text"),
+        None => report(problems, node, key, "a string"),
     }
 }
 
@@ -222,7 +222,7 @@ fn report<T>(
     problems.push(Diagnostic::error(
         "wrong-type",
         node.span,
-        format!("`{key}` is {expected}, not {got}"),
+        format!("`{key}` must be {expected}, but this is {got}"),
     ));
     None
 }

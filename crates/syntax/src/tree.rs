@@ -133,10 +133,10 @@ impl YamlNode {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self.value {
-            YamlValue::Null => "nothing",
-            YamlValue::Bool(_) => "true or false",
+            YamlValue::Null => "empty",
+            YamlValue::Bool(_) => "a boolean",
             YamlValue::Number { .. } => "a number",
-            YamlValue::String { .. } => "a text",
+            YamlValue::String { .. } => "a string",
             YamlValue::Sequence(_) => "a list",
             YamlValue::Mapping(_) => "a mapping",
         }
@@ -324,7 +324,7 @@ impl<'t> TreeReader<'t> {
             | Event::DocumentEnd
             | Event::SequenceEnd
             | Event::MappingEnd => {
-                return Err(Diagnostic::error("yaml", span, "the text ends too early"));
+                return Err(Diagnostic::error("yaml", span, "the file ends too early"));
             }
         };
         if anchor > 0 {
@@ -346,13 +346,10 @@ impl<'t> TreeReader<'t> {
     }
 
     fn alias(&mut self, anchor: usize, span: Span, depth: usize) -> YamlResult<YamlNode> {
-        let (node, measure) = self.anchors.get(&anchor).ok_or_else(|| {
-            Diagnostic::error(
-                "yaml",
-                span,
-                "an alias of an anchor that is not complete yet",
-            )
-        })?;
+        let (node, measure) = self
+            .anchors
+            .get(&anchor)
+            .ok_or_else(|| Diagnostic::error("yaml", span, "an alias inside its own anchor"))?;
         let (node, measure) = (node.clone(), *measure);
         self.nodes += measure.nodes;
         self.copy(measure, span)?;
@@ -393,7 +390,7 @@ impl<'t> TreeReader<'t> {
                 return Err(Diagnostic::error(
                     "yaml",
                     key.span,
-                    format!("a key is a text, not {}", key.kind()),
+                    format!("a key must be a string, but this is {}", key.kind()),
                 ));
             };
             if text == "<<" {
@@ -409,7 +406,7 @@ impl<'t> TreeReader<'t> {
                 return Err(Diagnostic::error(
                     "duplicate-key",
                     key.span,
-                    format!("`{text}` is here twice; the first is on line {line}"),
+                    format!("duplicate key `{text}` (first on line {line})"),
                 ));
             }
             let (event, mark) = self.next()?;

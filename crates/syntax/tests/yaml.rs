@@ -33,7 +33,7 @@ fn mistakes_are_named_with_their_place() {
     for (text, expected) in [
         (
             "a: 1\nb: 2\na: 3\n",
-            "t.yaml:3:1: error: `a` is here twice; the first is on line 1",
+            "t.yaml:3:1: error: duplicate key `a` (first on line 1)",
         ),
         (
             "a: 1\n---\nb: 2\n",

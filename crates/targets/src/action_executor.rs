@@ -57,7 +57,7 @@ pub struct ActionReport {
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutionError {
     /// The rollout has neither as its release nor as its stable one.
-    #[error("{0} is not of this rollout")]
+    #[error("{0} does not belong to this rollout")]
     UnknownRelease(ReleaseNumber),
     /// Smoke tests need a ready instance.
     #[error("no instance is ready to be tested")]

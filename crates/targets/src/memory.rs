@@ -198,7 +198,7 @@ impl Target for InMemoryTarget {
             let status = InstanceStatus {
                 id: id.clone(),
                 phase: InstancePhase::Starting {
-                    why: "not asked yet".to_owned(),
+                    why: "not probed yet".to_owned(),
                 },
                 address: id.to_string(),
                 pid: None,

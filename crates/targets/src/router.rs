@@ -64,7 +64,7 @@ pub enum RouterError {
     #[error("{0}")]
     Unreachable(String),
     /// The router splits traffic without counting it, or there is none.
-    #[error("the router counts no requests; a metrics provider must")]
+    #[error("the router doesn't count requests; a metrics provider is needed")]
     NotCounted,
 }
 

@@ -114,7 +114,7 @@ pub enum LogEnd {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The target never had this instance, or no longer keeps its log.
-    #[error("there is no log of {0}")]
+    #[error("no log of {0}")]
     Missing(InstanceId),
     /// Reading fails.
     #[error("the log can't be read: {0}")]
@@ -276,7 +276,7 @@ fn readiness_reasons(statuses: &[InstanceStatus]) -> String {
     };
     let all: Vec<String> = statuses.iter().filter_map(why).collect();
     if all.is_empty() {
-        "no instance runs".to_owned()
+        "no instance is running".to_owned()
     } else {
         all.join("; ")
     }

@@ -42,7 +42,7 @@ struct AppliedRoutes {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TrafficError {
     /// The data plane refuses the routes.
-    #[error("the proxy does not take the routes: {0}")]
+    #[error("the proxy refuses the routes: {0}")]
     Refused(String),
     /// The environment names a router that the server does not have.
     #[error(transparent)]
@@ -285,7 +285,7 @@ impl TrafficControl {
             match self.router.apply_routes(&self.table()).await {
                 Ok(refused) => applied.refused_environments = refused,
                 Err(error) => {
-                    tracing::error!(%error, "the router does not take the routes; those before stay in force");
+                    tracing::error!(%error, "the router refuses the routes; the previous ones stay in force");
                     applied.refused = Some(error.to_string());
                 }
             }

@@ -233,13 +233,16 @@ async fn answers_that_are_none_are_said_in_words() {
     let report = run(&listener, &tests).await;
     let found = differences(&report);
     let address = &listener.address;
-    assert_eq!(found[0], format!("no answer on {address} within 2000 ms"));
+    assert_eq!(
+        found[0],
+        format!("no response from {address} within 2000 ms")
+    );
     assert!(
-        found[1].starts_with(&format!("{address} broke off: ")),
+        found[1].starts_with(&format!("{address} closed the connection: ")),
         "{found:?}"
     );
     assert!(
-        found[2].starts_with(&format!("{address} broke off: ")),
+        found[2].starts_with(&format!("{address} closed the connection: ")),
         "{found:?}"
     );
 
@@ -383,7 +386,7 @@ async fn a_probe_says_what_is_wrong_and_names_the_dependencies() {
     );
     assert_eq!(
         ask(&listener, "/hang", None).await.unwrap_err(),
-        format!("no answer on {address} within 500 ms")
+        format!("no response from {address} within 500 ms")
     );
     let asked = listener.asked().remove(0);
     assert!(asked.contains(&format!("host: {address}\r\n")), "{asked}");

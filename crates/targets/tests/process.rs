@@ -161,7 +161,7 @@ async fn a_command_that_exits_at_once_is_a_crash_loop_with_its_last_words() {
     assert!(matches!(error, ReadinessError::CrashLoop(_)), "{error}");
     assert_eq!(
         error.to_string(),
-        "crash loop: instance 1 has ended 3 times before it was ready, last: exit code 7; \
+        "crash loop: instance 1 exited 3 times before becoming ready (last: exit code 7); \
          last log lines: reading config | no such file: shop.toml"
     );
     assert!(
@@ -404,10 +404,10 @@ async fn artifacts_that_are_missing_empty_or_hostile_are_refused_in_words() {
     let missing = Digest::compute(b"never built");
     let target = machine.open().await;
     for (artifact, wanted) in [
-        (missing, "there is no blob"),
+        (missing, "no such blob"),
         (empty, "it is empty"),
         (noise, "it is damaged"),
-        (hostile, "the entry ../evil leaves its folder"),
+        (hostile, "the entry ../evil is outside its folder"),
     ] {
         let launch = machine.app_from(artifact);
         let error = target.ensure(&set(1), &launch, 1).await.unwrap_err();

@@ -162,7 +162,7 @@ impl ActionRunner<'_> {
         let name = uses.action;
         self.resources
             .output
-            .log_message(&format!("{missing}; {name} is run, which downloads it"));
+            .log_message(&format!("{missing}; running {name}, which downloads it"));
         self.resources.output.log.flush();
         let progress = match self.fetch_real_action(name).await {
             Ok(action) => {
@@ -324,7 +324,7 @@ impl ActionRunner<'_> {
             && self.resources.library.has_pre_part(action)
         {
             let text = format!(
-                "`pre` of {} is left out: it can't be known before the job's first step what an action of the workspace is",
+                "`pre` of {} is skipped: an action in the workspace is not known before the first step of the job",
                 uses.action
             );
             self.resources
@@ -439,7 +439,7 @@ impl ActionRunner<'_> {
                 WithoutEngine::LeaveOut => {
                     let image = docker_action::image_name(action);
                     let why =
-                        format!("left out: the action is the container {image}, and {absent}");
+                        format!("left out: the action is the container {image}, but {absent}");
                     Ok(RunOutcome::Unsupported(why).into())
                 }
             };
@@ -524,7 +524,7 @@ impl ActionRunner<'_> {
                     let known: Vec<&str> = file.inputs.iter().map(|it| it.name.as_str()).collect();
                     let known = match known.as_slice() {
                         [] => "it has none".to_owned(),
-                        known => format!("there are {}", known.join(", ")),
+                        known => format!("the known ones are {}", known.join(", ")),
                     };
                     let text = format!("the action has no input {name}; {known}");
                     self.resources

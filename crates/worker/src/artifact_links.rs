@@ -17,10 +17,10 @@ use std::path::{Component, Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// The entry's path is absolute or contains `..`.
-    #[error("the entry {} leaves its folder", .0.display())]
+    #[error("the entry {} is outside its folder", .0.display())]
     LeavesFolder(PathBuf),
     /// The link's target is outside of the archive.
-    #[error("the link {} → {} leaves its folder", link.display(), target.display())]
+    #[error("the link {} → {} points outside its folder", link.display(), target.display())]
     LinkLeavesFolder {
         /// Path of the link.
         link: PathBuf,

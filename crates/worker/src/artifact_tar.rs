@@ -36,14 +36,14 @@ pub(crate) enum ArtifactError {
     #[error("{} is neither a file nor a link", .0.display())]
     UnsupportedFile(PathBuf),
     #[error(
-        "the link {} → {} leaves the artifact's folder, and an artifact must hold all that it needs; upload the file itself",
+        "the link {} → {} points outside the artifact, and an artifact must contain everything it needs; upload the file itself",
         link.display(),
         target.display()
     )]
     LinkLeaves { link: PathBuf, target: PathBuf },
     #[error("its bytes are {found}, not {expected}")]
     WrongDigest { found: String, expected: String },
-    #[error("a link is in the place of the folder {}", .0.display())]
+    #[error("a link is where the folder {} should be", .0.display())]
     LinkInPlaceOfFolder(PathBuf),
     #[error("{}: its name is not valid UTF-8", .0.display())]
     InvalidName(PathBuf),
@@ -299,7 +299,7 @@ mod tests {
             file_hash::to_hex(&file_hash::hash_file(&path).unwrap())
         );
         let refused = unpack_tar(&path, &digest, &to).unwrap_err().to_string();
-        assert!(refused.contains("a link is in the place"), "{refused}");
+        assert!(refused.contains("a link is where the folder"), "{refused}");
         let mode = victim.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
     }

@@ -17,7 +17,7 @@ enum LineProblem {
     NoName,
     #[error("`name<<DELIMITER` needs both")]
     IncompleteHeredoc,
-    #[error("the delimiter {0:?} never comes")]
+    #[error("the delimiter {0:?} is missing")]
     UnclosedHeredoc(String),
     #[error("neither `name=value` nor `name<<DELIMITER`")]
     UnknownForm,
@@ -117,7 +117,7 @@ mod tests {
     fn a_mistake_is_named_by_its_line_and_what_came_before_counts() {
         for (text, before, why) in [
             ("a=1\nnonsense\n", 1, "line 2 (\"nonsense\")"),
-            ("a=1\nb<<EOF\nnever\n", 1, "\"EOF\" never comes"),
+            ("a=1\nb<<EOF\nnever\n", 1, "\"EOF\" is missing"),
             ("=x", 0, "a name is missing"),
             ("<<E\nE", 0, "needs both"),
             ("a<<\n", 0, "needs both"),

@@ -104,7 +104,7 @@ impl CommandFiles {
         match fs::metadata(&self.summary).map_or(0, |found| found.len()) {
             0 => {}
             size if size > SUMMARY_BYTES_MAX => written.warnings.push(format!(
-                "GITHUB_STEP_SUMMARY is left out: it has {size} bytes, and at most {SUMMARY_BYTES_MAX} are kept"
+                "GITHUB_STEP_SUMMARY is dropped: it has {size} bytes, the limit is {SUMMARY_BYTES_MAX}"
             )),
             _ => written.summary = written.read_text("GITHUB_STEP_SUMMARY", &self.summary),
         }

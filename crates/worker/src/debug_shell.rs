@@ -162,7 +162,7 @@ fn describe_differences(spec: &JobSpec, step: &WorkflowStep) -> Vec<String> {
     let mut differs = Vec::new();
     if let Some(container) = &spec.container {
         let image = container.image.text();
-        differs.push(format!("the job ran in the container {image}, and this shell doesn't: its programs and its paths (/__w/…) are not here, the job's files are"));
+        differs.push(format!("the job ran in the container {image}, but this shell doesn't: the job's files are here, the container's programs and paths (/__w/…) aren't"));
     }
     if !spec.services.is_empty() {
         let names: Vec<&str> = spec
@@ -170,7 +170,10 @@ fn describe_differences(spec: &JobSpec, step: &WorkflowStep) -> Vec<String> {
             .iter()
             .map(|(name, _)| name.as_str())
             .collect();
-        differs.push(format!("the job's services are gone: {}", names.join(", ")));
+        differs.push(format!(
+            "the job's services have been stopped: {}",
+            names.join(", ")
+        ));
     }
     if matches!(step.action, StepAction::Uses { .. }) {
         differs.push(

@@ -47,10 +47,10 @@ impl JobExecution {
                 let parts = requested.describe();
                 match resources.spec.without_engine {
                     WithoutEngine::Refuse => {
-                        self.fail(format!("the job needs {parts}, and {absent}; {INSTALL}"));
+                        self.fail(format!("the job needs {parts}, but {absent}; {INSTALL}"));
                     }
                     WithoutEngine::LeaveOut => {
-                        let why = format!("left out: it needs {parts}, and {absent}");
+                        let why = format!("left out: it needs {parts}, but {absent}");
                         resources.output.annotate(AnnotationLevel::Warning, &why);
                         resources.scope.verdict.unsupported = Some(why);
                     }

@@ -192,7 +192,7 @@ impl JobExecution {
         if self.resources.output.log.lost_lines() > 0 {
             let lost = self.resources.output.log.lost_lines();
             why.push(format!(
-                "{lost} lines of the log were lost, the disk was full"
+                "{lost} lines of the log were lost because the disk was full"
             ));
         }
         let why = (!why.is_empty()).then(|| {
@@ -274,7 +274,7 @@ impl JobExecution {
                 outputs.retain(|(name, value)| {
                     let secret = self.resources.output.masker.contains_secret(value);
                     if secret {
-                        let text = format!("the output {name} is left out: it may hold a secret");
+                        let text = format!("the output {name} is dropped: it may contain a secret");
                         self.resources
                             .output
                             .annotate(AnnotationLevel::Warning, &text);

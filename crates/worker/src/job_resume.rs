@@ -49,9 +49,9 @@ impl JobExecution {
     /// Writes the head of the log: which steps are not run again.
     fn log_resume_head(&mut self, done: &[CompletedStep], attempt: u32) {
         let output = &mut self.resources.output;
-        output.log_message(&format!("##[group]Goes on from attempt {attempt}"));
+        output.log_message(&format!("##[group]Resuming from attempt {attempt}"));
         output.log_message(
-            "  the workspace is that attempt's, as it was left; what is done is not run again:",
+            "  using the workspace of that attempt; finished steps are not run again:",
         );
         for done in done {
             let (outcome, attempt) = (done.outcome, done.earlier.attempt);
@@ -66,9 +66,8 @@ impl JobExecution {
             (None, true) => None,
         };
         if let Some(new) = new {
-            let text = format!(
-                "{new}: what earlier steps changed there, outside of the job's folders, is not there"
-            );
+            let text =
+                format!("{new}: changes of earlier steps outside the job's folders are missing");
             let level = shipway_workflow::job::AnnotationLevel::Warning;
             self.resources.output.annotate(level, &text);
         }

@@ -19,11 +19,11 @@ pub(crate) struct MatcherFileError {
 pub(crate) enum MatcherProblem {
     #[error(transparent)]
     Unreadable(#[from] std::io::Error),
-    #[error("the file has {size} bytes, and {FILE_BYTES_MAX} are read")]
+    #[error("the file has {size} bytes, the limit is {FILE_BYTES_MAX}")]
     TooLarge { size: u64 },
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    #[error("there are {MATCHERS_MAX} already")]
+    #[error("there are already {MATCHERS_MAX}")]
     TooManyMatchers,
     #[error("one has no `owner`")]
     NoOwner,
@@ -38,9 +38,9 @@ pub(crate) enum MatcherProblem {
 pub(crate) enum DefinitionProblem {
     #[error("unknown severity {0:?}")]
     UnknownSeverity(String),
-    #[error("it has {count} patterns, and 1 to {PATTERNS_MAX} are possible")]
+    #[error("it has {count} patterns, but must have 1 to {PATTERNS_MAX}")]
     PatternCount { count: usize },
-    #[error("only the last of several patterns may `loop`, and it says which group is the message")]
+    #[error("only the last of several patterns may `loop`, and it must set `message`")]
     InvalidLoop,
     #[error("`{0}` is set twice")]
     DuplicateField(&'static str),
@@ -50,7 +50,7 @@ pub(crate) enum DefinitionProblem {
         group: usize,
         regexp: String,
     },
-    #[error("no pattern says which group is the message")]
+    #[error("no pattern sets `message`")]
     NoMessage,
     #[error("the pattern {pattern:?} can't be used: {reason}")]
     Unsupported { pattern: String, reason: String },

@@ -306,13 +306,13 @@ impl OutputProcessor {
                     self.effects.env.push((name.to_owned(), command.value));
                 }
                 Some(name) => self.fail_step(&format!(
-                    "the command set-env, which is off as it is at GitHub; write to the file instead: echo \"{name}=…\" >> \"$GITHUB_ENV\""
+                    "the command set-env, which is disabled as on GitHub; write to the file instead: echo \"{name}=…\" >> \"$GITHUB_ENV\""
                 )),
                 None => self.fail_step("the command set-env without a name"),
             },
             CommandName::AddPath if self.effects.unsecure => self.effects.paths.push(command.value),
             CommandName::AddPath => self.fail_step(
-                "the command add-path, which is off as it is at GitHub; write to the file instead: echo \"folder\" >> \"$GITHUB_PATH\"",
+                "the command add-path, which is disabled as on GitHub; write to the file instead: echo \"folder\" >> \"$GITHUB_PATH\"",
             ),
             CommandName::SaveState => match command.property("name") {
                 Some(name) => self.effects.state.push((name.to_owned(), command.value)),

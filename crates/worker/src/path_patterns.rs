@@ -13,7 +13,7 @@ use crate::path_error::PathError;
 /// Why patterns can't be searched.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PatternError {
-    #[error("the pattern {0:?} leaves the workspace")]
+    #[error("the pattern {0:?} is outside the workspace")]
     LeavesWorkspace(String),
     #[error("the pattern {pattern:?}: {source}")]
     Invalid {

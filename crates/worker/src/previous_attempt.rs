@@ -26,20 +26,20 @@ use crate::{
 pub enum ResumeError {
     /// The workspace was cleaned up.
     #[error(
-        "its workspace is gone: it is kept for a week, and that of the last twenty failed runs in any case"
+        "its workspace was deleted: workspaces are kept for a week, those of the last twenty failed runs longer"
     )]
     WorkspaceGone,
     /// The resume state is missing, e.g. because the disk was full.
     #[error("the state that its steps left for later steps is missing, or could not be saved")]
     StateMissing,
     /// A file of the previous attempt can't be read.
-    #[error("what it has left can't be read: {0}")]
+    #[error("its state can't be read: {0}")]
     Unreadable(String),
     /// The workflow file is now parsed into other steps, e.g. by a newer version of Shipway.
-    #[error("its steps are not those that ran then")]
+    #[error("its steps have changed since")]
     StepsChanged,
     /// No step has this id, or it comes after the failed one.
-    #[error("it has no step {0:?} to begin at")]
+    #[error("it has no step {0:?} to start at")]
     UnknownStep(String),
 }
 

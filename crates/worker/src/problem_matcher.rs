@@ -481,7 +481,7 @@ mod tests {
         };
         for (patterns, why) in [
             (json!([]), "0 patterns"),
-            (json!([{"regexp": "a"}]), "no pattern says"),
+            (json!([{"regexp": "a"}]), "no pattern sets"),
             (json!([{"regexp": "(a)", "message": 2}]), "doesn't have"),
             (
                 json!([{"regexp": "(a)", "message": 1, "loop": true}]),

@@ -25,7 +25,7 @@ impl RequestError {
     /// From an error response with a problem document (RFC 9457).
     pub(crate) fn from_problem(status: ureq::http::StatusCode, problem: &Value) -> Self {
         let detail = problem["detail"].as_str().map(str::to_owned);
-        let detail = detail.unwrap_or_else(|| format!("the server answers {status}"));
+        let detail = detail.unwrap_or_else(|| format!("the server responded with {status}"));
         match problem["type"].as_str() {
             Some(ARTIFACT_MISSING) => Self::ArtifactMissing(detail),
             _ => Self::Refused(detail),

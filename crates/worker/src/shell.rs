@@ -12,7 +12,7 @@ pub(crate) struct CommandLine {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ShellError {
     #[error(
-        "the shell {0:?} is not known; there are bash, sh, python, pwsh, or a command with {{0}} for the script"
+        "unknown shell {0:?}; use bash, sh, python, pwsh, or a command with {{0}} for the script"
     )]
     Unknown(String),
     #[error("the shell {0:?}: a quote is not closed")]

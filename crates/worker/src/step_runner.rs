@@ -294,7 +294,7 @@ impl StepRunner<'_> {
             Some(_) if late => self
                 .resources
                 .output
-                .log_message("##[error]the time of the whole action is over"),
+                .log_message("##[error]the time limit of the whole action was reached"),
             Some(why) => self
                 .resources
                 .output

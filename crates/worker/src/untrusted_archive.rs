@@ -45,9 +45,7 @@ pub(crate) enum ArchiveError {
     NotAZip(zip::result::ZipError),
     #[error("it has more than {0} files")]
     TooManyEntries(usize),
-    #[error(
-        "its {packed} bytes unpack to {unpacked}, as those of archives do that are made to fill disks; at most {max} are taken"
-    )]
+    #[error("its {packed} bytes unpack to {unpacked}, like a zip bomb; the limit is {max}")]
     TooLarge {
         packed: u64,
         unpacked: u64,

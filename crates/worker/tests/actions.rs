@@ -63,7 +63,7 @@ fn a_checkout_is_a_work_tree_with_its_history() {
             .step("d")
             .2
             .unwrap()
-            .contains("leaves the workspace")
+            .contains("is outside the workspace")
     );
 }
 
@@ -122,14 +122,14 @@ fn an_artifact_comes_out_as_it_went_in() {
             .step("out")
             .2
             .unwrap()
-            .contains("leaves the workspace")
+            .contains("is outside the workspace")
     );
     assert!(
         outcome
             .step("linked")
             .2
             .unwrap()
-            .contains("leaves the artifact's folder")
+            .contains("points outside the artifact")
     );
     assert!(
         outcome.log.contains("##[warning]no files were found"),
@@ -156,7 +156,7 @@ fn an_artifact_comes_out_as_it_went_in() {
             .step("missing")
             .2
             .unwrap()
-            .contains("there are: shop")
+            .contains("its artifacts are: shop")
     );
 
     let mut damaged =
@@ -211,8 +211,8 @@ fn artifacts_are_found_by_number_name_and_pattern() {
         ("again", "overwrite: true"),
         ("level", "0 to 9"),
         ("both", "together"),
-        ("gone", "there are: one-a, one-b, two"),
-        ("other", "with a server"),
+        ("gone", "its artifacts are: one-a, one-b, two"),
+        ("other", "need a server"),
     ] {
         let said = outcome.step(step).2.unwrap();
         assert!(said.contains(why), "{step}: {said}");
@@ -238,7 +238,7 @@ fn what_is_not_built_in_is_refused_by_name() {
     assert!(
         outcome
             .log
-            .contains("left out: the deploy to production needs a server"),
+            .contains("skipped: the deploy to production needs a server"),
         "{}",
         outcome.log
     );

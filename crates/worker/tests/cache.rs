@@ -135,9 +135,5 @@ fn a_run_without_a_place_for_caches_runs_without_them() {
     let outcome = bench.run();
     assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
     assert_eq!(outcome.told(), ["[false]"]);
-    assert!(
-        outcome.log.contains("nowhere to keep caches"),
-        "{}",
-        outcome.log
-    );
+    assert!(outcome.log.contains("no cache storage"), "{}", outcome.log);
 }

@@ -68,7 +68,9 @@ fn its_steps_see_its_inputs_and_the_job_sees_its_outputs() {
     );
     assert!(!outcome.journal().contains("hunter2"));
     assert!(
-        outcome.log.contains("no input typo; there are who, how"),
+        outcome
+            .log
+            .contains("no input typo; the known ones are who, how"),
         "{}",
         outcome.log
     );

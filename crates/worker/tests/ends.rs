@@ -205,7 +205,7 @@ fn a_full_disk_costs_lines_of_the_log_and_not_the_job() {
         panic!("{entries:#?}");
     };
     assert!(
-        why.contains("lines of the log were lost, the disk was full"),
+        why.contains("lines of the log were lost because the disk was full"),
         "{why}"
     );
 }

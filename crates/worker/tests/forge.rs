@@ -185,7 +185,7 @@ async fn one_run_sees_each_repository_at_one_commit() {
             "acme/flows",
             ".github/workflows/b.yml",
             "v1",
-            "there is no such file",
+            "no such file",
         ),
     ] {
         let read = workflows.read_workflow(repository, path, reference).await;

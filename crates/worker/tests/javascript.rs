@@ -172,7 +172,7 @@ fn what_is_missing_is_named() {
     assert!(why.contains("no file dist/index.js"), "{why}");
     let why = outcome.step("b").2.unwrap();
     assert!(
-        why.starts_with("exit code 4 (the action asks for node 99, and was run by node "),
+        why.starts_with("exit code 4 (the action asks for node 99, but ran with node "),
         "{why}"
     );
 }

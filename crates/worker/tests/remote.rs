@@ -69,7 +69,7 @@ fn without_its_forge_an_action_fetched_before_is_used() {
     let outcome = bench().run();
     assert_eq!(outcome.conclusion, Success, "{}", outcome.log);
     assert!(
-        outcome.log.contains("is the one that was fetched last"),
+        outcome.log.contains("using the last fetched copy of"),
         "{}",
         outcome.log
     );
@@ -217,7 +217,7 @@ fn what_can_not_be_fetched_fails_the_job_before_its_first_step() {
     let forge = Forge::new();
     forge.commit("acme/say", "v1", &[("README", "")]);
     for (uses, expected) in [
-        ("acme/nothing@v1", "there is no repository at /"),
+        ("acme/nothing@v1", "no repository at /"),
         ("acme/say@v9", "no branch or tag v9"),
         (
             "acme/say@0123456789012345678901234567890123456789",

@@ -144,10 +144,10 @@ fn what_the_failed_step_had_left_is_not_there() {
 #[test]
 fn what_cannot_be_gone_on_from_is_refused_with_what_to_do() {
     for (spoil, why) in [
-        ("workspace", "its workspace is gone"),
+        ("workspace", "its workspace was deleted"),
         ("kept", "the state that its steps left"),
-        ("steps", "its steps are not those"),
-        ("later", "no step \"last\" to begin at"),
+        ("steps", "its steps have changed"),
+        ("later", "no step \"last\" to start at"),
     ] {
         let bench = bench();
         bench.run();

@@ -138,7 +138,7 @@ fn a_step_that_writes_its_files_badly_fails_with_the_line() {
         ),
         (
             "printf 'a<<E\\nnever\\n' >> $GITHUB_OUTPUT",
-            "\"E\" never comes",
+            "\"E\" is missing",
         ),
         ("echo NODE_OPTIONS=x >> $GITHUB_ENV", "NODE_OPTIONS"),
         ("echo '::set-env name=A::1'", "GITHUB_ENV"),

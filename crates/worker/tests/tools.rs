@@ -77,7 +77,7 @@ fn a_version_that_the_machine_lacks_comes_from_the_real_action() {
     assert!(
         outcome
             .log
-            .contains("asks for version 18.x, and this machine has node 20.1.0"),
+            .contains("asks for version 18.x, but this machine has node 20.1.0"),
         "{}",
         outcome.log
     );
@@ -97,7 +97,7 @@ fn without_the_real_action_another_version_is_used_only_where_that_is_allowed() 
     assert_eq!(refused.conclusion, Failure, "{}", refused.log);
     let why = refused.step("setup").2.unwrap();
     for part in [
-        "asks for version 18.x, and this machine has node 20.1.0",
+        "asks for version 18.x, but this machine has node 20.1.0",
         "actions/setup-node@v4 did not provide it",
         "--allow-other-versions to use node 20.1.0",
     ] {

@@ -32,11 +32,11 @@ pub enum CronError {
     Fields(usize),
     /// `@daily` and the like.
     #[error(
-        "`{0}` is a shorthand that GitHub doesn't know; write five fields: minute, hour, day of the month, month, day of the week"
+        "`{0}` is a shorthand that GitHub doesn't support; write five fields: minute, hour, day of the month, month, day of the week"
     )]
     Shorthand(String),
     /// A field that can't be read.
-    #[error("`{text}` is no {field}: {expected}")]
+    #[error("`{text}` is not a valid {field}: {expected}")]
     Field {
         /// The text of the field.
         text: String,
@@ -308,27 +308,27 @@ mod tests {
             ),
             (
                 "@daily",
-                "`@daily` is a shorthand that GitHub doesn't know; write five fields: minute, hour, day of the month, month, day of the week",
+                "`@daily` is a shorthand that GitHub doesn't support; write five fields: minute, hour, day of the month, month, day of the week",
             ),
             (
                 "60 * * * *",
-                "`60` is no minute: it is 0 to 59, `*`, a range 1-5, a list 1,3 or a step */2",
+                "`60` is not a valid minute: it is 0 to 59, `*`, a range 1-5, a list 1,3 or a step */2",
             ),
             (
                 "* 24 * * *",
-                "`24` is no hour: it is 0 to 23, `*`, a range 1-5, a list 1,3 or a step */2",
+                "`24` is not a valid hour: it is 0 to 23, `*`, a range 1-5, a list 1,3 or a step */2",
             ),
             (
                 "* * 0 * *",
-                "`0` is no day of the month: it is 1 to 31, `*`, a range 1-5, a list 1,3 or a step */2",
+                "`0` is not a valid day of the month: it is 1 to 31, `*`, a range 1-5, a list 1,3 or a step */2",
             ),
             (
                 "* * * 13 *",
-                "`13` is no month: it is 1 to 12 or JAN to DEC, `*`, a range 1-5, a list 1,3 or a step */2",
+                "`13` is not a valid month: it is 1 to 12 or JAN to DEC, `*`, a range 1-5, a list 1,3 or a step */2",
             ),
             (
                 "* * * * 7",
-                "`7` is no day of the week: it is 0 to 6 or SUN to SAT, Sunday being 0, `*`, a range 1-5, a list 1,3 or a step */2",
+                "`7` is not a valid day of the week: it is 0 to 6 or SUN to SAT, Sunday being 0, `*`, a range 1-5, a list 1,3 or a step */2",
             ),
         ] {
             assert_eq!(CronSchedule::parse(cron).unwrap_err().to_string(), said);

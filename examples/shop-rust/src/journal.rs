@@ -16,7 +16,7 @@ pub struct Order {
     pub id: u64,
     /// What was ordered.
     pub item_id: u64,
-    /// How many.
+    /// Maximum number of rollouts.
     pub quantity: u64,
     /// What it costs together.
     pub total_cents: u64,

@@ -40,7 +40,7 @@ pub struct Alpha(f64);
 
 /// A number that is no probability of being wrong.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[error("{0} is no probability of being wrong: that is above 0 and below 1, such as 1% or 0.01")]
+#[error("{0} is not a valid error probability: it must be above 0 and below 1, such as 1% or 0.01")]
 pub struct InvalidAlpha(pub f64);
 
 impl Alpha {

@@ -118,7 +118,7 @@ pub struct RatioTest {
 /// Ratios that can't be tested.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error(
-    "a margin of {margin} and a tolerance of {tolerance} can't be told apart: both lie between 0.1 and 100, and the tolerance is above the margin and above 1"
+    "a margin of {margin} and a tolerance of {tolerance} can't be distinguished: both must lie between 0.1 and 100, with the tolerance above the margin and above 1"
 )]
 pub struct InvalidTest {
     margin: f64,

@@ -43,13 +43,13 @@ enum ConditionProblem {
     TooDeep,
     #[error("a `)` is missing")]
     MissingParenthesis,
-    #[error("it ends where a value is expected")]
+    #[error("a value is missing at the end")]
     UnexpectedEnd,
     #[error("unexpected `{0}`")]
     UnexpectedCharacter(char),
     #[error("`{0}` is not a number")]
     InvalidNumber(String),
-    #[error("`{0}` is unknown; use `value` and `stable`")]
+    #[error("unknown name `{0}`; use `value` and `stable`")]
     UnknownName(String),
     #[error("`{sign}` needs {operand} {side} it")]
     WrongOperand {
@@ -458,12 +458,12 @@ mod tests {
     #[test]
     fn what_is_no_condition_is_refused_with_its_place() {
         for (text, said) in [
-            ("", "it ends where a value is expected"),
+            ("", "a value is missing at the end"),
             ("value", "it is a number, not a condition"),
-            ("value >", "it ends where a value is expected"),
+            ("value >", "a value is missing at the end"),
             (
                 "value > x",
-                "`x` is unknown; use `value` and `stable` (at character 9)",
+                "unknown name `x`; use `value` and `stable` (at character 9)",
             ),
             ("value > 1 2", "the end is expected (at character 11)"),
             ("(value > 1", "a `)` is missing"),

@@ -105,7 +105,7 @@ pub enum InvalidMannWhitney {
     },
     /// Weights that don't add up.
     #[error(
-        "the weights of the groups add up to {0}%; they may not exceed 100%, and reach it when all groups have one"
+        "the weights of the groups add up to {0}%; they must not exceed 100%, and must reach it if every group has one"
     )]
     Weights(f64),
     /// A group without metrics.

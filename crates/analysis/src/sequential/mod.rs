@@ -138,7 +138,7 @@ fn is_interval(interval: &Duration) -> bool {
 pub enum InvalidSequential {
     /// A count alone.
     #[error(
-        "{0} can't be compared with stable, which has another share of the traffic; give it `max` or `min`"
+        "{0} can't be compared with stable, which has a different share of the traffic; set `max` or `min`"
     )]
     Metric(Metric),
     /// Not ratios.

@@ -167,7 +167,7 @@ impl MeasurementSeries<'_> {
         }
     }
 
-    /// Counts without the requests that had no answer in time, where that is usual: long polling, reports. It is when stable's
+    /// Counts without the requests that had no response in time, where that is usual: long polling, reports. It is when stable's
     /// share of them is at least half as large.
     pub(super) fn without_usual_timeouts(
         &self,

@@ -1,4 +1,4 @@
-//! `shipway admin`: care of a data directory.
+//! `shipway admin`: maintenance of a data directory, and files for the installation.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use shipway_core::{
 };
 use shipway_store::{DataDir, SqliteOptions, SqliteStore, rebuild_projection, rebuild_rows};
 
-use super::server::default_data;
+use super::{install_files, server::default_data};
 use crate::{
     exit::Failure,
     print::{counted, line},
 };
 
-/// Care of a data directory while no server uses it
+/// Maintain a data directory, or install shell completions, man pages and a systemd unit
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -23,10 +23,12 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make the read models anew from the log
+    /// Rebuild the read models from the event log; stop the server first
     Rebuild(Folder),
-    /// Stop the proxy, the instances and the jobs that a server has left running
+    /// Stop the proxy, instances and jobs that a stopped server left running
     StopAll(Folder),
+    /// Write shell completions, man pages and a systemd unit below a prefix such as /usr/local
+    InstallFiles(install_files::InstallFilesArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,9 +38,33 @@ struct Folder {
     data: Option<PathBuf>,
 }
 
-/// Does it, with the data directory locked.
-pub fn run(args: &Args) -> Result<(), Failure> {
-    let (Command::Rebuild(folder) | Command::StopAll(folder)) = &args.command;
+/// Runs the command. `command_line` describes all commands of the program.
+pub fn run(args: &Args, command_line: &mut clap::Command) -> Result<(), Failure> {
+    match &args.command {
+        Command::Rebuild(folder) => with_locked_data(folder, async |data| rebuild(&data).await),
+        Command::StopAll(folder) => with_locked_data(folder, async |data| {
+            stop_all(&data).await;
+            Ok(())
+        }),
+        Command::InstallFiles(args) => install_files::run(args, command_line),
+    }
+}
+
+async fn stop_all(data: &DataDir) {
+    let stopped = shipway_drivers::stop_all(data.path()).await;
+    line(&format!(
+        "stopped {}, {}{}",
+        counted(stopped.instances, "instance"),
+        counted(stopped.jobs, "job"),
+        if stopped.proxy { " and the proxy" } else { "" }
+    ));
+}
+
+/// Locks the data directory, so that no server uses it meanwhile.
+fn with_locked_data(
+    folder: &Folder,
+    work: impl AsyncFnOnce(DataDir) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let path = folder.data.clone().map_or_else(default_data, Ok)?;
     if !path.is_dir() {
         return Err(Failure::usage(format!(
@@ -51,21 +77,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(error.to_string()))?;
-    runtime.block_on(async {
-        match &args.command {
-            Command::Rebuild(_) => rebuild(&data).await,
-            Command::StopAll(_) => {
-                let stopped = shipway_drivers::stop_all(data.path()).await;
-                line(&format!(
-                    "stopped {}, {}{}",
-                    counted(stopped.instances, "instance"),
-                    counted(stopped.jobs, "job"),
-                    if stopped.proxy { " and the proxy" } else { "" }
-                ));
-                Ok(())
-            }
-        }
-    })
+    runtime.block_on(work(data))
 }
 
 async fn rebuild(data: &DataDir) -> Result<(), Failure> {
@@ -82,6 +94,6 @@ async fn rebuild(data: &DataDir) -> Result<(), Failure> {
     rows += rebuild_projection::<DeliveryCounts>(&store)
         .await
         .map_err(|error| Failure::Failed(error.to_string()))?;
-    line(&format!("{rows} rows made anew"));
+    line(&format!("{rows} rows rebuilt"));
     Ok(())
 }

@@ -13,27 +13,27 @@ use crate::{
     print::{Output, line},
 };
 
-/// Roll out a release: the newest or the named one, into the first environment and onwards, or only into one
+/// Deploy a release (default: the newest) to all environments in order, or to a single one with --env
 #[derive(Debug, clap::Args)]
 pub struct Deploy {
-    /// The service; may be left out when the server has only one
+    /// The service; optional if the server has only one
     service: Option<String>,
-    /// The release of this commit
+    /// Deploy the release of this commit
     #[arg(long, conflicts_with = "release")]
     commit: Option<String>,
-    /// The release with this number
+    /// Deploy the release with this number
     #[arg(long, value_name = "N")]
     release: Option<u32>,
-    /// Only into this environment
+    /// Deploy only to this environment
     #[arg(long, alias = "to", value_name = "ENV")]
     env: Option<String>,
-    /// Even if it was rolled back there before
+    /// Deploy even a release that was rolled back there before
     #[arg(long)]
     force: bool,
-    /// Why, for the record
+    /// Reason, for the audit log
     #[arg(long)]
     reason: Option<String>,
-    /// Follow it to its end
+    /// Follow the rollout until it ends
     #[arg(long)]
     watch: bool,
 }
@@ -41,34 +41,34 @@ pub struct Deploy {
 /// Show what a deploy would do, action by action, without doing it
 #[derive(Debug, clap::Args)]
 pub struct Plan {
-    /// The service; may be left out when the server has only one
+    /// The service; optional if the server has only one
     service: Option<String>,
     /// The environment
     #[arg(long, alias = "to", value_name = "ENV")]
     env: String,
-    /// The release; the newest by default
+    /// The release (default: the newest)
     #[arg(long, value_name = "N")]
     release: Option<u32>,
 }
 
-/// Go back to an earlier release; at once if it served recently
+/// Roll back to an earlier release; skips the steps if that release was stable recently
 #[derive(Debug, clap::Args)]
 pub struct Rollback {
-    /// The service; may be left out when the server has only one
+    /// The service; optional if the server has only one
     service: Option<String>,
     /// The environment
     #[arg(long, alias = "in", value_name = "ENV")]
     env: String,
-    /// The release; by default the previous one
+    /// Release to roll back to (default: the previous one)
     #[arg(long, alias = "to", value_name = "N")]
     release: Option<u32>,
-    /// Even if it was rolled back there before
+    /// Deploy even a release that was rolled back there before
     #[arg(long)]
     force: bool,
-    /// Why, for the record
+    /// Reason, for the audit log
     #[arg(long)]
     reason: Option<String>,
-    /// Follow it to its end
+    /// Follow the rollout until it ends
     #[arg(long)]
     watch: bool,
 }
@@ -132,7 +132,7 @@ pub fn plan(server: &ServerConnection, args: &Plan, output: Output) -> Result<()
         .stable
         .map_or_else(|| "nothing".to_owned(), |stable| stable.to_string());
     line(&format!(
-        "{service} {} → {} ({}); {stable} serves now",
+        "{service} {} → {} ({}); stable is {stable}",
         plan.release, args.env, plan.strategy
     ));
     for (index, action) in plan.actions.iter().enumerate() {

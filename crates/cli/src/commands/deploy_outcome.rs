@@ -34,7 +34,7 @@ pub(super) fn show(
     output: Output,
 ) -> Result<(), Failure> {
     if let Some(why) = &outcome.dropped {
-        return Err(Failure::Failed(format!("nothing is rolled out: {why}")));
+        return Err(Failure::Failed(format!("not deployed: {why}")));
     }
     if output.json && watch == Watch::No {
         return output.document(outcome);
@@ -65,13 +65,13 @@ fn outcome_lines(outcome: &DeployOutcome) -> Vec<String> {
     let running = outcome.rollouts.first().or(outcome.making_way.as_ref());
     let mut lines = vec![match (running, outcome.queued) {
         (Some(rollout), false) if outcome.unchanged => {
-            format!("{what} already: shipway watch {rollout}")
+            format!("{what}, already in progress: shipway watch {rollout}")
         }
         (Some(rollout), false) if outcome.rollouts.is_empty() => {
-            format!("{what}: {rollout} goes back; shipway watch {rollout}")
+            format!("{what}: {rollout} is rolling back; follow it: shipway watch {rollout}")
         }
         (Some(rollout), false) => {
-            format!("{what}: rollout {rollout} has begun; shipway watch {rollout}")
+            format!("{what}: rollout {rollout} started; follow it: shipway watch {rollout}")
         }
         (_, true) => format!("{what}: {}", queue_text(outcome)),
         (None, false) => "nothing changes".to_owned(),
@@ -119,7 +119,7 @@ fn queue_text(outcome: &DeployOutcome) -> String {
         None => "queued".to_owned(),
     };
     match &outcome.making_way {
-        Some(rollout) => format!("{behind}; {rollout} ends early for it"),
+        Some(rollout) => format!("{behind}; {rollout} is being ended to make room"),
         None => behind,
     }
 }
@@ -129,7 +129,7 @@ fn hold_line(outcome: &DeployOutcome) -> Option<String> {
     let (hold, service) = (outcome.hold.as_ref()?, outcome.service.as_ref()?);
     let environment = outcome.environment.as_ref()?;
     let sentence = hold.describe(service, environment);
-    Some(format!("newer releases wait: {sentence}"))
+    Some(format!("newer releases are queued: {sentence}"))
 }
 
 /// Follows the rollout that waited for `before` to end.
@@ -160,7 +160,7 @@ fn follow_queued(
         });
         if !waits {
             return Err(Failure::Failed(
-                "it lost its place in the queue to a newer one".to_owned(),
+                "a newer one replaced it in the queue".to_owned(),
             ));
         }
         std::thread::sleep(LOOK);
@@ -201,8 +201,8 @@ mod tests {
         assert_eq!(
             outcome_lines(&outcome),
             [
-                "rolling back shop in production from #4 to #3: rollout shop/ro6 has begun; shipway watch shop/ro6",
-                "newer releases wait: production is held by ann since 2026-11-21 09:00:00 UTC, because: customers call; resume: shipway resume shop --env production",
+                "rolling back shop in production from #4 to #3: rollout shop/ro6 started; follow it: shipway watch shop/ro6",
+                "newer releases are queued: production is held by ann since 2026-11-21 09:00:00 UTC: customers call; resume: shipway resume shop --env production",
             ]
         );
     }
@@ -231,7 +231,9 @@ mod tests {
         };
         assert_eq!(
             outcome_lines(&twice),
-            ["rolling back shop in production from #4 to #3 already: shipway watch shop/ro6"]
+            [
+                "rolling back shop in production from #4 to #3, already in progress: shipway watch shop/ro6"
+            ]
         );
     }
 }

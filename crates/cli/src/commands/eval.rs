@@ -15,7 +15,7 @@ use crate::{
 pub struct Args {
     /// The expression
     expression: String,
-    /// A JSON file with the contexts: {"github": {…}, "env": {…}}
+    /// JSON file with the contexts: {"github": {…}, "env": {…}}
     #[arg(long, value_name = "FILE")]
     context: Option<PathBuf>,
 }

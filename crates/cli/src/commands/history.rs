@@ -10,12 +10,12 @@ use crate::{
     print::{Output, ago, table},
 };
 
-/// Rollouts of a service, the newest first
+/// List the rollouts of a service, newest first
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The service; may be left out when the server has only one
+    /// The service; optional if the server has only one
     service: Option<String>,
-    /// How many
+    /// Maximum number of rollouts
     #[arg(long, default_value_t = 20, value_name = "N")]
     limit: u32,
 }
@@ -55,7 +55,7 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(),
             "ENVIRONMENT",
             "KIND",
             "STATUS",
-            "BEGUN",
+            "STARTED",
             "BY",
             "WHY",
         ],

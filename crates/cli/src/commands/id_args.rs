@@ -67,7 +67,7 @@ fn parse_id(
     let named = kind_of(id);
     if let Some(other) = named.filter(|named| *named != kind) {
         return Err(Failure::usage_with(
-            format!("{id} is {other}, and this is about {kind}"),
+            format!("{id} is {other}, but this command needs {kind}"),
             ID_HELP,
         ));
     }
@@ -78,7 +78,8 @@ fn parse_id(
     let digits =
         number.trim_start_matches(|letter: char| named.is_some() && !letter.is_ascii_digit());
     let number = digits.parse::<u32>().ok().filter(|number| *number > 0);
-    let number = number.ok_or_else(|| Failure::usage_with(format!("{id:?} is no id"), ID_HELP))?;
+    let number =
+        number.ok_or_else(|| Failure::usage_with(format!("{id:?} is not an id"), ID_HELP))?;
     let service = match service {
         Some(service) => service
             .parse()
@@ -105,7 +106,7 @@ pub fn only_service(server: &ServerConnection) -> Result<ServiceName, Failure> {
     match services.as_slice() {
         [service] => Ok(service.name.clone()),
         [] => Err(Failure::usage_with(
-            "the server has no service yet",
+            "this server has no services yet",
             "push a commit with a shipway.yaml, as `shipway init` writes it",
         )),
         several => {
@@ -114,9 +115,9 @@ pub fn only_service(server: &ServerConnection) -> Result<ServiceName, Failure> {
                 .map(|service| service.name.as_str())
                 .collect();
             Err(Failure::usage_with(
-                "which service?",
+                "several services on this server: name one",
                 format!(
-                    "there are {}; ids can name one, as in {}/ro7",
+                    "the services are {}; put one in front of the id, as in {}/ro7",
                     names.join(", "),
                     names[0]
                 ),

@@ -6,10 +6,10 @@ use shipway_worker::Durability;
 
 use crate::exit::Failure;
 
-/// Run the data plane alone; routes come by its control socket
+/// Run only the proxy; routes are received over its control socket
 #[derive(Debug, clap::Args)]
 pub struct Proxy {
-    /// Where it listens; may be given several times
+    /// Address to listen on; repeatable
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
     listen: Vec<SocketAddr>,
 
@@ -17,15 +17,15 @@ pub struct Proxy {
     #[arg(long, value_name = "SOCKET")]
     control: PathBuf,
 
-    /// The folder that keeps the last routes
+    /// Directory where the last routes are saved
     #[arg(long, value_name = "DIR")]
     state: PathBuf,
 
-    /// Threads; 0: one for each core
+    /// Number of threads; 0: one per core
     #[arg(long, default_value_t = 0, value_name = "N")]
     workers: usize,
 
-    /// A proxy in front, as an address or network in CIDR notation: its X-Forwarded-*, Forwarded and X-Real-IP are kept, those of others are replaced; may be given several times
+    /// A trusted proxy in front, as an address or a network in CIDR notation: its X-Forwarded-*, Forwarded and X-Real-IP headers are kept, those of other clients are replaced; repeatable
     #[arg(long, value_name = "CIDR")]
     trust_proxy: Vec<shipway_proxy::TrustedNetwork>,
 }

@@ -12,7 +12,7 @@ use crate::{
     print::line,
 };
 
-/// Show logs: of a run (r12), of a rollout's instances (ro7), of one instance (shop.production.3.1)
+/// Show the logs of a run (r12), of the instances of a rollout (ro7), or of one instance (shop.production.3.1)
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A run, a rollout or an instance
@@ -31,8 +31,8 @@ pub fn run(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
         Some(Kind::Run) => run_logs(server, args),
         Some(Kind::Rollout) => rollout_logs(server, args),
         None if args.id.split('.').count() != 4 => Err(Failure::usage_with(
-            format!("{:?} is no run, rollout or instance", args.id),
-            "they look like r12, ro7 and shop.production.3.1; `shipway status` shows what there is",
+            format!("{:?} is not a run, a rollout or an instance", args.id),
+            "ids look like r12, ro7 and shop.production.3.1; list them with `shipway status`",
         )),
         None => show(
             server,
@@ -54,7 +54,7 @@ fn run_logs(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
         .collect();
     if wanted.is_empty() {
         return Err(Failure::usage_with(
-            format!("{} has no such job", args.id),
+            format!("no such job in {}", args.id),
             format!("its jobs are {}", keys.join(", ")),
         ));
     }
@@ -169,7 +169,7 @@ fn show(server: &ServerConnection, path: &str, prefix: &str) -> Result<(), Failu
     for text in server.lines(path)? {
         match text {
             Ok(text) => line(&format!("{prefix}{text}")),
-            Err(error) => return Err(Failure::Failed(format!("the log broke off: {error}"))),
+            Err(error) => return Err(Failure::Failed(format!("the log was interrupted: {error}"))),
         }
     }
     Ok(())

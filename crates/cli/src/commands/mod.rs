@@ -9,6 +9,7 @@ pub mod eval;
 pub mod history;
 pub mod id_args;
 pub mod init;
+mod install_files;
 pub mod internal;
 pub mod logs;
 mod plot;

@@ -24,7 +24,7 @@ const MOST: TerminalSize = TerminalSize {
     rows: 11,
 };
 
-/// A rollout's plot, fetched anew as time goes by.
+/// A rollout's plot, fetched periodically.
 pub struct Plot {
     rollout: RolloutId,
     ink: ColorMode,

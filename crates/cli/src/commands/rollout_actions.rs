@@ -25,7 +25,7 @@ use crate::{
 pub struct RolloutReason {
     /// The rollout, such as ro7 or shop/ro7
     id: String,
-    /// Why, for the record
+    /// Reason, for the audit log
     #[arg(long)]
     reason: Option<String>,
 }
@@ -35,10 +35,10 @@ pub struct RolloutReason {
 pub struct GateAnswer {
     /// The rollout or the run, such as ro7, r12 or shop/ro7
     id: String,
-    /// The job of the run, when several wait
+    /// The job of the run, if several are waiting
     #[arg(long, value_name = "KEY")]
     job: Option<String>,
-    /// Why, for the record
+    /// Reason, for the audit log
     #[arg(long)]
     reason: Option<String>,
 }
@@ -46,13 +46,13 @@ pub struct GateAnswer {
 /// A rollout that is paused, or an environment that is held.
 #[derive(Debug, clap::Args)]
 pub struct Resume {
-    /// The rollout, such as ro7 or shop/ro7; with --env the service, which may be left out when the server has only one
+    /// The rollout, such as ro7 or shop/ro7; with --env the service (optional if the server has only one)
     #[arg(required_unless_present = "environment")]
     id: Option<String>,
-    /// The environment that a rollback or an abort holds
+    /// The environment that is held after a rollback or an abort
     #[arg(long = "env", value_name = "ENV")]
     environment: Option<String>,
-    /// Why, for the record
+    /// Reason, for the audit log
     #[arg(long)]
     reason: Option<String>,
 }
@@ -62,19 +62,19 @@ pub struct Resume {
 pub struct Retry {
     /// The rollout or the run, such as ro7, r12 or shop/r12
     id: String,
-    /// Why, for the record of a rollout
+    /// Reason, for the audit log (rollouts only)
     #[arg(long)]
     reason: Option<String>,
-    /// Of a run: only jobs that failed or were cancelled, and those after them
+    /// Runs: re-run only failed or cancelled jobs and the jobs that depend on them
     #[arg(long, conflicts_with = "job")]
     failed: bool,
-    /// Of a run: only this job, and those after it
+    /// Runs: re-run only this job and the jobs that depend on it
     #[arg(long, short, value_name = "KEY")]
     job: Option<String>,
-    /// Of a run: resume failed jobs in their workspaces at the failed step, without repeating earlier steps
+    /// Runs: resume failed jobs at the failed step, in the same workspace, without repeating earlier steps
     #[arg(long)]
     from_failed_step: bool,
-    /// Of a run: resume a failed job in its workspace at the step with this id, which is not after the failed one
+    /// Runs: resume a failed job at the step with this id (the failed step or an earlier one), in the same workspace
     #[arg(long, value_name = "ID")]
     step: Option<String>,
 }
@@ -82,19 +82,19 @@ pub struct Retry {
 /// What can be done.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Say yes to the gate a rollout, or a job of a run, waits at
+    /// Approve a rollout or a job that is waiting for approval
     Approve(GateAnswer),
-    /// Say no to the gate a rollout, or a job of a run, waits at
+    /// Reject a rollout or a job that is waiting for approval
     Reject(GateAnswer),
-    /// Stop shifting traffic; the analysis continues
+    /// Pause a rollout: traffic stays where it is, the analysis continues
     Pause(RolloutReason),
-    /// Continue a paused rollout, or with --env the automatic promotion into an environment that is held
+    /// Resume a paused rollout, or with --env the automatic promotion to a held environment
     Resume(Resume),
-    /// Skip the remaining holds
+    /// Skip the remaining holds and promote the release to 100%
     Promote(RolloutReason),
-    /// Back to the stable release
+    /// Abort a rollout and return all traffic to the stable release
     Abort(RolloutReason),
-    /// Roll the release of an ended rollout out again, or run the jobs of an ended run again
+    /// Retry a finished rollout with the same release, or re-run the jobs of a finished run
     Retry(Retry),
 }
 
@@ -120,7 +120,7 @@ pub fn run(server: &ServerConnection, command: &Command, output: Output) -> Resu
         && !output.quiet
     {
         line(&format!(
-            "nothing was aborted: it has ended; to go back: shipway rollback {} --env {}",
+            "already finished, nothing to abort; to roll back: shipway rollback {} --env {}",
             view.id.service, view.environment
         ));
     }
@@ -157,7 +157,7 @@ fn resume_environment(
         return output.document(&resumed);
     }
     let next = match resumed.rollouts.first() {
-        Some(rollout) => format!("; rollout {rollout} has begun: shipway watch {rollout}"),
+        Some(rollout) => format!("; rollout {rollout} started: shipway watch {rollout}"),
         None => String::new(),
     };
     let (service, environment) = (&resumed.service, &resumed.environment);
@@ -289,7 +289,7 @@ fn jobs_to_answer(run: &RunView, answer: &GateAnswer) -> Result<Vec<String>, Fai
     let environment = |job: &JobView| job.approval.as_ref().map(|it| it.environment.clone());
     match waiting.as_slice() {
         [] => Err(Failure::Failed(format!(
-            "no job of {} waits for approval",
+            "no job of {} is waiting for approval",
             run.id
         ))),
         [first, rest @ ..]
@@ -329,7 +329,7 @@ fn run_again(server: &ServerConnection, retry: &Retry, output: Output) -> Result
     }
     let id = &run.id;
     line(&format!(
-        "{id} goes on with attempt {}: shipway logs {id} --follow",
+        "re-running {id} as attempt {}: shipway logs {id} --follow",
         run.attempt
     ));
     Ok(())

@@ -11,18 +11,18 @@ use crate::{
     print::{Output, enum_text, line},
 };
 
-/// Start a workflow by hand (`on: workflow_dispatch`)
+/// Start a workflow manually (`on: workflow_dispatch`)
 #[derive(Debug, clap::Args)]
 pub struct Dispatch {
-    /// The service; may be left out when the server has only one
+    /// The service; optional if the server has only one
     #[arg(long)]
     service: Option<String>,
     /// The workflow; the default is the only one with `workflow_dispatch`
     workflow: Option<String>,
-    /// The branch or tag
+    /// The branch or tag to run on
     #[arg(long = "ref", value_name = "BRANCH_OR_TAG")]
     reference: Option<String>,
-    /// An input, as NAME=VALUE; may be given several times
+    /// An input, as NAME=VALUE; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     input: Vec<String>,
 }
@@ -32,12 +32,12 @@ pub struct Dispatch {
 pub struct Cancel {
     /// The run, such as r12
     run: String,
-    /// Why, for the record
+    /// Reason, for the audit log
     #[arg(long)]
     reason: Option<String>,
 }
 
-/// Starts a workflow by hand.
+/// Starts a workflow manually.
 pub fn dispatch(server: &ServerConnection, args: &Dispatch, output: Output) -> Result<(), Failure> {
     let service = service_or_only(server, args.service.as_deref())?;
     let mut inputs = BTreeMap::new();
@@ -57,7 +57,7 @@ pub fn dispatch(server: &ServerConnection, args: &Dispatch, output: Output) -> R
         return output.document(&answer);
     }
     let run = answer.run.unwrap_or_default();
-    line(&format!("run {run} has begun: shipway logs {run} --follow"));
+    line(&format!("run {run} started: shipway logs {run} --follow"));
     Ok(())
 }
 

@@ -11,42 +11,42 @@ use crate::{
 /// Start a server: git remote, runs, rollouts, API and pages; the proxy and instances outlive it
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where everything is kept; default: ~/.local/share/shipway
+    /// Data directory; default: ~/.local/share/shipway
     #[arg(long, env = "SHIPWAY_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// Where the API, the git remote and the pages listen
+    /// Address of the API, the git remote and the pages
     #[arg(long, default_value = "127.0.0.1:7878", value_name = "ADDR")]
     listen: SocketAddr,
 
-    /// Where the proxy listens for the services' traffic
+    /// Address of the proxy, for the traffic of the services
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
     proxy_listen: SocketAddr,
 
-    /// Threads of the proxy; 0: one for each core
+    /// Threads of the proxy; 0: one per core
     #[arg(long, default_value_t = 0, value_name = "N")]
     proxy_workers: usize,
 
-    /// A proxy in front of Shipway's, as an address or network in CIDR notation: its X-Forwarded-*, Forwarded and X-Real-IP are kept, those of others are replaced; may be given several times. A proxy that runs already keeps its own
+    /// A trusted proxy in front of Shipway's, as an address or a network in CIDR notation: its X-Forwarded-*, Forwarded and X-Real-IP headers are kept, those of other clients are replaced; repeatable. A proxy that is already running keeps its setting
     #[arg(long, value_name = "CIDR")]
     trust_proxy: Vec<shipway_proxy::TrustedNetwork>,
 
-    /// A file of NAME=value lines, readable by you alone: the secrets of workflows, instances and notifications; those below a line `[ENVIRONMENT]` are that environment's
+    /// File with NAME=value lines, readable only by you: the secrets of workflows, instances and notifications; lines below `[ENVIRONMENT]` belong to that environment
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
 
-    /// A local repository to follow: its commits count as pushed; may be given several times
+    /// A local repository to follow: its commits count as pushed; repeatable
     #[arg(long, value_name = "PATH")]
     repo: Vec<PathBuf>,
 
-    /// Jobs of workflows at once; others are queued. By default two for each core, at least four
+    /// Maximum number of parallel jobs; others are queued. Default: two per core, at least four
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
 
     #[command(flatten)]
     limits: JobLimits,
 
-    /// Let jobs see and touch all that the server's user may: its keys and secrets, mounts, other processes. For jobs that mount, such as container engines of their own
+    /// Run jobs without the sandbox: they can access everything that the server's user can (keys, secrets, mounts, other processes). For jobs that run their own container engine
     #[arg(long)]
     unconfined_jobs: bool,
 
@@ -54,18 +54,18 @@ pub struct Args {
     #[arg(long, value_name = "DIR", hide = true)]
     jobs_in_empty_folders: Option<PathBuf>,
 
-    /// How long artifacts and reports of a job wait for space on the disk before the job fails
+    /// How long artifacts and reports of a job wait for disk space before the job fails
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     storage_wait: jiff::SignedDuration,
 
     #[command(flatten)]
     runner: RunnerOptions,
 
-    /// How people reach the API, when not by the address it listens on
+    /// External URL of this server, if it differs from --listen
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
 
-    /// Begin with an empty event log although the data directory was used before: files of earlier runs and instances are moved to DATA/set-aside
+    /// Start with an empty event log in a data directory that was used before; files of earlier runs and instances are moved to DATA/set-aside
     #[arg(long)]
     new_log: bool,
 
@@ -80,11 +80,11 @@ pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
     // Jobs of a server that isn't root have its user: they must not read its memory, or its token in its environment.
     let private = rustix::process::DumpableBehavior::NotDumpable;
     if let Err(error) = rustix::process::set_dumpable_behavior(private) {
-        tracing::debug!(%error, "the server's memory can be read by processes of its user");
+        tracing::debug!(%error, "other processes of the server's user can read the server's memory");
     }
     let data = args.data.map_or_else(default_data, Ok)?;
     let exe = std::env::current_exe()
-        .map_err(|error| Failure::Failed(format!("this program can't be found: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("can't locate this program: {error}")))?;
     let options = shipway_server::ServerOptions {
         data: data.clone(),
         listen: args.listen,
@@ -128,7 +128,7 @@ pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
         tracing::info!("data           {}", data.display());
         tracing::info!("push to        {}/git/SERVICE", running.app.url());
         terminated().await;
-        tracing::info!("stopping; the proxy, instances and jobs go on");
+        tracing::info!("stopping; the proxy, instances and jobs keep running");
         running.stop().await;
         Ok(())
     })
@@ -141,8 +141,8 @@ pub fn default_data() -> Result<PathBuf, Failure> {
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share")));
     base.map(|base| base.join("shipway")).ok_or_else(|| {
         Failure::usage_with(
-            "there is no home folder to keep data in",
-            "name one with --data",
+            "no home directory for the data directory",
+            "set the data directory with --data",
         )
     })
 }

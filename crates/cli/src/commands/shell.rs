@@ -27,30 +27,30 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  shipway shell r12                         where the job of r12 failed that did
-  shipway shell r12 test.2 --step build     in another job, at another of its steps
-  shipway shell r12 test -- make test       one command there; its exit code is this command's
+  shipway shell r12                         in the failed job of r12
+  shipway shell r12 test.2 --step build     in another job, at another step
+  shipway shell r12 test -- make test       run one command there, with its exit code
 
-It works on the server's machine, for a user who may read and write the server's data directory. Variables that hold secrets are
-left out; --with-secrets gives them, and that goes on record. What you change in the workspace is there when the job goes on:
+Works only on the server's machine, for a user with access to the server's data directory. Variables that contain secrets \
+are left out; --with-secrets includes them, which is recorded. Changes in the workspace are used when the job is resumed: \
 shipway retry r12 --from-failed-step";
 
-/// Open a shell where a step of a job failed: in its workspace, with its variables
+/// Open a shell in the workspace of a failed job, with the variables of its failed step
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The run, such as r12 or shop/r12
     id: String,
-    /// The job, by its key; the one that failed when there is only one
+    /// The key of the job (default: the failed job, if there is only one)
     #[arg(value_name = "JOB")]
     job: Option<String>,
-    /// The id of the step where it opens; the one that failed when not said
+    /// The id of the step (default: the failed one)
     #[arg(long, value_name = "ID")]
     step: Option<String>,
-    /// With the job's secrets; the server records this
+    /// Include the job's secrets; this is recorded in the audit log
     #[arg(long)]
     with_secrets: bool,
-    /// A command to run there, instead of a shell
+    /// A command to run instead of a shell
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -74,7 +74,7 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<Exi
     let resume = spec
         .resume
         .clone()
-        .ok_or_else(|| Failure::Failed("the server has named no step".to_owned()))?;
+        .ok_or_else(|| Failure::Failed("the server named no step".to_owned()))?;
     let stand = shell_context(&spec, &resume, secrets)?;
     if !output.quiet {
         let why = job.why.as_deref().unwrap_or_default();
@@ -89,15 +89,12 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<Exi
 /// A shell where the job of this spec failed; waits for its end. For `shipway run`.
 pub fn open_in_failed_job(spec: &JobSpec, attempt: u32) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
-        error_line("no shell is opened: this is no terminal");
+        error_line("no shell opened: this is not a terminal");
         return Ok(());
     }
     let failed = read_attempt_progress(&spec.mounts.folder, &spec.steps).ok();
     let Some(step) = failed.and_then(|standing| standing.failed) else {
-        error_line(&format!(
-            "no shell is opened: no step of {} failed",
-            spec.name
-        ));
+        error_line(&format!("no shell opened: no step of {} failed", spec.name));
         return Ok(());
     };
     let resume = ResumePoint { attempt, step };
@@ -132,11 +129,11 @@ fn find_job<'r>(run: &'r RunView, named: Option<&str>) -> Result<&'r JobView, Fa
         [job] => Ok(job),
         [] => Err(Failure::usage_with(
             format!("no job of {} failed", run.id),
-            "what green jobs leave goes when their run is over",
+            "workspaces of successful jobs are deleted when their run ends",
         )),
         several => Err(Failure::usage_with(
-            format!("which job of {}? several failed", run.id),
-            format!("name one of {}", keys(several)),
+            format!("several jobs of {} failed: name one", run.id),
+            format!("the jobs are {}", keys(several)),
         )),
     }
 }
@@ -183,10 +180,7 @@ fn no_access(folder: &Path, error: &io::Error) -> Failure {
         }
         _ => "open the shell as the user that the server runs as",
     };
-    Failure::usage_with(
-        format!("there is no access to {folder} here: {error}"),
-        help,
-    )
+    Failure::usage_with(format!("can't access {folder}: {error}"), help)
 }
 
 fn shell_context(
@@ -210,11 +204,11 @@ fn head(title: &str, stand: &DebugShellContext, why: &str) -> String {
     }
     head.push_str(&format!("in {}\n", stand.folder.display()));
     for differs in &stand.differs {
-        head.push_str(&format!("not the same: {differs}\n"));
+        head.push_str(&format!("differs from the job: {differs}\n"));
     }
     if !stand.left_out.is_empty() {
         head.push_str(&format!(
-            "left out, as they hold secrets: {} (--with-secrets gives them, and goes on record)\n",
+            "left out because they contain secrets: {} (include them with --with-secrets, which is recorded)\n",
             stand.left_out.join(", ")
         ));
     }

@@ -32,45 +32,44 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-What is simulated is the real thing: the rollout with its steps, holds and rules decides; only time, instances and users are made \
-up. The same seed gives the same answer. `bench/analysis/run` compares Shipway with models of other judges on the same traffic.
+The simulation runs the real rollout logic; only time, instances and traffic are simulated. The same seed gives the same result. `bench/analysis/run` compares Shipway with models of other judges on the same traffic.
 
 Examples:
   shipway simulate
       this folder's shipway.yaml at 100 requests a second, against a release that fails 0.5%
   shipway simulate --traffic 20rps,day --regress error-rate=2%@canary
-      quieter, with a day's ups and downs; also: 200rps,bursts
+      less traffic, varying over the day; also: 200rps,bursts
   shipway simulate --regress latency=+300ms@canary,users=10%
       slower for a tenth of the users; also: leak=0.1%/min@canary, leak=+20ms/min@canary,
       error-rate=20%@canary,endpoint=5%
   shipway simulate --regress error-rate=5%@both
-      when a database is down: both releases suffer, and the new one must not be blamed
+      both releases fail, for example because a database is down: the new one must not be blamed
   shipway simulate --weight 10 --hold 1h
-      hold the release at one weight for as long as it takes, instead of the file's steps
+      hold the release at one weight instead of the steps of the file
 
-\"harmed\" are requests that failed or were slow because of the release, until an hour after it began, rolled back or not.";
+\"harmed\": requests that failed or were slow because of the release, within one hour after its start.";
 
-/// Try an environment's rollout policy on simulated traffic: false alarms, time to detect, users harmed
+/// Simulate the rollout policy of an environment: false alarms, time to detection, users harmed
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The file with the policy; without one the default canary is tried
+    /// File with the policy; without one the default canary is simulated
     #[arg(default_value = "shipway.yaml")]
     file: PathBuf,
 
-    /// The environment; by default the last one whose strategy has holds
+    /// The environment (default: the last one whose strategy has holds)
     #[arg(long = "env", alias = "environment", value_name = "ENV")]
     environment: Option<EnvironmentName>,
 
-    /// Requests of both releases together, and how they vary: steady, bursts or day
+    /// Request rate of both releases together, and its shape: steady, bursts or day
     #[arg(long, value_name = "RATE[,SHAPE]", default_value = "100rps")]
     traffic: SimulatedTraffic,
 
-    /// Number of sticky users; 0: each request is another user
+    /// Number of sticky users; 0: each request comes from a new user
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     users: u32,
 
-    /// The new release's regression
+    /// Regression of the bad release
     #[arg(
         long,
         value_name = "WHAT=HOW@WHERE",
@@ -78,27 +77,27 @@ pub struct Args {
     )]
     regress: Regression,
 
-    /// How many requests fail anyway
+    /// Baseline error rate: the share of requests that fail with every release
     #[arg(long, value_name = "error-rate=SHARE", default_value = "error-rate=0.1%", value_parser = base)]
     base: f64,
 
-    /// Rollouts of a healthy release, and as many of a bad one
+    /// Number of simulated rollouts of a healthy release, and of a bad one
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=100_000))]
     runs: u64,
 
-    /// Where all chance comes from
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// Hold at this weight instead of the file's steps, in percent
+    /// Hold at this weight in percent instead of the steps of the file
     #[arg(long, value_name = "PERCENT", requires = "hold")]
     weight: Option<f64>,
 
-    /// For how long
+    /// Length of the hold
     #[arg(long, value_name = "TIME", requires = "weight", value_parser = span)]
     hold: Option<std::time::Duration>,
 
-    /// Where the result is drawn; `-` draws nothing
+    /// SVG file for the chart of the result; `-`: none
     #[arg(long, value_name = "FILE", default_value = "simulation.svg")]
     svg: PathBuf,
 }
@@ -108,9 +107,9 @@ pub struct Args {
 enum ParseOptionError {
     #[error(transparent)]
     Share(#[from] ParseShareError),
-    #[error("where everything fails there is nothing left to notice")]
+    #[error("a baseline error rate of 100% leaves nothing to detect")]
     NothingToNotice,
-    #[error("`{0}` is no time between 10s and 24h: write 90s, 10m or 1h")]
+    #[error("`{0}` is not a duration between 10s and 24h: write 90s, 10m or 1h")]
     Span(String),
 }
 
@@ -158,7 +157,7 @@ pub fn run(args: &Args, output: Output) -> Result<(), Failure> {
             .filter(|policy| policy.steps().iter().all(|step| step.weight > 0.0))
             .ok_or_else(|| {
                 Failure::usage_with(
-                    format!("{weight} is no weight"),
+                    format!("{weight} is not a weight"),
                     "a percentage above 0 and up to 100, such as 10",
                 )
             })?;
@@ -188,7 +187,7 @@ pub fn run(args: &Args, output: Output) -> Result<(), Failure> {
     };
     let outcome = simulate(&comparison, output);
     let title = format!(
-        "{}, {}, {} fail anyway",
+        "{}, {}, baseline error rate {}",
         args.regress,
         comparison.scenario.traffic,
         percent(args.base)
@@ -217,7 +216,7 @@ pub fn run(args: &Args, output: Output) -> Result<(), Failure> {
 fn policy(args: &Args) -> Result<SimulatedPolicy, Failure> {
     if !args.file.exists() && args.file == Path::new("shipway.yaml") {
         let mut policy = SimulatedPolicy::default();
-        policy.notes.push("there is no shipway.yaml here: the default canary (1% for 2 min, 10% and 50% for 5 min each), compared with stable, is tried".to_owned());
+        policy.notes.push("no shipway.yaml here: simulating the default canary (1% for 2 min, 10% and 50% for 5 min each), compared with stable".to_owned());
         return Ok(policy);
     }
     let config = read(&args.file)?;
@@ -241,8 +240,8 @@ fn read(path: &Path) -> Result<ServiceConfig, Failure> {
                 error_line(&report::render(&source, problem));
             }
             Failure::usage_with(
-                format!("{} has mistakes", path.display()),
-                "`shipway check` names them all",
+                format!("{} has errors", path.display()),
+                "list them with `shipway check`",
             )
         })
 }
@@ -320,7 +319,7 @@ fn print(comparison: &ComparisonSetup, title: &str, outcome: &Outcome, output: O
             })
             .collect();
         line(&format!(
-            "{title}\n{}: {} rollouts of a healthy release and as many of a bad one, seed {}; {}\n",
+            "{title}\n{}: {} rollouts each of a healthy and a bad release, seed {}; {}\n",
             policy.name(),
             comparison.runs,
             comparison.seed,
@@ -333,10 +332,10 @@ fn print(comparison: &ComparisonSetup, title: &str, outcome: &Outcome, output: O
     print::table(
         &[
             "false alarms",
-            "healthy: live in",
-            "caught",
-            "found in (half)",
-            "(9 of 10)",
+            "time to promote",
+            "detected",
+            "detection p50",
+            "detection p90",
             "harmed",
         ],
         &[cells(&outcome.row)],
@@ -346,7 +345,7 @@ fn print(comparison: &ComparisonSetup, title: &str, outcome: &Outcome, output: O
     }
     if let Some((requests, seconds)) = outcome.wald {
         line(&format!(
-            "\nWald's bound: with both rates known, {} requests of the new release on average, {} at these steps; nobody can be sooner.",
+            "\nWald's bound: with both rates known, {} requests of the new release on average, {} at these steps; no test can be faster.",
             chart::number(requests),
             time(seconds)
         ));
@@ -366,7 +365,7 @@ fn cells(row: &ComparisonRow) -> Vec<String> {
             percent(row.false_rollback_limit)
         ),
         row.promote_median_s
-            .map_or_else(|| "stands still".to_owned(), time),
+            .map_or_else(|| "stuck".to_owned(), time),
         share(row.caught),
         or_missed(row.detect_median_s),
         or_missed(row.detect_p90_s),
@@ -378,10 +377,10 @@ fn cells(row: &ComparisonRow) -> Vec<String> {
 fn advice(outcome: &Outcome) -> Option<String> {
     let row = &outcome.row;
     let missed = 1.0 - row.caught as f64 / row.runs as f64;
-    let needed = outcome.wald.map(|(requests, _)| format!(" Such a release shows after about {} of its own requests: hold it longer, or at a higher weight, or start at less.", chart::number(2.0 * requests)));
+    let needed = outcome.wald.map(|(requests, _)| format!(" Detecting such a release takes about {} of its own requests: use longer holds, higher weights, or a lower first weight.", chart::number(2.0 * requests)));
     (missed > 0.2).then(|| {
         format!(
-            "This policy lets {} of such releases through: its holds are over before there is evidence.{}",
+            "This policy promotes {} of such releases: its holds end before there is enough evidence.{}",
             percent(missed), needed.unwrap_or_default()
         )
     })

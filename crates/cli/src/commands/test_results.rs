@@ -15,52 +15,52 @@ use crate::{
     print::{Output, ago, line, table},
 };
 
-/// Show what tests said: those of the last run, the flaky ones, the quarantine
+/// Show test results of the last run, flaky tests and the quarantine
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
-    /// The service; may be left out when the server has only one
+    /// The service; optional if the server has only one
     service: Option<String>,
-    /// Tests that passed and failed on one commit
+    /// Show only tests that passed and failed on the same commit
     #[arg(long, conflicts_with_all = ["run", "slowest"])]
     flaky: bool,
-    /// The tests of this run; the last one with tests when not said
+    /// Show the tests of this run (default: the last run with tests)
     #[arg(long, value_name = "RUN")]
     run: Option<String>,
-    /// The tests that took longest
+    /// Show the slowest tests
     #[arg(long)]
     slowest: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Keep a flaky test from blocking, for a while; it runs on
+    /// Quarantine a flaky test: it still runs, but can't fail the run
     Quarantine {
-        /// The test: its whole name, or an end of it that no other has
+        /// The test: its full name, or a unique suffix of it
         test: String,
-        /// The owner of the test
+        /// Owner responsible for fixing it
         #[arg(long, value_name = "NAME")]
         owner: String,
-        /// Why
+        /// Reason for the quarantine
         #[arg(long)]
         reason: String,
-        /// Until when at most: 2026-12-24, 14d or a time; two weeks when not said
+        /// End of the quarantine: 2026-12-24, 14d or a time (default: 14d)
         #[arg(long, value_name = "WHEN")]
         until: Option<String>,
-        /// After how many clean runs in a row it leaves by itself
+        /// Consecutive clean runs after which the test leaves quarantine
         #[arg(long, value_name = "N", default_value_t = 10)]
         clean_runs: u32,
-        /// The service; may be left out when the server has only one
+        /// The service; optional if the server has only one
         #[arg(long, value_name = "NAME")]
         service: Option<String>,
     },
-    /// Have a test in quarantine block again
+    /// Release a test from quarantine: its failures fail the run again
     Release {
         /// The test
         test: String,
-        /// The service; may be left out when the server has only one
+        /// The service; optional if the server has only one
         #[arg(long, value_name = "NAME")]
         service: Option<String>,
     },
@@ -91,7 +91,7 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(),
                 return output.document(&entry);
             }
             line(&format!(
-                "{} runs on and doesn't block until {}, or until {} clean runs in a row; {} looks after it",
+                "{} is in quarantine until {}, or until {} clean runs in a row: it runs, but can't fail the run; owner: {}",
                 entry.test,
                 entry.until.strftime("%Y-%m-%d %H:%M"),
                 entry.clean_runs_needed,
@@ -106,7 +106,10 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(),
             if output.json {
                 return output.document(&released);
             }
-            line(&format!("{} blocks again", released.released));
+            line(&format!(
+                "{} was released from quarantine",
+                released.released
+            ));
             Ok(())
         }
         None if args.flaky => flaky(server, &named(server, args.service.as_deref())?, output),
@@ -142,8 +145,8 @@ fn moment(text: &str) -> Result<Timestamp, Failure> {
     };
     text.parse().ok().or_else(day).ok_or_else(|| {
         Failure::usage_with(
-            format!("{text:?} is no time"),
-            "it looks like 2026-12-24, 14d, 12h or 2026-12-24T12:00:00Z",
+            format!("{text:?} is not a time"),
+            "write 2026-12-24, 14d, 12h or 2026-12-24T12:00:00Z",
         )
     })
 }
@@ -239,7 +242,7 @@ fn last_run_with_tests(server: &ServerConnection, args: &Args) -> Result<RunId, 
     last.map(|run| run.id).ok_or_else(|| {
         Failure::usage_with(
             format!("no run of {service} has reported tests yet"),
-            "jobs report by JUnit XML in **/TEST-*.xml, or where `reports` in shipway.yaml says",
+            "write JUnit XML to **/TEST-*.xml, or set `reports` in shipway.yaml",
         )
     })
 }

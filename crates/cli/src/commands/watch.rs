@@ -40,7 +40,7 @@ pub struct Args {
 pub enum ExpectedEnd {
     /// That its release is promoted.
     Promoted,
-    /// That it goes back: they have asked for it.
+    /// A rollback that the caller requested.
     Back,
     /// Any end: another rollout is waiting.
     Over,
@@ -204,9 +204,9 @@ fn promoted_and_guarded(view: &RolloutView) -> String {
         );
     }
     let guard = if view.status == RolloutStatus::KeptWarm {
-        format!("the previous instances stay warm{until}")
+        format!("the previous instances are kept warm{until}")
     } else {
-        format!("it is watched{until}: a failure rolls back automatically")
+        format!("guarded{until}: a failure rolls back automatically")
     };
     format!(
         "{} is promoted and serves all traffic; {guard}; {roll_back}",

@@ -84,7 +84,7 @@ fn an_appended_environment_a_red_push_and_a_restart_leave_every_address_as_it_is
     shop.write("shipway.yaml", &config(&appended));
     let good = std::fs::read_to_string(shop.path.join("shop.py")).unwrap();
     shop.write("shop.py", "this is no program (");
-    assert_says(&ship(&shop, "1.1"), &["nothing is released"]);
+    assert_says(&ship(&shop, "1.1"), &["not released"]);
     serves(&site, "1.0");
     site.stop();
     site.start();
@@ -146,18 +146,18 @@ fn an_address_that_another_has_is_refused_with_its_owner_and_harms_nobody() {
         (
             "three",
             format!("  production: {{ port: {} }}\n", port_of(&proxy)),
-            "is the proxy's own",
+            "is used by the proxy itself",
         ),
         (
             "four",
             format!("  production: {{ port: {} }}\n", port_of(&api)),
-            "is the API's own",
+            "is used by the API",
         ),
     ];
     for (name, environments, says) in &refused {
         let shop = service(&site, name, environments);
         let told = ship(&shop, name);
-        assert_says(&told, &[says, "nothing is released"]);
+        assert_says(&told, &[says, "not released"]);
         assert_silent_of(&told, &["serves"]);
         let file = shop.path.join("shipway.yaml");
         assert_ends(
@@ -289,7 +289,7 @@ fn a_server_listens_on_any_one_address() {
         );
         assert_says(
             &told,
-            &[&api, "run r1 is green", "#1 serves production", &proxy],
+            &[&api, "run r1 succeeded", "#1 serves production", &proxy],
         );
         assert_eq!(page(&site.proxy, &site.proxy, "/shop/"), "200 1.0");
         assert_says(
@@ -310,7 +310,7 @@ fn a_first_release_that_waits_for_approval_has_no_route_after_a_restart_either()
     let below = "  production: { hosts: [a.example], path: /admin, approvals: { count: 1 } }\n";
     assert_says(
         &ship(&service(&site, "admin", below), "admin"),
-        &["waits for 1 approval"],
+        &["waiting for 1 approval"],
     );
     let below_is_answered_by = |site: &Site, version: &str| {
         let answer = page(&site.proxy, "a.example", "/admin/");

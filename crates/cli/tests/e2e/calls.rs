@@ -197,7 +197,7 @@ fn a_run_by_hand_of_a_tag_gets_what_another_run_has_stored() {
     let by_hand = |run: &str| {
         let input = format!("run={run}");
         let words = ["dispatch", "fetch.yml", "--ref", "v1", "--input", &input];
-        assert_ends(&site.shipway(&words), 0, &["has begun"]);
+        assert_ends(&site.shipway(&words), 0, &["started"]);
     };
     by_hand("1");
     let of = |number: u32| site.get(&format!("/api/v1/runs/shop/{number}")).unwrap();
@@ -210,7 +210,7 @@ fn a_run_by_hand_of_a_tag_gets_what_another_run_has_stored() {
     until("the end of r3", || !of(3)["conclusion"].is_null());
     let log = said(&site.shipway(&["logs", "r3"]));
     assert_eq!(of(3)["conclusion"], "failure", "{log}");
-    assert_says(&log, &["there is no run shop/r77"]);
+    assert_says(&log, &["no such run: shop/r77"]);
 }
 
 const FLAKY: &str = "
@@ -239,7 +239,7 @@ fn failed_jobs_run_again_and_what_is_green_then_is_released() {
     let flaky = FLAKY.replace("SWITCH", &switch.to_string_lossy());
     shop.write(".github/workflows/cd.yml", &flaky);
     let pushed = shop.ship("1.0");
-    assert_says(&said(&pushed), &["nothing is released: not green: r1"]);
+    assert_says(&said(&pushed), &["not released: not successful: r1"]);
     assert_ends(
         &site.shipway(&["retry", "r1", "--job", "nope"]),
         1,
@@ -247,7 +247,7 @@ fn failed_jobs_run_again_and_what_is_green_then_is_released() {
     );
     fs::write(&switch, "").unwrap();
     let again = site.shipway(&["retry", "r1", "--failed"]);
-    assert_ends(&again, 0, &["shop/r1 goes on with attempt 2"]);
+    assert_ends(&again, 0, &["re-running shop/r1 as attempt 2"]);
     let rollout = site.ended_rollout("production", 1);
     assert_eq!(rollout["release"], 1, "{rollout:#}");
     let run = site.get("/api/v1/runs/shop/1").unwrap();
@@ -278,7 +278,7 @@ fn a_job_whose_worker_is_lost_begins_anew() {
     let pushed = said(&shop.ship("1.0"));
     assert_says(
         &pushed,
-        &["a begins anew: worker lost", "✓ all jobs are green"],
+        &["a starts again: worker lost", "✓ all jobs succeeded"],
     );
     let run = site.get("/api/v1/runs/shop/1").unwrap();
     assert_eq!(jobs(&run), ["a success"], "{run:#}");

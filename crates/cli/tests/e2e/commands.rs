@@ -69,12 +69,12 @@ fn what_there_is_can_be_read_by_people_and_programs() {
     assert_ends(
         &site.shipway(&["status"]),
         0,
-        &["no service yet", "push a commit"],
+        &["no services yet", "push a commit"],
     );
     assert_ends(
         &site.shipway(&["history"]),
         2,
-        &["no service yet", "shipway init"],
+        &["no services yet", "shipway init"],
     );
     let shop = serving(&site);
     assert_ends(
@@ -146,12 +146,12 @@ fn what_is_not_there_is_told_with_what_is() {
         (
             &["approve", "r1"],
             1,
-            &["no job of shop/r1 waits for approval"],
+            &["no job of shop/r1 is waiting for approval"],
         ),
         (&["cancel", "ro1"], 2, &["ro1 is a rollout", "r12"]),
-        (&["cancel", "r9"], 1, &["there is no run shop/r9"]),
-        (&["cancel", "r1"], 1, &["r1 is over (success)"]),
-        (&["logs", "r9"], 1, &["there is no run shop/r9"]),
+        (&["cancel", "r9"], 1, &["no such run: shop/r9"]),
+        (&["cancel", "r1"], 1, &["r1 has already finished (success)"]),
+        (&["logs", "r9"], 1, &["no such run: shop/r9"]),
         (
             &["logs", "r1", "--job", "biuld"],
             2,
@@ -238,7 +238,7 @@ fn a_rollout_is_paused_resumed_and_promoted_by_hand() {
     // Too late: nothing is aborted, and nobody shall believe so.
     let late = site.shipway(&["abort", "ro4"]);
     let way =
-        "nothing was aborted: it has ended; to go back: shipway rollback shop --env production";
+        "already finished, nothing to abort; to roll back: shipway rollback shop --env production";
     assert_ends(&late, 0, &["promoted", way]);
     assert_eq!(site.ask("/shop/"), Some((200, "1.1".to_owned())));
     let back = site.shipway(&["rollback", "--env", "production", "--watch"]);

@@ -25,7 +25,7 @@ fn a_release_whose_instances_crash_is_rolled_back_though_its_requests_fall_back_
     );
     shop.edit("shop.py", "import random,", "import os, random,");
     let told = ship(&shop, "1.1", "0");
-    assert_says(&told, &["an answer is slow from"]);
+    assert_says(&told, &["count as slow"]);
     let rollout = ended(&site, "shop", 2);
     assert_eq!(rollout["status"], "rolled_back", "{rollout:#}");
     let why = rollout["rollback_start"]["why"].as_str().unwrap();

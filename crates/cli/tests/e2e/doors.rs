@@ -216,8 +216,8 @@ fn a_workflow_that_can_not_be_used_is_one_problem_and_the_others_run() {
         &[
             ".github/workflows/big.yml does not run: it is larger than 1 MiB",
             ".github/workflows/odd\\nname.yml does not run",
-            "there are 8000 steps, and a list has at most 1000",
-            ".github/workflows/many.yml has mistakes and does not run",
+            "there are 8000 steps, but at most 1000 are allowed",
+            ".github/workflows/many.yml has errors and does not run",
             "#1 serves production",
         ],
     );

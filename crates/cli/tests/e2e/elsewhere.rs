@@ -142,7 +142,7 @@ fn workflows_of_other_repositories_are_called_and_run_again_without_their_forge(
     site.start();
     let shop = site.shop();
     write_caller(&shop.path, CALLER);
-    assert_says(&said(&shop.ship("1.0")), &["✓ all jobs are green"]);
+    assert_says(&said(&shop.ship("1.0")), &["✓ all jobs succeeded"]);
     let run = site.get("/api/v1/runs/shop/1").unwrap();
     let expected = [
         "ship success",
@@ -252,7 +252,7 @@ fn they_are_called_without_a_server_too_and_mistakes_name_them() {
         1,
         &[
             "acme/flows/.github/workflows/missing.yml@main:2:20: error: acme/flows/.github/workflows/nothing.yml@main can't be called",
-            "there is no such file",
+            "no such file",
         ],
     );
 }

@@ -42,7 +42,7 @@ fn a_release_waits_for_as_many_people_as_were_asked_for() {
     assert_says(
         &told,
         &[
-            "waits for",
+            "waiting for",
             "2 approvals",
             "alice",
             "shipway approve shop/ro1",
@@ -73,7 +73,7 @@ fn a_release_waits_for_as_many_people_as_were_asked_for() {
     assert_eq!(status, 400);
     assert_says(
         &problem.to_string(),
-        &["groups can't be given in a request", "@platform"],
+        &["groups can't be passed in a request", "@platform"],
     );
     let second = as_user(&site, "bob", &["approve", "ro1"]);
     assert_ends(&second, 0, &["ro1"]);
@@ -135,7 +135,7 @@ fn an_environment_is_tested_before_the_release_goes_on() {
     let told = said(&shop.ship("1.0"));
     let words = [
         "tests of staging",
-        "run r2 is green",
+        "run r2 succeeded",
         "#1 serves production",
     ];
     assert_says(&told, &words);
@@ -145,7 +145,7 @@ fn an_environment_is_tested_before_the_release_goes_on() {
         &[
             "#2 serves staging",
             "run r4 is red",
-            "the tests of staging are red (run r4)",
+            "the tests of staging failed (run r4)",
         ],
     );
     assert_silent_of(&told, &["#2 serves production"]);
@@ -243,5 +243,5 @@ fn a_webhook_that_never_answers_keeps_nothing_from_the_others() {
     until("the second destination's notification", || {
         arrived("was rolled back")
     });
-    assert!(arrived("is live"), "{:#?}", listener.at("/second"));
+    assert!(arrived("was promoted"), "{:#?}", listener.at("/second"));
 }

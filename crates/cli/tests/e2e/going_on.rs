@@ -70,7 +70,7 @@ fn failed() -> (Site, Shop) {
     assert_says(
         &said(&push),
         &[
-            "again: shipway retry shop/r1 --from-failed-step",
+            "re-run: shipway retry shop/r1 --from-failed-step",
             "look: shipway shell shop/r1 deliver",
         ],
     );
@@ -116,20 +116,20 @@ fn a_failed_job_goes_on_at_its_failed_step_once_what_was_wrong_outside_is_right(
         &no_step,
         2,
         &[
-            "can't go on from the step \"four\"",
+            "can't be resumed from the step \"four\"",
             "`one`, `two` and `three`",
         ],
     );
     assert_eq!(run(&site)["attempt"], 1);
     // Still wrong; and the server is another one then.
     let again = site.shipway(&["retry", "shop/r1", "--from-failed-step"]);
-    assert_ends(&again, 0, &["goes on with attempt 2"]);
+    assert_ends(&again, 0, &["as attempt 2"]);
     ended(&site, 2);
     site.kill();
     site.start();
     fs::write(site.folder.path().join("up"), "").unwrap();
     let again = site.shipway(&["retry", "shop/r1", "--job", "deliver", "--from-failed-step"]);
-    assert_ends(&again, 0, &["goes on with attempt 3"]);
+    assert_ends(&again, 0, &["as attempt 3"]);
     let ended = ended(&site, 3);
     assert_eq!(ended["status"], "success", "{ended:#}");
     assert_eq!(
@@ -151,7 +151,7 @@ fn a_failed_job_goes_on_at_its_failed_step_once_what_was_wrong_outside_is_right(
         &log,
         0,
         &[
-            "Goes on from attempt 2",
+            "Resuming from attempt 2",
             "> kept, ***!, of one, built, ***",
             "Cache saved",
         ],
@@ -191,7 +191,7 @@ fn a_workspace_that_is_gone_is_said_and_the_job_can_run_from_its_first_step() {
         &refused,
         1,
         &[
-            "its workspace is gone",
+            "its workspace was deleted",
             "shipway retry shop/r1 --job deliver",
         ],
     );
@@ -199,7 +199,7 @@ fn a_workspace_that_is_gone_is_said_and_the_job_can_run_from_its_first_step() {
     assert_ends(
         &shell,
         1,
-        &["no shell can be opened", "its workspace is gone"],
+        &["no shell can be opened", "its workspace was deleted"],
     );
     fs::write(site.folder.path().join("up"), "").unwrap();
     let whole = site.shipway(&["retry", "shop/r1", "--job", "deliver"]);
@@ -228,7 +228,7 @@ fn a_shell_stands_where_the_step_failed_and_gets_secrets_only_on_record() {
             "exit code 1",
             "test -e",
             "[kept] [of three] [] [] [deliver] built",
-            "left out, as they hold secrets: HIDDEN, SECRET",
+            "left out because they contain secrets: HIDDEN, SECRET",
         ],
     );
     let folder = site.data().join("runs/shop/1/deliver");
@@ -272,7 +272,7 @@ fn a_shell_stands_where_the_step_failed_and_gets_secrets_only_on_record() {
             &["shell", "shop/r1", "nope", "--", "pwd"],
             "has no job nope",
         ),
-        (&["shell", "shop/r9", "--", "pwd"], "there is no run"),
+        (&["shell", "shop/r9", "--", "pwd"], "no such run"),
     ] {
         assert_says(&said(&site.shipway(words)), &[why]);
     }
@@ -298,7 +298,7 @@ fn a_shell_opens_where_a_local_run_failed() {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    assert_ends(&plain, 1, &["no shell is opened: this is no terminal"]);
+    assert_ends(&plain, 1, &["no shell opened: this is not a terminal"]);
     let line = format!("{SHIPWAY} {}", words.join(" "));
     let terminal = Command::new("script")
         .args(["--quiet", "--return", "--command", &line, "/dev/null"])
@@ -364,6 +364,6 @@ environments: { production: { strategy: rolling, drain: 1s } }
     let log = said(&site.shipway(&["logs", "shop/r1", "--job", "build"]));
     assert_eq!(ended["status"], "success", "{log}");
     // The release is the run's: there is no second one.
-    assert_says(&log, &["Release #1 goes to production"]);
+    assert_says(&log, &["Deploying release #1 to production"]);
     assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 }

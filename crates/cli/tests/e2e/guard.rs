@@ -140,7 +140,7 @@ fn an_outage_after_the_watch_is_reported_to_people_and_so_is_its_end() {
         &[
             "0 of 2 instances of #1 ready",
             "503",
-            "nothing is rolled back",
+            "there is no automatic rollback",
         ],
     );
     assert_eq!(site.place("production")["degradation"]["ready"], 0);

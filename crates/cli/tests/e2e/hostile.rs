@@ -34,7 +34,7 @@ fn a_tree_with_a_link_that_leads_out_is_refused_by_name() {
         &told,
         &[
             "the artifact can't be unpacked",
-            "the link config → ../../../../../../etc leaves its folder",
+            "the link config → ../../../../../../etc points outside its folder",
         ],
     );
     assert_eq!(site.ended_rollout("production", 2)["status"], "rolled_back");
@@ -100,7 +100,7 @@ fn a_step_deploys_in_the_pushers_name() {
     let shop = shop(&site, "");
     shop.write(".github/workflows/cd.yml", DEPLOYS);
     let told = said(&shop.ship("1.0"));
-    assert_says(&told, &["#1 serves production", "run r1 is green"]);
+    assert_says(&told, &["#1 serves production", "run r1 succeeded"]);
     let rollout = site.ended_rollout("production", 1);
     assert_eq!(rollout["status"], "promoted", "{rollout:#}");
     assert_eq!(rollout["by"], "Ann <ann@example.com>");
@@ -118,7 +118,7 @@ fn a_step_that_deploys_to_nowhere_is_red_and_says_where_it_can() {
     let told = said(&shop.ship("1.0"));
     assert_says(
         &told,
-        &["run r1 is red", "nothing is released: not green: r1"],
+        &["run r1 is red", "not released: not successful: r1"],
     );
     assert_says(&told, &["prodaction", "production"]);
     let logs = site.shipway(&["logs", "r1"]);
@@ -162,6 +162,6 @@ fn a_forced_push_of_an_older_commit_is_a_release_of_its_own() {
     assert!(!refused.status.success());
     let told = said(&shop.push("+main~1:main"));
     assert_says(&told, &["#3 serves production"]);
-    assert_silent_of(&told, &["nothing is released"]);
+    assert_silent_of(&told, &["not released"]);
     assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
 }

@@ -44,7 +44,7 @@ fn assert_refused(edit: impl Fn(&Shop), words: &[&str]) {
 fn broken_yaml_in_the_configuration_is_named_with_its_line() {
     let words = [
         "shipway.yaml:",
-        "nothing is released: shipway.yaml has mistakes",
+        "not released: shipway.yaml has errors",
         "shipway check",
     ];
     assert_refused(
@@ -58,7 +58,7 @@ fn an_unknown_key_of_the_configuration_is_told_with_the_nearest_one() {
     let words = [
         "unknown key",
         "`instances`",
-        "nothing is released: shipway.yaml has mistakes",
+        "not released: shipway.yaml has errors",
     ];
     assert_refused(
         |shop| shop.edit("shipway.yaml", "instances: 2", "instence: 2"),
@@ -70,15 +70,15 @@ fn an_unknown_key_of_the_configuration_is_told_with_the_nearest_one() {
 fn broken_yaml_in_a_workflow_is_named_with_its_line() {
     let words = [
         ".github/workflows/cd.yml:",
-        "has mistakes and does not run",
-        "nothing is released: no workflow ran",
+        "has errors and does not run",
+        "not released: no workflow ran",
     ];
     assert_refused(|shop| shop.edit(WORKFLOW, "steps:", "steps: {"), &words);
 }
 
 #[test]
 fn an_unknown_key_of_a_workflow_is_told_with_the_nearest_one() {
-    let words = ["`runs-on`", "has mistakes and does not run"];
+    let words = ["`runs-on`", "has errors and does not run"];
     assert_refused(|shop| shop.edit(WORKFLOW, "runs-on:", "runs_on:"), &words);
 }
 
@@ -100,8 +100,8 @@ fn a_commit_without_a_configuration_says_how_to_write_one() {
     assert_says(
         &told,
         &[
-            "run r1 is green",
-            "nothing is released: there is no shipway.yaml in this commit",
+            "run r1 succeeded",
+            "not released: there is no shipway.yaml in this commit",
             "shipway init",
         ],
     );
@@ -111,11 +111,7 @@ fn a_commit_without_a_configuration_says_how_to_write_one() {
 
 #[test]
 fn a_path_that_leaves_the_repository_is_refused_before_anything_runs() {
-    let words = [
-        "leaves the repository",
-        "without `..`",
-        "nothing is released",
-    ];
+    let words = ["is outside the repository", "without `..`", "not released"];
     assert_refused(
         |shop| {
             shop.edit(
@@ -137,9 +133,9 @@ fn a_configuration_for_another_service_is_told() {
     assert_says(
         &told,
         &[
-            "says `service: shoe`",
+            "has `service: shoe`",
             "this repository is shop",
-            "nothing is released",
+            "not released",
         ],
     );
     assert_silent_of(&told, &["branch isn't released"]);
@@ -164,7 +160,7 @@ fn a_branch_that_is_not_released_runs_what_matches_and_says_which_is_released() 
     let told = said(&shop.push("main:refs/heads/feature"));
     assert_says(
         &told,
-        &["nothing is released: only the branch main is released, not feature"],
+        &["not released: only commits on main are released (this is feature)"],
     );
     shop.edit(WORKFLOW, "[main]", "['**']");
     shop.commit("1.1");
@@ -172,8 +168,8 @@ fn a_branch_that_is_not_released_runs_what_matches_and_says_which_is_released() 
     assert_says(
         &told,
         &[
-            "run r1 is green",
-            "only the branch main is released, not feature",
+            "run r1 succeeded",
+            "only commits on main are released (this is feature)",
         ],
     );
     assert!(site.rollouts().is_empty());
@@ -192,7 +188,7 @@ fn deleting_the_released_branch_is_refused_and_another_one_goes() {
     assert_silent_of(&told, &["squelch"]);
     shop.push("main:refs/heads/feature");
     let told = said(&shop.push(":feature"));
-    assert_says(&told, &["feature deleted", "stay as they are"]);
+    assert_says(&told, &["feature deleted", "not affected"]);
     assert_eq!(site.ask("/shop/"), Some((200, "1.0".to_owned())));
     assert_says(&said(&shop.ship("1.1")), &["#2 serves production"]);
 }
@@ -206,8 +202,8 @@ fn tests_that_are_not_in_the_commit_stop_the_release() {
         &QUICK.replace("drain: 1s", "drain: 1s, tests: .github/workflows/e2e.yml"),
     );
     let words = [
-        "nothing is released: shipway.yaml names the tests .github/workflows/e2e.yml",
-        "not in this commit; add them, or take `tests` away",
+        "not released: shipway.yaml names the tests .github/workflows/e2e.yml",
+        "not in this commit; add them, or remove `tests`",
     ];
     assert_says(&said(&shop.ship("1.0")), &words);
     assert!(site.rollouts().is_empty());
@@ -253,7 +249,7 @@ fn a_tag_runs_what_matches_and_is_not_released() {
     let told = said(&shop.push("main:refs/tags/v1"));
     assert_says(
         &told,
-        &["nothing is released: only the branch main is released, not refs/tags/v1"],
+        &["not released: only commits on main are released (this is refs/tags/v1)"],
     );
 }
 

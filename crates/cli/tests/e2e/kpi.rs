@@ -132,7 +132,7 @@ fn a_kpi_that_halves_after_a_switch_is_told_from_what_it_was_before() {
 
 /// What a Prometheus that isn't well answers, and what is said of it.
 const BAD_ANSWERS: [(&str, &str); 9] = [
-    ("", "did not answer within"),
+    ("", "did not respond within"),
     (
         r#"{"status":"error","error":"out of memory"}"#,
         "refused the query (200): out of memory",
@@ -248,7 +248,7 @@ fn business_events_are_counted_once_and_outlive_the_server() {
         ),
         (
             json!({ "events": [{ "name": "an order!", "release": 1 }] }),
-            "no name of a metric",
+            "not a valid metric name",
         ),
         (
             json!({ "events": [{ "name": "orders", "release": 1, "count": 0 }] }),

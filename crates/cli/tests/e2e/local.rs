@@ -128,7 +128,7 @@ fn check_without_a_file_says_what_writes_one() {
     assert_ends(
         &checked,
         2,
-        &["neither a shipway.yaml nor a workflow", "shipway init"],
+        &["no shipway.yaml and no workflow", "shipway init"],
     );
     let checked = shipway(folder.path(), &["check", "nowhere"]);
     assert_ends(&checked, 2, &["nowhere", "No such file"]);
@@ -258,10 +258,10 @@ fn a_run_of_a_workflow_with_mistakes_shows_them_all() {
     assert_ends(
         &ran,
         2,
-        &["wait for each other", "take one of these `needs` away"],
+        &["wait for each other", "remove one of these `needs`"],
     );
     let ran = shipway(folder.path(), &["run", "ci.yml"]);
-    assert_ends(&ran, 2, &[".github/workflows/ci.yml has mistakes"]);
+    assert_ends(&ran, 2, &[".github/workflows/ci.yml has errors"]);
     let ran = shipway(folder.path(), &["run", "nowhere.yml"]);
     assert_ends(&ran, 2, &["nowhere.yml"]);
 }
@@ -279,7 +279,11 @@ fn an_artifact_of_files_outside_the_workspace_is_refused() {
         "{ uses: actions/upload-artifact@v4, with: { name: x, path: ../../../etc/hostname } }";
     let folder = with_workflow(&one_step(upload));
     let ran = shipway(folder.path(), &["run"]);
-    assert_ends(&ran, 1, &["../../../etc/hostname", "leaves the workspace"]);
+    assert_ends(
+        &ran,
+        1,
+        &["../../../etc/hostname", "is outside the workspace"],
+    );
 }
 
 #[test]
@@ -379,7 +383,7 @@ fn run_says_which_secrets_nobody_has_given() {
         &ran,
         0,
         &[
-            "not given, and so empty: secrets DEPLOY_KEY (give one with --secret DEPLOY_KEY)",
+            "secrets that were not given are empty: DEPLOY_KEY (set one with --secret DEPLOY_KEY)",
             "[] ***",
         ],
     );

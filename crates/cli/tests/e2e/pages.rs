@@ -42,7 +42,7 @@ fn a_canary_under_way_and_after_its_end() {
         "/rollouts/shop/2",
         &[
             "shipway abort shop/ro2",
-            "all traffic back to #1, at once",
+            "return all traffic to #1 immediately",
             "pass</span>",
             "Held until",
         ],
@@ -83,8 +83,8 @@ fn a_canary_under_way_and_after_its_end() {
     judged(&site);
     load.stop();
 
-    shows(&site, "/rollouts/shop/7", &["Not here"]);
-    shows(&site, "/services/nothing", &["Not here", "nothing"]);
+    shows(&site, "/rollouts/shop/7", &["Not found"]);
+    shows(&site, "/services/nothing", &["Not found", "nothing"]);
 }
 
 /// The numbers behind the plots, and the plots by themselves.

@@ -31,7 +31,7 @@ fn a_rollback_by_a_person_is_not_superseded_by_a_push_and_holds_the_environment_
     let resume = "shipway resume shop --env production";
     let begun = "rolling back shop in production from #2 to #1: rollout shop/ro3 has begun";
     assert_ends(&site.shipway(&rollback), 0, &[begun, "held by ann", resume]);
-    let twice = "rolling back shop in production from #2 to #1 already: shipway watch shop/ro3";
+    let twice = "rolling back shop in production from #2 to #1, already in progress: shipway watch shop/ro3";
     assert_ends(&site.shipway(&rollback), 0, &[twice]);
 
     let pushed = ship(&shop, "1.2", "0");

@@ -117,7 +117,7 @@ fn a_baseline_runs_beside_the_canary_over_a_crash_of_the_server_and_goes_with_it
     }
     assert_says(
         &orders("1.1", 1).1.to_string(),
-        &["shop.production.1.1.1", "is no instance"],
+        &["shop.production.1.1.1", "is not an instance"],
     );
     until("the baseline's orders to be seen", || {
         let seen = &site.rollout("production", 2).unwrap_or_default()["seen"];

@@ -132,7 +132,7 @@ fn a_matrix_filter_that_matches_nothing_is_an_error_that_lists_the_cells() {
             &ran,
             2,
             &[
-                "no cell of a matrix matches --matrix os:solaris",
+                "no matrix combination matches --matrix os:solaris",
                 "unit (gpu-host)",
             ],
         );
@@ -143,7 +143,7 @@ fn a_matrix_filter_that_matches_nothing_is_an_error_that_lists_the_cells() {
     assert_ends(
         &ran,
         2,
-        &["no cell of a matrix matches --matrix n:3", "a (1); a (2)"],
+        &["no matrix combination matches --matrix n:3", "a (1); a (2)"],
     );
 }
 

@@ -108,12 +108,12 @@ fn a_dry_run_says_what_would_run_and_runs_nothing() {
             "if needs.build.outputs.changed == 'true': known when it runs",
             "Test on ${{ matrix.os }}  (sh)",
             "if matrix.os == 'mac': only for mac, 1; mac, 2",
-            "generated · after build · a matrix that is known when it runs",
+            "generated · after build · a matrix computed at run time",
             "wave 3",
             "release · after build, test · in debian:12 · beside db (postgres:17)",
-            "if github.ref == 'refs/tags/v1': no, it is skipped",
+            "if github.ref == 'refs/tags/v1': no, skipped",
             "wave 4",
-            "no, it is skipped: as the jobs before it",
+            "no, skipped: as the jobs before it",
             "Actions: actions/checkout@v4",
             "Images: debian:12, postgres:17",
         ],
@@ -229,7 +229,7 @@ fn files_that_say_nothing_useful_are_told_by_their_line_and_never_by_their_text(
     assert_ends(
         &ran,
         2,
-        &["event.json holds no JSON object", "github.event"],
+        &["event.json is not a JSON object", "github.event"],
     );
     let ran = run(folder.path(), &["--var-file", "nowhere"]);
     assert_ends(&ran, 2, &["nowhere", "No such file"]);
@@ -329,7 +329,7 @@ fn several_workflows_run_one_after_the_other_and_are_as_bad_as_the_worst() {
         &ran,
         2,
         &[
-            "which workflow?",
+            "there are several workflows: name one",
             "good.yml",
             "shipway run .github/workflows",
         ],
@@ -430,7 +430,7 @@ fn a_watched_run_runs_again_when_a_file_changes_and_is_cancelled_when_it_is_unde
     fs::write(path.join("number"), "1").unwrap();
     let mut watched = Watched::start(path);
     watched.lines.until("round: 1");
-    watched.lines.until("waiting for a change");
+    watched.lines.until("waiting for changes");
     // Of these git wants nothing.
     fs::write(path.join("out/x"), "x").unwrap();
     fs::write(path.join("x.tmp"), "x").unwrap();
@@ -439,14 +439,14 @@ fn a_watched_run_runs_again_when_a_file_changes_and_is_cancelled_when_it_is_unde
     watched.lines.until("round: 2");
     let before = &watched.lines.all[watched.lines.all.len() - 2];
     assert!(!before.contains("round: 1"), "{before}");
-    watched.lines.until("waiting for a change");
+    watched.lines.until("waiting for changes");
     // A folder that is new is watched like the others.
     fs::create_dir(path.join("src/new")).unwrap();
     watched.lines.until("round: 2");
-    watched.lines.until("waiting for a change");
+    watched.lines.until("waiting for changes");
     fs::write(path.join("src/new/file"), "x").unwrap();
     watched.lines.until("round: 2");
-    watched.lines.until("waiting for a change");
+    watched.lines.until("waiting for changes");
     let workflow = path.join(".github/workflows/ci.yml");
     fs::write(&workflow, text("echo begun; sleep 1000; echo never")).unwrap();
     watched.lines.until("▸ Run echo begun");
@@ -455,7 +455,7 @@ fn a_watched_run_runs_again_when_a_file_changes_and_is_cancelled_when_it_is_unde
     watched.lines.until("cancelled");
     fs::write(&workflow, text("echo last round: $(cat number)")).unwrap();
     watched.lines.until("last round: 2");
-    watched.lines.until("waiting for a change");
+    watched.lines.until("waiting for changes");
     signal(watched.child.id(), "INT");
     assert!(watched.child.wait().unwrap().success());
 }

@@ -33,11 +33,11 @@ fn the_result_is_printed_and_drawn() {
     let told = said(&output);
     assert!(output.status.success(), "{told}");
     let parts = [
-        "error-rate 0.5% on the canary, 100 requests/s, 0.1% fail anyway",
+        "error-rate 0.5% on the canary, 100 requests/s, baseline error rate 0.1%",
         "10% for 5 s, 50% for 5 s",
         "production compares nothing with stable",
         "false alarms",
-        "caught",
+        "detected",
         "Wald's bound: with both rates known, 1,030 requests",
         "Drawn in simulation.svg",
     ];
@@ -93,16 +93,19 @@ fn questions_that_make_no_sense_are_refused_with_one_that_would() {
         |words: &[&str], parts: &[&str]| assert_ends(&simulate(folder.path(), words), 2, parts);
     refused(
         &["--regress", "luck=3@canary"],
-        &["is no regression", "error-rate=0.5%@canary"],
+        &["is not a regression", "error-rate=0.5%@canary"],
     );
     refused(
         &["--regress", "error-rate=150%@canary"],
-        &["is no regression"],
+        &["is not a regression"],
     );
-    refused(&["--traffic", "fast"], &["is no traffic", "100rps"]);
-    refused(&["--base", "error-rate=100%"], &["nothing left to notice"]);
+    refused(
+        &["--traffic", "fast"],
+        &["is not a traffic shape", "100rps"],
+    );
+    refused(&["--base", "error-rate=100%"], &["nothing to detect"]);
     refused(&["--runs", "3"], &["3 is not in 10..=100000"]);
-    refused(&["--weight", "0", "--hold", "1h"], &["0 is no weight"]);
+    refused(&["--weight", "0", "--hold", "1h"], &["0 is not a weight"]);
     refused(&["--weight", "10"], &["--hold"]);
     refused(&["missing.yaml"], &["missing.yaml"]);
     refused(
@@ -116,10 +119,6 @@ fn questions_that_make_no_sense_are_refused_with_one_that_would() {
     .unwrap();
     refused(
         &[],
-        &[
-            "shipway.yaml:",
-            "shipway.yaml has mistakes",
-            "shipway check",
-        ],
+        &["shipway.yaml:", "shipway.yaml has errors", "shipway check"],
     );
 }

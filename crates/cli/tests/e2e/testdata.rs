@@ -130,7 +130,10 @@ fn a_flaky_test_is_found_quarantined_and_lets_go() {
     let shop = shop(&site);
     assert_says(
         &said(&shop.ship("1")),
-        &["test: 5 tests; 80% of the lines covered", "run r1 is green"],
+        &[
+            "test: 5 tests; 80% of the lines covered",
+            "run r1 succeeded",
+        ],
     );
 
     // A test that breaks is told in three lines, to the pusher, in the log, on the page.
@@ -139,7 +142,7 @@ fn a_flaky_test_is_found_quarantined_and_lets_go() {
     let lines = [
         "✗ test: step \"Run the tests\": exit code 1",
         "tests.test_cart.Cart/test_pays: 9 != 8 : nine cost nine",
-        "again: shipway retry shop/r2 --from-failed-step; look: shipway shell shop/r2 test; more: shipway logs shop/r2 --job test",
+        "re-run: shipway retry shop/r2 --from-failed-step; open a shell: shipway shell shop/r2 test; log: shipway logs shop/r2 --job test",
     ];
     assert_says(&told, &lines);
     let logs = said(&site.shipway(&["logs", "r2"]));
@@ -212,7 +215,7 @@ fn a_flaky_test_is_found_quarantined_and_lets_go() {
     ];
     assert_says(
         &said(&site.shipway(&words)),
-        &["runs on and doesn't block until", "ann looks after it"],
+        &["is in quarantine until", "owner: ann"],
     );
     shut(&site, true);
     shop.write("README.md", "a change elsewhere");
@@ -220,8 +223,8 @@ fn a_flaky_test_is_found_quarantined_and_lets_go() {
     assert_says(
         &told,
         &[
-            "✓ test: counts as green: all that failed is in quarantine (tests.test_till.Till/test_sometimes)",
-            "run r5 is green",
+            "✓ test: counts as success: all failed tests are in quarantine (tests.test_till.Till/test_sometimes)",
+            "run r5 succeeded",
         ],
     );
     assert_says(
@@ -273,7 +276,7 @@ fn too_little_coverage_is_red_and_the_change_is_told() {
     assert_says(
         &told,
         &[
-            "50% of the lines are covered, and shipway.yaml asks for 60% (reports.minimum)",
+            "50% of the lines are covered, but shipway.yaml requires 60% (reports.minimum)",
             "run r2 is red",
         ],
     );
@@ -291,6 +294,6 @@ fn too_little_coverage_is_red_and_the_change_is_told() {
     assert_ends(
         &site.shipway(&["tests", "--run", "r9"]),
         1,
-        &["there is no run shop/r9"],
+        &["no such run: shop/r9"],
     );
 }

@@ -45,7 +45,7 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
         &[
             "shipway.yaml:12:20",
             "`promote_with` names cart",
-            "there is no service cart",
+            "no such service: cart",
             "0 errors, 1 warning",
         ],
     );
@@ -53,7 +53,7 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     let nobody = check(&["--server", "http://127.0.0.1:9"]);
     assert_says(
         &nobody,
-        &["whether cart is there could not be asked", "2 warnings"],
+        &["whether cart is there could not be queried", "2 warnings"],
     );
     let gated = format!("{CANARY}\n    approvals: {{ count: 1 }}");
     let cart = repository(&site, "cart", CANARY);

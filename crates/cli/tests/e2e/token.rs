@@ -44,9 +44,13 @@ fn a_server_with_a_token_answers_nobody_without_it() {
     let site = guarded();
     for token in [None, Some("wrong"), Some("")] {
         let answered = shipway(&site, token, &["status"]);
-        assert_ends(&answered, 3, &["wants a token", "SHIPWAY_TOKEN", "--token"]);
+        assert_ends(
+            &answered,
+            3,
+            &["requires a token", "SHIPWAY_TOKEN", "--token"],
+        );
         let answered = shipway(&site, token, &["deploy", "shop"]);
-        assert_ends(&answered, 3, &["wants a token"]);
+        assert_ends(&answered, 3, &["requires a token"]);
     }
     assert_ends(&shipway(&site, Some(TOKEN), &["status"]), 0, &["SERVICE"]);
     for credentials in ["", "ann:wrong@", "ann@"] {
@@ -95,7 +99,7 @@ fn an_address_beyond_this_machine_needs_a_token() {
         assert_ends(
             &refused,
             2,
-            &["beyond this machine", "SHIPWAY_TOKEN or --token"],
+            &["which other machines can reach", "SHIPWAY_TOKEN or --token"],
         );
     }
 }
@@ -107,7 +111,7 @@ fn an_address_that_is_taken_is_named_with_the_flag_that_changes_it() {
     let refused = site.command().output().unwrap();
     let words = [
         &*site.listen,
-        "can't be listened on",
+        "can't listen on",
         "is another server running",
         "--listen",
     ];
@@ -115,7 +119,7 @@ fn an_address_that_is_taken_is_named_with_the_flag_that_changes_it() {
     drop(taken);
     let taken = TcpListener::bind(&site.proxy).unwrap();
     let refused = site.command().output().unwrap();
-    let words = [&*site.proxy, "can't be listened on", "--proxy-listen"];
+    let words = [&*site.proxy, "can't listen on", "--proxy-listen"];
     assert_ends(&refused, 2, &words);
     drop(taken);
 }

@@ -89,7 +89,7 @@ fn what_most_workflows_use_runs_in_order_is_approved_and_keeps_its_secrets() {
         site.shipway(&["approve", "ro1"]).status.success()
     });
     let told = said(&push.wait_with_output().unwrap());
-    let order: Vec<Option<usize>> = ["✓ build", "✓ database", "announce waits for approval"]
+    let order: Vec<Option<usize>> = ["✓ build", "✓ database", "announce is waiting for approval"]
         .iter()
         .map(|line| told.find(line))
         .collect();

@@ -67,7 +67,10 @@ fn rolling_back_while_the_old_set_is_warm_is_one_shift() {
     let again = site.shipway(&again);
     let told = said(&again);
     assert!(again.status.success(), "{told}");
-    assert!(told.contains("the previous instances stay warm"), "{told}");
+    assert!(
+        told.contains("the previous instances are kept warm"),
+        "{told}"
+    );
     assert_eq!(status(&site, 2), "kept_warm");
 }
 

@@ -69,7 +69,7 @@ fn of_pushes_one_after_the_other_the_newest_ends_in_production() {
     let quick = said(&shop.ship("1.2"));
     assert_says(&quick, &["serves production"]);
     let slow = said(&slow.wait_with_output().unwrap());
-    assert_says(&slow, &["does not go to production", "a newer push"]);
+    assert_says(&slow, &["is not deployed to production", "a newer push"]);
     assert_eq!(site.ask("/shop/"), Some((200, "1.2".to_owned())));
     assert_eq!(site.rollouts().len(), 2, "{:#?}", site.rollouts());
 }

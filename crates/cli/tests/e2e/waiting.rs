@@ -75,7 +75,7 @@ jobs:
         "        run: exit 0; until",
     );
     let second = said(&shop.ship("1.1"));
-    assert_says(&second, &["waits for its turn", "r1", "r2 is green"]);
+    assert_says(&second, &["queued", "r1", "r2 is green"]);
     assert_says(
         &said(&first.wait_with_output().unwrap()),
         &["cancelling: r2 is in the same concurrency group, with `cancel-in-progress`"],
@@ -105,7 +105,7 @@ jobs:
     pushes.push(shop.ship_begun("1.1"));
     until("the second to wait", || {
         let run = run(&site, 2);
-        run["waits_for"] == "waits for its turn in the concurrency group `ci`, held by r1"
+        run["waits_for"] == "waiting for the concurrency group `ci`, held by r1"
     });
     assert_eq!(run(&site, 2)["status"], "waiting");
     site.kill();
@@ -181,7 +181,7 @@ environments:
   production: { approvals: { from: [alice, '@platform'] } }
 ";
 
-/// A server with secrets, and a push whose job waits for approval.
+/// A server with secrets, and a push whose job is waiting for approval.
 fn gated() -> (Site, Shop, String) {
     let mut site = Site::new();
     let secrets = site.folder.path().join("secrets");
@@ -208,7 +208,8 @@ fn as_user(site: &Site, name: &str, words: &[&str]) -> Output {
 #[test]
 fn a_job_waits_for_approval_and_gets_the_secrets_of_its_environment_only_then() {
     let (mut site, _shop, told) = gated();
-    let asked = "waits for approval by alice or @platform to go to production: shipway approve r1";
+    let asked =
+        "waiting for approval by alice or @platform to deploy to production: shipway approve r1";
     assert_says(&told, &[asked]);
     assert_says(
         &said(&site.shipway(&["status"])),
@@ -243,7 +244,7 @@ fn a_job_waits_for_approval_and_gets_the_secrets_of_its_environment_only_then() 
     let seen = site.data().join("runs/shop/1/deploy/seen");
     assert_eq!(fs::read_to_string(seen).unwrap(), "the-late-one-4711");
     let late = as_user(&site, "alice", &["approve", "r1"]);
-    assert_ends(&late, 1, &["no job of shop/r1 waits for approval"]);
+    assert_ends(&late, 1, &["no job of shop/r1 is waiting for approval"]);
     // Nowhere in what the server keeps: what it was told is in its file of secrets alone.
     let database = fs::read(site.data().join("shipway.db")).unwrap();
     assert!(!database.windows(17).any(|it| it == b"the-late-one-4711"));

@@ -146,8 +146,10 @@ impl fmt::Display for ClaimConflict {
         let address = &self.address;
         match &self.holder {
             ClaimHolder::Environment(owner) => write!(f, "{address} belongs to {owner}"),
-            ClaimHolder::Shipway(PortUse::Proxy) => write!(f, "{address} is the proxy's own"),
-            ClaimHolder::Shipway(PortUse::Api) => write!(f, "{address} is the API's own"),
+            ClaimHolder::Shipway(PortUse::Proxy) => {
+                write!(f, "{address} is used by the proxy itself")
+            }
+            ClaimHolder::Shipway(PortUse::Api) => write!(f, "{address} is used by the API"),
         }
     }
 }

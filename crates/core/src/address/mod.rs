@@ -49,7 +49,7 @@ pub enum PublicAddress {
 
 /// A text that is no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address such as shop.example.com, /shop or \"port 9000\"")]
+#[error("{0:?} is not an address such as shop.example.com, /shop or \"port 9000\"")]
 pub struct ParseAddressError(String);
 
 impl PublicAddress {

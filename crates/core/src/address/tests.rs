@@ -283,7 +283,7 @@ fn ports_of_shipway_itself_are_refused() {
     );
     assert_eq!(
         refused,
-        Err("port 8080 is the proxy's own; port 7878 is the API's own".to_owned())
+        Err("port 8080 is used by the proxy itself; port 7878 is used by the API".to_owned())
     );
     assert!(log.events.is_empty(), "all or nothing");
 }

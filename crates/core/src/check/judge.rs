@@ -112,7 +112,7 @@ impl ExpectedAnswer {
                     excerpt(body)
                 )),
                 Err(error) => found.push(format!(
-                    "body: {pattern:?} is no regular expression: {error}"
+                    "body: {pattern:?} is not a valid regular expression: {error}"
                 )),
             }
         }
@@ -270,7 +270,7 @@ mod tests {
         let got = texts(&expect, &answer(200, "<html>"));
         assert_eq!(got[0], "body: expected JSON, got \"<html>\"");
         assert!(
-            got[1].starts_with("body: \"(\" is no regular expression"),
+            got[1].starts_with("body: \"(\" is not a valid regular expression"),
             "{got:?}"
         );
         assert_eq!(excerpt(&"ä".repeat(121)).chars().count(), 121);

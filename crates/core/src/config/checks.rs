@@ -77,7 +77,7 @@ fn at_least(
         problems.push(Diagnostic::error(
             "bad-value",
             span,
-            format!("`{key}` is at least {} ms", least.as_millis()),
+            format!("`{key}` must be at least {} ms", least.as_millis()),
         ));
     }
     Some(duration.max(least))
@@ -129,10 +129,10 @@ fn probe(
 
 fn require_absolute_path(path: &Spanned<String>, example: &str, problems: &mut Problems) {
     if !path.value.starts_with('/') {
-        let message = format!("`{}` is no path", path.value);
+        let message = format!("`{}` is not a path", path.value);
         problems.push(
             Diagnostic::error("bad-value", path.span, message)
-                .help(format!("begin with a slash: {example}")),
+                .help(format!("start it with a slash: {example}")),
         );
     }
 }
@@ -173,8 +173,12 @@ fn request_line(
     }
     let Some(path) = fields.string("path", problems) else {
         problems.push(
-            Diagnostic::error("missing-key", node.span, "a smoke test asks something")
-                .help("for example `get: /` or `exec: ./scripts/smoke-tests.sh $URL`"),
+            Diagnostic::error(
+                "missing-key",
+                node.span,
+                "a smoke test needs a request or a command",
+            )
+            .help("for example `get: /` or `exec: ./scripts/smoke-tests.sh $URL`"),
         );
         return None;
     };

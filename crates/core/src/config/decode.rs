@@ -108,7 +108,7 @@ where
 pub(super) fn path_in_repository(path: Spanned<String>, problems: &mut Problems) -> Option<String> {
     let leaves = path.value.starts_with('/') || path.value.split('/').any(|part| part == "..");
     if leaves || path.value.is_empty() {
-        let message = format!("the path `{}` leaves the repository", path.value);
+        let message = format!("the path `{}` is outside the repository", path.value);
         problems.push(
             Diagnostic::error("path-leaves", path.span, message)
                 .help("name a path relative to the folder of shipway.yaml, without `..`"),
@@ -201,7 +201,7 @@ fn limits(node: &YamlNode, problems: &mut Problems) -> Option<ResourceLimits> {
                 "wrong-type",
                 text.span,
                 format!(
-                    "`cpu` is a number of cores, such as 0.5 or 500m, not `{}`",
+                    "`cpu` must be a number of cores, such as 0.5 or 500m, but this is `{}`",
                     text.value
                 ),
             ));
@@ -230,9 +230,9 @@ pub(super) fn env(fields: &MappingFields<'_>, problems: &mut Problems) -> BTreeM
                 Diagnostic::error(
                     "bad-value",
                     key.span,
-                    format!("`{name}` is no name of an environment variable"),
+                    format!("`{name}` is not a valid name of an environment variable"),
                 )
-                .help("use letters, digits and `_`, not beginning with a digit"),
+                .help("use letters, digits and `_`, and don't start with a digit"),
             );
         }
     }
@@ -241,6 +241,5 @@ pub(super) fn env(fields: &MappingFields<'_>, problems: &mut Problems) -> BTreeM
 
 /// Something the format has and this version doesn't do.
 pub(super) fn later(span: Span, thing: &str) -> Diagnostic {
-    Diagnostic::error("not-yet", span, format!("{thing} can't be used yet"))
-        .help("this version of Shipway doesn't do it; leave it out")
+    Diagnostic::error("not-yet", span, format!("{thing} is not supported yet")).help("leave it out")
 }

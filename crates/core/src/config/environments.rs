@@ -73,7 +73,7 @@ pub(super) fn environments(
             Diagnostic::error(
                 "wrong-type",
                 node.span,
-                "`environments` names at least one environment",
+                "`environments` must have at least one environment",
             )
             .help("for example `production: { strategy: rolling }`"),
         );
@@ -314,7 +314,7 @@ fn refuse_long_skips(
     for (rule, node) in analysis.rules().iter().zip(nodes) {
         if rule.skip() >= longest && !rule.skip().is_zero() {
             let message = format!(
-                "`skip` leaves out {} of each hold, and the longest hold lasts {}: this rule never counts anything",
+                "`skip` ignores the first {} of each hold, but the longest hold lasts {}: this rule never counts anything",
                 Elapsed(rule.skip()),
                 Elapsed(longest)
             );
@@ -342,7 +342,7 @@ fn host_name(host: Spanned<String>, problems: &mut Problems) -> Option<String> {
             Diagnostic::error(
                 "bad-value",
                 host.span,
-                format!("`{}` is no host name", host.value),
+                format!("`{}` is not a host name", host.value),
             )
             .help("write it without scheme and port: shop.example.com or *.shop.example.com"),
         );
@@ -359,9 +359,9 @@ fn url_path(path: Spanned<String>, problems: &mut Problems) -> Option<String> {
             Diagnostic::error(
                 "bad-value",
                 path.span,
-                format!("`{}` is no path", path.value),
+                format!("`{}` is not a path", path.value),
             )
-            .help("begin with a slash: /shop"),
+            .help("start it with a slash: /shop"),
         );
     }
     fine.then(|| path.value.trim_end_matches('/').to_owned())
@@ -418,7 +418,7 @@ fn approvals(node: &YamlNode, problems: &mut Problems) -> Option<ApprovalRule> {
             Diagnostic::error(
                 "bad-value",
                 node.span,
-                format!("{count} approvals can't come from {people} people"),
+                format!("{count} approvals are required, but only {people} people may approve"),
             )
         } else {
             Diagnostic::warning(
@@ -426,7 +426,7 @@ fn approvals(node: &YamlNode, problems: &mut Problems) -> Option<ApprovalRule> {
                 node.span,
                 format!("{count} approvals are required, but {people} can be given by people who are named: groups can't approve yet"),
             )
-            .help("name at least as many people as approvals are required")
+            .help("name at least as many people as approvals")
         });
     }
     Some(ApprovalRule { count, from })
@@ -441,7 +441,7 @@ fn notify(node: &YamlNode, problems: &mut Problems) -> Option<NotificationTarget
             .any(|start| text.value.starts_with(start));
         if !fine {
             problems.push(
-                Diagnostic::error("bad-value", text.span, format!("`{key}` is an address"))
+                Diagnostic::error("bad-value", text.span, format!("`{key}` must be a URL"))
                     .help("write http://…, https://… or a secret as $NAME"),
             );
         }
@@ -477,7 +477,7 @@ fn strategy(fields: &MappingFields<'_>, problems: &mut Problems) -> Strategy {
                 Diagnostic::error(
                     "wrong-type",
                     node.span,
-                    "`strategy` is one one_of, or one word with its parameters",
+                    "`strategy` must be one word, or one word with its parameters",
                 )
                 .help("for example `strategy: canary`"),
             );

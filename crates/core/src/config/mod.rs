@@ -42,7 +42,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServiceConfig {
     pub service: ServiceName,
-    /// Whose green commits are released; default `main`.
+    /// Commits on this branch are released when their runs succeed; default `main`.
     pub branch: String,
     /// The workflows that a push runs; none named: all in `.github/workflows` that match the push.
     pub workflows: Vec<String>,
@@ -107,13 +107,13 @@ pub struct EnvironmentConfig {
     pub instances: u32,
     /// How a release goes in; default `rolling`.
     pub strategy: Strategy,
-    /// Hosts that lead to it. Without `hosts`, `path` and `port` it has the default host of [`crate::address`].
+    /// Hosts of the environment. Without `hosts`, `path` and `port` it has the default host of [`crate::address`].
     pub hosts: Vec<String>,
     /// The path that leads to it: below its hosts, or below any host where it has none.
     pub path: Option<String>,
     /// Whether `path` is taken off before an instance gets the request.
     pub strip_prefix: bool,
-    /// A port of its own on the proxy.
+    /// A dedicated port on the proxy.
     pub port: Option<u16>,
     /// By what a user is known again; default a cookie.
     pub sticky: StickyKey,

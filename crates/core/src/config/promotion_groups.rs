@@ -38,15 +38,15 @@ pub(super) fn promote_with(
         };
         if service == Some(name.as_str()) {
             refuse(
-                format!("{name} can't be tied to itself"),
+                format!("{name} can't be promoted with itself"),
                 "name other services",
             );
         } else if tied.contains(&name) {
             refuse(format!("{name} is named twice"), "name each service once");
         } else if tied.len() + 1 == TIED_MAX {
             refuse(
-                format!("more than {TIED_MAX} services are tied"),
-                "tie fewer",
+                format!("more than {TIED_MAX} services are named"),
+                "name fewer",
             );
         } else {
             tied.push(name);
@@ -76,7 +76,7 @@ impl GroupProblem {
     fn text(&self, environment: &EnvironmentName) -> String {
         match self {
             Self::NoService => {
-                "and there is no such service here; push it first, or leave it out".to_owned()
+                "and no such service exists here; push it first, or leave it out".to_owned()
             }
             Self::NoEnvironment => {
                 format!("which has no environment {environment}; add one there, or leave it out")
@@ -84,7 +84,7 @@ impl GroupProblem {
             Self::Nested(names) => {
                 let names: Vec<&str> = names.iter().map(ServiceName::as_str).collect();
                 format!(
-                    "whose own `promote_with` names {}; one service of a group names all the others",
+                    "whose own `promote_with` names {}; only one service of a group may name the others",
                     names.join(", ")
                 )
             }

@@ -51,7 +51,7 @@ pub(super) fn reports_config(
         let minimum = percent(&text.value);
         if minimum.is_none() {
             let message = format!(
-                "`minimum` is a share of lines, such as 80%, not `{}`",
+                "`minimum` must be a share of lines, such as 80%, but this is `{}`",
                 text.value
             );
             problems.push(Diagnostic::error("bad-value", text.span, message));

@@ -64,7 +64,7 @@ pub(super) fn window(
     };
     if window == RollbackWindow::default() && !problems.iter().any(Diagnostic::is_error) {
         problems.push(
-            Diagnostic::error("bad-value", node.span, "`rollback_window` says how far")
+            Diagnostic::error("bad-value", node.span, "`rollback_window` needs a limit")
                 .help("for example `rollback_window: { releases: 3 }` or `{ within: 24h }`"),
         );
     }

@@ -34,7 +34,7 @@ pub(super) fn unknown_choice(text: &Spanned<String>, what: &str, known: &[&str])
         "unknown-word",
         text.span,
         format!(
-            "{what} is one of {}, not `{}`",
+            "{what} must be one of {}, but this is `{}`",
             known.join(", "),
             text.value
         ),
@@ -60,7 +60,10 @@ pub(crate) fn count(
         problems.push(Diagnostic::error(
             "wrong-type",
             text.span,
-            format!("`{key}` is a number or a percentage, not `{}`", text.value),
+            format!(
+                "`{key}` must be a number or a percentage, but this is `{}`",
+                text.value
+            ),
         ));
     }
     parsed

@@ -1,4 +1,5 @@
-//! The JSON Schema of `shipway.yaml`, for editors. A test holds it to the keys that are read.
+//! The JSON Schema of `shipway.yaml`, for editors. A test holds it to the keys that are read. `x-default` describes a default that is
+//! not a value, for docs/configuration.md: editors insert a `default`.
 
 use serde_json::{Value, json};
 
@@ -18,37 +19,38 @@ pub fn schema() -> Value {
         "additionalProperties": false,
         "properties": {
             "service": { "$ref": "#/$defs/name", "description": "The service's name, unique on a server." },
-            "branch": { "type": "string", "default": "main", "description": "Whose green commits are released." },
-            "workflow": { "$ref": "#/$defs/texts", "description": "The workflows that a push runs; default: all in .github/workflows that match it." },
+            "branch": { "type": "string", "default": "main", "description": "Commits on this branch are released when their runs succeed." },
+            "workflow": { "$ref": "#/$defs/texts", "x-default": "all in .github/workflows", "description": "The workflows that a push can start." },
             "artifact": {
-                "description": "What a release is made of: the name given to actions/upload-artifact, or the commit's own tree.",
+                "x-default": "the only artifact of the run",
+                "description": "What a release is made of: an artifact of the run, by the name given to actions/upload-artifact, or `{ source: . }`, the commit's own tree.",
                 "oneOf": [
                     { "type": "string" },
-                    { "type": "object", "additionalProperties": false, "properties": { "source": { "const": "." }, "image": { "type": "string" } } }
+                    { "type": "object", "additionalProperties": false, "properties": { "source": { "const": ".", "description": "The tree of the commit." }, "image": { "type": "string" } } }
                 ]
             },
             "run": {
                 "type": "object", "required": ["command"], "additionalProperties": false,
-                "description": "How an instance starts.",
+                "description": "How to start an instance.",
                 "properties": {
                     "command": { "type": "string", "description": "A shell command; $PORT is the port to listen on." },
-                    "env": { "$ref": "#/$defs/env" },
-                    "health": { "$ref": "#/$defs/health" },
-                    "limits": { "type": "object", "additionalProperties": false, "properties": { "memory": { "type": ["string", "integer"] }, "cpu": { "type": ["string", "number"] }, "processes": { "type": "integer", "minimum": 1 } } },
-                    "grace": { "$ref": "#/$defs/duration", "default": "10s", "description": "From the stop signal to SIGKILL." },
-                    "stop_signal": { "enum": StopSignal::ALL.map(StopSignal::name), "default": "SIGTERM", "description": "Sent once, to the main process alone, to ask it to finish its open requests and exit." }
+                    "env": { "$ref": "#/$defs/env", "description": "Environment variables of the instances; `$NAME` is a secret of the server." },
+                    "health": { "$ref": "#/$defs/health", "description": "Health checks of the instances; without it an instance is ready when its port accepts connections." },
+                    "limits": limits(),
+                    "grace": { "$ref": "#/$defs/duration", "default": "10s", "description": "Time from the stop signal to SIGKILL." },
+                    "stop_signal": { "enum": StopSignal::ALL.map(StopSignal::name), "default": "SIGTERM", "description": "Signal to stop an instance gracefully; sent once, only to the main process." }
                 }
             },
             "reports": {
                 "type": "object", "additionalProperties": false,
-                "description": "Where tests report, and what is asked of them.",
+                "description": "Test and coverage reports, and the required coverage.",
                 "properties": {
-                    "junit": { "$ref": "#/$defs/texts", "description": "JUnit XML files, as patterns; default **/TEST-*.xml." },
-                    "coverage": { "$ref": "#/$defs/texts", "description": "Cobertura XML and LCOV files, as patterns; default **/lcov.info, **/coverage.xml and the like." },
-                    "minimum": { "type": ["string", "number"], "description": "The share of lines that must be covered where a run reports coverage: 80%." }
+                    "junit": { "$ref": "#/$defs/texts", "default": "**/TEST-*.xml", "description": "Patterns of JUnit XML files." },
+                    "coverage": { "$ref": "#/$defs/texts", "x-default": "**/lcov.info, **/coverage.xml and similar", "description": "Patterns of Cobertura XML and LCOV files." },
+                    "minimum": { "type": ["string", "number"], "description": "Required line coverage of runs that report coverage, such as 80%." }
                 }
             },
-            "environments": { "type": "object", "minProperties": 1, "description": "In order of promotion.", "additionalProperties": { "$ref": "#/$defs/environment" } },
+            "environments": { "type": "object", "minProperties": 1, "description": "The environments, in order of promotion.", "additionalProperties": { "$ref": "#/$defs/environment" } },
             "target": target,
             "router": router
         },
@@ -67,41 +69,60 @@ pub fn schema() -> Value {
     })
 }
 
+fn limits() -> Value {
+    json!({ "type": "object", "additionalProperties": false, "x-default": "no limits", "description": "Limits of each instance (needs cgroups).", "properties": {
+                        "memory": { "type": ["string", "integer"], "description": "Memory, including child processes." },
+                        "cpu": { "type": ["string", "number"], "description": "CPU time in cores." },
+                        "processes": { "type": "integer", "minimum": 1, "description": "Number of processes and threads." }
+                    } })
+}
+
 fn health() -> Value {
     json!({
         "type": "object", "additionalProperties": false,
         "properties": {
-            "http": { "type": "string", "description": "A path; 2xx or 3xx is good." },
-            "tcp": { "type": "boolean" },
-            "exec": { "type": "string", "description": "A shell command; exit code 0 is good." },
-            "status": { "type": "integer", "description": "The only good status." },
-            "headers": { "$ref": "#/$defs/env", "description": "Sent with `http`. Without `host` the first of the environment's `hosts` is asked for, or else the instance's own address." },
-            "liveness": { "type": "object", "additionalProperties": false, "properties": { "http": { "type": "string" }, "tcp": { "type": "boolean" }, "exec": { "type": "string" }, "status": { "type": "integer" }, "headers": { "$ref": "#/$defs/env" } } },
-            "interval": { "$ref": "#/$defs/duration", "default": "2s" },
-            "timeout": { "$ref": "#/$defs/duration", "default": "1s" },
-            "healthy_after": { "type": "integer", "default": 1, "description": "Good answers in a row, an interval apart, until an instance is ready." },
-            "unhealthy_after": { "type": "integer", "default": 3 },
-            "start_period": { "$ref": "#/$defs/duration", "default": "30s", "description": "How long after its start failed liveness probes are not counted, until the first good one." }
+            "http": { "type": "string", "description": "Path to request; 2xx and 3xx count as healthy." },
+            "tcp": { "type": "boolean", "description": "Healthy when the port accepts connections." },
+            "exec": { "type": "string", "description": "Shell command; exit code 0 counts as healthy." },
+            "status": { "type": "integer", "x-default": "2xx and 3xx", "description": "The only status that counts as healthy." },
+            "headers": { "$ref": "#/$defs/env", "description": "Headers of the `http` request. Default `host`: the first of the environment's `hosts`, else the instance's own address." },
+            "liveness": { "type": "object", "additionalProperties": false, "x-default": "no liveness probe", "description": "A second probe that decides restarts: an instance that fails it is restarted.", "properties": {
+                "http": { "type": "string", "description": "Path to request." },
+                "tcp": { "type": "boolean", "description": "Healthy when the port accepts connections." },
+                "exec": { "type": "string", "description": "Shell command; exit code 0 counts as healthy." },
+                "status": { "type": "integer", "x-default": "2xx and 3xx", "description": "The only status that counts as healthy." },
+                "headers": { "$ref": "#/$defs/env", "x-default": "those of the readiness probe", "description": "Headers of the `http` request." }
+            } },
+            "interval": { "$ref": "#/$defs/duration", "default": "2s", "description": "Time between probes." },
+            "timeout": { "$ref": "#/$defs/duration", "default": "1s", "description": "Timeout of a probe." },
+            "healthy_after": { "type": "integer", "default": 1, "description": "Consecutive successful probes until an instance is ready." },
+            "unhealthy_after": { "type": "integer", "default": 3, "description": "Consecutive failed probes until an instance is not ready, or is restarted." },
+            "start_period": { "$ref": "#/$defs/duration", "default": "30s", "description": "Failed liveness probes are ignored for this long after the start, or until the first success." }
         }
     })
 }
 
 fn smoke() -> Value {
-    let path = || json!({ "type": "string", "pattern": "^/" });
+    let path = |method: &str| json!({ "type": "string", "pattern": "^/", "description": format!("Path of a {method} request.") });
     json!({
         "type": "object", "additionalProperties": false,
         "properties": {
-            "name": { "type": "string" }, "method": { "type": "string" }, "path": path(),
-            "get": path(), "post": path(), "put": path(), "patch": path(), "delete": path(), "head": path(), "options": path(),
-            "headers": { "$ref": "#/$defs/env" }, "body": {}, "retries": { "type": "integer", "default": 0 },
-            "exec": { "type": "string", "description": "A shell command with URL in its environment." },
+            "name": { "type": "string", "x-default": "the request or the command", "description": "Name of the test in messages." },
+            "method": { "type": "string", "default": "GET", "description": "Method of the request to `path`." },
+            "path": { "type": "string", "pattern": "^/", "description": "Path of the request." },
+            "get": path("GET"), "post": path("POST"), "put": path("PUT"), "patch": path("PATCH"), "delete": path("DELETE"), "head": path("HEAD"), "options": path("OPTIONS"),
+            "headers": { "$ref": "#/$defs/env", "description": "Headers of the request." },
+            "body": { "description": "Body of the request; a mapping or a list is sent as JSON." },
+            "retries": { "type": "integer", "default": 0, "description": "How often a failed test is repeated." },
+            "exec": { "type": "string", "description": "Shell command, with URL in its environment." },
             "expect": {
-                "type": "object", "additionalProperties": false,
+                "type": "object", "additionalProperties": false, "description": "What the response must be.",
                 "properties": {
-                    "status": { "type": "integer" }, "headers": { "$ref": "#/$defs/env" },
-                    "json": { "description": "By path, what the value there must contain." },
-                    "body": { "description": "A text it must contain, or { contains, matches }." },
-                    "within": { "$ref": "#/$defs/duration" }
+                    "status": { "type": "integer", "x-default": "below 400", "description": "Expected status." },
+                    "headers": { "$ref": "#/$defs/env", "description": "Expected headers." },
+                    "json": { "description": "Expected values by path in the JSON response." },
+                    "body": { "description": "A string that the body must contain, or { contains, matches }." },
+                    "within": { "$ref": "#/$defs/duration", "description": "Maximum response time." }
                 }
             }
         }
@@ -113,64 +134,79 @@ fn metric() -> Value {
     let mut schema = json!({
         "type": "object", "additionalProperties": false,
         "properties": {
-            "metric": { "type": "string", "description": "What is measured: one of those below, or a name of your own with a provider.", "examples": shipway_analysis::Metric::names() },
-            "provider": { "$ref": "#/$defs/provider" },
-            "over": { "oneOf": [{ "const": "auto" }, { "$ref": "#/$defs/duration" }], "description": "Of slow-rate: the time from which on an answer is slow; auto: stable's own p99 of the last hour, at least 50ms, or 1s where stable had too few requests." },
+            "metric": { "type": "string", "description": "The metric: a built-in one, or a name of your own with a `provider`.", "examples": shipway_analysis::Metric::names() },
+            "provider": { "$ref": "#/$defs/provider", "description": "Source of the values of a metric of your own." },
+            "over": { "x-default": "auto in the default rules", "oneOf": [{ "const": "auto" }, { "$ref": "#/$defs/duration" }], "description": "For slow-rate: responses that take longer count as slow; auto: stable's p99 of the last hour, at least 50ms, or 1s if stable had too few requests." },
             "required": { "type": "boolean", "default": false, "description": "Whether too little traffic for this rule pauses the rollout at the end of a hold." },
-            "judge": { "enum": ["sequential", "threshold", "mann-whitney", "expression"] },
-            "max": number(), "min": number(),
-            "worse_than": { "enum": ["stable"], "description": "Compared with stable by the sequential judge, as early as the evidence allows. With a limit of restarts or availability: forgiven where stable is about as bad." },
-            "max_without_stable": { "type": ["string", "number"], "description": "Of error-rate and slow-rate with worse_than: the limit where there is no stable release to compare with." },
-            "direction": { "enum": ["increase", "decrease", "either"], "description": "Which way is worse; either: of judge mann-whitney." },
-            "abandoned": { "enum": ["count", "ignore"], "default": "count", "description": "Of error-rate: whether requests that clients give up, or that wait for longer than answer_within, are failures." },
-            "unit": { "enum": ["users", "requests"], "default": "users", "description": "Of error-rate and slow-rate with worse_than: users who meet one count once, where they are known again (sticky), or every request does." },
-            "interval": { "$ref": "#/$defs/duration", "default": "5s" },
-            "count": { "type": "integer" }, "failure_limit": { "type": "integer", "default": 0 }, "consecutive_error_limit": { "type": "integer", "default": 4 },
-            "inconclusive_limit": { "type": "integer" }, "min_requests": { "type": "integer", "default": 100 },
-            "skip": { "$ref": "#/$defs/duration", "description": "The beginning of a hold that isn't counted: a warm-up." },
-            "missing": { "enum": ["remove", "replace"], "default": "remove", "description": "Of judge mann-whitney: a window without a value is left out, or a zero." },
-            "critical": { "type": "boolean", "default": false },
-            "groups": { "type": "object", "additionalProperties": number(), "description": "Of judge mann-whitney: weights in percent." },
-            "metrics": { "type": "array", "items": { "type": "object" }, "description": "Of judge mann-whitney: what is scored together." },
-            "window": { "$ref": "#/$defs/duration", "default": "10s" }
+            "judge": { "enum": ["sequential", "threshold", "mann-whitney", "expression"], "x-default": "by the other keys: `max` or `min` is threshold, `pass` or `fail` expression, otherwise sequential", "description": "How the metric is judged." },
+            "max": { "type": ["string", "number"], "description": "Upper limit, in the unit of the metric." },
+            "min": { "type": ["string", "number"], "description": "Lower limit, in the unit of the metric." },
+            "worse_than": { "enum": ["stable"], "description": "Compare with stable by the sequential judge, which decides as early as the evidence allows. With a limit of restarts or availability: no failure while stable is about as bad." },
+            "max_without_stable": { "type": ["string", "number"], "description": "For error-rate and slow-rate with worse_than: the limit while there is no stable release to compare with." },
+            "direction": { "enum": ["increase", "decrease", "either"], "x-default": "increase; either with judge mann-whitney", "description": "Which direction is worse; either: only with judge mann-whitney." },
+            "abandoned": { "enum": ["count", "ignore"], "default": "count", "description": "For error-rate: whether requests that the client aborts, or that wait longer than answer_within, count as failures." },
+            "unit": { "enum": ["users", "requests"], "default": "users", "description": "For error-rate and slow-rate with worse_than: count each affected user once (needs `sticky`), or count every request." },
+            "interval": { "$ref": "#/$defs/duration", "default": "5s", "description": "Time between measurements." },
+            "count": { "type": "integer", "x-default": "unlimited", "description": "Number of measurements." },
+            "failure_limit": { "type": "integer", "default": 0, "description": "The rule fails with more failed measurements than this." },
+            "consecutive_error_limit": { "type": "integer", "default": 4, "description": "The rule is inconclusive with more consecutive measurements without a value than this." },
+            "inconclusive_limit": { "type": "integer", "x-default": "unlimited", "description": "The rule is inconclusive with more inconclusive measurements than this." },
+            "min_requests": { "type": "integer", "default": 100, "description": "Requests of the new release that the rule needs to pass." },
+            "skip": { "$ref": "#/$defs/duration", "description": "Warm-up: this long at the beginning of a hold isn't counted." },
+            "missing": { "enum": ["remove", "replace"], "default": "remove", "description": "For judge mann-whitney: a window without a value is left out, or a zero." },
+            "critical": { "type": "boolean", "default": false, "description": "For judge mann-whitney: the score is 0 if this metric fails." },
+            "groups": { "type": "object", "additionalProperties": number(), "description": "For judge mann-whitney: weights in percent." },
+            "metrics": { "type": "array", "items": { "type": "object" }, "description": "For judge mann-whitney: what is scored together." },
+            "window": { "$ref": "#/$defs/duration", "default": "10s", "description": "For judge mann-whitney: length of a window; one value per window is compared." },
+            "fail": { "type": "string", "description": "For judge expression: the condition under which the metric fails, such as value < 0.8 * stable." },
+            "group": { "type": "string", "description": "For judge mann-whitney: group of the metric, for `groups`." }
         }
     });
     if let Some(known) = schema["properties"].as_object_mut() {
-        known.extend(["fail", "group"].map(|name| (name.to_owned(), json!({ "type": "string" }))));
-        known.extend(METRIC_NUMBERS.map(|(name, description)| {
-            let number = json!({ "type": ["string", "number"], "description": description });
+        known.extend(METRIC_NUMBERS.map(|(name, default, description)| {
+            let number = json!({ "type": ["string", "number"], "x-default": default, "description": description });
             (name.to_owned(), number)
         }));
     }
     schema
 }
 
-/// Keys of a metric that take a number or its text, with their descriptions.
-const METRIC_NUMBERS: [(&str, &str); 7] = [
+/// Keys of a metric that take a number or its text, with their defaults and descriptions.
+const METRIC_NUMBERS: [(&str, &str, &str); 7] = [
     (
         "pass",
-        "Of judge expression: a condition, such as value >= 0.95 * stable. Of judge mann-whitney: a score, 95.",
+        "95 with judge mann-whitney",
+        "For judge expression: the condition under which the metric passes, such as value >= 0.95 * stable. For judge mann-whitney: the score, from 0 to 100, from which it passes.",
     ),
     (
         "alpha",
-        "How probable it may be that a good release is rolled back; 1%, split over all comparisons.",
+        "1%, split over all comparisons",
+        "Accepted probability of rolling back a good release.",
     ),
-    ("margin", "How many times stable's is still as good."),
+    (
+        "margin",
+        "1; 1.1 for cpu, memory and saturation",
+        "Factor over stable that still counts as equally good.",
+    ),
     (
         "tolerance",
-        "How many times stable's a hold that ends early must exclude.",
+        "2; 1.5 for latencies and values",
+        "A hold ends early only when a factor of this size over stable is excluded.",
     ),
     (
         "increase",
-        "Of judge mann-whitney: at least so many times stable's mean counts as more.",
+        "1",
+        "For judge mann-whitney: from this factor of stable's mean on a value counts as higher.",
     ),
     (
         "decrease",
-        "Of judge mann-whitney: at most so many times stable's mean counts as less.",
+        "1",
+        "For judge mann-whitney: up to this factor of stable's mean a value counts as lower.",
     ),
     (
         "marginal",
-        "Of judge mann-whitney: below this score it fails; 75.",
+        "75",
+        "For judge mann-whitney: the score, from 0 to 100, below which it fails.",
     ),
 ];
 
@@ -178,21 +214,22 @@ fn provider() -> Value {
     let text = |description: &str| json!({ "type": "string", "description": description });
     json!({
         "oneOf": [
-            { "const": "events", "description": "Events that are reported to /api/v1/services/{service}/metrics." },
+            { "const": "events", "description": "Business events reported to /api/v1/services/{service}/metrics." },
             {
                 "type": "object", "additionalProperties": false,
                 "properties": {
-                    "prometheus": text("Its address."),
-                    "datadog": text("Its site, such as datadoghq.eu."),
-                    "web": text("An address that answers with JSON."),
+                    "prometheus": text("URL of the Prometheus server."),
+                    "datadog": text("Datadog site, such as datadoghq.eu."),
+                    "web": text("URL that returns JSON."),
                     "exec": text("A shell command that prints a number or JSON."),
-                    "query": text("A template: {{release}}, {{stable}}, {{service}}, {{environment}}, {{window}}."),
-                    "headers": { "$ref": "#/$defs/env" },
-                    "method": text("GET"), "body": text("Sent along."),
-                    "path": text("Where in the answer the number is: data.items[0].value."),
-                    "api_key": text("A secret: $NAME."), "app_key": text("A secret: $NAME."),
-                    "timeout": { "$ref": "#/$defs/duration", "default": "5s" },
-                    "window": { "$ref": "#/$defs/duration", "default": "1m" }
+                    "query": text("The query. Placeholders: {{release}}, {{stable}}, {{service}}, {{environment}}, {{window}}."),
+                    "headers": { "$ref": "#/$defs/env", "description": "Headers of the request; `$NAME` is a secret of the server." },
+                    "method": { "type": "string", "default": "GET", "description": "Method of the request to `web`." },
+                    "body": text("Body of the request to `web`."),
+                    "path": text("Path of the number in the response, such as data.items[0].value."),
+                    "api_key": text("API key of Datadog, as a secret: $NAME."), "app_key": text("Application key of Datadog, as a secret: $NAME."),
+                    "timeout": { "$ref": "#/$defs/duration", "default": "5s", "description": "Timeout of a query." },
+                    "window": { "$ref": "#/$defs/duration", "default": "1m", "description": "Value of {{window}}." }
                 }
             }
         ]
@@ -205,34 +242,50 @@ fn environment() -> Value {
     json!({
         "type": ["object", "null"], "additionalProperties": false,
         "properties": {
-            "instances": { "type": "integer", "minimum": 1, "default": 1 },
+            "instances": { "type": "integer", "minimum": 1, "default": 1, "description": "Number of instances." },
             "strategy": {
+                "default": "rolling", "description": "How a release replaces the stable one: one word, or one word with its parameters.",
                 "oneOf": [
                     { "enum": Strategy::WORDS },
                     { "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false, "properties": Strategy::schemas() }
                 ]
             },
-            "hosts": { "$ref": "#/$defs/texts", "description": "Hosts that lead to it. Without hosts, path and port: SERVICE.localhost for production, SERVICE-ENVIRONMENT.localhost for every other environment." },
-            "path": { "type": "string", "pattern": "^/", "description": "The path that leads to it: below its hosts, or below any host." },
-            "strip_prefix": { "type": "boolean", "default": true, "description": "Take `path` off before an instance gets the request." },
-            "port": { "type": "integer", "minimum": 1, "maximum": 65535, "description": "A port of its own on the proxy." },
-            "sticky": { "oneOf": [{ "enum": ["cookie", "address", "none"] }, { "type": "object", "additionalProperties": false, "properties": { "cookie": { "type": "string" }, "header": { "type": "string" } } }] },
-            "approvals": { "type": "object", "additionalProperties": false, "properties": { "count": { "type": "integer", "minimum": 1, "default": 1 }, "from": { "$ref": "#/$defs/texts" } } },
-            "smoke": { "type": "array", "items": { "$ref": "#/$defs/smoke" } },
-            "tests": { "type": "string", "description": "A workflow that tests the environment; green before the release goes on." },
-            "analysis": { "oneOf": [{ "const": "none" }, { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/metric" } }], "description": "What is judged. Left out: error-rate and slow-rate compared with stable, restarts and availability. none: nothing is judged." },
-            "env": { "$ref": "#/$defs/env" },
-            "when_busy": { "enum": ["supersede", "queue", "refuse"], "default": "supersede" },
-            "rollback_window": { "type": "object", "minProperties": 1, "additionalProperties": false, "description": "How far a rollback skips steps and analysis: to the last releases, or to those that served lately.", "properties": { "releases": { "type": "integer", "minimum": 1, "maximum": 10 }, "within": { "$ref": "#/$defs/duration" } } },
-            "promote_with": { "$ref": "#/$defs/texts", "description": "Other services whose rollouts into this environment are promoted together with this one's, or go back together." },
-            "notify": { "type": "array", "items": { "type": "object", "additionalProperties": false, "properties": { "slack": { "type": "string" }, "webhook": { "type": "string" } } } },
-            "progress_deadline": { "$ref": "#/$defs/duration", "default": "10m" },
-            "drain": { "$ref": "#/$defs/duration", "default": "30s" },
+            "hosts": { "$ref": "#/$defs/texts", "x-default": "without `path` and `port`: SERVICE.localhost for production, SERVICE-ENVIRONMENT.localhost for other environments", "description": "Hosts of the environment." },
+            "path": { "type": "string", "pattern": "^/", "description": "Path prefix of the environment, on its hosts or on any host." },
+            "strip_prefix": { "type": "boolean", "default": true, "description": "Remove `path` before the request is forwarded to an instance." },
+            "port": { "type": "integer", "minimum": 1, "maximum": 65535, "description": "A dedicated port on the proxy." },
+            "sticky": {
+                "default": "cookie", "description": "How users are identified, so that each stays on one release during a rollout: by a cookie of the proxy, their address, or not at all.",
+                "oneOf": [{ "enum": ["cookie", "address", "none"] }, { "type": "object", "additionalProperties": false, "properties": {
+                    "cookie": { "type": "string", "default": "shipway", "description": "Name of the cookie; the proxy sets it if it is missing." },
+                    "header": { "type": "string", "description": "Name of a request header that identifies the user." }
+                } }]
+            },
+            "approvals": { "type": "object", "additionalProperties": false, "x-default": "no approval", "description": "Approvals that a rollout needs before it starts.", "properties": {
+                "count": { "type": "integer", "minimum": 1, "default": 1, "description": "Number of different people." },
+                "from": { "$ref": "#/$defs/texts", "x-default": "anyone", "description": "The people who may approve." }
+            } },
+            "smoke": { "type": "array", "items": { "$ref": "#/$defs/smoke" }, "description": "Smoke tests of new instances before they get traffic." },
+            "tests": { "type": "string", "description": "A workflow that tests the environment; it must succeed before the release is promoted to the next one." },
+            "analysis": { "oneOf": [{ "const": "none" }, { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/metric" } }], "x-default": "error-rate and slow-rate compared with stable, restarts and availability", "description": "The rules of the analysis; none: no analysis." },
+            "env": { "$ref": "#/$defs/env", "description": "Environment variables of the instances in this environment, in addition to `run.env`." },
+            "when_busy": { "enum": ["supersede", "queue", "refuse"], "default": "supersede", "description": "What happens to a new release while a rollout is in progress: it supersedes the rollout, is queued, or is refused." },
+            "rollback_window": { "type": "object", "minProperties": 1, "additionalProperties": false, "description": "Which releases a rollback deploys without steps and analysis: the last ones, or those that were stable recently.", "x-default": "all that are remembered", "properties": {
+                "releases": { "type": "integer", "minimum": 1, "maximum": 10, "description": "The last releases that were stable." },
+                "within": { "$ref": "#/$defs/duration", "description": "Releases that were stable within this time." }
+            } },
+            "promote_with": { "$ref": "#/$defs/texts", "description": "Other services whose rollouts in this environment are promoted or rolled back together with this one's." },
+            "notify": { "type": "array", "description": "Receivers of notifications.", "items": { "type": "object", "additionalProperties": false, "properties": {
+                "slack": { "type": "string", "description": "URL of a Slack webhook, usually a secret: $NAME." },
+                "webhook": { "type": "string", "description": "URL that gets notifications as JSON." }
+            } } },
+            "progress_deadline": { "$ref": "#/$defs/duration", "default": "10m", "description": "A rollout that makes no progress for this long fails." },
+            "drain": { "$ref": "#/$defs/duration", "default": "30s", "description": "How long open requests may take to finish before instances are stopped." },
             "watch": watch,
             "unready_grace": unready_grace,
-            "response_timeout": { "$ref": "#/$defs/duration", "default": "60s", "description": "To the first byte of an answer; then the client gets 504, an error of the release." },
+            "response_timeout": { "$ref": "#/$defs/duration", "default": "60s", "description": "Time to the first byte of a response; then the client gets 504, which counts as an error of the release." },
             "hold_timeout": { "$ref": "#/$defs/duration", "default": "15s", "description": "How long a request is held while no instance is ready; then the client gets 503." },
-            "answer_within": { "$ref": "#/$defs/duration", "default": "10s", "description": "A request that waits longer for its answer is a failure for error-rate. Raise it for long polling." },
+            "answer_within": { "$ref": "#/$defs/duration", "default": "10s", "description": "A request that waits longer for its response counts as a failure for error-rate. Raise it for long polling." },
             "target": target,
             "router": router
         }

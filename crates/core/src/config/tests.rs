@@ -110,24 +110,24 @@ environments:
     insta::assert_snapshot!(problems(text).join("\n"), @r#"
     shipway.yaml:2:10: error: "Shop" is not a service name: 1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit
     shipway.yaml:3:1: error: unknown key `brnach` in shipway.yaml; did you mean `branch`?
-    shipway.yaml:4:11: error: the path `../cd.yml` leaves the repository; name a path relative to the folder of shipway.yaml, without `..`
+    shipway.yaml:4:11: error: the path `../cd.yml` is outside the repository; name a path relative to the folder of shipway.yaml, without `..`
     shipway.yaml:6:3: error: unknown key `comand` in run; did you mean `command`?
-    shipway.yaml:6:3: error: run lacks `command`
-    shipway.yaml:9:16: error: `instances` is a whole number from 1 to 1000, not `0`
-    shipway.yaml:10:15: error: `strategy` is one of recreate, rolling, blue-green, canary, not `canarry`; did you mean `canary`?
+    shipway.yaml:6:3: error: `command` is missing in run
+    shipway.yaml:9:16: error: `instances` must be a whole number from 1 to 1000, but this is `0`
+    shipway.yaml:10:15: error: `strategy` must be one of recreate, rolling, blue-green, canary, but this is `canarry`; did you mean `canary`?
     shipway.yaml:11:15: error: unknown key `cokie` in sticky; did you mean `cookie`?
-    shipway.yaml:13:19: error: `metric` is one of error-rate, latency-p50, latency-p90, latency-p99, slow-rate, requests, saturation, cpu, memory, restarts, availability, not `eror-rate`; did you mean `error-rate`?
-    shipway.yaml:14:43: error: `worse_than` is one of stable, not `stabel`; did you mean `stable`?
-    shipway.yaml:14:58: error: `alpha` is a probability above 0 and below 1, not `2`; how probable it may be that a good release is rolled back: 1%
-    shipway.yaml:14:72: error: `tolerance` is a number above 1 and at most 100, not `1`; how many times stable's a hold that ends early must exclude: 2
-    shipway.yaml:15:9: error: restarts can't be compared with stable, which has another share of the traffic; give it `max` or `min`
-    shipway.yaml:16:47: error: `alpha` is of comparisons with stable, not of limits; leave it out, or write a rule of its own: { metric: error-rate, worse_than: stable, alpha: … }
-    shipway.yaml:17:37: error: `fast` is no value of latency-p99: that is a time, such as 500ms or 1.5s
-    shipway.yaml:18:58: error: `unit` is of error-rate and slow-rate, not of latency-p99
-    shipway.yaml:19:57: error: `unit` is one of users, requests, not `people`
-    shipway.yaml:20:47: error: `group` is of judge `mann-whitney`, not of limits; leave it out, or write a rule of its own: { metric: error-rate, judge: mann-whitney, group: … }
-    shipway.yaml:21:13: error: `http://shop.example.com` is no host name; write it without scheme and port: shop.example.com or *.shop.example.com
-    shipway.yaml:22:5: error: database migrations can't be used yet; this version of Shipway doesn't do it; leave it out
+    shipway.yaml:13:19: error: `metric` must be one of error-rate, latency-p50, latency-p90, latency-p99, slow-rate, requests, saturation, cpu, memory, restarts, availability, but this is `eror-rate`; did you mean `error-rate`?
+    shipway.yaml:14:43: error: `worse_than` must be one of stable, but this is `stabel`; did you mean `stable`?
+    shipway.yaml:14:58: error: `alpha` must be a probability above 0 and below 1, not `2`; the accepted probability of rolling back a good release, such as 1%
+    shipway.yaml:14:72: error: `tolerance` must be a number above 1 and at most 100, not `1`; a hold ends early only when a factor of this size over stable is excluded, such as 2
+    shipway.yaml:15:9: error: restarts can't be compared with stable, which has a different share of the traffic; set `max` or `min`
+    shipway.yaml:16:47: error: `alpha` can't be used with limits, only with comparisons with stable; leave it out, or write a rule of its own: { metric: error-rate, worse_than: stable, alpha: … }
+    shipway.yaml:17:37: error: `fast` is not a valid latency-p99: write a time, such as 500ms or 1.5s
+    shipway.yaml:18:58: error: `unit` can't be used with latency-p99, only with error-rate and slow-rate
+    shipway.yaml:19:57: error: `unit` must be one of users, requests, but this is `people`
+    shipway.yaml:20:47: error: `group` can't be used with limits, only with judge `mann-whitney`; leave it out, or write a rule of its own: { metric: error-rate, judge: mann-whitney, group: … }
+    shipway.yaml:21:13: error: `http://shop.example.com` is not a host name; write it without scheme and port: shop.example.com or *.shop.example.com
+    shipway.yaml:22:5: error: database migrations is not supported yet; leave it out
     "#);
 }
 
@@ -155,7 +155,7 @@ fn the_default_judge_compares_with_stable() {
         read("metric: error-rate, worse_than: stable")
     );
     let restarts = said_of_rules("{ metric: restarts }").join("\n");
-    assert!(restarts.contains("give it `max` or `min`"), "{restarts}");
+    assert!(restarts.contains("set `max` or `min`"), "{restarts}");
     let limit = said_of_rules("{ metric: error-rate, failure_limit: 2 }").join("\n");
     assert!(limit.contains("error-rate has no limit"), "{limit}");
 }
@@ -165,15 +165,15 @@ fn keys_of_another_judge_are_told_with_a_rule_that_would_take_them() {
     for (rule, said) in [
         (
             "{ metric: error-rate, worse_than: stable, max: 5% }",
-            "`max` is of limits, not of comparisons with stable; leave it out, or write a rule of its own: { metric: error-rate, max: … }",
+            "`max` can't be used with comparisons with stable, only with limits; leave it out, or write a rule of its own: { metric: error-rate, max: … }",
         ),
         (
             "{ metric: cpu, judge: mann-whitney, interval: 1s }",
-            "`interval` is of comparisons with stable, limits, conditions, not of judge `mann-whitney`; leave it out, or write a rule of its own: { metric: cpu, worse_than: stable, interval: … }",
+            "`interval` can't be used with judge `mann-whitney`, only with comparisons with stable, limits, conditions; leave it out, or write a rule of its own: { metric: cpu, worse_than: stable, interval: … }",
         ),
         (
             "{ metric: error-rate, max: 5%, interval: 0s }",
-            "`interval` is at least 100 ms",
+            "`interval` must be at least 100 ms",
         ),
     ] {
         let found = said_of_rules(rule);
@@ -208,10 +208,10 @@ fn limits_that_can_never_fail_and_shares_without_a_unit_are_refused() {
     for (rule, said) in [
         (
             "{ metric: error-rate, max: 1 }",
-            "a share of 1 or more needs its unit",
+            "write a percentage, such as",
         ),
-        ("{ metric: slow-rate, over: 1s, max: 2 }", "write 2%"),
-        ("{ metric: availability, min: 99 }", "write 99%"),
+        ("{ metric: slow-rate, over: 1s, max: 2 }", "such as 2%"),
+        ("{ metric: availability, min: 99 }", "such as 99%"),
         ("{ metric: error-rate, max: 100% }", "never above 100%"),
         ("{ metric: error-rate, min: 0%, max: 5% }", "never below 0"),
         ("{ metric: restarts, min: 0 }", "never below 0"),
@@ -226,16 +226,19 @@ fn limits_that_can_never_fail_and_shares_without_a_unit_are_refused() {
         ("{ metric: error-rate, skip: 5m }", "never counts anything"),
         (
             "{ metric: error-rate, max_without_stable: 100% }",
-            "a share above 0% and below 100%",
+            "must be above 0% and below 100%",
         ),
         (
             "{ metric: cpu, max_without_stable: 5% }",
-            "of error-rate and slow-rate",
+            "only with error-rate and slow-rate",
         ),
-        ("{ metric: cpu, over: auto }", "`over` is of slow-rate"),
+        (
+            "{ metric: cpu, over: auto }",
+            "`over` can't be used with cpu, only with slow-rate",
+        ),
         (
             "{ metric: cpu, judge: threshold, max: 80%, worse_than: stable }",
-            "holds whatever stable does",
+            "is not compared with stable",
         ),
     ] {
         let found = said_of_rules(rule);
@@ -289,17 +292,17 @@ fn what_may_be_wrong_and_what_is_tolerated_are_in_their_ranges() {
             &[
                 "0", "0%", "1", "100%", "-1%", "2", ".nan", ".inf", "little", "1e400",
             ],
-            "`alpha` is a probability above 0 and below 1",
+            "`alpha` must be a probability above 0 and below 1",
         ),
         (
             "tolerance",
             &["1", "0", "-2", "0.5", "101", ".nan", ".inf", "twice"],
-            "`tolerance` is a number above 1 and at most 100",
+            "`tolerance` must be a number above 1 and at most 100",
         ),
         (
             "margin",
             &["0", "0.9", "-1", ".nan", ".inf", "some"],
-            "`margin` is a number",
+            "`margin` must be a number",
         ),
     ];
     for (key, values, words) in wrong {
@@ -327,15 +330,15 @@ fn empty_and_absent_parts_are_named() {
     assert_eq!(
         problems(""),
         [
-            "shipway.yaml:1:1: error: shipway.yaml is a mapping, not nothing; its keys are service, branch, workflow, artifact, run, reports, environments, target, router"
+            "shipway.yaml:1:1: error: shipway.yaml must be a mapping, but this is empty; its keys are service, branch, workflow, artifact, run, reports, environments, target, router"
         ]
     );
     let missing = problems("service: shop\n");
     assert_eq!(
         missing,
         [
-            "shipway.yaml:1:1: error: shipway.yaml lacks `run`",
-            "shipway.yaml:1:1: error: shipway.yaml lacks `environments`"
+            "shipway.yaml:1:1: error: `run` is missing in shipway.yaml",
+            "shipway.yaml:1:1: error: `environments` is missing in shipway.yaml"
         ]
     );
 }
@@ -350,7 +353,7 @@ fn steps_rise_and_addresses_are_not_shared() {
     ));
     assert_eq!(
         falling,
-        ["shipway.yaml:4:54: error: the weights of the steps must rise: 10% comes after 10%"]
+        ["shipway.yaml:4:54: error: the weights of the steps must increase: 10% comes after 10%"]
     );
     let shared = problems(&file("  a: { port: 8081 }\n  b: { port: 8081 }\n"));
     assert_eq!(
@@ -510,21 +513,21 @@ fn what_a_canary_is_reached_by_is_read_and_mistakes_are_told() {
         .flat_map(|wrong| problems(&file(wrong)))
         .collect();
     insta::assert_snapshot!(told.join("\n"), @r#"
-    shipway.yaml:5:35: error: a step without traffic shows nothing; give it a weight above 0, or the canary a `match` or a `mirror`
-    shipway.yaml:5:34: error: `match` says what a request must have; for example `match: { header: { x-canary: "1" } }` or `match: { cookie: { beta: "yes" } }`
-    shipway.yaml:5:46: error: `x canary` can't be the name of a header
-    shipway.yaml:5:52: error: what it must say is missing; write `{ prefix: eu- }`, `{ regex: "eu-[0-9]+" }` or `{ present: true }`, or the value
-    shipway.yaml:5:54: error: unknown key `exact` in what it must say; the keys here are prefix, regex, present
-    shipway.yaml:5:52: error: one way to say what it must say is enough; write `{ prefix: eu- }`, `{ regex: "eu-[0-9]+" }` or `{ present: true }`, or the value
+    shipway.yaml:5:35: error: this step sends no traffic to the canary, so nothing can be measured; set a weight above 0, or add `match` or `mirror` to the canary
+    shipway.yaml:5:34: error: `match` needs at least one condition; for example `match: { header: { x-canary: "1" } }` or `match: { cookie: { beta: "yes" } }`
+    shipway.yaml:5:46: error: `x canary` is not a valid name of a header
+    shipway.yaml:5:52: error: the value to match is missing; write `{ prefix: eu- }`, `{ regex: "eu-[0-9]+" }` or `{ present: true }`, or the value
+    shipway.yaml:5:54: error: unknown key `exact` in the value to match; the keys here are prefix, regex, present
+    shipway.yaml:5:52: error: use only one of value, prefix, regex and present; write `{ prefix: eu- }`, `{ regex: "eu-[0-9]+" }` or `{ present: true }`, or the value
     shipway.yaml:5:61: error: `a(` can't be matched: unclosed group; the syntax is RE2's, as with Istio: no look-around, no back-references
     shipway.yaml:5:61: error: `(?=a)` can't be matched: look-around, including look-ahead and look-behind, is not supported; the syntax is RE2's, as with Istio: no look-around, no back-references
     shipway.yaml:5:61: error: `a)(b` can't be matched: unopened group; the syntax is RE2's, as with Istio: no look-around, no back-references
-    shipway.yaml:5:61: error: `(a{99}){99}` can't be matched: it repeats too much to be held ready; the syntax is RE2's, as with Istio: no look-around, no back-references
-    shipway.yaml:5:52: error: requests without something can't be told apart; they go by weight like all that match nothing
-    shipway.yaml:5:35: error: a mirror of nothing shows nothing; give it a share above 0, or leave it out
-    shipway.yaml:5:58: error: `methods` is one of safe, all, not `most`
-    shipway.yaml:5:51: error: a baseline has the canary's share of the traffic, so 60% is too much; go up to 50% by steps, or leave `baseline` out
-    shipway.yaml:5:37: error: `bake` is a duration, such as 250ms, 2s, 5m or 1h30m, not `soon`
+    shipway.yaml:5:61: error: `(a{99}){99}` can't be matched: its repetitions make it too large; the syntax is RE2's, as with Istio: no look-around, no back-references
+    shipway.yaml:5:52: error: requests can't be matched by what they lack; requests that match no rule are split by weight
+    shipway.yaml:5:35: error: a mirror with a share of 0 measures nothing; set a share above 0, or remove `mirror`
+    shipway.yaml:5:58: error: `methods` must be one of safe, all, but this is `most`
+    shipway.yaml:5:51: error: a baseline gets the same share of the traffic as the canary, so 60% is too much; go up to 50% by steps, or leave `baseline` out
+    shipway.yaml:5:37: error: `bake` must be a duration, such as 250ms, 2s, 5m or 1h30m, but this is `soon`
     "#);
 }
 
@@ -559,12 +562,12 @@ fn ties_and_windows_are_read_and_mistakes_are_told() {
         .collect();
     insta::assert_snapshot!(told.join("\n"), @r#"
     shipway.yaml:4:23: warning: `with` is now called `promote_with`; rename the key
-    shipway.yaml:4:23: error: shop can't be tied to itself; name other services
+    shipway.yaml:4:23: error: shop can't be promoted with itself; name other services
     shipway.yaml:4:38: error: cart is named twice; name each service once
     shipway.yaml:4:32: error: "Cart" is not a service name: 1 to 63 lower-case letters, digits and hyphens, beginning and ending with a letter or digit; name other services of this server
-    shipway.yaml:4:34: error: rollback_window is a mapping, not a number; its keys are releases, within
-    shipway.yaml:4:34: error: `rollback_window` says how far; for example `rollback_window: { releases: 3 }` or `{ within: 24h }`
-    shipway.yaml:4:46: error: `releases` is a whole number from 1 to 10, not `0`
+    shipway.yaml:4:34: error: rollback_window must be a mapping, but this is a number; its keys are releases, within
+    shipway.yaml:4:34: error: `rollback_window` needs a limit; for example `rollback_window: { releases: 3 }` or `{ within: 24h }`
+    shipway.yaml:4:46: error: `releases` must be a whole number from 1 to 10, but this is `0`
     shipway.yaml:4:17: error: `mirror` belongs to the strategy; write it below `strategy: { canary: { mirror: … } }`
     shipway.yaml:4:17: error: `match` belongs to the strategy; write it below `strategy: { canary: { match: … } }`
     "#);

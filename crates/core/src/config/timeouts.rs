@@ -110,6 +110,9 @@ mod tests {
             assert_eq!(metric(counted), Ok(Metric::ErrorRate));
         }
         let misplaced = metric("metric: cpu, abandoned: ignore, max: 80%").unwrap_err();
-        assert!(misplaced.contains("belongs to error-rate"), "{misplaced}");
+        assert!(
+            misplaced.contains("only be used with error-rate"),
+            "{misplaced}"
+        );
     }
 }

@@ -37,7 +37,7 @@ impl UndeliveredPushes {
                 .map(|environment| environment.name.clone())
                 .collect();
         }
-        // A push whose configuration has mistakes is released with the push that mends it.
+        // A push whose configuration has errors is released with the push that mends it.
         if push.branch().is_none() || push.branch() != self.branch.as_deref() {
             return;
         }

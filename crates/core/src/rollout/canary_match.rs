@@ -136,7 +136,7 @@ fn one(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<RequestMatch> 
     let says_nothing = fields.get("header").is_none() && fields.get("cookie").is_none();
     if says_nothing {
         problems.push(
-            Diagnostic::error("bad-value", node.span, "`match` says what a request must have")
+            Diagnostic::error("bad-value", node.span, "`match` needs at least one condition")
                 .help("for example `match: { header: { x-canary: \"1\" } }` or `match: { cookie: { beta: \"yes\" } }`"),
         );
     }
@@ -168,7 +168,7 @@ fn texts(
         let is_token = !name.text.is_empty()
             && (name.text.bytes()).all(|it| it.is_ascii_alphanumeric() || b"-_.".contains(&it));
         if !is_token {
-            let message = format!("`{}` can't be the name of a {key}", name.text);
+            let message = format!("`{}` is not a valid name of a {key}", name.text);
             problems.push(Diagnostic::error("bad-value", name.span, message));
             continue;
         }
@@ -191,13 +191,13 @@ fn text_match(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TextMat
     const WAYS: [&str; 3] = ["prefix", "regex", "present"];
     const HELP: &str =
         "write `{ prefix: eu- }`, `{ regex: \"eu-[0-9]+\" }` or `{ present: true }`, or the value";
-    let fields = MappingFields::read(node, "what it must say", &WAYS, problems)?;
+    let fields = MappingFields::read(node, "the value to match", &WAYS, problems)?;
     let ways = WAYS.iter().filter(|way| fields.get(way).is_some()).count();
     if ways != 1 {
         let message = if ways == 0 {
-            "what it must say is missing"
+            "the value to match is missing"
         } else {
-            "one way to say what it must say is enough"
+            "use only one of value, prefix, regex and present"
         };
         problems.push(Diagnostic::error("bad-value", node.span, message).help(HELP));
         return None;
@@ -225,9 +225,9 @@ fn text_match(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TextMat
                 Diagnostic::error(
                     "bad-value",
                     node.span,
-                    "requests without something can't be told apart",
+                    "requests can't be matched by what they lack",
                 )
-                .help("they go by weight like all that match nothing"),
+                .help("requests that match no rule are split by weight"),
             );
             None
         }
@@ -237,9 +237,9 @@ fn text_match(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<TextMat
 
 #[derive(Debug, thiserror::Error)]
 enum MatchPatternError {
-    #[error("it is longer than {PATTERN_CHARS_MAX} letters")]
+    #[error("it is longer than {PATTERN_CHARS_MAX} characters")]
     TooLong,
-    #[error("it repeats too much to be held ready")]
+    #[error("its repetitions make it too large")]
     TooBig,
     #[error("{0}")]
     Syntax(String),
@@ -276,8 +276,12 @@ fn printable(value: String, span: Span, problems: &mut Vec<Diagnostic>) -> Optio
     let fits = !value.is_empty() && value.bytes().all(|it| (0x20..0x7f).contains(&it));
     if !fits {
         problems.push(
-            Diagnostic::error("bad-value", span, "a value to match is printable ASCII")
-                .help("quote it, for example \"1\""),
+            Diagnostic::error(
+                "bad-value",
+                span,
+                "a value to match must be printable ASCII",
+            )
+            .help("quote it, for example \"1\""),
         );
     }
     fits.then_some(value)
@@ -304,8 +308,12 @@ pub(super) fn mirror(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<
         Ok(share) if !share.is_zero() => Some(TrafficMirror { share, methods }),
         Ok(_) => {
             problems.push(
-                Diagnostic::error("bad-value", span, "a mirror of nothing shows nothing")
-                    .help("give it a share above 0, or leave it out"),
+                Diagnostic::error(
+                    "bad-value",
+                    span,
+                    "a mirror with a share of 0 measures nothing",
+                )
+                .help("set a share above 0, or remove `mirror`"),
             );
             None
         }
@@ -322,19 +330,25 @@ pub(super) fn match_schema() -> Value {
         { "type": ["string", "number", "boolean"] },
         { "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false, "properties": {
             "prefix": { "type": "string" },
-            "regex": { "type": "string", "maxLength": PATTERN_CHARS_MAX, "description": "A regular expression (RE2's syntax) that fits the whole value." },
-            "present": { "const": true, "description": "It is there and not empty." }
+            "regex": { "type": "string", "maxLength": PATTERN_CHARS_MAX, "description": "A regular expression (RE2 syntax) that matches the whole value." },
+            "present": { "const": true, "description": "It is present and not empty." }
         } }
     ] } });
-    let one = json!({ "type": "object", "minProperties": 1, "additionalProperties": false, "properties": { "header": texts, "cookie": texts } });
+    let one = json!({ "type": "object", "minProperties": 1, "additionalProperties": false, "properties": { "header": with_description(&texts, "Conditions on request headers."), "cookie": with_description(&texts, "Conditions on cookies.") } });
     json!({ "description": "Requests that go to the new release from the first step on, whatever its weight.", "oneOf": [one, { "type": "array", "minItems": 1, "items": one }] })
+}
+
+fn with_description(schema: &Value, description: &str) -> Value {
+    let mut schema = schema.clone();
+    schema["description"] = json!(description);
+    schema
 }
 
 /// The schema of `mirror`.
 pub(super) fn mirror_schema() -> Value {
-    let share = json!({ "type": ["string", "number"] });
-    json!({ "description": "Copies of this share of the requests, while the weight is 0; their answers are thrown away, their errors count.", "oneOf": [
+    let share = json!({ "type": ["string", "number"], "description": "Share of the requests, as a percentage." });
+    json!({ "description": "Share of the requests that are copied to the canary while its weight is 0; responses are discarded, errors count.", "oneOf": [
         share,
-        { "type": "object", "required": ["share"], "additionalProperties": false, "properties": { "share": share, "methods": { "enum": ["safe", "all"], "default": "safe" } } }
+        { "type": "object", "required": ["share"], "additionalProperties": false, "properties": { "share": share, "methods": { "enum": ["safe", "all"], "default": "safe", "description": "Copied methods: GET, HEAD and OPTIONS without a body, or all." } } }
     ] })
 }

@@ -57,7 +57,7 @@ impl RolloutDecider {
         {
             match step {
                 NextStep::Done(index, note) => self.emit_because(
-                    "the plan goes on",
+                    "the plan continues",
                     RolloutEvent::ActionDone {
                         index,
                         note,
@@ -175,7 +175,7 @@ fn step_after_failed_verdict(rollout: &Rollout) -> Option<NextStep> {
         }
         FailureResponse::Compare => Some(NextStep::Compare(why.to_owned())),
         FailureResponse::Report => Some(NextStep::ReportFault(format!(
-            "{why}; recreate never runs two releases, so it can't be told whether it is the fault of the release"
+            "{why}; recreate never runs two releases at once, so the cause can't be determined"
         ))),
         FailureResponse::Continue => None,
     }
@@ -447,7 +447,7 @@ fn accepting_gate<'r>(
     rollout: &'r Rollout,
     groups: &[String],
 ) -> Result<&'r GateState, RolloutRejection> {
-    running(rollout, "answering the gate")?;
+    running(rollout, "approving or rejecting it")?;
     let id = || rollout.spec.id.clone();
     let Some(gate) = &rollout.gate else {
         let at = rollout.action().map(ToString::to_string);

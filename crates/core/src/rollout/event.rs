@@ -386,9 +386,9 @@ pub enum RolloutRejection {
     #[error("there is no such rollout")]
     NotOpened,
     /// A second one under the same id.
-    #[error("rollout {0} exists already")]
+    #[error("rollout {0} already exists")]
     OpenedAlready(RolloutId),
-    #[error("{rollout} has ended ({outcome}): {what} is no longer possible")]
+    #[error("{rollout} has already finished ({outcome}): {what} is no longer possible")]
     Ended {
         rollout: RolloutId,
         outcome: String,
@@ -410,7 +410,7 @@ pub enum RolloutRejection {
     },
     /// The approval is for another plan.
     #[error(
-        "the plan of {rollout} has changed since you saw it: look at it with `shipway status`, then approve again"
+        "the plan of {rollout} has changed since you saw it: check it with `shipway status`, then approve again"
     )]
     PlanChanged { rollout: RolloutId },
     /// It goes back already.

@@ -98,7 +98,7 @@ fn judgement_of_outage(judgement: Judgement, release: &str) -> Judgement {
     if judgement.verdict.is_fail() {
         return judgement;
     }
-    let why = format!("nearly all requests to {release} of the last seconds failed");
+    let why = format!("nearly all recent requests to {release} failed");
     Judgement {
         metric: Some(Metric::ErrorRate),
         ..Judgement::new_final(Verdict::Fail { why })

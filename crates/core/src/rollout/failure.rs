@@ -54,7 +54,7 @@ impl RolloutDecider {
                 outcome: RolloutOutcome::Failed,
                 cause: Some(cause),
                 why: format!(
-                    "{why}; there is no earlier release to go back to, so {} stays",
+                    "{why}; there is no earlier release to roll back to, so {} stays",
                     rollout.candidate()
                 ),
             }),

@@ -81,7 +81,7 @@ impl Rollout {
         if let Some(PlanAction::Ask { gate }) = self.action() {
             let state = GateState::new(gate.clone(), Some(self.plan.digest()), event.at);
             let (title, text) = (
-                format!("{} waits for approval", self.headline()),
+                format!("{} is waiting for approval", self.headline()),
                 format!("{gate}; shipway approve {}", self.spec.id),
             );
             self.gate = Some(state);
@@ -131,7 +131,7 @@ impl Rollout {
             RolloutEvent::Resumed => self.resumed(event),
             RolloutEvent::HoldsSkipped { reason } => {
                 self.holds_skipped = true;
-                self.note_of_person(event, format!("remaining holds are skipped: {reason}"));
+                self.note_of_person(event, format!("remaining holds skipped: {reason}"));
             }
             RolloutEvent::KeepEnded { next } => {
                 self.keep_ended = true;
@@ -169,7 +169,7 @@ impl Rollout {
 
     fn successor_waiting(&mut self, event: &Event<RolloutEvent>, why: &str) {
         self.successor = Some(why.to_owned());
-        let note = format!("if the rollback fails it is not retried: {why}");
+        let note = format!("if the rollback fails, it is not retried: {why}");
         self.note(event, note);
     }
 
@@ -253,10 +253,7 @@ impl Rollout {
             self.notice(event, tone, title, why);
         } else if self.is_reverse_canary() {
             self.note(event, why);
-            let title = format!(
-                "{} is degraded, the cause is being determined",
-                self.headline()
-            );
+            let title = format!("{} is degraded, determining the cause", self.headline());
             self.notice(event, NoticeTone::Bad, title, why);
         }
         for note in &plan.notes {
@@ -349,10 +346,10 @@ impl Rollout {
         self.note(event, text);
         // People are called at the first failure; later ones are in the timeline.
         if attempt == 1 {
-            let title = format!("{}: the rollback fails", self.headline());
+            let title = format!("{}: the rollback failed", self.headline());
             let last = self.notes.iter().rev().nth(1).map(|note| note.text.clone());
             let text = format!(
-                "{}; it is retried until it succeeds or a newer release is pushed; stop retrying: shipway abort {}",
+                "{}; retrying until it succeeds or a newer release is pushed; stop retrying: shipway abort {}",
                 last.unwrap_or_default(),
                 self.spec.id
             );
@@ -427,12 +424,12 @@ const fn being_ended(outcome: RolloutOutcome) -> &'static str {
 /// What a notification says of a rollout that ended like this.
 const fn has_ended(outcome: RolloutOutcome) -> &'static str {
     match outcome {
-        RolloutOutcome::Promoted => "is live",
+        RolloutOutcome::Promoted => "was promoted",
         RolloutOutcome::RolledBack => "was rolled back",
         RolloutOutcome::Aborted => "was aborted",
         RolloutOutcome::Rejected => "was rejected",
         RolloutOutcome::Superseded => "was superseded",
-        RolloutOutcome::Failed => "failed: a person must look",
+        RolloutOutcome::Failed => "failed: manual intervention required",
     }
 }
 

@@ -72,7 +72,7 @@ pub fn decide_barrier(peers: &[RolloutPeer]) -> BarrierDecision {
 #[must_use]
 pub fn gone_back(peers: &[RolloutPeer]) -> Option<String> {
     peers.iter().find_map(|peer| match &peer.stage {
-        PeerStage::Back { why, .. } => Some(format!("{} went back: {why}", peer.name)),
+        PeerStage::Back { why, .. } => Some(format!("{} was rolled back: {why}", peer.name)),
         PeerStage::Coming | PeerStage::There | PeerStage::Aside => None,
     })
 }

@@ -59,12 +59,12 @@ impl StableTraffic {
                     format!(" of the last {last}")
                 };
                 format!(
-                    "slow-rate: an answer is slow from {limit} on; 99% of stable's {} answers{of} took {p99} or less",
+                    "slow-rate: responses over {limit} count as slow; 99% of stable's {} responses{of} took {p99} or less",
                     self.requests
                 )
             }
             _ => format!(
-                "slow-rate: an answer is slow from {limit} on, since stable had only {} requests to measure",
+                "slow-rate: responses over {limit} count as slow, because stable had only {} requests to measure",
                 self.requests
             ),
         }

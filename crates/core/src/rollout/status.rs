@@ -33,7 +33,7 @@ pub enum RolloutStatus {
     Rejected,
     /// Ended: stopped in favour of another release.
     Superseded,
-    /// Ended: a person must look.
+    /// Ended: manual intervention required.
     Failed,
 }
 

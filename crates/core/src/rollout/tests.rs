@@ -158,7 +158,7 @@ fn spec(strategy: Strategy, instances: u32, stable: Option<u32>) -> RolloutSpec 
         observed,
         stable_traffic: None,
         is_slow_limit_measured: false,
-        why: "run r12 is green".into(),
+        why: "run r12 succeeded".into(),
         peers: Vec::new(),
     }
 }

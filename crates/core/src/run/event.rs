@@ -269,7 +269,7 @@ pub enum RunEffect {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RunRejection {
     /// There is no such run.
-    #[error("there is no such run: push a commit, or start a workflow by hand")]
+    #[error("no such run: push a commit, or start a workflow with `shipway dispatch`")]
     NotOpen,
     /// The run has no such job.
     #[error("{run} has no job {key}; its jobs are {known}")]
@@ -286,24 +286,24 @@ pub enum RunRejection {
         waiting: String,
     },
     /// This person may not say yes or no.
-    #[error("{who} may not decide about {key} of {run}: it waits for {from}")]
+    #[error("{who} may not approve or reject {key} of {run}: it waits for {from}")]
     NotAllowed {
         run: RunId,
         key: JobKey,
         who: String,
         from: String,
     },
-    #[error("{0} is still under way: wait for its end, or cancel it; then jobs can be run again")]
+    #[error("{0} is still running: wait until it ends or cancel it, then re-run jobs")]
     UnderWay(RunId),
     /// There is nothing to run again.
-    #[error("no job of {0} failed: run all of it again, or one job with --job")]
+    #[error("no job of {0} failed: re-run all jobs, or one with --job")]
     NothingFailed(RunId),
     /// It was run again too often.
-    #[error("{run} was run {RUN_ATTEMPTS_MAX} times; push a commit, or start the workflow anew")]
+    #[error("{run} already has {RUN_ATTEMPTS_MAX} attempts; push a commit, or start a new run")]
     TooOften { run: RunId },
     /// The job can't be resumed.
     #[error(
-        "{key} of {run} can't go on from a step: {why}; run it from its first step: shipway retry {run} --job {key}"
+        "{key} of {run} can't be resumed from a step: {why}; re-run it from its first step: shipway retry {run} --job {key}"
     )]
     NothingKept {
         run: RunId,
@@ -312,12 +312,12 @@ pub enum RunRejection {
     },
     /// No step of the job failed.
     #[error(
-        "no step of {key} of {run} failed; name the step to go on from (--job {key} --step ID), or run it from its first step: shipway retry {run} --job {key}"
+        "no step of {key} of {run} failed; name the step to resume from (--job {key} --step ID), or re-run it from its first step: shipway retry {run} --job {key}"
     )]
     NoFailedStep { run: RunId, key: JobKey },
     /// The job can't be resumed at this step.
     #[error(
-        "{key} of {run} can't go on from the step {step:?}: its steps up to the one that failed are {known}"
+        "{key} of {run} can't be resumed from the step {step:?}: its steps up to the failed one are {known}"
     )]
     NotFromThere {
         run: RunId,
@@ -327,7 +327,7 @@ pub enum RunRejection {
     },
     /// A step was given, but several jobs would run again.
     #[error(
-        "which job has the step {step:?}? {jobs} of {run} would run again: name one of them with --job"
+        "several jobs of {run} would be re-run ({jobs}): name the one with the step {step:?} with --job"
     )]
     StepOfSeveral {
         run: RunId,
@@ -336,14 +336,14 @@ pub enum RunRejection {
     },
     /// No job has failed.
     #[error(
-        "no job of {run} that would run again failed after it had begun, so there is no step to go on from: shipway retry {run}"
+        "no job of {run} failed in a step, so there is no step to resume from: shipway retry {run}"
     )]
     NoneFailed { run: RunId },
     /// The job isn't over.
-    #[error("{key} of {run} is not over: a shell can be opened in its workspace once it is")]
+    #[error("{key} of {run} has not finished: a shell can be opened in its workspace afterwards")]
     JobUnderWay { run: RunId, key: JobKey },
-    #[error("{run} can't be run again, as its workflow can't be: {why}")]
+    #[error("{run} can't be re-run because its workflow can't: {why}")]
     NoPlan { run: RunId, why: String },
-    #[error("{run} is over ({conclusion}) and can't be cancelled any more")]
+    #[error("{run} has already finished ({conclusion}) and can't be cancelled")]
     Ended { run: RunId, conclusion: Conclusion },
 }

@@ -73,24 +73,24 @@ pub fn three_lines(run: &RunView, log: &str, place: RunSite<'_>) -> Option<[Stri
     };
     let test = failing_test(run, &job.key);
     let line = test.or_else(|| telling_line(log));
-    let line = line.unwrap_or_else(|| "its log says nothing about it".to_owned());
+    let line = line.unwrap_or_else(|| "its log has no error".to_owned());
     let job_id = job.key.split(['.', '~']).next().unwrap_or(&job.key);
     let next = match place {
         // Failed jobs can be resumed on the server.
         RunSite::Server if step.is_some() => format!(
-            "again: shipway retry {id} --from-failed-step; look: shipway shell {id} {key}; more: shipway logs {id} --job {key}",
+            "re-run: shipway retry {id} --from-failed-step; open a shell: shipway shell {id} {key}; log: shipway logs {id} --job {key}",
             id = run.id,
             key = job.key
         ),
         RunSite::Server => format!(
-            "more: shipway logs {} --job {}; here: shipway run --job {job_id}",
+            "log: shipway logs {} --job {}; run it here: shipway run --job {job_id}",
             run.id, job.key
         ),
         RunSite::Here { log: Some(log) } => {
-            format!("more: {log}; again: shipway run --job {job_id}")
+            format!("log: {log}; re-run: shipway run --job {job_id}")
         }
         RunSite::Here { log: None } => {
-            format!("again: shipway run --job {job_id}, with --keep to look at its folder")
+            format!("re-run: shipway run --job {job_id} (add --keep to keep its workspace)")
         }
     };
     Some([first, line, next].map(short))

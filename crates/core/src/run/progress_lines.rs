@@ -42,7 +42,7 @@ pub fn story_lines(body: &RunEvent) -> Vec<String> {
             why,
             ..
         } => vec![job_end(key, *conclusion, &because(why))],
-        RunEvent::JobRetried { key, why } => vec![format!("· {key} begins anew: {why}")],
+        RunEvent::JobRetried { key, why } => vec![format!("· {key} starts again: {why}")],
         RunEvent::RerunStarted {
             attempt,
             again,
@@ -62,7 +62,7 @@ pub fn story_lines(body: &RunEvent) -> Vec<String> {
         RunEvent::Ended {
             conclusion: Conclusion::Success,
             ..
-        } => vec!["✓ all jobs are green".to_owned()],
+        } => vec!["✓ all jobs succeeded".to_owned()],
         RunEvent::Ended { conclusion, why } => vec![format!("✗ {conclusion}{}", because(why))],
         RunEvent::Opened { .. }
         | RunEvent::JobReady { .. }
@@ -111,7 +111,7 @@ fn rerun_lines(attempt: u32, again: &RerunSelection, resumed: &[(JobKey, String)
     };
     let resumed = resumed.iter();
     let resumed = resumed.map(|(key, step)| format!("  {key} resumes at its step {step}"));
-    let title = format!("· attempt {attempt}: {what} again");
+    let title = format!("· attempt {attempt}: re-running {what}");
     std::iter::once(title).chain(resumed).collect()
 }
 

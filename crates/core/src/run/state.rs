@@ -213,7 +213,7 @@ const fn first() -> u32 {
 pub enum RunPlanError {
     #[error("{}", .0.join("\n"))]
     Syntax(Vec<String>),
-    #[error("{path} can't be started by hand: add `workflow_dispatch` to its `on`")]
+    #[error("{path} can't be started manually: add `workflow_dispatch` to its `on`")]
     NotDispatchable { path: String },
     /// An expression that can't be evaluated, or a call that can't be linked.
     #[error("{0}")]
@@ -244,7 +244,7 @@ fn plan(run: &Run) -> Result<RunPlan, RunPlanError> {
         .map(|file| CalledText {
             name: &file.name,
             text: (file.text.as_deref())
-                .ok_or_else(|| file.why.as_deref().unwrap_or("there is no such file")),
+                .ok_or_else(|| file.why.as_deref().unwrap_or("no such file")),
         })
         .collect();
     let graph =

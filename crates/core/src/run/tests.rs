@@ -326,7 +326,7 @@ fn a_cancelled_run_stops_its_jobs_and_ends() {
         .unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "shop/r12 is over (cancelled) and can't be cancelled any more"
+        "shop/r12 has already finished (cancelled) and can't be cancelled"
     );
 }
 
@@ -349,7 +349,7 @@ fn what_can_not_be_run_ends_at_once_and_says_why() {
     assert_eq!(
         Log::open(by_hand).view().why.as_deref(),
         Some(
-            ".github/workflows/ci.yml can't be started by hand: add `workflow_dispatch` to its `on`"
+            ".github/workflows/ci.yml can't be started manually: add `workflow_dispatch` to its `on`"
         )
     );
     let wrong = RunSpec {
@@ -359,7 +359,7 @@ fn what_can_not_be_run_ends_at_once_and_says_why() {
     };
     assert_eq!(
         Log::open(wrong).view().why.as_deref(),
-        Some("the input `level` is 'middle', not one of `low` and `high`")
+        Some("the input `level` must be one of `low` and `high`, but is 'middle'")
     );
 }
 

@@ -32,7 +32,7 @@ pub struct RunView {
     pub commit: CommitId,
     /// The first line of its message.
     pub subject: String,
-    /// The branch or tag.
+    /// The branch or tag to run on.
     pub branch: String,
     /// `push`, `workflow_dispatch`, …
     pub event: String,
@@ -333,7 +333,7 @@ impl ListedWorkflow<'_> {
     }
 }
 
-/// A job that waits for approval.
+/// A job that is waiting for approval.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JobApproval {
     /// The run.

@@ -273,7 +273,7 @@ impl ServiceDecider {
             if conclusion == Conclusion::Success {
                 self.pass(&environment, &release);
             } else {
-                let why = format!("the tests of {environment} are red (run {number})");
+                let why = format!("the tests of {environment} failed (run {number})");
                 self.emit(ServiceEvent::PromotionBlocked {
                     environment,
                     release: release.number,
@@ -584,8 +584,8 @@ impl ServiceDecider {
                 });
                 if let Some(environment) = first {
                     let why = run.map_or_else(
-                        || "its commit was pushed".to_owned(),
-                        |run| format!("run {run} is green"),
+                        || "triggered by push".to_owned(),
+                        |run| format!("run {run} succeeded"),
                     );
                     self.request_by_itself(RolloutRequest {
                         kind: RolloutKind::Deploy,

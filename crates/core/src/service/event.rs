@@ -47,7 +47,7 @@ pub struct Push {
     /// Where the ref was before; none for a new one.
     pub before: Option<CommitId>,
     pub commit: Commit,
-    /// `shipway.yaml` as of the commit; none when there is no such file or it has mistakes.
+    /// `shipway.yaml` as of the commit; none when there is no such file or it has errors.
     pub config: Option<Box<ServiceConfig>>,
     /// Why there is no configuration, where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -445,7 +445,7 @@ pub enum ServiceInput {
         release: Arc<Release>,
         /// Where; from the first environment on when not said.
         environment: Option<EnvironmentName>,
-        /// Even if it was rolled back there before.
+        /// Deploy even a release that was rolled back there before.
         force: Override,
         why: String,
     },

@@ -171,7 +171,7 @@ impl ServiceState {
             tone: NoticeTone::Bad,
             title: self.health_title(name, state),
             text: format!(
-                "{degradation}; nothing is rolled back by itself, because no rollout is watched"
+                "{degradation}; there is no automatic rollback, because no rollout is being watched"
             ),
             at,
         };

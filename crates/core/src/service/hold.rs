@@ -30,7 +30,7 @@ impl fmt::Display for EnvironmentHold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "held by {} since {}, because: {}",
+            "held by {} since {}: {}",
             self.by,
             self.since.strftime("%Y-%m-%d %H:%M:%S UTC"),
             self.reason

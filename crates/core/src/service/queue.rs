@@ -108,12 +108,12 @@ impl ServiceDecider {
             .environment(&request.environment)
             .is_some_and(|it| it.when_busy == WhenBusy::Refuse);
         let why = if place.is_some_and(|place| place.last_push > release.sequence) {
-            Some("a newer push has been sent there already".to_owned())
+            Some("a newer push has already been deployed there".to_owned())
         } else if let Some(outcome) =
             place.and_then(|place| place.blocked_releases.get(&release.number))
         {
             Some(format!(
-                "it was {outcome} there before; deploy it with --force"
+                "it was {outcome} there before; deploy it anyway with --force"
             ))
         } else {
             busy.filter(|_| refuses).map(|active| {

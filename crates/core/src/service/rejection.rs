@@ -10,7 +10,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceRejection {
     /// Nothing was ever pushed.
-    #[error("there is no such service yet: push a commit with a shipway.yaml first")]
+    #[error("no such service yet: push a commit with a shipway.yaml first")]
     NoService,
     /// The release has no such environment.
     #[error("release {release} has no environment {environment:?}; its shipway.yaml names {known}")]
@@ -20,14 +20,14 @@ pub enum ServiceRejection {
         known: String,
     },
     /// There is nothing to go back from.
-    #[error("{release} is stable in {environment} already: there is nothing to roll back")]
+    #[error("{release} is already stable in {environment}: nothing to roll back")]
     StableAlready {
         release: ReleaseNumber,
         environment: EnvironmentName,
     },
     /// It was rolled back there.
     #[error(
-        "{release} was {outcome} in {environment} before; use --force to roll it out there again"
+        "{release} was {outcome} in {environment} before; use --force to deploy it there again"
     )]
     MarkedBad {
         release: ReleaseNumber,
@@ -37,17 +37,19 @@ pub enum ServiceRejection {
     },
     /// Another rollout is running, and this environment refuses a second.
     #[error(
-        "{environment} is busy with rollout {running}, and refuses others meanwhile (when_busy: refuse)"
+        "{environment} is busy with rollout {running} and refuses others until it ends (when_busy: refuse)"
     )]
     Busy {
         environment: EnvironmentName,
         running: RolloutNumber,
     },
     /// No earlier release is known.
-    #[error("there is no earlier release in {environment} to go back to; name one with --release")]
+    #[error(
+        "there is no earlier release in {environment} to roll back to; name one with --release"
+    )]
     NothingBefore { environment: EnvironmentName },
     /// The run isn't one of this service.
-    #[error("there is no run {0}")]
+    #[error("no such run: {0}")]
     UnknownRun(RunNumber),
     /// A test can't be quarantined, or released.
     #[error(transparent)]

@@ -34,9 +34,9 @@ pub(super) fn require_environment(
 pub(super) enum NotReleasable {
     #[error("{0}")]
     Unconfigured(String),
-    #[error("only the branch {released} is released, not {pushed}")]
+    #[error("only commits on {released} are released (this is {pushed})")]
     OtherBranch { released: String, pushed: String },
-    #[error("not green: {}", .0.join(", "))]
+    #[error("not successful: {}", .0.join(", "))]
     Red(Vec<String>),
     #[error("a step of its run deployed it")]
     DeployedByStep,
@@ -44,7 +44,9 @@ pub(super) enum NotReleasable {
     SourceLost,
     #[error("images ({0}) can't be released yet")]
     Image(String),
-    #[error("no workflow ran to make an artifact: none matches this push, or it has mistakes")]
+    #[error(
+        "no workflow was triggered by this push (no match, or it has errors), so there is no artifact"
+    )]
     NoRun,
     #[error("no run has uploaded an artifact (actions/upload-artifact)")]
     NoArtifact,
@@ -52,7 +54,7 @@ pub(super) enum NotReleasable {
     ArtifactMissing { name: String, uploaded: Vec<String> },
     #[error("several runs have uploaded an artifact {0:?}")]
     SeveralArtifacts(String),
-    #[error("which artifact is the release? name one of {} as `artifact` in shipway.yaml", .0.join(", "))]
+    #[error("several artifacts could be the release ({}): set `artifact` in shipway.yaml", .0.join(", "))]
     ArtifactUnnamed(Vec<String>),
 }
 

@@ -117,7 +117,7 @@ impl ServiceDecider {
     fn roll_back_running(&mut self, environment: &EnvironmentName, why: String) {
         let by = self.by.clone();
         self.hold(environment, &by, &why);
-        let superseding = format!("superseded by the rollback that {by} asked for");
+        let superseding = format!("superseded by a rollback by {by}");
         self.drop_requests_of_people(environment, &superseding);
         let place = self.state.environments.get(environment);
         let active = place.and_then(|place| place.active.as_ref());
@@ -234,7 +234,7 @@ impl ServiceDecider {
         let position = place.former.iter().rev().position(|it| it.number == number);
         let Some(position) = position else {
             return Some(format!(
-                "{number} was not good here lately, so it goes in by its strategy"
+                "{number} was not stable here recently, so it is deployed by its strategy"
             ));
         };
         let config = self.state.config.as_deref();
@@ -248,7 +248,7 @@ impl ServiceDecider {
         let left = place.replaced_at.get(&number).copied();
         (!window.holds(position + 1, left, self.now)).then(|| {
             format!(
-                "{number} is outside the rollback window ({window}), so it goes in by its strategy"
+                "{number} is outside the rollback window ({window}), so it is deployed by its strategy"
             )
         })
     }

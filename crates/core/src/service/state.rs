@@ -275,7 +275,7 @@ impl ServiceState {
         found.map(|(sequence, _)| *sequence)
     }
 
-    /// A red run was run again, and is green.
+    /// A red run was run again, and succeeded.
     fn run_again_green(&mut self, number: RunNumber, artifacts: &[RunArtifact]) {
         self.red_tests.remove(&number);
         let Some(sequence) = self.red_push(number) else {

@@ -260,7 +260,7 @@ fn what_was_red_and_is_green_when_it_runs_again_is_released_once() {
     assert_eq!(stage.run_ends(1, false, &["shop"]), [""; 0], "red again");
     assert_eq!(
         stage.run_ends(2, true, &[]),
-        ["RunEnded", "settled: not green: r1"]
+        ["RunEnded", "settled: not successful: r1"]
     );
     assert_eq!(
         stage.run_ends(1, true, &["shop"]),
@@ -293,14 +293,14 @@ fn red_runs_and_red_tests_stop_a_release() {
     stage.run_ends(1, true, &["shop"]);
     assert_eq!(
         stage.run_ends(2, false, &[]),
-        ["RunEnded", "settled: not green: r2"]
+        ["RunEnded", "settled: not successful: r2"]
     );
     stage.push(2, FILE, 1);
     stage.run_ends(3, true, &["shop"]);
     stage.promoted(1, 1);
     assert_eq!(
         stage.run_ends(4, false, &[]),
-        ["RunEnded", "held: the tests of staging are red (run r4)"]
+        ["RunEnded", "held: the tests of staging failed (run r4)"]
     );
 }
 
@@ -310,7 +310,7 @@ fn which_artifact_is_the_release_must_be_clear() {
     stage.push(1, FILE, 1);
     let why = stage.run_ends(1, true, &["a", "b"]);
     assert!(
-        why[1].contains("which artifact is the release? name one of a, b"),
+        why[1].contains("several artifacts could be the release (a, b)"),
         "{why:?}"
     );
     let named = FILE.replace("run:", "artifact: b\nrun:");
@@ -329,7 +329,7 @@ fn a_newer_release_supersedes_and_the_older_never_comes_after_it() {
     let late = stage.run_ends(1, true, &["shop"]);
     assert_eq!(
         late[2],
-        "dropped #2: a newer push has been sent there already"
+        "dropped #2: a newer push has already been deployed there"
     );
     stage.push(3, FILE, 1);
     let superseding = stage.run_ends(3, true, &["shop"]);

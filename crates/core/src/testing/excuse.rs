@@ -61,16 +61,17 @@ pub fn excuse(
     };
     let why_not = too_many_fail(&summary.totals)
         .or_else(|| match changed {
-            None => Some("what the change touches could not be found out".to_owned()),
+            None => Some("the files of the change could not be determined".to_owned()),
             Some(changed) => touched(changed),
         })
         .or_else(|| {
             let first = free.first()?;
-            Some(format!("{} fails as well, and is not in quarantine", first.id))
+            Some(format!("{} fails too and is not in quarantine", first.id))
         })
         .or_else(|| {
             summary.explains.is_none().then(|| {
-                "the job failed of more than its tests, or not all of their reports could be read".to_owned()
+                "the job has other failures than its tests, or not all reports could be read"
+                    .to_owned()
             })
         });
     FailureExcuse {

@@ -70,7 +70,7 @@ impl fmt::Display for FlakyEvidence {
             ),
             Self::OtherJob { passed, failed } => write!(
                 f,
-                "passed in {} of {} and failed in {} of {}; perhaps it depends on the job",
+                "passed in {} of {} and failed in {} of {}; it may depend on the job",
                 passed.1, passed.0, failed.1, failed.0
             ),
         }

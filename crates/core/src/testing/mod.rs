@@ -40,7 +40,7 @@ pub fn too_many_fail(totals: &TestTotals) -> Option<String> {
     let too_many = ran >= 5 && totals.bad() * 100 > ran * TOO_MANY_PERCENT;
     too_many.then(|| {
         format!(
-            "{} of {ran} tests fail, more than {TOO_MANY_PERCENT}%: it isn't single tests",
+            "{} of {ran} tests fail, more than {TOO_MANY_PERCENT}%: not a problem of single tests",
             totals.bad()
         )
     })

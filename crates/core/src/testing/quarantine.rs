@@ -26,7 +26,7 @@ pub struct TestingState {
     /// Tests that don't block, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quarantine: Vec<QuarantinedTest>,
-    /// Tests that passed and failed on one commit, those seen last at the end.
+    /// Show only tests that passed and failed on the same commit, those seen last at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flaky: Vec<FlakyTest>,
     /// Runs that have been counted, with how many reports they had then.
@@ -101,7 +101,7 @@ pub struct TestResults {
 pub enum TestingEvent {
     /// A test doesn't block from now on.
     Quarantined { request: QuarantineTerms },
-    /// A test blocks again.
+    /// A test was released from quarantine.
     Left { test: TestId, why: String },
     /// A run was seen.
     RunSeen { seen: TestResults },
@@ -111,22 +111,22 @@ pub enum TestingEvent {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuarantineRejection {
     /// A required field is missing.
-    #[error("a test in quarantine needs {0}: say who looks after it (--owner) and why (--reason)")]
+    #[error("a test in quarantine needs {0} (--owner and --reason)")]
     Unsaid(&'static str),
     /// The end is past or too far away.
-    #[error("a quarantine ends between now and {DAYS_MAX} days from now, not {0}")]
+    #[error("a quarantine must end within {DAYS_MAX} days from now, not {0}")]
     End(Timestamp),
     /// It would never leave, or at once.
     #[error("a test leaves quarantine after 1 to 1000 clean runs, not {0}")]
     CleanRuns(u32),
     /// It is not flaky: it was just changed.
-    #[error("{test} can't be quarantined: the change of {run} touches it, and may be why it fails")]
+    #[error("{test} can't be quarantined: the change of {run} touches it and may be the cause")]
     Touched {
         test: TestId,
         /// By which run's change.
         run: RunNumber,
     },
-    #[error("{QUARANTINE_MAX} tests are in quarantine already: release some, or mend them")]
+    #[error("{QUARANTINE_MAX} tests are already in quarantine: fix or release some")]
     Full,
     #[error("{0} is not in quarantine")]
     Free(TestId),
@@ -193,7 +193,7 @@ impl TestingState {
     pub fn leaving(&self, now: Timestamp) -> Vec<TestingEvent> {
         let leaving = self.quarantine.iter().filter_map(|entry| {
             let why = if entry.until <= now {
-                "its time is over".to_owned()
+                "its time has expired".to_owned()
             } else if entry.clean_runs >= entry.clean_runs_needed {
                 format!("{} clean runs in a row", entry.clean_runs)
             } else {

@@ -483,7 +483,7 @@ fn spec(stable: &ServiceConfig, config: &ServiceConfig) -> RolloutSpec {
         },
         stable_traffic: None,
         is_slow_limit_measured: false,
-        why: "run r12 is green".into(),
+        why: "run r12 succeeded".into(),
         peers: Vec::new(),
     }
 }

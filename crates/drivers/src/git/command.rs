@@ -243,7 +243,7 @@ pub(crate) fn describe_failure(stderr: &[u8], code: i32) -> String {
     });
     match told.or_else(|| lines().next_back()) {
         Some(line) => line.chars().filter(|c| !c.is_control()).take(300).collect(),
-        None => format!("it ended with code {code} and said nothing"),
+        None => format!("it exited with code {code} without a message"),
     }
 }
 
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(describe_failure(b"one\ntwo\n", 1), "two");
         assert_eq!(
             describe_failure(b"", 3),
-            "it ended with code 3 and said nothing"
+            "it exited with code 3 without a message"
         );
     }
 

@@ -33,7 +33,7 @@ pub enum GitError {
         max_bytes: u64,
     },
     /// Git's output could not be parsed: another version, or a damaged repository.
-    #[error("git's answer to {what:?} could not be read: {line:?}")]
+    #[error("can't parse git's output of {what:?}: {line:?}")]
     Answer {
         /// The request.
         what: &'static str,

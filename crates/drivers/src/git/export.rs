@@ -145,7 +145,7 @@ fn write_archive(
         if end != *b"\n" {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "git's answer has another length than announced",
+                "git's output has a different length than announced",
             ));
         }
     }
@@ -177,7 +177,7 @@ fn object_size(objects: &mut impl io::BufRead) -> io::Result<u64> {
     size.ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("git lacks an object: {line:?}"),
+            format!("an object is missing in git: {line:?}"),
         )
     })
 }

@@ -111,13 +111,13 @@ pub struct PushedRef {
 enum HookError {
     #[error("{0} is not set; is this hook run by shipway's own server?")]
     Unset(&'static str),
-    #[error("git gave an unknown line: {0:?}")]
+    #[error("git sent an unknown line: {0:?}")]
     Line(String),
     #[error("the server could not be reached ({0})")]
     Unreachable(ureq::Error),
     #[error("the server answered {0}")]
     Refused(String),
-    #[error("the server went away ({0})")]
+    #[error("the connection to the server was lost ({0})")]
     BrokenOff(io::Error),
 }
 

@@ -231,8 +231,8 @@ fn failure_reason(end: ExchangeEnd, status: io::Result<ExitStatus>, said: &[u8])
         ExchangeEnd::Whole if code == 0 => None,
         ExchangeEnd::Whole => Some(describe_failure(said, code)),
         ExchangeEnd::Abandoned => None,
-        ExchangeEnd::Stuck => Some(format!("nothing moved for {} minutes", IDLE.as_secs() / 60)),
-        ExchangeEnd::Garbled => Some("its answer is not HTTP".to_owned()),
+        ExchangeEnd::Stuck => Some(format!("no progress for {} minutes", IDLE.as_secs() / 60)),
+        ExchangeEnd::Garbled => Some("its response is not HTTP".to_owned()),
     }
 }
 
@@ -282,7 +282,7 @@ impl ClientState {
 
     /// Reports a failure to the client.
     fn finish(self, end: ExchangeEnd, operation: GitOperation, reason: Option<String>) {
-        let reason = reason.unwrap_or_else(|| "it ended without an answer".to_owned());
+        let reason = reason.unwrap_or_else(|| "it exited without a response".to_owned());
         match self {
             Self::Waiting(head, _) => {
                 let _ = head.send(Err(GitError::Failed {

@@ -50,7 +50,7 @@ pub(super) fn fill_private_file(path: &Path, content: &impl Serialize) -> io::Re
     let found = file.metadata()?;
     let is_private = std::os::unix::fs::MetadataExt::mode(&found) & 0o077 == 0;
     if !found.is_file() || found.len() > 0 || !is_private {
-        let why = "it is no empty file that only its owner may read";
+        let why = "it must be an empty file that only its owner may read";
         return Err(io::Error::other(why));
     }
     serde_json::to_writer(&mut file, content)?;

@@ -83,20 +83,19 @@ fn parse_response(status: u16, answer: &Value) -> Result<f64, MetricUnavailable>
         Some([one]) => one,
         Some(many) => {
             return Err(MetricUnavailable::for_good(format!(
-                "the query gives {} series, and one is needed: aggregate them, with sum:… for instance",
+                "the query returns {} series, but one is needed: aggregate them, for example with sum:…",
                 many.len()
             )));
         }
         None => {
             return Err(MetricUnavailable::for_good(format!(
-                "{WHO} did not answer in its own form ({status})"
+                "{WHO} sent an unexpected response ({status})"
             )));
         }
     };
     let points = one.get("pointlist").and_then(Value::as_array);
-    let points = points.ok_or_else(|| {
-        MetricUnavailable::for_good(format!("{WHO} did not answer in its own form"))
-    })?;
+    let points = points
+        .ok_or_else(|| MetricUnavailable::for_good(format!("{WHO} sent an unexpected response")))?;
     // The last interval may not have a value yet.
     let last = points
         .iter()
@@ -105,7 +104,7 @@ fn parse_response(status: u16, answer: &Value) -> Result<f64, MetricUnavailable>
         .find(|value| !value.is_null());
     last.ok_or_else(|| MetricUnavailable::for_good(format!("{WHO} has no point in the window")))?
         .as_f64()
-        .ok_or_else(|| MetricUnavailable::for_good(format!("{WHO} did not answer in its own form")))
+        .ok_or_else(|| MetricUnavailable::for_good(format!("{WHO} sent an unexpected response")))
 }
 
 #[cfg(test)]
@@ -122,7 +121,7 @@ mod tests {
         for (answer, said) in [
             (series(json!([])), "no point"),
             (series(json!([[1, null]])), "no point"),
-            (series(json!([[1, "x"]])), "its own form"),
+            (series(json!([[1, "x"]])), "unexpected response"),
             (json!({ "series": [] }), "no series"),
             (json!({ "series": [{}, {}] }), "2 series"),
             (json!({ "errors": ["Forbidden"] }), "Forbidden"),
@@ -130,7 +129,7 @@ mod tests {
                 json!({ "status": "error", "error": "Error parsing query" }),
                 "Error parsing query",
             ),
-            (json!([]), "its own form"),
+            (json!([]), "unexpected response"),
         ] {
             let why = of(answer).unwrap_err();
             assert!(why.contains(said), "{why}");

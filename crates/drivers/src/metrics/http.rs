@@ -69,7 +69,7 @@ impl MetricHttpClient {
         });
         let (status, body) = asking
             .await
-            .map_err(|_| MetricUnavailable::for_now(format!("{who} could not be asked")))?
+            .map_err(|_| MetricUnavailable::for_now(format!("{who} could not be queried")))?
             .map_err(|error| MetricUnavailable::for_now(describe_error(who, &error, timeout)))?;
         parse_answer(who, status, &body)
     }
@@ -112,24 +112,24 @@ fn parse_answer(
     let quoted = || quote_body(body);
     if status.is_server_error() || status.as_u16() == 429 {
         return Err(MetricUnavailable::for_now(format!(
-            "{who} answered {status}{}",
+            "{who} responded with {status}{}",
             quoted()
         )));
     }
     if body.len() as u64 > BODY_BYTES_MAX {
         return Err(MetricUnavailable::for_good(format!(
-            "{who} answered more than {} KiB",
+            "{who} sent more than {} KiB",
             BODY_BYTES_MAX >> 10
         )));
     }
     match serde_json::from_slice(body) {
         Ok(json) => Ok((status.as_u16(), json)),
         Err(_) if status.is_success() => Err(MetricUnavailable::for_good(format!(
-            "{who} answered no JSON{}",
+            "{who} did not return JSON{}",
             quoted()
         ))),
         Err(_) => Err(MetricUnavailable::for_good(format!(
-            "{who} answered {status}{}",
+            "{who} responded with {status}{}",
             quoted()
         ))),
     }
@@ -160,12 +160,12 @@ fn with_parameters(url: &str, parameters: &[(&str, String)]) -> String {
 fn describe_error(who: &str, error: &ureq::Error, timeout: Duration) -> String {
     match error {
         ureq::Error::Timeout(_) => {
-            format!("{who} did not answer within {} ms", timeout.as_millis())
+            format!("{who} did not respond within {} ms", timeout.as_millis())
         }
         ureq::Error::Io(error) => format!("{who} could not be reached: {error}"),
-        ureq::Error::HostNotFound => format!("{who} could not be reached: its host is not known"),
+        ureq::Error::HostNotFound => format!("{who} could not be reached: unknown host"),
         ureq::Error::ConnectionFailed => format!("{who} could not be reached: no connection"),
-        _ => format!("{who} could not be asked, or answered no HTTP"),
+        _ => format!("{who} could not be queried, or did not respond with HTTP"),
     }
 }
 

@@ -8,7 +8,7 @@ use super::MetricUnavailable;
 /// The number at `path` (`data.items[0].value`; empty means the document itself). A string that contains a number is accepted.
 pub(super) fn number_at(document: &Value, path: &str, who: &str) -> Result<f64, MetricUnavailable> {
     let at = at_path(document, path).ok_or_else(|| {
-        MetricUnavailable::for_good(format!("{who} answered nothing at `{path}`"))
+        MetricUnavailable::for_good(format!("{who} returned nothing at `{path}`"))
     })?;
     let place = if path.is_empty() {
         String::new()
@@ -17,13 +17,15 @@ pub(super) fn number_at(document: &Value, path: &str, who: &str) -> Result<f64, 
     };
     match at {
         Value::Number(number) => number.as_f64().ok_or_else(|| {
-            MetricUnavailable::for_good(format!("{who} answered a number{place} that is too large"))
+            MetricUnavailable::for_good(format!("{who} returned a number{place} that is too large"))
         }),
         Value::String(text) => text.trim().parse().map_err(|_| {
-            MetricUnavailable::for_good(format!("{who} answered a text{place} that is no number"))
+            MetricUnavailable::for_good(format!(
+                "{who} returned a string{place} that is not a number"
+            ))
         }),
         other => Err(MetricUnavailable::for_good(format!(
-            "{who} answered {}{place}, not a number",
+            "{who} returned {}{place}, not a number",
             json_type_name(other)
         ))),
     }
@@ -33,9 +35,9 @@ pub(super) fn number_at(document: &Value, path: &str, who: &str) -> Result<f64, 
 pub(super) const fn json_type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
-        Value::Bool(_) => "a truth value",
+        Value::Bool(_) => "a boolean",
         Value::Number(_) => "a number",
-        Value::String(_) => "a text",
+        Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
@@ -57,21 +59,21 @@ mod tests {
         assert!(at("odd").unwrap().is_nan(), "judged by who asks");
         assert_eq!(
             at("data.items[2].value"),
-            Err("it answered nothing at `data.items[2].value`".into())
+            Err("it returned nothing at `data.items[2].value`".into())
         );
         assert_eq!(
             at("data.items[x]"),
-            Err("it answered nothing at `data.items[x]`".into())
+            Err("it returned nothing at `data.items[x]`".into())
         );
         assert_eq!(
             at("no"),
-            Err("it answered nothing at `no`, not a number".into())
+            Err("it returned nothing at `no`, not a number".into())
         );
         assert_eq!(
             at("data"),
-            Err("it answered an object at `data`, not a number".into())
+            Err("it returned an object at `data`, not a number".into())
         );
-        assert_eq!(at(""), Err("it answered an object, not a number".into()));
+        assert_eq!(at(""), Err("it returned an object, not a number".into()));
         assert_eq!(number_at(&json!(3), "", "it").unwrap(), 3.0);
     }
 }

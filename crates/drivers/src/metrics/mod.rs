@@ -60,7 +60,7 @@ pub enum MetricError {
     #[error("{0}")]
     Query(String),
     /// The provider answered with a value that is not finite.
-    #[error("{provider} says {}", describe_non_finite(*.value))]
+    #[error("{provider} returned {}", describe_non_finite(*.value))]
     NotFinite {
         /// The provider's name.
         provider: &'static str,
@@ -188,7 +188,7 @@ impl MetricReader {
                 exec::run_command(command, path, about, source.window, place, timeout).await
             }
             ProviderQuery::Events => Err(MetricUnavailable::for_good(
-                "events are reported to Shipway, not asked for",
+                "events are reported to Shipway, not queried",
             )),
         }
     }
@@ -208,10 +208,10 @@ const fn provider_name(query: &ProviderQuery) -> &'static str {
 /// Describes a value that is not finite.
 const fn describe_non_finite(value: f64) -> &'static str {
     if value.is_nan() {
-        "NaN, which is no number"
+        "NaN, which is not a number"
     } else if value > 0.0 {
-        "+Inf, which is no number"
+        "+Inf, which is not a number"
     } else {
-        "-Inf, which is no number"
+        "-Inf, which is not a number"
     }
 }

@@ -56,7 +56,7 @@ fn parse_response(status: u16, answer: &Value) -> Result<f64, MetricUnavailable>
     if let Some(warning) = warnings.and_then(|warnings| warnings.first()) {
         let why = warning.as_str().unwrap_or("without a reason");
         return Err(MetricUnavailable::for_now(format!(
-            "{WHO} warns that its answer is partial: {}",
+            "{WHO} warns that its result is partial: {}",
             shorten(why)
         )));
     }
@@ -75,19 +75,19 @@ fn parse_response(status: u16, answer: &Value) -> Result<f64, MetricUnavailable>
             ))),
             Some([one]) => parse_sample(one.get("value").unwrap_or(&Value::Null)),
             Some(many) => Err(MetricUnavailable::for_good(format!(
-                "the query gives {} series, and one is needed: aggregate them, with sum(…) for instance",
+                "the query returns {} series, but one is needed: aggregate them, for example with sum(…)",
                 many.len()
             ))),
             None => Err(MetricUnavailable::for_good(format!(
-                "{WHO} answered {} instead of series",
+                "{WHO} returned {} instead of series",
                 json::json_type_name(result)
             ))),
         },
         Some(other) => Err(MetricUnavailable::for_good(format!(
-            "the query gives a {other}, and a number is needed"
+            "the query returns a {other}, but a number is needed"
         ))),
         None => Err(MetricUnavailable::for_good(format!(
-            "{WHO} did not answer in its own form"
+            "{WHO} sent an unexpected response"
         ))),
     }
 }
@@ -96,7 +96,7 @@ fn parse_response(status: u16, answer: &Value) -> Result<f64, MetricUnavailable>
 fn parse_sample(point: &Value) -> Result<f64, MetricUnavailable> {
     let text = point.get(1).and_then(Value::as_str);
     text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| MetricUnavailable::for_good(format!("{WHO} did not answer in its own form")))
+        .ok_or_else(|| MetricUnavailable::for_good(format!("{WHO} sent an unexpected response")))
 }
 
 fn shorten(why: &str) -> String {
@@ -133,8 +133,11 @@ mod tests {
                 "2 series, and one is needed",
             ),
             (vector(json!({})), "an object instead of series"),
-            (vector(json!([series(json!(1))])), "its own form"),
-            (vector(json!([series(json!("many"))])), "its own form"),
+            (vector(json!([series(json!(1))])), "unexpected response"),
+            (
+                vector(json!([series(json!("many"))])),
+                "unexpected response",
+            ),
             (
                 json!({ "resultType": "matrix", "result": [] }),
                 "gives a matrix",
@@ -143,7 +146,7 @@ mod tests {
                 json!({ "resultType": "string", "result": [1.0, "3"] }),
                 "gives a string",
             ),
-            (json!({}), "its own form"),
+            (json!({}), "unexpected response"),
         ] {
             let why = of(data).unwrap_err();
             assert!(why.contains(said), "{why}");

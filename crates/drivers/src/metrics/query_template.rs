@@ -22,7 +22,7 @@ pub struct QuerySubject {
 /// Why a query can't be filled in.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TemplateError {
-    #[error("there is no stable release to ask about")]
+    #[error("there is no stable release to query")]
     NoStable,
     #[error(transparent)]
     Secret(#[from] SecretNotSet),

@@ -35,7 +35,7 @@ pub(super) async fn query_web(
     let (status, answer) = http.fetch_json(&asked, timeout).await?;
     if !(200..300).contains(&status) {
         return Err(MetricUnavailable::for_good(format!(
-            "{WHO} answered {status}"
+            "{WHO} responded with {status}"
         )));
     }
     number_at(&answer, path, WHO)

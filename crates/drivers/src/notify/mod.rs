@@ -92,7 +92,7 @@ enum WebhookFormat {
 
 /// The URL is not a valid destination. Does not repeat the URL, which is a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a webhook needs an address such as https://example.com/hook (http and https only)")]
+#[error("a webhook needs a URL such as https://example.com/hook (http and https only)")]
 pub struct InvalidWebhookAddress;
 
 impl WebhookDestination {

@@ -30,7 +30,7 @@ pub enum NotifyError {
         why: String,
     },
     /// The receiver is temporarily unavailable.
-    #[error("{to} answered {answer}")]
+    #[error("{to} responded with {answer}")]
     Busy {
         /// The destination.
         to: String,
@@ -206,13 +206,13 @@ fn excerpt(body: ureq::Body, secrets: &[String]) -> String {
 /// Only texts of our own and of the operating system: ureq's messages may contain the URL.
 fn unreachable_error(to: String, error: &ureq::Error) -> NotifyError {
     let why = match error {
-        ureq::Error::Timeout(_) => format!("no answer within {} s", DEADLINE.as_secs()),
-        ureq::Error::HostNotFound => "there is no such host".to_owned(),
+        ureq::Error::Timeout(_) => format!("no response within {} s", DEADLINE.as_secs()),
+        ureq::Error::HostNotFound => "unknown host".to_owned(),
         ureq::Error::ConnectionFailed => "it refused the connection".to_owned(),
         ureq::Error::Io(error) => error.to_string(),
         ureq::Error::Tls(why) => format!("TLS failed: {why}"),
         ureq::Error::Rustls(error) => format!("TLS failed: {error}"),
-        ureq::Error::Protocol(_) => "its answer is not HTTP".to_owned(),
+        ureq::Error::Protocol(_) => "its response is not HTTP".to_owned(),
         _ => "the connection failed".to_owned(),
     };
     NotifyError::Unreachable { to, why }

@@ -166,7 +166,7 @@ async fn a_snapshot_that_makes_no_sense_is_refused_and_the_routes_stay() {
                     ..route(full())
                 },
             ]),
-            "two routes ask for port 81",
+            "two routes use port 81",
         ),
     ];
     for (wrong, says) in cases {
@@ -202,7 +202,7 @@ async fn a_port_of_a_route_that_is_taken_keeps_no_other_route_waiting() {
     assert_eq!(get(proxy.address, "/").await.text(), "shop");
     let unreachable = proxy.health().await.unwrap().unreachable_ports;
     assert!(unreachable[&port].contains("in use"), "{unreachable:?}");
-    assert!(proxy.log().contains("can't be listened on"));
+    assert!(proxy.log().contains("can't listen on"));
     // Once another program has freed it, the proxy opens it by itself.
     drop(taken);
     until("the port is listened on", async || {
@@ -251,7 +251,7 @@ async fn routes_that_can_not_be_kept_are_not_used() {
         .await
         .unwrap_err();
     assert!(
-        error.to_string().contains("the routes can't be kept"),
+        error.to_string().contains("the routes can't be saved"),
         "{error}"
     );
     assert_eq!(get(proxy.address, "/").await.text(), "one");

@@ -85,9 +85,9 @@ async fn damaged_routes_are_named_and_a_proxy_starts_without_them() {
     let whole = serde_json::to_string(&only(1, &[&shop.address])).unwrap();
     std::fs::create_dir(house.path("state")).unwrap();
     for (damage, says) in [
-        (whole[..whole.len() / 2].to_owned(), "perhaps it is damaged"),
-        ("\0\0\0\0\0\0".to_owned(), "perhaps it is damaged"),
-        (String::new(), "perhaps it is damaged"),
+        (whole[..whole.len() / 2].to_owned(), "it may be damaged"),
+        ("\0\0\0\0\0\0".to_owned(), "it may be damaged"),
+        (String::new(), "it may be damaged"),
         (whole.replacen("10000", "9999", 1), "add up to 9999"),
         (
             whole.replacen("\"version\":1", "\"version\":9", 1),

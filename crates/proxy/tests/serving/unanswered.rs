@@ -86,7 +86,7 @@ async fn an_open_request_is_known_when_counters_are_read_and_counts_once() {
     proxy.put(&snapshot(vec![impatient(&slow.address)])).await;
     let address = proxy.address;
     let asking = tokio::spawn(async move { super::support::get(address, "/").await });
-    // What is known to be slower than the limit, and what is known to have had no answer in time.
+    // What is known to be slower than the limit, and what is known to have had no response in time.
     let known = async || {
         let entry = proxy.count(1).await;
         let slow = entry.latency.count_above(LIMIT) + entry.open_ages.count_above(LIMIT);

@@ -19,7 +19,7 @@ use shipway_workflow::job::JobKey;
 use super::{ApiError, Caller, json_body::OptionalJson, lists::read_joined_page, runs};
 use crate::{app::App, read_models::run_view};
 
-/// Approves or rejects a job that waits at the gates of its environment. Answers with the run.
+/// Approves or rejects a job that is waiting for approval. Returns the run.
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/jobs/{job}/{verb}",
     params(("service" = String, Path), ("number" = String, Path), ("job" = String, Path, description = "Its key, such as `deploy`"), ("verb" = JobGateAction, Path)), request_body = JobGateRequest,
     responses((status = 200, body = Value), (status = 403, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
@@ -68,13 +68,13 @@ pub(super) fn verified_groups(
         return Ok(caller.groups());
     }
     Err(ApiError::bad_request(format!(
-        "groups can't be given in a request ({}): anyone could claim them, and this server knows no groups yet; name people in `approvals: {{ from: [...] }}`",
+        "groups can't be passed in a request ({}): anyone could claim them, and groups are not supported yet; name people in `approvals: {{ from: [...] }}`",
         claimed.join(", ")
     )))
 }
 
-/// Rollouts, and after them jobs of runs, that wait for people.
-#[utoipa::path(get, path = "/api/v1/approvals", params(PageQuery), responses((status = 200, description = "Rollouts that wait for people; jobs that do have a `job`", body = Value)))]
+/// Rollouts, and after them jobs of runs, that are waiting for approval.
+#[utoipa::path(get, path = "/api/v1/approvals", params(PageQuery), responses((status = 200, description = "Rollouts and jobs that are waiting for approval; entries of jobs have a `job`", body = Value)))]
 pub(super) async fn approvals(
     State(app): State<Arc<App>>,
     Query(query): Query<PageQuery>,

@@ -19,7 +19,7 @@ use tokio_util::io::ReaderStream;
 use super::{ApiError, Caller, runs};
 use crate::{app::App, read_models::run_view};
 
-/// An artifact of a run, as a tar file. The connection breaks off when its bytes are not what its digest says.
+/// An artifact of a run, as a tar file. The connection is closed early if its bytes do not match its digest.
 #[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/artifacts/{name}", params(("service" = String, Path), ("number" = String, Path, description = "`12` or `r12`"), ("name" = String, Path)),
     responses((status = 200, content_type = "application/x-tar"), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn download(

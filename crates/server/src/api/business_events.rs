@@ -41,7 +41,7 @@ pub(super) async fn report(
     if reported.events.is_empty() || reported.events.len() > EVENTS_MAX {
         let given = reported.events.len();
         return Err(ApiError::bad_request(format!(
-            "a report has 1 to {EVENTS_MAX} events, not {given}"
+            "a report must have 1 to {EVENTS_MAX} events, but this has {given}"
         )));
     }
     let route = app.workloads.traffic.route(&place);
@@ -73,7 +73,7 @@ async fn find_environment(
     service: ServiceName,
     environment: Option<&str>,
 ) -> Result<ServiceEnvironment, ApiError> {
-    let unknown = || ApiError::missing(format!("there is no service {service}"));
+    let unknown = || ApiError::missing(format!("no such service: {service}"));
     let row = app
         .store
         .row("service", service.as_str())
@@ -104,24 +104,22 @@ async fn find_environment(
 enum EventError {
     #[error(transparent)]
     Name(#[from] shipway_analysis::ParseNameError),
-    #[error("`count` of {name} is from 1 to {COUNT_MAX}, not {count}")]
+    #[error("`count` of {name} must be from 1 to {COUNT_MAX}, but this is {count}")]
     Count { name: String, count: u64 },
-    #[error("{name} has one of `instance`, `release` and `user`")]
+    #[error("{name} must have exactly one of `instance`, `release` and `user`")]
     AmbiguousRelease { name: String },
     #[error(transparent)]
     InstanceId(#[from] shipway_core::target::NoInstanceId),
-    #[error("{instance} is no instance of {} in {}", place.service, place.environment)]
+    #[error("{instance} is not an instance of {} in {}", place.service, place.environment)]
     OtherInstance {
         instance: String,
         place: ServiceEnvironment,
     },
-    #[error("nothing serves there, so no user is on any release")]
+    #[error("no release is deployed there, so users can't be assigned to one")]
     NothingServes,
     #[error("the traffic isn't split by user (`sticky: none`): name the release instead")]
     NotSticky,
-    #[error(
-        "who is on the new release isn't decided by the user alone (`match`): name the release instead"
-    )]
+    #[error("the new release isn't chosen by user alone (`match`): name the release instead")]
     Matched,
     #[error("no release has any traffic there")]
     NoTraffic,

@@ -78,7 +78,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
         principal.map(Self).ok_or_else(|| {
             ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "this address authenticates nobody: report this as an error of Shipway",
+                "this endpoint has no authentication: please report this as a bug in Shipway",
             )
         })
     }

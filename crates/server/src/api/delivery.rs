@@ -17,7 +17,7 @@ use super::{
 };
 use crate::app::App;
 
-/// Deployments, change failures and lead times by service, environment and day (UTC), the newest change first. Days without any are left
+/// Deployments, change failures and lead times by service, environment and day (UTC), most recently changed first. Days without any are left
 /// out.
 #[utoipa::path(get, path = "/api/v1/delivery", params(DeliveryQuery), responses((status = 200, description = "A page of days", body = Value)))]
 pub(super) async fn list(

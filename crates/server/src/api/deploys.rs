@@ -134,7 +134,7 @@ async fn address_notes(app: &App, spec: &rollout::RolloutSpec) -> Result<Vec<Str
     )
     .only_for(&spec.environment.name);
     let conflicts = claims.conflicts(&request).into_iter();
-    let conflicts = conflicts.map(|it| format!("{it}: the rollout fails as long as it does"));
+    let conflicts = conflicts.map(|it| format!("{it}: until it is released, the rollout fails"));
     let overlaps = claims
         .overlaps(&request)
         .into_iter()
@@ -142,7 +142,7 @@ async fn address_notes(app: &App, spec: &rollout::RolloutSpec) -> Result<Vec<Str
     Ok(conflicts.chain(overlaps).collect())
 }
 
-/// Rolls a release out.
+/// Deploys a release.
 #[utoipa::path(post, path = "/api/v1/services/{service}/deploys", params(("service" = String, Path)), request_body = DeployRequest,
     responses((status = 202, body = DeployOutcome), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn deploy(
@@ -227,16 +227,16 @@ async fn deploy_step(
 ) -> Result<ServiceInput, ApiError> {
     let run = run_number(run)?;
     let environment = environment
-        .ok_or_else(|| ApiError::bad_request("a deploying step names its environment"))?;
+        .ok_or_else(|| ApiError::bad_request("a step that deploys must name its environment"))?;
     let stream = format!("run/{service}/{}", run.0);
     let state = app
         .engines
         .runs
         .state(&stream)
         .await?
-        .ok_or_else(|| ApiError::missing(format!("there is no run {run}")))?;
+        .ok_or_else(|| ApiError::missing(format!("no such run: {run}")))?;
     let known = state.0.as_deref();
-    let known = known.ok_or_else(|| ApiError::missing(format!("there is no run {run}")))?;
+    let known = known.ok_or_else(|| ApiError::missing(format!("no such run: {run}")))?;
     let stored = known.artifacts.clone();
     let artifacts: Vec<RunArtifact> = stored
         .into_iter()
@@ -260,7 +260,7 @@ async fn deploy_step(
         [one] => (*one).clone(),
         [] => {
             let missing = ApiError::conflict(format!(
-                "run {run} has uploaded no such artifact; actions/upload-artifact must come before the deploy"
+                "run {run} has not uploaded this artifact; actions/upload-artifact must run before the deploy"
             ));
             return Err(missing.with_type(ARTIFACT_MISSING));
         }
@@ -306,7 +306,7 @@ async fn made_by(
     Ok(made)
 }
 
-/// Goes back to an earlier release: without steps and analysis where it was good lately (`rollback_window`).
+/// Rolls back to an earlier release, without steps and analysis if it was stable recently (`rollback_window`).
 #[utoipa::path(post, path = "/api/v1/services/{service}/rollbacks", params(("service" = String, Path)), request_body = RollbackRequest,
     responses((status = 202, body = DeployOutcome), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn rollback(
@@ -348,9 +348,9 @@ async fn find_release(
     commit: Option<&str>,
 ) -> Result<Arc<Release>, ApiError> {
     if let Some(number) = number {
-        return release(&*app.store, service, number).await.ok_or_else(|| {
-            ApiError::missing(format!("there is no release {number} of {service}"))
-        });
+        return release(&*app.store, service, number)
+            .await
+            .ok_or_else(|| ApiError::missing(format!("no release {number} of {service}")));
     }
     let newest = RowQuery {
         service: Some(service.as_str()),
@@ -367,7 +367,11 @@ async fn find_release(
         return Err(unknown(service.as_str()));
     }
     found.map(Arc::new).ok_or_else(|| match commit {
-        Some(commit) => ApiError::missing(format!("there is no release of commit {commit}; only green runs on the released branch make one")),
-        None => ApiError::missing(format!("{service} has no release yet; push a commit whose run is green")),
+        Some(commit) => ApiError::missing(format!(
+            "no release of commit {commit}; only successful runs on the released branch create one"
+        )),
+        None => ApiError::missing(format!(
+            "{service} has no release yet; push a commit whose run succeeds"
+        )),
     })
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::app::App;
 
-/// Continues automatic promotion into an environment that a person holds. Where it is not held nothing changes.
+/// Resumes automatic promotion into a held environment. Nothing changes if it is not held.
 #[utoipa::path(post, path = "/api/v1/services/{service}/environments/{environment}/resume",
     params(("service" = String, Path), ("environment" = String, Path)), request_body = ResumeEnvironmentRequest,
     responses((status = 200, body = ResumedEnvironment), (status = 404, body = shipway_api::Problem)))]

@@ -91,7 +91,7 @@ pub(crate) async fn in_one_form(request: Request, next: Next) -> Response {
     let (parts, body) = response.into_parts();
     let words = to_bytes(body, WORDS_MAX).await.unwrap_or_default();
     let detail = if words.is_empty() {
-        "it can't be asked like this; see /api/openapi.json".to_owned()
+        "method not allowed; see /api/openapi.json".to_owned()
     } else {
         String::from_utf8_lossy(&words).into_owned()
     };

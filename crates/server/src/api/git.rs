@@ -73,7 +73,7 @@ async fn backend(
 fn git_problem(error: GitError) -> ApiError {
     match error {
         GitError::Missing(_) => {
-            ApiError::missing("there is no such repository yet; the first push makes it")
+            ApiError::missing("no such repository yet; the first push creates it")
         }
         error => {
             tracing::error!(%error, "git failed");

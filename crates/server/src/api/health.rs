@@ -31,11 +31,11 @@ pub(crate) async fn healthz(State(app): State<Arc<App>>) -> Json<HealthReport> {
 pub(crate) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<ReadinessReport>) {
     let unhealthy = app.workloads.targets.unhealthy_routers().await;
     let proxy = unhealthy.first().map(|router| match router {
-        RouterKind::Proxy => "the proxy does not answer on its control socket".to_owned(),
+        RouterKind::Proxy => "the proxy does not respond on its control socket".to_owned(),
         RouterKind::Service
         | RouterKind::Istio
         | RouterKind::GatewayApi
-        | RouterKind::ReplicaRatio => format!("the router {router} does not answer"),
+        | RouterKind::ReplicaRatio => format!("the router {router} does not respond"),
     });
     let reasons = ReadinessReasons {
         store: check_store(&app).await.err().map(|error| error.to_string()),
@@ -78,7 +78,7 @@ enum DiskError {
         path: PathBuf,
         error: rustix::io::Errno,
     },
-    #[error("{free_mib} MiB are free at {}, fewer than {} MiB: free some space", path.display(), DISK_BYTES_MIN >> 20)]
+    #[error("only {free_mib} MiB are free at {}, less than {} MiB: free some space", path.display(), DISK_BYTES_MIN >> 20)]
     Full { path: PathBuf, free_mib: u64 },
 }
 

@@ -27,7 +27,7 @@ use crate::{
 
 /// Bodies of POSTs and their answers are small documents.
 const BODY_BYTES_MAX: usize = 1 << 20;
-/// Longer keys are mistakes.
+/// Longer keys are refused.
 const KEY_BYTES_MAX: usize = 255;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");

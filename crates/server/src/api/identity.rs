@@ -102,7 +102,7 @@ fn check_token(wanted: &str, given: &[String]) -> Result<(), ApiError> {
     }
     Err(ApiError::new(
         StatusCode::UNAUTHORIZED,
-        "this server asks for its token: SHIPWAY_TOKEN, --token, or as the password of git",
+        "authentication required: pass the token as SHIPWAY_TOKEN, --token, or as the git password",
     ))
 }
 
@@ -111,7 +111,7 @@ async fn find_job(app: &App, token: &str) -> Result<JobIdentity, ApiError> {
     let unauthorized = || {
         ApiError::new(
             StatusCode::UNAUTHORIZED,
-            "this is not the token of a job that runs: a job's token ends with the job",
+            "this is not the token of a running job: the token of a job expires with it",
         )
     };
     let presented = PresentedToken::parse(token).ok_or_else(unauthorized)?;
@@ -173,7 +173,7 @@ async fn find_local_process(
             Ok(Some(Principal::instance_process(&name)))
         }
         PeerProcess::Gone => Err(ApiError::forbidden(
-            "the process that sent this is gone, and requests of jobs are refused: wait for the answer",
+            "the process that sent this has exited, so it can't be identified: wait for the response before exiting",
         )),
     }
 }

@@ -46,7 +46,7 @@ use crate::app::App;
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Shipway",
-    description = "From a commit to production, and guard there. Errors are problem documents (RFC 9457). A POST needs `Content-Type: application/json`, also without a body; unknown fields and query parameters are refused. It may carry an `Idempotency-Key`: sent again with the same key within a day, it is answered as it was the first time and does nothing."
+    description = "Delivers commits to production and rolls back bad releases automatically. Errors are problem documents (RFC 9457). A POST needs `Content-Type: application/json`, also without a body; unknown fields and query parameters are refused. It may carry an `Idempotency-Key`: a repeated request with the same key within 24 h returns the original response and has no effect."
 ))]
 struct ApiDescription;
 

@@ -33,12 +33,12 @@ const TRAFFIC_COUNTERS: [TrafficCounter; 5] = [
     ),
     (
         "shipway_requests_abandoned_total",
-        "Requests that their clients gave up without an answer.",
+        "Requests aborted by the client before a response.",
         |traffic| traffic.abandoned,
     ),
     (
         "shipway_requests_late_total",
-        "Requests answered without an error, but later than answer_within.",
+        "Requests answered successfully, but later than answer_within.",
         |traffic| traffic.late,
     ),
 ];

@@ -58,10 +58,10 @@ impl QueryParameters {
         };
         let help = match nearest(unknown, known.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
-            None if known.is_empty() => "this address takes none".to_owned(),
+            None if known.is_empty() => "this endpoint has none".to_owned(),
             None => {
                 let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                format!("there are {}", known.join(", "))
+                format!("the known ones are {}", known.join(", "))
             }
         };
         let shown: String = unknown.chars().take(100).collect();

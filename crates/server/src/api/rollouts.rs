@@ -31,7 +31,7 @@ use crate::{
     read_models::{release, rollout_view},
 };
 
-/// Rollouts, the newest change first.
+/// Rollouts, most recently changed first.
 #[utoipa::path(get, path = "/api/v1/rollouts", params(RolloutListQuery), responses((status = 200, description = "A page of rollouts", body = Value)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -74,7 +74,7 @@ pub(super) async fn show(
     ))
 }
 
-/// Acts on a rollout. Idempotent; an action that is no longer possible is refused with the current state. Answers with the rollout, or
+/// Acts on a rollout. Idempotent; an action that is no longer possible is refused with the current state. Returns the rollout, or
 /// for a retry with the outcome of its deploy.
 #[utoipa::path(post, path = "/api/v1/rollouts/{service}/{number}/{verb}",
     params(("service" = String, Path), ("number" = String, Path), ("verb" = RolloutAction, Path)), request_body = RolloutActionRequest,
@@ -144,7 +144,7 @@ async fn retry(
     if view.ended.is_none() {
         let status = view.status;
         return Err(ApiError::conflict(format!(
-            "{id} can't be retried before it has ended: it is {status}; watch it: shipway watch {id}"
+            "{id} can't be retried before it has ended: it is {status}; follow it: shipway watch {id}"
         )));
     }
     let release = release(&*app.store, &id.service, view.release)

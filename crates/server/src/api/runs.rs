@@ -27,7 +27,7 @@ use crate::{
     read_models::{run_details, run_view},
 };
 
-/// Runs, the newest change first.
+/// Runs, most recently changed first.
 #[utoipa::path(get, path = "/api/v1/runs", params(RunListQuery), responses((status = 200, description = "A page of runs", body = Value)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -50,7 +50,7 @@ pub(super) async fn list(
     Ok(Json(read_page(&*app.store, rows, &query).await?))
 }
 
-/// One run: its jobs and steps with how they ended.
+/// One run: its jobs and steps with their results.
 #[utoipa::path(get, path = "/api/v1/runs/{service}/{number}", params(("service" = String, Path), ("number" = String, Path, description = "`12` or `r12`")),
     responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
@@ -87,7 +87,7 @@ pub(super) async fn cancel(
     Ok(Json(run_view(&*app.store, &id).await?))
 }
 
-/// Runs jobs of a finished run again: all, the failed ones or one, and the jobs that need them. Green jobs that are not run again keep
+/// Re-runs jobs of a finished run: all, the failed ones or one, and the jobs that need them. Successful jobs that are not re-run keep
 /// their results and outputs. With `from_failed_step` or `step` a job resumes in the workspace in which it failed.
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/rerun", params(("service" = String, Path), ("number" = String, Path)), request_body = RerunRequest,
     responses((status = 200, body = Value), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]

@@ -104,7 +104,9 @@ fn hosts(origin: &RequestOrigin<'_>) -> Result<Vec<Authority>, ApiError> {
     let named = origin.headers.get_all(header::HOST).iter();
     for value in named {
         let host = value.to_str().ok().and_then(|text| text.parse().ok());
-        hosts.push(host.ok_or_else(|| ApiError::bad_request("the header `Host` is no host"))?);
+        hosts.push(
+            host.ok_or_else(|| ApiError::bad_request("the header `Host` is not a valid host"))?,
+        );
     }
     Ok(hosts)
 }
@@ -144,7 +146,7 @@ fn check_site(
         ApiError::new(
             StatusCode::FORBIDDEN,
             format!(
-                "a page of {from} may change nothing here: only this server's own pages and programs may"
+                "pages of {from} may not change anything here: only this server's own pages and programs may"
             ),
         )
     };

@@ -49,7 +49,7 @@ pub(super) async fn show(
         .ok_or_else(|| unknown(&service))
 }
 
-/// Releases, the newest first.
+/// Releases, newest first.
 #[utoipa::path(get, path = "/api/v1/services/{service}/releases", params(("service" = String, Path), PageQuery), responses((status = 200, body = Value)))]
 pub(super) async fn releases(
     State(app): State<Arc<App>>,
@@ -72,7 +72,7 @@ pub(super) async fn releases(
     Ok(Json(page))
 }
 
-/// Starts a workflow by hand (`workflow_dispatch`).
+/// Starts a workflow manually (`workflow_dispatch`).
 #[utoipa::path(post, path = "/api/v1/services/{service}/runs", params(("service" = String, Path)), request_body = DispatchRequest,
     responses((status = 202, body = Value), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn dispatch(
@@ -93,9 +93,7 @@ pub(super) async fn dispatch(
     let (reference, commit) = branch_or_tag(&repo, &branch)
         .await
         .map_err(git)?
-        .ok_or_else(|| {
-            ApiError::missing(format!("there is no branch or tag {branch}; push it first"))
-        })?;
+        .ok_or_else(|| ApiError::missing(format!("no branch or tag {branch}; push it first")))?;
     let workflow: WorkflowFile = crate::push::find_dispatchable(
         &repo,
         &commit,
@@ -155,7 +153,7 @@ pub(super) async fn until_there(app: &App, kind: &str, key: &str) {
         }
     };
     if tokio::time::timeout(OPENING, there).await.is_err() {
-        tracing::warn!(kind, key, "ordered, and not there yet");
+        tracing::warn!(kind, key, "requested, but not created yet");
     }
 }
 
@@ -174,7 +172,7 @@ pub(super) async fn environments(
 
 pub(super) fn unknown(service: &str) -> ApiError {
     ApiError::missing(format!(
-        "there is no service {service}; push a commit with a shipway.yaml to /git/{service}"
+        "no such service: {service}; push a commit with a shipway.yaml to /git/{service}"
     ))
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn prepare(
     caller.require(verb, &Resource::Run(id.clone()))?;
     run_view(&*app.store, &id).await?;
     let state = app.engines.runs.state(&id.stream()).await?;
-    let state = state.ok_or_else(|| ApiError::missing(format!("there is no run {id}")))?;
+    let state = state.ok_or_else(|| ApiError::missing(format!("no such run: {id}")))?;
     let location = find_location(&app, &state, (&id, &key), body.step).await?;
     let Some(file) = body.file else {
         return Ok(Json(location));
@@ -97,7 +97,7 @@ async fn find_location(
 ) -> Result<ShellLocation, ApiError> {
     let refused = |refused: RunRejection| ApiError::new(refused.status(), refused.to_string());
     let known = state.0.as_deref();
-    let unknown = || ApiError::missing(format!("{id} has no job {key}, or it never began"));
+    let unknown = || ApiError::missing(format!("{id} has no job {key}, or the job never started"));
     let (run, (found, cell)) = known
         .and_then(|run| Some((run, run.cell(key)?)))
         .filter(|(_, (_, cell))| cell.called.is_none())
@@ -132,7 +132,7 @@ async fn find_location(
         (None, None) => {
             let known = join_with_and(steps.iter().map(String::as_str));
             let why = format!(
-                "no step of {key} of {run} failed: name one with --step; there are {known}"
+                "no step of {key} of {run} failed: name one with --step; the known ones are {known}"
             );
             return Err(ApiError::bad_request(why));
         }

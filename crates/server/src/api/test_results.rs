@@ -46,7 +46,7 @@ pub(super) async fn service(
 async fn service_tests(app: &App, service: &ServiceName) -> Result<ServiceTests, ApiError> {
     let known = app.store.row("service", service.as_str()).await?;
     if known.is_none() {
-        return Err(ApiError::missing(format!("there is no service {service}")));
+        return Err(ApiError::missing(format!("no such service: {service}")));
     }
     let row = app.store.row("tests", service.as_str()).await?;
     let memory: TestingState = row
@@ -68,7 +68,7 @@ async fn test_of(app: &App, service: &ServiceName, named: &str) -> Result<TestId
     test.map_err(|error| ApiError::missing(error.to_string()))
 }
 
-/// The tests of a run: totals, failing ones (new and blocking first), the slowest, coverage, and the differences from the last green
+/// The tests of a run: totals, failing ones (new and blocking first), the slowest, coverage, and the differences from the last successful
 /// run.
 #[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/tests", params(("service" = String, Path), ("number" = String, Path)), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn run(
@@ -81,7 +81,7 @@ pub(super) async fn run(
     let view = run_view(&*app.store, &id).await?;
     let tests = app.test_reports.run_tests(&app.engines, &view).await.ok_or_else(|| {
         ApiError::missing(format!(
-            "no test of {} has reported: jobs report by JUnit XML in **/TEST-*.xml, or where `reports` in shipway.yaml says",
+            "no test of {} has reported: write JUnit XML to **/TEST-*.xml, or set `reports` in shipway.yaml",
             view.id
         ))
     })?;
@@ -104,7 +104,7 @@ pub(super) async fn why(
     }))
 }
 
-/// Keeps a flaky test from blocking, for a while: it runs on, with an owner, a reason and an end.
+/// Quarantines a flaky test: it still runs, but can't fail the run; with an owner, a reason and an end.
 #[utoipa::path(post, path = "/api/v1/services/{service}/tests/quarantine", params(("service" = String, Path)), request_body = QuarantineRequest,
     responses((status = 200, body = Value), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn quarantine(
@@ -141,7 +141,7 @@ pub(super) async fn quarantine(
     Ok(Json(memory.entry(&test).cloned()))
 }
 
-/// Has a test in quarantine block again.
+/// Releases a test from quarantine: its failures fail the run again.
 #[utoipa::path(post, path = "/api/v1/services/{service}/tests/release", params(("service" = String, Path)), request_body = ReleaseTestRequest,
     responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn release(

@@ -125,7 +125,7 @@ impl RolloutAddresses<'_> {
         let listener = listener.map_err(TrafficError::from)?;
         let reason = match listener.unreachable_ports().await {
             Some(ports) => ports.get(&port).cloned(),
-            None => Some(format!("the {router} does not answer")),
+            None => Some(format!("the {router} does not respond")),
         };
         match reason {
             Some(reason) => Err(AddressError::Port { port, reason }),
@@ -144,11 +144,11 @@ pub(super) async fn report(
         service: service.clone(),
         asked: asked.clone(),
     };
-    let by = Actor::Shipway(format!("what {service} asks for"));
+    let by = Actor::Shipway(format!("the addresses of {service}"));
     match engines.addresses.send(STREAM, input, by).await {
         Ok(_) => service::ServiceInput::AddressesReported(asked),
         Err(error) => {
-            tracing::warn!(%error, %service, "the addresses that a service asks for can't be recorded");
+            tracing::warn!(%error, %service, "the addresses of a service can't be recorded");
             service::ServiceInput::TimerFired
         }
     }

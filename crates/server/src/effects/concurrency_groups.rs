@@ -38,7 +38,7 @@ impl Driver<ConcurrencyGroups> for GroupDriver {
                 concurrency::GroupInput::NoticeDelivered(number)
             }
             Err(error) => {
-                tracing::warn!(%error, %run, "a run could not be told of its turn; it is tried again");
+                tracing::warn!(%error, %run, "a run could not be notified of its slot; retrying");
                 concurrency::GroupInput::TimerFired
             }
         }
@@ -80,7 +80,7 @@ pub(super) async fn carry_out(
     let outcome = match groups.send(&stream, input, by).await {
         Ok(outcome) => outcome,
         Err(error) => {
-            tracing::warn!(%error, %run, group, "a concurrency group could not be asked; it is tried again");
+            tracing::warn!(%error, %run, group, "a concurrency group could not be queried; retrying");
             return run::RunInput::TimerFired;
         }
     };

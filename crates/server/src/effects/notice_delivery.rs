@@ -59,7 +59,7 @@ impl NoticeDelivery {
             let Some(wait) = wait.filter(|_| error.is_retryable()) else {
                 return Err(error.into());
             };
-            tracing::warn!(%error, "a notification is tried again");
+            tracing::warn!(%error, "a notification is retried");
             tokio::time::sleep(wait).await;
         }
     }

@@ -152,7 +152,7 @@ pub(super) async fn notify_members(
         };
         let by = Actor::Shipway(format!("{leader} names it in its `promote_with`"));
         if let Err(error) = engines.send_to_service(name, input, by).await {
-            tracing::error!(%error, service = %name, "a service could not be told that it is tied");
+            tracing::error!(%error, service = %name, "a service could not be notified of its promotion group");
             return service::ServiceInput::TimerFired;
         }
     }

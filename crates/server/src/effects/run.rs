@@ -327,7 +327,7 @@ impl<'a> JobFollower<'a> {
 
     async fn report(&self, input: RunInput) {
         if let Err(error) = self.running.work.report.send(input).await {
-            tracing::debug!(%error, run = %self.running.run.id, "what a worker said is not recorded");
+            tracing::debug!(%error, run = %self.running.run.id, "the report of a worker could not be recorded");
         }
     }
 

@@ -92,7 +92,7 @@ impl Driver<ServiceAggregate> for ServiceDriver {
                 let (input, by) = preemption_input(preemption);
                 // A refusal means that it ends by itself.
                 if let Err(error) = engines.rollouts.send(&id.stream(), input, by).await {
-                    tracing::debug!(%error, rollout = %id, "asked to make preemption");
+                    tracing::debug!(%error, rollout = %id, "requested the preemption");
                 }
                 ServiceInput::PreemptionDelivered(number)
             }

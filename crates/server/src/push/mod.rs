@@ -92,7 +92,7 @@ impl PushReceiver {
         };
         tokio::spawn(async move {
             if let Err(error) = repo.maintain().await {
-                tracing::warn!(%error, repository = %repo.git_dir().display(), "a repository could not be tidied");
+                tracing::warn!(%error, repository = %repo.git_dir().display(), "a repository could not be cleaned up");
             }
         });
     }
@@ -120,7 +120,7 @@ impl PushReceiver {
             .filter(|rest| !rest.is_empty())
         {
             let text = format!(
-                "✗ this push moves {} references, and the files of {REFERENCES_MAX} are read: nothing runs for the other {}, such as {}",
+                "✗ this push updates {} references, but only {REFERENCES_MAX} are processed: nothing runs for the other {}, such as {}",
                 updates.len(),
                 rest.len(),
                 rest[0].name
@@ -259,7 +259,7 @@ impl PushReceiver {
             .await
             .map_err(|error| PushError::Refused(error.to_string()))?;
         let gone = format!(
-            "{} deleted; releases and what runs stay as they are",
+            "{} deleted; releases and running instances are not affected",
             update.name
         );
         terminal.line(gone).await;
@@ -277,7 +277,7 @@ pub enum PushError {
     #[error("the commit's tree could not be stored: {0}")]
     Artifact(String),
     /// A tag of something else.
-    #[error("it points at no commit: nothing is run or released")]
+    #[error("it points to no commit: nothing is run or released")]
     NoCommit,
     /// The log refuses.
     #[error("{0}")]
@@ -298,9 +298,9 @@ fn describe_push_event(url: &str, service: &ServiceName, event: &ServiceEvent) -
             order.number, order.workflow.path, order.number.0
         ),
         ServiceEvent::ReleaseCreated { release, .. } => {
-            format!("release {} made of the commit's tree", release.number)
+            format!("release {} created from the commit's tree", release.number)
         }
-        ServiceEvent::PushNotReleased { why, .. } => format!("nothing is released: {why}"),
+        ServiceEvent::PushNotReleased { why, .. } => format!("not released: {why}"),
         _ => return None,
     })
 }

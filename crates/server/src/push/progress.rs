@@ -43,7 +43,7 @@ pub(super) async fn print_until_done(
     let mut progress = PushProgress::new(&receiver.server, service, pushes);
     let mut log = match receiver.store.subscribe(position).await {
         Ok(log) => log,
-        Err(error) => return terminal.line(format!("the progress can't be told ({error}); it goes on all the same: shipway status {service}")).await,
+        Err(error) => return terminal.line(format!("progress can't be shown here ({error}); the rollout continues: shipway status {service}")).await,
     };
     loop {
         let recorded = tokio::select! {
@@ -164,7 +164,7 @@ impl PushProgress {
                 number, conclusion, ..
             } if self.runs.remove(number) => self.run_ended(*number, *conclusion),
             ServiceEvent::PushNotReleased { sequence, why } if self.pushes.remove(sequence) => {
-                vec![format!("nothing is released: {why}")]
+                vec![format!("not released: {why}")]
             }
             ServiceEvent::ReleaseCreated { release, .. }
                 if self.pushes.contains(&release.sequence) =>
@@ -183,7 +183,7 @@ impl PushProgress {
                 ..
             } if self.releases.contains_key(release) => {
                 self.is_reported = true;
-                vec![format!("{release} does not go to {environment}: {why}")]
+                vec![format!("{release} is not deployed to {environment}: {why}")]
             }
             ServiceEvent::RolloutRequested { request, waits_for }
                 if self.releases.contains_key(&request.release.number) =>
@@ -213,11 +213,11 @@ impl PushProgress {
 
     fn run_ended(&mut self, number: RunNumber, conclusion: Conclusion) -> Vec<String> {
         if conclusion == Conclusion::Success {
-            return vec![format!("✓ run {number} is green")];
+            return vec![format!("✓ run {number} succeeded")];
         }
         let service = self.service.clone();
         self.failed_run = Some(RunId { service, number });
-        vec![format!("✗ run {number} is red")]
+        vec![format!("✗ run {number} failed")]
     }
 
     /// Events of a service about rollouts that have been ordered.
@@ -238,7 +238,7 @@ impl PushProgress {
                 if self.releases.contains_key(release) =>
             {
                 self.is_reported = true;
-                vec![format!("✗ {release} stays where it is: {why}")]
+                vec![format!("✗ {release} is not deployed further: {why}")]
             }
             ServiceEvent::RolloutEnded {
                 number,
@@ -333,7 +333,7 @@ impl PushProgress {
     ) -> Vec<String> {
         self.is_reported = true;
         vec![
-            format!("{release} waits, it does not go to {environment} now"),
+            format!("{release} is queued, it is not deployed to {environment} now"),
             hold.describe(&self.service, environment),
         ]
     }
@@ -438,7 +438,7 @@ impl PushProgress {
             Some(PlanAction::Ask { gate }) => {
                 self.is_reported = true;
                 lines.push(format!(
-                    "{number}  waits for {gate}: shipway approve {}",
+                    "{number}  waiting for {gate}: shipway approve {}",
                     self.rollout_id(number)
                 ));
             }

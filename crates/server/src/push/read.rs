@@ -48,21 +48,21 @@ pub(super) struct CommitContents {
 /// Why the configuration of a commit releases nothing.
 #[derive(Debug, thiserror::Error)]
 enum ConfigError {
-    #[error("there is no {CONFIG} in this commit; `shipway init` writes one")]
+    #[error("no {CONFIG} in this commit; `shipway init` writes one")]
     Missing,
     #[error("{CONFIG} is not used: {0}")]
     Unusable(String),
-    #[error("{CONFIG} has mistakes; `shipway check` shows them")]
+    #[error("{CONFIG} has errors; list them with `shipway check`")]
     Invalid,
     #[error(
-        "{CONFIG} says `service: {configured}`, but this repository is {pushed}; push to /git/{configured}, or change the name"
+        "{CONFIG} has `service: {configured}`, but this repository is {pushed}; push to /git/{configured}, or change the name"
     )]
     OtherService {
         configured: ServiceName,
         pushed: ServiceName,
     },
     #[error(
-        "{CONFIG} names the tests {0}, which are not in this commit; add them, or take `tests` away"
+        "{CONFIG} names the tests {0}, which are not in this commit; add them, or remove `tests`"
     )]
     TestsMissing(String),
     #[error("{CONFIG} names the tests {path}: {why}")]
@@ -198,7 +198,7 @@ pub(super) async fn without_files(
         before: update.old.clone(),
         commit: commit_of(repo, commit).await?,
         config: None,
-        unconfigured: Some("its push moved too many references".to_owned()),
+        unconfigured: Some("its push updated too many references".to_owned()),
         tests: Vec::new(),
         source: None,
         commits: range.commits,
@@ -349,7 +349,7 @@ impl PushedWorkflowReader<'_> {
         paths.retain(|path| path.ends_with(".yml") || path.ends_with(".yaml"));
         if let Some(first) = paths.get(WORKFLOW_FILES_MAX) {
             self.problems.push(format!(
-                "{WORKFLOWS}: there are {} workflow files, and {WORKFLOW_FILES_MAX} are read: {} and those after it do not run",
+                "{WORKFLOWS} has {} workflow files, but only {WORKFLOW_FILES_MAX} are read: {} and later ones do not run",
                 paths.len(),
                 shown(first)
             ));
@@ -366,7 +366,7 @@ impl PushedWorkflowReader<'_> {
             self.problems
                 .extend(diagnostics.map(|it| it.one_line(&source)));
             self.problems
-                .push(format!("{path} has mistakes and does not run"));
+                .push(format!("{path} has errors and does not run"));
             return Ok(());
         };
         let is_matching = block_in_place(|| workflow.on.matches_push(self.event));
@@ -435,7 +435,7 @@ fn unknown_environments(
             .any(|it| it.name.as_str().eq_ignore_ascii_case(name));
         (config.is_some() && !is_known).then(|| {
             format!(
-                "{path}:{}: the job `{}` goes to the environment `{name}`, which {CONFIG} doesn't name: it has no gates",
+                "{path}:{}: the job `{}` uses the environment `{name}`, which {CONFIG} doesn't define: it has no gates",
                 job.at, job.id
             )
         })
@@ -490,7 +490,7 @@ pub(crate) enum DispatchError {
     #[error("no workflow of the commit has `on: workflow_dispatch`")]
     NoneDispatchable,
     /// No file was named, and several can be started by hand.
-    #[error("which workflow? {0}")]
+    #[error("there are several workflows, name one: {0}")]
     Ambiguous(String),
 }
 

@@ -21,7 +21,7 @@ impl PushReceiver {
             if missed.is_empty() {
                 continue;
             }
-            tracing::info!(%service, references = missed.len(), "taking in what was pushed when no server heard it");
+            tracing::info!(%service, references = missed.len(), "recording pushes that arrived while no server was running");
             // No pusher is connected, so the lines are dropped.
             let (terminal, _) = PushTerminal::new();
             let pusher = Principal::system().pusher();

@@ -79,9 +79,9 @@ fn bad(base: f64, rate: f64) -> SimulatedScenario {
 
 /// How long a release is watched at 10% until it is noticed.
 fn effects(runs: u64) {
-    println!("## One weight, as long as it takes\n");
+    println!("## One weight, unlimited hold\n");
     println!(
-        "100 requests a second, 10% of them to the new release, 0.1% fail anyway, two hours at most. Default settings are those that their documentation shows; tuned ones are chosen on 4,000 other healthy rollouts of this very traffic so that they roll back no more of them than Shipway does, and of those the one that harms fewest at this very effect. Flagger's weight stays at 10% here, and Shipway's hold does not end early.\n"
+        "100 requests a second, 10% of them to the new release, baseline error rate 0.1%, two hours at most. Default settings are those of the documentation; tuned ones are selected on 4,000 other healthy rollouts of the same traffic: of the settings that roll back no more of them than Shipway does, the one that harms fewest at this effect. Flagger's weight stays at 10% here, and Shipway's hold does not end early.\n"
     );
     let ComparedJudge::Rival(RivalJudge::Flagger(_, ticks)) = ComparedJudge::FLAGGER else {
         unreachable!("it is Flagger")
@@ -185,7 +185,7 @@ impl Rows {
 fn rollouts(runs: u64) {
     println!("\n## Whole rollouts\n");
     println!(
-        "The default canary (1% for 2 min, 10% and 50% for 5 min each), 100 requests a second, 0.1% fail anyway; Argo Rollouts and Kayenta with the same steps, Flagger with its own (10% more each minute, up to 50%). What is promoted goes on harming until an hour is over. Windows of a minute that fail at once roll back one healthy release in eight here: at 1% of the traffic a single error is over their limit. At 0.2%, just what the policy tolerates, twelve minutes of holds are too short to be sure for anybody; Flagger finds it where its ticks are five minutes long and a rollout lasts half an hour, a healthy one too.\n"
+        "The default canary (1% for 2 min, 10% and 50% for 5 min each), 100 requests a second, baseline error rate 0.1%; Argo Rollouts and Kayenta with the same steps, Flagger with its own (10% more each minute, up to 50%). A promoted bad release continues to harm users until one hour has passed. One-minute windows that fail immediately roll back one healthy release in eight here: at 1% of the traffic a single error exceeds their limit. At 0.2%, exactly what the policy tolerates, 12 min of holds are too short for any judge; Flagger detects it only with ticks of 5 min, when every rollout takes half an hour.\n"
     );
     let ComparedJudge::Rival(RivalJudge::Flagger(climb, ticks)) = ComparedJudge::FLAGGER else {
         unreachable!("it is Flagger")
@@ -264,10 +264,10 @@ fn healthy(runs: u64) {
     );
     let mut table = grid::Table::new(&[
         "requests/s",
-        "fails anyway",
-        "live in (half)",
+        "baseline",
+        "time to promote (median)",
         "rolled back",
-        "stands still",
+        "stuck",
         "share of the fixed holds",
         "target",
         "ratio",
@@ -319,7 +319,7 @@ fn healthy(runs: u64) {
 fn ticks(runs: u64, seed: u64) {
     println!("\n## Releases that are no worse\n");
     println!(
-        "{runs} rollouts (seed {seed}), 12 minutes each, looked at each second by every comparison there is, each with `alpha` 1%; the last line is five of them in one `alpha`. Weights from 1% to 50%, 20 to 2,000 requests a second that swing and burst, errors and latency that swing with them, users who stay on their side. CPU, memory and saturation are worse by just what their margin allows. Values resemble those before them, have spikes, and scatter more on the side with less traffic. `ratio` is `alpha` by the limit that the rate is below with 95% confidence.\n"
+        "{runs} rollouts (seed {seed}), 12 minutes each, judged each second by every comparison, each with `alpha` 1%; the last line is five of them in one `alpha`. Weights from 1% to 50%, 20 to 2,000 requests a second that swing and burst, errors and latency that swing with them, users who stay on their side. CPU, memory and saturation are worse by just what their margin allows. Values resemble those before them, have spikes, and scatter more on the side with less traffic. `ratio` is `alpha` by the limit that the rate is below with 95% confidence.\n"
     );
     let play = null::ticks::NullSimulation {
         runs,
@@ -346,7 +346,7 @@ fn peeking() {
     const RUNS: u64 = 10_000;
     println!("\n## Peeking\n");
     println!(
-        "{RUNS} rollouts of a release that is no worse; a look after every single event, weights from 1% to 50%, swinging load, users who stay on their side.\n"
+        "{RUNS} rollouts of a release that is no worse; judged after every event, weights from 1% to 50%, swinging load, users who stay on their side.\n"
     );
     let mut table = grid::Table::new(&["alpha", "rolled back", "ratio"]);
     for alpha in [0.01, 0.05] {

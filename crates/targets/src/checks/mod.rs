@@ -22,7 +22,7 @@ pub enum CheckError {
         error: String,
     },
     /// The instance did not answer in time.
-    #[error("no answer on {address} within {} ms", .timeout.as_millis())]
+    #[error("no response from {address} within {} ms", .timeout.as_millis())]
     NoAnswer {
         /// `host:port`.
         address: String,
@@ -30,7 +30,7 @@ pub enum CheckError {
         timeout: Duration,
     },
     /// The connection ended before the response did.
-    #[error("{address} broke off: {cause}")]
+    #[error("{address} closed the connection: {cause}")]
     BrokenOff {
         /// `host:port`.
         address: String,

@@ -93,10 +93,10 @@ pub enum DataPlaneError {
         source: io::Error,
     },
     /// The proxy exited immediately after its start, usually because a port is in use.
-    #[error("the proxy ended as soon as it was started: {0}")]
+    #[error("the proxy exited right after its start: {0}")]
     Ended(String),
     /// The proxy was started and doesn't answer.
-    #[error("the proxy was started and did not answer within {} s; its log is {}", after.as_secs(), log_file.display())]
+    #[error("the proxy was started but did not respond within {} s; its log is {}", after.as_secs(), log_file.display())]
     Silent {
         /// The timeout.
         after: Duration,
@@ -110,7 +110,7 @@ pub enum DataPlaneError {
     #[error(transparent)]
     Unreachable(#[from] ControlError),
     /// The proxy did not answer in time.
-    #[error("the proxy did not answer within {} s", CALL_DEADLINE.as_secs())]
+    #[error("the proxy did not respond within {} s", CALL_DEADLINE.as_secs())]
     Timeout,
     /// [`DataPlane::stop`] was called.
     #[error("the proxy was stopped")]
@@ -273,7 +273,7 @@ impl DataPlane {
                 0
             }
             Err(_) => {
-                tracing::warn!("the proxy did not say whether {release} of {place} is drained");
+                tracing::warn!("the proxy did not report whether {release} of {place} is drained");
                 0
             }
         }
@@ -298,7 +298,7 @@ impl DataPlane {
             .await
             .is_err()
         {
-            tracing::warn!("the proxy did not end within its grace and was killed");
+            tracing::warn!("the proxy did not exit within its grace period and was killed");
             process.kill();
             let _ = timeout(MARGIN, process.wait_until_ended()).await;
         }

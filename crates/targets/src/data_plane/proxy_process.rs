@@ -132,7 +132,7 @@ pub(super) fn last_log_line(log_file: &Path) -> String {
     let text = String::from_utf8_lossy(&tail);
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
     line.map_or_else(
-        || format!("it said nothing in {}", log_file.display()),
+        || format!("it logged nothing to {}", log_file.display()),
         // The line starts with the program's name.
         |line| {
             let words = line.strip_prefix("shipway: ").unwrap_or(line);

@@ -103,7 +103,7 @@ fn refused_routes(accepted: AcceptedRoutes) -> RefusedRoutes {
             service,
             environment,
             reason,
-            "the proxy refuses the routes of one environment; those before stay in force"
+            "the proxy refuses the routes of one environment; the previous ones stay in force"
         );
         if let (Ok(service), Ok(environment)) = (service.parse(), environment.parse()) {
             let place = ServiceEnvironment {

@@ -114,7 +114,7 @@ impl ProxySupervisor {
             match self.supervise_routes(&mut process).await {
                 SupervisionEnd::Stopping => return Some(process),
                 SupervisionEnd::Ended => tracing::error!(
-                    "the proxy ended and is started again: {}",
+                    "the proxy exited and is restarted: {}",
                     last_log_line(&self.options.log)
                 ),
             }
@@ -171,7 +171,7 @@ impl ProxySupervisor {
                     }
                     Err(error) => {
                         if retry.is_zero() {
-                            tracing::warn!("the routes are put again: {error}");
+                            tracing::warn!("the routes are sent again: {error}");
                         }
                         retry = (retry * 2).clamp(RETRY_FIRST, RETRY_LAST);
                     }

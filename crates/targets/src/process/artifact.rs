@@ -65,7 +65,7 @@ enum UnpackError {
     TooManyFiles,
     #[error("{0}")]
     Refused(String),
-    #[error("the entry {} leaves its folder", .0.display())]
+    #[error("the entry {} is outside its folder", .0.display())]
     LeavesFolder(PathBuf),
     #[error("{}: {cause}", .path.display())]
     Entry { path: PathBuf, cause: String },

@@ -83,7 +83,7 @@ impl SetCrashes {
             let is_loop = !crashes.ever_ready && times >= EXITS_BEFORE_READY;
             is_loop.then(|| {
                 let last = &crashes.last_reason;
-                format!("instance {slot} has ended {times} times before it was ready, last: {last}")
+                format!("instance {slot} exited {times} times before becoming ready (last: {last})")
             })
         });
         starting.or_else(|| self.loop_after_ready(now))
@@ -140,7 +140,7 @@ mod tests {
         crashes.add_exit(2, "exit code 2".into(), now);
         assert_eq!(
             crashes.crash_loop(now).unwrap(),
-            "instance 2 has ended 3 times before it was ready, last: exit code 2"
+            "instance 2 exited 3 times before becoming ready (last: exit code 2)"
         );
         crashes.set_ready(2);
         assert_eq!(crashes.crash_loop(now), None);

@@ -164,7 +164,7 @@ impl SlotSupervisor {
         if self.folder.join(READY).exists() {
             InstancePhase::Ready
         } else {
-            let why = "found running, not asked yet".to_owned();
+            let why = "found running, not probed yet".to_owned();
             InstancePhase::Starting { why }
         }
     }
@@ -226,15 +226,15 @@ impl SlotSupervisor {
         if let Some(last) = read_json::<RunningInstance>(&self.folder.join(RUNS)) {
             procfs::kill_session(last.shim).await;
         }
-        fs::create_dir_all(&self.folder).map_err(io_error("making the instance's folder"))?;
+        fs::create_dir_all(&self.folder).map_err(io_error("creating the instance's folder"))?;
         let folders = InstanceFolders::new(&self.id, &self.folder, &self.shared.data);
         folders
             .create()
-            .map_err(io_error("making the instance's folders"))?;
+            .map_err(io_error("creating the instance's folders"))?;
         let port = self
             .shared
             .reserve_port(&self.id)
-            .map_err(io_error("looking for a free port"))?;
+            .map_err(io_error("finding a free port"))?;
         let secrets = &self.shared.secrets;
         let told = ShimInstructions {
             name: self.id.to_string(),
@@ -266,7 +266,7 @@ impl SlotSupervisor {
             .or_else(|| read_json(&self.folder.join(RUNS)))
             .ok_or_else(|| {
                 io_error("starting the instance")(std::io::Error::other(
-                    "the shim left no note of it",
+                    "the shim left no record of it",
                 ))
             })?;
         if let Some(note) = &runs.note {
@@ -297,8 +297,8 @@ impl SlotSupervisor {
                 "no pipes",
             )));
         };
-        let text =
-            serde_json::to_vec(told).map_err(|error| io_error("telling the shim")(error.into()))?;
+        let text = serde_json::to_vec(told)
+            .map_err(|error| io_error("sending the spec to the shim")(error.into()))?;
         // A shim that fails may not read all of it; it prints the reason.
         let _ = stdin.write_all(&text).await;
         drop(stdin);
@@ -329,7 +329,7 @@ impl SlotSupervisor {
             false => ProbeHistory::new(Instant::now()),
         };
         if !ready {
-            let why = "not asked yet".to_owned();
+            let why = "not probed yet".to_owned();
             let phase = InstancePhase::Starting { why };
             self.shared.publish_status(self.running_status(runs, phase));
         }

@@ -150,7 +150,7 @@ impl ProcessTarget {
                 }
             }
             Err(error) => {
-                tracing::error!(%error, folder = %folder.display(), "the machine was restarted, and what it left of the artifact is used")
+                tracing::error!(%error, folder = %folder.display(), "the machine was restarted; using the unpacked artifact that is there")
             }
         }
     }
@@ -214,7 +214,7 @@ impl ProcessTarget {
         told.count = told.count.min(keep);
         let folder = self.set_folder(set);
         if let Err(error) = write_json(&folder, SET, &told) {
-            tracing::warn!(%error, folder = %folder.display(), "that a set is stopped could not be kept");
+            tracing::warn!(%error, folder = %folder.display(), "the stop of a set could not be saved");
         }
     }
 
@@ -323,7 +323,7 @@ impl Target for ProcessTarget {
             moved.map_err(io_error("moving another release's instances aside"))?;
         }
         let known = found.filter(|known| !is_other(known));
-        fs::create_dir_all(&folder).map_err(io_error("making the set's folder"))?;
+        fs::create_dir_all(&folder).map_err(io_error("creating the set's folder"))?;
         let app = folder.join(APP);
         match &known {
             Some(_) => artifact::unpack_artifact(&*self.artifacts, artifact, &app).await?,
@@ -336,7 +336,7 @@ impl Target for ProcessTarget {
             count: count.max(known.as_ref().map_or(0, |known| known.count)),
             boot: known.map_or_else(|| self.boot.clone(), |known| known.boot),
         };
-        write_json(&folder, SET, &told).map_err(io_error("keeping what the set was told"))?;
+        write_json(&folder, SET, &told).map_err(io_error("saving the spec of the set"))?;
         self.start_slots(&mut slots, &told).await;
         Ok(())
     }

@@ -22,7 +22,7 @@ pub(crate) enum ActionError {
     // Inputs
     #[error("{action} needs `{input}`")]
     MissingInput { action: &'static str, input: String },
-    #[error("`{input}` is {expected}, not {value:?}")]
+    #[error("`{input}` must be {expected}, but this is {value:?}")]
     InvalidInput {
         input: String,
         expected: String,
@@ -43,10 +43,10 @@ pub(crate) enum ActionError {
         source: ExpressionError,
     },
     // Resolving
-    #[error("{0} is none of Shipway's own actions; there is shipway/deploy")]
+    #[error("{0} is not a built-in action of Shipway; there is only shipway/deploy")]
     UnknownBuiltIn(String),
     #[error(
-        "actions/setup-{0} is not known here; have the tool on the machine and leave the step out"
+        "actions/setup-{0} is not supported; install the tool on the machine and remove the step"
     )]
     UnknownTool(String),
     #[error(transparent)]
@@ -81,20 +81,18 @@ pub(crate) enum ActionError {
     #[error("no files were found for {0}")]
     NoFiles(String),
     #[error(
-        "the run has an artifact {0} already; choose another name, or say `overwrite: true` to replace it"
+        "the run already has an artifact {0}; choose another name, or set `overwrite: true` to replace it"
     )]
     ArtifactExists(String),
-    #[error("there is no artifact {wanted} in the run; there are: {known}")]
+    #[error("no artifact {wanted} in the run; its artifacts are: {known}")]
     UnknownArtifact { wanted: String, known: String },
     #[error("the artifact {name} can't be unpacked: {source}")]
     ArtifactUnreadable { name: String, source: Box<Self> },
-    #[error("`repository`: only artifacts of {0} can be downloaded here; leave it out")]
+    #[error("`repository`: only artifacts of {0} can be downloaded here; remove it")]
     OtherRepositorysArtifacts(String),
-    #[error(
-        "`run-id`: artifacts of other runs are with a server, and this run has none; leave it out"
-    )]
+    #[error("`run-id`: artifacts of other runs need a server, but this run has none; remove it")]
     NoServer,
-    #[error("what the server says of the run: {0}")]
+    #[error("the server's information about the run: {0}")]
     InvalidRunDescription(ureq::Error),
     // Caches
     #[error(transparent)]
@@ -112,7 +110,7 @@ pub(crate) enum ActionError {
     // Checkout
     #[error("only the run's own repository can be checked out, not {0}")]
     OtherRepository(String),
-    #[error("there is no branch, tag or commit {0} in the repository")]
+    #[error("no branch, tag or commit {0} in the repository")]
     UnknownReference(String),
     #[error("git can't be run: {0}")]
     GitMissing(io::Error),
@@ -121,12 +119,12 @@ pub(crate) enum ActionError {
     // Deploy
     #[error(transparent)]
     Request(#[from] RequestError),
-    #[error("nothing is deployed: {0}")]
+    #[error("not deployed: {0}")]
     NotDeployed(String),
     #[error("the rollout ended: {0}")]
     RolloutFailed(String),
     // Running
-    #[error("the action has no file {0}; if it is made by a build, that must be committed")]
+    #[error("the action has no file {0}; if a build creates it, commit it")]
     NoEntryFile(String),
     #[error("the action needs node {wanted}, and {problem}; install node {wanted}")]
     NoNode { wanted: u32, problem: NodeProblem },
@@ -156,7 +154,7 @@ pub(crate) enum NodeProblem {
     NotInContainer,
     #[error(transparent)]
     NotExecutable(#[from] PathError),
-    #[error("{} doesn't say which version it is", .0.display())]
+    #[error("{} doesn't report its version", .0.display())]
     NoVersion(PathBuf),
 }
 

@@ -33,7 +33,7 @@ pub(crate) enum ActionFileError {
     )]
     NoneInRepository { name: String },
     #[error(
-        "there is no action.yml, action.yaml or Dockerfile in {name}: the folder is there, the file isn't"
+        "there is no action.yml, action.yaml or Dockerfile in {name}: the folder exists, the file doesn't"
     )]
     NoneInFolder { name: String },
     #[error(

@@ -66,7 +66,7 @@ pub(super) async fn restore_cache(
     let must_hit = context.bool_input("fail-on-cache-miss")?;
     let primary = ("cache-primary-key", asked.key.clone());
     let Some(caches) = context.caches.cloned() else {
-        context.notice("this run has nowhere to keep caches; nothing is restored or saved");
+        context.notice("this run has no cache storage; nothing is restored or saved");
         return Ok(StepResult::with_outputs([
             primary,
             ("cache-hit", "false".to_owned()),
@@ -127,7 +127,7 @@ pub(super) async fn save_cache(context: &mut StepContext<'_>) -> Result<StepResu
         return Ok(StepResult::default());
     }
     let Some(caches) = context.caches.cloned() else {
-        context.notice("this run has nowhere to keep caches; nothing is saved");
+        context.notice("this run has no cache storage; nothing is saved");
         return Ok(StepResult::default());
     };
     let (roots, scratch) = (cache_roots(context), context.folders.temp.clone());
@@ -137,9 +137,9 @@ pub(super) async fn save_cache(context: &mut StepContext<'_>) -> Result<StepResu
             "Cache saved with key: {key} ({} bytes)",
             entry.size
         )),
-        SaveOutcome::Nothing => context.warn(
-            "none of the paths to be cached is there, so no cache is saved; look at `path` of the step",
-        ),
+        SaveOutcome::Nothing => {
+            context.warn("nothing to cache: none of the paths exist; check `path` of the step")
+        }
         SaveOutcome::Refused(SaveCacheError::Taken) => context.log_message(&format!(
             "Failed to save: there is a cache with the key {key}, another job may have saved it."
         )),

@@ -153,7 +153,7 @@ async fn copy_source_folder(
 ) -> Result<StepResult, ActionError> {
     if let Some(reference) = context.input("ref") {
         let text = format!(
-            "`ref: {reference}` has no effect: without a server the folder is taken as it is"
+            "`ref: {reference}` has no effect: without a server the folder is used as it is"
         );
         context.warn(&text);
     }
@@ -187,7 +187,7 @@ async fn copy_source_folder(
         Ok::<_, ActionError>(copied)
     });
     let count = count.await?;
-    context.log_message(&format!("Copied {count} files of {}", from.display()));
+    context.log_message(&format!("Copied {count} files from {}", from.display()));
     Ok(StepResult::default())
 }
 

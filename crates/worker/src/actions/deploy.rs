@@ -34,7 +34,7 @@ pub(super) async fn run_deploy(context: &mut StepContext<'_>) -> Result<StepResu
     let waits = context.input("wait").is_none() || context.bool_input("wait")?;
     let Some(server) = context.server.cloned().map(DeployClient) else {
         return Ok(StepResult::unsupported(format!(
-            "left out: the deploy to {environment} needs a server, and this run has none; push to one to have it deployed"
+            "skipped: the deploy to {environment} needs a server, and this run has none; push to a server to deploy"
         )));
     };
     let github = |name: &str| context.github.get(name).to_text().to_string();
@@ -55,12 +55,12 @@ pub(super) async fn run_deploy(context: &mut StepContext<'_>) -> Result<StepResu
     let release = answer["release"].to_string();
     let rollout = answer["rollouts"][0].as_str().map(str::to_owned);
     let held = answer["waits_for"]["hold"]["by"].as_str().map(|by| {
-        format!("waits, {by} holds the environment until a person resumes it (shipway resume {service} --env {environment})")
+        format!("waiting: {by} holds the environment until a person resumes it (shipway resume {service} --env {environment})")
     });
-    let waiting = held.as_deref().unwrap_or("waits for its turn");
+    let waiting = held.as_deref().unwrap_or("queued");
     let shown = rollout.as_deref().unwrap_or(waiting);
     context.log_message(&format!(
-        "Release #{release} goes to {environment}: {shown}"
+        "Deploying release #{release} to {environment}: {shown}"
     ));
     let mut left = StepResult::with_outputs([
         ("release", release),

@@ -113,7 +113,7 @@ async fn fetch_into_library(
     let fetched = library.store.fetch_copy(remote).await?;
     if let Some(why) = &fetched.stale {
         let text = format!(
-            "{} does not answer ({why}); {remote} is the one that was fetched last",
+            "{} does not respond ({why}); using the last fetched copy of {remote}",
             library.store.forge.address()
         );
         output.annotate(AnnotationLevel::Warning, &text);

@@ -52,7 +52,7 @@ pub(crate) fn build_invocation(
 pub(crate) fn warn_about_version(node: &NodeProgram, major: u32, output: &mut OutputProcessor) {
     if node.major_version() < major {
         let text = format!(
-            "the action asks for node {major}; node {} is there and is used",
+            "the action asks for node {major}; using node {}",
             node.version
         );
         output.annotate(AnnotationLevel::Warning, &text);
@@ -63,7 +63,7 @@ pub(crate) fn warn_about_version(node: &NodeProgram, major: u32, output: &mut Ou
 pub(crate) fn explain_failure(ended: RunOutcome, node: &NodeProgram, major: u32) -> RunOutcome {
     match ended {
         RunOutcome::Failed(why) if node.major_version() != major => RunOutcome::Failed(format!(
-            "{why} (the action asks for node {major}, and was run by node {})",
+            "{why} (the action asks for node {major}, but ran with node {})",
             node.version
         )),
         ended => ended,

@@ -37,9 +37,9 @@ pub(super) async fn set_up_tool(
         }
         match &described {
             Some(wanted) if !fits => context.warn(&format!(
-                "{program} {version} is on this machine and is used, although the workflow asks for version {wanted} (--allow-other-versions)"
+                "using {program} {version} from this machine; the workflow asked for {wanted} (--allow-other-versions)"
             )),
-            _ => context.log_message(&format!("{program} {version} is on this machine and is used")),
+            _ => context.log_message(&format!("using {program} {version} from this machine")),
         }
         return provide_program(name, &tool, program, version, context).await;
     }

@@ -63,11 +63,11 @@ impl fmt::Display for MissingTool {
         match (&self.present, &self.wanted) {
             (Some(present), Some(wanted)) => write!(
                 f,
-                "the workflow asks for version {wanted}, and this machine has {present}"
+                "the workflow asks for version {wanted}, but this machine has {present}"
             ),
             (None, Some(wanted)) => write!(
                 f,
-                "the workflow asks for version {wanted}, and there is no {} on this machine",
+                "the workflow asks for version {wanted}, but there is no {} on this machine",
                 self.programs
             ),
             (_, None) => write!(f, "there is no {} on this machine", self.programs),

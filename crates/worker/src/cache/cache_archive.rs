@@ -40,7 +40,7 @@ pub(crate) enum CacheArchiveError {
     UnexpectedPath(PathBuf),
     #[error("the cache contains {}, which is not a file", .0.display())]
     UnexpectedKind(PathBuf),
-    #[error("{}: a link in the way leads out", .0.display())]
+    #[error("{}: a link on the path points outside", .0.display())]
     LinkLeadsOut(PathBuf),
     #[error("{}: it would replace a whole folder", .0.display())]
     ReplacesRoot(PathBuf),
@@ -520,7 +520,7 @@ mod tests {
         ] {
             archive_of(&path, &entries);
             let refused = unpack_cache(&path, &roots, "d").unwrap_err().to_string();
-            assert!(refused.contains("leads out"), "{refused}: {entries:?}");
+            assert!(refused.contains("points outside"), "{refused}: {entries:?}");
             assert!(!victim("folder/new").exists(), "{entries:?}");
             assert!(!roots.root.join("new").exists(), "{entries:?}");
             let _ = fs::remove_file(roots.root.join("d"));
@@ -544,7 +544,7 @@ mod tests {
             &[(&link, Symlink, 0o777, ".."), (&file, Regular, 0o644, "")],
         );
         let refused = unpack_cache(&path, &roots, &tool).unwrap_err().to_string();
-        assert!(refused.contains("leads out"), "{refused}");
+        assert!(refused.contains("points outside"), "{refused}");
         assert!(!real.join("new").exists());
     }
 

@@ -59,7 +59,7 @@ struct EntryMetadata {
 pub(crate) enum SaveCacheError {
     #[error("there is a cache with the same key, version and scope; caches are never changed")]
     Taken,
-    #[error("it has {size} bytes, and all caches of a service together may have {max}")]
+    #[error("it has {size} bytes, but all caches of a service together may have {max}")]
     TooLarge { size: u64, max: u64 },
     #[error(transparent)]
     Key(#[from] super::CacheKeyError),

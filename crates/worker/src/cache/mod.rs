@@ -26,7 +26,7 @@ const FIRST_BRANCHES: [&str; 2] = ["refs/heads/main", "refs/heads/master"];
 /// Why a cache can't be looked up.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FindCacheError {
-    #[error("at most {KEYS_MAX} keys are looked for")]
+    #[error("at most {KEYS_MAX} keys are searched")]
     TooManyKeys,
     #[error(transparent)]
     Key(#[from] CacheKeyError),
@@ -37,11 +37,9 @@ pub(crate) enum FindCacheError {
 /// Why a text can't be a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CacheKeyError {
-    #[error("the key of a cache is empty")]
+    #[error("the cache key is empty")]
     Empty,
-    #[error(
-        "{0:?} can't be the key of a cache: it has at most {KEY_CHARS_MAX} characters, and no comma"
-    )]
+    #[error("{0:?} is not a valid cache key: at most {KEY_CHARS_MAX} characters, no comma")]
     Invalid(String),
 }
 

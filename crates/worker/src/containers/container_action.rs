@@ -204,7 +204,7 @@ impl super::Containers {
         };
         let known = ["image", "inspect", "--format", "{{.Id}}", &tag];
         if digest.is_some() && engine.query(&known).await.is_ok() {
-            output.log_message(&format!("the action's image is here: {tag}"));
+            output.log_message(&format!("using the action's image {tag}"));
             return Ok(tag);
         }
         output.log_message(&format!(

@@ -14,7 +14,7 @@ pub(crate) enum ContainerError {
     Engine(#[from] ContainerEngineError),
     #[error(transparent)]
     EngineUnavailable(#[from] EngineUnavailable),
-    #[error("the action is the container {image}, and {source}; {INSTALL}")]
+    #[error("the action is the container {image}, but {source}; {INSTALL}")]
     ActionWithoutEngine {
         image: String,
         source: EngineUnavailable,

@@ -63,7 +63,7 @@ pub(crate) enum ContainerEngineError {
     Client { client: String, why: String },
     #[error("{what}: {said}")]
     Refused { what: String, said: String },
-    #[error("{what}: no answer within {seconds} s")]
+    #[error("{what}: no response within {seconds} s")]
     TooLong { what: String, seconds: u64 },
 }
 
@@ -90,7 +90,7 @@ impl ContainerEngine {
         }
         Err(EngineUnavailable(match silent.as_slice() {
             [] => "there is neither docker nor podman in PATH".to_owned(),
-            silent => format!("no container engine answers ({})", silent.join("; ")),
+            silent => format!("no container engine responds ({})", silent.join("; ")),
         }))
     }
 

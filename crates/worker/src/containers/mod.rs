@@ -312,9 +312,7 @@ impl Containers {
         {
             Ok(()) => Ok(()),
             Err(_) if is_here(engine.clone()).await => {
-                output.log_message(&format!(
-                    "{image} could not be pulled; the one that is here is used"
-                ));
+                output.log_message(&format!("{image} could not be pulled; using the local one"));
                 Ok(())
             }
             Err(error) => Err(error.into()),

@@ -59,7 +59,9 @@ impl Containers {
             .unwrap_or_default();
         let ports = parse_published_ports(&ports);
         for (inner, outer) in &ports {
-            output.log_message(&format!("port {inner} is {outer} on this machine"));
+            output.log_message(&format!(
+                "port {inner} is mapped to {outer} on this machine"
+            ));
         }
         let ports = ports
             .iter()
@@ -190,8 +192,8 @@ async fn service_health(
 async fn recent_output(engine: &ContainerEngine, container: &str) -> String {
     let text = engine.logs(container, LAST_LINES).await.unwrap_or_default();
     match text.trim_end() {
-        "" => "; it has printed nothing".to_owned(),
-        text => format!("; it has printed\n{text}"),
+        "" => "; it printed nothing".to_owned(),
+        text => format!("; it printed\n{text}"),
     }
 }
 

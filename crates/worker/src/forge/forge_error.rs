@@ -21,13 +21,13 @@ pub enum ForgeError {
     #[error("git took longer than {PATIENCE:?}")]
     TimedOut,
     /// The repository has no such ref.
-    #[error("the repository has no branch or tag {0}; a commit is written with all its 40 digits")]
+    #[error("the repository has no branch or tag {0}; a commit needs all 40 digits")]
     UnknownReference(String),
     /// The repository has no such commit.
     #[error("the repository has no commit {0}")]
     UnknownCommit(String),
     /// The forge is a folder without this repository.
-    #[error("there is no repository at {0}")]
+    #[error("no repository at {0}")]
     NoRepository(String),
     /// Git failed; with the end of its output, or what to do.
     #[error("{0}")]
@@ -111,7 +111,7 @@ pub enum WorkflowError {
 #[non_exhaustive]
 pub enum WorkflowFileProblem {
     /// Nothing is at the path.
-    #[error("there is no such file")]
+    #[error("no such file")]
     Missing,
     /// The path contains `..` or is absolute.
     #[error("its path leaves the repository")]

@@ -196,7 +196,7 @@ impl GitCommand {
         if LOGIN_REFUSED.iter().any(|text| stderr.contains(text)) {
             text = match &self.login {
                 Some(login) => format!("it refuses {login}"),
-                None => "it requires a login: put a token into a file that only you can read and name it with --forge-token-file (SHIPWAY_FORGE_TOKEN_FILE)".to_owned(),
+                None => "it requires a login: put a token into a file that only you can read, and pass it with --forge-token-file (SHIPWAY_FORGE_TOKEN_FILE)".to_owned(),
             };
         }
         GitFailure { text, may_pass }

@@ -131,7 +131,7 @@ fn read_reports(
     for report in &found {
         if Instant::now() > deadline || bytes_left == 0 {
             aggregate.add_warning(format!(
-                "reports from {} on are left out: there are too many, or they are too large",
+                "reports from {} on are ignored: there are too many, or they are too large",
                 report.name
             ));
             break;

@@ -24,7 +24,7 @@ pub(super) enum ReportError {
         position: u64,
         source: quick_xml::Error,
     },
-    #[error("it breaks off")]
+    #[error("it is incomplete")]
     Truncated,
     #[error("it has no <testsuite> or <testcase>")]
     NoTests,

@@ -129,7 +129,7 @@ impl ArtifactService {
             "DeleteArtifact" => self.delete_artifact(&twirp::parse_request(body)?),
             _ => Err(TwirpError::new(
                 TwirpCode::BadRoute,
-                format!("there is no {method}"),
+                format!("no such method: {method}"),
             )),
         }
     }
@@ -167,7 +167,8 @@ impl ArtifactService {
         request: FinalizeArtifactRequest,
     ) -> Result<Vec<u8>, TwirpError> {
         let begun = self.lock_uploads().remove(&request.name);
-        let not_begun = || TwirpError::new(TwirpCode::NotFound, "no upload of this name was begun");
+        let not_begun =
+            || TwirpError::new(TwirpCode::NotFound, "no upload of this name was started");
         let begun = begun.ok_or_else(not_begun)?;
         let upload = self
             .blobs
@@ -199,7 +200,7 @@ impl ArtifactService {
         let blob = blob.ok_or_else(|| invalid("nothing was uploaded".to_owned()))?;
         let size = blob.metadata()?.len();
         if let Some(said) = request.size.filter(|said| *said != size) {
-            return Err(invalid(format!("{size} bytes came, not {said}")));
+            return Err(invalid(format!("{size} bytes received, not {said}")));
         }
         if let Some(said) = request.hash.as_deref().filter(|said| !said.is_empty()) {
             let found = format!(
@@ -207,7 +208,9 @@ impl ArtifactService {
                 file_hash::to_hex(&file_hash::hash_file(&blob)?)
             );
             if found != said {
-                return Err(invalid(format!("what came is {found}, not {said}")));
+                return Err(invalid(format!(
+                    "the received bytes are {found}, not {said}"
+                )));
             }
         }
         let to = free_path(&self.kept, &request.name);
@@ -299,7 +302,7 @@ impl ArtifactService {
 }
 
 fn unknown_artifact() -> TwirpError {
-    TwirpError::new(TwirpCode::NotFound, "there is no artifact of this name")
+    TwirpError::new(TwirpCode::NotFound, "no artifact of this name")
 }
 
 fn unreadable_artifact(kept: &ArtifactEntry, why: &dyn std::fmt::Display) -> TwirpError {

@@ -191,7 +191,7 @@ impl ArtifactStore {
 /// A text that can't be the name of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} can't be the name of an artifact: it has 1 to {NAME_BYTES_MAX} bytes, doesn't begin with a dot, and holds none of / \\ \" : < > | * ?"
+    "{0:?} is not a valid artifact name: 1 to {NAME_BYTES_MAX} bytes, no dot at the beginning, none of / \\ \" : < > | * ?"
 )]
 pub(crate) struct ArtifactNameError(String);
 

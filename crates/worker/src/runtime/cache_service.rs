@@ -83,7 +83,7 @@ impl CacheService {
             }
             _ => Err(TwirpError::new(
                 TwirpCode::BadRoute,
-                format!("there is no {method}"),
+                format!("no such method: {method}"),
             )),
         }
     }
@@ -97,7 +97,7 @@ impl CacheService {
         check_key(&key)
             .map_err(|error| TwirpError::new(TwirpCode::InvalidArgument, error.to_string()))?;
         let Some(caches) = &self.caches else {
-            let answer = json!({ "ok": false, "message": "this run has nowhere to keep caches" });
+            let answer = json!({ "ok": false, "message": "this run has no cache storage" });
             return twirp::serialize_response(&answer);
         };
         if caches.has_entry(&version, &key) {
@@ -123,7 +123,8 @@ impl CacheService {
             version,
             size_bytes,
         } = request;
-        let not_begun = || TwirpError::new(TwirpCode::NotFound, "no upload for this key was begun");
+        let not_begun =
+            || TwirpError::new(TwirpCode::NotFound, "no upload for this key was started");
         let upload = self.lock_uploads().remove(&(key.clone(), version.clone()));
         let upload = upload.and_then(|upload| self.blobs.close_upload(upload));
         let (upload, caches) = upload.zip(self.caches.clone()).ok_or_else(not_begun)?;
@@ -133,7 +134,7 @@ impl CacheService {
             let blob = blob.ok_or_else(|| invalid("nothing was uploaded".to_owned()))?;
             let size = blob.metadata()?.len();
             if let Some(said) = size_bytes.filter(|said| *said != size) {
-                return Err(invalid(format!("{size} bytes came, not {said}")));
+                return Err(invalid(format!("{size} bytes received, not {said}")));
             }
             caches
                 .save_entry(&version, &key, &blob)

@@ -190,7 +190,7 @@ impl EndpointServices {
             }
             _ => Err(TwirpError::new(
                 TwirpCode::BadRoute,
-                format!("there is no service {service}"),
+                format!("no such service: {service}"),
             )),
         }
     }
@@ -228,7 +228,7 @@ impl EndpointServices {
                 send_file(&path, &method, request.headers()).await
             }
             _ => {
-                let why = "files are put, in blocks or whole, and read";
+                let why = "only GET, HEAD and PUT are supported";
                 Err(BlobResponseError::new(405, "UnsupportedHttpVerb", why))
             }
         }
@@ -278,7 +278,7 @@ async fn send_file(
         && wanted.as_bytes() != b"*"
         && wanted.as_bytes() != etag.as_bytes()
     {
-        let why = "the file is another by now";
+        let why = "the file has changed";
         return Err(BlobResponseError::new(412, "ConditionNotMet", why));
     }
     let range = asked.get("x-ms-range").or_else(|| asked.get(header::RANGE));

@@ -113,7 +113,7 @@ impl SignedBlobs {
             BlobAccess::Write(_) => Err(BlobResponseError::new(
                 403,
                 "AuthorizationPermissionMismatch",
-                "this address is for writing",
+                "this URL is only for writing",
             )),
         }
     }
@@ -124,7 +124,7 @@ impl SignedBlobs {
             BlobAccess::Read(_) => Err(BlobResponseError::new(
                 403,
                 "AuthorizationPermissionMismatch",
-                "this address is for reading",
+                "this URL is only for reading",
             )),
         }
     }
@@ -185,7 +185,7 @@ impl SignedBlobs {
         let list = list.map_err(|error| invalid_input(format!("the block list: {error}")))?;
         let list = String::from_utf8(list.to_bytes().to_vec());
         let names =
-            parse_block_list(&list.map_err(|_| invalid_input("the block list is no text"))?)?;
+            parse_block_list(&list.map_err(|_| invalid_input("the block list is not UTF-8"))?)?;
         let joined = tokio::task::spawn_blocking(move || join_blocks(&folder, &names)).await;
         joined.map_err(io::Error::other)?
     }
@@ -271,7 +271,7 @@ async fn write_body(mut body: Incoming, path: &Path) -> Result<(), BlobResponseE
     let mut size = 0_u64;
     while let Some(frame) = body.frame().await {
         let frame =
-            frame.map_err(|error| invalid_input(format!("the upload broke off: {error}")))?;
+            frame.map_err(|error| invalid_input(format!("the upload was interrupted: {error}")))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -302,7 +302,7 @@ fn join_blocks(folder: &Path, names: &[String]) -> Result<(), BlobResponseError>
     let mut size = 0;
     for name in names {
         let block = File::open(folder.join(name)).map_err(|_| {
-            BlobResponseError::new(400, "InvalidBlockList", "a block of the list never came")
+            BlobResponseError::new(400, "InvalidBlockList", "a block of the list is missing")
         })?;
         size += block.metadata()?.len();
         if size > UPLOAD_BYTES_MAX {

@@ -261,9 +261,9 @@ fn what_is_not_what_it_says_is_refused_and_leaves_nothing() {
     let zip = zip_of(&[("a", "x")]);
     let evil = zip_of(&[("../../evil", "x")]);
     for (body, finalize, why) in [
-        (&zip[..], json!({"size": "1"}), "bytes came"),
-        (&zip, json!({"hash": "sha256:00"}), "what came is"),
-        (&evil, json!({}), "leaves its folder"),
+        (&zip[..], json!({"size": "1"}), "bytes received"),
+        (&zip, json!({"hash": "sha256:00"}), "the received bytes are"),
+        (&evil, json!({}), "is outside its folder"),
         (b"no zip", json!({}), "not a zip file"),
     ] {
         assert_eq!(put(&bench.begin("a"), body), 201);

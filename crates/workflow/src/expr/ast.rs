@@ -113,8 +113,7 @@ impl BuiltinFunction {
                 return None;
             }
             _ if self == Self::Case => {
-                "pairs of a condition and a value, and then the value for when none holds"
-                    .to_owned()
+                "pairs of a condition and a value, followed by a default value".to_owned()
             }
             (0, 0) => "nothing".to_owned(),
             (1, 1) => "1 value".to_owned(),
@@ -125,7 +124,7 @@ impl BuiltinFunction {
             ),
             (least, most) => format!("{least} to {most} values"),
         };
-        Some(format!("`{name}` takes {wanted}, and is given {count}"))
+        Some(format!("`{name}` takes {wanted}, but got {count}"))
     }
 
     /// Whether it is a status function: `success`, `failure`, `always`, `cancelled`.

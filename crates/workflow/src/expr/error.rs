@@ -96,7 +96,12 @@ fn join_words<'k>(words: impl IntoIterator<Item = &'k str>, conjunction: &str) -
 pub(crate) fn suggestion(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None if known.is_empty() => "none can be used here".to_owned(),
-        None => format!("there are {}", join_with_and(known.iter().copied())),
+        None if known.is_empty() => {
+            "no context is available; pass one with --context FILE".to_owned()
+        }
+        None => format!(
+            "the known ones are {}",
+            join_with_and(known.iter().copied())
+        ),
     }
 }

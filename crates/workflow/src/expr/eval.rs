@@ -206,7 +206,10 @@ impl ExprEvaluator<'_, '_> {
                 other => {
                     return Err(self.error(
                         &condition.at,
-                        format!("case: a condition is true or false, not {}", other.kind()),
+                        format!(
+                            "case: a condition must be a boolean, but this is {}",
+                            other.kind()
+                        ),
                     ));
                 }
             }

@@ -147,9 +147,9 @@ impl Expr {
             let problem = match &node.kind {
                 ExprKind::Context(name) if known.contains(&&**name) => return,
                 ExprKind::Context(name) if CONTEXTS.contains(&&**name) => {
-                    let mut help = format!("here there are {}", join_with_and(known.iter().copied()));
+                    let mut help = format!("available here: {}", join_with_and(known.iter().copied()));
                     if &**name == "secrets" && place == ExprSite::StepIf {
-                        help.push_str("; give the job `env: { TOKEN: ${{ secrets.… }} }` and ask `env.TOKEN != ''`");
+                        help.push_str("; give the job `env: { TOKEN: ${{ secrets.… }} }` and test `env.TOKEN != ''`");
                     }
                     ParseError::new(format!("`{name}` can't be used here"), node.at.clone())
                         .help(help)
@@ -161,9 +161,9 @@ impl Expr {
                 ExprKind::Call(function, _) if !place.takes(*function) => {
                     let help = match function {
                         BuiltinFunction::HashFiles => {
-                            "it can be used in steps, where there is a workspace"
+                            "it can only be used in steps, where there is a workspace"
                         }
-                        _ => "it can be used in the `if` of a job or a step",
+                        _ => "it can only be used in the `if` of a job or a step",
                     };
                     ParseError::new(
                         format!("`{}` can't be used here", function.name()),
@@ -174,9 +174,9 @@ impl Expr {
                 ExprKind::Call(function, values)
                     if function.is_status() && !values.is_empty() && place != ExprSite::JobIf =>
                 {
-                    let message = format!("`{}` takes nothing here", function.name());
+                    let message = format!("`{}` takes no arguments here", function.name());
                     ParseError::new(message, node.at.clone())
-                        .help("only the `if` of a job can ask for some of the jobs it needs")
+                        .help("only the `if` of a job can name some of the jobs that it needs")
                 }
                 _ => return,
             };

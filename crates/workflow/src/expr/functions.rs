@@ -13,11 +13,11 @@ use super::{
 /// Why a function gives no value. The message doesn't contain the function's name.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FunctionError {
-    #[error("the result is larger than the 10 MiB that one expression may make")]
+    #[error("the result is larger than the limit of 10 MiB")]
     TooLarge,
     #[error("a lone `}}` in '{}'; write `}}}}`", shortened(.0))]
     LoneBrace(String),
-    #[error("'{}' asks for {{{index}}}, and {} given", shortened(pattern), counted(*given))]
+    #[error("'{}' uses {{{index}}}, but {} given", shortened(pattern), counted(*given))]
     MissingArgument {
         pattern: String,
         index: usize,
@@ -25,15 +25,15 @@ pub(super) enum FunctionError {
     },
     #[error("a `{{` without `{{number}}` in '{}'; write `{{{{` for the character itself", shortened(.0))]
     BadPlaceholder(String),
-    #[error("formats after `:` are for no kind of value, in '{}'", shortened(.0))]
+    #[error("format specifiers after `:` are not supported, in '{}'", shortened(.0))]
     FormatSpecifier(String),
-    #[error("the text is empty, which is not JSON")]
+    #[error("an empty string is not JSON")]
     EmptyJson,
     #[error("'{}' is not JSON: {error}", shortened(text))]
     BadJson { text: String, error: JsonError },
-    #[error("it can only be asked in the `if` of a step or a job")]
+    #[error("it can only be used in the `if` of a step or a job")]
     NoStatus,
-    #[error("it can only be asked in steps, where there is a workspace")]
+    #[error("it can only be used in steps, where there is a workspace")]
     NoWorkspace,
     #[error(transparent)]
     HashFiles(#[from] HashFilesError),

@@ -151,7 +151,7 @@ impl<'t> ExprLexer<'t> {
             }
         }
         let error = self.error(
-            "the text that begins here has no end".to_owned(),
+            "the string that starts here is not closed".to_owned(),
             start,
             self.text.len(),
         );
@@ -182,10 +182,12 @@ impl<'t> ExprLexer<'t> {
         }
         let error = self.error(format!("unexpected `{word}`"), start, end);
         Err(match word.chars().next() {
-            Some('"') => error.help("text is written in single quotes: 'like this'"),
+            Some('"') => error.help("write strings in single quotes: 'like this'"),
             Some('?') => error.help("write `case(condition, this, that)`"),
-            Some('$') => error.help("`${{` can't stand inside an expression"),
-            _ => error.help("names begin with a letter or _ and hold letters, digits, - and _"),
+            Some('$') => error.help("`${{` can't be used inside an expression"),
+            _ => {
+                error.help("names start with a letter or _ and consist of letters, digits, - and _")
+            }
         })
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn parse(text: &str, offset: usize) -> Result<ExprNode, ParseError> {
     let whole = offset..offset + text.len();
     // GitHub counts UTF-16 units, as .NET does.
     if text.encode_utf16().count() > LENGTH_MAX {
-        let help = "put the text into an environment variable or a file and use it from there";
+        let help = "put the value into an environment variable or a file and use it from there";
         return Err(ParseError::new(
             format!("an expression may have at most {LENGTH_MAX} characters"),
             whole,
@@ -243,7 +243,7 @@ impl ExprParser {
             TokenKind::Sign(sign) => *sign,
             TokenKind::Word(word) => return Err(self.expected_operator(&format!("`{word}`"), at)),
             TokenKind::Number(_) => return Err(self.expected_operator("a number", at)),
-            TokenKind::Text(_) => return Err(self.expected_operator("a text", at)),
+            TokenKind::Text(_) => return Err(self.expected_operator("a string", at)),
         };
         match sign {
             "." | "[" if indexable == CanIndex::No => {
@@ -336,7 +336,7 @@ impl ExprParser {
                 Ok(())
             }
             _ => Err(ParseError::new(
-                "`,` can only stand between the values given to a function",
+                "`,` is only allowed between the arguments of a function",
                 at,
             )),
         }

@@ -51,7 +51,7 @@ impl Template {
             let open = at + found;
             let close = closing(text, open + 3).ok_or_else(|| {
                 ParseError::new("`${{` is never closed", offset + open..offset + open + 3)
-                    .help("add `}}`; a text in an expression is written in single quotes")
+                    .help("add `}}`; strings in expressions are written in single quotes")
             })?;
             if open > at {
                 parts.push(TemplatePart::Text(text[at..open].to_owned()));
@@ -73,9 +73,9 @@ impl Template {
         }
         // GitHub makes one expression of text with expressions in it, and that has the usual limit.
         if parts.len() > 1 && text.encode_utf16().count() > LENGTH_MAX {
-            let help = "pass the values by `env:`, so that no expression stands in the text";
+            let help = "pass the values through `env:` instead of expressions";
             return Err(ParseError::new(
-                format!("a text with expressions in it may have at most {LENGTH_MAX} characters"),
+                format!("a string with expressions may have at most {LENGTH_MAX} characters"),
                 offset..offset + text.len(),
             )
             .help(help));

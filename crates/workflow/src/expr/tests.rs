@@ -78,13 +78,16 @@ fn literals_are_read_as_github_reads_them() {
         ),
         (
             r#""text""#,
-            r#"unexpected `"text"`; text is written in single quotes: 'like this'"#,
+            r#"unexpected `"text"`; write strings in single quotes: 'like this'"#,
         ),
         (
             "'open",
-            "the text that begins here has no end; close it with '; a ' inside is written ''",
+            "the string that starts here is not closed; close it with '; a ' inside is written ''",
         ),
-        ("True", "unknown name `true` (there are `env` and `github`)"),
+        (
+            "True",
+            "unknown name `true` (the known ones are `env` and `github`)",
+        ),
     ]);
 }
 
@@ -314,24 +317,21 @@ fn functions_answer_as_githubs_do() {
             "contians('a', 'b')",
             "unknown function `contians`; did you mean `contains`?",
         ),
-        ("contains('a')", "`contains` takes 2 values, and is given 1"),
-        ("join()", "`join` takes 1 to 2 values, and is given 0"),
-        (
-            "format()",
-            "`format` takes at least 1 value, and is given 0",
-        ),
-        ("always('x')", "`always` takes nothing, and is given 1"),
+        ("contains('a')", "`contains` takes 2 values, but got 1"),
+        ("join()", "`join` takes 1 to 2 values, but got 0"),
+        ("format()", "`format` takes at least 1 value, but got 0"),
+        ("always('x')", "`always` takes nothing, but got 1"),
         (
             "case(true, 1)",
-            "`case` takes pairs of a condition and a value, and then the value for when none holds, and is given 2",
+            "`case` takes pairs of a condition and a value, followed by a default value, but got 2",
         ),
         (
             "case(1, 2, 3)",
-            "case: a condition is true or false, not number",
+            "case: a condition must be a boolean, but this is number",
         ),
         (
             "format('{0}{1}', 'a')",
-            "format: '{0}{1}' asks for {1}, and 1 value is given",
+            "format: '{0}{1}' uses {1}, but 1 value is given",
         ),
         (
             "format('{0', 'a')",
@@ -340,12 +340,9 @@ fn functions_answer_as_githubs_do() {
         ("format('a}')", "format: a lone `}` in 'a}'; write `}}`"),
         (
             "format('{0:x}', 1)",
-            "format: formats after `:` are for no kind of value, in '{0:x}'",
+            "format: format specifiers after `:` are not supported, in '{0:x}'",
         ),
-        (
-            "fromJSON('')",
-            "fromJSON: the text is empty, which is not JSON",
-        ),
+        ("fromJSON('')", "fromJSON: an empty string is not JSON"),
         (
             "fromJSON('{')",
             "fromJSON: '{' is not JSON: EOF while parsing an object at line 1 column 1",
@@ -368,7 +365,7 @@ fn mistakes_are_named_where_they_are() {
         (
             "a, b",
             1..2,
-            "`,` can only stand between the values given to a function",
+            "`,` is only allowed between the arguments of a function",
         ),
         ("a * b", 2..3, "expected an operator or the end, found `*`"),
         ("a[*.b", 2..3, "expected `]` after `*`"),
@@ -427,7 +424,7 @@ fn what_one_expression_makes_is_bounded() {
     }
     assert_eq!(
         eval(&text).unwrap_err(),
-        "format: the result is larger than the 10 MiB that one expression may make"
+        "format: the result is larger than the limit of 10 MiB"
     );
 }
 
@@ -529,19 +526,19 @@ fn what_can_be_seen_depends_on_the_place() {
     assert_eq!(check("secrets.A", ExprSite::Step), Ok(()));
     assert_eq!(
         check("github.x && (a || secrets.A)", ExprSite::StepIf).unwrap_err(),
-        "unknown name `a`; there are `github`, `inputs`, `vars`, `needs`, `strategy`, `matrix`, `steps`, `job`, `runner` and `env`"
+        "unknown name `a`; the known ones are `github`, `inputs`, `vars`, `needs`, `strategy`, `matrix`, `steps`, `job`, `runner` and `env`"
     );
     assert_eq!(
         check("secrets.A", ExprSite::JobIf).unwrap_err(),
-        "`secrets` can't be used here; here there are `github`, `inputs`, `vars` and `needs`"
+        "`secrets` can't be used here; available here: `github`, `inputs`, `vars` and `needs`"
     );
     assert_eq!(
         check("hashFiles('x')", ExprSite::JobIf).unwrap_err(),
-        "`hashFiles` can't be used here; it can be used in steps, where there is a workspace"
+        "`hashFiles` can't be used here; it can only be used in steps, where there is a workspace"
     );
     assert_eq!(
         check("always()", ExprSite::Step).unwrap_err(),
-        "`always` can't be used here; it can be used in the `if` of a job or a step"
+        "`always` can't be used here; it can only be used in the `if` of a job or a step"
     );
 }
 

@@ -278,11 +278,17 @@ fn what_is_given_must_have_the_type_that_is_asked_for() {
     for (with, expected) in [
         (
             "r: x, b: 'true'",
-            "the input `b` is 'true', not true or false",
+            "the input `b` must be true or false, but is 'true'",
         ),
-        ("r: x, b: yes", "the input `b` is 'yes', not true or false"),
-        ("r: x, n: '5'", "the input `n` is '5', not a number"),
-        ("r: x, n: five", "the input `n` is 'five', not a number"),
+        (
+            "r: x, b: yes",
+            "the input `b` must be true or false, but is 'yes'",
+        ),
+        ("r: x, n: '5'", "the input `n` must be a number, but is '5'"),
+        (
+            "r: x, n: five",
+            "the input `n` must be a number, but is 'five'",
+        ),
         // GitHub asks for what is required even where there is a default.
         ("b: true", "must give the input `r`"),
     ] {
@@ -321,7 +327,7 @@ fn what_does_not_fit_is_refused_where_it_stands() {
         "\
 .github/workflows/ci.yml:4:11: error: .github/workflows/release.yml has no input `versoin`; did you mean `version`?
 .github/workflows/ci.yml:4:11: error: the job `r` must give the input `version`, which .github/workflows/release.yml requires; add it to `with`
-.github/workflows/ci.yml:4:11: error: the job `r`: the input `dry` is 'maybe', not true or false; `fromJSON(…)` makes one of a text
+.github/workflows/ci.yml:4:11: error: the job `r`: the input `dry` must be true or false, but is 'maybe'; convert a string with `fromJSON(…)`
 .github/workflows/ci.yml:4:11: error: .github/workflows/release.yml has no secret `TOKN`; did you mean `TOKEN`?
 .github/workflows/ci.yml:4:11: error: the job `r` must give the secret `TOKEN`, which .github/workflows/release.yml requires; add it to `secrets`, or write `secrets: inherit`"
     );
@@ -332,7 +338,7 @@ fn what_does_not_fit_is_refused_where_it_stands() {
     );
     assert_eq!(
         refused(&fine, &[]),
-        ".github/workflows/ci.yml:4:11: error: .github/workflows/release.yml was not read when the run was ordered"
+        ".github/workflows/ci.yml:4:11: error: .github/workflows/release.yml was not read when the run was created"
     );
     assert_eq!(
         refused(
@@ -355,7 +361,7 @@ fn what_does_not_fit_is_refused_where_it_stands() {
         .lines()
         .next()
         .unwrap(),
-        ".github/workflows/release.yml:2:34: error: the step does nothing; give it `run` or `uses`"
+        ".github/workflows/release.yml:2:34: error: the step does nothing; add `run` or `uses`"
     );
 }
 
@@ -367,7 +373,7 @@ fn inputs_that_turn_out_wrong_fail_the_call() {
     assert_eq!(
         run.next(),
         [
-            "= r failure: the job `r` (line 3) can't call .github/workflows/x.yml: the input `flag` is 'main', not true or false; `fromJSON(…)` makes one of a text"
+            "= r failure: the job `r` (line 3) can't call .github/workflows/x.yml: the input `flag` must be true or false, but is 'main'; convert a string with `fromJSON(…)`"
         ]
     );
 }

@@ -10,7 +10,7 @@ use crate::{
 
 /// A called workflow can't be at this path: GitHub looks only directly in `.github/workflows/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("workflows that are called must be directly in .github/workflows/")]
+#[error("reusable workflows must be directly in .github/workflows/")]
 pub struct WorkflowLocationError;
 
 /// The calls of a workflow can't be linked. Displayed as one mistake per line, each with its position.
@@ -31,9 +31,9 @@ pub(super) enum CallLinkError {
         super::LEVELS_MAX
     )]
     TooDeep { chain: String, target: String },
-    #[error("a run may call {} workflows, not more", super::CALLED_MAX)]
+    #[error("a run may call at most {} workflows", super::CALLED_MAX)]
     TooMany,
-    #[error("{target} was not read when the run was ordered")]
+    #[error("{target} was not read when the run was created")]
     NotRead { target: String },
     #[error("{target} can't be called: {why}")]
     Unavailable { target: String, why: String },
@@ -133,9 +133,9 @@ pub(super) enum InputValueError {
 
 fn describe_mismatch(name: &str, kind: InputType, value: &ExprValue) -> String {
     let (expected, help) = match kind {
-        InputType::Boolean => ("true or false", "; `fromJSON(…)` makes one of a text"),
-        InputType::Number => ("a number", "; `fromJSON(…)` makes one of a text"),
-        InputType::String | InputType::Choice | InputType::Environment => ("a text", ""),
+        InputType::Boolean => ("true or false", "; convert a string with `fromJSON(…)`"),
+        InputType::Number => ("a number", "; convert a string with `fromJSON(…)`"),
+        InputType::String | InputType::Choice | InputType::Environment => ("a string", ""),
     };
     let got = match value {
         ExprValue::Null => "empty".to_owned(),
@@ -147,5 +147,5 @@ fn describe_mismatch(name: &str, kind: InputType, value: &ExprValue) -> String {
     } else {
         ""
     };
-    format!("the input `{name}` is {got}, not {expected}{help}")
+    format!("the input `{name}` must be {expected}, but is {got}{help}")
 }

@@ -41,13 +41,13 @@ pub enum MatrixError {
     #[error("`exclude` names `{0}`, which isn't in the matrix")]
     UnknownExclude(String),
     /// No combination is left.
-    #[error("the matrix makes no jobs: everything is excluded")]
+    #[error("the matrix produces no jobs: everything is excluded")]
     Nothing,
     /// `include` or `exclude` is too long.
     #[error("`{0}` of the matrix has more than {ENTRIES_MAX} entries")]
     TooManyEntries(&'static str),
     /// Too many.
-    #[error("the matrix makes more than {CELLS_MAX} jobs")]
+    #[error("the matrix produces more than {CELLS_MAX} jobs")]
     TooMany,
 }
 

@@ -236,7 +236,7 @@ impl JobScheduler<'_> {
             None if nothing_ran && is_call => {
                 Some("all jobs of the workflow it calls were skipped".to_owned())
             }
-            None if nothing_ran => Some("all cells of its matrix were skipped".to_owned()),
+            None if nothing_ran => Some("all jobs of its matrix were skipped".to_owned()),
             _ => state.why.clone(),
         };
         self.end(job, result.unwrap_or(green), why)

@@ -249,7 +249,7 @@ fn a_matrix_none_of_whose_cells_ran_is_skipped() {
     assert_eq!(
         run.end("t.2", Skipped),
         [
-            "= t skipped: all cells of its matrix were skipped",
+            "= t skipped: all jobs of its matrix were skipped",
             "= u skipped: `t`, which it needs, was skipped",
         ]
     );
@@ -477,16 +477,16 @@ fn a_matrix_that_makes_no_sense_says_so() {
     );
     assert_eq!(
         cells(&format!("{{ a: [{}] }}", numbers(257))).unwrap_err(),
-        "the matrix makes more than 256 jobs"
+        "the matrix produces more than 256 jobs"
     );
     let million = format!("{{ a: [{0}], b: [{0}], c: [{0}] }}", numbers(100));
     assert_eq!(
         cells(&million).unwrap_err(),
-        "the matrix makes more than 256 jobs"
+        "the matrix produces more than 256 jobs"
     );
     assert_eq!(
         cells("{ a: [1], exclude: [{ a: 1 }] }").unwrap_err(),
-        "the matrix makes no jobs: everything is excluded"
+        "the matrix produces no jobs: everything is excluded"
     );
     assert_eq!(
         cells("{ a: [1], exclude: [{ b: 1 }] }").unwrap_err(),

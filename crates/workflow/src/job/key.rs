@@ -16,7 +16,7 @@ pub struct JobKey(String);
 /// A text that can't be a job's key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not the key of a job, such as test, test.3 or release~test; it has at most {KEY_MAX} characters"
+    "{0:?} is not a job key such as test, test.3 or release~test of at most {KEY_MAX} characters"
 )]
 pub struct ParseJobKeyError(String);
 

@@ -42,8 +42,8 @@ pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
         if untrusted {
             found.push(LintFinding::new(
                 reference.span,
-                format!("a stranger's code is checked out, and `{event}` gives it this repository's secrets"),
-                "build it in a workflow on `pull_request`, which has none",
+                format!("this checks out untrusted code, and `{event}` runs it with this repository's secrets"),
+                "build it in a workflow on `pull_request`, which has no secrets",
             ));
         }
     }

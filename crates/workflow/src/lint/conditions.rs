@@ -19,11 +19,11 @@ pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
                 .holds(&Contexts::new().with_status(StatusChecks::FINE))
                 .ok()?;
             let (message, help) = if holds {
-                ("this condition always holds", "leave the `if` out")
+                ("this condition is always true", "remove the `if`")
             } else {
                 (
-                    "this condition never holds: what it guards never runs",
-                    "take it away, or say that it is meant: # shipway: allow(constant-condition)",
+                    "this condition is always false, so this never runs",
+                    "remove it, or mark it as intended: # shipway: allow(constant-condition)",
                 )
             };
             Some(LintFinding::new(node.span, message, help))

@@ -17,7 +17,7 @@ pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
             subject.tree,
             "inputs",
             &inputs(subject),
-            "nothing asks for it",
+            "it is never used",
             &mut found,
         );
     }

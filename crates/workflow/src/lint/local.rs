@@ -103,7 +103,7 @@ fn check_call(
         return error(uses.span, format!("{path} can't be called: {why}"));
     }
     let Some(text) = read(path) else {
-        return error(uses.span, format!("there is no file {path} to call"));
+        return error(uses.span, format!("no such file: {path}"));
     };
     // Its own mistakes are reported separately.
     let Some(called) = crate::parse(&SourceFile::new(path, text)).workflow else {
@@ -324,7 +324,7 @@ jobs:
                 "[local-call] w.yml:4:16: error: the job `bad` must give the secret `KEY`, which .github/workflows/build.yml requires; add it to `secrets`, or write `secrets: inherit`",
                 "[local-call] w.yml:4:55: error: .github/workflows/build.yml has no input `targte`; did you mean `target`?",
                 "[local-call] w.yml:5:18: error: .github/workflows/plain.yml can't be called: add `workflow_call` to its `on`",
-                "[local-call] w.yml:6:17: error: there is no file .github/workflows/gone.yml to call",
+                "[local-call] w.yml:6:17: error: no such file: .github/workflows/gone.yml",
                 "[local-call] w.yml:11:60: warning: .github/workflows/build.yml, which `good` calls, has no output `uri`; did you mean `url`?",
             ]
         );

@@ -30,7 +30,7 @@ fn unpinned(node: &YamlNode) -> Option<LintFinding> {
     Some(LintFinding::new(
         node.span,
         format!(
-            "`{reference}` of `{path}` is a tag or a branch, which {owner} can move to other code"
+            "`{reference}` of `{path}` is a mutable tag or branch: {owner} can change the code behind it"
         ),
         format!("pin the commit, and keep the name as a comment: {path}@<40 digits> # {reference}"),
     ))

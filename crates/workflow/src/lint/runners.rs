@@ -35,7 +35,7 @@ pub fn check_runners(source: &SourceFile, labels: &RunnerLabels) -> Vec<Diagnost
             continue;
         };
         for (name, mismatch) in mismatches(job, runs_on, labels) {
-            let help = "`shipway run` leaves the job out, a server fails it";
+            let help = "`shipway run` skips the job, on a server it fails";
             let message = format!("`{name}` can't run on this machine: {mismatch}");
             found.push(Diagnostic::warning(CODE, span, message).help(help));
         }
@@ -92,8 +92,8 @@ mod tests {
         assert_eq!(
             told,
             [
-                "w.yml:3:17: warning: `a` can't run on this machine: no runner here has the label `macos-14`: this machine runs Linux; `shipway run` leaves the job out, a server fails it",
-                "w.yml:6:14: warning: `b (windows-latest, 1)` can't run on this machine: no runner here has the label `windows-latest`: this machine runs Linux; `shipway run` leaves the job out, a server fails it",
+                "w.yml:3:17: warning: `a` can't run on this machine: no runner here has the label `macos-14`: this machine runs Linux; `shipway run` skips the job, on a server it fails",
+                "w.yml:6:14: warning: `b (windows-latest, 1)` can't run on this machine: no runner here has the label `windows-latest`: this machine runs Linux; `shipway run` skips the job, on a server it fails",
             ]
         );
     }

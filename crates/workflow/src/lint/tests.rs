@@ -30,8 +30,8 @@ fn third_parties_are_pinned_to_a_commit() {
     assert_eq!(
         steps("      - uses: some/one/deep@v1\n      - uses: some/one@main\n"),
         [
-            "[unpinned-action] 6:15: warning: `v1` of `some/one/deep` is a tag or a branch, which some can move to other code; pin the commit, and keep the name as a comment: some/one/deep@<40 digits> # v1",
-            "[unpinned-action] 7:15: warning: `main` of `some/one` is a tag or a branch, which some can move to other code; pin the commit, and keep the name as a comment: some/one@<40 digits> # main",
+            "[unpinned-action] 6:15: warning: `v1` of `some/one/deep` is a mutable tag or branch: some can change the code behind it; pin the commit, and keep the name as a comment: some/one/deep@<40 digits> # v1",
+            "[unpinned-action] 7:15: warning: `main` of `some/one` is a mutable tag or branch: some can change the code behind it; pin the commit, and keep the name as a comment: some/one@<40 digits> # main",
         ]
     );
     assert_eq!(
@@ -53,8 +53,8 @@ fn what_strangers_write_does_not_become_code() {
             "      - run: |\n          echo one\n          echo \"${{ github.event.issue.title }}\"\n      - uses: actions/github-script@v7\n        with: { script: 'f(\"${{ format(''{0}'', github.event.commits[0].message) }}\")' }\n"
         ),
         [
-            "[untrusted-input] 8:21: warning: `github.event.issue.title` is written by strangers, and becomes code in this script; pass it by the environment, `env: { TITLE: ${{ github.event.issue.title }} }`, and write \"$TITLE\" in the script",
-            "[untrusted-input] 10:49: warning: `github.event.commits.*.message` is written by strangers, and becomes code in this script; pass it by the environment, `env: { MESSAGE: ${{ github.event.commits.*.message }} }`, and write \"$MESSAGE\" in the script",
+            "[untrusted-input] 8:21: warning: `github.event.issue.title` is controlled by outsiders and is inserted into this script as code; pass it through the environment, `env: { TITLE: ${{ github.event.issue.title }} }`, and use \"$TITLE\" in the script",
+            "[untrusted-input] 10:49: warning: `github.event.commits.*.message` is controlled by outsiders and is inserted into this script as code; pass it through the environment, `env: { MESSAGE: ${{ github.event.commits.*.message }} }`, and use \"$MESSAGE\" in the script",
         ]
     );
     assert_eq!(
@@ -89,9 +89,9 @@ fn conditions_that_never_change_are_seen() {
             "      - { run: a, if: false }\n      - { run: a, if: \"${{ 1 == 1 }}\" }\n      - { run: a, if: \"'no'\" }\n"
         ),
         [
-            "[constant-condition] 6:23: warning: this condition never holds: what it guards never runs; take it away, or say that it is meant: # shipway: allow(constant-condition)",
-            "[constant-condition] 7:23: warning: this condition always holds; leave the `if` out",
-            "[constant-condition] 8:23: warning: this condition always holds; leave the `if` out",
+            "[constant-condition] 6:23: warning: this condition is always false, so this never runs; remove it, or mark it as intended: # shipway: allow(constant-condition)",
+            "[constant-condition] 7:23: warning: this condition is always true; remove the `if`",
+            "[constant-condition] 8:23: warning: this condition is always true; remove the `if`",
         ]
     );
     assert_eq!(
@@ -128,7 +128,7 @@ jobs:
         told(text),
         [
             "[unknown-output] 1:89: warning: the job `a` has no output `ver`; its outputs are `version`",
-            "[unknown-name] 3:70: warning: `inputs.lvl`: nothing asks for it; did you mean `inputs.level`?",
+            "[unknown-name] 3:70: warning: `inputs.lvl`: it is never used; did you mean `inputs.level`?",
             "[unknown-name] 4:149: warning: `matrix.w`: it isn't in the matrix of this job; did you mean `matrix.v`?",
             "[unknown-output] 4:165: warning: the job `a` has no output `none`; its outputs are `version`",
             "[unknown-name] 6:45: warning: `matrix.os`: it isn't in the matrix of this job; its value is always empty",
@@ -146,7 +146,7 @@ fn a_strangers_code_is_not_built_where_secrets_are() {
     assert_eq!(
         told(&text("pull_request_target")),
         [
-            "[untrusted-checkout] 3:70: warning: a stranger's code is checked out, and `pull_request_target` gives it this repository's secrets; build it in a workflow on `pull_request`, which has none"
+            "[untrusted-checkout] 3:70: warning: this checks out untrusted code, and `pull_request_target` runs it with this repository's secrets; build it in a workflow on `pull_request`, which has no secrets"
         ]
     );
     assert_eq!(told(&text("pull_request")), NOTHING);

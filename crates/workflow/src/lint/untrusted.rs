@@ -45,7 +45,7 @@ pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
                     found.push(LintFinding::new(
                         subject.span_within(scalar, path.at),
                         format!(
-                            "`{name}` is written by strangers, and becomes code in this script"
+                            "`{name}` is controlled by outsiders and is inserted into this script as code"
                         ),
                         fix(&name),
                     ));
@@ -68,6 +68,6 @@ fn fix(name: &str) -> String {
         .unwrap_or("VALUE")
         .to_uppercase();
     format!(
-        "pass it by the environment, `env: {{ {variable}: ${{{{ {name} }}}} }}`, and write \"${variable}\" in the script"
+        "pass it through the environment, `env: {{ {variable}: ${{{{ {name} }}}} }}`, and use \"${variable}\" in the script"
     )
 }

@@ -252,7 +252,7 @@ pub enum InputError {
     #[error("the input `{0}` is required: give it with --input {0}=…")]
     Missing(String),
     /// It isn't what it should be.
-    #[error("the input `{name}` is '{value}', not {expected}")]
+    #[error("the input `{name}` must be {expected}, but is '{value}'")]
     Invalid {
         /// Its name.
         name: String,

@@ -30,7 +30,7 @@ pub struct ParsedAction {
 /// let parsed = shipway_workflow::parse_action(&source);
 /// assert_eq!(
 ///     parsed.diagnostics[0].one_line(&source),
-///     "action.yml:3:11: error: a step of an action that has `run` needs `shell` as well; add `shell: bash`",
+///     "action.yml:3:11: error: a step with `run` in an action also needs `shell`; add `shell: bash`",
 /// );
 /// ```
 #[must_use]
@@ -72,7 +72,7 @@ fn action(reader: &mut WorkflowReader<'_>, tree: &YamlNode) -> Option<ActionFile
         reader.error_with_help(
             "missing-key",
             tree.span,
-            "the action doesn't say what it runs",
+            "the action has no `runs`",
             "add `runs:` with `using: composite` and `steps:`, or `using: node20` and `main:`",
         );
         return None;
@@ -146,7 +146,7 @@ fn runs(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<ActionRuns> 
         reader.error_with_help(
             "missing-key",
             node.span,
-            "`runs` doesn't say what it is `using`",
+            "`runs` has no `using`",
             "add `using: composite`, `using: node20` or `using: docker`",
         );
         return None;
@@ -206,7 +206,7 @@ fn args(reader: &mut WorkflowReader<'_>, node: Option<&YamlNode>) -> Vec<Templat
         return Vec::new();
     };
     let Some(items) = node.as_sequence() else {
-        reader.wrong_type(node, "args", "a list of texts");
+        reader.wrong_type(node, "args", "a list of strings");
         return Vec::new();
     };
     let items = items.iter();
@@ -285,9 +285,9 @@ mod tests {
     #[test]
     fn mistakes_are_told_with_their_place() {
         for (text, expected) in [
-            ("[]", "`the action` is a mapping, not"),
-            ("name: x", "doesn't say what it runs"),
-            ("runs: { main: x }", "`runs` doesn't say what it is `using`"),
+            ("[]", "`the action` must be a mapping, but this is"),
+            ("name: x", "has no `runs`"),
+            ("runs: { main: x }", "`runs` has no `using`"),
             ("runs: { using: noed20, main: x }", "unknown kind of action"),
             ("runs: { using: node20 }", "main"),
             (

@@ -44,7 +44,7 @@ pub(super) fn parallel<'n>(
     for step in steps.unwrap_or_default() {
         if has(step, &["parallel"]) || is_control(step) {
             let help = "each step of the group has `run` or `uses`";
-            reader.error_with_help("conflict", step.span, "this can't be in a group", help);
+            reader.error_with_help("conflict", step.span, "this can't be used in a group", help);
         }
     }
     steps
@@ -69,11 +69,11 @@ pub(super) fn control(
     known: &BTreeSet<String>,
 ) -> Option<WorkflowStep> {
     if let Some(condition) = node.get("if") {
-        let help = "it always runs; leave `if` out";
+        let help = "it always runs; remove `if`";
         reader.error_with_help(
             "conflict",
             condition.span,
-            "a step that waits for others or ends one can't have `if`",
+            "a step that waits for or cancels other steps can't have `if`",
             help,
         );
         return None;
@@ -84,7 +84,7 @@ pub(super) fn control(
         .filter(|key| has(node, &[key]))
         .collect();
     if let [_, more, ..] = which.as_slice() {
-        let message = format!("`{}` and `{more}` can't be in one step", which[0]);
+        let message = format!("a step can't have both `{}` and `{more}`", which[0]);
         reader.error("conflict", node.span, message);
         return None;
     }
@@ -104,7 +104,7 @@ pub(super) fn control(
     if let Some(node) = fields.get("wait-all")
         && !matches!(node.value, Yaml::Null | Yaml::Bool(true))
     {
-        reader.wrong_type(node, "wait-all", "without a value");
+        reader.wrong_type(node, "wait-all", "empty");
     }
     let text = |key: &str| fields.get(key).and_then(YamlNode::as_scalar_text);
     let continue_on_error = fields.get("continue-on-error");
@@ -236,7 +236,7 @@ mod tests {
                 "      - { id: x, run: a, background: true }\n      - { cancel: x, if: always() }",
                 "can't have `if`",
             ),
-            ("      - { wait-all: 3 }", "`wait-all` is without a value"),
+            ("      - { wait-all: 3 }", "`wait-all` must be empty"),
             ("      - { wait-all: , run: x }", "run"),
             (
                 "      - { run: a, background: yes please }",
@@ -244,7 +244,7 @@ mod tests {
             ),
             (
                 "      - { parallel: [{ wait-all: }] }",
-                "can't be in a group",
+                "can't be used in a group",
             ),
             ("      - { parallel: [] }", "a list of steps"),
         ] {

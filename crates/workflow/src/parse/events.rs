@@ -138,7 +138,7 @@ fn other(
             "wrong-type",
             node.span,
             format!("`{}` takes no filters", known.name),
-            format!("write `{}:` and nothing behind it", known.name),
+            format!("write `{}:` without a value", known.name),
         );
         return event;
     }
@@ -183,7 +183,7 @@ fn filter(
         (None, None) => None,
         (Some(_), Some(both)) => {
             let help = format!(
-                "use `{only}` alone: a pattern with `!` before it takes back what those before it took"
+                "use `{only}` alone: a pattern that starts with `!` excludes what earlier patterns matched"
             );
             reader.error_with_help(
                 "conflict",
@@ -196,11 +196,11 @@ fn filter(
         (Some(node), None) => {
             let patterns = patterns(reader, node, only);
             if !patterns.is_empty() && patterns.iter().all(|pattern| pattern.negated) {
-                let help = "put a pattern without `!` before them, such as '**'";
+                let help = "add a pattern without `!` before them, such as '**'";
                 reader.warn(
                     "never-matches",
                     node.span,
-                    format!("only patterns with `!` in `{only}`: they take nothing"),
+                    format!("`{only}` has only patterns with `!`, so nothing matches"),
                     help,
                 );
             }

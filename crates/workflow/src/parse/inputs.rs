@@ -22,7 +22,7 @@ pub(super) fn dispatch(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Disp
             "too-many",
             key.span,
             format!(
-                "a workflow asks for at most {INPUTS_MAX} inputs, not {}",
+                "a workflow may have at most {INPUTS_MAX} inputs, but this has {}",
                 entries.len()
             ),
         );
@@ -90,7 +90,7 @@ fn input(reader: &mut WorkflowReader<'_>, key: &YamlKey, node: &YamlNode) -> Opt
 fn options(reader: &mut WorkflowReader<'_>, node: Option<&YamlNode>) -> Vec<String> {
     let Some(node) = node else { return Vec::new() };
     let Some(items) = node.as_sequence() else {
-        reader.wrong_type(node, "options", "a list of texts");
+        reader.wrong_type(node, "options", "a list of strings");
         return Vec::new();
     };
     items
@@ -168,8 +168,8 @@ fn named<'n>(
         reader.error_with_help(
             "name",
             key.span,
-            format!("`{}` can't be a name in `{what}`", key.text),
-            "names begin with a letter or _ and hold letters, digits, - and _",
+            format!("`{}` is not a valid name in `{what}`", key.text),
+            "names start with a letter or _ and consist of letters, digits, - and _",
         );
     }
     entries.iter().map(|(key, node)| (key, node)).collect()
@@ -238,7 +238,7 @@ fn call_default(reader: &mut WorkflowReader<'_>, node: &YamlNode, kind: InputTyp
             "a number or an expression",
         ),
         InputType::String | InputType::Choice | InputType::Environment => {
-            (node.as_scalar_text().is_some(), "a text")
+            (node.as_scalar_text().is_some(), "a string")
         }
     };
     if !fits && !computed {

@@ -66,11 +66,11 @@ pub(super) fn jobs(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Vec<Work
     let mut jobs = Vec::new();
     for (key, node) in entries {
         if !is_identifier(&key.text) || key.text.starts_with("__") {
-            let help = "ids begin with a letter or a single _ and hold letters, digits, - and _, at most 100 of them";
+            let help = "ids start with a letter or a single _, consist of letters, digits, - and _, and have at most 100 characters";
             reader.error_with_help(
                 "name",
                 key.span,
-                format!("`{}` can't be the id of a job", key.text),
+                format!("`{}` is not a valid job id", key.text),
                 help,
             );
         }
@@ -338,7 +338,7 @@ fn group(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<Template> {
         reader.wrong_type(
             node,
             "group",
-            "a name, or one with `organization/` or `enterprise/` before it",
+            "a name, optionally with `organization/` or `enterprise/` in front",
         );
     }
     Some(group)
@@ -461,7 +461,7 @@ fn check_image(
             "empty",
             image.unwrap_or(container).span,
             format!("{what} has no image"),
-            "name one, such as `postgres:17`",
+            "set one, such as `postgres:17`",
         );
     }
     (!missing).then_some(())

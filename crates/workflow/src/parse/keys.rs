@@ -46,7 +46,7 @@ pub(super) fn filled(reader: &mut WorkflowReader<'_>, node: &YamlNode, texts: &[
                 "empty",
                 key.span,
                 format!("`{}` has no value", key.text),
-                "give it one, or leave the key out",
+                "set one, or remove the key",
             );
         }
     }

@@ -290,7 +290,7 @@ fn permissions(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<Permi
             reader.warn(
                 "permission-level",
                 node.span,
-                format!("there is no `{level}` of `{}`", key.text),
+                format!("`{}` has no level `{level}`", key.text),
                 format!("it can be `{only}` or `none`"),
             );
         }

@@ -60,7 +60,7 @@ pub(super) fn check(
             "cycle",
             span(&spans, &jobs[first].id, at),
             message,
-            "take one of these `needs` away",
+            "remove one of these `needs`",
         );
     }
 }
@@ -79,7 +79,7 @@ fn unknown(
     let help = match near {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!(
-            "there are {}",
+            "the known ones are {}",
             join_with_and(jobs.iter().take(10).map(|job| job.id.as_str()))
         ),
     };

@@ -90,7 +90,7 @@ impl<'s> WorkflowReader<'s> {
         self.error(
             "wrong-type",
             node.span,
-            format!("`{what}` is {expected}, not {got}"),
+            format!("`{what}` must be {expected}, but this is {got}"),
         );
     }
 
@@ -177,14 +177,14 @@ impl<'s> WorkflowReader<'s> {
         }
         let text = node.as_scalar_text().map(Cow::Borrowed);
         if text.is_none() {
-            self.wrong_type(node, what, "a text");
+            self.wrong_type(node, what, "a string");
         }
         text
     }
 
     fn warn_of_number(&mut self, node: &YamlNode, written: &str, meant: &str) {
         if written != meant {
-            let help = format!("write '{written}' in quotes if the text is meant");
+            let help = format!("quote it to mean a string: '{written}'");
             self.warn(
                 "number",
                 node.span,
@@ -299,11 +299,11 @@ impl<'s> WorkflowReader<'s> {
             }
         };
         if condition.is_text() {
-            let help = "put the whole condition inside `${{ }}`, or leave them out";
+            let help = "put the whole condition inside `${{ }}`, or remove them";
             self.warn(
                 "always-true",
                 node.span,
-                "text around `${{ }}` makes this condition a text, and so always true",
+                "text around `${{ }}` turns this condition into a string, which is always true",
                 help,
             );
         }

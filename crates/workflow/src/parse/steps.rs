@@ -84,10 +84,10 @@ pub(super) fn steps(
     }
     if count(items) > STEPS_MAX {
         let message = format!(
-            "there are {} steps, and a list has at most {STEPS_MAX}",
+            "there are {} steps, but at most {STEPS_MAX} are allowed",
             count(items)
         );
-        let help = "put steps that belong together into a script or an action";
+        let help = "combine steps into a script or an action";
         reader.error_with_help("too-many-steps", node.span, message, help);
         return Vec::new();
     }
@@ -167,18 +167,18 @@ fn written_ids(
             continue;
         };
         if !is_identifier(&id) || id.starts_with("__") {
-            let help = "ids begin with a letter or a single _ and hold letters, digits, - and _, at most 100 of them";
+            let help = "ids start with a letter or a single _, consist of letters, digits, - and _, and have at most 100 characters";
             reader.error_with_help(
                 "name",
                 node.span,
-                format!("`{id}` can't be the id of a step"),
+                format!("`{id}` is not a valid step id"),
                 help,
             );
         } else if !ids.insert(id.to_ascii_lowercase()) {
             reader.error(
                 "duplicate-id",
                 node.span,
-                format!("the step id `{id}` is here twice"),
+                format!("duplicate step id `{id}`"),
             );
         }
     }
@@ -311,8 +311,8 @@ fn action(
             reader.error_with_help(
                 "conflict",
                 node.span,
-                "a step has `run` or `uses`, not both",
-                "make two steps of it",
+                "a step must have either `run` or `uses`, not both",
+                "split it into two steps",
             );
             None
         }
@@ -321,7 +321,7 @@ fn action(
                 "missing-key",
                 node.span,
                 "the step does nothing",
-                "give it `run` or `uses`",
+                "add `run` or `uses`",
             );
             None
         }
@@ -340,7 +340,7 @@ fn run(
         reader.error_with_help(
             "missing-key",
             node.span,
-            "a step of an action that has `run` needs `shell` as well",
+            "a step with `run` in an action also needs `shell`",
             "add `shell: bash`",
         );
     }

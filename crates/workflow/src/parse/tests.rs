@@ -109,7 +109,7 @@ fn a_file_with_everything_is_understood() {
     );
     assert_eq!(
         dispatch.inputs([("level", "x")]).unwrap_err().to_string(),
-        "the input `level` is 'x', not one of `low` and `high`"
+        "the input `level` must be one of `low` and `high`, but is 'x'"
     );
     assert_eq!(
         dispatch.inputs([("lvl", "x")]).unwrap_err().to_string(),
@@ -249,9 +249,9 @@ fn unknown_words_come_with_the_nearest_known() {
             "ci.yml:1:5: error: unknown event `pull_requst`; did you mean `pull_request`?",
             "ci.yml:2:1: error: unknown key `envs` in the workflow; did you mean `env`?",
             "ci.yml:5:5: error: unknown key `runs_on` in the job `a`; did you mean `runs-on`?",
-            "ci.yml:5:5: error: the job `a` lacks `runs-on`",
+            "ci.yml:5:5: error: `runs-on` is missing in the job `a`",
             "ci.yml:7:9: error: unknown key `rnu` in the step; did you mean `run`?",
-            "ci.yml:7:9: error: the step does nothing; give it `run` or `uses`",
+            "ci.yml:7:9: error: the step does nothing; add `run` or `uses`",
         ]
     );
 }
@@ -261,14 +261,14 @@ fn what_is_missing_is_named() {
     assert_eq!(
         complaints(""),
         [
-            "ci.yml:1:1: error: the workflow is a mapping, not nothing; its keys are name, description, run-name, on, permissions, env, defaults, concurrency, jobs"
+            "ci.yml:1:1: error: the workflow must be a mapping, but this is empty; its keys are name, description, run-name, on, permissions, env, defaults, concurrency, jobs"
         ]
     );
     assert_eq!(
         complaints("name: x\n"),
         [
-            "ci.yml:1:1: error: the workflow lacks `on`",
-            "ci.yml:1:1: error: the workflow lacks `jobs`"
+            "ci.yml:1:1: error: `on` is missing in the workflow",
+            "ci.yml:1:1: error: `jobs` is missing in the workflow"
         ]
     );
     assert_eq!(
@@ -289,7 +289,7 @@ fn places_are_found_in_quotes_and_blocks_too() {
             "ci.yml:8:20: error: unknown name `gihub`; did you mean `github`?",
             "ci.yml:9:23: error: unknown name `secret`; did you mean `secrets`?",
             "ci.yml:12:14: error: unknown function `contians`; did you mean `contains`?",
-            "ci.yml:13:25: error: unknown name `nope`; there are `github`, `inputs`, `vars`, `needs`, `strategy`, `matrix`, `secrets`, `steps`, `job`, `runner` and `env`",
+            "ci.yml:13:25: error: unknown name `nope`; the known ones are `github`, `inputs`, `vars`, `needs`, `strategy`, `matrix`, `secrets`, `steps`, `job`, `runner` and `env`",
         ]
     );
 }
@@ -300,11 +300,11 @@ fn contexts_are_refused_where_they_are_not_there() {
     assert_eq!(
         complaints(text),
         [
-            "ci.yml:2:15: error: `secrets` can't be used here; here there are `github`, `inputs` and `vars`",
-            "ci.yml:3:16: error: `matrix` can't be used here; here there are `github`, `inputs`, `vars` and `secrets`",
-            "ci.yml:6:18: error: `env` can't be used here; here there are `github`, `inputs`, `vars`, `needs`, `strategy` and `matrix`",
-            "ci.yml:7:9: error: `steps` can't be used here; here there are `github`, `inputs`, `vars` and `needs`",
-            "ci.yml:10:13: error: `secrets` can't be used here; here there are `github`, `inputs`, `vars`, `needs`, `strategy`, `matrix`, `steps`, `job`, `runner` and `env`; give the job `env: { TOKEN: ${{ secrets.… }} }` and ask `env.TOKEN != ''`",
+            "ci.yml:2:15: error: `secrets` can't be used here; available here: `github`, `inputs` and `vars`",
+            "ci.yml:3:16: error: `matrix` can't be used here; available here: `github`, `inputs`, `vars` and `secrets`",
+            "ci.yml:6:18: error: `env` can't be used here; available here: `github`, `inputs`, `vars`, `needs`, `strategy` and `matrix`",
+            "ci.yml:7:9: error: `steps` can't be used here; available here: `github`, `inputs`, `vars` and `needs`",
+            "ci.yml:10:13: error: `secrets` can't be used here; available here: `github`, `inputs`, `vars`, `needs`, `strategy`, `matrix`, `steps`, `job`, `runner` and `env`; give the job `env: { TOKEN: ${{ secrets.… }} }` and test `env.TOKEN != ''`",
             "ci.yml:11:16: error: `shell` can't hold expressions",
         ]
     );
@@ -330,7 +330,7 @@ fn needs_must_exist_and_come_to_an_end() {
     assert_eq!(
         jobs(&[("a", "[c]"), ("b", "[a]"), ("c", "[x, b]"), ("x", "[]")]),
         [
-            "ci.yml:3:28: error: these jobs wait for each other and can never start: a needs c needs b needs a; take one of these `needs` away"
+            "ci.yml:3:28: error: these jobs wait for each other and can never start: a needs c needs b needs a; remove one of these `needs`"
         ]
     );
     assert_eq!(jobs(&[("a", "a")]).len(), 1);
@@ -343,9 +343,9 @@ fn names_must_be_names_and_unique() {
     assert_eq!(
         complaints(text),
         [
-            "ci.yml:3:3: error: `a b` can't be the id of a job; ids begin with a letter or a single _ and hold letters, digits, - and _, at most 100 of them",
-            "ci.yml:4:61: error: the step id `S` is here twice",
-            "ci.yml:4:80: error: `__x` can't be the id of a step; ids begin with a letter or a single _ and hold letters, digits, - and _, at most 100 of them",
+            "ci.yml:3:3: error: `a b` is not a valid job id; ids start with a letter or a single _, consist of letters, digits, - and _, and have at most 100 characters",
+            "ci.yml:4:61: error: duplicate step id `S`",
+            "ci.yml:4:80: error: `__x` is not a valid step id; ids start with a letter or a single _, consist of letters, digits, - and _, and have at most 100 characters",
             "ci.yml:5:3: error: `C` is already defined, as `c`: case doesn't matter here",
         ]
     );
@@ -359,21 +359,21 @@ fn what_can_not_go_together_is_refused() {
     assert_eq!(
         complaints(&text),
         [
-            "ci.yml:6:25: error: a step has `run` or `uses`, not both; make two steps of it",
+            "ci.yml:6:25: error: a step must have either `run` or `uses`, not both; split it into two steps",
             "ci.yml:7:25: error: `with` can't be used in a step with `run`",
             "ci.yml:8:31: error: `shell` can't be used in a step with `uses`",
             "ci.yml:9:17: error: `checkout` is not an action; write owner/repo@ref, ./path or docker://image",
-            "ci.yml:11:30: error: `a` is a list, or an expression, not `1`",
-            "ci.yml:12:22: error: `timeout-minutes` is a number above 0, or an expression, not `0`",
-            "ci.yml:13:24: error: `continue-on-error` is true, false or an expression, not `maybe`",
+            "ci.yml:11:30: error: `a` must be a list, or an expression, but this is `1`",
+            "ci.yml:12:22: error: `timeout-minutes` must be a number above 0, or an expression, but this is `0`",
+            "ci.yml:13:24: error: `continue-on-error` must be true, false or an expression, but this is `maybe`",
         ]
     );
     let text = "on:\n  push: { branches: a, branches-ignore: b, tags: ['!a'], paths: ['a['] }\njobs: { a: { runs-on: x, steps: [{ run: a }] } }\n";
     assert_eq!(
         complaints(text),
         [
-            "ci.yml:2:41: error: `branches` and `branches-ignore` can't be used together; use `branches` alone: a pattern with `!` before it takes back what those before it took",
-            "ci.yml:2:50: warning: only patterns with `!` in `tags`: they take nothing; put a pattern without `!` before them, such as '**'",
+            "ci.yml:2:41: error: `branches` and `branches-ignore` can't be used together; use `branches` alone: a pattern that starts with `!` excludes what earlier patterns matched",
+            "ci.yml:2:50: warning: `tags` has only patterns with `!`, so nothing matches; add a pattern without `!` before them, such as '**'",
             "ci.yml:2:66: error: in `paths`: `[` without `]` (write `\\[` for the character itself)",
         ]
     );
@@ -387,7 +387,7 @@ fn what_is_legal_but_hardly_meant_is_a_warning() {
     assert_eq!(
         diagnostics,
         [
-            "ci.yml:7:9: warning: text around `${{ }}` makes this condition a text, and so always true; put the whole condition inside `${{ }}`, or leave them out",
+            "ci.yml:7:9: warning: text around `${{ }}` turns this condition into a string, which is always true; put the whole condition inside `${{ }}`, or remove them",
             "ci.yml:9:32: warning: `needs.b` isn't among the `needs` of this job; did you mean `a`?",
             "ci.yml:9:54: warning: `steps.late` isn't a step before this one; its value is always empty",
             "ci.yml:10:39: warning: `steps.late` isn't a step before this one; its value is always empty",
@@ -403,9 +403,9 @@ fn a_number_without_quotes_is_a_number() {
     assert_eq!(
         told,
         [
-            "ci.yml:5:15: warning: `3.10` is the number 3.1 here; write '3.10' in quotes if the text is meant",
-            "ci.yml:5:24: warning: `1e3` is the number 1000 here; write '1e3' in quotes if the text is meant",
-            "ci.yml:7:31: warning: `3.10` is the number 3.1 here; write '3.10' in quotes if the text is meant",
+            "ci.yml:5:15: warning: `3.10` is the number 3.1 here; quote it to mean a string: '3.10'",
+            "ci.yml:5:24: warning: `1e3` is the number 1000 here; quote it to mean a string: '1e3'",
+            "ci.yml:7:31: warning: `3.10` is the number 3.1 here; quote it to mean a string: '3.10'",
         ]
     );
     let env = workflow.unwrap().jobs[0]

@@ -124,12 +124,12 @@ fn format_puts_values_into_places_and_takes_doubled_braces_for_one() {
         ("format('{0}}', '')", "a lone `}`"),
         ("format('{{0}', '')", "a lone `}`"),
         ("format('}{0}', '')", "a lone `}`"),
-        ("format('{0}')", "asks for {0}, and no value is given"),
+        ("format('{0}')", "uses {0}, but no value is given"),
         (
             "format('{0}{2}', 'a', 'b')",
-            "asks for {2}, and 2 values are given",
+            "uses {2}, but 2 values are given",
         ),
-        ("format('{0:N2}', 1)", "formats after `:`"),
+        ("format('{0:N2}', 1)", "format specifiers after `:`"),
         ("format(o.Key || '', 1) == format('{0', 1)", bad),
     ]);
 }
@@ -226,8 +226,8 @@ fn from_json_reads_numbers_as_doubles_and_the_last_of_equal_names() {
         ("toJSON(fromJSON(toJSON(list))) == toJSON(list)", "true"),
     ]);
     refused(&[
-        ("fromJSON(null)", "the text is empty"),
-        ("fromJSON('')", "the text is empty"),
+        ("fromJSON(null)", "an empty string is not JSON"),
+        ("fromJSON('')", "an empty string is not JSON"),
         ("fromJSON('abc')", "is not JSON"),
         ("fromJSON('{')", "is not JSON"),
         ("fromJSON(a)", "is not JSON"),
@@ -245,7 +245,7 @@ fn case_gives_the_first_value_whose_condition_is_true() {
         ("case(true, a.one, 1)", "[7]"),
         ("CASE(false, 1, null)", "null"),
     ]);
-    let kind = "a condition is true or false";
+    let kind = "a condition must be a boolean";
     refused(&[
         ("case('true', 1, 2)", kind),
         ("case(1, 1, 2)", kind),
@@ -266,8 +266,8 @@ fn functions_take_as_many_values_as_github_says() {
     assert!(Expr::parse(&format!("hashFiles({})", many(255)), 0).is_ok());
     assert!(Expr::parse(&format!("hashFiles({})", many(256)), 0).is_err());
     refused(&[
-        ("contains('a')", "takes 2 values, and is given 1"),
-        ("contains('a', 'b', 'c')", "takes 2 values, and is given 3"),
+        ("contains('a')", "takes 2 values, but got 1"),
+        ("contains('a', 'b', 'c')", "takes 2 values, but got 3"),
         ("startsWith()", "takes 2 values"),
         ("toJSON()", "takes 1 value"),
         ("toJSON(1, 2)", "takes 1 value"),
@@ -295,7 +295,7 @@ fn success_and_failure_may_ask_for_some_jobs_in_the_if_of_a_job() {
     assert!(expr.check(ExprSite::JobIf).is_ok());
     assert_eq!(
         expr.check(ExprSite::StepIf).unwrap_err().message,
-        "`success` takes nothing here"
+        "`success` takes no arguments here"
     );
 }
 
@@ -376,7 +376,7 @@ fn every_place_sees_what_githubs_table_says() {
 
 #[test]
 fn expressions_that_explode_end_with_a_clear_error() {
-    let large = "the result is larger than the 10 MiB that one expression may make";
+    let large = "the result is larger than the limit of 10 MiB";
     let mut doubled =
         "join(a.three, 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx')".to_owned();
     for _ in 0..20 {

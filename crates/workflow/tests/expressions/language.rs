@@ -97,8 +97,8 @@ fn texts_are_in_single_quotes_and_double_them_inside() {
         ("'\n'", r#""\n""#),
     ]);
     refused(&[
-        ("'", "has no end"),
-        ("'a''", "has no end"),
+        ("'", "is not closed"),
+        ("'a''", "is not closed"),
         ("\"a\"", "unexpected"),
         ("'a' 'b'", "expected an operator"),
     ]);

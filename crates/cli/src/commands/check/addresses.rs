@@ -25,7 +25,7 @@ pub(super) fn warnings(
     let claims = match server.address_claims() {
         Ok(claims) => claims,
         Err(error) => {
-            let message = format!("whether its addresses are free could not be asked: {error}");
+            let message = format!("can't check whether its addresses are free: {error}");
             return vec![Diagnostic::warning("address-unknown", whole, message)];
         }
     };
@@ -35,7 +35,7 @@ pub(super) fn warnings(
         let span = span_or_whole(conflict.environment.as_str());
         let message = format!("{conflict} at {}", server.server);
         Diagnostic::warning("address-taken", span, message).help(
-            "a push of this file is refused; ask for another address with `hosts`, `path` or `port`",
+            "a push of this file is refused; choose another address with `hosts`, `path` or `port`",
         )
     });
     let moved = compared.moves.iter().map(|moved| {

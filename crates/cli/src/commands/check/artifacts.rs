@@ -76,7 +76,7 @@ impl<'a> ArtifactComparison<'a> {
             return format!("add a step to the job that builds it: {step}");
         }
         let names = join_with_and(self.uploads.names.iter().map(String::as_str));
-        format!("the workflows upload {names}: name one of them, or add a step: {step}")
+        format!("the workflows upload {names}: the jobs are them, or add a step: {step}")
     }
 }
 

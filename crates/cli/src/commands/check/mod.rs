@@ -27,10 +27,10 @@ use crate::{
     runner::LabelOptions,
 };
 
-/// Check shipway.yaml, workflows and actions; exit code 2 when something is wrong
+/// Check shipway.yaml, workflows and actions; exit code 2 if there are errors
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Files or folders; this folder when none is given
+    /// Files or folders (default: this folder)
     paths: Vec<PathBuf>,
     #[command(flatten)]
     labels: LabelOptions,
@@ -80,7 +80,7 @@ fn find_files(roots: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     files.sort();
     if files.is_empty() {
         return Err(Failure::usage_with(
-            "there is neither a shipway.yaml nor a workflow here",
+            "no shipway.yaml and no workflow found here",
             "`shipway init` writes a shipway.yaml",
         ));
     }

@@ -40,7 +40,7 @@ pub(super) fn warnings(source: &SourceFile, server: &ServerConnection) -> Vec<Di
                         server.server
                     ),
                 )
-                .help("a push of this file is refused until it is there"),
+                .help("a push of this file is refused until it exists"),
             ),
             // If one request fails, the others would fail too.
             Err(error) => {
@@ -48,9 +48,9 @@ pub(super) fn warnings(source: &SourceFile, server: &ServerConnection) -> Vec<Di
                     Diagnostic::warning(
                         "unknown-service",
                         tie.span,
-                        format!("whether {name} is there could not be asked: {error}"),
+                        format!("can't check whether {name} exists: {error}"),
                     )
-                    .help("leave SHIPWAY_URL and --server out to check the file alone"),
+                    .help("unset SHIPWAY_URL and omit --server to check only the file"),
                 );
                 break;
             }

@@ -40,11 +40,11 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Run a real service with three releases, one of them bad, and print a summary with links
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Stop everything at the end instead of staying up for you to look around
+    /// Stop everything at the end instead of keeping the server running
     #[arg(long)]
     exit: bool,
 
-    /// Keep the folder with the repository and the server's data
+    /// Keep the directory with the repository and the server's data
     #[arg(long)]
     keep: bool,
 }
@@ -55,12 +55,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .prefix("shipway-demo-")
         .disable_cleanup(args.keep)
         .tempdir()
-        .map_err(failed("making a folder"))?;
+        .map_err(failed("creating a folder"))?;
     let screen = Screen::new();
     screen.say(&format!("Shipway demo in {}", folder.path().display()));
     let server = DemoServer::start(folder.path())?;
     screen.say(&format!(
-        "A server is up: {} (page and API), {} (proxy)",
+        "The server is running: {} (pages and API), {} (proxy)",
         server.client.server, server.proxy
     ));
     let repo = shop::Repository::create(&folder.path().join("shop"))?;
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     line(&format!("\n{summary}"));
     if !args.exit {
         line(&format!(
-            "\nThe server stays up: look at {}. Ctrl-C ends it.",
+            "\nThe server keeps running: open {}. Press Ctrl-C to stop it.",
             server.client.server
         ));
         wait_for_interrupt();
@@ -98,7 +98,7 @@ const NEXT_VERSIONS: [DemoVersion; 2] = [
     DemoVersion {
         version: "1.1",
         error_share: "0",
-        what: "a fine change",
+        what: "a good change",
     },
     DemoVersion {
         version: "1.2",
@@ -262,8 +262,8 @@ impl DemoServer {
     fn start(folder: &Path) -> Result<Self, Failure> {
         let (listen, proxy) = (free_address()?, free_address()?);
         let (data, log) = (folder.join("data"), folder.join("server.log"));
-        let exe = std::env::current_exe().map_err(failed("finding this program"))?;
-        let output = std::fs::File::create(&log).map_err(failed("making the server's log"))?;
+        let exe = std::env::current_exe().map_err(failed("locating this program"))?;
+        let output = std::fs::File::create(&log).map_err(failed("creating the server's log"))?;
         let mut command = Command::new(exe);
         command.args(["server", "--data"]).arg(&data).args([
             "--listen",
@@ -329,7 +329,7 @@ impl DemoServer {
             }
             if Instant::now() > deadline {
                 return Err(Failure::Failed(format!(
-                    "the rollout of {version} did not end; the server's log is {}",
+                    "the rollout of {version} did not finish; the server's log is {}",
                     self.log.display()
                 )));
             }
@@ -352,7 +352,7 @@ impl Drop for DemoServer {
             .status();
         if !stopped.is_ok_and(|status| status.success()) {
             error_line(&format!(
-                "shipway: something of the demo may still run; its data is {}",
+                "shipway: processes of the demo may still be running; its data directory is {}",
                 self.data.display()
             ));
         }
@@ -370,12 +370,11 @@ fn signal(pid: u32, signal: rustix::process::Signal) {
 }
 
 fn free_address() -> Result<String, Failure> {
-    let listener =
-        TcpListener::bind(("127.0.0.1", 0)).map_err(failed("looking for a free port"))?;
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(failed("finding a free port"))?;
     listener
         .local_addr()
         .map(|address| address.to_string())
-        .map_err(failed("looking for a free port"))
+        .map_err(failed("finding a free port"))
 }
 
 /// Returns at Ctrl-C, or when the input ends.

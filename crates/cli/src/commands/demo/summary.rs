@@ -50,7 +50,7 @@ impl Shipped {
 /// How a demo differed from what it promises.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BrokenPromise {
-    #[error("{version} is {status}, which is not what the demo promises ({wanted})")]
+    #[error("{version} is {status}, but the demo expects {wanted}")]
     UnexpectedStatus {
         version: &'static str,
         status: String,
@@ -102,7 +102,7 @@ impl fmt::Display for Summary {
         for it in &self.shipped {
             writeln!(
                 f,
-                "  {} ({})  {:<12} {:>5.1} s from push to the end in production",
+                "  {} ({})  {:<12} {:>5.1} s from the push to the end of its production rollout",
                 it.version,
                 it.release,
                 it.status,
@@ -114,21 +114,21 @@ impl fmt::Display for Summary {
             if let Some(exposed) = it.exposed {
                 writeln!(
                     f,
-                    "            {:.1} s after its first user it was found bad",
+                    "            detected as bad {:.1} s after its first user",
                     exposed.as_secs_f64()
                 )?;
             }
             if let Some(back) = it.rollback_took {
                 writeln!(
                     f,
-                    "            the rollback took {} ms: all traffic was on the previous release",
+                    "            rolled back in {} ms: all traffic was on the previous release",
                     back.as_millis()
                 )?;
             }
             if let Some(traffic) = it.traffic {
                 writeln!(
                     f,
-                    "            {} requests were served meanwhile, {} of them failed",
+                    "            {} requests were served during this time, {} of them failed",
                     traffic.sent(),
                     traffic.failed_by_service + traffic.failed_by_shipway
                 )?;
@@ -141,7 +141,7 @@ impl fmt::Display for Summary {
         } = self.counted;
         writeln!(
             f,
-            "\nRequests     {} sent: {good} good, {failed_by_service} answered 500 by release 1.2 while it was out",
+            "\nRequests     {} sent: {good} succeeded, {failed_by_service} answered with 500 by release 1.2",
             self.counted.sent()
         )?;
         writeln!(

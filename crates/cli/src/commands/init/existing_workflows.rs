@@ -60,7 +60,7 @@ impl ExistingWorkflows {
             changed_paths: None,
         };
         let Some(workflow) = shipway_workflow::parse(&source).workflow else {
-            let reason = "it has mistakes, which `shipway check` shows".to_owned();
+            let reason = "it has errors, which `shipway check` shows".to_owned();
             self.excluded.push((path.to_owned(), reason));
             return;
         };

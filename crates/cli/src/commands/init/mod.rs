@@ -127,7 +127,7 @@ impl InitPlan {
         if !self.is_git {
             steps.push(("git init --initial-branch=main".to_owned(), ""));
         }
-        steps.push(("shipway check".to_owned(), "explains mistakes in the files"));
+        steps.push(("shipway check".to_owned(), "explains errors in the files"));
         steps.push((
             "git add --all && git commit --message \"Release with Shipway\"".to_owned(),
             "",
@@ -160,8 +160,8 @@ pub fn run(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(format!("{}: {error}", args.path.display())))?;
     if root.join(CONFIG).exists() && !args.force {
         return Err(Failure::usage_with(
-            "there is a shipway.yaml already",
-            "`shipway check` explains its mistakes; `shipway init --force` overwrites it",
+            "shipway.yaml already exists",
+            "`shipway check` explains its errors; `shipway init --force` overwrites it",
         ));
     }
     let facts = RepositoryFacts::read(&root)

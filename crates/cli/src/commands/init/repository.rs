@@ -149,12 +149,12 @@ impl RepositoryFacts {
         self.texts.get(path).map(String::as_str)
     }
 
-    /// A file as TOML; none where it is missing or has mistakes.
+    /// A file as TOML; none where it is missing or has errors.
     pub(super) fn toml(&self, path: &str) -> Option<toml::Table> {
         self.text(path)?.parse().ok()
     }
 
-    /// A file as JSON; none where it is missing or has mistakes.
+    /// A file as JSON; none where it is missing or has errors.
     pub(super) fn json(&self, path: &str) -> Option<serde_json::Value> {
         serde_json::from_str(self.text(path)?).ok()
     }

@@ -40,7 +40,7 @@ fn yaml_scalar(text: &str) -> String {
 pub(super) fn config_text(plan: &InitPlan) -> String {
     let project = &plan.project;
     let mut text = format!(
-        "# How {service} is released. `shipway check` explains mistakes, `shipway schema` prints the JSON Schema for editors.\nservice: {service}\n",
+        "# How {service} is released. `shipway check` explains errors, `shipway schema` prints the JSON Schema for editors.\nservice: {service}\n",
         service = plan.service
     );
     let branch = &plan.branch;

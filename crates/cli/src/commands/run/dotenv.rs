@@ -15,7 +15,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>, Failure> {
     parse(&text).map_err(|line| {
         Failure::usage_with(
             format!("line {line} of {shown} is not NAME=value"),
-            "a value of several lines stands in quotes; a comment begins with #",
+            "put a value of several lines in quotes; a comment starts with #",
         )
     })
 }

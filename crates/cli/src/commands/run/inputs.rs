@@ -66,7 +66,7 @@ fn payload(path: &Path) -> Result<serde_json::Value, Failure> {
         return Ok(value);
     }
     Err(Failure::usage_with(
-        format!("{shown} holds no JSON object"),
+        format!("{shown} is not a JSON object"),
         "it becomes `github.event`: {\"ref\": \"refs/heads/main\", …}",
     ))
 }
@@ -116,7 +116,9 @@ fn secret(name: &str, known: &BTreeMap<String, String>, asking: Asking) -> Resul
     }
     Err(Failure::usage_with(
         format!("the secret {name} is not in the environment"),
-        format!("set it there, or in a file for --secret-file, or write --secret {name}=VALUE"),
+        format!(
+            "set it in the environment, in a file passed with --secret-file, or with --secret {name}=VALUE"
+        ),
     ))
 }
 

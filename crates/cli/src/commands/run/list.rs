@@ -1,4 +1,4 @@
-//! `shipway run --list`: which jobs there are, in which workflows, and what starts them.
+//! `shipway run --list`: the jobs of each workflow, and the events that trigger it.
 
 use std::path::PathBuf;
 

@@ -79,7 +79,7 @@ enum NotStarted {
     /// It asks for another machine.
     #[error("left out: {0}")]
     OtherRunner(#[from] RunnerMismatch),
-    #[error("the run has not begun")]
+    #[error("the run has not started")]
     NoRun,
     #[error("the job is not part of the run")]
     UnknownJob,
@@ -152,7 +152,7 @@ impl Local {
                 }
                 () = interrupts.next() => {
                     if interrupts.count == 1 {
-                        error_line("cancelling; Ctrl-C again ends at once");
+                        error_line("cancelling; press Ctrl-C again to stop immediately");
                         progress.inputs.push_back(RunInput::Cancel { reason: "interrupted".to_owned() });
                     } else {
                         self.end_at_once(&progress);

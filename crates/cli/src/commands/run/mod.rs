@@ -38,22 +38,22 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  shipway run                                  the workflow in .github/workflows, as a push would
-  shipway run ci.yml --job test                one job, and those it needs
-  shipway run ci.yml --matrix os:linux         only these cells of a matrix
-  shipway run ci.yml --dry-run                 what would run, and what decides it; nothing is run
+  shipway run                                  the workflow in .github/workflows, as on a push
+  shipway run ci.yml --job test                one job and the jobs it needs
+  shipway run ci.yml --matrix os:linux         only these matrix combinations
+  shipway run ci.yml --dry-run                 what would run and why, without running it
   shipway run .github/workflows --event release --payload event.json
-                                               all workflows that a release starts, with this event
+                                               all workflows that a release triggers, with this payload
   shipway run ci.yml --secret TOKEN --secret-file .secrets
-                                               a secret asked for or taken from here, others from a file
-  shipway run ci.yml --watch                   again whenever a file changes
-  shipway run --list                           which jobs there are
+                                               one secret from the environment or a prompt, others from a file
+  shipway run ci.yml --watch                   re-run whenever a file changes
+  shipway run --list                           list the jobs
 
-Jobs run on this machine, each in a folder of its own; without containers no Docker is needed. The commit that is checked out is
-what `github.sha` says; files are taken as they lie here. Jobs that this machine can't run, for want of a label that `runs-on`
-names (--label) or of a container engine, are left out with the reason, and jobs that need them are skipped.
+Jobs run on this machine, each in its own folder; Docker is only needed for containers. `github.sha` is the checked-out \
+commit; uncommitted changes are included. Jobs that this machine can't run (a label of `runs-on` is missing, see --label, or \
+there is no container engine) are left out with the reason; jobs that need them are skipped.
 
-Exit codes: 0: success. 1: a job failed or was cancelled. 2: the workflow can't be run. 5: incomplete: jobs or steps were left out.";
+Exit codes: 0 success, 1 failed or cancelled, 2 usage or configuration error, 5 incomplete (jobs or steps were left out).";
 
 /// The exit code of a run in which jobs or steps were left out.
 const INCOMPLETE: u8 = 5;
@@ -62,48 +62,48 @@ const INCOMPLETE: u8 = 5;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The workflow; a folder means all in it that the event starts; by default the only one in .github/workflows
+    /// The workflow, or a folder with workflows that the event triggers (default: the only workflow in .github/workflows)
     #[arg(value_name = "WORKFLOW")]
     workflows: Vec<PathBuf>,
-    /// The event it is started by
+    /// The event that triggers the workflow
     #[arg(long, default_value = "push", value_name = "EVENT")]
     event: String,
-    /// A JSON file with what the event says: `github.event`
+    /// JSON file with the event payload (`github.event`)
     #[arg(long, value_name = "FILE")]
     payload: Option<PathBuf>,
-    /// Only this job and those it needs
+    /// Run only this job and the jobs it needs
     #[arg(long, short, value_name = "ID")]
     job: Option<String>,
-    /// Only these cells of matrices, as NAME:VALUE; may be given several times
+    /// Run only these matrix combinations, as NAME:VALUE; repeatable
     #[arg(long, value_name = "NAME:VALUE")]
     matrix: Vec<String>,
-    /// An input, as NAME=VALUE; may be given several times
+    /// An input, as NAME=VALUE; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     input: Vec<String>,
-    /// Inputs from a file of NAME=value lines
+    /// Inputs from a file with NAME=value lines
     #[arg(long, value_name = "FILE")]
     input_file: Vec<PathBuf>,
-    /// A secret, as NAME=VALUE, or NAME to take it from the environment or a prompt; may be given several times
+    /// A secret, as NAME=VALUE, or NAME to read it from the environment or a prompt; repeatable
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     secret: Vec<String>,
-    /// Secrets from a file of NAME=value lines, as .env files are
+    /// Secrets from a file with NAME=value lines (.env format)
     #[arg(long, value_name = "FILE")]
     secret_file: Vec<PathBuf>,
-    /// A variable (`vars`), as NAME=VALUE; may be given several times
+    /// A variable (`vars`), as NAME=VALUE; repeatable
     #[arg(long, value_name = "NAME=VALUE")]
     var: Vec<String>,
-    /// Variables from a file of NAME=value lines
+    /// Variables from a file with NAME=value lines
     #[arg(long, value_name = "FILE")]
     var_file: Vec<PathBuf>,
-    /// An environment variable of all jobs, as NAME=VALUE; what the workflow says goes over it
+    /// An environment variable of all jobs, as NAME=VALUE; values in the workflow take precedence
     #[arg(long, value_name = "NAME=VALUE")]
     env: Vec<String>,
     #[command(flatten)]
     forge: Forge,
-    /// Environment variables of all jobs from a file of NAME=value lines
+    /// Environment variables of all jobs from a file with NAME=value lines
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// Jobs at once; by default two for each core, at least four
+    /// Maximum number of parallel jobs; default: two per core, at least four
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     #[command(flatten)]
@@ -113,16 +113,16 @@ pub struct Args {
     /// Print the plan without running anything
     #[arg(long, short = 'n', conflicts_with_all = ["list", "watch"])]
     dry_run: bool,
-    /// Say which jobs there are, and run nothing
+    /// List the jobs without running them
     #[arg(long, short, conflicts_with = "watch")]
     list: bool,
-    /// Run again whenever a file changes that git doesn't ignore
+    /// Re-run whenever a file changes that git doesn't ignore
     #[arg(long, short)]
     watch: bool,
-    /// Keep the jobs' folders
+    /// Keep the workspaces of the jobs
     #[arg(long)]
     keep: bool,
-    /// After a failed step open a shell in its place at the end of the run; only on a terminal
+    /// Open a shell in the workspace of a failed job at the end of the run (terminal only)
     #[arg(long, conflicts_with_all = ["list", "watch", "dry_run"])]
     shell_on_failure: bool,
 }
@@ -281,7 +281,7 @@ impl Site<'_> {
         if let Some(first) = missing.first() {
             let names = missing.join(", ");
             error_line(&format!(
-                "not given, and so empty: secrets {names} (give one with --secret {first})"
+                "secrets that were not given are empty: {names} (set one with --secret {first})"
             ));
         }
     }

@@ -103,11 +103,11 @@ impl Answer {
     const fn as_str(&self) -> &'static str {
         match self {
             Self::Yes => "yes",
-            Self::No => "no, it is skipped",
+            Self::No => "no, skipped",
             Self::AfterAFailure => "only after a failure",
             Self::WhenCancelled => "only when cancelled",
             Self::ForCells(_) => "only for",
-            Self::Later => "known when it runs",
+            Self::Later => "decided at run time",
         }
     }
 }
@@ -121,7 +121,7 @@ pub(super) fn plan(spec: &RunSpec, cells: &Cells, labels: &RunnerLabels) -> Resu
         .map_err(|error| Failure::Failed(error.to_string()))?;
     fold::<RunAggregate>(&mut state, &events);
     let run = state.0.as_deref();
-    let run = run.ok_or_else(|| Failure::Failed("the run can't be opened".to_owned()))?;
+    let run = run.ok_or_else(|| Failure::Failed("the run can't be created".to_owned()))?;
     let ready = run
         .plan()
         .map_err(|error| Failure::usage(error.to_string()))?;
@@ -434,7 +434,7 @@ impl JobPlan {
         }
         match &self.cells {
             None => {}
-            Some(CellsPlan::Later) => head.push("a matrix that is known when it runs".to_owned()),
+            Some(CellsPlan::Later) => head.push("a matrix computed at run time".to_owned()),
             Some(CellsPlan::Known(cells)) => {
                 let count = cells.len();
                 let shown: Vec<&str> = cells.iter().take(12).map(String::as_str).collect();

@@ -78,8 +78,8 @@ pub(super) fn workflows(named: &[PathBuf], event: Option<&str>) -> Result<Vec<Pa
             if let Some(event) = event {
                 found.retain(|path| is_started_by(path, event));
                 if found.is_empty() {
-                    let what = format!("no workflow in {} is started by {event}", name.display());
-                    let help = "`shipway run --list` shows which are there, and what starts them";
+                    let what = format!("no workflow in {} is triggered by {event}", name.display());
+                    let help = "list workflows and their triggers with `shipway run --list`";
                     return Err(Failure::usage_with(what, help));
                 }
             }
@@ -120,7 +120,7 @@ pub(super) fn events(workflow: &Workflow) -> Vec<String> {
         .collect()
 }
 
-/// The workflow in a file; prints its mistakes.
+/// The workflow in a file; prints its errors.
 pub(super) fn read_workflow(path: &Path, job: Option<&str>) -> Result<Picked, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
@@ -131,7 +131,7 @@ pub(super) fn read_workflow(path: &Path, job: Option<&str>) -> Result<Picked, Fa
     }
     let workflow = parsed
         .workflow
-        .ok_or_else(|| Failure::usage(format!("{} has mistakes", path.display())))?;
+        .ok_or_else(|| Failure::usage(format!("{} has errors", path.display())))?;
     let text = match job {
         Some(job) => only_job(&workflow, job, &text)?,
         None => text,
@@ -187,11 +187,14 @@ impl Cells {
             .collect();
         let shown: Vec<&str> = cells.iter().map(|(name, _)| name.as_str()).collect();
         let more = shown.len().saturating_sub(CELLS_SHOWN_MAX);
-        let mut help = format!("the cells are {}", shown[..shown.len() - more].join("; "));
+        let mut help = format!(
+            "the combinations are {}",
+            shown[..shown.len() - more].join("; ")
+        );
         if more > 0 {
             help.push_str(&format!("; and {more} more"));
         }
-        let what = format!("no cell of a matrix matches {}", asked.join(" "));
+        let what = format!("no matrix combination matches {}", asked.join(" "));
         Err(Failure::usage_with(what, help))
     }
 
@@ -223,7 +226,7 @@ pub(super) fn cells(texts: &[String], workflow: &Workflow) -> Result<Cells, Fail
         if !known.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             let help = match known.as_slice() {
                 [] => "this workflow has no matrix".to_owned(),
-                known => format!("there are {}", known.join(", ")),
+                known => format!("the known ones are {}", known.join(", ")),
             };
             return Err(Failure::usage_with(format!("no matrix has {name:?}"), help));
         }
@@ -235,7 +238,7 @@ pub(super) fn cells(texts: &[String], workflow: &Workflow) -> Result<Cells, Fail
     Ok(cells)
 }
 
-/// All cells of the workflow's matrices, by their names; none when some are known only when the run has begun.
+/// All cells of the workflow's matrices, by their names; none when some are only known at run time.
 fn static_matrix_cells(workflow: &Workflow) -> Option<Vec<(String, ExprValue)>> {
     let mut known = Vec::new();
     for job in &workflow.jobs {
@@ -272,7 +275,7 @@ fn only_job(workflow: &Workflow, job: &str, text: &str) -> Result<String, Failur
         return Err(Failure::usage_with(
             format!("there is no job {job:?}"),
             nearest(job, known.iter().copied()).map_or_else(
-                || format!("there are {}", known.join(", ")),
+                || format!("the known ones are {}", known.join(", ")),
                 |near| format!("did you mean {near}?"),
             ),
         ));
@@ -325,7 +328,10 @@ fn only_workflow() -> Result<PathBuf, Failure> {
                 "{}; or all that the event starts: shipway run {WORKFLOWS}",
                 several.join(", ")
             );
-            Err(Failure::usage_with("which workflow?", help))
+            Err(Failure::usage_with(
+                "there are several workflows: name one",
+                help,
+            ))
         }
     }
 }
@@ -386,7 +392,7 @@ pub(super) fn spec(
     })
 }
 
-/// Where tests report. A file with mistakes is `shipway check`'s business, not a reason to run nothing.
+/// Where tests report. A file with errors is `shipway check`'s business, not a reason to run nothing.
 fn reports(here: &Path) -> ReportsConfig {
     let text = std::fs::read_to_string(here.join("shipway.yaml")).unwrap_or_default();
     let read = shipway_core::config::parse(&SourceFile::new("shipway.yaml", text));
@@ -478,7 +484,7 @@ mod tests {
         let Failure::Usage { what, help } = of("os:mac").unwrap_err() else {
             panic!("a usage error");
         };
-        assert_eq!(what, "no cell of a matrix matches --matrix os:mac");
-        assert_eq!(help.as_deref(), Some("the cells are a (linux)"));
+        assert_eq!(what, "no matrix combination matches --matrix os:mac");
+        assert_eq!(help.as_deref(), Some("the combinations are a (linux)"));
     }
 }

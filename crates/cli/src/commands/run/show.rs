@@ -40,9 +40,9 @@ impl Hint {
         let workflow = &self.workflow;
         let alone = format!("shipway run {workflow} --job {job}");
         if self.kept {
-            format!("To run it alone: {alone}")
+            format!("To re-run only this job: {alone}")
         } else {
-            format!("To run it alone and look at its folder and its whole log: {alone} --keep")
+            format!("To re-run only this job and keep its workspace and log: {alone} --keep")
         }
     }
 }

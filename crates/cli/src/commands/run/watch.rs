@@ -1,4 +1,4 @@
-//! `shipway run --watch`: again whenever a file changes that git doesn't ignore. A run that is under way is cancelled first: its
+//! `shipway run --watch`: re-run whenever a file changes that git doesn't ignore. A run that is under way is cancelled first: its
 //! answer would be of files that are no more.
 
 use std::{
@@ -51,11 +51,11 @@ pub(super) fn run(mut site: Site<'_>, runtime: &Runtime) -> Result<(), Failure> 
         match ended {
             Ok(ended) if ended.interrupted => return Ok(()),
             Ok(_) => {}
-            // A workflow that is being written has mistakes now and then.
+            // A workflow that is being written has errors now and then.
             Err(failure) => drop(failure.report()),
         }
         if !site.stop.is_cancelled() {
-            print_heading(&site, "waiting for a change; Ctrl-C ends");
+            print_heading(&site, "waiting for changes; press Ctrl-C to stop");
             if !runtime.block_on(changes.next(&mut interrupts))? {
                 return Ok(());
             }
@@ -78,9 +78,8 @@ struct Changes {
 
 impl Changes {
     fn watch(root: PathBuf) -> Result<Self, Failure> {
-        let failed = |error: io::Error| {
-            Failure::Failed(format!("{} can't be watched: {error}", root.display()))
-        };
+        let failed =
+            |error: io::Error| Failure::Failed(format!("can't watch {}: {error}", root.display()));
         let inotify = Inotify::init().map_err(failed)?;
         let mut folders = WatchedFolders {
             watches: inotify.watches(),
@@ -101,7 +100,7 @@ impl Changes {
         tokio::select! {
             changed = self.changed.changed() => changed
                 .map(|()| true)
-                .map_err(|_| Failure::Failed("files can't be watched any more".to_owned())),
+                .map_err(|_| Failure::Failed("file watching stopped".to_owned())),
             () = interrupts.next() => Ok(false),
         }
     }

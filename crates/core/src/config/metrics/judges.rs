@@ -91,8 +91,9 @@ fn max_without_stable(
         metric,
         Metric::ErrorRate | Metric::AnsweredErrorRate | Metric::SlowRate { .. }
     ) {
-        let message =
-            format!("`max_without_stable` is of error-rate and slow-rate, not of {metric}");
+        let message = format!(
+            "`max_without_stable` can't be used with {metric}, only with error-rate and slow-rate"
+        );
         problems.push(bad(text.span, &message));
         return None;
     }
@@ -100,7 +101,7 @@ fn max_without_stable(
     if max > 0.0 && max < 1.0 {
         return Some(max);
     }
-    let message = "`max_without_stable` is a share above 0% and below 100%";
+    let message = "`max_without_stable` must be above 0% and below 100%";
     problems.push(bad(text.span, &message));
     None
 }
@@ -120,10 +121,10 @@ fn direction(
     }
     match metric {
         Metric::Value(name) | Metric::Event(name) => {
-            let message = format!("whether more or less of {name} is worse isn't known");
+            let message = format!("it is unknown whether a higher or a lower {name} is worse");
             problems.push(
                 Diagnostic::error("missing-key", fields.span, message)
-                    .help("add `direction: increase` where more is worse, `direction: decrease` where less is"),
+                    .help("add `direction: increase` if higher is worse, `direction: decrease` if lower is worse"),
             );
             None
         }
@@ -144,7 +145,8 @@ fn unit(
         metric,
         Metric::ErrorRate | Metric::AnsweredErrorRate | Metric::SlowRate { .. }
     ) {
-        let message = format!("`unit` is of error-rate and slow-rate, not of {metric}");
+        let message =
+            format!("`unit` can't be used with {metric}, only with error-rate and slow-rate");
         problems.push(bad(node.span, &message));
         return None;
     }
@@ -165,11 +167,11 @@ fn probability(text: &Spanned<String>) -> Result<Alpha, Diagnostic> {
     number(
         text,
         '%',
-        "`alpha` is a probability above 0 and below 1",
+        "`alpha` must be a probability above 0 and below 1",
         |number| Alpha::new(number / whole).ok(),
     )
     .map_err(|problem| {
-        problem.help("how probable it may be that a good release is rolled back: 1%")
+        problem.help("the accepted probability of rolling back a good release, such as 1%")
     })
 }
 
@@ -178,11 +180,13 @@ fn tolerance(text: &Spanned<String>) -> Result<f64, Diagnostic> {
     number(
         text,
         'x',
-        "`tolerance` is a number above 1 and at most 100",
+        "`tolerance` must be a number above 1 and at most 100",
         |ratio| (ratio > 1.0 && ratio <= 100.0).then_some(ratio),
     )
     .map_err(|problem| {
-        problem.help("how many times stable's a hold that ends early must exclude: 2")
+        problem.help(
+            "a hold ends early only when a factor of this size over stable is excluded, such as 2",
+        )
     })
 }
 
@@ -191,10 +195,12 @@ fn margin(text: &Spanned<String>) -> Result<f64, Diagnostic> {
     number(
         text,
         'x',
-        "`margin` is a number from 1 to below 100",
+        "`margin` must be a number from 1 to below 100",
         |ratio| (1.0..100.0).contains(&ratio).then_some(ratio),
     )
-    .map_err(|problem| problem.help("how many times stable's is still as good: 1.1"))
+    .map_err(|problem| {
+        problem.help("the factor over stable that still counts as equally good, such as 1.1")
+    })
 }
 
 /// How often is looked, within what can be done.
@@ -202,7 +208,10 @@ fn paced(fields: &MappingFields<'_>, interval: Duration, problems: &mut Problems
     if interval < INTERVAL_MIN
         && let Some(node) = fields.get("interval")
     {
-        let message = format!("`interval` is at least {} ms", INTERVAL_MIN.as_millis());
+        let message = format!(
+            "`interval` must be at least {} ms",
+            INTERVAL_MIN.as_millis()
+        );
         problems.push(Diagnostic::error("bad-value", node.span, message));
     }
     interval
@@ -259,7 +268,7 @@ fn is_worse_than_stable(
     }
     let is_of_instances = matches!(metric, Metric::Restarts | Metric::Availability);
     if !is_of_instances {
-        let message = format!("a limit of {metric} holds whatever stable does");
+        let message = format!("a limit of {metric} is not compared with stable");
         problems.push(
             Diagnostic::error("conflict", other.span, message).help(
                 "leave `worse_than` out, or write a rule without `max` and `min` that compares",
@@ -298,7 +307,7 @@ fn refuse_what_never_fires(
             "{count} measurements can't fail more than {} times, so this limit can't fail",
             counting.failure_limit
         );
-        refuse("failure_limit", message, "let it be smaller than `count`");
+        refuse("failure_limit", message, "make it smaller than `count`");
     }
 }
 

@@ -193,10 +193,13 @@ fn by_itself(
     let source = sources.iter().find(|source| source.as_metric() == metric);
     let compares = matches!(judge, JudgeKind::Sequential | JudgeKind::MannWhitney);
     if compares && source.is_some_and(|source| source.query.compares()) {
-        let message = format!("the query of {metric} names {{{{stable}}}}: it compares by itself");
-        problems.push(Diagnostic::error("conflict", fields.span, message).help(
-            "ask about {{release}} alone, or judge the result by `max`, `min` or conditions",
-        ));
+        let message =
+            format!("the query of {metric} contains {{{{stable}}}}, so it compares by itself");
+        problems.push(
+            Diagnostic::error("conflict", fields.span, message).help(
+                "query only {{release}}, or judge the result with `max`, `min` or conditions",
+            ),
+        );
     }
 }
 
@@ -242,7 +245,10 @@ fn refuse_foreign_keys(fields: &MappingFields<'_>, judge: JudgeKind, problems: &
         };
         let theirs: Vec<&str> = owners.iter().map(|(called, ..)| *called).collect();
         let (called, ..) = judge.key_names();
-        let message = format!("`{key}` is of {}, not of {called}", theirs.join(", "));
+        let message = format!(
+            "`{key}` can't be used with {called}, only with {}",
+            theirs.join(", ")
+        );
         let metric = fields.get("metric").and_then(YamlNode::as_scalar_text);
         let metric = metric.unwrap_or("error-rate");
         let given = if sign.starts_with(key) {
@@ -268,7 +274,7 @@ fn ignores_abandoned(
         return Some(false);
     };
     if metric != Some(Metric::ErrorRate) {
-        let message = "`abandoned` belongs to error-rate";
+        let message = "`abandoned` can only be used with error-rate";
         problems.push(Diagnostic::error("conflict", node.span, message));
         return None;
     }
@@ -299,7 +305,10 @@ fn metric(
     if let (Some(node), Some(_) | None) = (fields.get("over"), built_in)
         && built_in != Some(Metric::SLOW_RATE)
     {
-        let message = format!("`over` is of slow-rate, not of {}", name.value);
+        let message = format!(
+            "`over` can't be used with {}, only with slow-rate",
+            name.value
+        );
         problems.push(Diagnostic::error("conflict", node.span, message));
     }
     let ignores_abandoned = ignores_abandoned(fields, built_in, problems)?;
@@ -308,7 +317,7 @@ fn metric(
     };
     if let Some(node) = fields.get("provider") {
         let message = format!(
-            "{} is measured by Shipway itself and takes no provider",
+            "Shipway measures {} itself: it can't have a provider",
             name.value
         );
         problems.push(
@@ -326,7 +335,7 @@ fn metric(
     }
     let micros = over.and_then(|over| u64::try_from(over.as_micros()).ok());
     let Some(over_micros) = micros.filter(|micros| *micros > 0) else {
-        let message = "slow-rate lacks `over`: the time from which on an answer is slow";
+        let message = "slow-rate needs `over`: the time from which a response counts as slow";
         problems.push(
             Diagnostic::error("missing-key", name.span, message)
                 .help("over: 300ms, or over: auto for stable's own p99 of the last hour"),
@@ -355,7 +364,7 @@ fn elsewhere(
         problems.push(if unknown.help.is_some() {
             unknown
         } else {
-            unknown.help("a metric of your own has a `provider`: events, or { prometheus: http://…, query: … }, { datadog: … }, { web: … }, { exec: … }")
+            unknown.help("a metric of your own needs a `provider`: events, or { prometheus: http://…, query: … }, { datadog: … }, { web: … }, { exec: … }")
         });
         return None;
     };

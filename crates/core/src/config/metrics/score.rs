@@ -111,7 +111,7 @@ fn compared(fields: &MappingFields<'_>, metric: Metric, problems: &mut Problems)
     let plain = ScoredMetric::new(metric);
     let mut times = |key: &str| {
         let text = fields.string(key, problems)?;
-        let what = format!("`{key}` is how many times stable's mean counts, such as 1.2");
+        let what = format!("`{key}` must be a factor of stable's mean, such as 1.2");
         let times = number(&text, 'x', &what, |times| {
             (times.is_finite() && times >= 0.0).then_some(times)
         });
@@ -139,7 +139,7 @@ fn percent(text: &Spanned<String>) -> Result<f64, Diagnostic> {
     number(
         text,
         '%',
-        "a score or weight is a number from 0 to 100",
+        "a score or weight must be a number from 0 to 100",
         |percent| (0.0..=100.0).contains(&percent).then_some(percent),
     )
 }

@@ -169,7 +169,8 @@ pub(super) fn source(
     match node.as_scalar_text() {
         Some("events") => return Some(plain(ProviderQuery::Events)),
         Some(other) => {
-            let message = format!("`provider` is `events` or a mapping, not `{other}`");
+            let message =
+                format!("`provider` must be `events` or a mapping, but this is `{other}`");
             problems.push(Diagnostic::error("unknown-word", node.span, message).help(
                 "events are reported to /api/v1/services/{service}/metrics; others are { prometheus: http://…, query: … }, { datadog: … }, { web: … } or { exec: … }",
             ));
@@ -186,7 +187,7 @@ pub(super) fn source(
         && (timeout.is_zero() || timeout > TIMEOUT_MAX)
     {
         let message = format!(
-            "`timeout` is at most {} s, and not zero",
+            "`timeout` must be above 0 and at most {} s",
             TIMEOUT_MAX.as_secs()
         );
         problems.push(Diagnostic::error("bad-value", node.span, message));
@@ -200,7 +201,7 @@ pub(super) fn source(
         problems.push(Diagnostic::error(
             "bad-value",
             node.span,
-            "`window` is at least 1 s",
+            "`window` must be at least 1 s",
         ));
     }
     (problems.len() == before).then_some(source)
@@ -214,7 +215,7 @@ fn query(fields: &MappingFields<'_>, problems: &mut Problems) -> Option<Provider
             Diagnostic::error(
                 "missing-key",
                 fields.span,
-                "a provider is one of prometheus, datadog, web and exec",
+                "a provider must be one of prometheus, datadog, web and exec",
             )
             .help("provider: { prometheus: http://localhost:9090, query: … }"),
         );
@@ -237,7 +238,7 @@ fn refuse_other_keys(fields: &MappingFields<'_>, who: &str, problems: &mut Probl
         .filter(|key| !takes.contains(key) && ![who, "timeout", "window"].contains(key));
     for key in others {
         if let Some(node) = fields.get(key) {
-            let message = format!("the provider `{who}` takes no `{key}`");
+            let message = format!("`{key}` can't be used with the provider `{who}`");
             problems.push(Diagnostic::error("conflict", node.span, message));
         }
     }
@@ -302,7 +303,7 @@ fn address(text: Spanned<String>, problems: &mut Problems) -> Option<String> {
             Diagnostic::error(
                 "bad-value",
                 text.span,
-                format!("`{}` is no address", text.value),
+                format!("`{}` is not a URL", text.value),
             )
             .help("write http://…, https://… or a secret as $NAME"),
         );
@@ -315,8 +316,8 @@ fn secret(text: Spanned<String>, problems: &mut Problems) -> Option<String> {
     let is_one = text.value.starts_with('$') && text.value.len() > 1;
     if !is_one {
         problems.push(
-            Diagnostic::error("secret-in-file", text.span, "a key stands in the file")
-                .help("name a secret of the server instead, as $NAME, and take the key back"),
+            Diagnostic::error("secret-in-file", text.span, "the file contains an API key")
+                .help("use a secret of the server instead, as $NAME, and revoke this key"),
         );
     }
     is_one.then_some(text.value)
@@ -349,9 +350,9 @@ fn templates(fields: &MappingFields<'_>, problems: &mut Problems) {
                     Diagnostic::error(
                         "unknown-word",
                         text.span,
-                        format!("`{{{{{word}}}}}` is not known"),
+                        format!("unknown placeholder `{{{{{word}}}}}`"),
                     )
-                    .help(format!("there are {known}")),
+                    .help(format!("the known ones are {known}")),
                 );
             }
             rest = &after[end + 2..];

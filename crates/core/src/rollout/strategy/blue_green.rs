@@ -53,8 +53,8 @@ impl PlanCompiler for BlueGreen {
 
     fn schema() -> Value {
         let mut properties = HoldPolicy::schema();
-        properties["keep"] = json!({ "$ref": "#/$defs/duration", "default": "60m", "description": "How long the old set stays warm." });
-        properties["bake"] = json!({ "$ref": "#/$defs/duration", "description": "How long the evidence after the switch is awaited before the release is promoted." });
+        properties["keep"] = json!({ "$ref": "#/$defs/duration", "default": "60m", "description": "How long the previous instances are kept warm." });
+        properties["bake"] = json!({ "$ref": "#/$defs/duration", "x-default": "no bake", "description": "How long the release is judged after the switch before it is promoted." });
         json!({ "type": "object", "additionalProperties": false, "properties": properties })
     }
 

@@ -110,16 +110,18 @@ impl PlanCompiler for Canary {
         let step = json!({
             "type": "object", "additionalProperties": false,
             "properties": {
-                "weight": { "type": ["string", "number"], "default": 0, "description": "The share of the new release; 0 only with `match` or `mirror`." },
-                "hold": { "$ref": "#/$defs/duration" },
-                "smoke": { "type": "boolean" }, "ask": { "type": "boolean" }, "scale": { "$ref": "#/$defs/count" }
+                "weight": { "type": ["string", "number"], "default": 0, "description": "Share of the traffic for the new release; 0 only with `match` or `mirror`." },
+                "hold": { "$ref": "#/$defs/duration", "description": "How long the release is judged at this weight." },
+                "smoke": { "type": "boolean", "default": false, "description": "Run the smoke tests again before this step." },
+                "ask": { "type": "boolean", "default": false, "description": "Wait for an approval before this step." },
+                "scale": { "$ref": "#/$defs/count", "x-default": "in proportion to the weight", "description": "Instances of the new release in this step: a number or a percentage." }
             }
         });
         let mut properties = HoldPolicy::schema();
-        properties["steps"] = json!({ "type": "array", "minItems": 1, "items": step });
+        properties["steps"] = json!({ "type": "array", "minItems": 1, "items": step, "x-default": "1%, 10%, 50%, 100%", "description": "The steps, in order." });
         properties["match"] = canary_match::match_schema();
         properties["mirror"] = canary_match::mirror_schema();
-        properties["baseline"] = json!({ "type": "boolean", "default": false, "description": "Compare with fresh instances of stable, as many as the canary's and with the same share of the traffic." });
+        properties["baseline"] = json!({ "type": "boolean", "default": false, "description": "Compare with new instances of stable, as many as the canary has and with the same share of the traffic." });
         json!({ "type": "object", "additionalProperties": false, "properties": properties })
     }
 
@@ -177,7 +179,7 @@ impl Canary {
             .collect();
         if nodes.is_empty() {
             problems.push(
-                Diagnostic::error("bad-value", steps.span, "a canary has at least one step")
+                Diagnostic::error("bad-value", steps.span, "a canary needs at least one step")
                     .help("leave `steps` out for 1 → 10 → 50 → 100"),
             );
         }
@@ -188,14 +190,14 @@ impl Canary {
                     Diagnostic::error(
                         "bad-value",
                         node.span,
-                        "a step without traffic shows nothing",
+                        "this step sends no traffic to the canary, so nothing can be measured",
                     )
-                    .help("give it a weight above 0, or the canary a `match` or a `mirror`"),
+                    .help("set a weight above 0, or add `match` or `mirror` to the canary"),
                 );
             }
             if self.baseline && step.weight > HALF && step.weight != Weight::FULL {
                 let message = format!(
-                    "a baseline has the canary's share of the traffic, so {} is too much",
+                    "a baseline gets the same share of the traffic as the canary, so {} is too much",
                     step.weight
                 );
                 problems.push(
@@ -213,7 +215,7 @@ impl Canary {
                     "bad-value",
                     node.span,
                     format!(
-                        "the weights of the steps must rise: {} comes after {}",
+                        "the weights of the steps must increase: {} comes after {}",
                         step.weight, before.weight
                     ),
                 ));
@@ -253,11 +255,11 @@ impl Canary {
     fn notes(&self, stable: ReleaseNumber) -> Vec<String> {
         let mut notes = Vec::new();
         if self.baseline {
-            notes.push(format!("baseline: fresh instances of {stable}, as many as the canary's, get the same share and are what it is compared with"));
+            notes.push(format!("baseline: new instances of {stable}, as many as the canary has, get the same share of the traffic for the comparison"));
         }
         match self.mirror.map(|mirror| mirror.methods) {
             Some(MirrorScope::Safe) => notes.push("mirror: GET, HEAD and OPTIONS without a body are copied; other requests are not".to_owned()),
-            Some(MirrorScope::All) => notes.push("mirror: requests of all methods are copied, with bodies of up to 64 KiB; larger ones are not: what they change is changed twice".to_owned()),
+            Some(MirrorScope::All) => notes.push("mirror: requests of all methods are copied, with bodies up to 64 KiB; their side effects happen twice".to_owned()),
             None => {}
         }
         notes

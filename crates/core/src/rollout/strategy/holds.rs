@@ -14,7 +14,7 @@ use crate::config::scalars::one_of;
 pub struct HoldPolicy {
     /// Reaction to inconclusive evidence at the end of a hold; pause by default.
     pub on_inconclusive: OnInconclusive,
-    /// How long a hold lasts at least, however good the evidence is.
+    /// Minimum length of a hold, however good the evidence is.
     #[serde(rename = "min_hold")]
     pub min: Duration,
 }
@@ -65,8 +65,8 @@ impl HoldPolicy {
     /// The schema of these, to be extended by the strategy's own.
     pub(super) fn schema() -> Value {
         json!({
-            "on_inconclusive": { "enum": OnInconclusive::WORDS.map(|(word, _)| word), "default": "pause", "description": "What happens at the deadline of a hold whose evidence is inconclusive." },
-            "min_hold": { "$ref": "#/$defs/duration", "default": "10s", "description": "How long a hold lasts at least, however good the evidence is." }
+            "on_inconclusive": { "enum": OnInconclusive::WORDS.map(|(word, _)| word), "default": "pause", "description": "What happens when the evidence is still inconclusive at the deadline of a hold." },
+            "min_hold": { "$ref": "#/$defs/duration", "default": "10s", "description": "Minimum length of a hold, however good the evidence is." }
         })
     }
 }

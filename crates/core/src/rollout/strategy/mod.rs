@@ -338,7 +338,7 @@ fn first_deployment(brief: &StrategyInput) -> RolloutPlan {
     RolloutPlan {
         actions,
         notes: vec![
-            "first deployment: there is no release to compare with or to go back to".to_owned(),
+            "first deployment: there is no release to compare with or to roll back to".to_owned(),
         ],
     }
 }

@@ -35,7 +35,7 @@ impl PlanCompiler for Recreate {
             actions.push(PlanAction::Start { release, count });
             actions.extend(take_down(stable, 0, brief.drain));
             notes.push(format!(
-                "recreate: nothing serves between the stop of {stable} and the readiness of {}; the proxy holds requests meanwhile",
+                "downtime: {stable} stops before {} is ready; the proxy holds requests meanwhile",
                 brief.release
             ));
         }

@@ -65,18 +65,18 @@ impl PlanCompiler for Rolling {
             problems.push(Diagnostic::error(
                 "bad-value",
                 fields.span,
-                "with `max_surge` and `max_unavailable` both 0 nothing can be replaced",
+                "`max_surge` and `max_unavailable` can't both be 0: no instance could be replaced",
             ));
         }
         rolling
     }
 
     fn schema() -> Value {
-        let count = || json!({ "$ref": "#/$defs/count" });
+        let count = |default: &str, description: &str| json!({ "$ref": "#/$defs/count", "default": default, "description": description });
         let mut properties = HoldPolicy::schema();
-        properties["max_surge"] = count();
-        properties["max_unavailable"] = count();
-        properties["hold"] = json!({ "$ref": "#/$defs/duration", "description": "How long the evidence is awaited after each batch but the last." });
+        properties["max_surge"] = count("25%", "Instances above `instances` during the rollout: a number or a percentage.");
+        properties["max_unavailable"] = count("0", "Instances below `instances` during the rollout: a number or a percentage.");
+        properties["hold"] = json!({ "$ref": "#/$defs/duration", "x-default": "no hold", "description": "How long the release is judged after each batch except the last." });
         json!({ "type": "object", "additionalProperties": false, "properties": properties })
     }
 

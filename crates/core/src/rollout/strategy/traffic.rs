@@ -59,7 +59,7 @@ pub(super) fn describe(plan: &mut RolloutPlan, brief: &StrategyInput) {
     plan.notes.extend(notes);
 }
 
-/// `10% for 5 min: judging needs 100 requests of the new release, about 600 are to be expected (stable had 72,000 in the last 1 h)`
+/// `10% for 5 min: judging needs 100 requests to the new release, about 600 are expected (stable had 72,000 in the last 1 h)`
 fn traffic_of_hold(brief: &StrategyInput, share: f64, duration: Duration) -> Option<String> {
     if brief.min_requests == 0 || share <= 0.0 {
         return None;
@@ -70,7 +70,7 @@ fn traffic_of_hold(brief: &StrategyInput, share: f64, duration: Duration) -> Opt
     let Some(traffic) = brief.stable_traffic.filter(|it| !it.counted_for.is_zero()) else {
         let rate = needed as f64 / (share * seconds).max(f64::MIN_POSITIVE);
         return Some(format!(
-            "{of}: judging needs {needed} requests of the new release, which is {} requests per second in all; with fewer the hold ends by time",
+            "{of}: judging needs {needed} requests to the new release, that is {} requests per second in total; with fewer the hold ends by time",
             decimal(rate)
         ));
     };
@@ -82,7 +82,7 @@ fn traffic_of_hold(brief: &StrategyInput, share: f64, duration: Duration) -> Opt
         ""
     };
     Some(format!(
-        "{of}: judging needs {needed} requests of the new release, about {expected:.0} are to be expected (stable had {} in the last {}){outcome}",
+        "{of}: judging needs {needed} requests to the new release, about {expected:.0} are expected (stable had {} in the last {}){outcome}",
         traffic.requests,
         Span(traffic.counted_for)
     ))

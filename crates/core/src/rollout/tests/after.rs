@@ -81,7 +81,7 @@ fn where_the_old_set_can_not_be_brought_up_the_new_one_serves_until_it_can_and_a
     );
     assert_eq!(stage.rollout().observed.count(ReleaseNumber(4)), 2);
     let last = stage.rollout().notices.last().unwrap();
-    assert!(last.title.contains("the rollback fails"), "{last:?}");
+    assert!(last.title.contains("the rollback failed"), "{last:?}");
 }
 
 #[test]

@@ -181,7 +181,7 @@ fn a_rollback_that_fails_is_retried_with_backoff_until_it_succeeds() {
         stage.pass_time(wait);
         assert!(stage.carried().is_some(), "attempt after {wait} s");
     }
-    let calls = |notice: &&RolloutNotice| notice.title.contains("the rollback fails");
+    let calls = |notice: &&RolloutNotice| notice.title.contains("the rollback failed");
     assert_eq!(stage.rollout().notices.iter().filter(calls).count(), 1);
     stage.carry();
     assert_eq!(stage.rollout().status(), RolloutStatus::Aborted);

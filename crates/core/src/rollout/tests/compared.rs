@@ -307,7 +307,7 @@ fn a_canary_whose_only_user_gets_nothing_but_errors_is_rolled_back_within_second
     }
     assert_eq!(stage.rollout().direction, PlanDirection::Back);
     let why = &stage.rollout().rollback_start.as_ref().unwrap().why;
-    assert!(why.contains("nearly all requests to #4"), "{why}");
+    assert!(why.contains("nearly all recent requests to #4"), "{why}");
 }
 
 #[test]

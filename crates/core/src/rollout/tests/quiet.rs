@@ -73,9 +73,9 @@ fn a_plan_says_how_much_traffic_each_hold_needs_and_can_expect() {
     let known = RolloutHarness::open(wanted.clone().with_stable_traffic(traffic));
     insta::assert_debug_snapshot!(known.rollout().plan.notes, @r#"
     [
-        "10% for 1 min: judging needs 100 requests of the new release, about 1 are to be expected (stable had 720 in the last 1 h): too few to judge, the hold ends by time",
-        "50% for 1 min: judging needs 100 requests of the new release, about 6 are to be expected (stable had 720 in the last 1 h): too few to judge, the hold ends by time",
-        "slow-rate: an answer is slow from 270 ms on; 99% of stable's 720 answers of the last 1 h took 263 ms or less",
+        "10% for 1 min: judging needs 100 requests to the new release, about 1 are expected (stable had 720 in the last 1 h): too few to judge, the hold ends by time",
+        "50% for 1 min: judging needs 100 requests to the new release, about 6 are expected (stable had 720 in the last 1 h): too few to judge, the hold ends by time",
+        "slow-rate: responses over 270 ms count as slow; 99% of stable's 720 responses of the last 1 h took 263 ms or less",
     ]
     "#);
     let rules = known.rollout().spec.environment.analysis.rules();
@@ -86,8 +86,8 @@ fn a_plan_says_how_much_traffic_each_hold_needs_and_can_expect() {
     let unknown = RolloutHarness::open(wanted);
     insta::assert_debug_snapshot!(unknown.rollout().plan.notes, @r#"
     [
-        "10% for 1 min: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time",
-        "50% for 1 min: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time",
+        "10% for 1 min: judging needs 100 requests to the new release, that is 17 requests per second in total; with fewer the hold ends by time",
+        "50% for 1 min: judging needs 100 requests to the new release, that is 3.3 requests per second in total; with fewer the hold ends by time",
     ]
     "#);
 }

@@ -56,7 +56,7 @@ fn who_matches_goes_to_the_canary_from_the_first_step_on() {
     #4 becomes the stable release
     drain #3, up to 30 s
     stop #3
-    (50% for 1 min: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time)
+    (50% for 1 min: judging needs 100 requests to the new release, that is 3.3 requests per second in total; with fewer the hold ends by time)
     "##);
     let mut stage = RolloutHarness::open(spec(Strategy::Canary(canary), 4, Some(3)));
     stage.carry();
@@ -111,7 +111,7 @@ fn copies_come_before_users_and_are_judged() {
     drain #3, up to 30 s
     stop #3
     (mirror: GET, HEAD and OPTIONS without a body are copied; other requests are not)
-    (10% for 1 min: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time)
+    (10% for 1 min: judging needs 100 requests to the new release, that is 17 requests per second in total; with fewer the hold ends by time)
     "##);
     let mut stage = RolloutHarness::open(spec(Strategy::Canary(read.clone()), 4, Some(3)));
     stage.carry();
@@ -155,9 +155,9 @@ fn a_baseline_has_the_canarys_instances_and_share_and_goes_with_it() {
     stop #3 baseline
     drain #3, up to 30 s
     stop #3
-    (baseline: fresh instances of #3, as many as the canary's, get the same share and are what it is compared with)
-    (10% for 1 min: judging needs 100 requests of the new release, which is 17 requests per second in all; with fewer the hold ends by time)
-    (50% for 1 min: judging needs 100 requests of the new release, which is 3.3 requests per second in all; with fewer the hold ends by time)
+    (baseline: new instances of #3, as many as the canary has, get the same share of the traffic for the comparison)
+    (10% for 1 min: judging needs 100 requests to the new release, that is 17 requests per second in total; with fewer the hold ends by time)
+    (50% for 1 min: judging needs 100 requests to the new release, that is 3.3 requests per second in total; with fewer the hold ends by time)
     "##);
     let mut stage = RolloutHarness::open(spec(Strategy::Canary(canary.clone()), 4, Some(3)));
     stage.carry();

@@ -54,12 +54,12 @@ fn a_peer_that_rolls_back_takes_the_others_along() {
     for mut stage in [at_the_meeting(), RolloutHarness::open(tied())] {
         stage
             .say(RolloutInput::PeerRolledBack {
-                why: "cart/ro3 went back: 5xx".into(),
+                why: "cart/ro3 was rolled back: 5xx".into(),
             })
             .unwrap();
         assert_eq!(
             stage.rollout().rollback_start.as_ref().unwrap().why,
-            "cart/ro3 went back: 5xx"
+            "cart/ro3 was rolled back: 5xx"
         );
         assert_eq!(
             stage.say(RolloutInput::PeerRolledBack {
@@ -114,6 +114,6 @@ fn the_others_are_waited_for_and_one_that_went_back_decides() {
     );
     assert_eq!(
         decide_barrier(&[peer("mail", Where::Coming), peer("cart/ro3", back())]),
-        BarrierDecision::Back("cart/ro3 went back: 5xx".into())
+        BarrierDecision::Back("cart/ro3 was rolled back: 5xx".into())
     );
 }

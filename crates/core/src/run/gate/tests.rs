@@ -154,7 +154,7 @@ fn a_run_asks_its_group_before_its_first_job_and_leaves_when_it_is_over() {
     assert_eq!(log.view().status, RunStatus::Waiting);
     assert_eq!(
         log.view().waits_for.as_deref(),
-        Some("waits for its turn in the concurrency group `CI-main`, held by r11")
+        Some("waiting for the concurrency group `CI-main`, held by r11")
     );
     let change = SlotChange::Stands(SlotPosition::Entered);
     log.gate(GateInput::SlotPositionChanged {
@@ -237,7 +237,7 @@ fn a_job_waits_for_its_turn_and_then_for_people() {
     let waits = log.view().jobs[1].waits_for.clone().unwrap();
     assert_eq!(
         waits,
-        "waits for approval by alice or @platform to go to Production: shipway approve r12"
+        "waiting for approval by alice or @platform to deploy to Production: shipway approve r12"
     );
     let key: JobKey = "deploy.1".parse().unwrap();
     let yes = |key: &JobKey, groups: &[&str]| {

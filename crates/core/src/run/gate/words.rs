@@ -33,13 +33,12 @@ pub(in crate::run) fn job_waits_for(run: &Run, cell: &MatrixCell) -> Option<Stri
 fn slot_status(slot: &GroupSlot) -> String {
     match &slot.position {
         Some(SlotPosition::Waiting { held_by }) => format!(
-            "waits for its turn in the concurrency group `{}`, held by {held_by}",
+            "waiting for the concurrency group `{}`, held by {held_by}",
             slot.group.name
         ),
-        Some(SlotPosition::Entered | SlotPosition::Dropped { .. }) | None => format!(
-            "asks for its turn in the concurrency group `{}`",
-            slot.group.name
-        ),
+        Some(SlotPosition::Entered | SlotPosition::Dropped { .. }) | None => {
+            format!("waiting for the concurrency group `{}`", slot.group.name)
+        }
     }
 }
 
@@ -49,7 +48,7 @@ fn approval_status(run: &Run, approval: &EnvironmentGate) -> String {
         by => format!(" (approved by {})", by.join(", ")),
     };
     format!(
-        "waits for approval by {} to go to {}{so_far}: shipway approve {}",
+        "waiting for approval by {} to deploy to {}{so_far}: shipway approve {}",
         people(&approval.rule),
         approval.environment,
         run.spec.id.number
@@ -78,7 +77,7 @@ pub(in crate::run) fn story_lines(fact: &GateFact) -> Vec<String> {
             job,
             position: SlotPosition::Waiting { held_by },
         } => vec![format!(
-            "· {}waits for its turn in the concurrency group, held by {held_by}",
+            "· {}waiting for the concurrency group, held by {held_by}",
             whose(job)
         )],
         GateFact::ApprovalRequested {
@@ -87,7 +86,7 @@ pub(in crate::run) fn story_lines(fact: &GateFact) -> Vec<String> {
             environment,
             rule,
         } => vec![format!(
-            "· {key} waits for approval by {} to go to {environment}: shipway approve {run}",
+            "· {key} is waiting for approval by {} to deploy to {environment}: shipway approve {run}",
             people(rule)
         )],
         GateFact::SlotRequestAnswered {
@@ -97,7 +96,10 @@ pub(in crate::run) fn story_lines(fact: &GateFact) -> Vec<String> {
         | GateFact::SlotPositionChanged {
             job,
             position: SlotPosition::Entered,
-        } => Vec::from_iter(job.as_ref().map(|key| format!("· {key} has its turn"))),
+        } => Vec::from_iter(
+            job.as_ref()
+                .map(|key| format!("· {key} entered the concurrency group")),
+        ),
         GateFact::Approved { key, .. } => vec![format!("· {key} is approved")],
         GateFact::EnvironmentUrlSet { key, url } => vec![format!("· {key} is at {url}")],
         GateFact::SlotRequested { .. }

@@ -134,8 +134,8 @@ fn what_nobody_can_go_on_from_is_refused_and_it_is_said_what_can_be_done() {
         (
             test(),
             None,
-            gone("its workspace is gone"),
-            "its workspace is gone; run it from its first step: shipway retry shop/r12 --job test.2",
+            gone("its workspace was deleted"),
+            "its workspace was deleted; re-run it from its first step: shipway retry shop/r12 --job test.2",
         ),
         (
             test(),
@@ -148,25 +148,25 @@ fn what_nobody_can_go_on_from_is_refused_and_it_is_said_what_can_be_done() {
             test(),
             Some("c"),
             both.clone(),
-            "its steps up to the one that failed are `a` and `b`",
+            "its steps up to the failed one are `a` and `b`",
         ),
         (
             RerunSelection::Failed,
             Some("b"),
             both.clone(),
-            "name one of them with --job",
+            "name the one with the step",
         ),
         (
             RerunSelection::Job(job("build")),
             None,
             both.clone(),
-            "no job of shop/r12 that would run again failed",
+            "no job of shop/r12 failed in a step",
         ),
         (
             RerunSelection::All,
             None,
             both,
-            "no job of shop/r12 that would run again failed",
+            "no job of shop/r12 failed in a step",
         ),
         (
             RerunSelection::Job(job("nope")),

@@ -95,7 +95,7 @@ fn a_job_that_failed_of_quarantined_tests_only_counts_as_green() {
     let why = view.jobs[0].why.as_deref().unwrap();
     assert_eq!(
         why,
-        "counts as green: all that failed is in quarantine (shop/pays)"
+        "counts as success: all failed tests are in quarantine (shop/pays)"
     );
     let tests = view.tests.unwrap();
     assert_eq!(
@@ -172,7 +172,7 @@ fn a_run_that_covers_too_little_is_red() {
             assert_eq!(
                 view.why.as_deref(),
                 Some(
-                    "50% of the lines are covered, and shipway.yaml asks for 50.01% (reports.minimum)"
+                    "50% of the lines are covered, but shipway.yaml requires 50.01% (reports.minimum)"
                 )
             );
         }
@@ -188,7 +188,7 @@ fn a_failed_run_opens_with_three_lines() {
         [
             "✗ a: step \"make test\": exit code 1; not excused by quarantine: this change touches it",
             "shop/pays: 1 != 2",
-            "again: shipway retry shop/r12 --from-failed-step; look: shipway shell shop/r12 a; more: shipway logs shop/r12 --job a",
+            "re-run: shipway retry shop/r12 --from-failed-step; open a shell: shipway shell shop/r12 a; log: shipway logs shop/r12 --job a",
         ]
     );
     let mut log = Log::open(spec(WORKFLOW));
@@ -211,7 +211,7 @@ fn a_failed_run_opens_with_three_lines() {
         [
             "✗ build: step \"make\": exit code 2",
             "shop.c:3:1: error: no till",
-            "more: /tmp/log; again: shipway run --job build",
+            "log: /tmp/log; re-run: shipway run --job build",
         ]
     );
     let wrong = Log::open(spec(

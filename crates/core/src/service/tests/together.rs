@@ -102,12 +102,12 @@ fn a_group_that_makes_no_sense_is_named_with_what_to_do() {
     };
     assert_eq!(
         wrong(None),
-        "production: `promote_with` names cart, and there is no such service here; push it first, or leave it out"
+        "production: `promote_with` names cart, and no such service exists here; push it first, or leave it out"
     );
     let circle = file("cart", " promote_with: [shop] ");
     assert_eq!(
         wrong(Some(circle)),
-        "production: `promote_with` names cart, whose own `promote_with` names shop; one service of a group names all the others"
+        "production: `promote_with` names cart, whose own `promote_with` names shop; only one service of a group may name the others"
     );
     let elsewhere = parse("service: cart\nrun: { command: ./run }\nenvironments:\n  live: {}\n");
     assert_eq!(

@@ -63,7 +63,7 @@ fn a_release_of_the_last_few_comes_back_at_once_and_an_older_one_by_the_strategy
     assert_eq!(pace, RolloutPace::ByStrategy);
     assert_eq!(
         why,
-        "customers call; #2 is outside the rollback window (the last 2 releases), so it goes in by its strategy"
+        "customers call; #2 is outside the rollback window (the last 2 releases), so it is deployed by its strategy"
     );
 }
 
@@ -101,7 +101,7 @@ fn without_a_window_all_that_are_remembered_come_back_at_once_and_what_never_ser
     );
     let (pace, why) = stage.back_to(&Arc::new(never), Override::No).unwrap();
     assert_eq!(pace, RolloutPace::ByStrategy);
-    assert!(why.contains("#99 was not good here lately"), "{why}");
+    assert!(why.contains("#99 was not stable here recently"), "{why}");
 }
 
 #[test]

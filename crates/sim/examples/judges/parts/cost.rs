@@ -22,7 +22,7 @@ const METRICS: f64 = 5.0;
 pub fn section() {
     println!("\n## What it costs\n");
     println!(
-        "{ROLLOUTS} rollouts at once, each with 5 metrics judged every second for {SECONDS} s, on one core; 100 requests a second to each, 1% of them fail, so that there is something to count in nearly every look.\n"
+        "{ROLLOUTS} rollouts at once, each with 5 metrics judged every second for {SECONDS} s, on one core; 100 requests a second to each, 1% of them fail, so that nearly every evaluation has new errors.\n"
     );
     let mut table = Table::new(&[
         "rules",

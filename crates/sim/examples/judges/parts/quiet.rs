@@ -20,7 +20,7 @@ use crate::comparison;
 pub fn section(runs: u64) {
     println!("\n## The default rules at any traffic\n");
     println!(
-        "What is judged without `analysis`: error rate and slow rate (`over: auto`) compared with stable, restarts and availability. The default canary (1% for 2 min, 10% and 50% for 5 min each), ten users for each request a second, 0.1% fail anyway; {runs} rollouts for each line. *Harmed* are requests that failed or were slow because of the release until it was rolled back, or until an hour was over. A release that few requests reach is promoted when nothing was seen against it: what no one met can't be noticed.\n"
+        "What is judged without `analysis`: error rate and slow rate (`over: auto`) compared with stable, restarts and availability. The default canary (1% for 2 min, 10% and 50% for 5 min each), ten users for each request a second, baseline error rate 0.1%; {runs} rollouts for each line. *Harmed* are requests that failed or were slow because of the release until it was rolled back, or until an hour was over. A release that gets few requests is promoted if there is no evidence against it.\n"
     );
     let mut table = Table::new(&[
         "requests/s",
@@ -90,7 +90,7 @@ fn line(per_second: f64, release: &str, scenario: SimulatedScenario, runs: u64) 
 pub fn records() {
     println!("\n## What a rollout leaves in the log\n");
     println!(
-        "One hold at 10% of 100 requests a second, judged each second by the default rules. Targets: at most 150 looks and 100 KB for a rollout of any length.\n"
+        "One hold at 10% of 100 requests a second, judged each second by the default rules. Targets: at most 150 evaluations and 100 KB for a rollout of any length.\n"
     );
     let mut table = Table::new(&["hold", "looks judged", "looks recorded", "events", "bytes"]);
     for seconds in [60_u32, 1_800, 24 * 3_600] {
