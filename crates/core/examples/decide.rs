@@ -113,6 +113,8 @@ fn spec(text: &str) -> RunSpec {
         coverage_min: None,
         environments: Vec::new(),
         event_payload: None,
+        repository: None,
+        default_branch: None,
     }
 }
 

@@ -23,6 +23,7 @@ pub mod release;
 pub mod rollout;
 pub mod run;
 pub mod service;
+pub mod source_repository;
 pub mod target;
 pub mod terminal;
 pub mod testing;

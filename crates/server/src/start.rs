@@ -12,6 +12,7 @@ use shipway_core::{
     address::{claims::STREAM, reachable},
     aggregate::Aggregate,
     delivery::DeliveryCounts,
+    source_repository::SourceRepository,
     target::{RouterKind, TargetKind},
 };
 use shipway_drivers::{
@@ -200,6 +201,8 @@ struct SharedParts {
     tests: TestReports,
     observations: ReleaseObservations,
     server: ServerAddresses,
+    /// The repository of services whose configuration names none.
+    repository: Option<SourceRepository>,
 }
 
 impl SharedParts {
@@ -234,6 +237,7 @@ impl SharedParts {
                 live_evidence: Arc::default(),
                 baseline_history: Arc::default(),
             },
+            repository: options.repository.clone(),
             server: ServerAddresses {
                 url: public_url.unwrap_or_else(|| local_url.clone()),
                 proxy_url: format!("http://{}", reachable(parts.proxy_address)),
@@ -265,6 +269,7 @@ fn start_engines(
             actions: shared.job_inputs.actions.clone(),
             scratch: data.join("forge"),
         },
+        repository: shared.repository.clone(),
         workloads: shared.workloads.clone(),
         baseline_history: shared.observations.baseline_history.clone(),
         notices: notices.clone(),

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use shipway_core::target::ResourceLimits;
+use shipway_core::{source_repository::SourceRepository, target::ResourceLimits};
 use shipway_workflow::{job::ActionSource, runner::RunnerLabels};
 
 use crate::secrets::SecretsError;
@@ -44,6 +44,8 @@ pub struct ServerOptions {
     pub storage_wait: std::time::Duration,
     /// The labels that this machine has for `runs-on`.
     pub runner_labels: RunnerLabels,
+    /// The repository of services whose configuration names none.
+    pub repository: Option<SourceRepository>,
     /// For tests of crashes, see [`SqliteOptions`].
     pub crash_after_events: Option<u64>,
     /// What to do when a used data directory has no event log.

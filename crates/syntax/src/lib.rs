@@ -14,6 +14,7 @@
 mod diagnostic;
 mod fields;
 mod nearest;
+mod padded_text;
 mod scalar;
 mod source;
 mod tree;

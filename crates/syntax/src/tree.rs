@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostic::Diagnostic,
+    padded_text::{PaddedText, ParserStrictness},
     source::{SourceFile, Span},
 };
 
@@ -202,13 +203,27 @@ pub fn parse(source: &SourceFile) -> Result<YamlNode, Vec<Diagnostic>> {
             "a NUL byte; is this a text file?",
         )]);
     }
-    TreeReader::new(text)
-        .read()
-        .map_err(|problem| vec![problem])
+    let mut padded = PaddedText::new(text);
+    loop {
+        let mut reader = TreeReader::new(text, &padded);
+        let problem = match reader.read() {
+            Ok(tree) => return Ok(tree),
+            Err(problem) => problem,
+        };
+        let strict = reader.strict_error;
+        if !strict.is_some_and(|(strictness, place)| padded.pad(strictness, place)) {
+            return Err(vec![problem]);
+        }
+    }
 }
 
 struct TreeReader<'t> {
+    /// The text of the file, to which spans refer.
     text: &'t str,
+    /// The text that is parsed.
+    padded: &'t PaddedText<'t>,
+    /// An error that padding may avoid, with its byte in the padded text.
+    strict_error: Option<(ParserStrictness, usize)>,
     events: Parser<'t, saphyr_parser::StrInput<'t>>,
     /// Bytes of each 1,024th character, so that character positions are found quickly.
     bytes: Vec<usize>,
@@ -223,15 +238,18 @@ type YamlResult<T> = Result<T, Diagnostic>;
 const STRIDE: usize = 1_024;
 
 impl<'t> TreeReader<'t> {
-    fn new(text: &'t str) -> Self {
-        let bytes = text
+    fn new(text: &'t str, padded: &'t PaddedText<'t>) -> Self {
+        let bytes = padded
+            .as_str()
             .char_indices()
             .step_by(STRIDE)
             .map(|(byte, _)| byte)
             .collect();
         Self {
             text,
-            events: Parser::new_from_str(text),
+            padded,
+            strict_error: None,
+            events: Parser::new_from_str(padded.as_str()),
             bytes,
             anchors: BTreeMap::new(),
             nodes: 0,
@@ -239,7 +257,7 @@ impl<'t> TreeReader<'t> {
         }
     }
 
-    fn read(mut self) -> YamlResult<YamlNode> {
+    fn read(&mut self) -> YamlResult<YamlNode> {
         let mut document = None;
         loop {
             let (event, mark) = self.next()?;
@@ -270,7 +288,10 @@ impl<'t> TreeReader<'t> {
         match self.events.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
-                let place = self.byte(*error.marker());
+                let strictness = ParserStrictness::from_parser_message(error.info());
+                let padded = self.padded_byte(*error.marker());
+                self.strict_error = strictness.map(|strictness| (strictness, padded));
+                let place = self.padded.to_original(padded);
                 let problem =
                     Diagnostic::error("yaml", Span::new(place, place), error.info().to_owned());
                 Err(if self.is_tab_near(place) {
@@ -423,12 +444,14 @@ impl<'t> TreeReader<'t> {
 
     /// Block collections end where the next thing begins; people mean the end of their last entry.
     fn end_of(&self, last: Option<&YamlNode>, start: Span, mark: Marked) -> usize {
-        let end = self.span(mark).end;
-        let flow = self.text[..end.min(self.text.len())].ends_with([']', '}']);
-        last.map_or(
-            end.max(start.end),
-            |last| if flow { end } else { last.span.end },
-        )
+        let mark = self.span(mark);
+        // The mark of a bracket includes the blanks and the comment after it.
+        let bracket = self.text[mark.start..].starts_with([']', '}']);
+        match (bracket, last) {
+            (true, _) => mark.start + 1,
+            (false, Some(last)) => last.span.end,
+            (false, None) => mark.end.max(start.end),
+        }
         .max(start.start)
     }
 
@@ -437,16 +460,21 @@ impl<'t> TreeReader<'t> {
         Span::new(start, self.byte(mark.end).max(start))
     }
 
-    /// Markers count characters.
+    /// The byte of the file.
     fn byte(&self, mark: Marker) -> usize {
-        let index = mark.index();
+        self.padded.to_original(self.padded_byte(mark))
+    }
+
+    /// Markers count characters.
+    fn padded_byte(&self, mark: Marker) -> usize {
+        let (index, text) = (mark.index(), self.padded.as_str());
         let Some(&from) = self.bytes.get(index / STRIDE) else {
-            return self.text.len();
+            return text.len();
         };
-        self.text[from..]
+        text[from..]
             .char_indices()
             .nth(index % STRIDE)
-            .map_or(self.text.len(), |(byte, _)| from + byte)
+            .map_or(text.len(), |(byte, _)| from + byte)
     }
 }
 
@@ -459,7 +487,10 @@ enum TagError {
     Mismatch { text: String, tag: String },
 }
 
-/// Resolves a scalar with an explicit tag: `!!str 3.10`. Supports the tags of the core schema.
+/// The beginning of the tags of YAML's core schema.
+const CORE_NAMESPACE: &str = "tag:yaml.org,2002:";
+
+/// Resolves a scalar with an explicit tag: `!!str 3.10`, `!<tag:yaml.org,2002:str> 3.10`. Supports the tags of the core schema.
 fn tagged(tag: &Tag, text: &str, style: ScalarStyle) -> Result<YamlValue, TagError> {
     let string = || YamlValue::String {
         text: text.to_owned(),
@@ -469,30 +500,28 @@ fn tagged(tag: &Tag, text: &str, style: ScalarStyle) -> Result<YamlValue, TagErr
     if tag.suffix == "!" && tag.handle.is_empty() || (tag.handle == "!" && tag.suffix.is_empty()) {
         return Ok(string());
     }
+    // `!!int` has the namespace as its handle, `!<tag:yaml.org,2002:int>` has it in its suffix.
+    let full_name = format!("{}{}", tag.handle, tag.suffix);
+    let Some(name) = full_name.strip_prefix(CORE_NAMESPACE) else {
+        return Err(TagError::Unknown { tag: full_name });
+    };
+    let shown = || format!("!!{name}");
     let value = scalar(text, style);
-    let fits = match tag.suffix.as_str() {
-        "str" if tag.is_yaml_core_schema() => return Ok(string()),
+    let fits = match name {
+        "str" => return Ok(string()),
         "null" => value == YamlValue::Null,
         "bool" => matches!(value, YamlValue::Bool(_)),
         "int" => matches!(value, YamlValue::Number { number, .. } if number.fract() == 0.0),
         "float" => matches!(value, YamlValue::Number { .. }),
-        _ => return Err(TagError::Unknown { tag: shown(tag) }),
+        _ => return Err(TagError::Unknown { tag: shown() }),
     };
-    if fits && tag.is_yaml_core_schema() {
+    if fits {
         return Ok(value);
     }
     Err(TagError::Mismatch {
         text: text.to_owned(),
-        tag: shown(tag),
+        tag: shown(),
     })
-}
-
-/// As people write it.
-fn shown(tag: &Tag) -> String {
-    if tag.is_yaml_core_schema() {
-        return format!("!!{}", tag.suffix);
-    }
-    format!("{}{}", tag.handle, tag.suffix)
 }
 
 /// Resolves a scalar by the core schema: only a plain scalar can be anything but a string.

@@ -265,7 +265,7 @@ fn numbers_are_those_of_the_core_schema() {
 #[test]
 fn a_tab_where_spaces_belong_is_called_a_tab() {
     let help = "; there is a tab here: write spaces";
-    for text in ["a:\n\t- b\n", "a:\tb\n"] {
+    for text in ["a:\n\t- b\n", "a:\n\tb: c\n"] {
         let error = read(text).expect_err(text);
         assert!(error.ends_with(help), "{text:?}: {error}");
     }

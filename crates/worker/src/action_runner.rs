@@ -314,10 +314,14 @@ impl ActionRunner<'_> {
         action: &Arc<ResolvedAction>,
     ) -> Result<ActionProgress, ActionError> {
         let mut identity = scope.step_identity(&task.step.id);
-        identity.remote = action
-            .remote
-            .as_ref()
-            .map(|it| (it.repository.clone(), it.reference.clone()));
+        identity.remote = action.remote.as_ref().map(|remote| {
+            let github = &self.resources.spec.contexts.github;
+            let text = |name: &str| github.get(name).to_text().to_string();
+            match remote.is_own() {
+                true => (text("repository"), text("sha")),
+                false => (remote.repository.clone(), remote.reference.clone()),
+            }
+        });
         let inputs = self.evaluate_inputs(scope, &identity, plan, uses.with, &action.file)?;
         if scope.stage == ActionStage::Main
             && action.remote.is_none()

@@ -187,7 +187,7 @@ fn describe_differences(spec: &JobSpec, step: &WorkflowStep) -> Vec<String> {
 fn variables_with_secrets(table: &TemplateTable) -> impl Iterator<Item = &str> {
     let entries = match table {
         TemplateTable::Entries(entries) => entries.as_slice(),
-        TemplateTable::Computed(_) => &[],
+        TemplateTable::Computed(_) | TemplateTable::Dynamic(_) => &[],
     };
     let of_secrets = |text: &str| text.contains("${{") && text.contains("secrets");
     let meant = entries.iter().filter(move |(_, it)| of_secrets(it.text()));

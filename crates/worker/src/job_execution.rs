@@ -68,7 +68,7 @@ impl JobExecution {
         let folders = JobFolders::create(folder, base)?;
         prepare_install_folders(&folders)?;
         fs::write(&folders.event, spec.contexts.github.get("event").to_json())?;
-        let library = ActionLibrary::new(&spec.actions, base);
+        let library = ActionLibrary::new(&spec, base);
         let mut output =
             OutputProcessor::new(JobLog::open(&folder.join(LOG_FILE))?, build_masker(&spec));
         output.workspace.clone_from(&folders.workspace);

@@ -17,6 +17,9 @@ use crate::{
     step_scope::{StepIdentity, StepScope},
 };
 
+/// `github.server_url` of a run without a repository and without a server.
+const GITHUB: &str = "https://github.com";
+
 /// The state of a job between its steps.
 #[derive(Clone)]
 pub(crate) struct JobScope {
@@ -53,8 +56,9 @@ impl JobScope {
         github.insert("workspace", workspace.clone());
         github.insert("event_path", text(&folders.event));
         github.insert("job", ExprValue::from(spec.job_id.as_str()));
-        if let Some(server) = &spec.server {
-            github.insert("server_url", ExprValue::from(server.url.as_str()));
+        if github.get("server_url").is_none() {
+            let server = spec.server.as_ref().map(|server| server.url.as_str());
+            github.insert("server_url", ExprValue::from(server.unwrap_or(GITHUB)));
         }
         let mut runner = vec![
             ("name", ExprValue::from("shipway")),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use shipway_workflow::{
     expr::{ExprObject, ExprValue, StatusChecks},
     job::Conclusion,
-    model::WorkflowStep,
+    model::{WorkflowStep, is_default_step_id},
 };
 use tokio::time::Instant;
 
@@ -172,7 +172,7 @@ impl StepScope {
         }
     }
 
-    /// Adds a finished step to the `steps` context.
+    /// Adds a finished step to the `steps` context. As at GitHub, one without an id of its own is not there.
     pub(crate) fn add_finished_step(
         &mut self,
         id: &str,
@@ -180,6 +180,9 @@ impl StepScope {
         conclusion: Conclusion,
         outputs: &[(String, String)],
     ) {
+        if is_default_step_id(id) {
+            return;
+        }
         let outputs = outputs
             .iter()
             .map(|(name, value)| (name.as_str(), ExprValue::from(value.as_str())));

@@ -114,6 +114,14 @@ fn files() -> Vec<(&'static str, String)> {
             }),
         ),
         (
+            "lines of a list at the margin",
+            lines("on:\n  push:\n    paths: [\n", |n| format!("'a{n}',\n")),
+        ),
+        (
+            "a quoted text at the margin",
+            format!("on:\n  push:\n    paths: '{}'\n", "\na".repeat(BYTES / 2)),
+        ),
+        (
             "the same pattern",
             lines("on:\n  push:\n    branches:\n", |_| "      - a\n".into()),
         ),

@@ -13,7 +13,8 @@ use crate::{
 /// Evaluate a workflow expression, without its ${{ }}
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The expression
+    /// The expression; it may begin with `-`
+    #[arg(allow_hyphen_values = true)]
     expression: String,
     /// JSON file with the contexts: {"github": {…}, "env": {…}}
     #[arg(long, value_name = "FILE")]

@@ -65,6 +65,10 @@ pub struct Args {
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
 
+    /// The repository on a forge for services without `repository` in shipway.yaml, as OWNER/NAME or URL (`github.repository`)
+    #[arg(long, value_name = "REPOSITORY")]
+    repository: Option<shipway_core::source_repository::SourceRepository>,
+
     /// Start with an empty event log in a data directory that was used before; files of earlier runs and instances are moved to DATA/set-aside
     #[arg(long)]
     new_log: bool,
@@ -104,6 +108,7 @@ pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
         jobs: args.jobs.map_or_else(super::jobs_max, usize::from),
         job_limits: args.limits.limits(),
         runner_labels: args.runner.labels(),
+        repository: args.repository,
         crash_after_events: std::env::var("SHIPWAY_CRASH_AFTER_EVENTS")
             .ok()
             .and_then(|text| text.parse().ok()),

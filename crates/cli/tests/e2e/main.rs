@@ -23,6 +23,7 @@ mod faults;
 mod first_use;
 mod gates;
 mod getting_started;
+mod github_files;
 mod going_on;
 mod guard;
 mod help;

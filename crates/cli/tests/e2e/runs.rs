@@ -324,16 +324,8 @@ fn several_workflows_run_one_after_the_other_and_are_as_bad_as_the_worst() {
         ("good.yml", &one("push", "echo of good")),
         ("release.yml", &one("release", "echo of release")),
     ]);
-    let ran = run(folder.path(), &[]);
-    assert_ends(
-        &ran,
-        2,
-        &[
-            "there are several workflows: name one",
-            "good.yml",
-            "shipway run .github/workflows",
-        ],
-    );
+    let by_default = run(folder.path(), &[]);
+    assert_ends(&by_default, 1, &["of bad", "of good"]);
     let ran = run(folder.path(), &[".github/workflows"]);
     assert_ends(
         &ran,

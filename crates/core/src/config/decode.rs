@@ -16,6 +16,7 @@ use crate::target::{AvailableTargets, ResourceLimits, StopSignal};
 pub(super) const FILE_KEYS: &[&str] = &[
     "service",
     "branch",
+    "repository",
     "workflow",
     "artifact",
     "run",
@@ -70,6 +71,9 @@ fn file(tree: &YamlNode, problems: &mut Problems) -> Option<ServiceConfig> {
     let branch = fields
         .string("branch", problems)
         .map_or_else(|| "main".to_owned(), |branch| branch.value);
+    let repository = fields
+        .get("repository")
+        .and_then(|node| parsed(node, problems));
     let workflows = fields
         .strings("workflow", problems)
         .into_iter()
@@ -83,6 +87,7 @@ fn file(tree: &YamlNode, problems: &mut Problems) -> Option<ServiceConfig> {
     Some(ServiceConfig {
         service: service?,
         branch,
+        repository,
         workflows,
         artifact,
         run: run?,

@@ -34,6 +34,7 @@ pub use timeouts::RequestTimeouts;
 use crate::{
     check::{HealthCheck, SmokeTest},
     ids::{Digest, EnvironmentName, ServiceName},
+    source_repository::SourceRepository,
     target::{ResourceLimits, RouterKind, StopSignal, TargetKind},
     weight::Weight,
 };
@@ -44,6 +45,9 @@ pub struct ServiceConfig {
     pub service: ServiceName,
     /// Commits on this branch are released when their runs succeed; default `main`.
     pub branch: String,
+    /// The repository on a forge that the commits come from: `github.repository` of its runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<SourceRepository>,
     /// The workflows that a push runs; none named: all in `.github/workflows` that match the push.
     pub workflows: Vec<String>,
     pub artifact: ArtifactSource,

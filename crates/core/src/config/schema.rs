@@ -20,6 +20,7 @@ pub fn schema() -> Value {
         "properties": {
             "service": { "$ref": "#/$defs/name", "description": "The service's name, unique on a server." },
             "branch": { "type": "string", "default": "main", "description": "Commits on this branch are released when their runs succeed." },
+            "repository": { "type": "string", "x-default": "the server's --repository, or shipway/SERVICE", "description": "The repository on a forge that the commits come from, as OWNER/NAME or URL: github.repository of the runs." },
             "workflow": { "$ref": "#/$defs/texts", "x-default": "all in .github/workflows", "description": "The workflows that a push can start." },
             "artifact": {
                 "x-default": "the only artifact of the run",

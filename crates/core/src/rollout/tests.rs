@@ -92,6 +92,7 @@ fn release(number: u32, environment: &EnvironmentConfig) -> Arc<Release> {
     let config = ServiceConfig {
         service: "shop".parse().unwrap(),
         branch: "main".into(),
+        repository: None,
         workflows: Vec::new(),
         artifact: ArtifactSource::Run { name: None },
         run,

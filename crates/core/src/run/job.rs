@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use shipway_workflow::{
-    expr::{Contexts, ExprValue, Template},
+    expr::{Contexts, EvalError, ExprValue, Template},
     graph::{FoundJob, JobGraph},
     job::{
         ActionSource, InputDelivery, JobContexts, JobKey, JobMounts, JobSpec, ResumePoint,
         ServerAccess, SourceTree, StoredArtifact, WithoutEngine,
     },
-    model::TemplateTable,
+    model::{ContainerDefinition, TemplateTable, WorkflowJob},
 };
 
 use super::state::{Run, RunPlanError, RunState};
@@ -42,6 +42,9 @@ pub enum JobSpecError {
     UnknownJob(JobKey),
     #[error(transparent)]
     Plan(#[from] RunPlanError),
+    /// An expression in `container` or `services` can't be evaluated.
+    #[error("the containers of the job `{job}`: {error}")]
+    Containers { job: String, error: EvalError },
     /// A secret that a call passes on has no value.
     #[error("the `secrets` of the job `{job}`: {error}")]
     Secrets { job: String, error: String },
@@ -51,7 +54,8 @@ pub enum JobSpecError {
 ///
 /// # Errors
 ///
-/// [`JobSpecError`]: the run has no such job, the job is not ready, or a secret that a call passes on has no value.
+/// [`JobSpecError`]: the run has no such job, the job is not ready, its containers are unknown, or a secret that a call passes
+/// on has no value.
 pub fn job_spec(
     state: &RunState,
     key: &JobKey,
@@ -78,10 +82,9 @@ pub fn job_spec(
     let cells = &found.progress.jobs[found.job].cells;
     let index = (cells.iter().position(|it| it.key == *key)).ok_or_else(unknown)?;
     let cell = &cells[index];
-    let outer = around
-        .env
-        .into_iter()
-        .map(|(name, value)| (name, Template::literal(value)));
+    let (container, services) = containers(job, &all(&contexts))?;
+    let literal = |(name, value): (String, String)| (name, Template::literal(value));
+    let outer = around.env.into_iter().map(literal);
     Ok(JobSpec {
         key: key.clone(),
         job_id: job.id.clone(),
@@ -102,8 +105,8 @@ pub fn job_spec(
         artifacts: around.artifacts,
         server: around.server,
         reports: run.spec.reports.clone(),
-        container: job.container.clone(),
-        services: job.services.clone(),
+        container,
+        services,
         without_engine: WithoutEngine::default(),
         limits: Default::default(),
         actions: around.actions,
@@ -121,6 +124,23 @@ fn resume_point(run: &Run, key: &JobKey) -> Option<ResumePoint> {
         attempt: resumed.attempt,
         step: resumed.step.clone(),
     })
+}
+
+/// The job's container and its service containers, by their names.
+type JobContainers = (
+    Option<ContainerDefinition>,
+    Vec<(String, ContainerDefinition)>,
+);
+
+/// The containers of a job, those that expressions give among them.
+fn containers(job: &WorkflowJob, contexts: &Contexts<'_>) -> Result<JobContainers, JobSpecError> {
+    let invalid = |error| JobSpecError::Containers {
+        job: job.id.clone(),
+        error,
+    };
+    let container = job.container.as_ref().map(|it| it.resolve(contexts));
+    let container = container.transpose().map_err(invalid)?.flatten();
+    Ok((container, job.services.resolve(contexts).map_err(invalid)?))
 }
 
 /// Where a job stands, and what its expressions see there; `secrets` are those of its workflow.

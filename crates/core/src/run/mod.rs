@@ -13,6 +13,7 @@ use crate::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
 
 mod decide;
 mod event;
+mod event_refs;
 mod failure_lines;
 mod gate;
 mod job;
@@ -30,6 +31,7 @@ mod view;
 pub use event::{
     Annotation, ArtifactRecord, RunEffect, RunEvent, RunInput, RunRejection, StepLine,
 };
+pub use event_refs::event_reference;
 pub use failure_lines::{RunSite, blamed, telling_line, three_lines};
 pub use gate::{AwaitedApproval, EnvironmentRules, GateEffect, GateFact, GateInput};
 pub use job::{JobEnvironment, JobSpecError, job_spec};

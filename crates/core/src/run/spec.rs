@@ -11,11 +11,12 @@ use shipway_workflow::{
     report::ReportPaths,
 };
 
-use super::{gate::EnvironmentRules, state::Run};
+use super::{event_refs::pull_request_branches, gate::EnvironmentRules, state::Run};
 use crate::{
     ids::{CommitId, RunId, RunUid},
     release::{Commit, WorkflowFile},
     service::{RunOrder, RunPurpose},
+    source_repository::SourceRepository,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,7 +56,19 @@ pub struct RunSpec {
     /// More of `github.event` than what all events have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_payload: Option<serde_json::Value>,
+    /// The repository on a forge that the commit comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<SourceRepository>,
+    /// `github.event.repository.default_branch`; `main` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_branch: Option<String>,
 }
+
+/// The id of all repositories and people: Shipway knows none, and scripts fail on a variable that is not set.
+const UNKNOWN_ID: &str = "0";
+
+/// Days that GitHub keeps artifacts by default.
+const RETENTION_DAYS: &str = "90";
 
 impl RunSpec {
     /// The run that a service ordered.
@@ -78,13 +91,15 @@ impl RunSpec {
             coverage_min: order.reports.minimum,
             environments: order.environments,
             event_payload: order.event_payload,
+            repository: order.repository,
+            default_branch: order.default_branch,
         }
     }
 
-    /// The ref without `refs/heads/` or `refs/tags/`.
+    /// The ref without `refs/heads/`, `refs/tags/` or `refs/pull/`.
     #[must_use]
     pub fn ref_name(&self) -> &str {
-        let short = ["refs/heads/", "refs/tags/"]
+        let short = ["refs/heads/", "refs/tags/", "refs/pull/"]
             .into_iter()
             .find_map(|prefix| self.reference.strip_prefix(prefix));
         short.unwrap_or(&self.reference)
@@ -119,58 +134,87 @@ impl RunSpec {
     /// The `github` context, but for what only a job or its worker knows.
     fn github(&self, workflow: &Workflow, run: &Run) -> ExprValue {
         let actor = self.actor.as_deref().unwrap_or(&run.by);
-        let repository = format!("shipway/{}", self.id.service);
+        let own = || SourceRepository::on_github(format!("shipway/{}", self.id.service));
+        let repository = self.repository.clone().unwrap_or_else(own);
+        let payload = self.complete_payload(&repository, actor);
+        let (base_ref, head_ref) = pull_request_branches(&self.event, &payload);
         let name = workflow.name.as_deref().unwrap_or(&self.workflow.path);
-        let text = |text: &str| ExprValue::from(text);
-        ExprValue::object([
-            ("event_name", text(&self.event)),
-            (
-                "event",
-                ExprValue::from(
-                    &self
-                        .payload
-                        .clone()
-                        .unwrap_or_else(|| self.made_up_payload(&repository, actor)),
-                ),
-            ),
-            ("ref", text(&self.reference)),
-            ("ref_name", text(self.ref_name())),
-            (
-                "ref_type",
-                text(if self.reference.starts_with("refs/tags/") {
-                    "tag"
-                } else {
-                    "branch"
-                }),
-            ),
-            ("ref_protected", ExprValue::Bool(false)),
-            ("base_ref", text("")),
-            ("head_ref", text("")),
-            ("sha", text(self.commit.id.as_str())),
-            ("repository", text(&repository)),
-            ("repository_owner", text("shipway")),
-            ("actor", text(actor)),
+        let ref_type = match self.reference.starts_with("refs/tags/") {
+            true => "tag",
+            false => "branch",
+        };
+        let (path, repository_name) = (&self.workflow.path, &repository.name);
+        let workflow_ref = format!("{repository_name}/{path}@{}", self.reference);
+        let number = self.id.number.0.to_string();
+        let id = |pointer: &str| {
+            let id = payload.pointer(pointer).filter(|id| !id.is_object());
+            id.map_or_else(
+                || UNKNOWN_ID.to_owned(),
+                |id| ExprValue::from(id).to_text().to_string(),
+            )
+        };
+        let mut entries = vec![
+            ("event_name", self.event.clone()),
+            ("ref", self.reference.clone()),
+            ("ref_name", self.ref_name().to_owned()),
+            ("ref_type", ref_type.to_owned()),
+            ("base_ref", base_ref.to_owned()),
+            ("head_ref", head_ref.to_owned()),
+            ("sha", self.commit.id.as_str().to_owned()),
+            ("repository", repository_name.clone()),
+            ("repository_id", id("/repository/id")),
+            ("repository_owner", repository.owner().to_owned()),
+            ("repository_owner_id", id("/repository/owner/id")),
+            ("actor", actor.to_owned()),
+            ("actor_id", id("/sender/id")),
             (
                 "triggering_actor",
-                text(run.rerun_by.as_deref().unwrap_or(actor)),
+                run.rerun_by.as_deref().unwrap_or(actor).to_owned(),
             ),
-            ("run_id", text(&self.id.number.0.to_string())),
-            ("run_number", text(&self.id.number.0.to_string())),
-            ("run_attempt", text(&run.attempt.to_string())),
-            ("workflow", text(name)),
-            (
-                "workflow_ref",
-                text(&format!(
-                    "{repository}/{}@{}",
-                    self.workflow.path, self.reference
-                )),
-            ),
-            ("workflow_sha", text(self.commit.id.as_str())),
-        ])
+            ("run_id", number.clone()),
+            ("run_number", number),
+            ("run_attempt", run.attempt.to_string()),
+            ("retention_days", RETENTION_DAYS.to_owned()),
+            ("workflow", name.to_owned()),
+            ("workflow_ref", workflow_ref),
+            ("workflow_sha", self.commit.id.as_str().to_owned()),
+            ("api_url", repository.api_url()),
+            ("graphql_url", repository.graphql_url()),
+        ];
+        // Without a repository the worker sets the address of Shipway's own server, if there is one.
+        if self.repository.is_some() {
+            entries.push(("server_url", repository.server_url.clone()));
+        }
+        let texts = entries.into_iter();
+        let texts = texts.map(|(name, text)| (name, ExprValue::from(text)));
+        ExprValue::object(texts.chain([
+            ("event", ExprValue::from(&payload)),
+            ("ref_protected", ExprValue::Bool(false)),
+        ]))
     }
 
-    fn made_up_payload(&self, repository: &str, actor: &str) -> serde_json::Value {
-        let (name, email) = self
+    /// `github.event`: what the sender described, with the parts that every event has.
+    fn complete_payload(&self, repository: &SourceRepository, actor: &str) -> serde_json::Value {
+        let made_up = self.made_up_payload(repository, actor);
+        let Some(mut payload) = self.payload.clone() else {
+            return made_up;
+        };
+        let is_dispatch = self.event == "workflow_dispatch";
+        for key in ["repository", "sender", "inputs"] {
+            let is_used = key != "inputs" || is_dispatch;
+            if is_used && let Some(value) = made_up.get(key) {
+                let is_missing = payload.get(key).is_none();
+                // Inputs of the payload are among the run's.
+                if is_missing || key == "inputs" {
+                    payload[key] = value.clone();
+                }
+            }
+        }
+        payload
+    }
+
+    fn made_up_payload(&self, repository: &SourceRepository, actor: &str) -> serde_json::Value {
+        let (author, email) = self
             .commit
             .author
             .split_once(" <")
@@ -180,11 +224,18 @@ impl RunSpec {
             "id": id,
             "message": self.commit.subject,
             "timestamp": self.commit.at.to_string(),
-            "author": { "name": name, "email": email.trim_end_matches('>') },
+            "author": { "name": author, "email": email.trim_end_matches('>') },
         });
+        let name_alone = repository.name.rsplit('/').next().unwrap_or_default();
         let mut payload = json!({
             "ref": self.reference,
-            "repository": { "name": self.id.service.as_str(), "full_name": repository },
+            "repository": {
+                "name": name_alone,
+                "full_name": repository.name,
+                "owner": { "login": repository.owner(), "name": repository.owner() },
+                "html_url": format!("{}/{}", repository.server_url, repository.name),
+                "default_branch": self.default_branch.as_deref().unwrap_or("main"),
+            },
             "sender": { "login": actor },
         });
         if self.event == "push" {

@@ -1,5 +1,6 @@
 //! Runs from the first event to the last, and again from every length of their logs.
 
+mod github_context;
 mod test_results;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +64,8 @@ pub(super) fn spec(text: &str) -> RunSpec {
         coverage_min: None,
         environments: Vec::new(),
         event_payload: None,
+        repository: None,
+        default_branch: None,
     }
 }
 

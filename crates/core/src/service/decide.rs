@@ -203,6 +203,8 @@ impl ServiceDecider {
                 .unwrap_or_default(),
             environments: self.rules(None),
             event_payload: None,
+            repository: config.and_then(|config| config.repository.clone()),
+            default_branch: config.map(|config| config.branch.clone()),
             chain: 0,
         };
         self.emit(ServiceEvent::RunOrdered {
@@ -246,6 +248,8 @@ impl ServiceDecider {
                     .unwrap_or_default(),
                 environments: self.rules(push.config.as_deref()),
                 event_payload: None,
+                repository: (push.config.as_ref()).and_then(|config| config.repository.clone()),
+                default_branch: push.config.as_ref().map(|config| config.branch.clone()),
                 chain: 0,
             };
             self.emit(ServiceEvent::RunOrdered {
@@ -484,6 +488,8 @@ impl ServiceDecider {
                     reports: release.config.reports.clone(),
                     environments: self.rules(Some(&release.config)),
                     event_payload: None,
+                    repository: release.config.repository.clone(),
+                    default_branch: Some(release.config.branch.clone()),
                     chain: 0,
                 };
                 self.emit(ServiceEvent::RunOrdered {

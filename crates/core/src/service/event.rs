@@ -26,6 +26,7 @@ use crate::{
         strategy::ObservedState,
     },
     run::EnvironmentRules,
+    source_repository::SourceRepository,
     testing::{self, TestId},
 };
 
@@ -145,6 +146,12 @@ pub struct RunOrder {
     /// More of `github.event` than what all events have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_payload: Option<serde_json::Value>,
+    /// The repository on a forge that the commit comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<SourceRepository>,
+    /// The branch whose commits are released; `None` in logs from before this was recorded, and without a configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_branch: Option<String>,
     /// How many runs led to it, each by being over.
     pub chain: u8,
 }

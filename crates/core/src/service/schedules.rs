@@ -250,6 +250,8 @@ impl ServiceDecider {
                 .unwrap_or_default(),
             environments: self.rules(None),
             event_payload: Some(event_payload),
+            repository: config.and_then(|config| config.repository.clone()),
+            default_branch: config.map(|config| config.branch.clone()),
             chain,
         };
         self.emit(ServiceEvent::RunOrdered {

@@ -9,6 +9,7 @@ use shipway_core::{
     rollout::{self, AbortCause},
     run::{RunInput, RunRejection, RunSpec},
     service::{Preemption, RunOrder, ServiceAggregate, ServiceEffect, ServiceInput},
+    source_repository::SourceRepository,
 };
 use shipway_drivers::{
     jobs::JobExecutor,
@@ -32,6 +33,8 @@ pub(crate) struct ServiceDriver {
     /// Claims the folders of runs.
     pub(crate) executor: Arc<dyn JobExecutor>,
     pub(crate) workflows: WorkflowSources,
+    /// The repository of services whose configuration names none.
+    pub(crate) repository: Option<SourceRepository>,
     pub(crate) workloads: Workloads,
     pub(crate) baseline_history: Arc<BaselineHistory>,
     pub(crate) notices: NoticeDelivery,
@@ -170,7 +173,8 @@ impl ServiceDriver {
         // A run that is already open keeps its uid.
         let uid = uuid::Uuid::now_v7().to_string();
         let uid = uid.parse().expect("a UUID is a valid uid");
-        let spec = RunSpec::from_order(id.clone(), uid, order);
+        let mut spec = RunSpec::from_order(id.clone(), uid, order);
+        spec.repository = spec.repository.or_else(|| self.repository.clone());
         let input = RunInput::Open(Box::new(spec));
         let opened = engines.runs.send(&id.stream(), input, by).await?;
         if let Some(run) = opened.state.0.as_deref()

@@ -100,6 +100,7 @@ fn config(service: &ServiceName) -> ServiceConfig {
     ServiceConfig {
         service: service.clone(),
         branch: "main".to_owned(),
+        repository: None,
         workflows: Vec::new(),
         artifact: ArtifactSource::Source,
         run: RunConfig {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use shipway_workflow::{
-    job::ActionSource,
+    job::JobSpec,
     model::{ActionRuns, StepAction, WorkflowStep},
 };
 
@@ -15,6 +15,7 @@ use super::{
     action_reference::{ActionFileError, ActionReference, BuiltInActions, RemoteAction},
     action_store::ActionStore,
     resolved_action::ResolvedAction,
+    source_files::OwnRepository,
 };
 use crate::action_stage::ActionStage;
 
@@ -53,9 +54,10 @@ impl NodeProgram {
 }
 
 impl ActionLibrary {
-    pub(crate) fn new(source: &ActionSource, job: &Path) -> Self {
+    pub(crate) fn new(spec: &JobSpec, job: &Path) -> Self {
+        let source = &spec.actions;
         Self {
-            store: ActionStore::new(source, job),
+            store: ActionStore::new(source, OwnRepository::new(spec), job),
             built_in: match source.built_in {
                 true => BuiltInActions::Enabled,
                 false => BuiltInActions::Disabled,

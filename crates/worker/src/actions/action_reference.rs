@@ -68,7 +68,10 @@ pub(crate) enum ActionReference {
     Docker(String),
 }
 
-/// `owner/repo/path@ref`
+/// Stands for the name of the repository that the run is of.
+const OWN_REPOSITORY: &str = "$";
+
+/// `owner/repo/path@ref`, or `$/path` for the commit that the run is of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct RemoteAction {
     /// `owner/repo`
@@ -88,6 +91,14 @@ impl ActionReference {
         if action.starts_with("./") || action == "." {
             return Ok(Self::Local(action.to_owned()));
         }
+        if let Some(path) = action.strip_prefix("$/") {
+            let own = RemoteAction::in_own_repository(path);
+            let own = own.map_err(|problem| ActionFileError::InvalidReference {
+                action: action.to_owned(),
+                problem,
+            })?;
+            return Ok(Self::Remote(own));
+        }
         let (name, reference) = action.split_once('@').unwrap_or((action, ""));
         if name.to_ascii_lowercase().starts_with("shipway/")
             || (built_in == BuiltInActions::Enabled && has_built_in(name))
@@ -104,6 +115,25 @@ impl ActionReference {
 }
 
 impl RemoteAction {
+    /// The action in a folder of the run's commit.
+    fn in_own_repository(path: &str) -> Result<Self, ReferenceProblem> {
+        let parts = path.split('/').filter(|part| !part.is_empty());
+        let parts: Vec<&str> = parts.collect();
+        if parts.iter().any(|part| matches!(*part, "." | "..")) {
+            return Err(ReferenceProblem::PathLeavesRepository);
+        }
+        Ok(Self {
+            repository: OWN_REPOSITORY.to_owned(),
+            path: parts.join("/"),
+            reference: String::new(),
+        })
+    }
+
+    /// Whether it belongs to the commit that the run is of.
+    pub(crate) fn is_own(&self) -> bool {
+        self.repository == OWN_REPOSITORY
+    }
+
     fn parse(name: &str, reference: &str) -> Result<Self, ReferenceProblem> {
         let mut parts = name.split('/').filter(|part| !part.is_empty());
         let (Some(owner), Some(repo)) = (parts.next(), parts.next()) else {
@@ -133,6 +163,9 @@ impl std::fmt::Display for RemoteAction {
         f.write_str(&self.repository)?;
         if !self.path.is_empty() {
             write!(f, "/{}", self.path)?;
+        }
+        if self.is_own() {
+            return Ok(());
         }
         write!(f, "@{}", self.reference)
     }

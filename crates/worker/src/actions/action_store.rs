@@ -9,6 +9,7 @@ use shipway_workflow::job::ActionSource;
 
 use super::{
     action_error::ActionError, action_reference::RemoteAction, blocking_task::run_blocking,
+    source_files::OwnRepository,
 };
 use crate::forge::{FetchedRepository, Forge};
 use crate::path_error::PathError;
@@ -17,15 +18,17 @@ use crate::path_error::PathError;
 #[derive(Clone, Debug)]
 pub(crate) struct ActionStore {
     pub(crate) forge: Forge,
+    own_repository: OwnRepository,
     /// The folder of the job's copies.
     own: PathBuf,
 }
 
 impl ActionStore {
-    pub(crate) fn new(source: &ActionSource, job: &Path) -> Self {
+    pub(crate) fn new(source: &ActionSource, own_repository: OwnRepository, job: &Path) -> Self {
         let own = job.join("actions");
         Self {
             forge: Forge::new(source, own.join("cache"), own.clone()),
+            own_repository,
             own,
         }
     }
@@ -35,6 +38,15 @@ impl ActionStore {
         &self,
         remote: &RemoteAction,
     ) -> Result<FetchedRepository, ActionError> {
+        if remote.is_own() {
+            let folder = self.own.join("own_repository");
+            self.own_repository.copy_once(&folder).await?;
+            return Ok(FetchedRepository {
+                folder,
+                commit: self.own_repository.commit().to_owned(),
+                stale: None,
+            });
+        }
         let held = self
             .forge
             .fetch_repository(&remote.repository, &remote.reference)

@@ -118,7 +118,10 @@ async fn fetch_into_library(
         );
         output.annotate(AnnotationLevel::Warning, &text);
     }
-    output.log_message(&format!("{remote} ({})", fetched.commit));
+    output.log_message(&match fetched.commit.as_str() {
+        "" => remote.to_string(),
+        commit => format!("{remote} ({commit})"),
+    });
     output.log.flush();
     let folder = fetched.folder.join(&remote.path);
     let known = ResolvedAction::read_action(folder, &remote.to_string(), Some(remote.clone()))?;

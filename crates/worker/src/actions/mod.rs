@@ -21,6 +21,7 @@ pub(crate) mod javascript_action;
 mod python_venv;
 pub(crate) mod resolved_action;
 mod setup_tools;
+pub(crate) mod source_files;
 mod step_context;
 pub(crate) mod tool_table;
 mod version_ranges;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use shipway_syntax::SourceFile;
 use shipway_workflow::{
     expr::IfCondition,
-    model::{ActionFile, ActionHook, ActionRuns},
+    model::{ActionFile, ActionHook, ActionRuns, qualify_own_actions},
     parse_action,
 };
 
@@ -37,7 +37,12 @@ impl ResolvedAction {
                     source,
                 })?;
                 let text = String::from_utf8_lossy(&text);
-                let file = parse_action_file(&format!("{name}/{file}"), &text)?;
+                let mut file = parse_action_file(&format!("{name}/{file}"), &text)?;
+                if let (ActionRuns::Composite { steps }, Some(remote)) = (&mut file.runs, &remote)
+                    && !remote.is_own()
+                {
+                    qualify_own_actions(steps, &remote.repository, &remote.reference);
+                }
                 return Ok(Self {
                     folder,
                     file,

@@ -95,7 +95,7 @@ impl Bench {
             server: None,
             reports: Default::default(),
             container: job.container.clone(),
-            services: job.services.clone(),
+            services: job.services.written().to_vec(),
             without_engine: WithoutEngine::default(),
             limits: Default::default(),
             actions: ActionSource::default(),

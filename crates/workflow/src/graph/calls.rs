@@ -9,16 +9,17 @@ use std::{collections::BTreeMap, sync::Arc};
 use shipway_syntax::{SourceFile, nearest};
 
 use super::{
-    JobGraph, LinkError, RunContexts, WorkflowLocationError,
+    JobGraph, LinkError, RunContexts, WorkflowLocation,
     error::{CallInputsError, CallLinkError, InputValueError},
     progress::WorkflowProgress,
+    resolve_call_name,
 };
 use crate::{
     expr::{Contexts, EvalError, ExprValue, Template, join_with_and},
     job::{Conclusion, KEY_MAX},
     model::{
         CallInput, CallSecrets, FilePosition, InputType, ReusableCall, TemplateTable, Workflow,
-        WorkflowCall, WorkflowJob,
+        WorkflowCall, WorkflowJob, qualify_own_actions,
     },
 };
 
@@ -31,76 +32,8 @@ pub const CALLED_MAX: usize = 50;
 /// Mistakes told at once.
 const MISTAKES_MAX: usize = 10;
 
-/// The only folder whose workflows can be called.
-const FOLDER: &str = ".github/workflows/";
-
 /// Characters that the cell of a matrix adds to a key: `.256`.
 const CELL_CHARACTERS: usize = 4;
-
-/// Where a called workflow is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WorkflowLocation<'a> {
-    /// In the commit that the run is of.
-    Here {
-        /// Its path.
-        path: &'a str,
-    },
-    /// In another repository.
-    Elsewhere {
-        /// `owner/repo`
-        repository: &'a str,
-        /// Its path there.
-        path: &'a str,
-        /// The branch, tag or commit.
-        reference: &'a str,
-    },
-}
-
-impl<'a> WorkflowLocation<'a> {
-    /// Of the name of a called workflow. The error says why there can't be such a file.
-    pub fn parse(name: &'a str) -> Result<Self, WorkflowLocationError> {
-        let (place, path) = match name.split_once('@') {
-            None => (Self::Here { path: name }, name),
-            Some((at, reference)) => {
-                let slash = at.match_indices('/').nth(1).map_or(at.len(), |(at, _)| at);
-                let (repository, path) = at.split_at(slash);
-                let path = path.trim_start_matches('/');
-                let place = Self::Elsewhere {
-                    repository,
-                    path,
-                    reference,
-                };
-                (place, path)
-            }
-        };
-        let file = path.strip_prefix(FOLDER).unwrap_or_default();
-        if file.is_empty() || file.contains('/') {
-            return Err(WorkflowLocationError);
-        }
-        Ok(place)
-    }
-}
-
-/// The name of what `caller` calls with `uses`.
-#[must_use]
-pub fn resolve_call_name(caller: &str, uses: &str) -> String {
-    let Some(path) = uses.strip_prefix("./") else {
-        return uses.to_owned();
-    };
-    match (caller.split_once('@'), WorkflowLocation::parse(caller)) {
-        (
-            Some(_),
-            Ok(WorkflowLocation::Elsewhere {
-                repository,
-                reference,
-                ..
-            }),
-        ) => {
-            format!("{repository}/{path}@{reference}")
-        }
-        _ => path.to_owned(),
-    }
-}
 
 /// The names of the workflows that the text of `name` calls, each once. A text with mistakes calls none.
 #[must_use]
@@ -291,10 +224,20 @@ impl CallLinker<'_> {
         })?;
         let source = SourceFile::new(target, text);
         let parsed = crate::parse(&source);
-        let Some(workflow) = parsed.workflow else {
+        let Some(mut workflow) = parsed.workflow else {
             let errors = parsed.diagnostics.iter().filter(|it| it.is_error());
             return Ok(Err(errors.map(|it| it.one_line(&source)).collect()));
         };
+        if let Ok(WorkflowLocation::Elsewhere {
+            repository,
+            reference,
+            ..
+        }) = WorkflowLocation::parse(target)
+        {
+            for job in &mut workflow.jobs {
+                qualify_own_actions(&mut job.steps, repository, reference);
+            }
+        }
         if workflow.on.workflow_call.is_none() {
             return Err(CallLinkError::NotCallable {
                 target: target.to_owned(),
@@ -394,11 +337,12 @@ impl LinkedWorkflow {
     ) -> Result<ExprValue, CallInputsError> {
         let nothing = WorkflowCall::default();
         let asked = self.workflow.on.workflow_call.as_ref().unwrap_or(&nothing);
-        let computed;
         let call = job.calls.as_ref();
         let mut with = call.map(|call| &call.with);
-        if let Some(TemplateTable::Computed(template)) = with {
-            computed = entries(template, contexts).map_err(CallInputsError::Table)?;
+        let computed = with.map(|with| with.resolve_computed(contexts));
+        let computed = computed.transpose().map_err(CallInputsError::Table)?;
+        let computed = computed.flatten();
+        if let Some(computed) = &computed {
             let known: Vec<&str> = asked.inputs.iter().map(|(name, _)| name.as_str()).collect();
             let given: Vec<&str> = computed.iter().map(|(name, _)| name.as_str()).collect();
             let mistakes = unknown("input", &given, &known, &self.name);
@@ -407,9 +351,8 @@ impl LinkedWorkflow {
                 return Err(CallInputsError::Unknown(mistakes));
             }
             with = None;
-        } else {
-            computed = Vec::new();
         }
+        let computed = computed.unwrap_or_default();
         let mut inputs = Vec::new();
         for (name, input) in &asked.inputs {
             let ready = computed
@@ -476,23 +419,6 @@ impl ReusableCall {
                 Ok(ExprValue::object(token.into_iter().chain(named)))
             }
         }
-    }
-}
-
-fn entries(
-    template: &Template,
-    contexts: &Contexts<'_>,
-) -> Result<Vec<(String, ExprValue)>, EvalError> {
-    match template.resolve(contexts)? {
-        ExprValue::Object(object) => Ok(object
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.clone()))
-            .collect()),
-        ExprValue::Null => Ok(Vec::new()),
-        other => Err(template.error(format!(
-            "expected a mapping of names to values, got a value of kind {}",
-            other.kind()
-        ))),
     }
 }
 

@@ -8,11 +8,6 @@ use crate::{
     model::{InputType, WorkflowJob},
 };
 
-/// A called workflow can't be at this path: GitHub looks only directly in `.github/workflows/`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("reusable workflows must be directly in .github/workflows/")]
-pub struct WorkflowLocationError;
-
 /// The calls of a workflow can't be linked. Displayed as one mistake per line, each with its position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", mistakes.join("\n"))]

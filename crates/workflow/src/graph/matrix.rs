@@ -122,23 +122,14 @@ fn parts(matrix: &JobMatrix, contexts: &Contexts<'_>) -> Result<MatrixParts, Mat
             include.extend(resolve(included)?);
             exclude.extend(resolve(excluded)?);
         }
-        JobMatrix::Computed(template) => match template.resolve(contexts)? {
-            ExprValue::Object(object) => {
-                for (name, value) in object.iter() {
-                    match &*name.to_string() {
-                        "include" => include.push(value.clone()),
-                        "exclude" => exclude.push(value.clone()),
-                        _ => axes.push((name.to_string(), list(name, value)?)),
-                    }
-                }
-            }
-            other => {
-                return Err(MatrixError::Kind {
-                    expected: "an object of lists".to_owned(),
-                    got: other.kind(),
-                });
-            }
-        },
+        JobMatrix::Computed(template) => {
+            let value = template.resolve(contexts)?;
+            add_computed(&value, &mut axes, &mut include, &mut exclude)?;
+        }
+        JobMatrix::Dynamic(tree) => {
+            let value = tree.resolve(contexts)?;
+            add_computed(&value, &mut axes, &mut include, &mut exclude)?;
+        }
     }
     let all = |name: &'static str, values: &[ExprValue]| {
         let lists: Result<Vec<_>, _> = values.iter().map(|value| entries(name, value)).collect();
@@ -156,6 +147,29 @@ fn parts(matrix: &JobMatrix, contexts: &Contexts<'_>) -> Result<MatrixParts, Mat
         include: all("include", &include)?,
         exclude: all("exclude", &exclude)?,
     })
+}
+
+/// The parts of a matrix that an expression gave as a whole.
+fn add_computed(
+    matrix: &ExprValue,
+    axes: &mut Vec<MatrixAxis>,
+    include: &mut Vec<ExprValue>,
+    exclude: &mut Vec<ExprValue>,
+) -> Result<(), MatrixError> {
+    let ExprValue::Object(object) = matrix else {
+        return Err(MatrixError::Kind {
+            expected: "an object of lists".to_owned(),
+            got: matrix.kind(),
+        });
+    };
+    for (name, value) in object.iter() {
+        match &**name {
+            "include" => include.push(value.clone()),
+            "exclude" => exclude.push(value.clone()),
+            name => axes.push((name.to_owned(), list(name, value)?)),
+        }
+    }
+    Ok(())
 }
 
 fn list(name: &str, value: &ExprValue) -> Result<Vec<ExprValue>, MatrixError> {

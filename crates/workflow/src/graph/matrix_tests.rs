@@ -275,3 +275,36 @@ fn what_makes_no_sense_is_refused() {
     );
     assert_eq!(cells(&matrix).unwrap().len(), 256);
 }
+
+#[test]
+fn lists_that_expressions_give_are_spliced_into_lists() {
+    let list = "${{ fromJSON('[2, [3]]') }}";
+    assert_eq!(
+        labels(&format!("{{ a: [1, \"{list}\", 4] }}")),
+        ["1", "2", "3", "4"]
+    );
+    let include = "${{ fromJSON('[{\"a\": 8}, {\"a\": 9}]') }}";
+    assert_eq!(
+        labels(&format!(
+            "{{ include: [{{ a: 7 }}, '{}'] }}",
+            include.replace('\'', "''")
+        )),
+        ["7", "8", "9"]
+    );
+    // Text around an expression makes a text of it.
+    assert_eq!(labels("{ a: [\"x${{ fromJSON('[2]') }}\"] }"), ["xArray"]);
+}
+
+#[test]
+fn names_of_a_matrix_may_be_expressions() {
+    assert_eq!(
+        contexts("{ \"${{ format('k{0}', 1) }}\": [x], b: [y] }"),
+        [r#"{"k1":"x","b":"y"}"#]
+    );
+    let inserted = "{ a: [1], '${{ insert }}': \"${{ fromJSON('{\\\"b\\\": [2, 3]}') }}\" }";
+    assert_eq!(contexts(inserted), [r#"{"a":1,"b":2}"#, r#"{"a":1,"b":3}"#]);
+    assert_eq!(
+        contexts("{ include: [{ \"${{ format('k{0}', 1) }}\": v }] }"),
+        [r#"{"k1":"v"}"#]
+    );
+}

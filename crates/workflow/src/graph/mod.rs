@@ -39,18 +39,19 @@ mod run_name;
 mod scheduler;
 #[cfg(test)]
 mod tests;
+mod workflow_location;
 
 pub use calls::{
-    CALLED_MAX, CalledText, LEVELS_MAX, LinkedWorkflow, WorkflowLocation, find_called_workflows,
-    link_calls, resolve_call_name,
+    CALLED_MAX, CalledText, LEVELS_MAX, LinkedWorkflow, find_called_workflows, link_calls,
 };
 pub(crate) use calls::{CallMistake, call_mistakes};
-pub use error::{LinkError, RunSettingError, WorkflowLocationError};
+pub use error::{LinkError, RunSettingError};
 pub use matrix::{CELLS_MAX, MatrixCombination, MatrixError, expand_matrix};
 pub use preconditions::{ConcurrencyGroup, JobPreconditions, resolve_run_group};
 pub use progress::{CalledProgress, JobExpansion, JobProgress, MatrixCell, WorkflowProgress};
 pub use rerun::RerunSelection;
 pub use run_name::{TITLE_MAX, in_one_line, resolve_run_name};
+pub use workflow_location::{WorkflowLocation, WorkflowLocationError, resolve_call_name};
 
 /// Jobs of one run, those of called workflows counted: what a machine can still list. GitHub's own limits multiply to more.
 pub const JOBS_MAX: usize = 20_000;

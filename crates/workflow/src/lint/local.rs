@@ -10,7 +10,7 @@ use super::{LintSubject, without_allowed};
 use crate::{
     expr::join_with_and,
     graph::{CallMistake, WorkflowLocation, call_mistakes},
-    model::{ActionFile, ActionRuns, Workflow},
+    model::{ActionFile, ActionRuns, Workflow, own_repository_path},
     parse::{in_order, reader::WorkflowReader},
 };
 
@@ -59,7 +59,7 @@ pub(super) enum LocalAction {
 
 /// The action that `uses: ./path` means; none for other actions, and where the path leaves the repository.
 pub(super) fn local_action(uses: &str, read: ReadFile<'_>) -> Option<LocalAction> {
-    let path = uses.strip_prefix("./")?.trim_matches('/');
+    let path = own_repository_path(uses)?.trim_matches('/');
     if path.split('/').any(|part| part == "..") {
         return None;
     }
@@ -94,7 +94,7 @@ fn check_call(
     let (Some(call), Some(uses)) = (&job.calls, node.get("uses")) else {
         return;
     };
-    let Some(path) = call.workflow.strip_prefix("./") else {
+    let Some(path) = own_repository_path(&call.workflow) else {
         return;
     };
     let mut error =

@@ -4,6 +4,7 @@
 use shipway_syntax::YamlNode;
 
 use super::{LintFinding, LintSubject};
+use crate::model::own_repository_path;
 
 pub(super) const CODE: &str = "unpinned-action";
 
@@ -18,7 +19,7 @@ pub(super) fn check(subject: &LintSubject<'_>) -> Vec<LintFinding> {
 
 fn unpinned(node: &YamlNode) -> Option<LintFinding> {
     let uses = node.as_str()?;
-    if uses.starts_with("./") || uses.starts_with("docker://") {
+    if own_repository_path(uses).is_some() || uses.starts_with("docker://") {
         return None;
     }
     let (path, reference) = uses.split_once('@')?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use shipway_syntax::SourceFile;
 
 use super::local::{LocalAction, ReadFile, local_action};
-use crate::model::{ActionRuns, StepAction, Workflow, WorkflowStep};
+use crate::model::{ActionRuns, StepAction, Workflow, WorkflowStep, own_repository_path};
 
 /// How deep called workflows and composite actions are looked into.
 const DEPTH_MAX: usize = 10;
@@ -33,10 +33,7 @@ impl UploadedArtifacts {
             match &job.calls {
                 None => self.add_steps(&job.steps, read, depth),
                 Some(call) => {
-                    let path = call
-                        .workflow
-                        .strip_prefix("./")
-                        .filter(|_| depth < DEPTH_MAX);
+                    let path = own_repository_path(&call.workflow).filter(|_| depth < DEPTH_MAX);
                     let called = path.and_then(|path| {
                         crate::parse(&SourceFile::new(path, read(path)?)).workflow
                     });

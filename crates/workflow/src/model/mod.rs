@@ -8,9 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::expr::{Contexts, EvalError, ExprValue, IfCondition, Template};
 
 mod action;
+mod container;
+mod own_references;
+mod templates;
 mod triggers;
 
 pub use action::{ActionFile, ActionHook, ActionInput, ActionOutput, ActionRuns};
+pub use container::{ContainerDefinition, JobServices};
+pub use own_references::{own_repository_path, qualify_own_actions};
+pub use templates::{TemplateKey, TemplateTable, TemplateTree};
 pub use triggers::{
     CallInput, DispatchInput, DispatchTrigger, FilterPattern, InputError, InputType, OtherEvent,
     PathFilter, PatternFilter, PushEvent, PushTrigger, RefFilter, RefKind, ScheduleTrigger,
@@ -99,7 +105,7 @@ pub struct WorkflowJob {
     /// The container its steps run in.
     pub container: Option<ContainerDefinition>,
     /// Service containers.
-    pub services: Vec<(String, ContainerDefinition)>,
+    pub services: JobServices,
     /// The workflow it calls.
     pub calls: Option<ReusableCall>,
     /// When it begins anew by itself; Shipway's own.
@@ -149,6 +155,12 @@ pub struct WorkflowStep {
     /// Whether later steps start before it ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub background: bool,
+}
+
+/// Whether a step got this id because it has none of its own; written ids can't begin like it.
+#[must_use]
+pub fn is_default_step_id(id: &str) -> bool {
+    id.starts_with("__")
 }
 
 impl WorkflowStep {
@@ -205,68 +217,6 @@ pub enum StepAction {
         /// Its id.
         id: String,
     },
-}
-
-/// Named values, in the order of the file: `env`, `with`, `outputs`, `secrets`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TemplateTable {
-    /// One by one.
-    Entries(Vec<(String, Template)>),
-    /// An expression that gives the whole: `${{ fromJSON(…) }}`.
-    Computed(Template),
-}
-
-impl Default for TemplateTable {
-    fn default() -> Self {
-        Self::Entries(Vec::new())
-    }
-}
-
-impl TemplateTable {
-    /// Whether nothing is in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        matches!(self, Self::Entries(entries) if entries.is_empty())
-    }
-
-    /// The entry `name`, ignoring case, when it is written in the file.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Template> {
-        match self {
-            Self::Entries(entries) => entries
-                .iter()
-                .find(|(key, _)| key.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value),
-            Self::Computed(_) => None,
-        }
-    }
-
-    /// The names and values, as text.
-    pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<Vec<(String, String)>, EvalError> {
-        match self {
-            Self::Entries(entries) => {
-                let mut room = ValueBudget::new();
-                let texts = entries.iter().map(|(name, value)| {
-                    let text = value.resolve_text(contexts)?;
-                    room.take(text.len(), value)?;
-                    Ok((name.clone(), text))
-                });
-                texts.collect()
-            }
-            Self::Computed(template) => match template.resolve(contexts)? {
-                ExprValue::Object(object) => Ok(object
-                    .iter()
-                    .map(|(name, value)| (name.to_string(), value.to_text().to_string()))
-                    .collect()),
-                ExprValue::Null => Ok(Vec::new()),
-                other => Err(template.error(format!(
-                    "expected a mapping of names to values, got a value of kind {}",
-                    other.kind()
-                ))),
-            },
-        }
-    }
 }
 
 /// A setting that is a literal, or an expression to be resolved later.
@@ -380,6 +330,8 @@ pub struct JobStrategy {
 pub enum JobMatrix {
     /// An expression that gives the whole.
     Computed(Template),
+    /// Written out with names that are expressions; gives an object.
+    Dynamic(TemplateTree),
     /// Written out; each part may still be an expression.
     Written {
         /// Each name with its values, in the order of the file.
@@ -389,71 +341,6 @@ pub enum JobMatrix {
         /// `exclude:`
         exclude: Option<TemplateTree>,
     },
-}
-
-/// Any YAML, with expressions in its leaves.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TemplateTree {
-    /// A plain value.
-    Value(ExprValue),
-    /// Text with expressions.
-    Template(Template),
-    /// A list.
-    List(Vec<TemplateTree>),
-    /// Names and values.
-    Map(Vec<(String, TemplateTree)>),
-}
-
-impl TemplateTree {
-    /// Its value.
-    pub fn resolve(&self, contexts: &Contexts<'_>) -> Result<ExprValue, EvalError> {
-        self.resolve_within(contexts, &mut ValueBudget::new())
-    }
-
-    fn resolve_within(
-        &self,
-        contexts: &Contexts<'_>,
-        room: &mut ValueBudget,
-    ) -> Result<ExprValue, EvalError> {
-        Ok(match self {
-            Self::Value(value) => value.clone(),
-            Self::Template(template) => {
-                let value = template.resolve(contexts)?;
-                room.take(value.weight(), template)?;
-                value
-            }
-            Self::List(items) => ExprValue::array(
-                items
-                    .iter()
-                    .map(|item| item.resolve_within(contexts, room))
-                    .collect::<Result<Vec<_>, _>>()?,
-            ),
-            Self::Map(entries) => {
-                let entries = entries.iter().map(|(name, value)| {
-                    Ok((name.as_str(), value.resolve_within(contexts, room)?))
-                });
-                ExprValue::object(entries.collect::<Result<Vec<_>, EvalError>>()?)
-            }
-        })
-    }
-}
-
-/// What the expressions of one table or tree may make together; GitHub's limit for a whole file.
-struct ValueBudget(usize);
-
-impl ValueBudget {
-    const fn new() -> Self {
-        Self(crate::expr::BYTES_MAX)
-    }
-
-    fn take(&mut self, bytes: usize, template: &Template) -> Result<(), EvalError> {
-        self.0 = self.0.checked_sub(bytes).ok_or_else(|| {
-            let most = crate::expr::BYTES_MAX >> 20;
-            template.error(format!("these values together are larger than {most} MiB"))
-        })?;
-        Ok(())
-    }
 }
 
 /// `runs-on:`
@@ -506,29 +393,6 @@ pub struct JobEnvironment {
     pub name: Template,
     /// The address that pages show.
     pub url: Option<Template>,
-}
-
-/// A container: of a job, or a service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ContainerDefinition {
-    /// `image:`
-    pub image: Template,
-    /// `env:`
-    pub env: TemplateTable,
-    /// `ports:`
-    pub ports: Vec<Template>,
-    /// `volumes:`
-    pub volumes: Vec<Template>,
-    /// `options:`
-    pub options: Option<Template>,
-    /// `credentials:` `username` and `password`.
-    pub credentials: TemplateTable,
-    /// `command:` of a service.
-    #[serde(default)]
-    pub command: Option<Template>,
-    /// `entrypoint:` of a service.
-    #[serde(default)]
-    pub entrypoint: Option<Template>,
 }
 
 /// A job that is another workflow.

@@ -383,3 +383,19 @@ pub struct OtherEvent {
     /// After which workflows, for `workflow_run`.
     pub workflows: Vec<String>,
 }
+
+/// The activities of pull requests that start a workflow without `types`.
+const PULL_REQUEST_DEFAULTS: [&str; 3] = ["opened", "synchronize", "reopened"];
+
+impl OtherEvent {
+    /// Whether an activity of the event starts the workflow.
+    #[must_use]
+    pub fn takes_activity(&self, activity: &str) -> bool {
+        let is_pull_request = matches!(&*self.name, "pull_request" | "pull_request_target");
+        match self.types.as_slice() {
+            [] if is_pull_request => PULL_REQUEST_DEFAULTS.contains(&activity),
+            [] => true,
+            types => types.iter().any(|known| known == activity),
+        }
+    }
+}

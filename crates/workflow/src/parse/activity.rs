@@ -65,6 +65,8 @@ const ISSUES: &[&str] = &[
     "demilestoned",
     "typed",
     "untyped",
+    "field_added",
+    "field_removed",
 ];
 
 const PULL_REQUEST: &[&str] = &[
@@ -89,6 +91,7 @@ const PULL_REQUEST: &[&str] = &[
     "review_request_removed",
     "auto_merge_enabled",
     "auto_merge_disabled",
+    "stacked",
 ];
 
 const RELEASE: &[&str] = &[
@@ -165,6 +168,12 @@ pub(super) const EVENTS: [EventActivity; 33] = [
 ];
 
 impl EventActivity {
+    /// Whether an unknown key is an error. An event with filters of its own is strict: a mistyped filter would start the
+    /// workflow too often. GitHub ignores the unknown keys of the others, and workflows rely on it.
+    pub(super) const fn is_strict(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
     /// The keys that it may have.
     pub(super) fn allowed_keys(&self) -> Vec<&'static str> {
         let types = (!self.types.is_empty()).then_some("types");

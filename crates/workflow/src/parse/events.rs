@@ -133,7 +133,7 @@ fn other(
     };
     let Some(node) = node else { return event };
     let keys = known.allowed_keys();
-    if keys.is_empty() {
+    if keys.is_empty() && node.as_mapping().is_none() {
         reader.error_with_help(
             "wrong-type",
             node.span,
@@ -142,11 +142,18 @@ fn other(
         );
         return event;
     }
-    keys::filled(reader, node, &[]);
-    let Some(fields) = MappingFields::read(node, known.name, &keys, &mut reader.problems) else {
-        return event;
+    let fields = if known.is_strict() {
+        keys::filled(reader, node, &[]);
+        MappingFields::read(node, known.name, &keys, &mut reader.problems)
+    } else {
+        let entries = node.as_mapping().unwrap_or_default().iter();
+        let ignored = entries.map(|(key, _)| key.text.as_str());
+        let ignored: Vec<&str> = ignored.filter(|key| !keys.contains(key)).collect();
+        keys::filled(reader, node, &ignored);
+        keys::ignore_others(reader, node, known.name, &keys)
     };
-    if let Some(node) = fields.get("types") {
+    let Some(fields) = fields else { return event };
+    if let Some(node) = fields.get("types").filter(|_| !known.types.is_empty()) {
         event.types = types(reader, known, node);
     }
     if let Some(node) = fields.get("workflows") {

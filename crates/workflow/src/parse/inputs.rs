@@ -2,7 +2,7 @@
 
 use shipway_syntax::{MappingFields, YamlKey, YamlNode, YamlValue as Yaml};
 
-use super::reader::WorkflowReader;
+use super::{keys, reader::WorkflowReader};
 use crate::{
     expr::{ExprSite, ExprValue, Template},
     job::is_identifier,
@@ -13,7 +13,8 @@ use crate::{
 const INPUTS_MAX: usize = 25;
 
 pub(super) fn dispatch(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> DispatchTrigger {
-    let Some(fields) = reader.fields(node, "workflow_dispatch", &["inputs"]) else {
+    let fields = keys::ignore_others(reader, node, "workflow_dispatch", &["inputs"]);
+    let Some(fields) = fields else {
         return DispatchTrigger::default();
     };
     let entries = named(reader, fields.get("inputs"), "inputs");

@@ -12,8 +12,8 @@ use crate::{
     expr::{ExprSite, Template},
     job::is_identifier,
     model::{
-        CallSecrets, ContainerDefinition, DeferredSetting, JobEnvironment, JobRetry, RetryWhen,
-        ReusableCall, RunsOn, TemplateTable, WorkflowJob,
+        CallSecrets, ContainerDefinition, DeferredSetting, JobEnvironment, JobRetry, JobServices,
+        RetryWhen, ReusableCall, RunsOn, TemplateTable, WorkflowJob, own_repository_path,
     },
 };
 
@@ -264,9 +264,7 @@ fn call(
         }
     }
     let workflow = reader.plain(uses, "uses")?;
-    let local = workflow
-        .strip_prefix("./")
-        .is_some_and(|path| !path.contains('@'));
+    let local = own_repository_path(&workflow).is_some_and(|path| !path.contains('@'));
     let remote = workflow
         .split_once('@')
         .is_some_and(|(path, at)| path.split('/').count() >= 4 && !at.is_empty());
@@ -394,21 +392,14 @@ fn container(
     check_image(reader, node, image, what, keys)?;
     if node.as_mapping().is_none() {
         let image = reader.filled(node, what, ExprSite::Job)?;
-        return Some(ContainerDefinition {
-            image,
-            env: TemplateTable::default(),
-            ports: Vec::new(),
-            volumes: Vec::new(),
-            options: None,
-            credentials: TemplateTable::default(),
-            command: None,
-            entrypoint: None,
-        });
+        return Some(ContainerDefinition::from_image(image));
     }
     let fields = MappingFields::read(node, what, keys, &mut reader.problems)?;
     let image = fields.require("image", &mut reader.problems)?;
     let templates = |reader: &mut WorkflowReader<'_>, key: &str| match fields.get(key) {
-        Some(node) if node.as_sequence().is_some() => reader.templates(node, key, ExprSite::Job),
+        Some(node) if node.as_sequence().is_some() || is_expression(node) => {
+            reader.templates(node, key, ExprSite::Job)
+        }
         Some(node) => {
             reader.wrong_type(node, key, "a list");
             Vec::new()
@@ -421,12 +412,10 @@ fn container(
             .and_then(|node| reader.template(node, key, ExprSite::Job))
     };
     let credentials = fields.get("credentials").and_then(|node| {
-        MappingFields::read(
-            node,
-            "credentials",
-            &["username", "password"],
-            &mut reader.problems,
-        )?;
+        if node.as_mapping().is_some() {
+            let keys = ["username", "password"];
+            MappingFields::read(node, "credentials", &keys, &mut reader.problems)?;
+        }
         Some(reader.table(node, "credentials", ExprSite::Credentials))
     });
     Some(ContainerDefinition {
@@ -467,14 +456,21 @@ fn check_image(
     (!missing).then_some(())
 }
 
-fn services(
-    reader: &mut WorkflowReader<'_>,
-    node: Option<&YamlNode>,
-) -> Vec<(String, ContainerDefinition)> {
-    let Some(node) = node else { return Vec::new() };
-    let Yaml::Mapping(entries) = &node.value else {
-        reader.wrong_type(node, "services", "a mapping of names to containers");
-        return Vec::new();
+fn services(reader: &mut WorkflowReader<'_>, node: Option<&YamlNode>) -> JobServices {
+    let Some(node) = node else {
+        return JobServices::default();
+    };
+    let entries = match &node.value {
+        Yaml::Mapping(entries) => entries,
+        _ if is_expression(node) => {
+            let template = reader.template(node, "services", ExprSite::Job);
+            return template.map_or_else(JobServices::default, JobServices::Computed);
+        }
+        _ => {
+            let expected = "a mapping of names to containers, or an expression";
+            reader.wrong_type(node, "services", expected);
+            return JobServices::default();
+        }
     };
     let mut services = Vec::new();
     for (key, node) in entries {
@@ -484,5 +480,11 @@ fn services(
                 .map(|container| (key.text.clone(), container)),
         );
     }
-    services
+    JobServices::Written(services)
+}
+
+/// Whether a scalar begins with an expression, which may give any type.
+fn is_expression(node: &YamlNode) -> bool {
+    let text = node.as_str().unwrap_or_default();
+    text.trim_start().starts_with("${{")
 }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use shipway_syntax::{YamlNode, YamlValue as Yaml};
+use shipway_syntax::{MappingFields, YamlNode, YamlValue as Yaml};
 
 use super::reader::WorkflowReader;
 
-/// Reports keys that differ only in case, and names that are expressions.
+/// Reports keys that differ only in case. Names that are expressions are compared when they are evaluated.
 pub(super) fn check(reader: &mut WorkflowReader<'_>, node: &YamlNode) {
     match &node.value {
         Yaml::Sequence(items) => items.iter().for_each(|item| check(reader, item)),
@@ -15,13 +15,10 @@ pub(super) fn check(reader: &mut WorkflowReader<'_>, node: &YamlNode) {
             let mut seen = BTreeMap::new();
             for (key, node) in entries {
                 if key.text.contains("${{") {
-                    reader.error_with_help(
-                        "unsupported",
-                        key.span,
-                        format!("the name `{}` is an expression, which Shipway can't read", key.text),
-                        "write the names out, or give the whole mapping as one expression: ${{ fromJSON(…) }}",
-                    );
-                } else if let Some(other) = seen.insert(key.text.to_uppercase(), &key.text) {
+                    check(reader, node);
+                    continue;
+                }
+                if let Some(other) = seen.insert(key.text.to_uppercase(), &key.text) {
                     reader.error(
                         "duplicate-key",
                         key.span,
@@ -50,4 +47,27 @@ pub(super) fn filled(reader: &mut WorkflowReader<'_>, node: &YamlNode, texts: &[
             );
         }
     }
+}
+
+/// The keys of an event of which GitHub ignores all but `known`; warns about those.
+pub(super) fn ignore_others<'n>(
+    reader: &mut WorkflowReader<'_>,
+    node: &'n YamlNode,
+    event: &'n str,
+    known: &[&str],
+) -> Option<MappingFields<'n>> {
+    let entries = node.as_mapping().unwrap_or_default().iter();
+    let ignored = entries.filter(|(key, _)| !known.contains(&key.text.as_str()));
+    let ignored: Vec<_> = ignored.map(|(key, _)| key).collect();
+    for key in &ignored {
+        let help = match known {
+            [] => format!("`{event}` has no filters: remove it"),
+            known => format!("the keys here are {}", known.join(", ")),
+        };
+        let message = format!("`{}` has no effect on `{event}`, as at GitHub", key.text);
+        reader.warn("ignored-key", key.span, message, help);
+    }
+    let ignored: Vec<&str> = ignored.into_iter().map(|key| key.text.as_str()).collect();
+    let all = [known, &ignored].concat();
+    MappingFields::read(node, event, &all, &mut reader.problems)
 }

@@ -21,6 +21,8 @@ use crate::{
 mod action;
 mod activity;
 mod background;
+#[cfg(test)]
+mod compatibility_tests;
 mod events;
 mod inputs;
 mod job;
@@ -238,15 +240,17 @@ const WRITTEN: [&str; 2] = ["copilot-requests", "id-token"];
 /// Scopes that can't be written, only read.
 const READ: [&str; 2] = ["models", "vulnerability-alerts"];
 
-const SCOPES: [&str; 18] = [
+const SCOPES: [&str; 20] = [
     "actions",
     "artifact-metadata",
     "attestations",
     "checks",
+    "code-quality",
     "contents",
     "copilot-requests",
     "deployments",
     "discussions",
+    "drives",
     "id-token",
     "issues",
     "models",

@@ -10,7 +10,7 @@ use shipway_syntax::{
 
 use crate::{
     expr::{ExprSite, ExprValue, IfCondition, ParseError, Template, join_with_or},
-    model::{DeferredSetting, FilePosition, TemplateTable, TemplateTree},
+    model::{DeferredSetting, FilePosition, TemplateKey, TemplateTable, TemplateTree},
 };
 
 /// Levels of a value in a matrix. As JSON each takes up to three, and readers of JSON go 128 deep.
@@ -353,6 +353,9 @@ impl<'s> WorkflowReader<'s> {
     /// Names and texts, or an expression that gives them.
     pub(super) fn table(&mut self, node: &YamlNode, what: &str, place: ExprSite) -> TemplateTable {
         match &node.value {
+            Yaml::Mapping(entries) if has_dynamic_key(entries) => self
+                .texts_tree(entries, place)
+                .map_or_else(TemplateTable::default, TemplateTable::Dynamic),
             Yaml::Mapping(entries) => TemplateTable::Entries(
                 entries
                     .iter()
@@ -390,6 +393,53 @@ impl<'s> WorkflowReader<'s> {
         Some((key.text.clone(), self.template(node, &key.text, place)?))
     }
 
+    /// A table with names that are expressions. Its values are texts, or mappings to insert.
+    fn texts_tree(
+        &mut self,
+        entries: &[(YamlKey, YamlNode)],
+        place: ExprSite,
+    ) -> Option<TemplateTree> {
+        for (key, node) in entries {
+            let is_text = node.is_null() || node.as_scalar_text().is_some();
+            if !is_text && !is_insert(&key.text) {
+                self.wrong_type(node, &key.text, "a text");
+                return None;
+            }
+        }
+        self.dynamic_map(entries, place)
+    }
+
+    fn dynamic_map(
+        &mut self,
+        entries: &[(YamlKey, YamlNode)],
+        place: ExprSite,
+    ) -> Option<TemplateTree> {
+        let mut read = Vec::new();
+        for (key, node) in entries {
+            let template = self.key_template(key, place)?;
+            let key = match is_insert(&key.text) {
+                true => TemplateKey::Insert(template),
+                false => TemplateKey::Name(template),
+            };
+            read.push((key, self.branch(node, "the value", place)?));
+        }
+        Some(TemplateTree::DynamicMap(read))
+    }
+
+    fn key_template(&mut self, key: &YamlKey, place: ExprSite) -> Option<Template> {
+        if is_insert(&key.text) {
+            return Some(Template::literal(key.text.as_str()));
+        }
+        let node = YamlNode {
+            span: key.span,
+            value: Yaml::String {
+                text: key.text.clone(),
+                style: TextStyle::Plain,
+            },
+        };
+        self.filled(&node, "the name", place)
+    }
+
     /// Any YAML with expressions in its leaves.
     pub(super) fn tree(
         &mut self,
@@ -424,6 +474,9 @@ impl<'s> WorkflowReader<'s> {
                     .filter_map(|item| self.branch(item, what, place))
                     .collect(),
             ),
+            Yaml::Mapping(entries) if has_dynamic_key(entries) => {
+                self.dynamic_map(entries, place)?
+            }
             Yaml::Mapping(entries) => TemplateTree::Map(
                 entries
                     .iter()
@@ -450,6 +503,18 @@ impl From<bool> for DeferredSetting<bool> {
     fn from(value: bool) -> Self {
         Self::Value(value)
     }
+}
+
+/// Whether a name in a mapping is an expression.
+pub(super) fn has_dynamic_key(entries: &[(YamlKey, YamlNode)]) -> bool {
+    entries.iter().any(|(key, _)| key.text.contains("${{"))
+}
+
+/// `${{ insert }}`
+fn is_insert(key: &str) -> bool {
+    let inner = key.trim().strip_prefix("${{");
+    let inner = inner.and_then(|key| key.strip_suffix("}}"));
+    inner.is_some_and(|inner| inner.trim().eq_ignore_ascii_case("insert"))
 }
 
 /// Whether there are more than `levels` below a node.

@@ -8,7 +8,7 @@ use super::{background, keys, reader::WorkflowReader};
 use crate::{
     expr::{ExprSite, Template},
     job::is_identifier,
-    model::{StepAction, WorkflowStep},
+    model::{StepAction, WorkflowStep, own_repository_path},
 };
 
 /// Those of actions first.
@@ -231,7 +231,7 @@ fn default_id(action: &StepAction) -> String {
         StepAction::Wait { .. } => "wait",
         StepAction::WaitAll => "wait-all",
         StepAction::Cancel { .. } => "cancel",
-        StepAction::Uses { action, .. } if action.starts_with("./") => "self",
+        StepAction::Uses { action, .. } if own_repository_path(action).is_some() => "self",
         StepAction::Uses { action, .. } => match action.strip_prefix("docker://") {
             Some(image) => image,
             None => repository(action),
@@ -368,7 +368,7 @@ fn uses(
 ) -> Option<StepAction> {
     forbid(reader, fields, &["shell", "working-directory"], "uses");
     let action = reader.plain(node, "uses")?;
-    let local = action.starts_with("./") || action.starts_with("docker://");
+    let local = own_repository_path(&action).is_some() || action.starts_with("docker://");
     let versioned = |(path, at): (&str, &str)| {
         let names = path.split('/').filter(|name| !name.is_empty());
         names.count() >= 2 && !path.starts_with('/') && !at.is_empty() && !at.contains('@')

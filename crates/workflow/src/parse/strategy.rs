@@ -2,7 +2,10 @@
 
 use shipway_syntax::{YamlNode, YamlValue as Yaml};
 
-use super::{keys, reader::WorkflowReader};
+use super::{
+    keys,
+    reader::{WorkflowReader, has_dynamic_key},
+};
 use crate::{
     expr::ExprSite,
     model::{DeferredSetting, JobMatrix, JobStrategy, TemplateTree},
@@ -37,6 +40,11 @@ pub(super) fn strategy(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Opti
 
 fn matrix(reader: &mut WorkflowReader<'_>, node: &YamlNode) -> Option<JobMatrix> {
     let entries = match &node.value {
+        Yaml::Mapping(entries) if has_dynamic_key(entries) => {
+            return reader
+                .tree(node, "matrix", ExprSite::Strategy)
+                .map(JobMatrix::Dynamic);
+        }
         Yaml::Mapping(entries) => entries,
         Yaml::String { text, .. } if text.contains("${{") => {
             return reader

@@ -8,6 +8,8 @@ use std::{
 };
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use shipway_core::source_repository::SourceRepository;
+use shipway_workflow::expr::ExprValue;
 
 use super::{Args, dotenv};
 use crate::{
@@ -24,6 +26,8 @@ pub(super) struct Given {
     pub(super) env: BTreeMap<String, String>,
     /// `github.event`
     pub(super) payload: Option<serde_json::Value>,
+    /// `github.repository`
+    pub(super) repository: Option<SourceRepository>,
 }
 
 /// Whether a missing secret may be prompted for.
@@ -52,7 +56,24 @@ impl Given {
             vars: over(&args.var_file, &args.var)?,
             env: over(&args.env_file, &args.env)?,
             payload,
+            repository: args.repository.clone(),
         })
+    }
+
+    /// The inputs of a run: for `workflow_dispatch` those of the payload too, below the given ones.
+    pub(super) fn inputs_for(&self, event: &str) -> BTreeMap<String, String> {
+        let payload = self
+            .payload
+            .as_ref()
+            .filter(|_| event == "workflow_dispatch");
+        let entries = payload.and_then(|payload| payload.get("inputs")?.as_object());
+        let text = |value: &serde_json::Value| ExprValue::from(value).to_text().to_string();
+        let entries = entries.into_iter().flatten();
+        let mut inputs: BTreeMap<String, String> = entries
+            .map(|(name, value)| (name.clone(), text(value)))
+            .collect();
+        inputs.extend(self.inputs.clone());
+        inputs
     }
 }
 

@@ -19,6 +19,7 @@ use std::{
 
 use inputs::{Asking, Given};
 use local::{Ended, Local};
+use shipway_core::source_repository::SourceRepository;
 use shipway_drivers::{
     jobs::JobRunner,
     reusable_workflows::{calls_unread_workflow, read_called_workflows},
@@ -38,12 +39,12 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  shipway run                                  the workflow in .github/workflows, as on a push
+  shipway run                                  the workflows in .github/workflows that a push triggers
   shipway run ci.yml --job test                one job and the jobs it needs
   shipway run ci.yml --matrix os:linux         only these matrix combinations
   shipway run ci.yml --dry-run                 what would run and why, without running it
-  shipway run .github/workflows --event release --payload event.json
-                                               all workflows that a release triggers, with this payload
+  shipway run --event release --payload event.json
+                                               the workflows that a release triggers, with this payload
   shipway run ci.yml --secret TOKEN --secret-file .secrets
                                                one secret from the environment or a prompt, others from a file
   shipway run ci.yml --watch                   re-run whenever a file changes
@@ -62,7 +63,7 @@ const INCOMPLETE: u8 = 5;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The workflow, or a folder with workflows that the event triggers (default: the only workflow in .github/workflows)
+    /// The workflow, or a folder with workflows that the event triggers (default: .github/workflows)
     #[arg(value_name = "WORKFLOW")]
     workflows: Vec<PathBuf>,
     /// The event that triggers the workflow
@@ -71,6 +72,9 @@ pub struct Args {
     /// JSON file with the event payload (`github.event`)
     #[arg(long, value_name = "FILE")]
     payload: Option<PathBuf>,
+    /// The repository on a forge, as OWNER/NAME or URL (`github.repository`); default: the remote `origin`
+    #[arg(long, value_name = "REPOSITORY")]
+    repository: Option<SourceRepository>,
     /// Run only this job and the jobs it needs
     #[arg(long, short, value_name = "ID")]
     job: Option<String>,
@@ -196,7 +200,11 @@ struct Site<'a> {
 
 impl Site<'_> {
     fn paths(&self) -> Result<Vec<PathBuf>, Failure> {
-        selection::workflows(&self.args.workflows, Some(&self.args.event))
+        let event = selection::SelectingEvent {
+            name: &self.args.event,
+            payload: self.given.payload.as_ref(),
+        };
+        selection::workflows(&self.args.workflows, Some(event))
     }
 
     /// The workflow with all that it calls, other repositories' too.

@@ -193,7 +193,7 @@ impl Planner<'_> {
         });
         let cells = cells.flatten().unwrap_or_default();
         let container = job.container.as_ref().map(|it| self.image(it, &contexts));
-        let services = job.services.iter();
+        let services = job.services.written().iter();
         let services = services
             .map(|(name, container)| format!("{name} ({})", self.image(container, &contexts)))
             .collect();

@@ -10,8 +10,9 @@ use shipway_core::{
     config::ReportsConfig,
     ids::{ParseIdError, RunId, RunNumber, ServiceName},
     release::{CalledFile, Commit, WorkflowFile},
-    run::RunSpec,
+    run::{RunSpec, event_reference},
     service::RunPurpose,
+    source_repository::SourceRepository,
 };
 use shipway_syntax::{SourceFile, nearest};
 use shipway_workflow::{
@@ -62,28 +63,31 @@ impl Picked {
     }
 }
 
-/// The selected workflow files: the named ones, those of a folder that the event starts, or the only one.
-pub(super) fn workflows(named: &[PathBuf], event: Option<&str>) -> Result<Vec<PathBuf>, Failure> {
+/// The event that selects workflows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SelectingEvent<'e> {
+    pub(super) name: &'e str,
+    pub(super) payload: Option<&'e serde_json::Value>,
+}
+
+/// The selected workflow files: the named ones, or those of a folder that the event starts; without an event all of them.
+pub(super) fn workflows(
+    named: &[PathBuf],
+    event: Option<SelectingEvent<'_>>,
+) -> Result<Vec<PathBuf>, Failure> {
     if named.is_empty() {
-        return match event {
-            Some(_) => only_workflow().map(|path| vec![path]),
-            None => files_in(Path::new(WORKFLOWS)),
+        let found = files_in(Path::new(WORKFLOWS))?;
+        // A repository with one workflow runs it for every event.
+        return match found.len() {
+            1 => Ok(found),
+            _ => started_workflows(Path::new(WORKFLOWS), event),
         };
     }
     let mut paths = Vec::new();
     for name in named {
         let there = Path::new(WORKFLOWS).join(name);
         if name.is_dir() {
-            let mut found = files_in(name)?;
-            if let Some(event) = event {
-                found.retain(|path| is_started_by(path, event));
-                if found.is_empty() {
-                    let what = format!("no workflow in {} is triggered by {event}", name.display());
-                    let help = "list workflows and their triggers with `shipway run --list`";
-                    return Err(Failure::usage_with(what, help));
-                }
-            }
-            paths.append(&mut found);
+            paths.append(&mut started_workflows(name, event)?);
         } else if !name.exists() && there.is_file() {
             // `ci.yml`, as `shipway dispatch` has it, and as it lies there.
             paths.push(there);
@@ -94,13 +98,41 @@ pub(super) fn workflows(named: &[PathBuf], event: Option<&str>) -> Result<Vec<Pa
     Ok(paths)
 }
 
+/// The workflows of a folder that the event starts.
+fn started_workflows(
+    folder: &Path,
+    event: Option<SelectingEvent<'_>>,
+) -> Result<Vec<PathBuf>, Failure> {
+    let mut found = files_in(folder)?;
+    let Some(event) = event else {
+        return Ok(found);
+    };
+    found.retain(|path| is_started_by(path, event));
+    if found.is_empty() {
+        let what = format!(
+            "no workflow in {} is triggered by {}",
+            folder.display(),
+            event.name
+        );
+        let help = "list workflows and their triggers with `shipway run --list`";
+        return Err(Failure::usage_with(what, help));
+    }
+    Ok(found)
+}
+
 /// A file that can't be read is run, to say why.
-fn is_started_by(path: &Path, event: &str) -> bool {
+fn is_started_by(path: &Path, event: SelectingEvent<'_>) -> bool {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let parsed = shipway_workflow::parse(&SourceFile::new(path.display().to_string(), text));
-    parsed
-        .workflow
-        .is_none_or(|workflow| events(&workflow).iter().any(|name| name == event))
+    let Some(workflow) = parsed.workflow else {
+        return true;
+    };
+    let other = workflow.on.others.iter().find(|it| it.name == event.name);
+    let activity = event.payload.and_then(|payload| payload["action"].as_str());
+    match (other, activity) {
+        (Some(other), Some(activity)) => other.takes_activity(activity),
+        _ => events(&workflow).iter().any(|name| name == event.name),
+    }
 }
 
 /// The events that start a workflow.
@@ -214,7 +246,9 @@ pub(super) fn cells(texts: &[String], workflow: &Workflow) -> Result<Cells, Fail
     for matrix in matrices.filter_map(|strategy| strategy.matrix.as_ref()) {
         match matrix {
             // Known only when it runs.
-            JobMatrix::Computed(_) => return pairs(texts, ':', "NAME:VALUE").map(Cells),
+            JobMatrix::Computed(_) | JobMatrix::Dynamic(_) => {
+                return pairs(texts, ':', "NAME:VALUE").map(Cells);
+            }
             JobMatrix::Written { axes, include, .. } => {
                 known.extend(axes.iter().map(|(name, _)| name.as_str()));
                 known.extend(include.iter().flat_map(names_in));
@@ -263,7 +297,10 @@ fn names_in(include: &TemplateTree) -> Vec<&str> {
     };
     let maps = items.iter().filter_map(|item| match item {
         TemplateTree::Map(entries) => Some(entries),
-        TemplateTree::Value(_) | TemplateTree::Template(_) | TemplateTree::List(_) => None,
+        TemplateTree::Value(_)
+        | TemplateTree::Template(_)
+        | TemplateTree::List(_)
+        | TemplateTree::DynamicMap(_) => None,
     });
     maps.flatten().map(|(name, _)| name.as_str()).collect()
 }
@@ -315,27 +352,6 @@ fn only_job(workflow: &Workflow, job: &str, text: &str) -> Result<String, Failur
     Ok(kept.join("\n") + "\n")
 }
 
-fn only_workflow() -> Result<PathBuf, Failure> {
-    let found = files_in(Path::new(WORKFLOWS))?;
-    match found.as_slice() {
-        [one] => Ok(one.clone()),
-        several => {
-            let several: Vec<String> = several
-                .iter()
-                .map(|path| path.display().to_string())
-                .collect();
-            let help = format!(
-                "{}; or all that the event starts: shipway run {WORKFLOWS}",
-                several.join(", ")
-            );
-            Err(Failure::usage_with(
-                "there are several workflows: name one",
-                help,
-            ))
-        }
-    }
-}
-
 /// The workflow files of a folder; at least one.
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let shown = folder.display();
@@ -369,9 +385,20 @@ pub(super) fn spec(
 ) -> Result<RunSpec, Failure> {
     let (commit, reference) = head(here);
     let reports = reports(here);
+    let payload = given.payload.as_ref();
+    let named_reference = payload.and_then(|payload| event_reference(event, payload));
+    let text = |pointer: &str| {
+        let text = payload.and_then(|payload| payload.pointer(pointer)?.as_str());
+        text.map(str::to_owned)
+    };
+    let named_repository = text("/repository/full_name").map(SourceRepository::on_github);
     Ok(RunSpec {
         environments: Vec::new(),
         event_payload: None,
+        repository: (given.repository.clone())
+            .or(named_repository)
+            .or_else(|| origin(here)),
+        default_branch: text("/repository/default_branch").or_else(|| default_branch(here)),
         uid: None,
         id: RunId {
             service: service(here)?,
@@ -380,16 +407,52 @@ pub(super) fn spec(
         purpose: RunPurpose::Dispatch,
         workflow,
         commit,
-        reference,
+        reference: named_reference.unwrap_or(reference),
         before: None,
         event: event.to_owned(),
-        inputs: given.inputs.clone(),
+        inputs: given.inputs_for(event),
         payload: given.payload.clone(),
         vars: given.vars.clone(),
-        actor: std::env::var("USER").ok(),
+        actor: text("/sender/login").or_else(|| std::env::var("USER").ok()),
         reports: reports.paths,
         coverage_min: reports.minimum,
     })
+}
+
+/// The repository that the remote `origin` names, unless it is on this machine.
+fn origin(here: &Path) -> Option<SourceRepository> {
+    read_git_line(here, &["remote", "get-url", "origin"])?
+        .parse()
+        .ok()
+}
+
+/// The branch that the remote's `HEAD` names; otherwise `main` or `master`, if it exists.
+fn default_branch(here: &Path) -> Option<String> {
+    let head = read_git_line(
+        here,
+        &["symbolic-ref", "--short", "refs/remotes/origin/HEAD"],
+    );
+    let head = head.and_then(|head| head.strip_prefix("origin/").map(str::to_owned));
+    let exists = |branch: &&str| {
+        let reference = format!("refs/heads/{branch}");
+        read_git_line(here, &["rev-parse", "--verify", "--quiet", &reference]).is_some()
+    };
+    let usual = || {
+        ["main", "master"]
+            .into_iter()
+            .find(exists)
+            .map(str::to_owned)
+    };
+    head.or_else(usual)
+}
+
+/// The first line that git prints; `None` when it fails.
+fn read_git_line(here: &Path, args: &[&str]) -> Option<String> {
+    let mut command = std::process::Command::new("git");
+    let output = command.args(args).current_dir(here).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().next().unwrap_or_default().trim();
+    (output.status.success() && !line.is_empty()).then(|| line.to_owned())
 }
 
 /// Where tests report. A file with errors is `shipway check`'s business, not a reason to run nothing.
