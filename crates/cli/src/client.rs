@@ -1,6 +1,6 @@
 //! The transport of the API's client: blocking HTTP, because a command does nothing else meanwhile.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 
 use serde::{Serialize, de::DeserializeOwned};
 use shipway_api::{ApiClient, DEFAULT_SERVER_URL, Problem};
@@ -100,8 +100,13 @@ impl ServerConnection {
         &self,
         path: &str,
     ) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, ClientError> {
+        Ok(BufReader::new(self.stream(path)?).lines())
+    }
+
+    /// The body of a response, as it arrives.
+    pub fn stream(&self, path: &str) -> Result<impl Read + use<>, ClientError> {
         let answer = self.check(path, self.head(agent().get(self.url(path))).call())?;
-        Ok(BufReader::new(answer.into_body().into_reader()).lines())
+        Ok(answer.into_body().into_reader())
     }
 
     /// The same as server-sent events, after the one with this id.

@@ -193,6 +193,7 @@ impl Release {
             grace: run.grace,
             stop_signal: run.stop_signal,
             host: environment.request_host().map(str::to_owned),
+            url: None,
         }
     }
 

@@ -53,6 +53,9 @@ pub struct Workload {
     /// The host that the environment is reached by, where it names one: probes and smoke tests ask for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// The URL of the environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// The program of a workload.
@@ -389,6 +392,7 @@ mod tests {
             grace: Duration::from_secs(10),
             stop_signal: StopSignal::default(),
             host: None,
+            url: None,
         }
     }
 

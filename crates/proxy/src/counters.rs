@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use shipway_flags::hash_key;
 use tokio::sync::Notify;
 
 use crate::{
@@ -359,6 +360,9 @@ pub(crate) struct ReleaseKey {
     pub(crate) mirror: bool,
 }
 
+/// Salt of instance tags; constant, so that a cookie outlives rollouts and restarts of the proxy.
+const TAG_SALT: &str = "instance";
+
 /// Runtime state of an instance; it outlives the snapshot that named it.
 #[derive(Debug)]
 pub(crate) struct InstanceState {
@@ -367,6 +371,8 @@ pub(crate) struct InstanceState {
     pub(crate) open: OpenCount,
     /// It refused connections; a task readmits it.
     pub(crate) ejected: AtomicBool,
+    /// What the cookie of [`crate::protocol::InstanceAffinity`] says of it.
+    pub(crate) tag: u32,
 }
 
 /// All counters, by release and by instance.
@@ -424,6 +430,7 @@ impl CounterRegistry {
                 address,
                 open: OpenCount::new(self.workers),
                 ejected: AtomicBool::new(false),
+                tag: hash_key(TAG_SALT, id),
             })
         };
         instances

@@ -69,7 +69,7 @@ pub(crate) struct RequestForwarder {
 enum ForwardTarget {
     Instance {
         open: OpenRequest,
-        cookie: Option<HeaderValue>,
+        cookies: NewCookies,
     },
     /// The route has no instance that could be tried.
     NoInstance(Arc<CompiledRoute>, usize, Option<u32>),
@@ -77,6 +77,9 @@ enum ForwardTarget {
     Redirect(HeaderValue),
     NoRoute,
 }
+
+/// The cookies to set: of the user, and of the instance that the user is kept on.
+type NewCookies = [Option<HeaderValue>; 2];
 
 impl RequestForwarder {
     pub(crate) fn new(
@@ -131,9 +134,9 @@ impl RequestForwarder {
         let mut attempts = AttemptHistory::default();
         loop {
             // No await between loading the table and `OpenRequest::start`: see `ProxyState::settled`.
-            let (open, cookie) =
+            let (open, cookies) =
                 match self.choose_target(&validated, connection, &tried, died.as_ref()) {
-                    ForwardTarget::Instance { open, cookie } => (open, cookie),
+                    ForwardTarget::Instance { open, cookies } => (open, cookies),
                     ForwardTarget::NoRoute => return Ok(self.no_route_response()),
                     ForwardTarget::Redirect(location) => return Ok(redirect_response(location)),
                     ForwardTarget::NoInstance(route, backend, user) => {
@@ -167,7 +170,9 @@ impl RequestForwarder {
             match send_attempt(&self.shared, &self.pool, &open, &mut validated).await {
                 Ok((answer, upstream)) => {
                     MirrorSender::send_with_body(copy, open.route(), &validated, &self.pool);
-                    return Ok(self.build_response(answer, upstream, open, validated, cookie, busy));
+                    return Ok(
+                        self.build_response(answer, upstream, open, validated, cookies, busy)
+                    );
                 }
                 Err(AttemptError::NotSent) => {
                     open.backend().counters.record_retry(self.worker);
@@ -233,8 +238,11 @@ impl RequestForwarder {
         let backend = choice.map(|choice| choice.backend);
         let user = choice.and_then(|choice| choice.user);
         let turn = self.advance_rotation();
+        let is_excluded =
+            |it: &Arc<InstanceState>| tried.iter().chain(died).any(|other| Arc::ptr_eq(it, other));
         let picked = route
-            .pick_sibling(backend, self.worker, turn, tried, died)
+            .pick_affine_instance(backend, headers, validated.client, is_excluded)
+            .or_else(|| route.pick_sibling(backend, self.worker, turn, tried, died))
             .or_else(|| route.pick_instance(backend, self.worker, turn, tried));
         let Some(place) = picked else {
             return ForwardTarget::NoInstance(route.clone(), backend.unwrap_or(0), user);
@@ -243,6 +251,12 @@ impl RequestForwarder {
         let cookie = is_new
             .then(|| route.chooser.sticky_cookie(validated.random))
             .flatten();
+        let tag = route.backends[place.backend].instances[place.instance].tag;
+        let affinity = route.affinity.as_ref();
+        let cookies = [
+            cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()),
+            affinity.and_then(|it| it.set_cookie(headers, tag)),
+        ];
         ForwardTarget::Instance {
             open: OpenRequest::start(
                 &self.open,
@@ -253,7 +267,7 @@ impl RequestForwarder {
                 validated.started_at,
                 validated.upload.clone(),
             ),
-            cookie: cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()),
+            cookies,
         }
     }
 
@@ -316,7 +330,7 @@ impl RequestForwarder {
         upstream: InstanceConnection,
         open: OpenRequest,
         validated: ValidatedRequest,
-        cookie: Option<HeaderValue>,
+        cookies: NewCookies,
         busy: BusyGuard,
     ) -> ProxyResponse {
         open.record_head();
@@ -333,7 +347,7 @@ impl RequestForwarder {
             );
         }
         strip_hop_by_hop(answer.headers_mut());
-        if let Some(cookie) = cookie {
+        for cookie in cookies.into_iter().flatten() {
             answer.headers_mut().append(SET_COOKIE, cookie);
         }
         *answer.version_mut() = Version::HTTP_11;

@@ -40,6 +40,7 @@ mod failed_users;
 mod forward;
 mod framing_guard;
 mod headers;
+mod instance_affinity;
 mod latency_histogram;
 mod listener_set;
 mod match_rules;

@@ -64,6 +64,9 @@ pub struct ServiceRoute {
     pub salt: String,
     /// How a user is identified across requests.
     pub sticky: StickyBy,
+    /// Keeps a user on one instance of the release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_affinity: Option<InstanceAffinity>,
     /// The releases, the newest first: raising the first weight only ever adds users to it.
     pub backends: Vec<RouteBackend>,
     /// Copies of requests to send to another release.
@@ -102,6 +105,17 @@ pub enum StickyBy {
         /// For requests that match no rule.
         otherwise: Box<StickyBy>,
     },
+}
+
+/// By what a user is kept on one instance. An instance that is gone or refuses connections is replaced by another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceAffinity {
+    /// By a cookie of this name, set by the proxy, which names the instance.
+    Cookie(String),
+    /// By the hash of the user's key, see [`ServiceRoute::sticky`]; requests without a key go to any instance. Adding or removing an
+    /// instance moves only the users that it gets or had.
+    UserKey,
 }
 
 /// Sends requests with certain headers or cookies to one release.

@@ -5,7 +5,7 @@
 //! No connections and no clock: the choice follows from salt and user key alone. Two proxies with the same routes decide alike,
 //! and so does a proxy after a restart.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{borrow::Cow, collections::HashMap, net::IpAddr};
 
 use http::HeaderMap;
 use shipway_flags::{choose_variant, hash_key, scale_hash};
@@ -250,21 +250,30 @@ impl BackendChooser {
         if let Some(backend) = self.only {
             return Some(BackendChoice::without_user(backend));
         }
-        let key = match &self.sticky {
-            StickyBy::Cookie(name) => cookie_value(headers, name),
-            StickyBy::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()),
-            StickyBy::Address => return self.choose_by_key(&client.to_canonical().to_string()),
-            StickyBy::None | StickyBy::Matched { .. } => {
-                let bucket = u32::try_from(random % u64::from(FULL)).unwrap_or(0);
-                return choose_variant(&self.weights, bucket).map(BackendChoice::without_user);
-            }
-        };
-        match key {
-            Some(key) => self.choose_by_key(key),
+        if matches!(self.sticky, StickyBy::None | StickyBy::Matched { .. }) {
+            let bucket = u32::try_from(random % u64::from(FULL)).unwrap_or(0);
+            return choose_variant(&self.weights, bucket).map(BackendChoice::without_user);
+        }
+        match self.user_key(headers, client) {
+            Some(key) => self.choose_by_key(&key),
             None => Some(BackendChoice {
                 new_user: matches!(self.sticky, StickyBy::Cookie(_)),
                 ..self.choose_by_key(format_user_key(&mut [0; 16], random))?
             }),
+        }
+    }
+
+    /// The user's key, if the request has one.
+    pub(crate) fn user_key<'h>(
+        &self,
+        headers: &'h HeaderMap,
+        client: IpAddr,
+    ) -> Option<Cow<'h, str>> {
+        match &self.sticky {
+            StickyBy::Cookie(name) => cookie_value(headers, name).map(Cow::Borrowed),
+            StickyBy::Header(name) => headers.get(name)?.to_str().ok().map(Cow::Borrowed),
+            StickyBy::Address => Some(Cow::Owned(client.to_canonical().to_string())),
+            StickyBy::None | StickyBy::Matched { .. } => None,
         }
     }
 
@@ -322,6 +331,7 @@ mod tests {
             port: None,
             salt: "shop/ro7".into(),
             sticky: StickyBy::Header("x-user".into()),
+            instance_affinity: None,
             backends: vec![backend(4, 1_000), backend(3, 9_000)],
             mirror: None,
             users: None,

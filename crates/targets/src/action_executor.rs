@@ -7,7 +7,7 @@
 //! - The plan decides the order; the executor decides nothing.
 //! - Instances of a release run on the target that its own configuration names, also when another release of the rollout names another.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use shipway_core::{
     address::EnvironmentAddresses,
@@ -19,7 +19,7 @@ use shipway_core::{
         PlanDirection, Rollout, RolloutSpec, RolloutVariant,
         plan::{PlanAction, TrafficSplit},
     },
-    target::{ReplicaSetKey, ServiceEnvironment, TargetMissing},
+    target::{ReplicaSetKey, ServiceEnvironment, TargetMissing, Workload},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,8 @@ pub struct ActionExecutor<'a> {
     pub traffic: &'a TrafficRegistry,
     /// The rollout, as it was when the action became due.
     pub rollout: &'a Rollout,
+    /// Where the proxy listens, for the URL in the environment of instances.
+    pub proxy_address: SocketAddr,
     /// Ends waiting for instances.
     pub cancelled: &'a CancellationToken,
 }
@@ -179,7 +181,11 @@ impl ActionExecutor<'_> {
         let target = self.target(number)?;
         self.traffic.undrain(&set.place, number);
         let is_first_batch = !target.instances().iter().any(|it| it.id.set == set);
-        let workload = release.workload(environment);
+        let addresses = EnvironmentAddresses::new(&set.place, environment);
+        let workload = Workload {
+            url: Some(addresses.url(self.proxy_address)),
+            ..release.workload(environment)
+        };
         target.ensure(&set, &workload, count).await?;
         Ok(match is_first_batch {
             true => self.stable_files_note(&set).await,

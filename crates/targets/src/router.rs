@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use shipway_analysis::RequiredMetrics;
 use shipway_core::{
     address::EnvironmentAddresses,
-    config::{EnvironmentConfig, RequestTimeouts, StickyKey},
+    config::{EnvironmentConfig, RequestTimeouts, StickyKey, StickyScope},
     ids::ReleaseNumber,
     rollout::{canary_match::TrafficMatch, plan::TrafficSplit},
     target::{InstanceId, InstanceStatus, ReplicaSetKey, ServiceEnvironment},
@@ -107,6 +107,8 @@ pub struct TrafficRoute {
     pub is_transferable: bool,
     /// By what a user is known again.
     pub sticky: StickyKey,
+    /// What a user is kept on.
+    pub sticky_to: StickyScope,
     /// How long its instances are waited for.
     pub timeouts: RequestTimeouts,
     /// The share of each release.
@@ -127,6 +129,7 @@ impl TrafficRoute {
             addresses,
             is_transferable: false,
             sticky: environment.sticky.clone(),
+            sticky_to: environment.sticky_to,
             timeouts: environment.timeouts.clone(),
             split: TrafficSplit::default(),
             salt: String::new(),
@@ -140,6 +143,7 @@ impl TrafficRoute {
     /// Takes over how users are known and counted.
     pub fn configure(&mut self, environment: &EnvironmentConfig) {
         self.sticky = environment.sticky.clone();
+        self.sticky_to = environment.sticky_to;
         self.timeouts = environment.timeouts.clone();
         let asked = RequiredMetrics::for_analysis(&environment.analysis);
         self.counted = asked.users.then_some(asked.slow);

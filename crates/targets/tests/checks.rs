@@ -78,6 +78,9 @@ async fn serve(mut stream: TcpStream, asked: Arc<Mutex<Vec<String>>>) {
         "/items" => ok(r#"{"items":[{"name":"tea","price":2}],"total":1}"#),
         "/third-time" if times >= 3 => ok("finally"),
         "/third-time" => "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        "/no-such-host" => {
+            "HTTP/1.1 400 No\r\ncontent-length: 21\r\n\r\nhost is not allowed\n\n".to_owned()
+        }
         "/moved" => "HTTP/1.1 302 Found\r\nlocation: /\r\ncontent-length: 0\r\n\r\n".to_owned(),
         "/ready" => {
             let body = r#"{"checks":{"database":false,"cache":true,"queue":"down"}}"#;
@@ -426,6 +429,16 @@ async fn a_probe_asks_for_the_services_host_and_sends_its_headers() {
         "{asked:?}"
     );
     assert!(asked[1].contains("x-probe: yes\r\n"), "{asked:?}");
+    let unknown = HealthProbe::Http {
+        path: "/no-such-host".to_owned(),
+        status: None,
+        headers: BTreeMap::new(),
+    };
+    let refused = probe::run_probe(&unknown, known, timeout).await;
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "/no-such-host answers 400 to Host shop.example.com: host is not allowed"
+    );
     let bad = probe(&[("x-probe", "a\nb")]);
     let refused = probe::run_probe(&bad, known, timeout).await.unwrap_err();
     assert!(

@@ -201,6 +201,7 @@ fn routes(release: u32, instances: &[(u32, &Shop)]) -> RouteSnapshot {
         port: None,
         salt: String::new(),
         sticky: StickyBy::None,
+        instance_affinity: None,
         backends: vec![backend],
         mirror: None,
         users: None,

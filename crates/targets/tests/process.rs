@@ -44,7 +44,15 @@ async fn an_instance_becomes_ready_in_a_clean_environment_and_leaves_nothing_beh
         serde_json::from_str(&get(address, "/env").await.unwrap()).unwrap();
     assert_eq!(env["DATABASE"], "postgres://me:s3cr3t-value@db");
     assert_eq!(env["SELF"], format!("http://{address}"));
-    assert_eq!(env["SHIPWAY_RELEASE"], "3");
+    for (name, wanted) in [
+        ("SHIPWAY_SERVICE", "shop"),
+        ("SHIPWAY_ENVIRONMENT", "production"),
+        ("SHIPWAY_RELEASE", "3"),
+        ("SHIPWAY_INSTANCE", "shop.production.3.1"),
+        ("SHIPWAY_URL", "http://shop.localhost:8080/"),
+    ] {
+        assert_eq!(env[name], wanted, "{name}");
+    }
     let slot = machine.set_folder(&set(3)).join("1");
     for (name, folder) in [
         ("HOME", slot.join("home")),
@@ -77,7 +85,7 @@ async fn an_instance_becomes_ready_in_a_clean_environment_and_leaves_nothing_beh
     target.stop(&set(3), 0).await.unwrap();
     assert!(target.instances().is_empty());
     assert!(!running.into_iter().any(is_alive));
-    assert!(!machine.set_folder(&set(3)).join("app").exists());
+    assert!(!machine.set_folder(&set(3)).join("1/app").exists());
     let log = target.read_log(&id, 0, LogEnd::Present).unwrap();
     let log: Vec<_> = log.try_collect().await.unwrap();
     let log = String::from_utf8(log.concat()).unwrap();
@@ -110,11 +118,19 @@ async fn files_beside_the_code_are_named_before_they_go_and_the_data_folder_stay
     let machine = Machine::new();
     let target = machine.open().await;
     let launch = machine.launch(
-        "mkdir -p uploads __pycache__; echo x > uploads/a.png; echo x > orders.db; echo x > __pycache__/app.pyc; \
+        "mkdir -p uploads __pycache__; echo x > uploads/a.png; echo x >> orders.db; echo x > __pycache__/app.pyc; \
          echo kept > $DATA_DIR/kept; echo x > $TMPDIR/x; exec python3 app.py",
     );
     target.ensure(&set(1), &launch, 1).await.unwrap();
     ready(&target, &set(1), 1).await.unwrap();
+    target.ensure(&set(1), &launch, 2).await.unwrap();
+    ready(&target, &set(1), 2).await.unwrap();
+    let second = machine.set_folder(&set(1)).join("2/app");
+    assert_eq!(
+        fs::read_to_string(second.join("orders.db")).unwrap(),
+        "x\n",
+        "instances don't share what they write"
+    );
     let written = target.written_files(&set(1)).await;
     assert_eq!(written, ["orders.db", "uploads/a.png"]);
     let report = target.stop(&set(1), 0).await.unwrap();
@@ -268,7 +284,7 @@ async fn what_ignores_sigterm_is_killed_after_the_grace_with_all_it_has_started(
     launch.grace = Duration::from_millis(700);
     target.ensure(&set(1), &launch, 3).await.unwrap();
     ready(&target, &set(1), 3).await.unwrap();
-    let app = machine.set_folder(&set(1)).join("app");
+    let app = machine.set_folder(&set(1)).join("1/app");
     let others = [
         number_in(&app.join("child")).await,
         number_in(&app.join("away")).await,
@@ -319,7 +335,7 @@ async fn signals_of(command: &str, stop_signal: StopSignal) -> String {
     target.ensure(&set(1), &launch, 1).await.unwrap();
     ready(&target, &set(1), 1).await.unwrap();
     // The folder goes with the set: kept open, its file can still be read.
-    let folder = machine.set_folder(&set(1)).join("app");
+    let folder = machine.set_folder(&set(1)).join("1/app");
     let kept = machine.scratch("signals");
     fs::write(&kept, "").unwrap();
     fs::hard_link(&kept, folder.join("signals")).unwrap();
@@ -476,7 +492,7 @@ async fn an_instance_that_is_not_well_gets_no_traffic_and_names_what_fails() {
     let target = machine.open().await;
     target.ensure(&set(1), &machine.app(), 1).await.unwrap();
     ready(&target, &set(1), 1).await.unwrap();
-    let marker = machine.set_folder(&set(1)).join("app/unready");
+    let marker = machine.set_folder(&set(1)).join("1/app/unready");
     fs::write(&marker, "").unwrap();
     let unready = until(&target, "unready", |all| !all[0].is_ready()).await;
     let InstancePhase::Unready { why } = &unready[0].phase else {
@@ -503,7 +519,7 @@ async fn what_is_not_alive_is_restarted() {
     target.ensure(&set(1), &launch, 1).await.unwrap();
     ready(&target, &set(1), 1).await.unwrap();
     let before = pids(&target);
-    let marker = machine.set_folder(&set(1)).join("app/dead");
+    let marker = machine.set_folder(&set(1)).join("1/app/dead");
     fs::write(&marker, "").unwrap();
     let down = until(&target, "restarted", |all| is_backoff(&all[0])).await;
     let InstancePhase::Backoff { why, .. } = &down[0].phase else {
@@ -533,7 +549,7 @@ exec python3 app.py",
     );
     target.ensure(&set(1), &launch, 1).await.unwrap();
     ready(&target, &set(1), 1).await.unwrap();
-    let ports = fs::read_to_string(machine.set_folder(&set(1)).join("app/ports")).unwrap();
+    let ports = fs::read_to_string(machine.set_folder(&set(1)).join("1/app/ports")).unwrap();
     let ports: Vec<&str> = ports.lines().collect();
     assert_eq!(ports.len(), 2);
     assert_ne!(ports[0], ports[1]);
@@ -580,7 +596,7 @@ async fn another_release_of_the_same_number_is_replaced_and_never_run() {
     assert!(!old.into_iter().any(is_alive), "the old instances are gone");
     assert_eq!(target.instances().len(), 1);
     let folder = machine.set_folder(&set(3));
-    assert!(folder.join("app/newer").exists());
+    assert!(folder.join("1/app/newer").exists());
     let aside = machine.root().with_file_name("set-aside");
     let aside = aside.join("instances-shop.production.3.1");
     assert!(aside.join("1/log").exists(), "its logs are kept");
@@ -590,7 +606,7 @@ async fn another_release_of_the_same_number_is_replaced_and_never_run() {
 #[tokio::test]
 async fn an_unpacked_artifact_that_no_set_is_known_for_is_unpacked_again() {
     let machine = Machine::new();
-    let app = machine.set_folder(&set(4)).join("app");
+    let app = machine.set_folder(&set(4)).join("1/app");
     fs::create_dir_all(&app).unwrap();
     fs::write(app.join("app.py"), "raise SystemExit('old bytes')").unwrap();
     let target = machine.open().await;

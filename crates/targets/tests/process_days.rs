@@ -101,7 +101,7 @@ async fn after_a_restart_of_the_machine_the_artifact_is_unpacked_again_and_all_i
     );
     set_json["boot"] = "another".into();
     fs::write(&told, set_json.to_string()).unwrap();
-    fs::write(machine.set_folder(&set(1)).join("app/app.py"), "").unwrap();
+    fs::write(machine.set_folder(&set(1)).join("1/app/app.py"), "").unwrap();
 
     let second = machine.open().await;
     ready(&second, &set(1), 1).await.unwrap();
@@ -319,7 +319,7 @@ async fn a_full_disk_costs_lines_of_the_log_and_nothing_else() {
     assert_eq!(get(&address, "/").await.unwrap(), "shop.production.1.1");
     // With room again the log goes on, and says what is missing.
     let log = machine.log_path(&set(1));
-    fs::remove_dir_all(root.join("shop.production.1/app")).unwrap();
+    fs::remove_dir_all(root.join("shop.production.1/1/app")).unwrap();
     let _ = get(&address, "/exit").await;
     eventually("the log goes on", || {
         let text = fs::read(&log).unwrap();

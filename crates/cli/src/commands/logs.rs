@@ -1,25 +1,35 @@
-//! `shipway logs`: of a run's jobs, of a rollout's instances, of one instance.
+//! `shipway logs`: of a service's instances, of a run's jobs, of a rollout's instances, of one instance.
 
 use std::time::{Duration, Instant};
 
 use shipway_api::{ApiClient, LogChunk};
 use shipway_core::ids::RunId;
 
-use super::id_args::{Kind, kind_of, rollout_id, run_id};
+use super::{
+    id_args::{Kind, kind_of, rollout_id, run_id},
+    service_logs::{InstanceSelection, LogExtent},
+};
 use crate::{
     client::{ClientError, ServerConnection},
     exit::Failure,
     print::line,
 };
 
-/// Show the logs of a run (r12), of the instances of a rollout (ro7), or of one instance (shop.production.3.1)
+/// Show the logs of the running instances of a service (shop, shop/production), of a run (r12), of the instances of a rollout (ro7), or
+/// of one instance (shop.production.3.1)
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A run, a rollout or an instance
+    /// A service, a run, a rollout or an instance
     id: String,
-    /// Follow the log until the job ends
+    /// Show new lines: of a run until its jobs end, of a service over restarts and releases
     #[arg(long, short)]
     follow: bool,
+    /// Of a service: only the instances of this environment
+    #[arg(long, value_name = "ENV")]
+    env: Option<String>,
+    /// Of a service: at most the last N lines of each instance
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    tail: usize,
     /// Only this job of a run
     #[arg(long, value_name = "KEY")]
     job: Option<String>,
@@ -30,10 +40,13 @@ pub fn run(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
     match kind_of(&args.id) {
         Some(Kind::Run) => run_logs(server, args),
         Some(Kind::Rollout) => rollout_logs(server, args),
-        None if args.id.split('.').count() != 4 => Err(Failure::usage_with(
-            format!("{:?} is not a run, a rollout or an instance", args.id),
-            "ids look like r12, ro7 and shop.production.3.1; list them with `shipway status`",
-        )),
+        None if args.id.split('.').count() != 4 => {
+            let extent = LogExtent {
+                tail: args.tail,
+                follow: args.follow,
+            };
+            InstanceSelection::parse(&args.id, args.env.as_deref())?.show(server, extent)
+        }
         None => show(
             server,
             &format!("/api/v1/instances/{}/log?follow={}", args.id, args.follow),

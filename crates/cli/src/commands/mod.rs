@@ -17,6 +17,7 @@ pub mod rollout_actions;
 pub mod run;
 pub mod runs;
 pub mod server;
+mod service_logs;
 pub mod shell;
 pub mod simulate;
 pub mod status;

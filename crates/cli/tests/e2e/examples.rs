@@ -44,8 +44,16 @@ pub fn copied(site: &Site, name: &str) -> Shop {
     Shop::of(&to, &site.url(&format!("/git/{name}")))
 }
 
-/// `wrk`, which asks until it is told to stop.
+/// `wrk`, which asks until it is told to stop, with this Host.
+pub fn wrk_at(url: &str, host: &str) -> Child {
+    wrk_with(url, &["--header", &format!("Host: {host}")])
+}
+
 fn wrk(url: &str) -> Child {
+    wrk_with(url, &[])
+}
+
+fn wrk_with(url: &str, more: &[&str]) -> Child {
     let words = [
         "--threads",
         "1",
@@ -57,22 +65,24 @@ fn wrk(url: &str) -> Child {
         "10m",
     ];
     let mut wrk = Command::new("wrk");
-    wrk.args(words).arg(url).stdout(Stdio::piped());
+    wrk.args(words).args(more).arg(url).stdout(Stdio::piped());
     wrk.spawn().expect("wrk is installed by ./test")
 }
 
-/// Ends it, and asserts that all it has asked was answered well.
-fn assert_no_failed_request(wrk: Child) {
+/// Ends it, and asserts that all it has asked was answered well; how many requests that were.
+pub fn assert_no_failed_request(wrk: Child) -> u64 {
     signal(wrk.id(), "INT");
     let told = said(&wrk.wait_with_output().unwrap());
     let requests = told
         .lines()
         .find_map(|line| line.trim().split_once(" requests in "));
     let (requests, _) = requests.unwrap_or_else(|| panic!("wrk says {told}"));
-    assert!(requests.parse::<u64>().unwrap() > 100, "{told}");
+    let requests = requests.parse::<u64>().unwrap();
+    assert!(requests > 100, "{told}");
     for failure in ["Non-2xx", "Socket errors"] {
         assert!(!told.contains(failure), "{told}");
     }
+    requests
 }
 
 /// Whether a version answers through the proxy.

@@ -41,6 +41,7 @@ mod pages;
 mod people;
 mod printed_commands;
 mod reached;
+mod real_apps;
 mod remote_jobs;
 mod runners;
 mod runs;

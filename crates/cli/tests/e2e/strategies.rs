@@ -98,7 +98,7 @@ pub fn production(site: &Site) -> Value {
 
 /// The processes that are where a release's instances are.
 pub fn running(site: &Site, release: u64) -> usize {
-    let folder = format!("instances/shop.production.{release}/app");
+    let folder = format!("instances/shop.production.{release}/");
     let inside = |pid: &u32| {
         fs::read_link(format!("/proc/{pid}/cwd"))
             .is_ok_and(|cwd| cwd.to_string_lossy().contains(&folder))

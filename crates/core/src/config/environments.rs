@@ -6,8 +6,8 @@ use shipway_analysis::Analysis;
 use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode, YamlValue};
 
 use super::{
-    AnalysisSource, ApprovalRule, EnvironmentConfig, NotificationTarget, StickyKey, Strategy,
-    WhenBusy, checks,
+    AnalysisSource, ApprovalRule, EnvironmentConfig, NotificationTarget, StickyKey, StickyScope,
+    Strategy, WhenBusy, checks,
     decode::{env, later, path_in_repository},
     guard, metrics, promotion_groups, rollback,
     scalars::{Problems, one_of, unknown_choice},
@@ -209,6 +209,7 @@ fn environment_fields(
     let (target, router) = NamedTarget::read(fields, problems).or_file(context.target);
     let strategy = strategy(fields, problems);
     let (analysis, analysis_source, sources) = analysis(fields, &strategy, problems);
+    let (sticky, sticky_to) = sticky(fields, problems);
     Some(EnvironmentConfig {
         target,
         router,
@@ -226,7 +227,8 @@ fn environment_fields(
         port: fields
             .integer("port", 1, 65_535, problems)
             .and_then(|port| u16::try_from(port).ok()),
-        sticky: sticky(fields, problems),
+        sticky,
+        sticky_to,
         approvals: fields
             .get("approvals")
             .and_then(|node| approvals(node, problems)),
@@ -380,28 +382,40 @@ fn strip_prefix(fields: &MappingFields<'_>, problems: &mut Problems) -> bool {
     fields.bool("strip_prefix", problems).unwrap_or(true)
 }
 
-fn sticky(fields: &MappingFields<'_>, problems: &mut Problems) -> StickyKey {
+fn sticky(fields: &MappingFields<'_>, problems: &mut Problems) -> (StickyKey, StickyScope) {
     let Some(node) = fields.get("sticky") else {
-        return StickyKey::default();
+        return (StickyKey::default(), StickyScope::default());
     };
-    match node.as_scalar_text() {
-        Some("cookie") => return StickyKey::default(),
-        Some("address") => return StickyKey::Address,
-        Some("none") => return StickyKey::None,
-        _ => {}
+    let key = match node.as_scalar_text() {
+        Some("cookie") => Some(StickyKey::default()),
+        Some("address") => Some(StickyKey::Address),
+        Some("none") => Some(StickyKey::None),
+        _ => None,
+    };
+    if let Some(key) = key {
+        return (key, StickyScope::default());
     }
-    let inner = MappingFields::read(node, "sticky", &["cookie", "header"], problems);
-    let named = inner.and_then(|inner| {
-        let cookie = inner
-            .string("cookie", problems)
-            .map(|name| StickyKey::Cookie(name.value));
-        cookie.or_else(|| {
-            inner
-                .string("header", problems)
-                .map(|name| StickyKey::Header(name.value.to_ascii_lowercase()))
-        })
+    let Some(inner) = MappingFields::read(node, "sticky", &["cookie", "header", "to"], problems)
+    else {
+        return (StickyKey::default(), StickyScope::default());
+    };
+    let cookie = inner
+        .string("cookie", problems)
+        .map(|name| StickyKey::Cookie(name.value));
+    let named = cookie.or_else(|| {
+        inner
+            .string("header", problems)
+            .map(|name| StickyKey::Header(name.value.to_ascii_lowercase()))
     });
-    named.unwrap_or_default()
+    (named.unwrap_or_default(), sticky_scope(&inner, problems))
+}
+
+fn sticky_scope(fields: &MappingFields<'_>, problems: &mut Problems) -> StickyScope {
+    let known = [
+        ("release", StickyScope::Release),
+        ("instance", StickyScope::Instance),
+    ];
+    one_of(fields, "to", &known, problems).unwrap_or_default()
 }
 
 fn approvals(node: &YamlNode, problems: &mut Problems) -> Option<ApprovalRule> {

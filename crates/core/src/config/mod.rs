@@ -8,6 +8,8 @@ mod decode;
 mod environments;
 mod guard;
 mod metrics;
+#[cfg(test)]
+mod page_tests;
 mod promotion_groups;
 mod reports;
 mod rollback;
@@ -121,6 +123,9 @@ pub struct EnvironmentConfig {
     pub port: Option<u16>,
     /// By what a user is known again; default a cookie.
     pub sticky: StickyKey,
+    /// What a user is kept on; default the release.
+    #[serde(default, skip_serializing_if = "StickyScope::is_default")]
+    pub sticky_to: StickyScope,
     /// Who must say yes before a rollout begins; none: continuous deployment.
     pub approvals: Option<ApprovalRule>,
     /// Put to the new instances before they get traffic.
@@ -226,6 +231,24 @@ pub enum StickyKey {
 impl Default for StickyKey {
     fn default() -> Self {
         Self::Cookie("shipway".to_owned())
+    }
+}
+
+/// What a user is kept on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StickyScope {
+    /// One side of a split; requests go to any instance of the release.
+    #[default]
+    Release,
+    /// One instance of the release, for apps that keep sessions in memory.
+    Instance,
+}
+
+impl StickyScope {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

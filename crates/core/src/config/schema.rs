@@ -259,7 +259,8 @@ fn environment() -> Value {
                 "default": "cookie", "description": "How users are identified, so that each stays on one release during a rollout: by a cookie of the proxy, their address, or not at all.",
                 "oneOf": [{ "enum": ["cookie", "address", "none"] }, { "type": "object", "additionalProperties": false, "properties": {
                     "cookie": { "type": "string", "default": "shipway", "description": "Name of the cookie; the proxy sets it if it is missing." },
-                    "header": { "type": "string", "description": "Name of a request header that identifies the user." }
+                    "header": { "type": "string", "description": "Name of a request header that identifies the user." },
+                    "to": { "enum": ["release", "instance"], "default": "release", "description": "What a user stays on; instance: also on one instance of the release, for apps that keep sessions in memory. The proxy sets a second cookie, NAME-instance; with `header` the hash of its value decides." }
                 } }]
             },
             "approvals": { "type": "object", "additionalProperties": false, "x-default": "no approval", "description": "Approvals that a rollout needs before it starts.", "properties": {

@@ -57,6 +57,7 @@ fn environment(strategy: Strategy, instances: u32) -> EnvironmentConfig {
         strip_prefix: true,
         port: None,
         sticky: config::StickyKey::default(),
+        sticky_to: config::StickyScope::default(),
         approvals: None,
         smoke: Vec::new(),
         tests: None,

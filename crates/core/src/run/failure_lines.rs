@@ -196,6 +196,12 @@ pub fn telling_line(log: &str) -> Option<String> {
     Some(best.strip_prefix("E   ").unwrap_or(best).trim().to_owned())
 }
 
+/// The line of a log that names its error; `None` if no line looks like one.
+#[must_use]
+pub fn find_error_line(log: &str) -> Option<String> {
+    telling_line(log).filter(|line| weigh(line) > 1)
+}
+
 fn weigh(line: &str) -> u32 {
     let mut fitting = LOOKS.iter().filter(|(look, _)| look.is_match(line));
     fitting.next().map_or(1, |(_, weight)| *weight)

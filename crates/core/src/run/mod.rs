@@ -32,7 +32,7 @@ pub use event::{
     Annotation, ArtifactRecord, RunEffect, RunEvent, RunInput, RunRejection, StepLine,
 };
 pub use event_refs::event_reference;
-pub use failure_lines::{RunSite, blamed, telling_line, three_lines};
+pub use failure_lines::{RunSite, blamed, find_error_line, telling_line, three_lines};
 pub use gate::{AwaitedApproval, EnvironmentRules, GateEffect, GateFact, GateInput};
 pub use job::{JobEnvironment, JobSpecError, job_spec};
 pub use progress_lines::story_lines;

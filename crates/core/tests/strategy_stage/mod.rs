@@ -161,6 +161,7 @@ impl StrategyStage {
             targets: &targets,
             traffic: &traffic,
             rollout: &rollout,
+            proxy_address: ([127, 0, 0, 1], 8_080).into(),
             cancelled: &CancellationToken::new(),
         };
         let addresses = EnvironmentAddresses::new(&place(), &rollout.spec.environment);

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod affinity;
 mod controlling;
 mod counting;
 mod drills;

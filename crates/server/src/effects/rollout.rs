@@ -222,6 +222,7 @@ impl ActionRun<'_> {
             targets,
             traffic,
             rollout: self.rollout,
+            proxy_address: self.driver.server.proxy_address,
             cancelled: &self.work.cancelled,
         };
         let addresses = served_addresses(self.engines, self.spec).await;

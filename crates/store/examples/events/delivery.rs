@@ -6,7 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use shipway_core::{
     access::Principal,
     aggregate::{Aggregate, Event},
-    config::{ArtifactSource, EnvironmentConfig, RunConfig, ServiceConfig, StickyKey, Strategy},
+    config::{
+        ArtifactSource, EnvironmentConfig, RunConfig, ServiceConfig, StickyKey, StickyScope,
+        Strategy,
+    },
     ids::{CommitId, Digest, ServiceName},
     release::Commit,
     rollout::{self, RolloutSpec},
@@ -80,6 +83,7 @@ fn config(service: &ServiceName) -> ServiceConfig {
         strip_prefix: true,
         port: None,
         sticky: StickyKey::default(),
+        sticky_to: StickyScope::default(),
         approvals: None,
         smoke: Vec::new(),
         tests: None,

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use shipway_core::{
     address::{EnvironmentAddresses, PublicAddress},
-    config::StickyKey,
+    config::{StickyKey, StickyScope},
     ids::ReleaseNumber,
     rollout::canary_match::{MirrorScope, RequestMatch, TextMatch},
     target::ServiceEnvironment,
 };
 use shipway_proxy::protocol::{
-    self, BackendInstance, MirroredMethods, RouteBackend, RouteRule, RouteSnapshot, ServiceRoute,
-    UserCounting, ValueComparison,
+    self, BackendInstance, InstanceAffinity, MirroredMethods, RouteBackend, RouteRule,
+    RouteSnapshot, ServiceRoute, UserCounting, ValueComparison,
 };
 
 use crate::router::{RoutingTable, TrafficRoute};
@@ -60,6 +60,7 @@ fn routes_of(
         port: None,
         salt: traffic_route.salt.clone(),
         sticky: sticky(traffic_route),
+        instance_affinity: instance_affinity(traffic_route),
         backends: traffic_route.split.releases().map(backend).collect(),
         mirror: mirror(traffic_route),
         users: traffic_route
@@ -121,6 +122,20 @@ fn sticky(traffic_route: &TrafficRoute) -> protocol::StickyBy {
         },
         Some(_) | None => otherwise,
     }
+}
+
+/// The cookie of an instance is another than that of the user, which may be the app's own.
+fn instance_affinity(traffic_route: &TrafficRoute) -> Option<InstanceAffinity> {
+    let affinity = match (traffic_route.sticky_to, &traffic_route.sticky) {
+        (StickyScope::Release, _) | (_, StickyKey::None) => return None,
+        (StickyScope::Instance, StickyKey::Cookie(name)) => {
+            InstanceAffinity::Cookie(format!("{name}-instance"))
+        }
+        (StickyScope::Instance, StickyKey::Header(_) | StickyKey::Address) => {
+            InstanceAffinity::UserKey
+        }
+    };
+    Some(affinity)
 }
 
 fn rule(wanted: &RequestMatch, release: ReleaseNumber) -> RouteRule {
@@ -209,6 +224,7 @@ mod tests {
             addresses: EnvironmentAddresses::default(),
             is_transferable: false,
             sticky: StickyKey::Cookie("user".to_owned()),
+            sticky_to: StickyScope::Release,
             timeouts: RequestTimeouts::default(),
             split: TrafficSplit {
                 shares,

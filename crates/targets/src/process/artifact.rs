@@ -1,7 +1,11 @@
 //! Unpacks artifacts completely or not at all, and never outside of their folder. [`shipway_worker::check_archive_entry`] decides which
 //! entries are rejected.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path, path::PathBuf};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use shipway_core::ids::Digest;
 use shipway_worker::check_archive_entry;
@@ -10,12 +14,14 @@ use tokio_util::io::SyncIoBridge;
 use super::ArtifactSource;
 use crate::target::TargetError;
 
+/// The folder of an unpacked artifact, below that of each slot: instances have separate copies.
+pub(super) const APP: &str = "app";
 /// Limit of entries in an artifact.
 const ENTRIES_MAX: usize = 500_000;
 /// Extension of the folder while unpacking.
 const UNFINISHED: &str = "unpacking";
 /// Extension of an empty file that is written after unpacking.
-const UNPACKED: &str = "unpacked";
+pub(super) const UNPACKED: &str = "unpacked";
 
 /// Unpacks the artifact to `to`, unless it exists. A crash leaves `to` absent.
 pub(super) async fn unpack_artifact(
@@ -30,7 +36,7 @@ pub(super) async fn unpack_artifact(
 }
 
 /// Unpacks the artifact to `to`, replacing its content.
-pub(super) async fn replace_artifact(
+async fn replace_artifact(
     artifacts: &dyn ArtifactSource,
     digest: &Digest,
     to: &Path,

@@ -75,8 +75,10 @@ pub(super) fn instance_environment(
         ("SHIPWAY_RELEASE", id.set.release.released().0.to_string()),
         ("SHIPWAY_INSTANCE", id.to_string()),
     ];
+    let url = launch.url.clone().map(|url| ("SHIPWAY_URL", url));
     let ours: BTreeMap<String, String> = ours
         .into_iter()
+        .chain(url)
         .map(|(name, value)| (name.to_owned(), value))
         .collect();
     let mut all = ours.clone();

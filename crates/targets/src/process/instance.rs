@@ -1,7 +1,7 @@
 //! Supervises one slot of a set: starts a shim with the instance, probes it, and restarts it when it exits unexpectedly.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -18,6 +18,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    artifact::APP,
     availability::AvailabilityRecord,
     cgroup,
     command::process_command,
@@ -58,13 +59,12 @@ impl SupervisedSlot {
         id: InstanceId,
         launch: Arc<Workload>,
         set: &Path,
-        workdir: &Path,
         shared: Arc<TargetState>,
     ) -> Self {
         let (wanted, receiver) = watch::channel(true);
         let mut supervisor = SlotSupervisor {
+            shared_code: set.join(APP),
             folder: set.join(id.slot.to_string()),
-            workdir: workdir.to_owned(),
             id,
             launch,
             shared,
@@ -120,7 +120,8 @@ struct SlotSupervisor {
     id: InstanceId,
     launch: Arc<Workload>,
     folder: PathBuf,
-    workdir: PathBuf,
+    /// Where earlier versions of Shipway unpacked the artifact for all instances of the set.
+    shared_code: PathBuf,
     shared: Arc<TargetState>,
     wanted: watch::Receiver<bool>,
     restarts: u32,
@@ -240,7 +241,7 @@ impl SlotSupervisor {
             name: self.id.to_string(),
             cgroup: cgroup::instance_group(&self.id, &self.folder),
             command: process_command(&self.launch)?.command.clone(),
-            workdir: self.workdir.clone(),
+            workdir: self.workdir(),
             env: environment::instance_environment(
                 &self.id,
                 &self.launch,
@@ -258,16 +259,14 @@ impl SlotSupervisor {
             Ok(told) => told?,
             Err(_) => {
                 let within = START_WITHIN.as_secs();
-                let late = std::io::Error::other(format!("not done within {within} s"));
+                let late = io::Error::other(format!("not done within {within} s"));
                 return Err(io_error("starting the instance")(late));
             }
         }
         let runs = running_instance(&self.folder)
             .or_else(|| read_json(&self.folder.join(RUNS)))
             .ok_or_else(|| {
-                io_error("starting the instance")(std::io::Error::other(
-                    "the shim left no record of it",
-                ))
+                io_error("starting the instance")(io::Error::other("the shim left no record of it"))
             })?;
         if let Some(note) = &runs.note {
             tracing::warn!(instance = %self.id, "{note}");
@@ -275,10 +274,20 @@ impl SlotSupervisor {
         Ok(runs)
     }
 
+    /// The instance's own code.
+    fn workdir(&self) -> PathBuf {
+        let own = self.folder.join(APP);
+        if own.exists() {
+            own
+        } else {
+            self.shared_code.clone()
+        }
+    }
+
     /// Starts a shim and sends its instructions; returns when `runs.json` exists.
     async fn start_shim(&self, told: &ShimInstructions) -> Result<(), TargetError> {
         let (program, arguments) = self.shared.shim.split_first().ok_or_else(|| {
-            io_error("starting the shim")(std::io::Error::other("no shim is configured"))
+            io_error("starting the shim")(io::Error::other("no shim is configured"))
         })?;
         // It outlives the server and doesn't use its terminal. The runtime reaps it.
         let mut child = tokio::process::Command::new(program)
@@ -293,9 +302,7 @@ impl SlotSupervisor {
         crate::open_files::restore_limit(child.id());
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else {
-            return Err(io_error("starting the shim")(std::io::Error::other(
-                "no pipes",
-            )));
+            return Err(io_error("starting the shim")(io::Error::other("no pipes")));
         };
         let text = serde_json::to_vec(told)
             .map_err(|error| io_error("sending the spec to the shim")(error.into()))?;
@@ -312,7 +319,7 @@ impl SlotSupervisor {
         if refusal.is_empty() {
             return Ok(());
         }
-        Err(io_error("starting the instance")(std::io::Error::other(
+        Err(io_error("starting the instance")(io::Error::other(
             refusal.to_owned(),
         )))
     }
@@ -351,8 +358,10 @@ impl SlotSupervisor {
                 }
             };
             if let Some(why) = dead {
-                let words =
-                    instance_log::last_log_lines(&self.folder.join(instance_log::LOG), LAST_WORDS);
+                let words = instance_log::exit_reason_lines(
+                    &self.folder.join(instance_log::LOG),
+                    LAST_WORDS,
+                );
                 self.stop(runs).await;
                 return LifeEnd::Unasked { why, words };
             }
@@ -373,7 +382,7 @@ impl SlotSupervisor {
                 address,
                 host: self.launch.host.as_deref(),
             },
-            workdir: &self.workdir,
+            workdir: &self.workdir(),
         };
         let ask = async |probe| probe::run_probe(probe, asked, health.timeout).await;
         let liveness = health.liveness.as_ref().filter(|_| due);
@@ -459,7 +468,8 @@ impl SlotSupervisor {
             || "its shim was killed".to_owned(),
             |ended| ended.describe(),
         );
-        let words = instance_log::last_log_lines(&self.folder.join(instance_log::LOG), LAST_WORDS);
+        let words =
+            instance_log::exit_reason_lines(&self.folder.join(instance_log::LOG), LAST_WORDS);
         LifeEnd::Unasked { why, words }
     }
 
@@ -494,7 +504,7 @@ fn with_log_lines(why: &str, label: &str, words: &[String]) -> String {
     format!("{why}; {label}: {}", words.join(" | "))
 }
 
-fn io_error(what: &str) -> impl FnOnce(std::io::Error) -> TargetError {
+fn io_error(what: &str) -> impl FnOnce(io::Error) -> TargetError {
     let what = what.to_owned();
     move |source| TargetError::Io { what, source }
 }

@@ -4,7 +4,11 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
+
+use regex::Regex;
+use shipway_core::run::find_error_line;
 
 /// The current file; older ones are `log.1`, `log.2`.
 pub(super) const LOG: &str = "log";
@@ -109,17 +113,73 @@ impl InstanceLog {
 /// The last lines of the current run, oldest first, each shortened.
 pub(super) fn last_log_lines(path: &Path, lines: usize) -> Vec<String> {
     let end = read_end(path).unwrap_or_default();
-    let mut words: Vec<String> = end
-        .lines()
-        .rev()
-        .take_while(|line| !line.starts_with(STARTED))
-        .filter(|line| !line.trim().is_empty())
-        .take(lines)
-        .map(|line| line.trim().chars().take(QUOTED_CHARS).collect())
-        .collect();
-    words.reverse();
-    words
+    shorten_lines(current_run(&end).into_iter().rev().take(lines))
 }
+
+/// The lines of the current run that say why it exited, oldest first, each shortened: its last lines without stack frames, or the
+/// line that names the error if that is not among them.
+pub(super) fn exit_reason_lines(path: &Path, lines: usize) -> Vec<String> {
+    let end = read_end(path).unwrap_or_default();
+    let run = current_run(&end);
+    let error = find_error_line(&run.join("\n"));
+    let told = without_stack_frames(&run);
+    let last = &told[told.len().saturating_sub(lines)..];
+    match error.filter(|error| !last.iter().any(|line| line.contains(error.as_str()))) {
+        Some(error) => shorten_lines([error.as_str()].into_iter()),
+        None => shorten_lines(last.iter().rev().copied()),
+    }
+}
+
+fn without_stack_frames<'l>(run: &[&'l str]) -> Vec<&'l str> {
+    let mut told = Vec::new();
+    let mut is_source = false;
+    for line in run {
+        // Python quotes the source below each frame.
+        let is_quoted = is_source && line.starts_with("    ");
+        is_source = line.trim_start().starts_with("File \"") || is_quoted;
+        if !is_quoted && !STACK_FRAME.is_match(line) {
+            told.push(*line);
+        }
+    }
+    told
+}
+
+/// The lines of the current run that are not empty.
+fn current_run(end: &str) -> Vec<&str> {
+    let lines: Vec<&str> = end.lines().collect();
+    let begin = lines.iter().rposition(|line| line.starts_with(STARTED));
+    let run = &lines[begin.map_or(0, |at| at + 1)..];
+    run.iter()
+        .copied()
+        .filter(|line| !line.trim().is_empty())
+        .collect()
+}
+
+/// Reverses lines and shortens each.
+fn shorten_lines<'l>(newest_first: impl Iterator<Item = &'l str>) -> Vec<String> {
+    let shorten = |line: &str| line.trim().chars().take(QUOTED_CHARS).collect();
+    let mut lines: Vec<String> = newest_first.map(shorten).collect();
+    lines.reverse();
+    lines
+}
+
+/// Lines of stack traces: of Python, JavaScript, Java, Ruby, Go, Rust and PHP.
+static STACK_FRAME: LazyLock<Regex> = LazyLock::new(|| {
+    let looks = [
+        r#"^\s+File ".*", line \d+"#,
+        r"^Traceback \(most recent call last\):",
+        r"^\s+[~^]+\s*$|^\s*[\])}]+[,;]?\s*$",
+        r"^\s+at ",
+        r"^\s+from .*:\d+:in ",
+        r"^\s+\.\.\. \d+ (more|levels)",
+        r"^goroutine \d+ |^created by |^\s+.*\.go:\d+|^[\w./()*]+\(.*\)$",
+        r"^\s*\d+: .*::|^stack backtrace:|^note: (run with|Some details)",
+        r"^#\d+ ",
+        r"^Node\.js v\d+",
+        r"^node:internal/|^\s*throw ",
+    ];
+    Regex::new(&looks.join("|")).expect("a fixed pattern")
+});
 
 /// Start of the line that begins a run.
 const STARTED: &str = "shipway: started ";
@@ -176,6 +236,47 @@ mod tests {
             fs::read_to_string(&path).unwrap(),
             "\nshipway: 14 bytes are missing here, the disk was full\nthere again\n"
         );
+    }
+
+    #[test]
+    fn an_exit_is_told_by_its_error_and_not_by_where_it_happened() {
+        for (log, wanted) in [
+            (
+                "starting\nTraceback (most recent call last):\n  File \"/w/app.py\", line 9, in <module>\n    main()\n    ~~~~^^\n  File \"/w/app.py\", line 4, in main\n    raise LookupError(\"no till\")\nLookupError: no till\n",
+                "starting | LookupError: no till",
+            ),
+            (
+                "node:internal/modules/cjs/loader:1210\n  throw err;\n  ^\n\nError: Cannot find module 'koa'\nRequire stack:\n- /w/server.js\n    at Module._resolveFilename (node:internal/modules/cjs/loader:1207:15)\n    at node:internal/main/run_main_module:28:49 {\n  code: 'MODULE_NOT_FOUND',\n  requireStack: [ '/w/server.js' ]\n}\n\nNode.js v20.20.2\n",
+                "Error: Cannot find module 'koa'",
+            ),
+            (
+                "panic: assignment to entry in nil map\n\ngoroutine 1 [running]:\nmain.main()\n\t/w/main.go:7 +0x3c\nexit status 2\n",
+                "panic: assignment to entry in nil map | exit status 2",
+            ),
+            (
+                "Exception in thread \"main\" java.lang.IllegalStateException: no port\n\tat shop.Main.main(Main.java:5)\n",
+                "Exception in thread \"main\" java.lang.IllegalStateException: no port",
+            ),
+            (
+                "thread 'main' panicked at src/main.rs:3:5:\nDATABASE_URL is not set\nstack backtrace:\n   0: std::panicking::begin_panic\n             at /rustc/std/src/panicking.rs:1:2\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
+                "thread 'main' panicked at src/main.rs:3:5: | DATABASE_URL is not set",
+            ),
+            (
+                "/w/app.rb:2:in `open': no such table (Shop::Error)\n\tfrom /w/app.rb:2:in `<main>'\n",
+                "/w/app.rb:2:in `open': no such table (Shop::Error)",
+            ),
+            ("one\ntwo\nthree\nfour\n", "two | three | four"),
+            ("", ""),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(LOG);
+            fs::write(
+                &path,
+                format!("an Error: of an earlier run\n{STARTED}x\n{log}"),
+            )
+            .unwrap();
+            assert_eq!(exit_reason_lines(&path, 3).join(" | "), wanted);
+        }
     }
 
     #[test]

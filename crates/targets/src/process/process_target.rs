@@ -1,11 +1,14 @@
 //! Sets of instances on this machine: their specification on disk, and their supervised slots.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -16,7 +19,8 @@ use shipway_core::target::{
 use tokio::sync::watch;
 
 use super::{
-    ArtifactSource, SecretResolver, artifact,
+    ArtifactSource, SecretResolver,
+    artifact::{self, APP},
     command::process_command,
     environment::{self, InstanceFolders},
     instance::{self, SupervisedSlot},
@@ -48,9 +52,10 @@ pub struct ProcessTargetOptions {
 }
 
 const SET: &str = "set.json";
-const APP: &str = "app";
 /// Sibling of the folder of all sets, for folders of releases that are not in the log.
 const SET_ASIDE: &str = "set-aside";
+/// Sibling of the folder of all sets, for folders that are being deleted.
+const DISCARDED: &str = "discarded";
 /// Number of folders of stopped sets that are kept for their logs.
 const STOPPED_MAX: usize = 30;
 
@@ -74,6 +79,8 @@ pub struct ProcessTarget {
     artifacts: Arc<dyn ArtifactSource>,
     shared: Arc<TargetState>,
     boot: String,
+    /// Number of folders that were discarded.
+    discarded: AtomicU64,
     /// One lock per set: its operations run one after the other.
     sets: Mutex<BTreeMap<ReplicaSetKey, Arc<tokio::sync::Mutex<SlotMap>>>>,
 }
@@ -92,8 +99,12 @@ impl ProcessTarget {
             artifacts: options.artifacts,
             shared: Arc::new(TargetState::new(options.shim, options.secrets, data)),
             boot: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
+            discarded: AtomicU64::new(0),
             sets: Mutex::default(),
         };
+        // What the last server did not finish to delete.
+        let discarded = target.root.with_file_name(DISCARDED);
+        tokio::task::spawn_blocking(move || fs::remove_dir_all(discarded));
         for entry in fs::read_dir(&target.root)?.flatten() {
             let Ok(bytes) = fs::read(entry.path().join(SET)) else {
                 continue;
@@ -135,14 +146,8 @@ impl ProcessTarget {
 
     async fn unpack_after_boot(&self, set: &mut StoredSet) {
         let folder = self.set_folder(&set.key);
-        let app = folder.join(APP);
-        let unpacked = match process_command(&set.launch) {
-            Ok(WorkloadCommand { artifact, .. }) => {
-                artifact::replace_artifact(&*self.artifacts, artifact, &app).await
-            }
-            Err(error) => Err(error),
-        };
-        match unpacked {
+        self.remove_code(&folder);
+        match self.unpack_code(&folder, &set.launch, set.count).await {
             Ok(()) => {
                 set.boot.clone_from(&self.boot);
                 if let Err(error) = write_json(&folder, SET, set) {
@@ -152,6 +157,63 @@ impl ProcessTarget {
             Err(error) => {
                 tracing::error!(%error, folder = %folder.display(), "the machine was restarted; using the unpacked artifact that is there")
             }
+        }
+    }
+
+    /// Unpacks the artifact for each slot that has no code yet.
+    async fn unpack_code(
+        &self,
+        folder: &Path,
+        launch: &Workload,
+        count: u32,
+    ) -> Result<(), TargetError> {
+        let WorkloadCommand { artifact, .. } = process_command(launch)?;
+        for slot in 1..=count {
+            let app = folder.join(slot.to_string()).join(APP);
+            artifact::unpack_artifact(&*self.artifacts, artifact, &app).await?;
+        }
+        Ok(())
+    }
+
+    /// Where commands of a set run: the code of its first instance.
+    fn command_folder(&self, set: &ReplicaSetKey) -> PathBuf {
+        let folder = self.set_folder(set);
+        let mut slots: Vec<u32> = slots_on_disk(&folder).collect();
+        slots.sort_unstable();
+        let of_slots = slots
+            .into_iter()
+            .map(|slot| folder.join(slot.to_string()).join(APP));
+        let mut apps = of_slots.filter(|app| app.exists());
+        apps.next().unwrap_or_else(|| folder.join(APP))
+    }
+
+    /// Moves the code of all slots away, and deletes it in the background: big folders take their time, and no rollout waits for it.
+    fn remove_code(&self, folder: &Path) {
+        let slots = slots_on_disk(folder).map(|slot| folder.join(slot.to_string()));
+        for parent in slots.chain([folder.to_owned()]) {
+            let _ = fs::remove_file(parent.join(APP).with_extension(artifact::UNPACKED));
+            self.discard_folder(&parent.join(APP));
+        }
+    }
+
+    /// Deletes a folder in the background.
+    fn discard_folder(&self, folder: &Path) {
+        if !folder.exists() {
+            return;
+        }
+        let discarded = self.root.with_file_name(DISCARDED);
+        let _ = fs::create_dir_all(&discarded);
+        let number = self.discarded.fetch_add(1, Ordering::Relaxed);
+        let to = discarded.join(format!("{}.{number}", std::process::id()));
+        // Where it can't be moved it is deleted where it is.
+        let doomed = match fs::rename(folder, &to) {
+            Ok(()) => to,
+            Err(_) => folder.to_owned(),
+        };
+        if doomed == folder {
+            let _ = fs::remove_dir_all(doomed);
+        } else {
+            tokio::task::spawn_blocking(move || fs::remove_dir_all(doomed));
         }
     }
 
@@ -198,7 +260,7 @@ impl ProcessTarget {
             set: set.clone(),
             slot,
         };
-        SupervisedSlot::supervise(id, launch, &folder, &folder.join(APP), self.shared.clone())
+        SupervisedSlot::supervise(id, launch, &folder, self.shared.clone())
     }
 
     fn read_set(&self, set: &ReplicaSetKey) -> Option<StoredSet> {
@@ -242,15 +304,15 @@ impl ProcessTarget {
     async fn retire_set(&self, set: &ReplicaSetKey) {
         self.shared.remove_availability(set);
         let (root, folder) = (self.root.clone(), self.set_folder(set));
-        // Deleting large folders is slow.
-        let retired = tokio::task::spawn_blocking(move || {
-            let _ = fs::remove_file(folder.join(SET));
-            let _ = fs::remove_dir_all(folder.join(APP));
-            remove_instance_folders(&folder);
-            remove_oldest_stopped(&root);
-        });
+        let _ = fs::remove_file(folder.join(SET));
+        self.remove_code(&folder);
+        for slot in slots_on_disk(&folder) {
+            for name in ["home", "tmp"] {
+                self.discard_folder(&folder.join(slot.to_string()).join(name));
+            }
+        }
         // Failures are retried when the next set is removed.
-        let _ = retired.await;
+        let _ = tokio::task::spawn_blocking(move || remove_oldest_stopped(&root)).await;
     }
 }
 
@@ -266,15 +328,6 @@ fn slots_on_disk(folder: &Path) -> impl Iterator<Item = u32> {
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
-/// Removes the homes and temporary folders of a removed set; their logs stay.
-fn remove_instance_folders(folder: &Path) {
-    for slot in slots_on_disk(folder) {
-        for name in ["home", "tmp"] {
-            let _ = fs::remove_dir_all(folder.join(slot.to_string()).join(name));
-        }
-    }
 }
 
 fn remove_oldest_stopped(root: &Path) {
@@ -305,7 +358,8 @@ impl Target for ProcessTarget {
         launch: &Workload,
         count: u32,
     ) -> Result<(), TargetError> {
-        let WorkloadCommand { artifact, .. } = process_command(launch)?;
+        // Refused before anything is stopped.
+        process_command(launch)?;
         let slots = self.set_slots(set);
         let mut slots = slots.lock().await;
         let folder = self.set_folder(set);
@@ -324,16 +378,17 @@ impl Target for ProcessTarget {
         }
         let known = found.filter(|known| !is_other(known));
         fs::create_dir_all(&folder).map_err(io_error("creating the set's folder"))?;
-        let app = folder.join(APP);
-        match &known {
-            Some(_) => artifact::unpack_artifact(&*self.artifacts, artifact, &app).await?,
+        if known.is_none() {
             // This folder belongs to no set: it was never stored or was removed.
-            None => artifact::replace_artifact(&*self.artifacts, artifact, &app).await?,
+            self.remove_code(&folder);
         }
+        let known_count = known.as_ref().map_or(0, |known| known.count);
+        let count = count.max(known_count);
+        self.unpack_code(&folder, launch, count).await?;
         let told = StoredSet {
             key: set.clone(),
             launch: launch.clone(),
-            count: count.max(known.as_ref().map_or(0, |known| known.count)),
+            count,
             boot: known.map_or_else(|| self.boot.clone(), |known| known.boot),
         };
         write_json(&folder, SET, &told).map_err(io_error("saving the spec of the set"))?;
@@ -379,9 +434,16 @@ impl Target for ProcessTarget {
     }
 
     async fn written_files(&self, set: &ReplicaSetKey) -> Vec<String> {
-        let app = self.set_folder(set).join(APP);
+        let folder = self.set_folder(set);
         // Big folders take their time.
-        let found = tokio::task::spawn_blocking(move || artifact::find_written_files(&app));
+        let found = tokio::task::spawn_blocking(move || {
+            let slots = slots_on_disk(&folder).map(|slot| folder.join(slot.to_string()));
+            let folders = slots.chain([folder.clone()]).map(|it| it.join(APP));
+            let all: BTreeSet<String> = folders
+                .flat_map(|app| artifact::find_written_files(&app))
+                .collect();
+            all.into_iter().collect()
+        });
         found.await.unwrap_or_default()
     }
 
@@ -438,6 +500,6 @@ impl CommandRunner for ProcessTarget {
         set: &ReplicaSetKey,
         command: &SetCommand<'_>,
     ) -> Result<String, CheckError> {
-        command_output(command, &self.set_folder(set).join(APP)).await
+        command_output(command, &self.command_folder(set)).await
     }
 }

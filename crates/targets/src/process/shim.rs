@@ -100,6 +100,9 @@ impl EndedInstance {
             format!("{how}, out of memory")
         } else if self.code == Some(0) && self.left_processes {
             format!("{how}, but it left processes running in the background: {STAY_IN_FOREGROUND}")
+        } else if self.code == Some(0) {
+            // It may be a daemon whose processes have ended already.
+            format!("{how}, although it was not stopped: {STAY_IN_FOREGROUND}")
         } else {
             how
         }

@@ -184,6 +184,7 @@ impl Machine {
             grace: Duration::from_secs(20),
             stop_signal: Default::default(),
             host: None,
+            url: Some("http://shop.localhost:8080/".to_owned()),
         }
     }
 

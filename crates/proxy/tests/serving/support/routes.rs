@@ -27,6 +27,7 @@ pub fn route(backends: Vec<RouteBackend>) -> ServiceRoute {
         port: None,
         salt: "shop/1".to_owned(),
         sticky: StickyBy::None,
+        instance_affinity: None,
         backends,
         mirror: None,
         users: None,
