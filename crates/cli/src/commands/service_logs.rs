@@ -100,8 +100,11 @@ impl InstanceSelection {
     fn check_service(&self, server: &ServerConnection) -> Result<(), Failure> {
         match server.service(&self.service) {
             Err(ClientError::Refused(_)) => Err(Failure::usage_with(
-                format!("{:?} is no service, run, rollout or instance", self.service),
-                "they look like shop, r12, ro7 and shop.production.3.1; `shipway status` shows what there is",
+                format!(
+                    "{:?} is not a service, a run, a rollout or an instance",
+                    self.service
+                ),
+                "ids look like shop, r12, ro7 and shop.production.3.1; list them with `shipway status`",
             )),
             other => Ok(other.map(drop)?),
         }

@@ -250,6 +250,7 @@ pub const SECTIONS: &[Section] = &[
         examples: &[
             ("cookie", "{ cookie: session }"),
             ("header", "{ header: x-user-id }"),
+            ("to", "{ cookie: chat, to: instance }"),
         ],
     },
     Section {
