@@ -5,7 +5,7 @@
 //! - A principal is made where a request is authenticated, and by parts of Shipway that act on their own.
 //! - [`may`] is the only rule: every handler of the API asks it, and nothing else decides.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use shipway_workflow::job::JobKey;
@@ -13,60 +13,12 @@ use shipway_workflow::job::JobKey;
 use crate::{
     aggregate::Actor,
     ids::{RolloutId, RunId, ServiceName},
+    principal_id::PrincipalId,
     target::{InstanceId, ServiceEnvironment},
 };
 
 /// The name of a person who gives none.
 const UNNAMED: &str = "someone";
-
-/// Identifies a principal in the log: `person:ada`, `token:server`, `job:shop/r7/build/1`, `system`. Ids in the log are read as they
-/// are: a refused id would make its whole stream unreadable.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PrincipalId(String);
-
-/// Why a text identifies no principal.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} identifies no principal: it must have 1 to 1000 bytes and no control characters")]
-pub struct ParsePrincipalIdError(String);
-
-impl PrincipalId {
-    /// Shipway itself.
-    #[must_use]
-    pub fn system() -> Self {
-        Self("system".to_owned())
-    }
-
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for PrincipalId {
-    type Err = ParsePrincipalIdError;
-
-    fn from_str(text: &str) -> Result<Self, ParsePrincipalIdError> {
-        let is_valid = (1..=1000).contains(&text.len()) && !text.contains(char::is_control);
-        match is_valid {
-            true => Ok(Self(text.to_owned())),
-            false => Err(ParsePrincipalIdError(text.chars().take(80).collect())),
-        }
-    }
-}
-
-impl From<PrincipalId> for String {
-    fn from(id: PrincipalId) -> Self {
-        id.0
-    }
-}
-
-impl fmt::Display for PrincipalId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
 
 /// One attempt at one job.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,7 +74,7 @@ pub struct Principal {
 impl Principal {
     fn new(id: String, kind: PrincipalKind, name: Option<String>, roles: &[PrincipalRole]) -> Self {
         Self {
-            id: PrincipalId(id),
+            id: PrincipalId::from_trusted(id),
             kind,
             name,
             groups: Vec::new(),
@@ -190,7 +142,7 @@ impl Principal {
     /// Shipway itself.
     #[must_use]
     pub fn system() -> Self {
-        let id = PrincipalId::system().0;
+        let id = PrincipalId::system().into();
         Self::new(
             id,
             PrincipalKind::System,

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::access::PrincipalId;
+use crate::principal_id::PrincipalId;
 
 /// One fact: when, who or what caused it, and the fact itself. This is what the log stores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{config::ApprovalRule, ids::Digest};
+use crate::ids::Digest;
 
 /// A gate that is still pending after this time fails, as on GitHub.
 pub const GATE_EXPIRY: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -43,6 +43,50 @@ impl fmt::Display for GateSpec {
             Self::Approval(rule) => rule.fmt(f),
         }
     }
+}
+
+/// The number of approvals, and the allowed approvers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalRule {
+    /// How many different people; default 1.
+    pub count: u32,
+    /// Allowed approvers: names, or groups as `@name`; empty for anyone.
+    pub from: Vec<String>,
+}
+
+impl ApprovalRule {
+    /// One approval by any person.
+    #[must_use]
+    pub const fn anyone() -> Self {
+        Self {
+            count: 1,
+            from: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for ApprovalRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} approval{}",
+            self.count,
+            if self.count == 1 { "" } else { "s" }
+        )?;
+        if !self.from.is_empty() {
+            write!(f, " from {}", self.from.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// The rules of an environment, as of when a run was ordered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentRules {
+    pub environment: String,
+    /// The approvals that a job needs before it goes there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<ApprovalRule>,
 }
 
 /// The result of a gate so far.

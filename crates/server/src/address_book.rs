@@ -68,7 +68,7 @@ pub(crate) async fn claim_for_push(
     server: &ServerAddresses,
     config: &ServiceConfig,
 ) -> Result<Vec<String>, AddressError> {
-    let request = ClaimRequest::new(config, server.reserved_ports(), ClaimStage::Push);
+    let request = config.claim_request(server.reserved_ports(), ClaimStage::Push);
     let before = engines.address_claims().await;
     let before = before.map_err(AddressError::from_log)?;
     let moves = before.moves(&request);
@@ -119,7 +119,7 @@ pub(crate) async fn find_addresses(
         let configured = environments
             .iter()
             .find(|it| it.name == environment.environment)?;
-        Some(EnvironmentAddresses::new(environment, configured))
+        Some(configured.addresses(environment))
     };
     let served = state.served_addresses(&environment.environment);
     served.or_else(configured).unwrap_or_default()

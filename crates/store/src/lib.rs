@@ -8,6 +8,7 @@
 
 mod blobs;
 mod data_dir;
+mod reader_pool;
 mod rebuild;
 mod schema;
 mod sqlite;

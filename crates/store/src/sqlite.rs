@@ -2,28 +2,27 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::PoisonError,
 };
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::Value};
 use shipway_core::aggregate::ViewRow;
 use shipway_engine::{
-    Append, AppendError, ProjectionSave, Recorded, RowFilter, RowPage, RowQuery, RowScope,
-    Snapshot, Store, StoreError, Subscription,
+    Append, AppendError, ProjectionSave, RowFilter, RowPage, RowQuery, RowScope, Snapshot, Store,
+    StoreError, Subscription,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    reader_pool::ReaderPool,
     schema::{self, FileKind},
     subscribe,
-    writer::{self, WriterJob},
+    writer::{self, LastFailure, WriterJob},
 };
 
 /// Queued jobs of the writer; callers wait beyond that.
 const QUEUE: usize = 4_096;
-/// Idle reader connections that are kept open.
-const READERS_MAX: usize = 8;
 
 /// Options of a store. The defaults are for servers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,9 +74,6 @@ pub struct SqliteStore {
     position: watch::Receiver<u64>,
     failure: LastFailure,
 }
-
-/// Why the last append failed; `None` after a success.
-pub(crate) type LastFailure = Arc<Mutex<Option<StoreError>>>;
 
 impl SqliteStore {
     /// Opens the file, creating it if missing.
@@ -174,53 +170,6 @@ pub(crate) fn has_events(path: &Path) -> rusqlite::Result<bool> {
         FileKind::Empty => Ok(false),
         FileKind::Current => Ok(writer::last_position(&connection)? > 0),
         FileKind::Newer(_) | FileKind::Foreign => Ok(true),
-    }
-}
-
-pub(crate) fn store_error(error: rusqlite::Error) -> StoreError {
-    StoreError(match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => {
-            "the disk is full; it continues when space is freed".to_owned()
-        }
-        Some(rusqlite::ErrorCode::ReadOnly) => "the file is read-only".to_owned(),
-        _ => error.to_string(),
-    })
-}
-
-/// A pool of connections for reading in blocking threads.
-#[derive(Clone, Default)]
-pub(crate) struct ReaderPool(Arc<Mutex<Vec<Connection>>>);
-
-impl ReaderPool {
-    pub(crate) async fn query<T: Send + 'static>(
-        &self,
-        path: PathBuf,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let idle = self.0.clone();
-        let work = move || {
-            let lock = || idle.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = lock().pop();
-            let connection = match known {
-                Some(connection) => connection,
-                None => {
-                    let connection = Connection::open(&path)?;
-                    schema::configure(&connection)?;
-                    connection.pragma_update(None, "query_only", true)?;
-                    connection
-                }
-            };
-            let answer = query(&connection);
-            let mut idle = lock();
-            if idle.len() < READERS_MAX {
-                idle.push(connection);
-            }
-            answer
-        };
-        let joined = tokio::task::spawn_blocking(work).await;
-        joined
-            .map_err(|error| StoreError(error.to_string()))?
-            .map_err(store_error)
     }
 }
 
@@ -409,25 +358,4 @@ fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ViewRow> {
         live: row.get(3)?,
         doc,
     })
-}
-
-/// Events after a position, at most `limit`.
-pub(crate) fn events_after(
-    connection: &Connection,
-    after: u64,
-    limit: u32,
-) -> rusqlite::Result<Vec<Recorded>> {
-    let sql = "SELECT e.position, t.name, e.version, e.body FROM events e JOIN streams t ON t.id = e.stream WHERE e.position > ?1 ORDER BY e.position LIMIT ?2";
-    let read = |row: &rusqlite::Row<'_>| {
-        Ok(Recorded {
-            position: row.get(0)?,
-            stream: row.get(1)?,
-            version: row.get(2)?,
-            event: row.get(3)?,
-        })
-    };
-    connection
-        .prepare_cached(sql)?
-        .query_map(params![after, limit], read)?
-        .collect()
 }

@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use shipway_engine::{Recorded, StoreError, Subscription};
 use tokio::sync::watch;
 
-use crate::sqlite::{ReaderPool, events_after};
+use crate::reader_pool::{ReaderPool, events_after};
 
 /// Events per query.
 const CHUNK: u32 = 500;

@@ -15,7 +15,7 @@
 
 use std::{
     collections::HashMap,
-    sync::PoisonError,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,7 @@ use shipway_core::aggregate::ViewRow;
 use shipway_engine::{Append, AppendError, EarlierRows, ProjectionSave, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::sqlite::{LastFailure, store_error};
+use crate::reader_pool::store_error;
 
 /// Most jobs per transaction.
 const GROUP_MAX: usize = 1_024;
@@ -41,6 +41,9 @@ const PROBE_BYTES_MAX: usize = 1 << 20;
 
 /// Rows of one append that can be ordered.
 const ROWS_MAX: u64 = 1 << 16;
+
+/// Why the last append failed; `None` after a success.
+pub(crate) type LastFailure = Arc<Mutex<Option<StoreError>>>;
 
 /// A job for the writer.
 pub(crate) enum WriterJob {

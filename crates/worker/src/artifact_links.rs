@@ -36,7 +36,7 @@ pub enum EntryError {
 }
 
 /// Checks an entry before it is unpacked to `to`, which contains all earlier entries.
-pub fn check_archive_entry(
+pub(crate) fn check_archive_entry(
     path: &Path,
     kind: tar::EntryType,
     target: &Path,

@@ -11,11 +11,11 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    artifact_links::{EntryError, check_archive_entry, is_contained_link, to_contained_link},
+    artifact_links::{is_contained_link, to_contained_link},
     file_hash,
     path_error::PathError,
     path_patterns::PatternError,
-    untrusted_archive::{ArchiveError, ENTRIES_MAX, TarEntry, TarLimits, read_tar},
+    untrusted_archive::{ArchiveError, unpack_untrusted_tar},
 };
 
 /// Modification time of all entries, for deterministic archives: 2000-01-01. Not 0, which zip files can't represent.
@@ -27,8 +27,6 @@ pub(crate) enum ArtifactError {
     File(#[from] PathError),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    #[error(transparent)]
-    Entry(#[from] EntryError),
     #[error(transparent)]
     Patterns(#[from] PatternError),
     #[error("{} is outside of {}", file.display(), base.display())]
@@ -43,8 +41,6 @@ pub(crate) enum ArtifactError {
     LinkLeaves { link: PathBuf, target: PathBuf },
     #[error("its bytes are {found}, not {expected}")]
     WrongDigest { found: String, expected: String },
-    #[error("a link is where the folder {} should be", .0.display())]
-    LinkInPlaceOfFolder(PathBuf),
     #[error("{}: its name is not valid UTF-8", .0.display())]
     InvalidName(PathBuf),
 }
@@ -182,30 +178,7 @@ pub(crate) fn unpack_tar(path: &Path, digest: &str, to: &Path) -> Result<usize, 
     fs::create_dir_all(to).map_err(PathError::at(to))?;
     let file = File::open(path).map_err(PathError::at(path))?;
     let file = io::BufReader::with_capacity(256 * 1024, file);
-    let limits = TarLimits {
-        files_max: ENTRIES_MAX,
-        bytes_max: u64::MAX,
-    };
-    read_tar(file, limits, |mut entry| {
-        let TarEntry {
-            path,
-            kind,
-            link_target,
-            inner,
-            ..
-        } = &mut entry;
-        check_archive_entry(path, *kind, link_target, to)?;
-        if kind.is_dir() && to.join(&*path).is_symlink() {
-            // Otherwise the mode of the entry would be set on the link's target.
-            return Err(ArtifactError::LinkInPlaceOfFolder(path.clone()));
-        }
-        // `unpack_in` resolves symlinks and refuses paths outside of `to`.
-        let unpacked = inner.unpack_in(to).map_err(PathError::at(path))?;
-        match unpacked {
-            true => Ok(()),
-            false => Err(EntryError::LeavesFolder(path.clone()).into()),
-        }
-    })
+    Ok(unpack_untrusted_tar(file, to)?)
 }
 
 /// Hashes and counts the written bytes.

@@ -77,13 +77,15 @@ mod untrusted_archive;
 mod workflow_command;
 mod workspace_paths;
 
-pub use artifact_links::{EntryError, check_archive_entry};
+pub use artifact_links::EntryError;
 pub use containers::remove_leftover_containers;
 pub use debug_shell::{DebugShellContext, build_debug_shell_context};
 pub use job_log::LOG_FILE;
 pub use job_process::{JOB_FILE, run_job};
 pub use journal::{Durability, JOURNAL_FILE, read_journal};
 pub use mask::{MaskStream, Masker};
+pub use path_error::PathError;
 pub use previous_attempt::{AttemptProgress, ResumeError, read_attempt_progress};
 pub use resume_state::{RESUME_STATE_FILE, SecretAccess};
 pub use sandbox::{SandboxError, can_isolate};
+pub use untrusted_archive::{ArchiveError, unpack_untrusted_tar};

@@ -8,7 +8,7 @@ use std::{
 /// An I/O error and its path.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}", path.display())]
-pub(crate) struct PathError {
+pub struct PathError {
     path: PathBuf,
     source: io::Error,
 }

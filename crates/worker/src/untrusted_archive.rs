@@ -1,4 +1,4 @@
-//! The reader for all archives that the worker doesn't trust: tars of artifacts, caches of other branches, and zips that
+//! The reader for all untrusted archives: tars of artifacts (also those that targets start), caches of other branches, and zips that
 //! actions upload.
 //!
 //! # Invariants
@@ -10,7 +10,7 @@
 
 use std::{
     fmt::Display,
-    fs::File,
+    fs::{self, File},
     io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
@@ -18,7 +18,7 @@ use std::{
 use zip::{ZipArchive, read::ZipFile};
 
 use crate::{
-    artifact_links::{EntryError, path_depth},
+    artifact_links::{EntryError, check_archive_entry, path_depth},
     path_error::PathError,
 };
 
@@ -36,27 +36,42 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Why an archive is rejected.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ArchiveError {
+pub enum ArchiveError {
+    /// The archive can't be read, or a file can't be written.
     #[error(transparent)]
     File(#[from] PathError),
+    /// Its format is violated.
     #[error("it is damaged: {0}")]
     Damaged(String),
+    /// It has no directory of a zip.
     #[error("it is not a zip file: {0}")]
     NotAZip(zip::result::ZipError),
+    /// The limit is in it.
     #[error("it has more than {0} files")]
     TooManyEntries(usize),
+    /// The entry would be written through a link.
+    #[error("a link is where the folder {} should be", .0.display())]
+    LinkInPlaceOfFolder(PathBuf),
+    /// It unpacks to more than its size allows.
     #[error("its {packed} bytes unpack to {unpacked}, like a zip bomb; the limit is {max}")]
     TooLarge {
+        /// Bytes of the archive.
         packed: u64,
+        /// Bytes of its entries.
         unpacked: u64,
+        /// Bytes that they may have.
         max: u64,
     },
+    /// Two entries have the same path.
     #[error("it has {} twice", .0.display())]
     DuplicateEntry(PathBuf),
+    /// A path can't be text.
     #[error("a name in it is not valid UTF-8: {0}")]
     InvalidName(String),
+    /// An entry could lead out of the folder, or is no file.
     #[error(transparent)]
     Entry(#[from] EntryError),
+    /// An entry is shorter or longer than it says.
     #[error("{}: its length differs from the declared one", .0.display())]
     WrongLength(PathBuf),
 }
@@ -74,8 +89,8 @@ impl ArchiveError {
 /// Limits for a tar.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TarLimits {
-    /// Number of regular files.
-    pub(crate) files_max: usize,
+    /// Number of entries that are not folders.
+    pub(crate) entries_max: usize,
     /// Length of the unpacked tar.
     pub(crate) bytes_max: u64,
 }
@@ -101,7 +116,7 @@ pub(crate) fn read_tar<R: Read, E: From<ArchiveError>>(
     archive.set_preserve_permissions(true);
     archive.set_mask(SPECIAL_MODE_BITS);
     archive.set_unpack_xattrs(false);
-    let mut files = 0;
+    let (mut files, mut entries) = (0, 0);
     for entry in archive.entries().map_err(ArchiveError::damaged)? {
         let entry = entry.map_err(ArchiveError::damaged)?;
         let path = entry.path().map_err(ArchiveError::damaged)?.into_owned();
@@ -112,8 +127,9 @@ pub(crate) fn read_tar<R: Read, E: From<ArchiveError>>(
         let link_target = target.unwrap_or_default().into_owned();
         let kind = entry.header().entry_type();
         files += usize::from(kind.is_file());
-        if files > limits.files_max {
-            return Err(ArchiveError::TooManyEntries(limits.files_max).into());
+        entries += usize::from(!kind.is_dir());
+        if entries > limits.entries_max {
+            return Err(ArchiveError::TooManyEntries(limits.entries_max).into());
         }
         visit(TarEntry {
             path,
@@ -124,6 +140,56 @@ pub(crate) fn read_tar<R: Read, E: From<ArchiveError>>(
         })?;
     }
     Ok(files)
+}
+
+/// Unpacks the tar of an artifact to the folder `to`, and reads it to its end, where readers verify a digest. Returns the number of
+/// regular files. After an error `to` has a part of the entries.
+///
+/// # Errors
+/// When an entry is rejected ([`check_archive_entry`]), the tar is damaged, or a file can't be written.
+pub fn unpack_untrusted_tar(mut tar: impl Read, to: &Path) -> Result<usize, ArchiveError> {
+    let limits = TarLimits {
+        entries_max: ENTRIES_MAX,
+        // It is not compressed: it takes as much space packed.
+        bytes_max: u64::MAX,
+    };
+    let files = read_tar(&mut tar, limits, |mut entry| unpack_entry(&mut entry, to))?;
+    io::copy(&mut tar, &mut io::sink()).map_err(ArchiveError::damaged)?;
+    Ok(files)
+}
+
+fn unpack_entry<R: Read>(entry: &mut TarEntry<'_, R>, to: &Path) -> Result<(), ArchiveError> {
+    let TarEntry {
+        path,
+        kind,
+        link_target,
+        inner,
+        ..
+    } = entry;
+    check_archive_entry(path, *kind, link_target, to)?;
+    if kind.is_dir() {
+        let folder = to.join(&*path);
+        if folder.is_symlink() {
+            return Err(ArchiveError::LinkInPlaceOfFolder(path.clone()));
+        }
+        // Without the mode of the entry: a read-only folder can't be filled.
+        return Ok(fs::create_dir_all(folder).map_err(PathError::at(path))?);
+    }
+    // `unpack_in` resolves symlinks and refuses paths outside of `to`.
+    match inner.unpack_in(to) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(EntryError::LeavesFolder(path.clone()).into()),
+        Err(error) => Err(PathError::at(path)(innermost(error)).into()),
+    }
+}
+
+/// The innermost error: the outer ones of the tar reader repeat the names of files.
+fn innermost(error: io::Error) -> io::Error {
+    let mut cause: &(dyn std::error::Error + 'static) = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    io::Error::new(error.kind(), cause.to_string())
 }
 
 /// A zip whose names and sizes were checked.
@@ -236,5 +302,111 @@ impl<R: Read> Read for CountingReader<R> {
         let count = self.inner.read(bytes)?;
         self.count += count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    enum Is<'a> {
+        File,
+        Symlink(&'a str),
+        Hardlink(&'a str),
+        Device,
+    }
+
+    fn tar_of(entries: &[(&str, Is<'_>)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, is) in entries {
+            let mut header = tar::Header::new_gnu();
+            // Past the checks of the builder, as an attacker would.
+            header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_mode(0o4755);
+            header.set_size(0);
+            let (kind, link) = match is {
+                Is::File => (tar::EntryType::Regular, ""),
+                Is::Symlink(link) => (tar::EntryType::Symlink, *link),
+                Is::Hardlink(link) => (tar::EntryType::Link, *link),
+                Is::Device => (tar::EntryType::Char, ""),
+            };
+            header.set_entry_type(kind);
+            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+            header.set_cksum();
+            builder.append(&header, io::empty()).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn unpacked(entries: &[(&str, Is<'_>)]) -> (tempfile::TempDir, Result<usize, ArchiveError>) {
+        let folder = tempfile::tempdir().unwrap();
+        let result = unpack_untrusted_tar(tar_of(entries).as_slice(), folder.path());
+        (folder, result)
+    }
+
+    #[test]
+    fn hostile_entries_are_refused_by_name() {
+        use Is::{Device, File, Hardlink, Symlink};
+        for (entries, wanted) in [
+            (vec![("../evil", File)], "the entry ../evil leaves"),
+            (vec![("/etc/evil", File)], "the entry /etc/evil leaves"),
+            (vec![("a/../../evil", File)], "leaves its folder"),
+            (vec![("l", Symlink("/etc"))], "the link l → /etc leaves"),
+            (vec![("l", Symlink("../x"))], "the link l → ../x leaves"),
+            (vec![("a/b/l", Symlink("../../../x"))], "leaves its folder"),
+            (vec![("l", Symlink("a/../../x"))], "leaves its folder"),
+            (vec![("l", Hardlink("/etc/passwd"))], "leaves its folder"),
+            (vec![("dev", Device)], "is neither file nor folder nor link"),
+            (
+                vec![("d/x", File), ("l", Symlink("d")), ("l/y", File)],
+                "the entry l/y is below a link",
+            ),
+            (
+                vec![("a/b/l", Symlink("../../x")), ("up", Hardlink("a/b/l"))],
+                "the link up → a/b/l leaves",
+            ),
+        ] {
+            let (folder, result) = unpacked(&entries);
+            let refused = result.unwrap_err();
+            assert!(refused.to_string().contains(wanted), "{refused}");
+            assert!(!folder.path().parent().unwrap().join("evil").exists());
+        }
+    }
+
+    #[test]
+    fn what_builds_need_is_unpacked() {
+        let (folder, result) = unpacked(&[
+            ("./bin/run", Is::File),
+            ("modules/.bin/tool", Is::Symlink("../tool/cli.js")),
+            ("latest", Is::Symlink("bin")),
+            ("same", Is::Hardlink("bin/run")),
+        ]);
+        assert_eq!(result.unwrap(), 1, "links are no files");
+        let mode = |path: &str| {
+            use std::os::unix::fs::PermissionsExt;
+            let path = folder.path().join(path);
+            fs::metadata(path).unwrap().permissions().mode() & 0o7777
+        };
+        assert_eq!(mode("bin/run") & 0o7000, 0, "setuid is gone");
+        assert_eq!(mode("latest/run") & 0o700, 0o700);
+    }
+
+    #[test]
+    fn what_is_no_tar_or_half_of_one_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let noise = vec![7; 4_096];
+        let refused = unpack_untrusted_tar(noise.as_slice(), folder.path()).unwrap_err();
+        assert!(
+            refused.to_string().starts_with("it is damaged"),
+            "{refused}"
+        );
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(4_096);
+        builder
+            .append_data(&mut header, "file", noise.as_slice())
+            .unwrap();
+        let whole = builder.into_inner().unwrap();
+        assert!(unpack_untrusted_tar(&whole[..2_000], folder.path()).is_err());
     }
 }

@@ -19,7 +19,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{config::EnvironmentConfig, ids::ServiceName, target::ServiceEnvironment};
+use crate::target::ServiceEnvironment;
 
 pub mod claims;
 pub mod view;
@@ -221,6 +221,15 @@ impl From<PublicAddress> for String {
     }
 }
 
+/// The keys of an environment that say where it is reached.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressKeys<'a> {
+    pub hosts: &'a [String],
+    pub path: Option<&'a str>,
+    pub port: Option<u16>,
+    pub strip_prefix: bool,
+}
+
 /// Where one environment is reached, by one release's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvironmentAddresses {
@@ -233,19 +242,23 @@ pub struct EnvironmentAddresses {
 }
 
 impl EnvironmentAddresses {
-    /// What the configuration says, or the default host.
+    /// The addresses that an environment asks for, or its default host and path.
     #[must_use]
-    pub fn new(place: &ServiceEnvironment, environment: &EnvironmentConfig) -> Self {
-        let path = environment.path.as_deref();
-        let mut public: Vec<PublicAddress> = environment
-            .hosts
+    pub fn new(place: &ServiceEnvironment, keys: AddressKeys<'_>) -> Self {
+        let AddressKeys {
+            hosts,
+            path,
+            port,
+            strip_prefix,
+        } = keys;
+        let mut public: Vec<PublicAddress> = hosts
             .iter()
             .map(|host| PublicAddress::host(host, path.unwrap_or_default()))
             .collect();
-        if let Some(path) = path.filter(|_| environment.hosts.is_empty()) {
+        if let Some(path) = path.filter(|_| hosts.is_empty()) {
             public.push(PublicAddress::path(path));
         }
-        public.extend(environment.port.map(PublicAddress::Port));
+        public.extend(port.map(PublicAddress::Port));
         let local_path = public.is_empty().then(|| default_path(place));
         if public.is_empty() {
             public.push(PublicAddress::host(&default_host(place), ""));
@@ -253,7 +266,7 @@ impl EnvironmentAddresses {
         Self {
             public,
             local_path,
-            strip_prefix: environment.strip_prefix || path.is_none(),
+            strip_prefix: strip_prefix || path.is_none(),
         }
     }
 
@@ -319,25 +332,6 @@ fn default_host(place: &ServiceEnvironment) -> String {
 
 fn default_path(place: &ServiceEnvironment) -> String {
     format!("/{}", label(place))
-}
-
-/// The addresses of each environment of a configuration.
-#[must_use]
-pub fn addresses_by_environment(
-    service: &ServiceName,
-    environments: &[EnvironmentConfig],
-) -> claims::AddressesByEnvironment {
-    environments
-        .iter()
-        .map(|environment| {
-            let place = ServiceEnvironment {
-                service: service.clone(),
-                environment: environment.name.clone(),
-            };
-            let addresses = EnvironmentAddresses::new(&place, environment);
-            (environment.name.clone(), addresses.claims())
-        })
-        .collect()
 }
 
 #[cfg(test)]

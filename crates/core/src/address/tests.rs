@@ -45,7 +45,7 @@ fn parsed(service: &str, environments: &[(&str, &str)]) -> config::ServiceConfig
 
 fn asked(service: &str, environments: &[(&str, &str)]) -> AddressesByEnvironment {
     let config = parsed(service, environments);
-    addresses_by_environment(&config.service, &config.environments)
+    config.addresses()
 }
 
 /// All claims, with the log that led to them.
@@ -130,7 +130,7 @@ fn an_address_is_a_host_a_path_or_a_port_and_by_default_a_host() {
     let shown = |at: &str, keys: &str| {
         let at = place(at);
         let config = parsed(at.service.as_str(), &[(at.environment.as_str(), keys)]);
-        let addresses = EnvironmentAddresses::new(&at, &config.environments[0]);
+        let addresses = config.environments[0].addresses(&at);
         let local = addresses.local_url(proxy()).unwrap_or_default();
         format!("{addresses} | {} | {local}", addresses.url(proxy()))
     };
@@ -199,7 +199,7 @@ fn a_printed_url_names_the_proxy_s_port_and_an_address_that_can_be_reached() {
 #[test]
 fn a_default_host_is_printed_only_where_names_below_localhost_lead_to_the_proxy() {
     let config = parsed("shop", &[("production", "")]);
-    let addresses = EnvironmentAddresses::new(&place("shop/production"), &config.environments[0]);
+    let addresses = config.environments[0].addresses(&place("shop/production"));
     let table = [
         ("127.0.0.1:80", "http://shop.localhost/"),
         ("0.0.0.0:8080", "http://shop.localhost:8080/"),

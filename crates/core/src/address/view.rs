@@ -5,14 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    PublicAddress, addresses_by_environment,
-    claims::{
-        self, AddressClaim, AddressMove, ClaimConflict, ClaimOverlap, ClaimRequest, ClaimStage,
-        PortUse,
-    },
+    PublicAddress,
+    claims::{self, AddressClaim, AddressMove, ClaimConflict, ClaimOverlap, ClaimRequest, PortUse},
 };
 use crate::{
-    config::ServiceConfig,
     ids::{EnvironmentName, ServiceName},
     target::ServiceEnvironment,
 };
@@ -64,9 +60,9 @@ impl AddressClaimsView {
         }
     }
 
-    /// What a push of `config` would mean.
+    /// The result that this request would have.
     #[must_use]
-    pub fn compare(self, config: &ServiceConfig) -> AddressComparison {
+    pub fn compare(self, request: &ClaimRequest) -> AddressComparison {
         let claims = self.items.into_iter().map(|it| {
             let owner = ServiceEnvironment {
                 service: it.service,
@@ -81,36 +77,15 @@ impl AddressClaimsView {
         let state = claims::ClaimsState {
             claims: claims.collect(),
         };
-        let request = ClaimRequest::new(config, self.reserved_ports, ClaimStage::Push);
         AddressComparison {
-            conflicts: state.conflicts(&request),
-            moves: state.moves(&request),
-            overlaps: state.overlaps(&request),
+            conflicts: state.conflicts(request),
+            moves: state.moves(request),
+            overlaps: state.overlaps(request),
         }
     }
 }
 
 impl ClaimRequest {
-    /// The addresses of all environments of a configuration.
-    #[must_use]
-    pub fn new(
-        config: &ServiceConfig,
-        reserved: BTreeMap<u16, PortUse>,
-        stage: ClaimStage,
-    ) -> Self {
-        Self {
-            service: config.service.clone(),
-            addresses: addresses_by_environment(&config.service, &config.environments),
-            named: config
-                .environments
-                .iter()
-                .map(|it| it.name.clone())
-                .collect(),
-            reserved,
-            stage,
-        }
-    }
-
     /// The same for one environment alone.
     #[must_use]
     pub fn only_for(mut self, environment: &EnvironmentName) -> Self {

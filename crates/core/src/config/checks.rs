@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use shipway_syntax::{Diagnostic, MappingFields, Spanned, YamlNode, YamlValue};
 
-use super::scalars::Problems;
 use crate::check::{ExpectedAnswer, HealthCheck, HealthProbe, SmokeProbe, SmokeTest};
+use crate::field_values::Problems;
 
 /// Keys of `health`.
 pub(super) const HEALTH_KEYS: &[&str] = &[

@@ -1,16 +1,18 @@
 //! From the YAML tree to the configuration, with every mistake named at its place.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use shipway_syntax::{
-    Diagnostic, MappingFields, SourceFile, Span, Spanned, YamlNode, limit_diagnostics, parse_cores,
+    Diagnostic, MappingFields, SourceFile, YamlNode, limit_diagnostics, parse_cores,
 };
 
 use super::{
-    ArtifactSource, RunConfig, ServiceConfig, checks, environments::environments, reports,
-    scalars::Problems, targets,
+    ArtifactSource, RunConfig, ServiceConfig, checks, environments::environments, reports, targets,
 };
-use crate::target::{AvailableTargets, ResourceLimits, StopSignal};
+use crate::{
+    field_values::{Problems, env, later, path_in_repository},
+    target::{AvailableTargets, ResourceLimits, StopSignal},
+};
 
 /// Keys of the whole file.
 pub(super) const FILE_KEYS: &[&str] = &[
@@ -109,20 +111,6 @@ where
         .ok()
 }
 
-/// A path that stays in the repository.
-pub(super) fn path_in_repository(path: Spanned<String>, problems: &mut Problems) -> Option<String> {
-    let leaves = path.value.starts_with('/') || path.value.split('/').any(|part| part == "..");
-    if leaves || path.value.is_empty() {
-        let message = format!("the path `{}` is outside the repository", path.value);
-        problems.push(
-            Diagnostic::error("path-leaves", path.span, message)
-                .help("name a path relative to the folder of shipway.yaml, without `..`"),
-        );
-        return None;
-    }
-    Some(path.value.trim_start_matches("./").to_owned())
-}
-
 fn artifact(fields: &MappingFields<'_>, problems: &mut Problems) -> ArtifactSource {
     let Some(node) = fields.get("artifact") else {
         return ArtifactSource::Run { name: None };
@@ -218,33 +206,4 @@ fn limits(node: &YamlNode, problems: &mut Problems) -> Option<ResourceLimits> {
         cpu_millis,
         processes: fields.integer("processes", 1, u32::MAX, problems),
     })
-}
-
-/// Names that a shell can export.
-pub(super) fn env(fields: &MappingFields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
-    let mut variables = BTreeMap::new();
-    for (key, value) in fields.map("env", problems) {
-        let name = &key.text;
-        let fine = !name.starts_with(|c: char| c.is_ascii_digit())
-            && !name.is_empty()
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if fine {
-            variables.insert(name.clone(), value.value);
-        } else {
-            problems.push(
-                Diagnostic::error(
-                    "bad-value",
-                    key.span,
-                    format!("`{name}` is not a valid name of an environment variable"),
-                )
-                .help("use letters, digits and `_`, and don't start with a digit"),
-            );
-        }
-    }
-    variables
-}
-
-/// Something the format has and this version doesn't do.
-pub(super) fn later(span: Span, thing: &str) -> Diagnostic {
-    Diagnostic::error("not-yet", span, format!("{thing} is not supported yet")).help("leave it out")
 }

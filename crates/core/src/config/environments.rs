@@ -6,19 +6,16 @@ use shipway_analysis::Analysis;
 use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode, YamlValue};
 
 use super::{
-    AnalysisSource, ApprovalRule, EnvironmentConfig, NotificationTarget, StickyKey, StickyScope,
-    Strategy, WhenBusy, checks,
-    decode::{env, later, path_in_repository},
-    guard, metrics, promotion_groups, rollback,
-    scalars::{Problems, one_of, unknown_choice},
-    targets::NamedTarget,
-    timeouts,
+    AnalysisSource, EnvironmentConfig, NotificationTarget, StickyKey, StickyScope, Strategy,
+    WhenBusy, checks, guard, metrics, promotion_groups, rollback, targets::NamedTarget, timeouts,
 };
 use crate::{
-    address::{EnvironmentAddresses, PublicAddress},
+    address::PublicAddress,
     config::MetricSource,
+    duration_text::DurationText,
+    field_values::{Problems, env, later, one_of, path_in_repository, unknown_choice},
+    gate::ApprovalRule,
     ids::{EnvironmentName, ServiceName},
-    rollout::plan::Span as Elapsed,
     target::ServiceEnvironment,
 };
 
@@ -118,7 +115,7 @@ fn refuse_shared_addresses(
             service: service.clone(),
             environment: environment.name.clone(),
         };
-        EnvironmentAddresses::new(&place, environment).claims()
+        environment.addresses(&place).claims()
     };
     let mine = addresses(new);
     for other in others {
@@ -317,8 +314,8 @@ fn refuse_long_skips(
         if rule.skip() >= longest && !rule.skip().is_zero() {
             let message = format!(
                 "`skip` ignores the first {} of each hold, but the longest hold lasts {}: this rule never counts anything",
-                Elapsed(rule.skip()),
-                Elapsed(longest)
+                DurationText(rule.skip()),
+                DurationText(longest)
             );
             problems.push(
                 Diagnostic::error("never-fires", node.span, message)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields};
 
-use super::scalars::Problems;
+use crate::field_values::Problems;
 
 /// Shorter than this, one slow probe would roll back.
 const UNREADY_GRACE_MIN: Duration = Duration::from_millis(100);

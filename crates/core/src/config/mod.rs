@@ -1,8 +1,9 @@
 //! `shipway.yaml`: how a service is built, run, checked and rolled out. These types are what the rest of Shipway knows of
 //! it; they travel in events, so they only ever grow.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
+mod addresses;
 mod checks;
 mod decode;
 mod environments;
@@ -13,17 +14,16 @@ mod page_tests;
 mod promotion_groups;
 mod reports;
 mod rollback;
-pub(crate) mod scalars;
 mod schema;
 mod targets;
 #[cfg(test)]
 mod tests;
 mod timeouts;
 
-pub use crate::rollout::strategy::Strategy;
+pub use crate::{field_values::InstanceCount, strategy::Strategy};
+pub use addresses::addresses_by_environment;
 pub use decode::{parse, parse_for};
 pub use guard::WatchDuration;
-pub(crate) use metrics::defaults::SLOW_WITHOUT_STABLE;
 pub use metrics::{MetricSource, ProviderQuery};
 pub use promotion_groups::{PromotionGroupError, check_promotion_groups};
 pub use reports::ReportsConfig;
@@ -35,10 +35,10 @@ pub use timeouts::RequestTimeouts;
 
 use crate::{
     check::{HealthCheck, SmokeTest},
+    gate::ApprovalRule,
     ids::{Digest, EnvironmentName, ServiceName},
     source_repository::SourceRepository,
     target::{ResourceLimits, RouterKind, StopSignal, TargetKind},
-    weight::Weight,
 };
 
 /// A whole `shipway.yaml`.
@@ -187,35 +187,6 @@ impl EnvironmentConfig {
     }
 }
 
-/// A number, or a percentage of another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InstanceCount {
-    Number(u32),
-    /// This share of the whole.
-    Percent(Weight),
-}
-
-impl InstanceCount {
-    /// Of `whole`, rounded up, as Kubernetes rounds a surge.
-    #[must_use]
-    pub fn round_up(self, whole: u32) -> u32 {
-        match self {
-            Self::Number(number) => number,
-            Self::Percent(share) => share.share_of(whole),
-        }
-    }
-
-    /// Of `whole`, rounded down, as Kubernetes rounds what may be unavailable.
-    #[must_use]
-    pub fn round_down(self, whole: u32) -> u32 {
-        match self {
-            Self::Number(number) => number.min(whole),
-            Self::Percent(share) => whole - share.rest().share_of(whole),
-        }
-    }
-}
-
 /// By what a user is known again, so that they stay on one side of a split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -249,40 +220,6 @@ impl StickyScope {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
     fn is_default(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApprovalRule {
-    /// How many different people; default 1.
-    pub count: u32,
-    /// Allowed approvers: names, or groups as `@name`; empty for anyone.
-    pub from: Vec<String>,
-}
-
-impl ApprovalRule {
-    /// One approval by any person.
-    #[must_use]
-    pub const fn anyone() -> Self {
-        Self {
-            count: 1,
-            from: Vec::new(),
-        }
-    }
-}
-
-impl fmt::Display for ApprovalRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} approval{}",
-            self.count,
-            if self.count == 1 { "" } else { "s" }
-        )?;
-        if !self.from.is_empty() {
-            write!(f, " from {}", self.from.join(", "))?;
-        }
-        Ok(())
     }
 }
 

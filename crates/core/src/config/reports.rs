@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use shipway_syntax::{Diagnostic, MappingFields};
 use shipway_workflow::report::ReportPaths;
 
-use super::decode::path_in_repository;
+use crate::field_values::path_in_repository;
 
 /// Keys of `reports`.
 pub(super) const REPORTS_KEYS: &[&str] = &["junit", "coverage", "minimum"];

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_syntax::{Diagnostic, MappingFields};
 
-use crate::rollout::plan::Span;
+use crate::duration_text::DurationText;
 
 /// A release that was good here this lately comes back at once; an older one goes through the strategy like a new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,10 +41,14 @@ impl fmt::Display for RollbackWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.releases, self.within) {
             (Some(releases), Some(within)) => {
-                write!(f, "the last {releases} releases or {}", Span(within))
+                write!(
+                    f,
+                    "the last {releases} releases or {}",
+                    DurationText(within)
+                )
             }
             (Some(releases), None) => write!(f, "the last {releases} releases"),
-            (None, Some(within)) => write!(f, "{}", Span(within)),
+            (None, Some(within)) => write!(f, "{}", DurationText(within)),
             (None, None) => f.write_str("all that are remembered"),
         }
     }

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode};
 
-use super::{
-    EnvironmentConfig, ServiceConfig,
-    scalars::{Problems, one_of, unknown_choice},
+use super::{EnvironmentConfig, ServiceConfig};
+use crate::{
+    field_values::{Problems, one_of, unknown_choice},
+    target::{AvailableTargets, RouterKind, TargetKind},
 };
-use crate::target::{AvailableTargets, RouterKind, TargetKind};
 
 /// Keys below the name of a target.
 const TARGET_PARAMETERS: [&str; 1] = ["router"];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use shipway_syntax::{Diagnostic, MappingFields};
 
-use super::scalars::Problems;
+use crate::field_values::Problems;
 
 /// No instance is waited for longer.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

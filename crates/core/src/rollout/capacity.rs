@@ -23,12 +23,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::{PlanDirection, RolloutEvent},
-    plan::{Span, TrafficSplit},
+    plan::TrafficSplit,
     state::Rollout,
 };
 use crate::{
     check::HealthCheck,
     config::EnvironmentConfig,
+    duration_text::DurationText,
     ids::ReleaseNumber,
     target::{InstancePhase, InstanceStatus, ServiceEnvironment},
 };
@@ -168,7 +169,7 @@ pub(super) fn assess(
     }
     let why = format!(
         "{ready} of {needed} instances of {candidate} ready for {}{}",
-        Span(short_for),
+        DurationText(short_for),
         problem_suffix(find(candidate)),
     );
     if can_take_over(rollout, ready, find) {

@@ -7,12 +7,13 @@ use super::{
     event::{PlanDirection, RolloutEvent, RolloutInput, RolloutRejection, RolloutSpec},
     failure::{FailureResponse, response_to_failure},
     outcome::{RollbackCause, RolloutOutcome, RolloutPace},
-    plan::{HoldReason, PlanAction, Span},
+    plan::{HoldReason, PlanAction},
     state::{Rollout, RolloutState},
     strategy::{OnInconclusive, compile, straight},
 };
 use crate::{
     aggregate::{self, Actor, Event},
+    duration_text::DurationText,
     gate::{GateState, GateVerdict},
     ids::Digest,
 };
@@ -137,7 +138,7 @@ pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
         | PlanAction::Promote { .. } => {
             let deadline = rollout.progress_deadline()?;
             (now >= deadline).then(|| {
-                let allowed = Span(rollout.spec.environment.progress_deadline);
+                let allowed = DurationText(rollout.spec.environment.progress_deadline);
                 NextStep::FailAction(
                     RollbackCause::NoProgress,
                     format!("no progress for {allowed}"),

@@ -11,10 +11,9 @@ use super::{
     evaluation::MetricEvaluation,
     outcome::{AbortCause, RollbackCause, RolloutKind, RolloutOutcome, RolloutPace},
     plan::{PlanAction, RolloutPlan},
-    stable_traffic::StableTraffic,
     state::RolloutEnd,
-    strategy::ObservedState,
-    subject::{RolloutSubject, RolloutVariant, StableRelease},
+    strategy::{ObservedState, RolloutVariant, StableTraffic},
+    subject::{RolloutSubject, StableRelease},
 };
 use crate::{
     aggregate::Actor,

@@ -9,7 +9,7 @@ use super::{
     capacity::CapacityShortage,
     event::{NoticeTone, PlanDirection, RolloutEvent, RolloutNotice},
     outcome::{RollbackCause, RolloutOutcome},
-    plan::{PlanAction, RolloutPlan, Span},
+    plan::{PlanAction, RolloutPlan},
     state::{
         RollbackRetry, RollbackStart, Rollout, RolloutEnd, RolloutPause, RolloutState, TimelineNote,
     },
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     aggregate::{Actor, Event},
     check::SmokeReport,
+    duration_text::DurationText,
     gate::{GateDecision, GateState, GateVerdict},
 };
 
@@ -341,7 +342,7 @@ impl Rollout {
         let wait = Duration::try_from(until.duration_since(event.at)).unwrap_or_default();
         let text = format!(
             "rollback attempt {attempt} failed; next attempt in {}",
-            Span(wait)
+            DurationText(wait)
         );
         self.note(event, text);
         // People are called at the first failure; later ones are in the timeline.
@@ -398,8 +399,9 @@ impl Rollout {
         });
         self.paused = None;
         self.note(event, why);
-        let took =
-            Span(Duration::try_from(event.at.duration_since(self.opened_at)).unwrap_or_default());
+        let took = DurationText(
+            Duration::try_from(event.at.duration_since(self.opened_at)).unwrap_or_default(),
+        );
         let title = format!("{} {}", self.headline(), has_ended(outcome));
         self.notice(
             event,

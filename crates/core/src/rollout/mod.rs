@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
 
-pub mod canary_match;
+mod brief;
 pub mod capacity;
 mod decide;
 mod evaluation;
@@ -20,17 +20,16 @@ mod fold;
 mod outcome;
 pub mod peers;
 mod pending;
-pub mod plan;
 pub mod series;
-mod stable_traffic;
 mod state;
 mod status;
-pub mod strategy;
 mod subject;
 #[cfg(test)]
 mod tests;
 mod view;
 
+pub use crate::strategy::{self, RolloutVariant, StableTraffic, canary_match, plan};
+pub use brief::needed_traffic;
 pub use evaluation::{LOOKS_MAX, MetricEvaluation};
 pub use event::{
     NoticeTone, PlanDirection, RolloutEffect, RolloutEvent, RolloutInput, RolloutNotice,
@@ -40,12 +39,11 @@ pub use evidence::{FailureBasis, RolloutEvidence};
 pub use outcome::{
     AbortCause, RollbackCause, RolloutKind, RolloutOutcome, RolloutPace, UserExposure,
 };
-pub use stable_traffic::StableTraffic;
 pub use state::{
     RollbackRetry, RollbackStart, Rollout, RolloutEnd, RolloutPause, RolloutState, TimelineNote,
 };
 pub use status::RolloutStatus;
-pub use subject::{RolloutSubject, RolloutVariant, StableRelease};
+pub use subject::{RolloutSubject, StableRelease};
 pub use view::{PlanLine, ROLLOUT_APPROVAL_ROWS, RolloutProgress, RolloutView};
 
 /// The rollout aggregate; its streams are `rollout/{service}/{number}`.

@@ -13,8 +13,7 @@ use super::{
     outcome::{RollbackCause, RolloutOutcome, RolloutPace, UserExposure},
     plan::{HoldReason, PlanAction, RolloutPlan},
     status::RolloutStatus,
-    strategy::{AddressChange, ObservedState, StrategyInput},
-    subject::RolloutVariant,
+    strategy::{ObservedState, RolloutVariant},
 };
 use crate::{
     aggregate::{Actor, Event},
@@ -231,35 +230,6 @@ impl Rollout {
     #[must_use]
     pub fn action(&self) -> Option<&PlanAction> {
         self.plan.actions.get(self.cursor)
-    }
-
-    /// What a strategy needs to know of this rollout.
-    #[must_use]
-    pub fn brief(spec: &RolloutSpec) -> StrategyInput {
-        let stable = spec.stable().map(|stable| stable.release.number);
-        StrategyInput {
-            release: spec.release().number,
-            stable,
-            stable_count: stable.map_or(0, |stable| spec.observed.count(stable)),
-            instances: spec.environment.instances,
-            has_smoke: !spec.environment.smoke.is_empty(),
-            is_judged: !spec.environment.analysis.is_empty(),
-            min_requests: spec.environment.analysis.min_requests(),
-            needs_slow_limit: spec.is_slow_limit_measured,
-            stable_traffic: spec.stable_traffic,
-            drain: spec.environment.drain,
-            approvals: spec.environment.approvals.clone(),
-            leftovers: spec
-                .observed
-                .counts
-                .keys()
-                .copied()
-                .filter(|it| *it != spec.release().number && Some(*it) != stable)
-                .collect(),
-            peers: spec.peers.clone(),
-            address_change: AddressChange::from_spec(spec),
-            watch: spec.environment.watch.duration(),
-        }
     }
 
     /// Whether the new release gets traffic and is judged: on the way forward, also while paused or kept warm.

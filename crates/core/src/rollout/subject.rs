@@ -7,11 +7,11 @@
 //! about; where only a release makes sense (instances, smoke tests, routes) the code takes the release out of it by an irrefutable
 //! pattern, which stops compiling when there is a second kind (ADR 24).
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ids::ReleaseNumber, release::Release};
+use crate::{release::Release, strategy::RolloutVariant};
 
 /// What a rollout brings to users, and what they had before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,38 +50,6 @@ impl RolloutSubject {
                 let stable = stable.as_ref()?;
                 Some(RolloutVariant::Release(stable.release.number))
             }
-        }
-    }
-}
-
-/// One side of a split: what a user can get. The log has `{"release": 4}`; in a split it has the number alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RolloutVariant {
-    /// Instances of a release, or of its baseline.
-    Release(ReleaseNumber),
-}
-
-impl RolloutVariant {
-    /// The release, for code that a flag has no part in.
-    #[must_use]
-    pub const fn release(self) -> ReleaseNumber {
-        let Self::Release(release) = self;
-        release
-    }
-}
-
-impl From<ReleaseNumber> for RolloutVariant {
-    fn from(release: ReleaseNumber) -> Self {
-        Self::Release(release)
-    }
-}
-
-impl fmt::Display for RolloutVariant {
-    /// `#4`
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Release(release) => release.fmt(f),
         }
     }
 }

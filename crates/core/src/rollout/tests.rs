@@ -33,9 +33,9 @@ use crate::{
     access::Principal,
     aggregate::fold,
     config::{
-        self, ApprovalRule, ArtifactSource, EnvironmentConfig, InstanceCount, RunConfig,
-        ServiceConfig, Strategy,
+        self, ArtifactSource, EnvironmentConfig, InstanceCount, RunConfig, ServiceConfig, Strategy,
     },
+    gate::ApprovalRule,
     ids::{Digest, ReleaseNumber},
     release::{Commit, Release},
     weight::Weight,

@@ -33,7 +33,7 @@ pub use event::{
 };
 pub use event_refs::event_reference;
 pub use failure_lines::{RunSite, blamed, find_error_line, telling_line, three_lines};
-pub use gate::{AwaitedApproval, EnvironmentRules, GateEffect, GateFact, GateInput};
+pub use gate::{AwaitedApproval, GateEffect, GateFact, GateInput};
 pub use job::{JobEnvironment, JobSpecError, job_spec};
 pub use progress_lines::story_lines;
 pub use records::JobRecords;

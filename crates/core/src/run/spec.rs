@@ -11,8 +11,9 @@ use shipway_workflow::{
     report::ReportPaths,
 };
 
-use super::{event_refs::pull_request_branches, gate::EnvironmentRules, state::Run};
+use super::{event_refs::pull_request_branches, state::Run};
 use crate::{
+    gate::EnvironmentRules,
     ids::{CommitId, RunId, RunUid},
     release::{Commit, WorkflowFile},
     service::{RunOrder, RunPurpose},

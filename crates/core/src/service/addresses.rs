@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     address::{
-        EnvironmentAddresses, addresses_by_environment,
+        EnvironmentAddresses,
         claims::{AddressesByEnvironment, AskedAddresses},
     },
-    config::ServiceConfig,
+    config::{ServiceConfig, addresses_by_environment},
     ids::EnvironmentName,
     release::Release,
     target::ServiceEnvironment,
@@ -67,7 +67,7 @@ impl ServiceState {
             (None, Some(active)) => &active.spec.environment,
             (None, None) => return None,
         };
-        Some(EnvironmentAddresses::new(&place, configured))
+        Some(configured.addresses(&place))
     }
 
     /// Whether a release names the environment or was there. One that only a commit without a release names does not exist yet;
@@ -129,7 +129,7 @@ impl EnvironmentState {
 }
 
 fn addresses_of(config: &ServiceConfig) -> AddressesByEnvironment {
-    addresses_by_environment(&config.service, &config.environments)
+    config.addresses()
 }
 
 fn addresses_in(release: &Release, name: &EnvironmentName) -> AddressesByEnvironment {

@@ -17,6 +17,7 @@ use crate::{
     address::claims::AskedAddresses,
     aggregate::Actor,
     config::{ReportsConfig, ServiceConfig},
+    gate::EnvironmentRules,
     ids::{
         CommitId, Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName,
     },
@@ -25,7 +26,6 @@ use crate::{
         RollbackCause, RolloutEnd, RolloutKind, RolloutOutcome, RolloutPace, RolloutSpec,
         strategy::ObservedState,
     },
-    run::EnvironmentRules,
     source_repository::SourceRepository,
     testing::{self, TestId},
 };

@@ -23,8 +23,9 @@ use super::{
 use crate::{
     aggregate::EffectKey,
     config::NotificationTarget,
+    duration_text::DurationText,
     ids::{EnvironmentName, ReleaseNumber},
-    rollout::{NoticeTone, RolloutNotice, capacity::unready_grace, plan::Span},
+    rollout::{NoticeTone, RolloutNotice, capacity::unready_grace},
 };
 
 /// Notices that wait for delivery; older ones are dropped: a destination that is down for days needs the latest state.
@@ -204,7 +205,7 @@ impl ServiceState {
             title: self.health_title(name, "healthy again"),
             text: format!(
                 "all instances of {release} are ready, after {}",
-                Span(lasted)
+                DurationText(lasted)
             ),
             at,
         };

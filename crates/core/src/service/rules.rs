@@ -1,7 +1,7 @@
 //! What must hold before a job of a run goes to an environment.
 
 use super::decide::ServiceDecider;
-use crate::{config::ServiceConfig, run::EnvironmentRules};
+use crate::{config::ServiceConfig, gate::EnvironmentRules};
 
 impl ServiceDecider {
     /// The environments a run may use: those of the released branch with their rules, and those that only its own commit names.

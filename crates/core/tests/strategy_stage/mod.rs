@@ -10,7 +10,6 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use shipway_analysis::{Observation, ReleaseSample, Sample};
 use shipway_core::{
-    address::EnvironmentAddresses,
     aggregate::{Actor, Aggregate as _, fold},
     config::{self, EnvironmentConfig, ServiceConfig},
     ids::{Digest, ReleaseNumber},
@@ -113,7 +112,7 @@ impl StrategyStage {
         let started = target.ensure(&set(STABLE), &workload, INSTANCES).await;
         started.unwrap();
         target.advance();
-        let addresses = EnvironmentAddresses::new(&place(), environment);
+        let addresses = environment.addresses(&place());
         let split = TrafficSplit::all_to(STABLE);
         let place = place();
         let router = environment.router;
@@ -164,7 +163,7 @@ impl StrategyStage {
             proxy_address: ([127, 0, 0, 1], 8_080).into(),
             cancelled: &CancellationToken::new(),
         };
-        let addresses = EnvironmentAddresses::new(&place(), &rollout.spec.environment);
+        let addresses = rollout.spec.environment.addresses(&place());
         let mut carried = pin!(executor.carry_out(&action, &addresses));
         while self.due_action().as_ref() == Some(&due) {
             tokio::select! {

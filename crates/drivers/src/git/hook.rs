@@ -22,8 +22,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use shipway_core::{
-    access::{PrincipalId, PushPrincipal},
+    access::PushPrincipal,
     ids::{CommitId, ServiceName},
+    principal_id::PrincipalId,
     terminal::sanitize_for_terminal,
 };
 

@@ -10,7 +10,7 @@ use axum::{
 use shipway_api::{DeployOutcome, DeployPlan, DeployRequest, PlanQuery, RollbackRequest};
 use shipway_core::{
     access::{Resource, Verb},
-    address::claims::{ClaimRequest, ClaimStage},
+    address::claims::ClaimStage,
     config,
     ids::{EnvironmentName, ReleaseNumber, RunId, RunNumber, ServiceName},
     release::Release,
@@ -127,12 +127,11 @@ fn planned_spec(
 /// Addresses that the rollout would be refused for, and those that lie within others.
 async fn address_notes(app: &App, spec: &rollout::RolloutSpec) -> Result<Vec<String>, ApiError> {
     let claims = app.engines.address_claims().await?;
-    let request = ClaimRequest::new(
-        &spec.release().config,
-        app.server_addresses.reserved_ports(),
-        ClaimStage::Rollout,
-    )
-    .only_for(&spec.environment.name);
+    let ports = app.server_addresses.reserved_ports();
+    let config = &spec.release().config;
+    let request = config
+        .claim_request(ports, ClaimStage::Rollout)
+        .only_for(&spec.environment.name);
     let conflicts = claims.conflicts(&request).into_iter();
     let conflicts = conflicts.map(|it| format!("{it}: until it is released, the rollout fails"));
     let overlaps = claims

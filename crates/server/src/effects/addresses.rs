@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use shipway_core::{
     address::{
-        EnvironmentAddresses, PublicAddress,
+        PublicAddress,
         claims::{self, AddressClaims, AskedAddresses, ClaimRequest, ClaimStage, STREAM},
     },
     aggregate::Actor,
@@ -93,7 +93,7 @@ impl RolloutAddresses<'_> {
             return Ok(());
         }
         let place = spec.release().service_environment(&spec.environment.name);
-        let addresses = EnvironmentAddresses::new(&place, &spec.environment);
+        let addresses = spec.environment.addresses(&place);
         self.claim_again(addresses.claims()).await?;
         let stable = spec.stable();
         let before =
@@ -113,7 +113,10 @@ impl RolloutAddresses<'_> {
         let ports = self.server.reserved_ports();
         let request = ClaimRequest {
             addresses: BTreeMap::from([(spec.environment.name.clone(), addresses)]),
-            ..ClaimRequest::new(&spec.release().config, ports, ClaimStage::Rollout)
+            ..spec
+                .release()
+                .config
+                .claim_request(ports, ClaimStage::Rollout)
         };
         let by = Actor::Shipway(format!("rollout {}", spec.id.number));
         claim_addresses(self.engines, request, by).await.map(drop)

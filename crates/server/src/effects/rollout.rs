@@ -249,8 +249,7 @@ impl ActionRun<'_> {
 async fn served_addresses(engines: &DeliveryEngines, spec: &RolloutSpec) -> EnvironmentAddresses {
     let state = engines.service(&spec.id.service).await.ok().flatten();
     let served = state.and_then(|state| state.served_addresses(&spec.environment.name));
-    served
-        .unwrap_or_else(|| EnvironmentAddresses::new(&rollout_environment(spec), &spec.environment))
+    served.unwrap_or_else(|| spec.environment.addresses(&rollout_environment(spec)))
 }
 
 impl RolloutDriver {

@@ -9,16 +9,16 @@ use std::{
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use shipway_core::{
-    address::EnvironmentAddresses,
     aggregate::Event,
     config::ServiceConfig,
+    duration_text::DurationText,
     ids::{
         EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, RunId, RunNumber, ServiceName,
     },
     release::Release,
     rollout::{
         self, PlanDirection, RolloutOutcome, RolloutPause, RolloutSpec,
-        plan::{HoldReason, PlanAction, RolloutPlan, Span},
+        plan::{HoldReason, PlanAction, RolloutPlan},
     },
     run,
     service::{self, EnvironmentHold, RunOrder, RunPurpose, WaitsFor},
@@ -349,7 +349,7 @@ impl PushProgress {
             .iter()
             .find(|it| it.name == *environment);
         let address = configured.map_or_else(String::new, |configured| {
-            let addresses = EnvironmentAddresses::new(&place, configured);
+            let addresses = configured.addresses(&place);
             let url = addresses.url(self.proxy_address);
             let local = addresses.local_url(self.proxy_address);
             match local.filter(|local| *local != url) {
@@ -450,7 +450,7 @@ impl PushProgress {
                 self.is_reported = true;
                 lines.push(format!(
                     "{number}  holding for {}, continues automatically: shipway watch {}",
-                    Span(*duration),
+                    DurationText(*duration),
                     self.rollout_id(number)
                 ));
             }

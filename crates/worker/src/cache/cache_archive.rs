@@ -186,7 +186,7 @@ pub(crate) fn unpack_cache(
     let file = File::open(from).map_err(PathError::at(from))?;
     let gzip = GzDecoder::new(BufReader::with_capacity(CHUNK_BYTES, file));
     let limits = TarLimits {
-        files_max: usize::MAX,
+        entries_max: usize::MAX,
         bytes_max: UNPACKED_BYTES_MAX,
     };
     let mut modes = Vec::new();

@@ -9,7 +9,7 @@ use super::{
     Expr,
     ast::{BuiltinFunction, ComparisonOperator, ExprKind, ExprNode},
     error::{EvalError, suggestion},
-    functions::{self, FunctionError},
+    functions::{self, FunctionError, HashFilesError},
     value::ExprValue,
 };
 
@@ -23,11 +23,6 @@ pub trait HashFiles {
     /// The error says why the files could not be read.
     fn hash_files(&self, patterns: &[String]) -> Result<String, HashFilesError>;
 }
-
-/// Why files could not be hashed: an unknown option, a bad pattern, or an I/O error with its path.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct HashFilesError(pub String);
 
 /// The results of `success()`, `failure()` and `cancelled()` at this point of the run. `always()` needs no state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use super::{
-    eval::HashFilesError,
     json,
     json_reader::{self, JsonError},
     text,
     value::ExprValue,
 };
+
+/// Why files could not be hashed: an unknown option, a bad pattern, or an I/O error with its path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct HashFilesError(pub String);
 
 /// Why a function gives no value. The message doesn't contain the function's name.
 #[derive(Debug, thiserror::Error)]

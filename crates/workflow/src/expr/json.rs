@@ -6,6 +6,16 @@ use super::value::ExprValue;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLong;
 
+impl ExprValue {
+    /// The pretty JSON that `toJSON` gives: two spaces, and numbers as expressions write them.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let mut out = String::new();
+        write(self, &mut out, usize::MAX).expect("there is no limit");
+        out
+    }
+}
+
 /// Appends `value` to `out`, which never grows past `limit` bytes by more than one item.
 pub(crate) fn write(value: &ExprValue, out: &mut String, limit: usize) -> Result<(), TooLong> {
     nested(value, 0, out, limit)

@@ -29,8 +29,9 @@ mod value;
 pub use context_path::ContextPath;
 pub use error::{EvalError, ParseError, join_with_and, join_with_or};
 pub(crate) use eval::BYTES_MAX;
-pub use eval::{Contexts, HashFiles, HashFilesError, StatusChecks};
+pub use eval::{Contexts, HashFiles, StatusChecks};
 pub use expr_site::ExprSite;
+pub use functions::HashFilesError;
 pub use template::{IfCondition, Template};
 pub use value::{ExprObject, ExprValue, PropertyNames};
 

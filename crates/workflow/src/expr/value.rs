@@ -145,14 +145,6 @@ impl ExprValue {
         };
         size_of::<Self>() + inside
     }
-
-    /// The pretty JSON that `toJSON` gives: two spaces, and numbers as expressions write them.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        let mut out = String::new();
-        super::json::write(self, &mut out, usize::MAX).expect("there is no limit");
-        out
-    }
 }
 
 /// Equal in structure, to the letter; for tests and for noticing changes. Expressions use [`ExprValue::loosely_equals`].

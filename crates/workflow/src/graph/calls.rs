@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use shipway_syntax::{SourceFile, nearest};
 
 use super::{
-    JobGraph, LinkError, RunContexts, WorkflowLocation,
+    CALLED_MAX, JobGraph, LEVELS_MAX, LinkError, RunContexts, WorkflowLocation,
     error::{CallInputsError, CallLinkError, InputValueError},
     progress::WorkflowProgress,
     resolve_call_name,
@@ -22,12 +22,6 @@ use crate::{
         WorkflowCall, WorkflowJob, qualify_own_actions,
     },
 };
-
-/// How deep calls go, the workflow that begins counted; GitHub's limit.
-pub const LEVELS_MAX: usize = 10;
-
-/// How many workflows one may call, those called by called ones counted; GitHub's limit.
-pub const CALLED_MAX: usize = 50;
 
 /// Mistakes told at once.
 const MISTAKES_MAX: usize = 10;

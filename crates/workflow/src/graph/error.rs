@@ -76,6 +76,17 @@ pub(super) enum ExpansionError {
     CallNotRead,
 }
 
+impl ExpansionError {
+    /// A setting of a job has no value.
+    pub(super) fn setting(job: &WorkflowJob, setting: &'static str, error: EvalError) -> Self {
+        Self::Setting {
+            setting,
+            job: job.into(),
+            error: Box::new(error),
+        }
+    }
+}
+
 /// Displayed as `` `build` (line 4)``.
 #[derive(Debug)]
 pub(super) struct JobLabel {

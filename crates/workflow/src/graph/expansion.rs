@@ -5,14 +5,10 @@ use super::{
     calls::LinkedWorkflow,
     error::ExpansionError,
     matrix::{self, MatrixCombination, expand_matrix},
-    preconditions::JobPreconditions,
+    preconditions::{CalledWorkflow, JobPreconditions},
     progress::{CalledProgress, JobExpansion, MatrixCell, WorkflowProgress},
 };
-use crate::{
-    expr::{Contexts, EvalError},
-    job::JobKey,
-    model::WorkflowJob,
-};
+use crate::{expr::Contexts, job::JobKey, model::WorkflowJob};
 
 /// How long a job may take when it doesn't say; GitHub's.
 const TIMEOUT_MINUTES: f64 = 360.0;
@@ -37,18 +33,6 @@ pub(super) fn key_of(caller: Option<&JobKey>, id: &str, cell: Option<usize>) -> 
     }
 }
 
-pub(super) fn no_value(
-    job: &WorkflowJob,
-    setting: &'static str,
-    error: EvalError,
-) -> ExpansionError {
-    ExpansionError::Setting {
-        setting,
-        job: job.into(),
-        error: Box::new(error),
-    }
-}
-
 /// The cells of a job that may start. `unit` is the workflow that it calls.
 pub(super) fn expanded(
     job: &WorkflowJob,
@@ -59,13 +43,13 @@ pub(super) fn expanded(
     let job_strategy = job.strategy.as_ref();
     let fail_fast = job_strategy
         .map_or(Ok(true), |strategy| strategy.fail_fast.resolve(&contexts))
-        .map_err(|error| no_value(job, "fail-fast", error))?;
+        .map_err(|error| ExpansionError::setting(job, "fail-fast", error))?;
     let most = job_strategy
         .and_then(|strategy| strategy.max_parallel.as_ref())
         .map(|setting| setting.resolve(&contexts))
         .transpose();
     let max_parallel = most
-        .map_err(|error| no_value(job, "max-parallel", error))?
+        .map_err(|error| ExpansionError::setting(job, "max-parallel", error))?
         .map(|most| (most as usize).max(1));
     let combinations = match job_strategy.and_then(|strategy| strategy.matrix.as_ref()) {
         None => vec![None],
@@ -118,7 +102,7 @@ fn cell(
         Some(name) if name.as_literal().is_none() => matrix::name(
             &name
                 .resolve_text(contexts)
-                .map_err(|error| no_value(job, "name", error))?,
+                .map_err(|error| ExpansionError::setting(job, "name", error))?,
             "",
         ),
         Some(name) => matrix::name(name.text(), label),
@@ -131,7 +115,7 @@ fn cell(
     let runs_on = job.runs_on.as_ref().map(|it| it.resolve(contexts));
     let runs_on = runs_on
         .transpose()
-        .map_err(|error| no_value(job, "runs-on", error))?;
+        .map_err(|error| ExpansionError::setting(job, "runs-on", error))?;
     let called = unit.map(|unit| {
         let inputs = unit
             .inputs(job, contexts)
@@ -146,6 +130,13 @@ fn cell(
         }))
     });
     let called = called.transpose()?;
+    let called_workflow = unit
+        .zip(called.as_deref())
+        .map(|(unit, called)| CalledWorkflow {
+            workflow: &unit.workflow,
+            inputs: &called.inputs,
+        });
+    let gate = JobPreconditions::resolve(job, called_workflow, contexts)?;
     Ok(MatrixCell {
         key: key(caller, &job.id, combination.is_some().then_some(index)),
         name,
@@ -155,10 +146,10 @@ fn cell(
         continue_on_error: job
             .continue_on_error
             .resolve(contexts)
-            .map_err(|error| no_value(job, "continue-on-error", error))?,
+            .map_err(|error| ExpansionError::setting(job, "continue-on-error", error))?,
         runs_on: runs_on.unwrap_or_default(),
         timeout_ms: resolve_timeout_ms(job, contexts)?,
-        gate: JobPreconditions::resolve(job, unit.zip(called.as_deref()), contexts)?,
+        gate,
         stopping: None,
         outcome: None,
         called,
@@ -170,7 +161,7 @@ fn resolve_timeout_ms(job: &WorkflowJob, contexts: &Contexts<'_>) -> Result<u64,
         None => TIMEOUT_MINUTES,
         Some(setting) => setting
             .resolve(contexts)
-            .map_err(|error| no_value(job, "timeout-minutes", error))?,
+            .map_err(|error| ExpansionError::setting(job, "timeout-minutes", error))?,
     };
     Ok((minutes.min(TIMEOUT_MINUTES_MAX) * 60_000.0) as u64)
 }

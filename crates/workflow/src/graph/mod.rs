@@ -41,10 +41,8 @@ mod scheduler;
 mod tests;
 mod workflow_location;
 
-pub use calls::{
-    CALLED_MAX, CalledText, LEVELS_MAX, LinkedWorkflow, find_called_workflows, link_calls,
-};
 pub(crate) use calls::{CallMistake, call_mistakes};
+pub use calls::{CalledText, LinkedWorkflow, find_called_workflows, link_calls};
 pub use error::{LinkError, RunSettingError};
 pub use matrix::{CELLS_MAX, MatrixCombination, MatrixError, expand_matrix};
 pub use preconditions::{ConcurrencyGroup, JobPreconditions, resolve_run_group};
@@ -55,6 +53,12 @@ pub use workflow_location::{WorkflowLocation, WorkflowLocationError, resolve_cal
 
 /// Jobs of one run, those of called workflows counted: what a machine can still list. GitHub's own limits multiply to more.
 pub const JOBS_MAX: usize = 20_000;
+
+/// How deep calls go, the workflow that begins counted; GitHub's limit.
+pub const LEVELS_MAX: usize = 10;
+
+/// How many workflows one may call, those called by called ones counted; GitHub's limit.
+pub const CALLED_MAX: usize = 50;
 
 /// The contexts of a job's expressions, except `needs`, `strategy` and `matrix`.
 #[derive(Clone, Debug, Default)]

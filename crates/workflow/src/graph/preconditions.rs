@@ -3,13 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    RunContexts, RunSettingError, calls::LinkedWorkflow, error::ExpansionError,
-    expansion::no_value, progress::CalledProgress,
-};
+use super::{RunContexts, RunSettingError, error::ExpansionError};
 use crate::{
-    expr::{Contexts, EvalError},
-    model::{ConcurrencyRule, QueueMode, WorkflowJob},
+    expr::{Contexts, EvalError, ExprValue},
+    model::{ConcurrencyRule, QueueMode, Workflow, WorkflowJob},
 };
 
 /// A concurrency group that a run or a job wants to be in.
@@ -36,6 +33,13 @@ pub struct JobPreconditions {
     pub environment: Option<String>,
 }
 
+/// The workflow that a job calls, with the inputs of the call.
+#[derive(Clone, Copy)]
+pub(super) struct CalledWorkflow<'a> {
+    pub(super) workflow: &'a Workflow,
+    pub(super) inputs: &'a ExprValue,
+}
+
 impl JobPreconditions {
     /// Whether the job can start immediately.
     #[must_use]
@@ -47,12 +51,12 @@ impl JobPreconditions {
     /// of the workflow.
     pub(super) fn resolve(
         job: &WorkflowJob,
-        called: Option<(&LinkedWorkflow, &CalledProgress)>,
+        called: Option<CalledWorkflow<'_>>,
         contexts: &Contexts<'_>,
     ) -> Result<Self, ExpansionError> {
         let group = match (&job.concurrency, called) {
             (Some(concurrency), _) => group(concurrency, contexts),
-            (None, Some((unit, called))) => match &unit.workflow.concurrency {
+            (None, Some(called)) => match &called.workflow.concurrency {
                 Some(concurrency) => {
                     let contexts = contexts.clone().with("inputs", called.inputs.clone());
                     group(concurrency, &contexts)
@@ -61,13 +65,13 @@ impl JobPreconditions {
             },
             (None, None) => Ok(None),
         };
-        let group = group.map_err(|error| no_value(job, "concurrency", error))?;
+        let group = group.map_err(|error| ExpansionError::setting(job, "concurrency", error))?;
         let environment = job
             .environment
             .as_ref()
             .map(|environment| environment.name.resolve_text(contexts))
             .transpose()
-            .map_err(|error| no_value(job, "environment", error))?;
+            .map_err(|error| ExpansionError::setting(job, "environment", error))?;
         Ok(Self {
             group,
             environment: environment

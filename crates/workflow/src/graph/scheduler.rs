@@ -4,7 +4,7 @@ use super::{
     GraphDecision, JOBS_MAX, JobGraph, RunContexts,
     calls::LinkedWorkflow,
     error::ExpansionError,
-    expansion::{self, CallingJob, expanded, no_value},
+    expansion::{self, CallingJob, expanded},
     progress::WorkflowProgress,
 };
 use crate::{
@@ -154,7 +154,7 @@ impl JobScheduler<'_> {
                 return self.end(
                     job,
                     Conclusion::Failure,
-                    Some(no_value(description, "if", error).to_string()),
+                    Some(ExpansionError::setting(description, "if", error).to_string()),
                 );
             }
             Ok(false) if self.progress.cancelled.is_some() => {

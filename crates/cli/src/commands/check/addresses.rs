@@ -2,7 +2,7 @@
 //! Without a named server nothing is checked.
 
 use shipway_api::ApiClient;
-use shipway_core::config::ServiceConfig;
+use shipway_core::{address::claims::ClaimStage, config::ServiceConfig};
 use shipway_syntax::{Diagnostic, SourceFile, Span, YamlNode, parse};
 
 use crate::client::ServerConnection;
@@ -29,7 +29,8 @@ pub(super) fn warnings(
             return vec![Diagnostic::warning("address-unknown", whole, message)];
         }
     };
-    let compared = claims.compare(config);
+    let ports = claims.reserved_ports.clone();
+    let compared = claims.compare(&config.claim_request(ports, ClaimStage::Push));
     let span_or_whole = |name: &str| span_of(name).unwrap_or(whole);
     let taken = compared.conflicts.iter().map(|conflict| {
         let span = span_or_whole(conflict.environment.as_str());

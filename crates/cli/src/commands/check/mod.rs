@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use shipway_core::{
     config::{EnvironmentConfig, ServiceConfig},
-    rollout::strategy,
+    rollout::needed_traffic,
 };
 use shipway_syntax::{Diagnostic, SourceFile};
 use shipway_workflow::{lint, runner::RunnerLabels};
@@ -172,7 +172,7 @@ impl CheckReport {
 /// How much traffic the analysis of each environment needs.
 fn traffic_notes(config: &ServiceConfig) -> Vec<String> {
     let of = |environment: &EnvironmentConfig| {
-        let notes = strategy::needed_traffic(environment);
+        let notes = needed_traffic(environment);
         let name = environment.name.clone();
         notes.into_iter().map(move |note| format!("{name}: {note}"))
     };

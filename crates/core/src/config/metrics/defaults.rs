@@ -2,8 +2,6 @@
 //!
 //! Each of them is compared with stable; the absolute limits apply when there is no stable release, as in a first deployment.
 
-use std::time::Duration;
-
 use shipway_analysis::{
     Analysis, AnalysisRule, Metric, SequentialComparison, ThresholdLimit, evidence::Alpha,
     threshold::MetricBound,
@@ -17,8 +15,6 @@ const SLOW_MAX: f64 = 0.1;
 const RESTARTS_MAX: f64 = 0.0;
 /// The share of a minute in which the instances must be ready.
 const AVAILABILITY_MIN: f64 = 0.95;
-/// Where nothing is known of stable, an answer is slow from here on.
-pub(crate) const SLOW_WITHOUT_STABLE: Duration = Duration::from_secs(1);
 
 pub(in crate::config) fn rules() -> Analysis {
     let alpha = Alpha::new(SequentialComparison::ALPHA).expect("a probability");

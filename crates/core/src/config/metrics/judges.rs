@@ -10,7 +10,7 @@ use shipway_analysis::{
 use shipway_syntax::{Diagnostic, MappingFields, Spanned};
 
 use super::{MetricDraft, Problems, bad, noted, number, value};
-use crate::config::scalars::{one_of, unknown_choice};
+use crate::field_values::{one_of, unknown_choice};
 
 /// Keys of limits, and (without the first two) of conditions. A rule with one of them and no `judge` is a limit.
 pub(super) const LIMIT_KEYS: &[&str] = &[

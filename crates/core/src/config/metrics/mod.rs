@@ -14,7 +14,7 @@ use shipway_analysis::{
 use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode};
 
 pub use self::source::{MetricSource, ProviderQuery};
-use super::scalars::{Problems, one_of, unknown_choice};
+use crate::field_values::{Problems, one_of, unknown_choice};
 
 /// Keys of a metric that every judge has.
 const SHARED_KEYS: KeyNames = &[

@@ -7,7 +7,7 @@ use shipway_analysis::{
 use shipway_syntax::{Diagnostic, MappingFields, Spanned};
 
 use super::{MetricSource, Problems, bad, metric, noted, number};
-use crate::config::scalars::one_of;
+use crate::field_values::one_of;
 
 /// Keys of a rule of this judge.
 pub(super) const KEYS: &[&str] = &[

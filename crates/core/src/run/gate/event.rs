@@ -5,7 +5,7 @@ use shipway_workflow::{graph::ConcurrencyGroup, job::JobKey};
 
 use crate::{
     concurrency::{SlotChange, SlotPosition},
-    config::ApprovalRule,
+    gate::ApprovalRule,
     ids::RunNumber,
 };
 

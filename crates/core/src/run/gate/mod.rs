@@ -19,8 +19,7 @@ use super::{event::RunEvent, state::Run};
 use crate::{
     aggregate::{EffectKey, Event},
     concurrency::SlotPosition,
-    config::ApprovalRule,
-    gate::{GateDecision, GateSpec, GateState, GateVerdict},
+    gate::{ApprovalRule, GateDecision, GateSpec, GateState, GateVerdict},
 };
 
 mod decide;
@@ -31,15 +30,6 @@ mod words;
 
 pub use event::{GateEffect, GateFact, GateInput};
 pub(super) use words::{job_waits_for, run_waits_for, story_lines};
-
-/// The rules of an environment, as of when a run was ordered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EnvironmentRules {
-    pub environment: String,
-    /// Who must say yes before a job goes there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approvals: Option<ApprovalRule>,
-}
 
 /// People that a job waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use crate::{
     access::Principal,
     aggregate::{Actor, Aggregate, fold},
     concurrency::{self, ConcurrencyGroups, GroupMemberId, SlotChange, SlotRequest},
+    gate::EnvironmentRules,
     run::{
         JOB_APPROVAL_ROWS, RunAggregate, RunEffect, RunInput, RunRejection, RunSpec, RunState,
         RunStatus, RunView,

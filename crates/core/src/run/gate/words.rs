@@ -3,7 +3,7 @@
 use shipway_workflow::{graph::MatrixCell, job::JobKey};
 
 use super::{EnvironmentGate, GateFact, GroupSlot, approval_awaited, cells_to_job};
-use crate::{concurrency::SlotPosition, config::ApprovalRule, run::state::Run};
+use crate::{concurrency::SlotPosition, gate::ApprovalRule, run::state::Run};
 
 /// What the run as a whole waits for, in words.
 pub(in crate::run) fn run_waits_for(run: &Run) -> Option<String> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
 use super::{StrategyInput, PlanCompiler, bring_up, finish, take_down};
-use crate::rollout::plan::{PlanAction, RolloutPlan, TrafficSplit};
+use super::plan::{PlanAction, RolloutPlan, TrafficSplit};
 
 /// It has no parameters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields};
 
-use crate::config::scalars::one_of;
+use crate::field_values::one_of;
 
 /// Parameters of all holds of a strategy. They are serialized among the other parameters of the strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ impl HoldPolicy {
 
 #[cfg(test)]
 mod tests {
-    use crate::rollout::strategy::Strategy;
+    use crate::strategy::Strategy;
 
     #[test]
     fn strategies_are_read_and_written_as_they_ever_were() {

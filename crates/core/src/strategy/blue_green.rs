@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
 use super::{StrategyInput, PlanCompiler, HoldPolicy, bring_up, first_deployment, take_down};
-use crate::rollout::plan::{PlanAction, HoldReason, RolloutPlan, TrafficSplit};
+use super::plan::{PlanAction, HoldReason, RolloutPlan, TrafficSplit};
 
 /// How long the previous set stays warm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,16 +9,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
-use super::{StrategyInput, PlanCompiler, HoldPolicy, bring_up, first_deployment, take_down};
+use super::{
+    HoldPolicy, PlanCompiler, StrategyInput, bring_up,
+    canary_match::{self, MirrorScope, RequestMatch, TrafficMatch, TrafficMirror},
+    first_deployment,
+    plan::{HoldReason, PlanAction, RolloutPlan, TrafficSplit},
+    take_down,
+};
 use crate::{
-    config::{ApprovalRule, InstanceCount, scalars::count},
-    gate::GateSpec,
+    field_values::{InstanceCount, count},
+    gate::{ApprovalRule, GateSpec},
     weight::Weight,
     ids::ReleaseNumber,
-    rollout::{
-        plan::{PlanAction, HoldReason, RolloutPlan, TrafficSplit},
-        canary_match::{self, RequestMatch, TrafficMirror, MirrorScope, TrafficMatch},
-    },
 };
 
 /// Keys of `canary`.

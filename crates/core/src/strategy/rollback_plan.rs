@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use crate::{
-    ids::ReleaseNumber,
-    rollout::{
-        plan::{PlanAction, RolloutPlan, TrafficSplit},
-        strategy::{ObservedState, take_down},
-    },
+use super::{
+    ObservedState,
+    plan::{PlanAction, RolloutPlan, TrafficSplit},
+    take_down,
 };
+use crate::ids::ReleaseNumber;
 
 /// What stable must have before it gets the traffic of a failed release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

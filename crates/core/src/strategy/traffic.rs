@@ -2,36 +2,18 @@
 
 use std::time::Duration;
 
-use super::StrategyInput;
-use crate::{
-    config::EnvironmentConfig,
-    ids::ReleaseNumber,
-    rollout::plan::{HoldReason, PlanAction, RolloutPlan, Span, TrafficSplit},
+use super::{
+    Strategy, StrategyInput,
+    plan::{HoldReason, PlanAction, RolloutPlan, TrafficSplit},
 };
+use crate::duration_text::DurationText;
 
-/// What a file alone tells: how much traffic each hold of a rollout into this environment needs.
+/// How much traffic each hold of a strategy needs, without notes on anything else.
 #[must_use]
-pub fn needed_traffic(environment: &EnvironmentConfig) -> Vec<String> {
-    let brief = StrategyInput {
-        release: ReleaseNumber(2),
-        stable: Some(ReleaseNumber(1)),
-        stable_count: environment.instances,
-        instances: environment.instances,
-        has_smoke: false,
-        is_judged: !environment.analysis.is_empty(),
-        min_requests: environment.analysis.min_requests(),
-        needs_slow_limit: false,
-        stable_traffic: None,
-        drain: environment.drain,
-        approvals: None,
-        leftovers: Vec::new(),
-        peers: Vec::new(),
-        address_change: None,
-        watch: Duration::ZERO,
-    };
-    let mut plan = environment.strategy.compile(&brief);
+pub fn describe_needed_traffic(strategy: &Strategy, brief: &StrategyInput) -> Vec<String> {
+    let mut plan = strategy.compile(brief);
     plan.notes.clear();
-    describe(&mut plan, &brief);
+    describe(&mut plan, brief);
     plan.notes
 }
 
@@ -65,7 +47,7 @@ fn traffic_of_hold(brief: &StrategyInput, share: f64, duration: Duration) -> Opt
         return None;
     }
     let needed = brief.min_requests;
-    let of = format!("{}% for {}", 100.0 * share, Span(duration));
+    let of = format!("{}% for {}", 100.0 * share, DurationText(duration));
     let seconds = duration.as_secs_f64();
     let Some(traffic) = brief.stable_traffic.filter(|it| !it.counted_for.is_zero()) else {
         let rate = needed as f64 / (share * seconds).max(f64::MIN_POSITIVE);
@@ -84,7 +66,7 @@ fn traffic_of_hold(brief: &StrategyInput, share: f64, duration: Duration) -> Opt
     Some(format!(
         "{of}: judging needs {needed} requests to the new release, about {expected:.0} are expected (stable had {} in the last {}){outcome}",
         traffic.requests,
-        Span(traffic.counted_for)
+        DurationText(traffic.counted_for)
     ))
 }
 

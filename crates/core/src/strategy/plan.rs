@@ -11,9 +11,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{canary_match::TrafficMatch, subject::RolloutVariant};
+use super::{canary_match::TrafficMatch, variant::RolloutVariant};
 use crate::{
     address::PublicAddress,
+    duration_text::DurationText,
     gate::GateSpec,
     ids::{Digest, ReleaseNumber, ServiceName},
     weight::Weight,
@@ -386,7 +387,7 @@ impl fmt::Display for PlanAction {
             ),
             Self::Smoke { release } => write!(f, "smoke tests against {release}"),
             Self::Shift { split } => write!(f, "shift traffic: {split}"),
-            Self::Hold { duration, why } => write_hold(f, Span(*duration), *why),
+            Self::Hold { duration, why } => write_hold(f, DurationText(*duration), *why),
             Self::Ask { gate } => write!(f, "wait for {gate}"),
             Self::Barrier { with } => {
                 let names: Vec<&str> = with.iter().map(ServiceName::as_str).collect();
@@ -396,12 +397,16 @@ impl fmt::Display for PlanAction {
                 release,
                 keep: 0,
                 grace,
-            } => write!(f, "drain {release}, up to {}", Span(*grace)),
+            } => write!(f, "drain {release}, up to {}", DurationText(*grace)),
             Self::Drain {
                 release,
                 keep,
                 grace,
-            } => write!(f, "drain {release} down to {keep}, up to {}", Span(*grace)),
+            } => write!(
+                f,
+                "drain {release} down to {keep}, up to {}",
+                DurationText(*grace)
+            ),
             Self::Stop { release, keep: 0 } => write!(f, "stop {release}"),
             Self::Stop { release, keep } => {
                 write!(f, "stop {release} down to {keep} {}", instances(*keep))
@@ -413,7 +418,7 @@ impl fmt::Display for PlanAction {
     }
 }
 
-fn write_hold(f: &mut fmt::Formatter<'_>, duration: Span, why: HoldReason) -> fmt::Result {
+fn write_hold(f: &mut fmt::Formatter<'_>, duration: DurationText, why: HoldReason) -> fmt::Result {
     match why {
         HoldReason::Evidence => write!(f, "hold for {duration} and judge"),
         HoldReason::Time => write!(f, "hold for {duration}"),
@@ -425,34 +430,4 @@ fn write_hold(f: &mut fmt::Formatter<'_>, duration: Span, why: HoldReason) -> fm
 
 const fn instances(count: u32) -> &'static str {
     if count == 1 { "instance" } else { "instances" }
-}
-
-/// A duration as people write it in the file: `90s` is `1 min 30 s`.
-#[derive(Clone, Copy, Debug)]
-pub struct Span(pub Duration);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = self.0.as_millis();
-        if millis < 1_000 {
-            return write!(f, "{millis} ms");
-        }
-        if millis < 10_000 && !millis.is_multiple_of(1_000) {
-            return write!(f, "{:.1} s", self.0.as_secs_f64());
-        }
-        let seconds = self.0.as_secs();
-        let parts = [
-            (seconds / 86_400, "d"),
-            (seconds / 3_600 % 24, "h"),
-            (seconds / 60 % 60, "min"),
-            (seconds % 60, "s"),
-        ];
-        let shown: Vec<String> = parts
-            .iter()
-            .filter(|(n, _)| *n > 0)
-            .take(2)
-            .map(|(n, unit)| format!("{n} {unit}"))
-            .collect();
-        f.write_str(&shown.join(" "))
-    }
 }

@@ -7,14 +7,12 @@
 
 use std::time::Duration;
 
-use crate::{
-    ids::ReleaseNumber,
-    rollout::{
-        plan::{HoldReason, PlanAction, RolloutPlan, TrafficSplit},
-        strategy::{ObservedState, take_down},
-    },
-    weight::Weight,
+use super::{
+    ObservedState,
+    plan::{HoldReason, PlanAction, RolloutPlan, TrafficSplit},
+    take_down,
 };
+use crate::{ids::ReleaseNumber, weight::Weight};
 
 /// How long both releases are compared at most; evidence ends it earlier.
 pub const COMPARED_FOR: Duration = Duration::from_secs(5 * 60);

@@ -295,7 +295,7 @@ pub(super) fn mirror(node: &YamlNode, problems: &mut Vec<Diagnostic>) -> Option<
             let fields = MappingFields::read(node, "mirror", &["share", "methods"], problems)?;
             fields.require("share", problems);
             let words = [("safe", MirrorScope::Safe), ("all", MirrorScope::All)];
-            let methods = crate::config::scalars::one_of(&fields, "methods", &words, problems);
+            let methods = crate::field_values::one_of(&fields, "methods", &words, problems);
             let share = fields.string("share", problems);
             (
                 share.map(|it| (it.value, it.span)),

@@ -10,14 +10,8 @@ use shipway_syntax::{Diagnostic, YamlNode};
 
 use crate::{
     address::EnvironmentAddresses,
-    config::ApprovalRule,
-    gate::GateSpec,
+    gate::{ApprovalRule, GateSpec},
     ids::{ReleaseNumber, ServiceName},
-    rollout::{
-        RolloutSpec, RolloutVariant,
-        plan::{HoldReason, PlanAction, RolloutPlan, TrafficSplit},
-        stable_traffic::StableTraffic,
-    },
 };
 
 /// Makes the closed set of strategies of their list.
@@ -72,10 +66,14 @@ macro_rules! strategies {
     };
 }
 
+pub mod canary_match;
 mod holds;
+pub mod plan;
 pub mod reverse_canary;
 pub mod rollback_plan;
+mod stable_traffic;
 mod traffic;
+mod variant;
 
 strategies! {
     recreate::Recreate,
@@ -86,7 +84,10 @@ strategies! {
 
 pub use canary::CanaryStep;
 pub use holds::{HoldPolicy, OnInconclusive};
-pub use traffic::needed_traffic;
+use plan::{HoldReason, PlanAction, RolloutPlan, TrafficSplit};
+pub use stable_traffic::StableTraffic;
+pub use traffic::describe_needed_traffic;
+pub use variant::RolloutVariant;
 
 pub trait PlanCompiler: Default {
     /// Its word in `shipway.yaml`.
@@ -161,15 +162,9 @@ pub struct AddressChange {
 }
 
 impl AddressChange {
-    /// The change that a rollout brings, if it brings one.
-    pub(super) fn from_spec(spec: &RolloutSpec) -> Option<Self> {
-        let name = &spec.environment.name;
-        let place = spec.release().service_environment(name);
-        let to = EnvironmentAddresses::new(&place, &spec.environment);
-        let stable = spec.stable();
-        let from = stable
-            .and_then(|stable| stable.release.environment(name))
-            .map(|environment| EnvironmentAddresses::new(&place, environment));
+    /// The change from the addresses of stable; none when the release asks for the same.
+    #[must_use]
+    pub fn between(from: Option<EnvironmentAddresses>, to: EnvironmentAddresses) -> Option<Self> {
         let is_same = from
             .as_ref()
             .is_some_and(|from| from.claims() == to.claims());

@@ -6,11 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shipway_syntax::{Diagnostic, MappingFields, YamlNode};
 
-use super::{StrategyInput, PlanCompiler, HoldPolicy, bring_up, finish, first_deployment, take_down};
+use super::{
+    HoldPolicy, PlanCompiler, StrategyInput, bring_up, finish, first_deployment,
+    plan::{HoldReason, PlanAction, RolloutPlan, TrafficSplit},
+    take_down,
+};
 use crate::{
-    config::{InstanceCount, scalars::count},
+    field_values::{InstanceCount, count},
     weight::Weight,
-    rollout::plan::{PlanAction, HoldReason, RolloutPlan, TrafficSplit},
 };
 
 const KEYS: &[&str] = &[

@@ -6,13 +6,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use shipway_analysis::Analysis;
 
-use super::plan::Span;
-use crate::config::SLOW_WITHOUT_STABLE;
+use crate::duration_text::DurationText;
 
 /// Of fewer answers the 99th percentile says little.
 const ANSWERS_MIN: u64 = 300;
 /// Lower bound for the slow-request limit: a service that answers in 2 ms isn't slow at 6 ms.
 const SLOW_LIMIT_MIN: Duration = Duration::from_millis(50);
+
+/// Where nothing is known of stable, an answer is slow from here on.
+pub(crate) const SLOW_WITHOUT_STABLE: Duration = Duration::from_secs(1);
 
 /// What stable answered in the last hour, as far back as it was counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,11 +50,11 @@ impl StableTraffic {
     /// `slow-rate: answers are slow from 270 ms on: the 99th percentile of the 72,000 answers of the last 60 min`
     #[must_use]
     pub fn describe_slow_limit(&self) -> String {
-        let limit = Span(Duration::from_micros(self.slow_limit_micros()));
-        let last = Span(self.counted_for);
+        let limit = DurationText(Duration::from_micros(self.slow_limit_micros()));
+        let last = DurationText(self.counted_for);
         match self.p99_micros {
             Some(p99) if self.requests >= ANSWERS_MIN => {
-                let p99 = Span(Duration::from_micros(p99));
+                let p99 = DurationText(Duration::from_micros(p99));
                 let of = if self.counted_for.is_zero() {
                     String::new()
                 } else {

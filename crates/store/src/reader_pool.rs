@@ -1,0 +1,83 @@
+//! Connections for reading in blocking threads, and the queries that several parts of the store need.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rusqlite::{Connection, params};
+use shipway_engine::{Recorded, StoreError};
+
+use crate::schema;
+
+/// Idle reader connections that are kept open.
+const READERS_MAX: usize = 8;
+
+/// A pool of connections for reading in blocking threads.
+#[derive(Clone, Default)]
+pub(crate) struct ReaderPool(Arc<Mutex<Vec<Connection>>>);
+
+impl ReaderPool {
+    pub(crate) async fn query<T: Send + 'static>(
+        &self,
+        path: PathBuf,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let idle = self.0.clone();
+        let work = move || {
+            let lock = || idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = lock().pop();
+            let connection = match known {
+                Some(connection) => connection,
+                None => {
+                    let connection = Connection::open(&path)?;
+                    schema::configure(&connection)?;
+                    connection.pragma_update(None, "query_only", true)?;
+                    connection
+                }
+            };
+            let answer = query(&connection);
+            let mut idle = lock();
+            if idle.len() < READERS_MAX {
+                idle.push(connection);
+            }
+            answer
+        };
+        let joined = tokio::task::spawn_blocking(work).await;
+        joined
+            .map_err(|error| StoreError(error.to_string()))?
+            .map_err(store_error)
+    }
+}
+
+/// Events after a position, at most `limit`.
+pub(crate) fn events_after(
+    connection: &Connection,
+    after: u64,
+    limit: u32,
+) -> rusqlite::Result<Vec<Recorded>> {
+    let sql = "SELECT e.position, t.name, e.version, e.body FROM events e JOIN streams t ON t.id = e.stream WHERE e.position > ?1 ORDER BY e.position LIMIT ?2";
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Recorded {
+            position: row.get(0)?,
+            stream: row.get(1)?,
+            version: row.get(2)?,
+            event: row.get(3)?,
+        })
+    };
+    connection
+        .prepare_cached(sql)?
+        .query_map(params![after, limit], read)?
+        .collect()
+}
+
+/// The error of the store for an error of SQLite, with what to do.
+pub(crate) fn store_error(error: rusqlite::Error) -> StoreError {
+    StoreError(match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => {
+            "the disk is full; it continues when space is freed".to_owned()
+        }
+        Some(rusqlite::ErrorCode::ReadOnly) => "the file is read-only".to_owned(),
+        _ => error.to_string(),
+    })
+}
