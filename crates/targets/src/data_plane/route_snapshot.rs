@@ -217,8 +217,8 @@ mod tests {
     fn traffic_route(canary: u32) -> TrafficRoute {
         let weight = |points| Weight::from_basis_points(points).unwrap();
         let shares = vec![
-            (ReleaseNumber(2), weight(canary)),
-            (ReleaseNumber(1), weight(canary).rest()),
+            (ReleaseNumber(2).into(), weight(canary)),
+            (ReleaseNumber(1).into(), weight(canary).rest()),
         ];
         TrafficRoute {
             addresses: EnvironmentAddresses::default(),
