@@ -181,7 +181,7 @@ impl ActionExecutor<'_> {
         let target = self.target(number)?;
         self.traffic.undrain(&set.place, number);
         let is_first_batch = !target.instances().iter().any(|it| it.id.set == set);
-        let addresses = EnvironmentAddresses::new(&set.place, environment);
+        let addresses = environment.addresses(&set.place);
         let workload = Workload {
             url: Some(addresses.url(self.proxy_address)),
             ..release.workload(environment)

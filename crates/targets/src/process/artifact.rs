@@ -1,11 +1,7 @@
 //! Unpacks artifacts completely or not at all, and never outside of their folder: [`unpack_untrusted_tar`] decides which entries are
 //! rejected.
 
-use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use shipway_core::ids::Digest;
 use shipway_worker::{ArchiveError, unpack_untrusted_tar};
