@@ -65,7 +65,7 @@ fn hints(reader: &mut WorkflowReader<'_>, node: &YamlNode, cron: &CronSchedule) 
         reader.warn(
             "cron-often",
             node.span,
-            format!("runs runs more often than every {MINUTES_APART_MIN} minutes, which GitHub doesn't do"),
+            format!("runs more often than every {MINUTES_APART_MIN} minutes, which GitHub doesn't do"),
             format!(
                 "for every {MINUTES_APART_MIN} minutes, write `*/{MINUTES_APART_MIN}` in the first field"
             ),
