@@ -348,14 +348,14 @@ mod tests {
     fn hostile_entries_are_refused_by_name() {
         use Is::{Device, File, Hardlink, Symlink};
         for (entries, wanted) in [
-            (vec![("../evil", File)], "the entry ../evil leaves"),
-            (vec![("/etc/evil", File)], "the entry /etc/evil leaves"),
-            (vec![("a/../../evil", File)], "leaves its folder"),
-            (vec![("l", Symlink("/etc"))], "the link l → /etc leaves"),
-            (vec![("l", Symlink("../x"))], "the link l → ../x leaves"),
-            (vec![("a/b/l", Symlink("../../../x"))], "leaves its folder"),
-            (vec![("l", Symlink("a/../../x"))], "leaves its folder"),
-            (vec![("l", Hardlink("/etc/passwd"))], "leaves its folder"),
+            (vec![("../evil", File)], "the entry ../evil is outside"),
+            (vec![("/etc/evil", File)], "the entry /etc/evil is outside"),
+            (vec![("a/../../evil", File)], "is outside its folder"),
+            (vec![("l", Symlink("/etc"))], "the link l → /etc points outside"),
+            (vec![("l", Symlink("../x"))], "the link l → ../x points outside"),
+            (vec![("a/b/l", Symlink("../../../x"))], "points outside its folder"),
+            (vec![("l", Symlink("a/../../x"))], "points outside its folder"),
+            (vec![("l", Hardlink("/etc/passwd"))], "points outside its folder"),
             (vec![("dev", Device)], "is neither file nor folder nor link"),
             (
                 vec![("d/x", File), ("l", Symlink("d")), ("l/y", File)],
@@ -363,7 +363,7 @@ mod tests {
             ),
             (
                 vec![("a/b/l", Symlink("../../x")), ("up", Hardlink("a/b/l"))],
-                "the link up → a/b/l leaves",
+                "the link up → a/b/l points outside",
             ),
         ] {
             let (folder, result) = unpacked(&entries);

@@ -74,7 +74,7 @@ fn users_are_kept_on_the_release_or_on_an_instance() {
         "service: shop\nrun: { command: ./shop }\nenvironments:\n  production: { sticky: { to: machine } }\n",
     );
     assert!(
-        told[0].contains("`to` is one of release, instance, not `machine`"),
+        told[0].contains("`to` must be one of release, instance, but this is `machine`"),
         "{told:?}"
     );
 }

@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(
             problems(", target: kubernets", &all),
             [
-                "shipway.yaml:5:39: error: `target` is one of process, docker, kubernetes, not `kubernets`; did you mean `kubernetes`?"
+                "shipway.yaml:5:39: error: `target` must be one of process, docker, kubernetes, but this is `kubernets`; did you mean `kubernetes`?"
             ]
         );
         assert_eq!(

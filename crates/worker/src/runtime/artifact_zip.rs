@@ -145,10 +145,10 @@ mod tests {
                 .to_string();
             assert!(refused.contains(why), "{refused}");
         };
-        refused(&[("../out", b"x", 0o644)], "leaves its folder");
-        refused(&[("a/../../out", b"x", 0o644)], "leaves its folder");
-        refused(&[("/tmp/out", b"x", 0o644)], "leaves its folder");
-        refused(&[("..\\out", b"x", 0o644)], "leaves its folder");
+        refused(&[("../out", b"x", 0o644)], "is outside its folder");
+        refused(&[("a/../../out", b"x", 0o644)], "is outside its folder");
+        refused(&[("/tmp/out", b"x", 0o644)], "is outside its folder");
+        refused(&[("..\\out", b"x", 0o644)], "is outside its folder");
         refused(&[("a", b"/etc/passwd", 0o120_777)], LEAVES);
         refused(&[("a", b"../../x", 0o120_777)], LEAVES);
         fs::write(&path, "no zip").unwrap();
