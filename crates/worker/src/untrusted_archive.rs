@@ -351,11 +351,26 @@ mod tests {
             (vec![("../evil", File)], "the entry ../evil is outside"),
             (vec![("/etc/evil", File)], "the entry /etc/evil is outside"),
             (vec![("a/../../evil", File)], "is outside its folder"),
-            (vec![("l", Symlink("/etc"))], "the link l → /etc points outside"),
-            (vec![("l", Symlink("../x"))], "the link l → ../x points outside"),
-            (vec![("a/b/l", Symlink("../../../x"))], "points outside its folder"),
-            (vec![("l", Symlink("a/../../x"))], "points outside its folder"),
-            (vec![("l", Hardlink("/etc/passwd"))], "points outside its folder"),
+            (
+                vec![("l", Symlink("/etc"))],
+                "the link l → /etc points outside",
+            ),
+            (
+                vec![("l", Symlink("../x"))],
+                "the link l → ../x points outside",
+            ),
+            (
+                vec![("a/b/l", Symlink("../../../x"))],
+                "points outside its folder",
+            ),
+            (
+                vec![("l", Symlink("a/../../x"))],
+                "points outside its folder",
+            ),
+            (
+                vec![("l", Hardlink("/etc/passwd"))],
+                "points outside its folder",
+            ),
             (vec![("dev", Device)], "is neither file nor folder nor link"),
             (
                 vec![("d/x", File), ("l", Symlink("d")), ("l/y", File)],
