@@ -95,7 +95,7 @@ async fn a_real_prometheus_gives_one_number_or_a_reason() {
         Ok(0.5)
     );
     assert_eq!(promql(&url, "scalar(vector(7))").await, Ok(7.0));
-    said(&url, "conversion", "2 series, and one is needed").await;
+    said(&url, "conversion", "2 series, but one is needed").await;
     said(&url, "conversion{release=\"five\"}", "no series").await;
     // A label that only one side has: nothing matches.
     said(
@@ -107,8 +107,8 @@ async fn a_real_prometheus_gives_one_number_or_a_reason() {
     said(&url, "vector(0) / vector(0)", "NaN").await;
     said(&url, "vector(1) / vector(0)", "+Inf").await;
     said(&url, "vector(-1) / vector(0)", "-Inf").await;
-    said(&url, "conversion[1m]", "gives a matrix").await;
-    said(&url, "\"text\"", "gives a string").await;
+    said(&url, "conversion[1m]", "returns a matrix").await;
+    said(&url, "\"text\"", "returns a string").await;
     said(&url, "sum(conversion", "refused the query (400)").await;
 
     // A counter that begins anew: `increase` takes all of it as new, and never gives less than zero.
@@ -138,7 +138,7 @@ async fn partial_slow_and_broken_answers_are_no_answers() {
     });
     said(&partial.url, "up", "partial: store 2 is down").await;
     let page = Fake::serve(|_, _| Some((200, "<html>hello</html>".into())));
-    said(&page.url, "up", "no JSON: <html>hello</html>").await;
+    said(&page.url, "up", "did not return JSON: <html>hello</html>").await;
     let long = Fake::serve(|_, _| Some((200, "1".repeat(2 << 20))));
     said(&long.url, "up", "more than 1024 KiB").await;
 

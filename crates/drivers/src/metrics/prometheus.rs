@@ -130,7 +130,7 @@ mod tests {
             (vector(json!([])), "no series"),
             (
                 vector(json!([series(json!("1")), series(json!("2"))])),
-                "2 series, and one is needed",
+                "2 series, but one is needed",
             ),
             (vector(json!({})), "an object instead of series"),
             (vector(json!([series(json!(1))])), "unexpected response"),
@@ -140,11 +140,11 @@ mod tests {
             ),
             (
                 json!({ "resultType": "matrix", "result": [] }),
-                "gives a matrix",
+                "returns a matrix",
             ),
             (
                 json!({ "resultType": "string", "result": [1.0, "3"] }),
-                "gives a string",
+                "returns a string",
             ),
             (json!({}), "unexpected response"),
         ] {

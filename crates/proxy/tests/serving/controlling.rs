@@ -120,11 +120,11 @@ async fn a_snapshot_that_makes_no_sense_is_refused_and_the_routes_stay() {
         ),
         (
             with(vec![backend(2, FULL, &["shop:80"])]),
-            "\"shop:80\" is no address",
+            "\"shop:80\" is not an address",
         ),
         (
             with(vec![backend(2, FULL, &["127.0.0.1"])]),
-            "\"127.0.0.1\" is no address",
+            "\"127.0.0.1\" is not an address",
         ),
         (
             with(vec![backend(2, 5_000, &[]), backend(2, 5_000, &[])]),
@@ -135,14 +135,14 @@ async fn a_snapshot_that_makes_no_sense_is_refused_and_the_routes_stay() {
                 sticky: StickyBy::Cookie("a=b".to_owned()),
                 ..route(full())
             }),
-            "\"a=b\" can't be the name",
+            "\"a=b\" is not a valid name",
         ),
         (
             of(ServiceRoute {
                 sticky: StickyBy::Header(String::new()),
                 ..route(full())
             }),
-            "\"\" can't be the name",
+            "\"\" is not a valid name",
         ),
         (
             of(ServiceRoute {

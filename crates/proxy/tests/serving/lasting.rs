@@ -138,7 +138,7 @@ async fn a_second_proxy_in_the_same_place_is_refused_unless_it_takes_over() {
     };
     let why = Proxy::start(&start).await.err().unwrap();
     assert!(
-        why.contains(&format!("{} can't be listened on", proxy.address)),
+        why.contains(&format!("can't listen on {}", proxy.address)),
         "{why}"
     );
     assert!(proxy.health().await.is_ok());

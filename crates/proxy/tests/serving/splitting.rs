@@ -260,7 +260,7 @@ async fn patterns_and_presence_lead_to_a_release_and_no_pattern_is_taken_that_is
     let wrong = split(cookie("(us", ValueComparison::Regex));
     let refused = proxy.send_routes(&wrong).await.unwrap().refused;
     let reason = &refused[0].reason;
-    assert!(reason.contains("`(us` is no pattern"), "{reason}");
+    assert!(reason.contains("`(us` is not a valid pattern"), "{reason}");
     assert_eq!(ask_with(Some("beta=us")).await, "new", "the routes before");
 }
 
