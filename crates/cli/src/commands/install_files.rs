@@ -100,7 +100,8 @@ fn manual_pages(command: &clap::Command) -> io::Result<Vec<(String, Vec<u8>)>> {
         let mut bytes = Vec::new();
         page.render(&mut bytes)?;
         pages.push((page.get_filename(), bytes));
-        let visible = command.get_subcommands().filter(|it| !it.is_hide_set());
+        let visible = command.get_subcommands();
+        let visible = visible.filter(|it| !it.is_hide_set() && it.get_name() != "help");
         open.extend(visible.cloned());
     }
     pages.sort();

@@ -109,7 +109,8 @@ fn the_commands_of_operations_back_up_restore_and_rebuild() {
     run_block(&site, rebuild);
     site.start();
     until("the restored release serves", || {
-        site.place("production")["stable"] == 1 && !site.instances("production").is_empty()
+        site.place("production")["stable"]["number"] == 1
+            && !site.instances("production").is_empty()
     });
     // The restored log continues: the next push is the second release.
     let shop = Shop::clone_of(&site.folder.path().join("again"), &site.url("/git/shop"));
