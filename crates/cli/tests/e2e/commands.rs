@@ -69,12 +69,12 @@ fn what_there_is_can_be_read_by_people_and_programs() {
     assert_ends(
         &site.shipway(&["status"]),
         0,
-        &["no services yet", "push a commit"],
+        &["no service yet", "push a commit"],
     );
     assert_ends(
         &site.shipway(&["history"]),
         2,
-        &["no services yet", "shipway init"],
+        &["no service yet", "shipway init"],
     );
     let shop = serving(&site);
     assert_ends(
@@ -137,12 +137,12 @@ fn what_is_not_there_is_told_with_what_is() {
         (
             &["watch", "ro9"][..],
             1,
-            &["there is no rollout shop/ro9"][..],
+            &["no such rollout: shop/ro9"][..],
         ),
-        (&["approve", "ro9"], 1, &["there is no rollout shop/ro9"]),
+        (&["approve", "ro9"], 1, &["no such rollout: shop/ro9"]),
         (&["approve", "ro2"], 1, &["no longer possible"]),
         (&["pause", "ro2"], 1, &["no longer possible"]),
-        (&["watch", "seven"], 2, &["\"seven\" is no id", "ro7"]),
+        (&["watch", "seven"], 2, &["\"seven\" is not an id", "ro7"]),
         (
             &["approve", "r1"],
             1,
@@ -163,7 +163,7 @@ fn what_is_not_there_is_told_with_what_is() {
             &["shop.production.7.1"],
         ),
         (&["logs", "nonsense"], 2, &["nonsense", "r12", "ro7"]),
-        (&["deploy", "shoe"], 1, &["no service shoe", "/git/shoe"]),
+        (&["deploy", "shoe"], 1, &["no such service: shoe", "/git/shoe"]),
         (
             &["deploy", "--env", "nowhere"],
             2,
@@ -173,15 +173,15 @@ fn what_is_not_there_is_told_with_what_is() {
         (
             &["deploy", "--commit", "abcdef1"],
             1,
-            &["no release of commit abcdef1", "green"],
+            &["no release of commit abcdef1", "successful runs"],
         ),
         (
             &["plan", "--env", "nowhere"],
             2,
             &["nowhere", "staging, production"],
         ),
-        (&["history", "shoe"], 1, &["no service shoe"]),
-        (&["status", "shoe"], 1, &["no service shoe"]),
+        (&["history", "shoe"], 1, &["no such service: shoe"]),
+        (&["status", "shoe"], 1, &["no such service: shoe"]),
         (
             &["rollback", "--env", "production"],
             1,
@@ -268,7 +268,7 @@ fn a_rollout_is_aborted_and_tried_again() {
     assert_ends(
         &again,
         0,
-        &["rollout shop/ro5 has begun", "shipway watch shop/ro5"],
+        &["rollout shop/ro5 started", "shipway watch shop/ro5"],
     );
     site.shipway(&["promote", "ro5"]);
     assert_ends(&site.shipway(&["watch", "ro5"]), 0, &["#2"]);
@@ -282,7 +282,7 @@ fn a_rollout_is_aborted_and_tried_again() {
         "--reason",
         "to compare",
     ]);
-    assert_ends(&deployed, 0, &["rollout shop/ro6 has begun"]);
+    assert_ends(&deployed, 0, &["rollout shop/ro6 started"]);
     let history = json(&site.shipway(&["history", "--json"]));
     assert_eq!(history[0]["by"], "ann");
     assert_eq!(history[0]["why"], "to compare");
@@ -298,7 +298,7 @@ fn a_workflow_is_started_by_hand_and_cancelled() {
     assert_ends(
         &begun,
         0,
-        &["run shop/r2 has begun", "shipway logs shop/r2 --follow"],
+        &["run shop/r2 started", "shipway logs shop/r2 --follow"],
     );
     assert_ends(
         &site.shipway(&["logs", "r2", "--follow"]),

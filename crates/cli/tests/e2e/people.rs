@@ -29,7 +29,7 @@ fn a_rollback_by_a_person_is_not_superseded_by_a_push_and_holds_the_environment_
         "customers call",
     ];
     let resume = "shipway resume shop --env production";
-    let begun = "rolling back shop in production from #2 to #1: rollout shop/ro3 has begun";
+    let begun = "rolling back shop in production from #2 to #1: rollout shop/ro3 started";
     assert_ends(&site.shipway(&rollback), 0, &[begun, "held by ann", resume]);
     let twice = "rolling back shop in production from #2 to #1, already in progress: shipway watch shop/ro3";
     assert_ends(&site.shipway(&rollback), 0, &[twice]);
@@ -63,7 +63,7 @@ fn a_rollback_by_a_person_is_not_superseded_by_a_push_and_holds_the_environment_
     assert_ends(
         &site.shipway(&resume),
         0,
-        &[continues, "rollout shop/ro4 has begun"],
+        &[continues, "rollout shop/ro4 started"],
     );
     assert_eq!(ended(&site, "shop", 3)["status"], "promoted");
     assert_eq!(site.ask("/shop"), Some((200, "1.2".to_owned())));
