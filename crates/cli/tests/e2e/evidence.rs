@@ -280,7 +280,7 @@ fn who_is_told_of_a_verdict_sees_both_rates_in_a_line() {
         "{message:#}"
     );
     // The first release was compared with nothing, and there is nothing to draw.
-    let first = of("/hook", "shop #1 → production is live").unwrap();
+    let first = of("/hook", "shop #1 → production was promoted").unwrap();
     assert!(first["plot"].is_null(), "{first:#}");
 }
 
