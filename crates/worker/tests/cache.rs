@@ -104,7 +104,7 @@ fn parts_of_the_action_do_their_part_and_say_github_s_words() {
         "Cache not found for input keys: k-1, k-",
         "Cache found and can be restored from key: k-1",
         "Failed to save: there is a cache with the key k-1",
-        "##[warning]none of the paths to be cached is there",
+        "##[warning]nothing to cache: none of the paths exist",
     ] {
         assert!(outcome.log.contains(text), "{text}: {}", outcome.log);
     }

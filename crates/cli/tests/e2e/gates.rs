@@ -144,7 +144,7 @@ fn an_environment_is_tested_before_the_release_goes_on() {
         &told,
         &[
             "#2 serves staging",
-            "run r4 is red",
+            "run r4 failed",
             "the tests of staging failed (run r4)",
         ],
     );

@@ -71,7 +71,7 @@ fn failed() -> (Site, Shop) {
         &said(&push),
         &[
             "re-run: shipway retry shop/r1 --from-failed-step",
-            "look: shipway shell shop/r1 deliver",
+            "open a shell: shipway shell shop/r1 deliver",
         ],
     );
     (site, shop)
@@ -179,7 +179,7 @@ fn a_failed_job_goes_on_at_its_failed_step_once_what_was_wrong_outside_is_right(
         })
     });
     let late = site.shipway(&["retry", "shop/r1", "--job", "deliver", "--from-failed-step"]);
-    assert_ends(&late, 1, &["no job of shop/r1 that would run again failed"]);
+    assert_ends(&late, 1, &["no job of shop/r1 failed in a step"]);
 }
 
 #[test]
@@ -355,7 +355,7 @@ environments: { production: { strategy: rolling, drain: 1s } }
     shop.write("shipway.yaml", one);
     let out = site.folder.path().display().to_string();
     shop.write(".github/workflows/cd.yml", &DEPLOYS.replace("HERE", &out));
-    assert_says(&said(&shop.ship("1.0")), &["run r1 is red"]);
+    assert_says(&said(&shop.ship("1.0")), &["run r1 failed"]);
     assert_eq!(site.ended_rollout("production", 1)["status"], "promoted");
     fs::write(site.folder.path().join("up"), "").unwrap();
     let again = site.shipway(&["retry", "shop/r1", "--failed"]);

@@ -118,7 +118,7 @@ fn a_step_that_deploys_to_nowhere_is_red_and_says_where_it_can() {
     let told = said(&shop.ship("1.0"));
     assert_says(
         &told,
-        &["run r1 is red", "not released: not successful: r1"],
+        &["run r1 failed", "not released: not successful: r1"],
     );
     assert_says(&told, &["prodaction", "production"]);
     let logs = site.shipway(&["logs", "r1"]);

@@ -71,7 +71,7 @@ fn broken_yaml_in_a_workflow_is_named_with_its_line() {
     let words = [
         ".github/workflows/cd.yml:",
         "has errors and does not run",
-        "not released: no workflow ran",
+        "not released: no workflow was triggered",
     ];
     assert_refused(|shop| shop.edit(WORKFLOW, "steps:", "steps: {"), &words);
 }
@@ -101,7 +101,7 @@ fn a_commit_without_a_configuration_says_how_to_write_one() {
         &told,
         &[
             "run r1 succeeded",
-            "not released: there is no shipway.yaml in this commit",
+            "not released: no shipway.yaml in this commit",
             "shipway init",
         ],
     );

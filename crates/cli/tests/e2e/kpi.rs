@@ -137,10 +137,10 @@ const BAD_ANSWERS: [(&str, &str); 9] = [
         r#"{"status":"error","error":"out of memory"}"#,
         "refused the query (200): out of memory",
     ),
-    ("<html>502</html>", "no JSON"),
+    ("<html>502</html>", "did not return JSON"),
     (
         r#"{"status":"success","data":{"resultType":"string","result":[1,"1"]}}"#,
-        "gives a string",
+        "returns a string",
     ),
     (
         r#"{"status":"success","data":{"resultType":"scalar","result":[1,"NaN"]}}"#,
@@ -156,7 +156,7 @@ const BAD_ANSWERS: [(&str, &str); 9] = [
     ),
     (
         r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1,"1"]},{"metric":{},"value":[1,"1"]}]}}"#,
-        "2 series, and one is needed",
+        "2 series, but one is needed",
     ),
     (
         r#"{"status":"success","warnings":["store 2 is down"],"data":{"resultType":"scalar","result":[1,"1"]}}"#,

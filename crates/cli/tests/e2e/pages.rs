@@ -122,7 +122,7 @@ fn a_red_run_says_which_step() {
         "exit 3",
     );
     let told = said(&shop.ship("1.0"));
-    assert!(told.contains("red"), "{told}");
+    assert!(told.contains("run r1 failed"), "{told}");
     shows(
         &site,
         "/runs/shop/1",

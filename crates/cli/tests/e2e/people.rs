@@ -49,7 +49,7 @@ fn a_rollback_by_a_person_is_not_superseded_by_a_push_and_holds_the_environment_
     let place = site.place("production");
     assert_eq!(place["queue"], serde_json::json!([3]), "{place:#}");
     assert_eq!(place["hold"]["by"], "ann", "{place:#}");
-    let status = ["held", "because: customers call", resume, "#3 waiting"];
+    let status = ["held", "customers call", resume, "#3 waiting"];
     assert_ends(&site.shipway(&["status"]), 0, &status);
     assert_ends(&site.shipway(&["history"]), 0, &["rollback", "deploy"]);
     let button = "data-post=\"/api/v1/services/shop/environments/production/resume\"";

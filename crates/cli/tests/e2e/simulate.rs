@@ -79,7 +79,7 @@ fn the_same_seed_gives_the_same_bytes_and_another_one_others() {
         "{document}"
     );
     let notes = document["notes"].to_string();
-    assert!(notes.contains("there is no shipway.yaml here"), "{notes}");
+    assert!(notes.contains("no shipway.yaml here"), "{notes}");
     assert!(
         std::fs::read_dir(folder.path()).unwrap().next().is_none(),
         "`-` draws nothing"
@@ -110,7 +110,7 @@ fn questions_that_make_no_sense_are_refused_with_one_that_would() {
     refused(&["missing.yaml"], &["missing.yaml"]);
     refused(
         &[&example(), "--env", "moon"],
-        &["there is no environment `moon`", "staging, production"],
+        &["no environment `moon`", "staging, production"],
     );
     std::fs::write(
         folder.path().join("shipway.yaml"),

@@ -147,7 +147,7 @@ fn an_artifact_that_finds_no_space_fails_its_job_which_can_be_run_again() {
     let told = said(&shop.ship("1.0"));
     assert_says(
         &told,
-        &["run r1 is red", "the artifact large could not be stored"],
+        &["run r1 failed", "the artifact large could not be stored"],
     );
     let why = run(&site)["jobs"][0]["why"]
         .as_str()

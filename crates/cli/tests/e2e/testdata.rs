@@ -184,7 +184,7 @@ fn a_flaky_test_is_found_quarantined_and_lets_go() {
     shut(&site, true);
     assert_says(
         &said(&shop.ship("3")),
-        &["tests.test_till.Till/test_sometimes", "run r3 is red"],
+        &["tests.test_till.Till/test_sometimes", "run r3 failed"],
     );
     shut(&site, false);
     assert_eq!(again(&site, 4)["conclusion"], "success");
@@ -246,7 +246,7 @@ fn a_flaky_test_is_found_quarantined_and_lets_go() {
         &[
             "not excused by quarantine",
             "this change touches it",
-            "run r6 is red",
+            "run r6 failed",
         ],
     );
 
@@ -277,7 +277,7 @@ fn too_little_coverage_is_red_and_the_change_is_told() {
         &told,
         &[
             "50% of the lines are covered, but shipway.yaml requires 60% (reports.minimum)",
-            "run r2 is red",
+            "run r2 failed",
         ],
     );
     assert_says(

@@ -27,7 +27,7 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     let told = ship(&shop, "1.0", "0");
     assert_says(
         &told,
-        &["`promote_with` names cart, and there is no such service here"],
+        &["`promote_with` names cart, and no such service exists here"],
     );
     let file = shop.path.join("shipway.yaml");
     let file = file.to_str().unwrap();
@@ -53,7 +53,7 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     let nobody = check(&["--server", "http://127.0.0.1:9"]);
     assert_says(
         &nobody,
-        &["whether cart is there could not be queried", "2 warnings"],
+        &["can't check whether cart exists", "2 warnings"],
     );
     let gated = format!("{CANARY}\n    approvals: {{ count: 1 }}");
     let cart = repository(&site, "cart", CANARY);
@@ -103,7 +103,7 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     assert_eq!(back["status"], "rolled_back", "{back:#}");
     assert_says(
         back["rollback_start"]["why"].as_str().unwrap(),
-        &["cart/ro3 went back", "the till is shut"],
+        &["cart/ro3 was rolled back", "the till is shut"],
     );
     for mut push in pushes {
         push.wait().unwrap();
