@@ -177,8 +177,8 @@ async fn a_command_that_exits_at_once_is_a_crash_loop_with_its_last_words() {
     assert!(matches!(error, ReadinessError::CrashLoop(_)), "{error}");
     assert_eq!(
         error.to_string(),
-        "crash loop: instance 1 exited 3 times before becoming ready (last: exit code 7); \
-         last log lines: reading config | no such file: shop.toml"
+        "crash loop: instance 1 exited 3 times before becoming ready (last: exit code 7; \
+         last log lines: reading config | no such file: shop.toml)"
     );
     assert!(
         begun.elapsed() < PATIENCE / 4,

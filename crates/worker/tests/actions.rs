@@ -233,7 +233,7 @@ fn what_is_not_built_in_is_refused_by_name() {
     .run();
     assert_eq!(outcome.conclusion, Incomplete, "{}", outcome.log);
     let why = outcome.step("other").2.unwrap();
-    assert!(why.contains("shipway/thing is none of"), "{why}");
+    assert!(why.contains("shipway/thing is not a built-in action"), "{why}");
     assert!(outcome.log.contains("python3 3."), "{}", outcome.log);
     assert!(
         outcome

@@ -91,7 +91,7 @@ fn a_job_without_reports_notes_none_and_a_hostile_one_is_only_warned_of() {
     assert_eq!(stored.summary.warnings.len(), 3, "{warnings}");
     for warning in [
         "TEST-large.xml: it is larger than 32 MiB",
-        "TEST-torn.xml: it breaks off",
+        "TEST-torn.xml: it is incomplete",
         "TEST-noise.xml: it",
     ] {
         assert!(warnings.contains(warning), "{warnings}");

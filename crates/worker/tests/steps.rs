@@ -207,7 +207,7 @@ fn a_secret_is_nowhere_to_be_read() {
     assert!(outcome.log.contains("direct ***"), "{}", outcome.log);
     assert!(outcome.log.contains("still known: 17"), "{}", outcome.log);
     assert!(
-        outcome.log.contains("the output secret is left out"),
+        outcome.log.contains("the output secret is dropped"),
         "{}",
         outcome.log
     );

@@ -105,7 +105,7 @@ fn a_dry_run_says_what_would_run_and_runs_nothing() {
             "if failure(): only after a failure",
             "wave 2",
             "  test · after build · 4 cells: linux, 1; linux, 2; mac, 1; mac, 2",
-            "if needs.build.outputs.changed == 'true': known when it runs",
+            "if needs.build.outputs.changed == 'true': decided at run time",
             "Test on ${{ matrix.os }}  (sh)",
             "if matrix.os == 'mac': only for mac, 1; mac, 2",
             "generated · after build · a matrix computed at run time",

@@ -75,7 +75,7 @@ jobs:
         "        run: exit 0; until",
     );
     let second = said(&shop.ship("1.1"));
-    assert_says(&second, &["queued", "r1", "r2 is green"]);
+    assert_says(&second, &["waiting for the concurrency group, held by r1", "run r2 succeeded"]);
     assert_says(
         &said(&first.wait_with_output().unwrap()),
         &["cancelling: r2 is in the same concurrency group, with `cancel-in-progress`"],
@@ -149,7 +149,7 @@ jobs:
             trace = trace.display()
         ),
     );
-    assert_says(&said(&shop.ship("1.0")), &["r1 is green"]);
+    assert_says(&said(&shop.ship("1.0")), &["run r1 succeeded"]);
     let trace = fs::read_to_string(trace).unwrap();
     assert_eq!(trace, "in\nout\n".repeat(5));
 }
@@ -221,7 +221,7 @@ fn a_job_waits_for_approval_and_gets_the_secrets_of_its_environment_only_then() 
     assert!(!site.data().join("runs/shop/1/deploy").exists());
 
     let refused = as_user(&site, "mallory", &["approve", "r1"]);
-    assert_ends(&refused, 3, &["mallory may not decide", "alice"]);
+    assert_ends(&refused, 3, &["mallory may not approve or reject", "alice"]);
     site.kill();
     site.start();
     assert_eq!(job(&site, 1, "deploy")["status"], "waiting");

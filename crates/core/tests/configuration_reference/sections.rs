@@ -22,6 +22,7 @@ pub const SECTIONS: &[Section] = &[
         around: "@",
         examples: &[
             ("service", "service: shop"),
+            ("repository", "repository: acme/shop"),
             ("branch", "branch: main"),
             ("workflow", "workflow: .github/workflows/cd.yml"),
             ("artifact", "artifact: shop"),

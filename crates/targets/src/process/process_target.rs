@@ -160,7 +160,8 @@ impl ProcessTarget {
         }
     }
 
-    /// Unpacks the artifact for each slot that has no code yet.
+    /// Unpacks the artifact for each slot that has no code yet, and for the first slot of a set that is only prepared: a missing or
+    /// damaged artifact is an error before anything else is stopped.
     async fn unpack_code(
         &self,
         folder: &Path,
@@ -168,7 +169,7 @@ impl ProcessTarget {
         count: u32,
     ) -> Result<(), TargetError> {
         let WorkloadCommand { artifact, .. } = process_command(launch)?;
-        for slot in 1..=count {
+        for slot in 1..=count.max(1) {
             let app = folder.join(slot.to_string()).join(APP);
             artifact::unpack_artifact(&*self.artifacts, artifact, &app).await?;
         }
