@@ -63,7 +63,7 @@ fn a_checkout_is_a_work_tree_with_its_history() {
             .step("d")
             .2
             .unwrap()
-            .contains("is outside the workspace")
+            .contains("leaves the workspace")
     );
 }
 
@@ -122,7 +122,7 @@ fn an_artifact_comes_out_as_it_went_in() {
             .step("out")
             .2
             .unwrap()
-            .contains("is outside the workspace")
+            .contains("leaves the workspace")
     );
     assert!(
         outcome
@@ -233,7 +233,10 @@ fn what_is_not_built_in_is_refused_by_name() {
     .run();
     assert_eq!(outcome.conclusion, Incomplete, "{}", outcome.log);
     let why = outcome.step("other").2.unwrap();
-    assert!(why.contains("shipway/thing is not a built-in action"), "{why}");
+    assert!(
+        why.contains("shipway/thing is not a built-in action"),
+        "{why}"
+    );
     assert!(outcome.log.contains("python3 3."), "{}", outcome.log);
     assert!(
         outcome

@@ -112,7 +112,7 @@ fn without_the_real_action_another_version_is_used_only_where_that_is_allowed() 
     let told = warnings(&outcome);
     assert!(
         told.iter()
-            .any(|it| it.contains("node 20.1.0") && it.contains("asks for version 18.x")),
+            .any(|it| it.contains("node 20.1.0") && it.contains("asked for 18.x")),
         "{told:?}"
     );
 }

@@ -134,11 +134,7 @@ fn what_is_not_there_is_told_with_what_is() {
     serving(&site);
     let mut wrong = Vec::new();
     for (words, code, told) in [
-        (
-            &["watch", "ro9"][..],
-            1,
-            &["no such rollout: shop/ro9"][..],
-        ),
+        (&["watch", "ro9"][..], 1, &["no such rollout: shop/ro9"][..]),
         (&["approve", "ro9"], 1, &["no such rollout: shop/ro9"]),
         (&["approve", "ro2"], 1, &["no longer possible"]),
         (&["pause", "ro2"], 1, &["no longer possible"]),
@@ -163,7 +159,11 @@ fn what_is_not_there_is_told_with_what_is() {
             &["shop.production.7.1"],
         ),
         (&["logs", "nonsense"], 2, &["nonsense", "r12", "ro7"]),
-        (&["deploy", "shoe"], 1, &["no such service: shoe", "/git/shoe"]),
+        (
+            &["deploy", "shoe"],
+            1,
+            &["no such service: shoe", "/git/shoe"],
+        ),
         (
             &["deploy", "--env", "nowhere"],
             2,

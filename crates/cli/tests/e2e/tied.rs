@@ -51,10 +51,7 @@ fn tied_services_wait_for_each_other_and_one_that_goes_back_takes_the_other_alon
     );
     assert_says(&check(&[]), &["0 errors, 0 warnings"]);
     let nobody = check(&["--server", "http://127.0.0.1:9"]);
-    assert_says(
-        &nobody,
-        &["can't check whether cart exists", "2 warnings"],
-    );
+    assert_says(&nobody, &["can't check whether cart exists", "2 warnings"]);
     let gated = format!("{CANARY}\n    approvals: {{ count: 1 }}");
     let cart = repository(&site, "cart", CANARY);
     assert_says(&ship(&cart, "1.0", "0"), &["#1 serves production"]);

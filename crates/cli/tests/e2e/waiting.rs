@@ -75,7 +75,13 @@ jobs:
         "        run: exit 0; until",
     );
     let second = said(&shop.ship("1.1"));
-    assert_says(&second, &["waiting for the concurrency group, held by r1", "run r2 succeeded"]);
+    assert_says(
+        &second,
+        &[
+            "waiting for the concurrency group, held by r1",
+            "run r2 succeeded",
+        ],
+    );
     assert_says(
         &said(&first.wait_with_output().unwrap()),
         &["cancelling: r2 is in the same concurrency group, with `cancel-in-progress`"],
