@@ -74,7 +74,7 @@ fn what_there_is_can_be_read_by_people_and_programs() {
     assert_ends(
         &site.shipway(&["history"]),
         2,
-        &["no service yet", "shipway init"],
+        &["no services yet", "shipway init"],
     );
     let shop = serving(&site);
     assert_ends(

@@ -36,7 +36,7 @@ fn a_rollback_by_a_person_is_not_superseded_by_a_push_and_holds_the_environment_
 
     let pushed = ship(&shop, "1.2", "0");
     let held = [
-        "#3 waits",
+        "#3 is queued",
         "production is held by ann since",
         "customers call",
         resume,

@@ -289,7 +289,7 @@ fn too_little_coverage_is_red_and_the_change_is_told() {
     assert_ends(
         &site.shipway(&["tests", "release", "nothing"]),
         1,
-        &["no test \"nothing\" is known"],
+        &["unknown test \"nothing\""],
     );
     assert_ends(
         &site.shipway(&["tests", "--run", "r9"]),
