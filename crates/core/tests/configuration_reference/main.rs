@@ -2,6 +2,11 @@
 //!
 //! `UPDATE_DOCS=1 cargo test -p shipway-core --test configuration_reference` writes the page.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test compares a file of the repository"
+)]
+
 use std::{fmt::Write, fs, path::Path};
 
 use serde_json::Value;
