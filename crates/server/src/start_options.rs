@@ -46,7 +46,7 @@ pub struct ServerOptions {
     pub runner_labels: RunnerLabels,
     /// The repository of services whose configuration names none.
     pub repository: Option<SourceRepository>,
-    /// For tests of crashes, see [`SqliteOptions`].
+    /// For tests of crashes, see [`shipway_store::SqliteOptions`].
     pub crash_after_events: Option<u64>,
     /// What to do when a used data directory has no event log.
     pub missing_log: MissingLog,
