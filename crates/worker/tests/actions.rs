@@ -122,7 +122,7 @@ fn an_artifact_comes_out_as_it_went_in() {
             .step("out")
             .2
             .unwrap()
-            .contains("leaves the workspace")
+            .contains("is outside the workspace")
     );
     assert!(
         outcome
