@@ -211,7 +211,7 @@ fn found_at(
     router: RouterKind,
 ) -> (usize, TrafficSplit) {
     let instances = stage.all_targets[&target].instances();
-    let split = stage.all_routers[&router].split(&strategy_stage::place());
+    let split = stage.all_routers[&router].split(&strategy_stage::production());
     (instances.len(), split)
 }
 

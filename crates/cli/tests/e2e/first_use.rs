@@ -324,7 +324,7 @@ fn write_project(folder: &Path, project: &NewProject) {
     }
 }
 
-/// Pastes a line into a shell in a folder, as a person who has git and Shipway set up.
+/// Runs a line in `sh`, in a folder, with the binary in PATH and a git author.
 pub fn paste(folder: &Path, line: &str) -> Output {
     let programs = Path::new(SHIPWAY).parent().unwrap().display();
     let path = std::env::var("PATH").unwrap();

@@ -9,7 +9,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    site::SHIPWAY,
+    site::shipway_in,
     words::{assert_ends, assert_silent_of},
 };
 
@@ -44,11 +44,7 @@ impl Repository {
 }
 
 fn shipway(folder: &Path, words: &[&str]) -> Output {
-    Command::new(SHIPWAY)
-        .args(words)
-        .current_dir(folder)
-        .env_remove("SHIPWAY_TOKEN")
-        .env_remove("SHIPWAY_URL")
+    shipway_in(folder, words)
         .env("USER", "ada")
         .output()
         .unwrap()

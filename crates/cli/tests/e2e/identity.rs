@@ -20,7 +20,7 @@ environments:
     approvals: { count: 1, from: [alice] }
 ";
 
-/// A job that tries what it can, beside one that is waiting for approval.
+/// A job that attacks its server, and a job that is waiting for approval.
 const HOSTILE: &str = r#"
 on: push
 jobs:

@@ -1,25 +1,17 @@
 //! What works without a server: `init`, `check`, `schema`, `run`, `eval`; and what the other commands say when there is none.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{fs, path::Path, process::Output};
 
 use serde_json::Value;
 
 use crate::{
-    site::{SHIPWAY, said},
+    site::{said, shipway_in},
     words::{assert_ends, assert_says, assert_silent_of},
 };
 
 /// A command in a folder, with nothing of the caller's surroundings.
 fn shipway(folder: &Path, words: &[&str]) -> Output {
-    Command::new(SHIPWAY)
-        .args(words)
-        .current_dir(folder)
-        .env_remove("SHIPWAY_TOKEN")
-        .env_remove("SHIPWAY_URL")
+    shipway_in(folder, words)
         .env("TOLD", "by the environment")
         .output()
         .unwrap()

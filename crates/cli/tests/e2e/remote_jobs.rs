@@ -13,7 +13,7 @@ use crate::{
     site::{Site, until},
 };
 
-/// A server whose workers start in empty folders below `elsewhere`.
+/// Starts a server; each worker gets an empty folder below the returned path.
 fn site() -> (Site, PathBuf) {
     let mut site = Site::new();
     let elsewhere = site.folder.path().join("elsewhere");

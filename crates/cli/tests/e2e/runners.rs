@@ -1,27 +1,16 @@
 //! Which jobs this machine can run, and that nothing counts as done that was left out.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{fs, path::Path, process::Output};
 
 use serde_json::Value;
 
 use crate::{
-    site::{SHIPWAY, Site, said, until},
+    site::{Site, said, shipway_in, until},
     words::{assert_ends, assert_says, assert_silent_of},
 };
 
 fn shipway(folder: &Path, words: &[&str]) -> Output {
-    Command::new(SHIPWAY)
-        .args(words)
-        .current_dir(folder)
-        .env_remove("SHIPWAY_TOKEN")
-        .env_remove("SHIPWAY_URL")
-        .env_remove("SHIPWAY_LABELS")
-        .output()
-        .unwrap()
+    shipway_in(folder, words).output().unwrap()
 }
 
 fn with_workflow(text: &str) -> tempfile::TempDir {

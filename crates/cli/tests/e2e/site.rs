@@ -21,6 +21,16 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 /// The binary under test.
 pub const SHIPWAY: &str = env!("CARGO_BIN_EXE_shipway");
 
+/// A command in a folder, without the configuration of the caller's environment.
+pub fn shipway_in(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(SHIPWAY);
+    command.args(words).current_dir(folder);
+    for name in ["SHIPWAY_TOKEN", "SHIPWAY_URL", "SHIPWAY_LABELS"] {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// A data directory with its ports; the server on it can be started, killed and started again.
 pub struct Site {
     /// The folder of all that a test makes.

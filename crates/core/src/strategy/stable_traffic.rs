@@ -65,10 +65,16 @@ impl StableTraffic {
                     self.requests
                 )
             }
-            _ => format!(
-                "slow-rate: responses over {limit} count as slow, because stable had only {} requests to measure",
-                self.requests
-            ),
+            _ => {
+                let had = match self.requests {
+                    0 => "no requests".to_owned(),
+                    1 => "only 1 request".to_owned(),
+                    requests => format!("only {requests} requests"),
+                };
+                format!(
+                    "slow-rate: responses over {limit} count as slow, because stable had {had} to measure"
+                )
+            }
         }
     }
 }

@@ -112,9 +112,9 @@ impl StrategyStage {
         let started = target.ensure(&set(STABLE), &workload, INSTANCES).await;
         started.unwrap();
         target.advance();
-        let addresses = environment.addresses(&place());
+        let addresses = environment.addresses(&production());
         let split = TrafficSplit::all_to(STABLE);
-        let place = place();
+        let place = production();
         let router = environment.router;
         let shifted = (self.traffic).shift(router, &place, environment, &addresses, &split, "");
         shifted.await.unwrap();
@@ -163,7 +163,7 @@ impl StrategyStage {
             proxy_address: ([127, 0, 0, 1], 8_080).into(),
             cancelled: &CancellationToken::new(),
         };
-        let addresses = rollout.spec.environment.addresses(&place());
+        let addresses = rollout.spec.environment.addresses(&production());
         let mut carried = pin!(executor.carry_out(&action, &addresses));
         while self.due_action().as_ref() == Some(&due) {
             tokio::select! {
@@ -191,7 +191,7 @@ impl StrategyStage {
         }
         // A router without a route counts nothing.
         for router in self.all_routers.values() {
-            router.send_requests(&place(), REQUESTS, self.now());
+            router.send_requests(&production(), REQUESTS, self.now());
         }
         let totals = self.targets.read_all_totals().await.unwrap();
         let pending = RolloutAggregate::pending(&self.state, self.now());
@@ -229,7 +229,7 @@ impl StrategyStage {
             None => {
                 let releases: Vec<_> = std::iter::once(release).chain(stable).collect();
                 let instances = self.targets.instances();
-                RolloutInput::Readiness(summarize_readiness(&instances, &place(), &releases).0)
+                RolloutInput::Readiness(summarize_readiness(&instances, &production(), &releases).0)
             }
         };
         self.send(input);
@@ -264,7 +264,7 @@ impl StrategyStage {
     }
 
     pub fn split(&self) -> TrafficSplit {
-        self.traffic.split(&place())
+        self.traffic.split(&production())
     }
 
     pub fn instances(&self) -> BTreeSet<InstanceId> {
@@ -275,7 +275,7 @@ impl StrategyStage {
     /// Requests to either release that were answered with an error.
     pub fn failed_requests(&self) -> u64 {
         let totals = ready_output(self.targets.read_all_totals()).unwrap();
-        let errors = |release| totals.totals_for(&place(), release).errors();
+        let errors = |release| totals.totals_for(&production(), release).errors();
         errors(STABLE) + errors(CANDIDATE)
     }
 
@@ -387,7 +387,7 @@ fn ready_output<T>(future: impl Future<Output = T>) -> T {
 
 fn sample(totals: &TrafficReading, variant: RolloutVariant) -> ReleaseSample {
     let RolloutVariant::Release(release) = variant;
-    let totals = totals.totals_for(&place(), release);
+    let totals = totals.totals_for(&production(), release);
     ReleaseSample {
         release: release.to_string(),
         sample: Some(Sample {
@@ -402,7 +402,7 @@ fn start() -> Timestamp {
     "2026-11-21T09:00:00Z".parse().unwrap()
 }
 
-pub fn place() -> ServiceEnvironment {
+pub fn production() -> ServiceEnvironment {
     ServiceEnvironment {
         service: "shop".parse().unwrap(),
         environment: "production".parse().unwrap(),
@@ -411,7 +411,7 @@ pub fn place() -> ServiceEnvironment {
 
 fn set(release: ReleaseNumber) -> ReplicaSetKey {
     ReplicaSetKey {
-        place: place(),
+        place: production(),
         release,
     }
 }

@@ -212,9 +212,11 @@ impl JobRunner {
         self
     }
 
-    /// The folder of all runs.
-    fn root(&self) -> &Path {
-        &self.root
+    /// All runs that have a folder.
+    async fn list_runs(&self) -> Vec<RunId> {
+        let root = self.root.clone();
+        let listed = spawn_blocking(move || leftovers::list_runs(&root)).await;
+        listed.unwrap_or_default()
     }
 
     fn run_folder(&self, run: &RunId) -> PathBuf {

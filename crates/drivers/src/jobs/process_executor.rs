@@ -178,9 +178,7 @@ impl JobStorage for ProcessJobExecutor {
     }
 
     async fn list_runs(&self) -> Vec<RunId> {
-        let root = self.runner.root().to_owned();
-        let listed = spawn_blocking(move || leftovers::list_runs(&root)).await;
-        listed.unwrap_or_default()
+        self.runner.list_runs().await
     }
 
     async fn remove_workspaces(&self, run: &RunId, jobs: WorkspaceSelection) -> usize {

@@ -25,7 +25,7 @@ use tokio::task::spawn_blocking;
 use super::{
     AttemptRecords, JOURNAL_FILE, JobError, JobExecutor, JobFileError, JobFiles, JobInbox,
     JobLogEnd, JobLogStream, JobRunner, JobSlots, JobStartError, JobStorage, JournalOffset,
-    JournalStream, ShellFileError, ShellFileName, WorkspaceSelection, leftovers,
+    JournalStream, ShellFileError, ShellFileName, WorkspaceSelection,
 };
 
 /// Starts workers somewhere.
@@ -113,9 +113,7 @@ impl JobStorage for RemoteJobExecutor {
     }
 
     async fn list_runs(&self) -> Vec<RunId> {
-        let root = self.runner.root().to_owned();
-        let listed = spawn_blocking(move || leftovers::list_runs(&root)).await;
-        listed.unwrap_or_default()
+        self.runner.list_runs().await
     }
 
     async fn remove_workspaces(&self, _: &RunId, _: WorkspaceSelection) -> usize {

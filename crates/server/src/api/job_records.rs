@@ -29,8 +29,18 @@ const FILE_BYTES_MAX: u64 = 10 << 30;
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
-        .route("/internal/job/journal", put(append_to_journal))
-        .route("/internal/job/log", put(append_to_log))
+        .route(
+            "/internal/job/journal",
+            put(|app, caller, query, body| {
+                append_record(app, caller, query, AppendedRecord::Journal, body)
+            }),
+        )
+        .route(
+            "/internal/job/log",
+            put(|app, caller, query, body| {
+                append_record(app, caller, query, AppendedRecord::Log, body)
+            }),
+        )
         .route("/internal/job/files/{digest}", put(store_file))
         .route("/internal/job/summaries/{step}", put(store_summary))
         .route("/internal/job/cancellation", get(wait_for_cancellation))
@@ -44,26 +54,8 @@ struct AppendQuery {
     offset: u64,
 }
 
-async fn append_to_journal(
-    app: State<Arc<App>>,
-    caller: Caller,
-    query: Query<AppendQuery>,
-    body: Body,
-) -> Result<Json<Value>, ApiError> {
-    append(app, caller, query, AppendedRecord::Journal, body).await
-}
-
-async fn append_to_log(
-    app: State<Arc<App>>,
-    caller: Caller,
-    query: Query<AppendQuery>,
-    body: Body,
-) -> Result<Json<Value>, ApiError> {
-    append(app, caller, query, AppendedRecord::Log, body).await
-}
-
 /// Appends to a record; answers with its length when that is on disk.
-async fn append(
+async fn append_record(
     State(app): State<Arc<App>>,
     caller: Caller,
     Query(AppendQuery { offset }): Query<AppendQuery>,
