@@ -1,15 +1,22 @@
 //! Services and their environments: the stable release, its health, and the rollout in progress.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use maud::{Markup, html};
 use shipway_api::EnvironmentStatus;
 use shipway_core::{
-    ids::ReleaseNumber, rollout::RolloutOutcome, service::EnvironmentHold, target::InstancePhase,
+    ids::{ReleaseNumber, ServiceName},
+    rollout::{RolloutOutcome, RolloutView},
+    run::RunView,
+    service::EnvironmentHold,
+    target::InstancePhase,
 };
 
 use crate::{
     format::{enum_text, person_name, relative_time, status_badge, traffic_shares},
     layout::page,
+    run::run_title,
 };
 
 /// The page of `/`.
@@ -17,6 +24,8 @@ use crate::{
 pub struct ServicesPage {
     /// Ordered by service, and within each in the order of promotion.
     pub environments: Vec<EnvironmentStatus>,
+    /// The newest run of each workflow, by service.
+    pub last_runs: BTreeMap<ServiceName, Vec<RunView>>,
     /// The address of the server, for the first push.
     pub server_url: String,
     pub now: Timestamp,
@@ -39,6 +48,7 @@ impl ServicesPage {
                 section.card {
                     h2 { a href={ "/services/" (name) } { (name) } }
                     div.places { @for environment in *environments { (environment_card(environment, self.now)) } }
+                    @for run in self.last_runs.get(name).into_iter().flatten() { (last_run(run, self.now)) }
                 }
             }
         };
@@ -81,9 +91,9 @@ pub(crate) fn environment_card(environment: &EnvironmentStatus, now: Timestamp) 
                     a href={ "/rollouts/" (environment.service) "/" (rollout.id.number.0) } { "rollout " (rollout.id.number) }
                     " of " strong { (rollout.release) } " " (status_badge(&enum_text(&rollout.status)))
                 }
-            } @else {
-                (last_rollout(environment, now))
+                (pause_notice(rollout, now))
             }
+            (last_rollout(environment, now))
             @if let Some(degradation) = &environment.degradation {
                 p.trouble { (status_badge("degraded")) " since " (relative_time(degradation.since, now)) ": " (degradation.to_string()) }
             }
@@ -101,16 +111,44 @@ pub(crate) fn environment_card(environment: &EnvironmentStatus, now: Timestamp) 
     }
 }
 
-/// The last rollout, where it has left its release: a promoted one is shown as the stable release.
+/// The result of the last rollout that has ended; the reason unless it was promoted.
 fn last_rollout(environment: &EnvironmentStatus, now: Timestamp) -> Markup {
-    let last = environment.last_rollout.as_ref();
     html! {
-        @if let Some(last) = last.filter(|last| last.outcome != RolloutOutcome::Promoted) {
+        @if let Some(last) = &environment.last_rollout {
             p {
                 "last " a href={ "/rollouts/" (environment.service) "/" (last.number.0) } { "rollout " (last.number) }
                 " of " strong { (last.release) } " " (status_badge(&last.outcome.to_string()))
-                " " span.dim { (relative_time(last.at, now)) } ": " (last.why)
+                " " span.dim { (relative_time(last.at, now)) }
+                @if last.outcome != RolloutOutcome::Promoted { ": " (last.why) }
             }
+        }
+    }
+}
+
+/// Who paused the rollout and why, with the button that resumes it.
+fn pause_notice(rollout: &RolloutView, now: Timestamp) -> Markup {
+    let id = &rollout.id;
+    let address = format!("/api/v1/rollouts/{}/{}/resume", id.service, id.number.0);
+    html! {
+        @if let Some(pause) = &rollout.paused {
+            p.hold {
+                (status_badge("paused")) " by " (person_name(&pause.by)) " " (relative_time(pause.since, now)) ": " (pause.reason) ". "
+                button type="button" data-post=(address) { "Resume" }
+                " " code { "shipway resume " (id) } " or " code { "shipway abort " (id) }
+            }
+        }
+    }
+}
+
+/// The result of the newest run of a workflow.
+fn last_run(run: &RunView, now: Timestamp) -> Markup {
+    let since = run.finished_at.unwrap_or(run.created_at);
+    html! {
+        p {
+            "last " a href={ "/runs/" (run.id.service) "/" (run.number.0) } { "run " (run.number) }
+            " of " (run.workflow) " " (status_badge(&enum_text(&run.status)))
+            " " span.dim { (relative_time(since, now)) } " " (run_title(run))
+            @if let Some(reason) = &run.waits_for { ": " (reason) }
         }
     }
 }

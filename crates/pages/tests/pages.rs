@@ -1,5 +1,7 @@
 //! Pages as HTML, from views written by hand.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -74,6 +76,7 @@ fn run() -> Value {
 fn services_without_a_push_say_how_to_begin() {
     let page = ServicesPage {
         environments: Vec::new(),
+        last_runs: BTreeMap::new(),
         server_url: "http://127.0.0.1:7878".to_owned(),
         now: now(),
     };
@@ -84,6 +87,7 @@ fn services_without_a_push_say_how_to_begin() {
 fn a_service_with_a_canary_and_a_hold() {
     let page = ServicesPage {
         environments: vec![view(environment())],
+        last_runs: BTreeMap::new(),
         server_url: String::new(),
         now: now(),
     };
@@ -141,6 +145,7 @@ fn a_release_that_was_rolled_back_and_an_outage_are_seen_on_the_overview() {
     });
     let page = ServicesPage {
         environments: vec![view(environment)],
+        last_runs: [("shop".parse().unwrap(), vec![view(run())])].into(),
         server_url: "http://127.0.0.1:7878".to_owned(),
         now: now(),
     };
@@ -150,6 +155,31 @@ fn a_release_that_was_rolled_back_and_an_outage_are_seen_on_the_overview() {
         "5% of the requests to #2 failed",
         ">degraded</span>",
         "0 of 2 instances of #1 ready: instance 1: exit code 1",
+        "last <a href=\"/runs/shop/",
+        ">failure</span>",
+    ] {
+        assert!(html.contains(words), "{words}: {html}");
+    }
+}
+
+#[test]
+fn a_pause_is_seen_on_the_overview_with_its_reason_and_the_commands_that_end_it() {
+    let mut environment = environment();
+    environment["rollout"]["paused"] = json!({
+        "since": "2026-11-21T11:59:00Z", "reason": "error-rate of #2 <unknown>", "by": "Shipway",
+    });
+    let page = ServicesPage {
+        environments: vec![view(environment)],
+        last_runs: BTreeMap::new(),
+        server_url: String::new(),
+        now: now(),
+    };
+    let html = page.to_html();
+    for words in [
+        ">paused</span> by Shipway",
+        "error-rate of #2 &lt;unknown&gt;",
+        "data-post=\"/api/v1/rollouts/shop/",
+        "<code>shipway resume shop/ro",
     ] {
         assert!(html.contains(words), "{words}: {html}");
     }

@@ -1,6 +1,9 @@
 //! The addresses of the pages: each gathers what its page shows. The HTML is made by `shipway_pages`.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use axum::{
     Router,
@@ -13,6 +16,7 @@ use shipway_core::{
     access::{Resource, Verb},
     ids::{RolloutId, RolloutNumber, RunId, RunNumber, ServiceName},
     release::Release,
+    run::newest_run_of_each_workflow,
     service::ReleaseView,
 };
 use shipway_pages::{
@@ -110,10 +114,20 @@ fn html(page: String) -> Response {
 
 async fn services(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, PageError> {
     caller.require(Verb::Browse, &Resource::Server)?;
+    let environments = environment_statuses(app.status_sources())
+        .await
+        .map_err(ReadModelError::from)?;
+    let mut last_runs = BTreeMap::new();
+    for environment in &environments {
+        let service = &environment.service;
+        if !last_runs.contains_key(service) {
+            let runs = newest_rows(&*app.store, "run", service.as_str(), LIST_ENTRIES).await?;
+            last_runs.insert(service.clone(), newest_run_of_each_workflow(runs));
+        }
+    }
     let page = ServicesPage {
-        environments: environment_statuses(app.status_sources())
-            .await
-            .map_err(ReadModelError::from)?,
+        environments,
+        last_runs,
         server_url: app.server_addresses.url.clone(),
         now: app.now(),
     };

@@ -76,7 +76,8 @@ impl RolloutDecider {
                     self.fail_action(cause, why, None);
                 }
                 NextStep::Pause(reason) => {
-                    self.emit_because("inconclusive", RolloutEvent::Paused { reason })
+                    let notifies = true;
+                    self.emit_because("inconclusive", RolloutEvent::Paused { reason, notifies })
                 }
                 NextStep::End(outcome, cause, why) => self.emit_because(
                     "the plan is done",
@@ -328,7 +329,8 @@ fn handle_input(
         RolloutInput::Pause { reason } => {
             forward(rollout, "pausing")?;
             if rollout.paused.is_none() {
-                decider.emit(RolloutEvent::Paused { reason });
+                let notifies = true;
+                decider.emit(RolloutEvent::Paused { reason, notifies });
             }
         }
         RolloutInput::Resume => {

@@ -192,6 +192,9 @@ pub enum RolloutEvent {
     /// Nothing more is shifted until it is resumed.
     Paused {
         reason: String,
+        /// Whether people are notified. Where older logs lack it, pauses by Shipway and by jobs notify.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        notifies: bool,
     },
     Resumed,
     /// Remaining holds are skipped.

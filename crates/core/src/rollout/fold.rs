@@ -128,7 +128,7 @@ impl Rollout {
             }
             RolloutEvent::Approved { comment, .. } => self.approved(event, comment.as_deref()),
             RolloutEvent::Rejected { reason } => self.rejected(event, reason),
-            RolloutEvent::Paused { reason } => self.pause(event, reason),
+            RolloutEvent::Paused { reason, .. } => self.pause(event, reason),
             RolloutEvent::Resumed => self.resumed(event),
             RolloutEvent::HoldsSkipped { reason } => {
                 self.holds_skipped = true;
@@ -369,13 +369,22 @@ impl Rollout {
             by: event.by.to_string(),
         });
         self.note_of_person(event, format!("paused: {reason}"));
-        if matches!(event.by, Actor::Shipway(_) | Actor::Workload { .. }) {
-            let (title, text) = (
-                format!("{} is paused", self.headline()),
-                format!("{reason}; {}", RolloutPause::commands(&self.spec.id)),
-            );
-            self.notice(event, NoticeTone::Asking, title, text);
+        self.notice_pause(event, reason);
+    }
+
+    fn notice_pause(&mut self, event: &Event<RolloutEvent>, reason: &str) {
+        let always = matches!(event.body, RolloutEvent::Paused { notifies: true, .. });
+        if !always && !matches!(event.by, Actor::Shipway(_) | Actor::Workload { .. }) {
+            return;
         }
+        let title = match &event.by {
+            Actor::Person { name, .. } => format!("{} is paused by {name}", self.headline()),
+            Actor::Push { .. } | Actor::Workload { .. } | Actor::Shipway(_) => {
+                format!("{} is paused", self.headline())
+            }
+        };
+        let text = format!("{reason}; {}", RolloutPause::commands(&self.spec.id));
+        self.notice(event, NoticeTone::Asking, title, text);
     }
 
     fn end(

@@ -431,6 +431,9 @@ fn a_pause_stops_the_hold_where_it_is() {
         Ok(0),
         "idempotent"
     );
+    let notice = stage.rollout().notices.last().unwrap();
+    assert!(notice.title.ends_with("is paused by ada"), "{notice:?}");
+    assert!(notice.text.starts_with("lunch; continue: shipway resume "));
     stage.pass_time(3_600);
     stage.say(RolloutInput::Resume).unwrap();
     assert_eq!(

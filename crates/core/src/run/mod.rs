@@ -42,7 +42,10 @@ pub use shipway_workflow::graph::RerunSelection;
 pub use spec::RunSpec;
 pub use state::{EarlierAttempt, JobRecord, Run, RunEnd, RunPlan, RunPlanError, RunState};
 pub use test_results::{JobTests, JobTestsView, TestsView, in_short, percent};
-pub use view::{JOB_APPROVAL_ROWS, JobApproval, JobView, RunStatus, RunView, StepView};
+pub use view::{
+    JOB_APPROVAL_ROWS, JobApproval, JobView, RunStatus, RunView, StepView,
+    newest_run_of_each_workflow,
+};
 
 /// The run aggregate; its streams are `run/{service}/{number}`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

@@ -1,5 +1,7 @@
 //! A run as lists and pages show it.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{
@@ -57,6 +59,15 @@ pub struct RunView {
     pub waits_for: Option<String>,
     /// Which attempt at it this is, from 1.
     pub attempt: u32,
+}
+
+/// The newest run of each workflow, the newest first.
+#[must_use]
+pub fn newest_run_of_each_workflow(mut runs: Vec<RunView>) -> Vec<RunView> {
+    runs.sort_by_key(|run| std::cmp::Reverse(run.number));
+    let mut seen = BTreeSet::new();
+    runs.retain(|run| seen.insert(run.workflow.clone()));
+    runs
 }
 
 /// Where a run, a job or a step is.

@@ -404,7 +404,7 @@ impl PushProgress {
             RolloutEvent::ActionFailed { index, why, .. } => {
                 vec![format!("{number}  ✗ {}: {why}", text(plan, *index))]
             }
-            RolloutEvent::Paused { reason } => {
+            RolloutEvent::Paused { reason, .. } => {
                 self.is_reported = true;
                 let id = self.rollout_id(number);
                 vec![
