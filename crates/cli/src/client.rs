@@ -5,6 +5,9 @@ use std::io::{BufRead, BufReader, Read};
 use serde::{Serialize, de::DeserializeOwned};
 use shipway_api::{ApiClient, DEFAULT_SERVER_URL, Problem};
 
+/// The heading in the help above the options that every command has.
+pub const GLOBAL_OPTIONS: &str = "Global options";
+
 /// The server's address and the caller's name.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServerConnection {
@@ -14,6 +17,7 @@ pub struct ServerConnection {
         env = "SHIPWAY_URL",
         default_value = DEFAULT_SERVER_URL,
         global = true,
+        help_heading = GLOBAL_OPTIONS,
         value_name = "URL"
     )]
     pub server: String,
@@ -24,12 +28,19 @@ pub struct ServerConnection {
         env = "SHIPWAY_TOKEN",
         hide_env_values = true,
         global = true,
+        help_heading = GLOBAL_OPTIONS,
         value_name = "TOKEN"
     )]
     pub token: Option<String>,
 
     /// Your name in the audit log
-    #[arg(long = "as", env = "SHIPWAY_USER", global = true, value_name = "NAME")]
+    #[arg(
+        long = "as",
+        env = "SHIPWAY_USER",
+        global = true,
+        help_heading = GLOBAL_OPTIONS,
+        value_name = "NAME"
+    )]
     pub user: Option<String>,
 }
 

@@ -12,11 +12,12 @@ mod live;
 mod print;
 mod report;
 mod runner;
+mod service_argument;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
-use client::ServerConnection;
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use client::{GLOBAL_OPTIONS, ServerConnection};
 use commands::{
     admin, check, demo, deploy, eval, history, init, internal, logs, rollout_actions, run, runs,
     server, shell, simulate, status, test_results, watch,
@@ -38,18 +39,26 @@ All commands: shipway --help";
 
 /// Delivers your commits to production and rolls back bad releases automatically.
 #[derive(Debug, Parser)]
-#[command(name = "shipway", version, about = ABOUT, after_help = FIRST_STEPS, propagate_version = true, max_term_width = 100)]
+#[command(name = "shipway", version, about = ABOUT, after_help = FIRST_STEPS, propagate_version = true, max_term_width = 100, disable_help_flag = true, disable_version_flag = true)]
 struct Cli {
     #[command(flatten)]
     server: ServerConnection,
 
     /// Print JSON instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS)]
     json: bool,
 
     /// Suppress progress output
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = GLOBAL_OPTIONS)]
     quiet: bool,
+
+    /// Print help
+    #[arg(long, short, global = true, help_heading = GLOBAL_OPTIONS, action = ArgAction::Help)]
+    help: Option<bool>,
+
+    /// Print version
+    #[arg(long, short = 'V', global = true, help_heading = GLOBAL_OPTIONS, action = ArgAction::Version)]
+    version: Option<bool>,
 
     #[command(subcommand)]
     command: Option<Command>,

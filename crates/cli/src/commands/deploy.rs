@@ -3,21 +3,19 @@
 use shipway_api::{ApiClient, DeployRequest, RollbackRequest, RolloutActionRequest};
 use shipway_core::ids::RolloutId;
 
-use super::{
-    deploy_outcome::{self, Watch},
-    id_args::service_or_only,
-};
+use super::deploy_outcome::{self, Watch};
 use crate::{
     client::ServerConnection,
     exit::Failure,
     print::{Output, line},
+    service_argument::ServiceArgument,
 };
 
 /// Deploy a release (default: the newest) to all environments in order, or to a single one with --env
 #[derive(Debug, clap::Args)]
 pub struct Deploy {
-    /// The service; optional if the server has only one
-    service: Option<String>,
+    #[command(flatten)]
+    service: ServiceArgument,
     /// Deploy the release of this commit
     #[arg(long, conflicts_with = "release")]
     commit: Option<String>,
@@ -25,7 +23,7 @@ pub struct Deploy {
     #[arg(long, value_name = "N")]
     release: Option<u32>,
     /// Deploy only to this environment
-    #[arg(long, alias = "to", value_name = "ENV")]
+    #[arg(long, value_name = "ENV")]
     env: Option<String>,
     /// Deploy even a release that was rolled back there before
     #[arg(long)]
@@ -41,10 +39,10 @@ pub struct Deploy {
 /// Show what a deploy would do, action by action, without doing it
 #[derive(Debug, clap::Args)]
 pub struct Plan {
-    /// The service; optional if the server has only one
-    service: Option<String>,
+    #[command(flatten)]
+    service: ServiceArgument,
     /// The environment
-    #[arg(long, alias = "to", value_name = "ENV")]
+    #[arg(long, value_name = "ENV")]
     env: String,
     /// The release (default: the newest)
     #[arg(long, value_name = "N")]
@@ -54,13 +52,13 @@ pub struct Plan {
 /// Roll back to an earlier release; skips the steps if that release was stable recently
 #[derive(Debug, clap::Args)]
 pub struct Rollback {
-    /// The service; optional if the server has only one
-    service: Option<String>,
+    #[command(flatten)]
+    service: ServiceArgument,
     /// The environment
-    #[arg(long, alias = "in", value_name = "ENV")]
+    #[arg(long, value_name = "ENV")]
     env: String,
     /// Release to roll back to (default: the previous one)
-    #[arg(long, alias = "to", value_name = "N")]
+    #[arg(long, value_name = "N")]
     release: Option<u32>,
     /// Deploy even a release that was rolled back there before
     #[arg(long)]
@@ -75,7 +73,7 @@ pub struct Rollback {
 
 /// Requests a deploy.
 pub fn deploy(server: &ServerConnection, args: &Deploy, output: Output) -> Result<(), Failure> {
-    let service = service_or_only(server, args.service.as_deref())?;
+    let service = args.service.resolve(server)?;
     let request = DeployRequest {
         release: args.release,
         commit: args.commit.clone(),
@@ -94,7 +92,7 @@ pub fn roll_back(
     args: &Rollback,
     output: Output,
 ) -> Result<(), Failure> {
-    let service = service_or_only(server, args.service.as_deref())?;
+    let service = args.service.resolve(server)?;
     let request = RollbackRequest {
         environment: args.env.clone(),
         release: args.release,
@@ -123,7 +121,7 @@ pub fn retry(
 
 /// Shows what a deploy would do.
 pub fn plan(server: &ServerConnection, args: &Plan, output: Output) -> Result<(), Failure> {
-    let service = service_or_only(server, args.service.as_deref())?;
+    let service = args.service.resolve(server)?;
     let plan = server.plan(&service, &args.env, args.release)?;
     if output.json {
         return output.document(&plan);

@@ -3,18 +3,18 @@
 use shipway_api::ApiClient;
 use shipway_core::rollout::RolloutView;
 
-use super::id_args::service_or_only;
 use crate::{
     client::ServerConnection,
     exit::Failure,
     print::{Output, ago, table},
+    service_argument::ServiceArgument,
 };
 
 /// List the rollouts of a service, newest first
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The service; optional if the server has only one
-    service: Option<String>,
+    #[command(flatten)]
+    service: ServiceArgument,
     /// Maximum number of rollouts
     #[arg(long, default_value_t = 20, value_name = "N")]
     limit: u32,
@@ -22,7 +22,7 @@ pub struct Args {
 
 /// Shows the rollouts of a service.
 pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(), Failure> {
-    let service = service_or_only(server, args.service.as_deref())?;
+    let service = args.service.resolve(server)?;
     let mut rollouts = server.rollouts(&service, args.limit)?;
     // The server has them by their last change.
     rollouts.sort_by_key(|rollout| std::cmp::Reverse(rollout.id.number));

@@ -1,9 +1,8 @@
-//! Ids as users type them: `r12`, `ro7`, `shop/ro7`. Without a service they belong to the only one of the server.
+//! Ids as users type them: `r12`, `ro7`, `shop/ro7`. Ids without a service refer to the default service (see `service_argument`).
 
-use shipway_api::ApiClient;
 use shipway_core::ids::{ParseIdError, RolloutId, RolloutNumber, RunId, RunNumber, ServiceName};
 
-use crate::{client::ServerConnection, exit::Failure};
+use crate::{client::ServerConnection, exit::Failure, service_argument::default_service};
 
 /// What an id names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,44 +83,7 @@ fn parse_id(
         Some(service) => service
             .parse()
             .map_err(|error: ParseIdError| Failure::usage(error.to_string()))?,
-        None => only_service(server)?,
+        None => default_service(server)?,
     };
     Ok((service, number))
-}
-
-/// The service that was named, or else the only one of the server.
-pub fn service_or_only(
-    server: &ServerConnection,
-    service: Option<&str>,
-) -> Result<String, Failure> {
-    match service {
-        Some(service) => Ok(service.to_owned()),
-        None => only_service(server).map(|name| name.to_string()),
-    }
-}
-
-/// The only service of the server, where a command doesn't name one.
-pub fn only_service(server: &ServerConnection) -> Result<ServiceName, Failure> {
-    let services = server.services()?;
-    match services.as_slice() {
-        [service] => Ok(service.name.clone()),
-        [] => Err(Failure::usage_with(
-            "this server has no services yet",
-            "push a commit with a shipway.yaml, as `shipway init` writes it",
-        )),
-        several => {
-            let names: Vec<_> = several
-                .iter()
-                .map(|service| service.name.as_str())
-                .collect();
-            Err(Failure::usage_with(
-                "several services on this server: name one",
-                format!(
-                    "the services are {}; put one in front of the id, as in {}/ro7",
-                    names.join(", "),
-                    names[0]
-                ),
-            ))
-        }
-    }
 }

@@ -13,14 +13,15 @@ use crate::{
     client::{ClientError, ServerConnection},
     exit::Failure,
     print::line,
+    service_argument::default_service,
 };
 
 /// Show the logs of the running instances of a service (shop, shop/production), of a run (r12), of the instances of a rollout (ro7), or
 /// of one instance (shop.production.3.1)
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A service, a run, a rollout or an instance
-    id: String,
+    /// A service, a run, a rollout or an instance (default: the service of the nearest shipway.yaml, in this folder or above)
+    id: Option<String>,
     /// Show new lines: of a run until its jobs end, of a service over restarts and releases
     #[arg(long, short)]
     follow: bool,
@@ -37,26 +38,30 @@ pub struct Args {
 
 /// Shows logs.
 pub fn run(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
-    match kind_of(&args.id) {
-        Some(Kind::Run) => run_logs(server, args),
-        Some(Kind::Rollout) => rollout_logs(server, args),
-        None if args.id.split('.').count() != 4 => {
+    let id = match &args.id {
+        Some(id) => id.clone(),
+        None => default_service(server)?.to_string(),
+    };
+    match kind_of(&id) {
+        Some(Kind::Run) => run_logs(server, &id, args),
+        Some(Kind::Rollout) => rollout_logs(server, &id),
+        None if id.split('.').count() != 4 => {
             let extent = LogExtent {
                 tail: args.tail,
                 follow: args.follow,
             };
-            InstanceSelection::parse(&args.id, args.env.as_deref())?.show(server, extent)
+            InstanceSelection::parse(&id, args.env.as_deref())?.show(server, extent)
         }
         None => show(
             server,
-            &format!("/api/v1/instances/{}/log?follow={}", args.id, args.follow),
+            &format!("/api/v1/instances/{}/log?follow={}", id, args.follow),
             "",
         ),
     }
 }
 
-fn run_logs(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
-    let id = run_id(server, &args.id)?;
+fn run_logs(server: &ServerConnection, id: &str, args: &Args) -> Result<(), Failure> {
+    let id = run_id(server, id)?;
     let run = server.run(&id)?;
     // A job that calls a workflow has no log; the jobs of that workflow have.
     let with_log = run.jobs.into_iter().filter(|job| job.calls.is_none());
@@ -67,7 +72,7 @@ fn run_logs(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
         .collect();
     if wanted.is_empty() {
         return Err(Failure::usage_with(
-            format!("no such job in {}", args.id),
+            format!("no such job in {id}"),
             format!("its jobs are {}", keys.join(", ")),
         ));
     }
@@ -157,8 +162,8 @@ fn show_events(
     Ok(false)
 }
 
-fn rollout_logs(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
-    let view = server.rollout(&rollout_id(server, &args.id)?)?;
+fn rollout_logs(server: &ServerConnection, id: &str) -> Result<(), Failure> {
+    let view = server.rollout(&rollout_id(server, id)?)?;
     let mut shown = false;
     for slot in 1.. {
         let name = format!(

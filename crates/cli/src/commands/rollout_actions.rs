@@ -12,12 +12,13 @@ use shipway_core::{
 
 use super::{
     deploy,
-    id_args::{Kind, kind_of, rollout_id, run_id, service_or_only},
+    id_args::{Kind, kind_of, rollout_id, run_id},
 };
 use crate::{
     client::ServerConnection,
     exit::Failure,
     print::{Output, enum_text, line},
+    service_argument::resolve_service,
 };
 
 /// A rollout, and why.
@@ -46,7 +47,7 @@ pub struct GateAnswer {
 /// A rollout that is paused, or an environment that is held.
 #[derive(Debug, clap::Args)]
 pub struct Resume {
-    /// The rollout, such as ro7 or shop/ro7; with --env the service (optional if the server has only one)
+    /// The rollout, such as ro7 or shop/ro7; with --env the service (default: that of the nearest shipway.yaml, in this folder or above)
     #[arg(required_unless_present = "environment")]
     id: Option<String>,
     /// The environment that is held after a rollback or an abort
@@ -134,7 +135,7 @@ fn continue_paused(
     output: Output,
 ) -> Result<(), Failure> {
     if let Some(environment) = &resume.environment {
-        let service = service_or_only(server, resume.id.as_deref())?;
+        let service = resolve_service(server, resume.id.as_deref())?;
         let request = ResumeEnvironmentRequest {
             reason: resume.reason.clone(),
         };

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use shipway_api::{ApiClient, CancelRunRequest, DispatchRequest};
 
-use super::id_args::{run_id, service_or_only};
+use super::id_args::run_id;
 use crate::{
     client::ServerConnection,
     exit::Failure,
     print::{Output, enum_text, line},
+    service_argument::ServiceOption,
 };
 
 /// Start a workflow manually (`on: workflow_dispatch`)
 #[derive(Debug, clap::Args)]
 pub struct Dispatch {
-    /// The service; optional if the server has only one
-    #[arg(long)]
-    service: Option<String>,
+    #[command(flatten)]
+    service: ServiceOption,
     /// The workflow; the default is the only one with `workflow_dispatch`
     workflow: Option<String>,
     /// The branch or tag to run on
@@ -39,7 +39,7 @@ pub struct Cancel {
 
 /// Starts a workflow manually.
 pub fn dispatch(server: &ServerConnection, args: &Dispatch, output: Output) -> Result<(), Failure> {
-    let service = service_or_only(server, args.service.as_deref())?;
+    let service = args.service.resolve(server)?;
     let mut inputs = BTreeMap::new();
     for input in &args.input {
         let (name, value) = input

@@ -3,16 +3,17 @@
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 use shipway_api::{ApiClient, FailingTest, QuarantineRequest, ReleaseTestRequest};
 use shipway_core::{
-    ids::{RunId, ServiceName},
+    ids::RunId,
     run::{in_short, percent},
     testing::TestId,
 };
 
-use super::id_args::{only_service, run_id};
+use super::id_args::run_id;
 use crate::{
     client::ServerConnection,
     exit::Failure,
     print::{Output, ago, line, table},
+    service_argument::{ServiceArgument, ServiceOption},
 };
 
 /// Show test results of the last run, flaky tests and the quarantine
@@ -21,8 +22,8 @@ use crate::{
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
-    /// The service; optional if the server has only one
-    service: Option<String>,
+    #[command(flatten)]
+    service: ServiceArgument,
     /// Show only tests that passed and failed on the same commit
     #[arg(long, conflicts_with_all = ["run", "slowest"])]
     flaky: bool,
@@ -52,17 +53,15 @@ enum Action {
         /// Consecutive clean runs after which the test leaves quarantine
         #[arg(long, value_name = "N", default_value_t = 10)]
         clean_runs: u32,
-        /// The service; optional if the server has only one
-        #[arg(long, value_name = "NAME")]
-        service: Option<String>,
+        #[command(flatten)]
+        service: ServiceOption,
     },
     /// Release a test from quarantine: its failures fail the run again
     Release {
         /// The test
         test: String,
-        /// The service; optional if the server has only one
-        #[arg(long, value_name = "NAME")]
-        service: Option<String>,
+        #[command(flatten)]
+        service: ServiceOption,
     },
 }
 
@@ -77,7 +76,7 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(),
             clean_runs,
             service,
         }) => {
-            let service = named(server, service.as_deref())?;
+            let service = service.resolve(server)?;
             let until = until.as_deref().map(moment).transpose()?;
             let request = QuarantineRequest {
                 test: test.clone(),
@@ -100,7 +99,7 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(),
             Ok(())
         }
         Some(Action::Release { test, service }) => {
-            let service = named(server, service.as_deref())?;
+            let service = service.resolve(server)?;
             let request = ReleaseTestRequest { test: test.clone() };
             let released = server.release_test(&service, &request)?;
             if output.json {
@@ -112,19 +111,8 @@ pub fn run(server: &ServerConnection, args: &Args, output: Output) -> Result<(),
             ));
             Ok(())
         }
-        None if args.flaky => flaky(server, &named(server, args.service.as_deref())?, output),
+        None if args.flaky => flaky(server, &args.service.resolve(server)?, output),
         None => show_run(server, args, output),
-    }
-}
-
-fn named(server: &ServerConnection, service: Option<&str>) -> Result<String, Failure> {
-    match service {
-        Some(service) => {
-            let name: Result<ServiceName, _> = service.parse();
-            name.map(|name| name.to_string())
-                .map_err(|error| Failure::usage(error.to_string()))
-        }
-        None => only_service(server).map(|name| name.to_string()),
     }
 }
 
@@ -235,7 +223,7 @@ const RUNS_MAX: u32 = 1_000;
 
 /// The newest run that has reported tests.
 fn last_run_with_tests(server: &ServerConnection, args: &Args) -> Result<RunId, Failure> {
-    let service = named(server, args.service.as_deref())?;
+    let service = args.service.resolve(server)?;
     let runs = server.runs(&service, RUNS_MAX)?.into_iter();
     let with_tests = runs.filter(|run| run.tests.is_some());
     let last = with_tests.max_by_key(|run| run.number);

@@ -69,7 +69,7 @@ fn what_there_is_can_be_read_by_people_and_programs() {
     assert_ends(
         &site.shipway(&["status"]),
         0,
-        &["no service yet", "push a commit"],
+        &["no services yet", "push a commit"],
     );
     assert_ends(
         &site.shipway(&["history"]),
@@ -125,7 +125,39 @@ fn what_there_is_can_be_read_by_people_and_programs() {
         json(&site.shipway(&["history", "--json"]))[0]["by"],
         "Ann <ann@example.com>"
     );
-    drop(shop);
+    commands_are_about_the_service_of_the_folder(&site, &shop);
+}
+
+fn commands_are_about_the_service_of_the_folder(site: &Site, shop: &Shop) {
+    let inner = shop.path.join("docs/en");
+    std::fs::create_dir_all(&inner).unwrap();
+    for words in [&["history"][..], &["watch", "ro2"], &["status"], &["logs"]] {
+        assert_ends(&site.shipway_in(&inner, words), 0, &[]);
+    }
+    // A folder of another service: nothing is done to the only one of the server, which is not meant.
+    std::fs::write(inner.join("shipway.yaml"), "service: cart\nrun: [\n").unwrap();
+    assert_ends(
+        &site.shipway_in(&inner, &["history"]),
+        2,
+        &["shipway.yaml:3", "or name the service in the command"],
+    );
+    std::fs::write(inner.join("shipway.yaml"), "service: cart\nrun: []\n").unwrap();
+    for words in [
+        &["rollback", "--env", "production"][..],
+        &["abort", "ro2"],
+        &["status"],
+    ] {
+        let refused = site.shipway_in(&inner, words);
+        let told = [
+            "the server has no service cart (",
+            "docs/en/shipway.yaml)",
+            "name one of shop in the command, or push this one: git push http://",
+        ];
+        assert_ends(&refused, 2, &told);
+    }
+    assert_ends(&site.shipway_in(&inner, &["history", "shop"]), 0, &["ro2"]);
+    let all = site.shipway_in(&inner, &["status", "--all"]);
+    assert_ends(&all, 0, &["production"]);
 }
 
 #[test]

@@ -183,13 +183,18 @@ impl Site {
 
     /// A command of the binary against this server.
     pub fn shipway(&self, words: &[&str]) -> Output {
+        self.shipway_in(self.folder.path(), words)
+    }
+
+    /// The same in a folder.
+    pub fn shipway_in(&self, folder: &Path, words: &[&str]) -> Output {
         let mut command = Command::new(SHIPWAY);
         command
             .args(words)
             .env("SHIPWAY_URL", self.url(""))
             .env("SHIPWAY_USER", "ann")
             .env_remove("SHIPWAY_TOKEN")
-            .current_dir(self.folder.path());
+            .current_dir(folder);
         command.output().unwrap()
     }
 

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     field_values::{Problems, env, later, path_in_repository},
+    ids::ServiceName,
     target::{AvailableTargets, ResourceLimits, StopSignal},
 };
 
@@ -63,6 +64,21 @@ fn finish(config: Option<ServiceConfig>, mut problems: Problems) -> ParsedConfig
         }
         _ => Err(limit_diagnostics(problems)),
     }
+}
+
+/// The name of the service in a `shipway.yaml` whose other keys may have mistakes.
+pub fn parse_service_name(source: &SourceFile) -> Result<ServiceName, Vec<Diagnostic>> {
+    let tree = shipway_syntax::parse(source)?;
+    let mut problems = Vec::new();
+    let service = match tree.get("service") {
+        Some(node) => parsed(node, &mut problems),
+        None => {
+            let message = "`service` is missing";
+            problems.push(Diagnostic::error("missing-key", tree.span, message));
+            None
+        }
+    };
+    service.ok_or(problems)
 }
 
 fn file(tree: &YamlNode, problems: &mut Problems) -> Option<ServiceConfig> {

@@ -22,7 +22,7 @@ mod timeouts;
 
 pub use crate::{field_values::InstanceCount, strategy::Strategy};
 pub use addresses::addresses_by_environment;
-pub use decode::{parse, parse_for};
+pub use decode::{parse, parse_for, parse_service_name};
 pub use guard::WatchDuration;
 pub use metrics::{MetricSource, ProviderQuery};
 pub use promotion_groups::{PromotionGroupError, check_promotion_groups};
