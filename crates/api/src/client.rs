@@ -11,11 +11,12 @@ use shipway_core::{
 };
 
 use crate::{
-    AnalysisReport, CancelRunRequest, DeployOutcome, DeployPlan, DeployRequest, DispatchRequest,
-    DispatchedRun, EnvironmentStatus, FailureSummary, JobGateAction, JobGateRequest, Page,
-    PendingApproval, QuarantineRequest, ReadinessReport, ReleaseTestRequest, ReleasedTest,
-    RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest, RolloutAction,
-    RolloutActionRequest, RunTests, ServiceTests, ShellLocation, ShellRequest,
+    AcceptedDeletion, AnalysisReport, CancelRunRequest, DeletionRequest, DeployOutcome, DeployPlan,
+    DeployRequest, DispatchRequest, DispatchedRun, EnvironmentStatus, FailureSummary,
+    JobGateAction, JobGateRequest, Page, PendingApproval, QuarantineRequest, ReadinessReport,
+    ReleaseTestRequest, ReleasedTest, RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment,
+    RollbackRequest, RolloutAction, RolloutActionRequest, RunTests, ServiceTests, ShellLocation,
+    ShellRequest,
 };
 
 /// Entries of a page at most; the server gives no more.
@@ -24,7 +25,7 @@ const PAGE_LIMIT_MAX: u32 = 200;
 /// The address of a server that was started without `--listen` and `--public-url`.
 pub const DEFAULT_SERVER_URL: &str = "http://127.0.0.1:7878";
 
-/// A client. Implementors bring the transport, two methods; the API follows from them. Services are named as users name them: the
+/// A client. Implementors bring the transport, three methods; the API follows from them. Services are named as users name them: the
 /// server checks the name.
 pub trait ApiClient {
     /// Why a request failed, or was refused.
@@ -41,6 +42,16 @@ pub trait ApiClient {
     /// # Errors
     /// When there is no answer, or it is a problem.
     fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Self::Error>;
+
+    /// DELETEs with a JSON document, and reads the JSON answer.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is a problem.
+    fn delete<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
@@ -98,6 +109,25 @@ pub trait ApiClient {
             ),
             request,
         )
+    }
+
+    /// Deletes the service with all its environments.
+    fn delete_service(
+        &self,
+        service: &str,
+        request: &DeletionRequest,
+    ) -> Result<AcceptedDeletion, Self::Error> {
+        self.delete(&service_path(service), request)
+    }
+
+    fn delete_environment(
+        &self,
+        service: &str,
+        environment: &str,
+        request: &DeletionRequest,
+    ) -> Result<AcceptedDeletion, Self::Error> {
+        let service = service_path(service);
+        self.delete(&format!("{service}/environments/{environment}"), request)
     }
 
     fn address_claims(&self) -> Result<AddressClaimsView, Self::Error> {

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use shipway_core::{
     ids::{EnvironmentName, ReleaseNumber, ServiceName},
     rollout::{RolloutView, plan::TrafficSplit},
-    service::{EndedRollout, EnvironmentDegradation, EnvironmentHold, ReleaseView},
+    service::{
+        EndedRollout, EnvironmentDegradation, EnvironmentHold, ReleaseView, RequestedDeletion,
+    },
     target::InstanceStatus,
 };
 use utoipa::ToSchema;
@@ -45,6 +47,10 @@ pub struct EnvironmentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub last_rollout: Option<EndedRollout>,
+    /// Set while the environment is being deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub deletion: Option<RequestedDeletion>,
     /// The weight of each release.
     #[schema(value_type = Vec<Object>)]
     pub split: TrafficSplit,
@@ -79,6 +85,22 @@ pub struct ReleaseTraffic {
     pub p50_ms: Option<f64>,
     /// 99th percentile of the latency in milliseconds.
     pub p99_ms: Option<f64>,
+}
+
+/// Why something is deleted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeletionRequest {
+    pub reason: Option<String>,
+}
+
+/// A deletion that was recorded: from now on instances stop and addresses are freed.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AcceptedDeletion {
+    #[schema(value_type = String)]
+    pub service: ServiceName,
+    #[schema(value_type = Vec<String>)]
+    pub environments: Vec<EnvironmentName>,
 }
 
 /// Why a hold ends.

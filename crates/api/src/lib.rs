@@ -27,7 +27,8 @@ pub use client::{ApiClient, DEFAULT_SERVER_URL};
 pub use delivery::DeliveryQuery;
 pub use deploys::{DeployOutcome, DeployPlan, DeployRequest, PlanQuery, RollbackRequest};
 pub use environments::{
-    EnvironmentStatus, ReleaseTraffic, ResumeEnvironmentRequest, ResumedEnvironment,
+    AcceptedDeletion, DeletionRequest, EnvironmentStatus, ReleaseTraffic, ResumeEnvironmentRequest,
+    ResumedEnvironment,
 };
 pub use health::{HealthReport, ReadinessChecks, ReadinessReasons, ReadinessReport};
 pub use page::{Page, PageQuery};

@@ -19,8 +19,8 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use client::{GLOBAL_OPTIONS, ServerConnection};
 use commands::{
-    admin, check, demo, deploy, eval, history, init, internal, logs, rollout_actions, run, runs,
-    server, shell, simulate, status, test_results, watch,
+    admin, check, delete, demo, deploy, eval, history, init, internal, logs, rollout_actions, run,
+    runs, server, shell, simulate, status, test_results, watch,
 };
 use exit::Failure;
 use print::Output;
@@ -85,6 +85,7 @@ enum Command {
     #[command(flatten)]
     RolloutAction(rollout_actions::Command),
     Rollback(deploy::Rollback),
+    Delete(delete::DeleteArgs),
     Dispatch(runs::Dispatch),
     Cancel(runs::Cancel),
     Eval(eval::Args),
@@ -141,6 +142,7 @@ fn carry_out(
         Command::Watch(args) => done(watch::run(server, &args, output)),
         Command::RolloutAction(command) => done(rollout_actions::run(server, &command, output)),
         Command::Rollback(args) => done(deploy::roll_back(server, &args, output)),
+        Command::Delete(args) => done(delete::run(server, &args, output)),
         Command::Dispatch(args) => done(runs::dispatch(server, &args, output)),
         Command::Cancel(args) => done(runs::cancel(server, &args, output)),
         Command::Eval(args) => eval::run(&args, output),

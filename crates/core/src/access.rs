@@ -245,6 +245,8 @@ pub enum Verb {
     FetchInputs,
     /// Send the journal, the log and the files of a job.
     SendRecords,
+    /// Delete a service or an environment.
+    Delete,
 }
 
 impl fmt::Display for Verb {
@@ -273,6 +275,7 @@ impl fmt::Display for Verb {
             Self::ReportMetrics => "report metrics of",
             Self::FetchInputs => "fetch the inputs of",
             Self::SendRecords => "send records of",
+            Self::Delete => "delete",
         })
     }
 }

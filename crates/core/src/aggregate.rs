@@ -175,7 +175,22 @@ pub struct ViewRow {
     pub service: String,
     /// Whether it is still moving; lists can ask for these alone.
     pub live: bool,
+    /// `null` deletes the row.
     pub doc: serde_json::Value,
+}
+
+impl ViewRow {
+    /// Deletes the row of this kind and key.
+    #[must_use]
+    pub fn deleted(kind: &str, key: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            key: key.to_owned(),
+            service: String::new(),
+            live: false,
+            doc: serde_json::Value::Null,
+        }
+    }
 }
 
 /// Folds `events` into `state`.

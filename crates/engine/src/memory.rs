@@ -126,7 +126,10 @@ impl MemoryLog {
         for row in rows {
             self.changes += 1;
             let key = (row.kind.clone(), row.key.clone());
-            self.rows.insert(key, (self.changes, row));
+            match row.doc.is_null() {
+                true => drop(self.rows.remove(&key)),
+                false => drop(self.rows.insert(key, (self.changes, row))),
+            }
         }
     }
 

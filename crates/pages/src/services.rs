@@ -98,6 +98,9 @@ pub(crate) fn environment_card(environment: &EnvironmentStatus, now: Timestamp) 
                 p.trouble { (status_badge("degraded")) " since " (relative_time(degradation.since, now)) ": " (degradation.to_string()) }
             }
             (hold_notice(environment, now))
+            @if let Some(deletion) = &environment.deletion {
+                p.hold { (status_badge("being deleted")) " by " (person_name(&deletion.by)) " " (relative_time(deletion.since, now)) }
+            }
             (traffic_shares(&environment.split, newcomer(environment)))
             p.dim {
                 @if !environment.instances.is_empty() { (ready) " of " (environment.instances.len()) " instances ready " }

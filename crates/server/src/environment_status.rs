@@ -79,6 +79,7 @@ pub(crate) async fn environment_statuses(
                 hold: environment.hold,
                 degradation: environment.degradation,
                 last_rollout: environment.last_rollout,
+                deletion: environment.deletion,
             });
         }
     }

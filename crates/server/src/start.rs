@@ -270,6 +270,7 @@ fn start_engines(
             scratch: data.join("forge"),
         },
         repository: shared.repository.clone(),
+        repositories: parts.repos.clone(),
         workloads: shared.workloads.clone(),
         baseline_history: shared.observations.baseline_history.clone(),
         notices: notices.clone(),

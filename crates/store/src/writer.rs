@@ -434,6 +434,12 @@ const fn row_order(position: u64, index: u64) -> u64 {
 }
 
 fn upsert_row(connection: &Connection, row: &ViewRow, changed: u64) -> rusqlite::Result<()> {
+    if row.doc.is_null() {
+        connection
+            .prepare_cached("DELETE FROM rows WHERE kind = ?1 AND key = ?2")?
+            .execute(params![row.kind, row.key])?;
+        return Ok(());
+    }
     let doc = serde_json::to_string(&row.doc)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     connection

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod check;
+pub mod delete;
 pub mod demo;
 pub mod deploy;
 mod deploy_outcome;

@@ -127,7 +127,8 @@ fn table_row(environment: &EnvironmentStatus) -> Vec<String> {
     );
     let rollout = environment.rollout.as_ref().map(rollout_text);
     let held = environment.hold.as_ref().map(|_| "held".to_owned());
-    let notices: Vec<String> = [rollout, held].into_iter().flatten().collect();
+    let deleted = (environment.deletion.as_ref()).map(|_| "being deleted".to_owned());
+    let notices: Vec<String> = [rollout, held, deleted].into_iter().flatten().collect();
     vec![
         environment.service.to_string(),
         environment.environment.to_string(),

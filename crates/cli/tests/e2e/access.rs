@@ -174,6 +174,13 @@ const DESCRIBED: &[Row] = &[
     ),
     ("GET", "/api/v1/delivery", "", People),
     ("GET", "/api/v1/events", "", People),
+    (
+        "DELETE",
+        "/api/v1/services/{service}/environments/{environment}",
+        "{}",
+        People,
+    ),
+    ("DELETE", "/api/v1/services/{service}", "{}", People),
     // The last one: it ends the run whose job asks.
     (
         "POST",

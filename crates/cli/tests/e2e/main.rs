@@ -13,6 +13,7 @@ mod confined;
 mod crashes;
 mod days;
 mod defaults;
+mod deletion;
 mod documentation;
 mod doors;
 mod durable;

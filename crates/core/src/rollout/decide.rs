@@ -4,7 +4,10 @@
 use super::{
     RolloutAggregate,
     evaluation::MetricEvaluation,
-    event::{PlanDirection, RolloutEvent, RolloutInput, RolloutRejection, RolloutSpec},
+    event::{
+        PlanDirection, RolloutEvent, RolloutInput, RolloutRejection, RolloutSpec,
+        describe_warm_set_end,
+    },
     failure::{FailureResponse, response_to_failure},
     outcome::{RollbackCause, RolloutOutcome, RolloutPace},
     plan::{HoldReason, PlanAction},
@@ -346,7 +349,7 @@ fn handle_input(
         RolloutInput::EndKeep { next } if running => match rollout.direction {
             PlanDirection::Forward if rollout.keep_ended => {}
             PlanDirection::Forward => decider.emit(RolloutEvent::KeepEnded { next }),
-            PlanDirection::Back => decider.prefer_successor(format!("{next} is waiting")),
+            PlanDirection::Back => decider.prefer_successor(describe_warm_set_end(next)),
         },
         RolloutInput::EndKeep { .. } => {}
         RolloutInput::Abort { cause, reason } => abort(decider, rollout, cause.into(), &reason),

@@ -201,9 +201,10 @@ pub enum RolloutEvent {
     HoldsSkipped {
         reason: String,
     },
-    /// Another release waits: the previous instances are no longer kept warm.
+    /// The previous instances are no longer kept warm, and nothing is watched any more.
     KeepEnded {
-        next: ReleaseNumber,
+        /// The release that waits; none when the environment is being deleted.
+        next: Option<ReleaseNumber>,
     },
     /// Another release waits while this one is rolled back: an attempt that fails is the last one.
     SuccessorWaiting {
@@ -296,9 +297,10 @@ pub enum RolloutInput {
     Promote {
         reason: String,
     },
-    /// Another release waits: keep the previous instances warm no longer.
+    /// Keep the previous instances warm no longer.
     EndKeep {
-        next: ReleaseNumber,
+        /// The release that waits; none when the environment is being deleted.
+        next: Option<ReleaseNumber>,
     },
     Abort {
         cause: AbortCause,
@@ -358,6 +360,15 @@ pub enum RolloutEffect {
         destination: usize,
         notice: RolloutNotice,
     },
+}
+
+/// Why the previous instances are no longer kept warm, and nothing is watched any more.
+#[must_use]
+pub fn describe_warm_set_end(next: Option<ReleaseNumber>) -> String {
+    match next {
+        Some(next) => format!("{next} is waiting"),
+        None => "the environment is being deleted".to_owned(),
+    }
 }
 
 /// A notification for people.

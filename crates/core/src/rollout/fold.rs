@@ -7,7 +7,7 @@ use shipway_analysis::{AnalysisCheckpoint, Observation};
 
 use super::{
     capacity::CapacityShortage,
-    event::{NoticeTone, PlanDirection, RolloutEvent, RolloutNotice},
+    event::{NoticeTone, PlanDirection, RolloutEvent, RolloutNotice, describe_warm_set_end},
     outcome::{RollbackCause, RolloutOutcome},
     plan::{PlanAction, RolloutPlan},
     state::{
@@ -136,7 +136,8 @@ impl Rollout {
             }
             RolloutEvent::KeepEnded { next } => {
                 self.keep_ended = true;
-                self.note(event, format!("no longer kept warm: {next} is waiting"));
+                let text = format!("no longer kept warm: {}", describe_warm_set_end(*next));
+                self.note(event, text);
             }
             RolloutEvent::SuccessorWaiting { why } => self.successor_waiting(event, why),
             RolloutEvent::Ended {

@@ -33,7 +33,7 @@ pub use brief::needed_traffic;
 pub use evaluation::{LOOKS_MAX, MetricEvaluation};
 pub use event::{
     NoticeTone, PlanDirection, RolloutEffect, RolloutEvent, RolloutInput, RolloutNotice,
-    RolloutRejection, RolloutSpec,
+    RolloutRejection, RolloutSpec, describe_warm_set_end,
 };
 pub use evidence::{FailureBasis, RolloutEvidence};
 pub use outcome::{

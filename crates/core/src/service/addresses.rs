@@ -58,6 +58,9 @@ impl ServiceState {
     #[must_use]
     pub fn served_addresses(&self, name: &EnvironmentName) -> Option<EnvironmentAddresses> {
         let environment = self.environments.get(name)?;
+        if environment.deletion.is_some() {
+            return None;
+        }
         let place = ServiceEnvironment {
             service: self.name.clone()?,
             environment: name.clone(),

@@ -44,6 +44,7 @@ pub(super) fn decide(
 
 impl ServiceDecider {
     fn handle_input(&mut self, input: ServiceInput) -> Result<(), ServiceRejection> {
+        self.refuse_while_deleted(&input)?;
         match input {
             ServiceInput::Pushed {
                 service: _,
@@ -145,6 +146,7 @@ impl ServiceDecider {
                 environment,
                 reason,
             } => self.resume(environment, reason)?,
+            ServiceInput::Delete { scope, reason } => self.request_deletion(scope, reason)?,
             report => self.handle_report(report),
         }
         Ok(())
@@ -153,6 +155,8 @@ impl ServiceDecider {
     /// One report about the world: it is recorded where it is new.
     fn handle_report(&mut self, report: ServiceInput) {
         match report {
+            ServiceInput::EnvironmentRemoved(environment) => self.environment_removed(environment),
+            ServiceInput::ServiceRemoved => self.service_removed(),
             ServiceInput::HealthReported(report) => self.report_health(report),
             ServiceInput::HealthNotificationFinished {
                 number,

@@ -239,8 +239,11 @@ pub enum Preemption {
     },
     /// Back to stable, because a person asked for a rollback.
     RollBack { by: Actor, reason: String },
-    /// It is promoted already: stop keeping the previous set warm, because this release waits.
-    Finish { next: ReleaseNumber },
+    /// It is promoted already: stop keeping the previous set warm.
+    Finish {
+        /// The release that waits; none when the environment is being deleted.
+        next: Option<ReleaseNumber>,
+    },
 }
 
 /// Where a release goes after an environment has taken it.
@@ -391,6 +394,21 @@ pub enum ServiceEvent {
     AddressesReported { asked: AskedAddresses },
     /// Something about its tests.
     Tests(Box<testing::TestingEvent>),
+    /// The service is to be deleted, and so are all its environments.
+    DeletionRequested {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// An environment is to be deleted.
+    EnvironmentDeletionRequested {
+        environment: EnvironmentName,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The instances and routes of an environment are gone.
+    EnvironmentDeleted { environment: EnvironmentName },
+    /// The service is gone; a push creates it again.
+    Deleted { service: ServiceName },
     /// A rollout has ended.
     RolloutEnded {
         number: RolloutNumber,
@@ -471,6 +489,15 @@ pub enum ServiceInput {
         environment: EnvironmentName,
         reason: Option<String>,
     },
+    /// Delete the service or an environment.
+    Delete {
+        scope: DeletionScope,
+        reason: Option<String>,
+    },
+    /// The instances and routes of an environment are gone.
+    EnvironmentRemoved(EnvironmentName),
+    /// The repository of a deleted service is gone.
+    ServiceRemoved,
     /// Instances of a release, as the target sees them now.
     HealthReported(HealthReport),
     /// A notice of an environment's health was delivered to one destination, or given up there.
@@ -518,6 +545,14 @@ pub enum Override {
     Yes,
 }
 
+/// The extent of a deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeletionScope {
+    /// The service with all its environments.
+    Service,
+    Environment(EnvironmentName),
+}
+
 /// What a service asks of the world.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ServiceEffect {
@@ -538,6 +573,10 @@ pub enum ServiceEffect {
         /// The destination's index in its `destinations`.
         destination: usize,
     },
+    /// Stop the instances of a deleted environment and remove its routes; answer with [`ServiceInput::EnvironmentRemoved`].
+    RemoveEnvironment(EnvironmentName),
+    /// Remove the repository of a deleted service; answer with [`ServiceInput::ServiceRemoved`].
+    RemoveService,
     /// Send the preemption to the rollout; answer with [`ServiceInput::PreemptionDelivered`].
     SendPreemption {
         number: RolloutNumber,

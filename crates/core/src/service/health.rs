@@ -100,7 +100,9 @@ impl ServiceDecider {
             problem,
         } = report;
         let place = self.state.environments.get(&environment);
-        let Some(place) = place.filter(|place| place.active.is_none()) else {
+        let is_guarded_here =
+            |place: &&EnvironmentState| place.active.is_none() && place.deletion.is_none();
+        let Some(place) = place.filter(is_guarded_here) else {
             return;
         };
         let stable = place.stable.as_deref().filter(|it| it.number == release);

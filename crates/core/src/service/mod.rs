@@ -10,6 +10,7 @@ use crate::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
 
 mod addresses;
 mod decide;
+mod deletion;
 mod deploy_step;
 mod event;
 mod health;
@@ -19,6 +20,7 @@ mod promotion_groups;
 mod queue;
 mod rejection;
 mod release_check;
+mod requested_deletion;
 mod rollback;
 mod rules;
 mod schedules;
@@ -28,13 +30,14 @@ mod tests;
 mod view;
 
 pub use event::{
-    AutoPromotion, DeployingRun, Override, Preemption, Push, PushedCommit, ReleaseOrigin,
-    RetryRequest, RolloutGroups, RolloutRequest, RolloutTrigger, RunArtifact, RunOrder, RunPurpose,
-    ServiceEffect, ServiceEvent, ServiceInput, WaitsFor,
+    AutoPromotion, DeletionScope, DeployingRun, Override, Preemption, Push, PushedCommit,
+    ReleaseOrigin, RetryRequest, RolloutGroups, RolloutRequest, RolloutTrigger, RunArtifact,
+    RunOrder, RunPurpose, ServiceEffect, ServiceEvent, ServiceInput, WaitsFor,
 };
 pub use health::{EnvironmentDegradation, HealthNotice, HealthReport};
 pub use hold::EnvironmentHold;
 pub use rejection::ServiceRejection;
+pub use requested_deletion::RequestedDeletion;
 pub use schedules::{ScheduledWorkflow, WorkflowSchedules};
 pub use state::{ActiveRollout, EndedRollout, EnvironmentState, OpenPush, OpenRun, ServiceState};
 pub use view::{EnvironmentView, ReleaseView, ServiceView};

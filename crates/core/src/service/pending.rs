@@ -48,6 +48,7 @@ pub(super) fn pending(state: &ServiceState) -> PendingWork<ServiceEffect> {
         .chain(peers)
         .chain(addresses)
         .chain(state.health_effects())
+        .chain(state.removal_effects())
         .collect();
     // A test leaves quarantine by itself, and schedules come.
     let wake_at = [state.testing.next_end(), state.schedules.next()]

@@ -85,7 +85,7 @@ impl EnvironmentState {
 
 impl ActiveRollout {
     /// Whether it is promoted and ends as soon as another release waits.
-    fn is_finished_by_next(&self) -> bool {
+    pub(super) fn is_finished_by_next(&self) -> bool {
         // A rollback that a person asked for needs the warm set.
         self.promoted && !self.is_rolling_back_for_a_person()
     }
@@ -107,7 +107,9 @@ impl ServiceDecider {
         let refuses = release
             .environment(&request.environment)
             .is_some_and(|it| it.when_busy == WhenBusy::Refuse);
-        let why = if place.is_some_and(|place| place.last_push > release.sequence) {
+        let why = if let Err(refusal) = self.refuse_deleted(&request.environment) {
+            Some(refusal.to_string())
+        } else if place.is_some_and(|place| place.last_push > release.sequence) {
             Some("a newer push has already been deployed there".to_owned())
         } else if let Some(outcome) =
             place.and_then(|place| place.blocked_releases.get(&release.number))
@@ -129,7 +131,7 @@ impl ServiceDecider {
         }
     }
 
-    fn drop_request(
+    pub(super) fn drop_request(
         &mut self,
         request: &RolloutRequest,
         replaced_by: Option<ReleaseNumber>,
@@ -221,7 +223,7 @@ impl ServiceDecider {
         };
         if active.is_finished_by_next() {
             let number = active.spec.id.number;
-            let next = next.release.number;
+            let next = Some(next.release.number);
             self.emit(ServiceEvent::PreemptionRequested {
                 number,
                 preemption: Preemption::Finish { next },

@@ -1,7 +1,7 @@
 //! Why a service refuses an input.
 
 use crate::{
-    ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
+    ids::{EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, RunId, RunNumber},
     rollout::RolloutOutcome,
     testing,
 };
@@ -54,6 +54,16 @@ pub enum ServiceRejection {
     /// A test can't be quarantined, or released.
     #[error(transparent)]
     Testing(#[from] testing::QuarantineRejection),
+    /// A deletion needs an environment without a rollout in progress.
+    #[error("rollout {0} is in progress; abort it first: shipway abort {0}")]
+    RolloutInProgress(RolloutId),
+    /// A deletion needs a service without a run in progress.
+    #[error("run {0} is in progress; cancel it first: shipway cancel {0}")]
+    RunInProgress(RunId),
+    #[error("{0} is being deleted; try again in a moment")]
+    EnvironmentDeleted(EnvironmentName),
+    #[error("the service is being deleted; try again in a moment")]
+    ServiceDeleted,
     /// The run's commit has no configuration to release by.
     #[error("run {0} can't deploy: its commit has no shipway.yaml")]
     NoConfig(RunNumber),

@@ -16,6 +16,7 @@ use super::event::{
 use super::{
     health::{EnvironmentDegradation, HealthNotice},
     hold::EnvironmentHold,
+    requested_deletion::RequestedDeletion,
     schedules::WorkflowSchedules,
 };
 use crate::{
@@ -76,6 +77,9 @@ pub struct ServiceState {
     pub red_pushes: BTreeMap<u64, OpenPush>,
     /// Releases that stay in an environment as its tests were red: they may be run again.
     pub red_tests: BTreeMap<RunNumber, (EnvironmentName, Arc<Release>)>,
+    /// Set once the deletion of the whole service was requested.
+    #[serde(default)]
+    pub deletion: Option<RequestedDeletion>,
 }
 
 /// A push whose runs are not all over.
@@ -127,6 +131,9 @@ pub struct EnvironmentState {
     pub observed: ObservedState,
     /// The last rollout that has ended here.
     pub last_ended: Option<EndedRollout>,
+    /// Set once its deletion was requested.
+    #[serde(default)]
+    pub deletion: Option<RequestedDeletion>,
 }
 
 /// The end of a rollout, shown with its environment afterwards.
@@ -478,6 +485,18 @@ pub(super) fn apply(state: &mut ServiceState, event: &Event<ServiceEvent>) {
         ServiceEvent::AddressesReported { asked } => state.reported_addresses.clone_from(asked),
         ServiceEvent::Tests(fact) => state.testing.apply(fact, &event.by.to_string(), event.at),
         ServiceEvent::TestsPassed { .. } | ServiceEvent::PromotionBlocked { .. } => {}
+        ServiceEvent::DeletionRequested { reason } => {
+            state.deletion_requested(RequestedDeletion::new(event.at, &event.by, reason.clone()));
+        }
+        ServiceEvent::EnvironmentDeletionRequested {
+            environment,
+            reason,
+        } => {
+            let deletion = RequestedDeletion::new(event.at, &event.by, reason.clone());
+            state.environment(environment).deletion = Some(deletion);
+        }
+        ServiceEvent::EnvironmentDeleted { environment } => state.environment_deleted(environment),
+        ServiceEvent::Deleted { .. } => state.deleted(),
         of_environment => apply_to_environment(state, event, of_environment),
     }
 }
@@ -564,24 +583,7 @@ fn apply_to_rollout(state: &mut ServiceState, event: &Event<ServiceEvent>, fact:
                 active.preemption_delivered = true;
             }
         }
-        ServiceEvent::RolloutEnded {
-            number,
-            environment,
-            release,
-            outcome,
-            cause,
-            why,
-            observed,
-        } => {
-            state.rollout_ended(environment, *number, (*outcome, *cause), observed);
-            state.environment(environment).last_ended = Some(EndedRollout {
-                number: *number,
-                release: *release,
-                outcome: *outcome,
-                why: why.clone(),
-                at: event.at,
-            });
-        }
+        ServiceEvent::RolloutEnded { .. } => apply_rollout_end(state, event),
         ServiceEvent::Pushed { .. }
         | ServiceEvent::ReferenceDeleted { .. }
         | ServiceEvent::SchedulesSet { .. }
@@ -605,6 +607,33 @@ fn apply_to_rollout(state: &mut ServiceState, event: &Event<ServiceEvent>, fact:
         | ServiceEvent::EnvironmentRecovered { .. }
         | ServiceEvent::HealthNotificationFinished { .. }
         | ServiceEvent::Promoted { .. }
+        | ServiceEvent::DeletionRequested { .. }
+        | ServiceEvent::EnvironmentDeletionRequested { .. }
+        | ServiceEvent::EnvironmentDeleted { .. }
+        | ServiceEvent::Deleted { .. }
         | ServiceEvent::PromotionBlocked { .. } => {}
     }
+}
+
+fn apply_rollout_end(state: &mut ServiceState, event: &Event<ServiceEvent>) {
+    let ServiceEvent::RolloutEnded {
+        number,
+        environment,
+        release,
+        outcome,
+        cause,
+        why,
+        observed,
+    } = &event.body
+    else {
+        return;
+    };
+    state.rollout_ended(environment, *number, (*outcome, *cause), observed);
+    state.environment(environment).last_ended = Some(EndedRollout {
+        number: *number,
+        release: *release,
+        outcome: *outcome,
+        why: why.clone(),
+        at: event.at,
+    });
 }

@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod addresses;
+mod deletion;
 mod health;
 mod holds;
 mod together;
@@ -189,7 +190,10 @@ fn word(body: &ServiceEvent) -> String {
             Preemption::RollBack { by, reason } => {
                 format!("preemption {number} back: {reason} ({by})")
             }
-            Preemption::Finish { next } => format!("preemption {number} finish for {next}"),
+            Preemption::Finish { next: Some(next) } => {
+                format!("preemption {number} finish for {next}")
+            }
+            Preemption::Finish { next: None } => format!("preemption {number} finish"),
         },
         ServiceEvent::RequestDropped { release, why, .. } => format!("dropped {release}: {why}"),
         ServiceEvent::PushNotReleased { why, .. } => format!("settled: {why}"),

@@ -9,6 +9,7 @@ use super::{
     event::ServiceEvent,
     health::EnvironmentDegradation,
     hold::EnvironmentHold,
+    requested_deletion::RequestedDeletion,
     state::{EndedRollout, EnvironmentState, ServiceState},
 };
 use crate::{
@@ -50,6 +51,9 @@ pub struct EnvironmentView {
     /// The last rollout that has ended here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rollout: Option<EndedRollout>,
+    /// Set while it is being deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<RequestedDeletion>,
 }
 
 /// A release, as lists show it.
@@ -96,6 +100,7 @@ impl EnvironmentView {
             hold: place.hold.clone(),
             degradation: place.degradation.clone(),
             last_rollout: place.last_ended.clone(),
+            deletion: place.deletion.clone(),
         }
     }
 }
@@ -103,7 +108,7 @@ impl EnvironmentView {
 /// The rows that changed: the service, and each release that was made (whole: a later deploy of it needs all of it).
 pub(super) fn rows(state: &ServiceState, events: &[Event<ServiceEvent>]) -> Vec<ViewRow> {
     let Some(name) = &state.name else {
-        return Vec::new();
+        return events.iter().flat_map(rows_of_deleted).collect();
     };
     let service = ServiceView {
         name: name.clone(),
@@ -144,6 +149,16 @@ pub(super) fn rows(state: &ServiceState, events: &[Event<ServiceEvent>]) -> Vec<
     }));
     rows.extend(tests_row(state, events, &row));
     rows
+}
+
+/// The rows that a deleted service no longer has.
+fn rows_of_deleted(event: &Event<ServiceEvent>) -> Vec<ViewRow> {
+    match &event.body {
+        ServiceEvent::Deleted { service } => ["service", "tests"]
+            .map(|kind| ViewRow::deleted(kind, service.as_str()))
+            .into(),
+        _ => Vec::new(),
+    }
 }
 
 /// The row of test results, if they have changed.

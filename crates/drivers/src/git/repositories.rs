@@ -100,6 +100,26 @@ impl GitRepositories {
             .then(|| GitRepository::new(self.git.clone(), dir))
     }
 
+    /// Removes the service's repository with all its objects. Where there is none, nothing happens.
+    ///
+    /// # Errors
+    /// When files can't be removed; the rest no longer counts as a repository.
+    pub fn remove(&self, service: &ServiceName) -> Result<(), GitError> {
+        let dir = self.path(service);
+        // Renamed first: after a crash half a repository does not count as one.
+        let aside = tempfile::Builder::new()
+            .prefix(".removed-")
+            .tempdir_in(&self.root)
+            .map_err(GitError::io("create a directory in", &self.root))?;
+        match std::fs::rename(&dir, aside.path().join("git")) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(GitError::io("remove", dir)(error)),
+        }
+        let path = aside.path().to_owned();
+        aside.close().map_err(GitError::io("remove", path))
+    }
+
     /// The services that have a repository.
     ///
     /// # Errors

@@ -157,7 +157,11 @@ impl RejectionStatus for service::ServiceRejection {
                 | QuarantineRejection::End(_)
                 | QuarantineRejection::CleanRuns(_),
             ) => StatusCode::BAD_REQUEST,
-            Self::MarkedBad { .. }
+            Self::RolloutInProgress(_)
+            | Self::RunInProgress(_)
+            | Self::EnvironmentDeleted(_)
+            | Self::ServiceDeleted
+            | Self::MarkedBad { .. }
             | Self::Busy { .. }
             | Self::NothingBefore { .. }
             | Self::StableAlready { .. } => StatusCode::CONFLICT,

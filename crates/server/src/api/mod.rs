@@ -6,6 +6,7 @@ mod approvals;
 mod artifacts;
 mod business_events;
 mod caller;
+mod deletion;
 mod delivery;
 mod deploy_outcome;
 mod deploys;
@@ -62,6 +63,8 @@ pub(crate) fn routes() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(services::dispatch))
         .routes(routes!(services::environments))
         .routes(routes!(environments::resume))
+        .routes(routes!(deletion::delete_environment))
+        .routes(routes!(deletion::delete_service))
         .routes(routes!(addresses::list))
         .routes(routes!(business_events::report))
         .routes(routes!(runs::list))

@@ -8,6 +8,7 @@ mod measure;
 mod notice_delivery;
 mod provider_polling;
 mod readiness;
+mod removal;
 mod rollout;
 mod rollout_group;
 mod run;

@@ -5,20 +5,21 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use shipway_core::{
     aggregate::Actor,
-    ids::{RolloutId, RunId},
+    ids::{EnvironmentName, RolloutId, RunId},
     rollout::{self, AbortCause},
     run::{RunInput, RunRejection, RunSpec},
-    service::{Preemption, RunOrder, ServiceAggregate, ServiceEffect, ServiceInput},
+    service::{Preemption, RunOrder, ServiceAggregate, ServiceEffect, ServiceInput, ServiceState},
     source_repository::SourceRepository,
 };
 use shipway_drivers::{
+    git::GitRepositories,
     jobs::JobExecutor,
     reusable_workflows::{calls_unread_workflow, read_called_workflows},
 };
 use shipway_engine::{Driver, EngineError, Work};
 
 use super::{
-    addresses, environment_health, notice_delivery::NoticeDelivery, rollout_group,
+    addresses, environment_health, notice_delivery::NoticeDelivery, removal, rollout_group,
     run::claim_run_folder,
 };
 use crate::{
@@ -35,6 +36,7 @@ pub(crate) struct ServiceDriver {
     pub(crate) workflows: WorkflowSources,
     /// The repository of services whose configuration names none.
     pub(crate) repository: Option<SourceRepository>,
+    pub(crate) repositories: Arc<GitRepositories>,
     pub(crate) workloads: Workloads,
     pub(crate) baseline_history: Arc<BaselineHistory>,
     pub(crate) notices: NoticeDelivery,
@@ -87,6 +89,10 @@ impl Driver<ServiceAggregate> for ServiceDriver {
                 }
                 None => ServiceInput::TimerFired,
             },
+            ServiceEffect::RemoveEnvironment(environment) => {
+                self.remove_environment(&work.state, environment).await
+            }
+            ServiceEffect::RemoveService => self.remove_service(&work.state).await,
             ServiceEffect::SendPreemption { number, preemption } => {
                 let Some(service) = service else {
                     return ServiceInput::TimerFired;
@@ -120,7 +126,7 @@ fn preemption_input(preemption: Preemption) -> (rollout::RolloutInput, Actor) {
             (rollout::RolloutInput::Abort { cause, reason }, by)
         }
         Preemption::Finish { next } => {
-            let reason = format!("{next} is waiting");
+            let reason = rollout::describe_warm_set_end(next);
             (
                 rollout::RolloutInput::EndKeep { next },
                 Actor::Shipway(reason),
@@ -130,6 +136,26 @@ fn preemption_input(preemption: Preemption) -> (rollout::RolloutInput, Actor) {
 }
 
 impl ServiceDriver {
+    async fn remove_environment(
+        &self,
+        state: &ServiceState,
+        environment: EnvironmentName,
+    ) -> ServiceInput {
+        match state.name.clone() {
+            Some(service) => {
+                removal::remove_environment(&self.workloads, state, service, environment).await
+            }
+            None => ServiceInput::TimerFired,
+        }
+    }
+
+    async fn remove_service(&self, state: &ServiceState) -> ServiceInput {
+        match state.name.clone() {
+            Some(service) => removal::remove_service(self.repositories.clone(), service).await,
+            None => ServiceInput::TimerFired,
+        }
+    }
+
     async fn open_run(
         &self,
         engines: &DeliveryEngines,

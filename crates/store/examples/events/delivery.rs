@@ -158,6 +158,8 @@ pub fn wanted(service: &Stream<ServiceAggregate>, now: Timestamp) -> RolloutSpec
             service::ServiceEffect::OpenRun(_)
             | service::ServiceEffect::SendPreemption { .. }
             | service::ServiceEffect::NotifyHealth { .. }
+            | service::ServiceEffect::RemoveEnvironment(_)
+            | service::ServiceEffect::RemoveService
             | service::ServiceEffect::NotifyPeers { .. }
             | service::ServiceEffect::ReportAddresses(_) => None,
         });

@@ -100,6 +100,25 @@ pub async fn a_row_is_replaced_by_its_key(place: &impl Place) {
     assert_eq!(store.all_rows("run").await.unwrap(), [second]);
 }
 
+pub async fn a_row_with_a_null_document_is_gone(place: &impl Place) {
+    let store = place.open();
+    for key in ["1", "2"] {
+        let append = changing(
+            &format!("run/{key}"),
+            0,
+            vec![row("run", key, "shop", true, 1)],
+        );
+        store.append(append).await.unwrap();
+    }
+    let gone = vec![ViewRow::deleted("run", "1")];
+    store.append(changing("run/1", 1, gone)).await.unwrap();
+    assert_eq!(store.row("run", "1").await.unwrap(), None);
+    assert_eq!(store.all_rows("run").await.unwrap().len(), 1);
+    let gone = vec![ViewRow::deleted("run", "3")];
+    store.replace_rows("run", gone).await.unwrap();
+    assert_eq!(store.all_rows("run").await.unwrap(), []);
+}
+
 pub async fn a_refused_append_changes_no_row(place: &impl Place) {
     let store = place.open();
     let good = row("run", "1", "shop", true, 1);

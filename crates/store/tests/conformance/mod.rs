@@ -65,6 +65,7 @@ macro_rules! conformance {
             live_streams_are_those_whose_last_append_said_so
             streams_are_listed_by_kind_in_the_order_they_began
             a_row_is_replaced_by_its_key
+            a_row_with_a_null_document_is_gone
             a_refused_append_changes_no_row
             rows_are_listed_with_the_newest_change_first
             rows_are_found_by_service_and_by_being_live

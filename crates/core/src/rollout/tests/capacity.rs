@@ -229,7 +229,7 @@ fn rolled_back_by_evidence() -> RolloutHarness {
 #[test]
 fn a_rollback_that_fails_makes_room_for_a_release_that_waits() {
     let next = || RolloutInput::EndKeep {
-        next: ReleaseNumber(5),
+        next: Some(ReleaseNumber(5)),
     };
     let superseded = || RolloutInput::Abort {
         cause: AbortCause::Superseded,
@@ -264,7 +264,7 @@ fn a_rollback_that_a_person_asked_for_is_retried_whatever_waits() {
     let reason = "customers call".to_owned();
     let cause = AbortCause::Person;
     stage.say(RolloutInput::Abort { cause, reason }).unwrap();
-    let next = ReleaseNumber(5);
+    let next = Some(ReleaseNumber(5));
     stage.say(RolloutInput::EndKeep { next }).unwrap();
     fail_action(&mut stage, "exit code 1");
     assert!(stage.rollout().ended.is_none());

@@ -320,7 +320,7 @@ fn a_promotion_skips_the_holds_and_keeps_the_previous_set_warm() {
     stage.pass_time(3_000);
     assert_eq!(stage.rollout().status(), RolloutStatus::KeptWarm);
     // Only another release that waits ends it, or the time.
-    let next = ReleaseNumber(5);
+    let next = Some(ReleaseNumber(5));
     assert_eq!(stage.say(RolloutInput::EndKeep { next }), Ok(2));
     assert_eq!(stage.say(RolloutInput::EndKeep { next }), Ok(0));
     stage.carry();

@@ -83,7 +83,7 @@ fn a_watch_ends_by_its_time_and_for_the_next_rollout() {
         stage.rollout().ended.is_none(),
         "a person skips holds, not the guard"
     );
-    let next = ReleaseNumber(5);
+    let next = Some(ReleaseNumber(5));
     stage.say(RolloutInput::EndKeep { next }).unwrap();
     assert!(stage.rollout().ended.is_some());
 }
