@@ -186,7 +186,14 @@ impl ActionExecutor<'_> {
             url: Some(addresses.url(self.proxy_address)),
             ..release.workload(environment)
         };
-        target.ensure(&set, &workload, count).await?;
+        match count {
+            0 => {
+                target
+                    .prepare(&set, &workload, environment.instances)
+                    .await?
+            }
+            _ => target.ensure(&set, &workload, count).await?,
+        }
         Ok(match is_first_batch {
             true => self.stable_files_note(&set).await,
             false => None,

@@ -107,6 +107,13 @@ struct MemoryInstances {
 }
 
 impl MemoryInstances {
+    fn check_artifact(&self, set: &ReplicaSetKey) -> Result<(), TargetError> {
+        match self.faults.get(&set.release) {
+            Some(ReleaseFault::DamagedArtifact(why)) => Err(TargetError::Artifact(why.clone())),
+            _ => Ok(()),
+        }
+    }
+
     fn write_log(&mut self, id: &InstanceId, line: &str) {
         let log = self.logs.entry(id.clone()).or_default();
         log.push_str(line);
@@ -177,6 +184,15 @@ impl InMemoryTarget {
 
 #[async_trait]
 impl Target for InMemoryTarget {
+    async fn prepare(
+        &self,
+        set: &ReplicaSetKey,
+        _workload: &Workload,
+        _count: u32,
+    ) -> Result<(), TargetError> {
+        lock(&self.table).check_artifact(set)
+    }
+
     async fn ensure(
         &self,
         set: &ReplicaSetKey,
@@ -184,9 +200,7 @@ impl Target for InMemoryTarget {
         count: u32,
     ) -> Result<(), TargetError> {
         let mut table = lock(&self.table);
-        if let Some(ReleaseFault::DamagedArtifact(why)) = table.faults.get(&set.release) {
-            return Err(TargetError::Artifact(why.clone()));
-        }
+        table.check_artifact(set)?;
         for slot in 1..=count {
             let id = InstanceId {
                 set: set.clone(),

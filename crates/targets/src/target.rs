@@ -21,6 +21,15 @@ pub type LogStream = BoxStream<'static, io::Result<Bytes>>;
 /// Runs sets of instances.
 #[async_trait]
 pub trait Target: CommandRunner {
+    /// Fetches and checks what `count` instances need, and starts none: what is missing is found out while other instances serve.
+    /// Idempotent.
+    async fn prepare(
+        &self,
+        set: &ReplicaSetKey,
+        workload: &Workload,
+        count: u32,
+    ) -> Result<(), TargetError>;
+
     /// Scales the set up to `count` instances; returns when they are started, not when they are ready. Idempotent: running
     /// instances are kept, and a larger set is not reduced.
     async fn ensure(

@@ -148,6 +148,20 @@ async fn files_beside_the_code_are_named_before_they_go_and_the_data_folder_stay
 }
 
 #[tokio::test]
+async fn a_prepared_set_starts_without_its_artifact() {
+    let machine = Machine::new();
+    let target = machine.open().await;
+    target.prepare(&set(1), &machine.app(), 3).await.unwrap();
+    assert!(target.instances().is_empty());
+    machine.lose_artifacts();
+    target.ensure(&set(1), &machine.app(), 3).await.unwrap();
+    ready(&target, &set(1), 3).await.unwrap();
+    target.stop(&set(1), 0).await.unwrap();
+    let lost = target.prepare(&set(2), &machine.app(), 1).await;
+    assert!(matches!(lost, Err(TargetError::Artifact(_))), "{lost:?}");
+}
+
+#[tokio::test]
 async fn starting_again_what_runs_changes_nothing() {
     let machine = Machine::new();
     let target = machine.open().await;
@@ -407,7 +421,7 @@ async fn a_shell_that_dies_first_leaves_its_service_the_grace() {
 
 #[tokio::test]
 async fn artifacts_that_are_missing_empty_or_hostile_are_refused_in_words() {
-    let mut machine = Machine::new();
+    let machine = Machine::new();
     let empty = machine.put(tar_of(&[]));
     let noise = machine.put(vec![9; 10_000]);
     let mut builder = tar::Builder::new(Vec::new());
@@ -578,7 +592,7 @@ async fn what_an_instance_uses_includes_what_it_has_started() {
 
 #[tokio::test]
 async fn another_release_of_the_same_number_is_replaced_and_never_run() {
-    let mut machine = Machine::new();
+    let machine = Machine::new();
     let newer = machine.put(tar_of(&[
         ("app.py", process_support::APP),
         (

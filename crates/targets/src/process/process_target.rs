@@ -71,6 +71,13 @@ struct StoredSet {
     boot: String,
 }
 
+/// How many instances of a set run, and how many have their code.
+#[derive(Clone, Copy, Debug)]
+struct SetScale {
+    running: u32,
+    unpacked: u32,
+}
+
 /// Runs instances as processes on this machine.
 ///
 /// Dropping it leaves the instances running; the next target resumes them.
@@ -160,8 +167,7 @@ impl ProcessTarget {
         }
     }
 
-    /// Unpacks the artifact for each slot that has no code yet, and for the first slot of a set that is only prepared: a missing or
-    /// damaged artifact is an error before anything else is stopped.
+    /// Unpacks the artifact for each slot that has no code yet.
     async fn unpack_code(
         &self,
         folder: &Path,
@@ -169,7 +175,7 @@ impl ProcessTarget {
         count: u32,
     ) -> Result<(), TargetError> {
         let WorkloadCommand { artifact, .. } = process_command(launch)?;
-        for slot in 1..=count.max(1) {
+        for slot in 1..=count {
             let app = folder.join(slot.to_string()).join(APP);
             artifact::unpack_artifact(&*self.artifacts, artifact, &app).await?;
         }
@@ -281,6 +287,50 @@ impl ProcessTarget {
         }
     }
 
+    /// Checks the workload, unpacks its code and saves the set, before anything is started or stopped.
+    async fn store_set(
+        &self,
+        slots: &mut SlotMap,
+        set: &ReplicaSetKey,
+        launch: &Workload,
+        scale: SetScale,
+    ) -> Result<StoredSet, TargetError> {
+        process_command(launch)?;
+        let id = InstanceId {
+            set: set.clone(),
+            slot: 1,
+        };
+        // Check secrets now, before an instance fails to start.
+        let folders = InstanceFolders::default();
+        environment::instance_environment(&id, launch, &folders, 0, &self.shared.secrets)?;
+        let found = self.read_set(set);
+        let is_other = |known: &StoredSet| !is_same_release(&known.launch, launch);
+        if found.as_ref().is_some_and(is_other) {
+            let moved = self.set_aside(set, slots).await;
+            moved.map_err(io_error("moving another release's instances aside"))?;
+        }
+        let known = found.filter(|known| !is_other(known));
+        let folder = self.set_folder(set);
+        fs::create_dir_all(&folder).map_err(io_error("creating the set's folder"))?;
+        if known.is_none() {
+            // This folder belongs to no set: it was never stored or was removed.
+            self.remove_code(&folder);
+        }
+        let running = scale
+            .running
+            .max(known.as_ref().map_or(0, |known| known.count));
+        self.unpack_code(&folder, launch, running.max(scale.unpacked))
+            .await?;
+        let stored = StoredSet {
+            key: set.clone(),
+            launch: launch.clone(),
+            count: running,
+            boot: known.map_or_else(|| self.boot.clone(), |known| known.boot),
+        };
+        write_json(&folder, SET, &stored).map_err(io_error("saving the spec of the set"))?;
+        Ok(stored)
+    }
+
     /// Stops the instances of another release of the same number, which the log has lost, and moves their folder aside.
     async fn set_aside(&self, set: &ReplicaSetKey, slots: &mut SlotMap) -> io::Result<()> {
         self.store_stop(set, 0);
@@ -353,47 +403,36 @@ fn io_error(what: &str) -> impl FnOnce(io::Error) -> TargetError {
 
 #[async_trait]
 impl Target for ProcessTarget {
+    async fn prepare(
+        &self,
+        set: &ReplicaSetKey,
+        launch: &Workload,
+        count: u32,
+    ) -> Result<(), TargetError> {
+        let slots = self.set_slots(set);
+        let mut slots = slots.lock().await;
+        let scale = SetScale {
+            running: 0,
+            unpacked: count,
+        };
+        self.store_set(&mut slots, set, launch, scale).await?;
+        Ok(())
+    }
+
     async fn ensure(
         &self,
         set: &ReplicaSetKey,
         launch: &Workload,
         count: u32,
     ) -> Result<(), TargetError> {
-        // Refused before anything is stopped.
-        process_command(launch)?;
         let slots = self.set_slots(set);
         let mut slots = slots.lock().await;
-        let folder = self.set_folder(set);
-        let id = InstanceId {
-            set: set.clone(),
-            slot: 1,
+        let scale = SetScale {
+            running: count,
+            unpacked: count,
         };
-        // Check secrets now, before an instance fails to start.
-        let folders = InstanceFolders::default();
-        environment::instance_environment(&id, launch, &folders, 0, &self.shared.secrets)?;
-        let found = self.read_set(set);
-        let is_other = |known: &StoredSet| !is_same_release(&known.launch, launch);
-        if found.as_ref().is_some_and(is_other) {
-            let moved = self.set_aside(set, &mut slots).await;
-            moved.map_err(io_error("moving another release's instances aside"))?;
-        }
-        let known = found.filter(|known| !is_other(known));
-        fs::create_dir_all(&folder).map_err(io_error("creating the set's folder"))?;
-        if known.is_none() {
-            // This folder belongs to no set: it was never stored or was removed.
-            self.remove_code(&folder);
-        }
-        let known_count = known.as_ref().map_or(0, |known| known.count);
-        let count = count.max(known_count);
-        self.unpack_code(&folder, launch, count).await?;
-        let told = StoredSet {
-            key: set.clone(),
-            launch: launch.clone(),
-            count,
-            boot: known.map_or_else(|| self.boot.clone(), |known| known.boot),
-        };
-        write_json(&folder, SET, &told).map_err(io_error("saving the spec of the set"))?;
-        self.start_slots(&mut slots, &told).await;
+        let stored = self.store_set(&mut slots, set, launch, scale).await?;
+        self.start_slots(&mut slots, &stored).await;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -58,12 +58,12 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 "#;
 
 /// Artifacts in memory.
-pub struct Shelf(pub BTreeMap<Digest, Vec<u8>>);
+pub struct Shelf(pub Mutex<BTreeMap<Digest, Vec<u8>>>);
 
 #[async_trait]
 impl ArtifactSource for Shelf {
     async fn open(&self, digest: &Digest) -> Result<Reader, BlobError> {
-        let bytes = self.0.get(digest).cloned();
+        let bytes = self.0.lock().unwrap().get(digest).cloned();
         let bytes = bytes.ok_or_else(|| BlobError::Missing(digest.clone()))?;
         Ok(Box::pin(std::io::Cursor::new(bytes)))
     }
@@ -101,7 +101,7 @@ impl Machine {
     pub fn with_root(folder: tempfile::TempDir, root: PathBuf) -> Self {
         let tar = tar_of(&[("app.py", APP)]);
         let app = Digest::compute(&tar);
-        let shelf = Arc::new(Shelf([(app.clone(), tar)].into()));
+        let shelf = Arc::new(Shelf(Mutex::new([(app.clone(), tar)].into())));
         Self {
             folder,
             root,
@@ -111,11 +111,15 @@ impl Machine {
     }
 
     /// Puts another artifact on the shelf.
-    pub fn put(&mut self, tar: Vec<u8>) -> Digest {
+    pub fn put(&self, tar: Vec<u8>) -> Digest {
         let digest = Digest::compute(&tar);
-        let shelf = Arc::get_mut(&mut self.shelf).expect("no target is open yet");
-        shelf.0.insert(digest.clone(), tar);
+        self.shelf.0.lock().unwrap().insert(digest.clone(), tar);
         digest
+    }
+
+    /// Loses all artifacts.
+    pub fn lose_artifacts(&self) {
+        self.shelf.0.lock().unwrap().clear();
     }
 
     pub fn root(&self) -> &Path {
