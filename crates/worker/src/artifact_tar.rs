@@ -11,7 +11,8 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    artifact_links::{is_contained_link, to_contained_link},
+    artifact_files::{ArtifactFile, resolve_links},
+    artifact_links::is_contained_link,
     file_hash,
     path_error::PathError,
     path_patterns::PatternError,
@@ -39,6 +40,10 @@ pub(crate) enum ArtifactError {
         target.display()
     )]
     LinkLeaves { link: PathBuf, target: PathBuf },
+    #[error("the link {} leads to a folder above itself; upload the folder without the link", .0.display())]
+    LinkToParent(PathBuf),
+    #[error("{}: links to folders bring more than {limit} files", link.display())]
+    TooManyFollowed { link: PathBuf, limit: usize },
     #[error("its bytes are {found}, not {expected}")]
     WrongDigest { found: String, expected: String },
     #[error("{}: its name is not valid UTF-8", .0.display())]
@@ -54,45 +59,33 @@ pub(crate) struct WrittenTar {
     pub(crate) size: u64,
 }
 
-/// Writes the files below `base`, which must be sorted, to a tar file.
+/// Writes the files and links below `base` to a tar file; see [`resolve_links`] for `within`.
 pub(crate) fn write_tar(
     path: &Path,
     base: &Path,
+    within: &[PathBuf],
     files: &[PathBuf],
 ) -> Result<WrittenTar, ArtifactError> {
     let mut builder = TarWriter::create(path)?;
-    for file in files {
-        let name = file.strip_prefix(base);
-        let name = name.map_err(|_| ArtifactError::OutsideBase {
-            file: file.clone(),
-            base: base.to_owned(),
-        })?;
-        append_path(&mut builder, base, file, name)?;
+    for file in resolve_links(base, within, files)? {
+        append_file(&mut builder, &file)?;
     }
     builder.finish()
 }
 
-fn append_path(
-    builder: &mut TarWriter,
-    base: &Path,
-    file: &Path,
-    name: &Path,
-) -> Result<(), ArtifactError> {
-    let failed = PathError::at(name);
-    let found = file.symlink_metadata().map_err(&failed)?;
-    if found.is_symlink() {
-        let target = fs::read_link(file).map_err(&failed)?;
-        // A link that leaves the artifact is rejected by `Builder::link`, with its original target in the message.
-        let target = to_contained_link(base, name, &target).unwrap_or(target);
-        builder.add_link(name, &target)
-    } else if found.is_file() {
-        let mode = found.permissions().mode();
-        let file = File::open(file).map_err(&failed)?;
-        // `take`: the file may be growing.
-        builder.add_file(name, mode, found.len(), file.take(found.len()))
-    } else {
-        Err(ArtifactError::UnsupportedFile(name.to_owned()))
+fn append_file(builder: &mut TarWriter, file: &ArtifactFile) -> Result<(), ArtifactError> {
+    if let Some(target) = &file.link {
+        return builder.add_link(&file.name, target);
     }
+    let failed = PathError::at(&file.name);
+    let found = file.source.symlink_metadata().map_err(&failed)?;
+    if !found.is_file() {
+        return Err(ArtifactError::UnsupportedFile(file.name.clone()));
+    }
+    let content = File::open(&file.source).map_err(&failed)?;
+    // `take`: the file may be growing.
+    let content = content.take(found.len());
+    builder.add_file(&file.name, found.permissions().mode(), found.len(), content)
 }
 
 /// Writes a deterministic tar file.
@@ -222,7 +215,13 @@ mod tests {
         let of = |name: &str| {
             let base = folder.path().join(name);
             let files = tree(&base);
-            write_tar(&folder.path().join(format!("{name}.tar")), &base, &files).unwrap()
+            write_tar(
+                &folder.path().join(format!("{name}.tar")),
+                &base,
+                &[],
+                &files,
+            )
+            .unwrap()
         };
         let (one, two) = (of("one"), of("two"));
         assert_eq!(one, two);
@@ -243,7 +242,7 @@ mod tests {
             let link = folder.path().join("link");
             let _ = fs::remove_file(&link);
             std::os::unix::fs::symlink(target, &link).unwrap();
-            let refused = write_tar(&folder.path().join("a.tar"), folder.path(), &[link]);
+            let refused = write_tar(&folder.path().join("a.tar"), folder.path(), &[], &[link]);
             assert!(
                 refused.unwrap_err().to_string().contains("points outside"),
                 "{target}"
@@ -288,7 +287,7 @@ mod tests {
         std::os::unix::fs::symlink("../packages/pkg", &link).unwrap();
         let files = [link, base.join("packages/pkg/index.js")];
         let tar = folder.path().join("a.tar");
-        let written = write_tar(&tar, &base, &files).unwrap();
+        let written = write_tar(&tar, &base, &[], &files).unwrap();
         let to = folder.path().join("out");
         unpack_tar(&tar, &written.digest, &to).unwrap();
         let text = fs::read_to_string(to.join("node_modules/pkg/index.js"));

@@ -22,6 +22,7 @@ mod action_runner;
 mod action_stage;
 mod actions;
 mod annotation;
+mod artifact_files;
 mod artifact_links;
 mod artifact_tar;
 mod background_steps;

@@ -69,6 +69,7 @@ pub(super) async fn upload_artifact(
 ) -> Result<StepResult, ActionError> {
     let inputs = UploadInputs::parse(context)?;
     let (roots, patterns) = (context.search_roots(), inputs.patterns.clone());
+    let within = roots.within.clone();
     let found =
         run_blocking(move || path_patterns::find_in_roots(&roots, &[patterns], inputs.hidden));
     let found = found.await?;
@@ -90,7 +91,7 @@ pub(super) async fn upload_artifact(
     let path = free_path(&context.folders.artifacts, &name);
     let (tar, count) = (path.clone(), found.files.len());
     let written = run_blocking(move || {
-        let written = artifact_tar::write_tar(&tar, &base, &found.files);
+        let written = artifact_tar::write_tar(&tar, &base, &within, &found.files);
         if written.is_err() {
             // Don't leave an incomplete artifact.
             let _ = std::fs::remove_file(&tar);
