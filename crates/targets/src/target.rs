@@ -21,8 +21,8 @@ pub type LogStream = BoxStream<'static, io::Result<Bytes>>;
 /// Runs sets of instances.
 #[async_trait]
 pub trait Target: CommandRunner {
-    /// Fetches and checks what `count` instances need, and starts none: what is missing is found out while other instances serve.
-    /// Idempotent.
+    /// Fetches and checks the code and the secrets of `count` instances, and starts none: something missing fails the rollout while
+    /// other instances still serve. Idempotent.
     async fn prepare(
         &self,
         set: &ReplicaSetKey,

@@ -1,4 +1,4 @@
-//! What an artifact stores for each file that was found.
+//! The files and links of an artifact.
 //!
 //! # Why
 //!
@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //!
-//! - Nothing outside of the job's folders is stored: the files of a job may come from people who may not read the server's.
+//! - Nothing outside of the job's folders is stored: files of a job may come from people who may not read files of the server.
 //! - Links to parent folders and the limit of followed files bound the result.
 
 use std::{
@@ -18,12 +18,30 @@ use std::{
 
 use crate::{
     artifact_links::{is_contained_link, to_contained_link},
-    artifact_tar::ArtifactError,
     path_error::PathError,
 };
 
 /// Limit of files that are stored in the place of links.
 const FOLLOWED_MAX: usize = 100_000;
+
+/// Why the files of an artifact can't be stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error(transparent)]
+    File(#[from] PathError),
+    #[error("{} is outside of {}", file.display(), base.display())]
+    OutsideBase { file: PathBuf, base: PathBuf },
+    #[error(
+        "the link {} → {} points outside the artifact, and an artifact must contain everything it needs; upload the file itself",
+        link.display(),
+        target.display()
+    )]
+    LinkLeaves { link: PathBuf, target: PathBuf },
+    #[error("the link {} leads to a folder above itself; upload the folder without the link", .0.display())]
+    LinkToParent(PathBuf),
+    #[error("{}: links to folders bring more than {limit} files", link.display())]
+    TooManyFollowed { link: PathBuf, limit: usize },
+}
 
 /// A file or link of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,12 +54,12 @@ pub(crate) struct ArtifactFile {
     pub(crate) link: Option<PathBuf>,
 }
 
-/// Decides what is stored for the files and links below `base`, sorted by name. Links are followed to files below `base` and `within`.
+/// Decides how the artifact stores the files and links below `base`, sorted by name. Links are followed to files below `base` and `within`.
 pub(crate) fn resolve_links(
     base: &Path,
     within: &[PathBuf],
     files: &[PathBuf],
-) -> Result<Vec<ArtifactFile>, ArtifactError> {
+) -> Result<Vec<ArtifactFile>, LinkError> {
     let real_base = base.canonicalize().map_err(PathError::at(base))?;
     let within = within.iter().map(|folder| folder.canonicalize());
     let mut resolver = LinkResolver {
@@ -60,7 +78,7 @@ pub(crate) fn resolve_links(
     };
     for file in files {
         let name = file.strip_prefix(base);
-        let name = name.map_err(|_| ArtifactError::OutsideBase {
+        let name = name.map_err(|_| LinkError::OutsideBase {
             file: file.clone(),
             base: base.to_owned(),
         })?;
@@ -73,7 +91,7 @@ pub(crate) fn resolve_links(
 struct LinkResolver<'a> {
     base: &'a Path,
     within: Vec<PathBuf>,
-    /// What is stored in any case, without links in the way to `base`.
+    /// Absolute paths of the files and links of the artifact, with `base` resolved.
     stored: BTreeSet<PathBuf>,
     followed: usize,
     resolved: Vec<ArtifactFile>,
@@ -86,13 +104,13 @@ impl LinkResolver<'_> {
         name: &Path,
         file: &Path,
         parents: &mut Vec<PathBuf>,
-    ) -> Result<(), ArtifactError> {
+    ) -> Result<(), LinkError> {
         let failed = PathError::at(name);
         let metadata = file.symlink_metadata().map_err(&failed)?;
         if !parents.is_empty() {
             self.followed += 1;
             if self.followed > FOLLOWED_MAX {
-                return Err(ArtifactError::TooManyFollowed {
+                return Err(LinkError::TooManyFollowed {
                     link: name.to_owned(),
                     limit: FOLLOWED_MAX,
                 });
@@ -121,7 +139,7 @@ impl LinkResolver<'_> {
                 return Ok(());
             }
             if !self.within.iter().any(|folder| real.starts_with(folder)) {
-                return Err(ArtifactError::LinkLeaves {
+                return Err(LinkError::LinkLeaves {
                     link: name.to_owned(),
                     target,
                 });
@@ -140,10 +158,10 @@ impl LinkResolver<'_> {
         name: &Path,
         real: &Path,
         parents: &mut Vec<PathBuf>,
-    ) -> Result<(), ArtifactError> {
+    ) -> Result<(), LinkError> {
         let real = real.canonicalize().map_err(PathError::at(name))?;
         if parents.contains(&real) {
-            return Err(ArtifactError::LinkToParent(name.to_owned()));
+            return Err(LinkError::LinkToParent(name.to_owned()));
         }
         parents.push(real.clone());
         let entries = fs::read_dir(&real).map_err(PathError::at(name))?;
@@ -155,10 +173,10 @@ impl LinkResolver<'_> {
         Ok(())
     }
 
-    fn contained_link(&self, name: &Path, target: PathBuf) -> Result<PathBuf, ArtifactError> {
+    fn contained_link(&self, name: &Path, target: PathBuf) -> Result<PathBuf, LinkError> {
         match is_contained_link(name, &target) {
             true => Ok(target),
-            false => Err(ArtifactError::LinkLeaves {
+            false => Err(LinkError::LinkLeaves {
                 link: name.to_owned(),
                 target,
             }),
@@ -229,7 +247,7 @@ mod tests {
         for name in ["inner/passwd", "folder", "dangling"] {
             let refused = resolve_links(&dist, &within, &[dist.join(name)]);
             assert!(
-                matches!(refused, Err(ArtifactError::LinkLeaves { .. })),
+                matches!(refused, Err(LinkError::LinkLeaves { .. })),
                 "{refused:?}"
             );
         }

@@ -11,7 +11,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    artifact_files::{ArtifactFile, resolve_links},
+    artifact_files::{ArtifactFile, LinkError, resolve_links},
     artifact_links::is_contained_link,
     file_hash,
     path_error::PathError,
@@ -30,20 +30,10 @@ pub(crate) enum ArtifactError {
     Archive(#[from] ArchiveError),
     #[error(transparent)]
     Patterns(#[from] PatternError),
-    #[error("{} is outside of {}", file.display(), base.display())]
-    OutsideBase { file: PathBuf, base: PathBuf },
+    #[error(transparent)]
+    Link(#[from] LinkError),
     #[error("{} is neither a file nor a link", .0.display())]
     UnsupportedFile(PathBuf),
-    #[error(
-        "the link {} → {} points outside the artifact, and an artifact must contain everything it needs; upload the file itself",
-        link.display(),
-        target.display()
-    )]
-    LinkLeaves { link: PathBuf, target: PathBuf },
-    #[error("the link {} leads to a folder above itself; upload the folder without the link", .0.display())]
-    LinkToParent(PathBuf),
-    #[error("{}: links to folders bring more than {limit} files", link.display())]
-    TooManyFollowed { link: PathBuf, limit: usize },
     #[error("its bytes are {found}, not {expected}")]
     WrongDigest { found: String, expected: String },
     #[error("{}: its name is not valid UTF-8", .0.display())]
@@ -130,10 +120,10 @@ impl TarWriter {
     /// Adds a symlink, whose target must stay inside the artifact.
     pub(crate) fn add_link(&mut self, name: &Path, target: &Path) -> Result<(), ArtifactError> {
         if !is_contained_link(name, target) {
-            return Err(ArtifactError::LinkLeaves {
+            return Err(ArtifactError::Link(LinkError::LinkLeaves {
                 link: name.to_owned(),
                 target: target.to_owned(),
-            });
+            }));
         }
         let mut header = tar::Header::new_gnu();
         header.set_mtime(MODIFIED);
