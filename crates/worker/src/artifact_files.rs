@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //!
-//! - Nothing outside of the job's folders is stored: files of a job may come from people who may not read files of the server.
+//! - Nothing outside of the job's folders is stored: a job's files may be written by people without access to the server.
 //! - Links to parent folders and the limit of followed files bound the result.
 
 use std::{
@@ -26,7 +26,7 @@ const FOLLOWED_MAX: usize = 100_000;
 
 /// Why the files of an artifact can't be stored.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LinkError {
+pub(crate) enum ArtifactLinkError {
     #[error(transparent)]
     File(#[from] PathError),
     #[error("{} is outside of {}", file.display(), base.display())]
@@ -59,7 +59,7 @@ pub(crate) fn resolve_links(
     base: &Path,
     within: &[PathBuf],
     files: &[PathBuf],
-) -> Result<Vec<ArtifactFile>, LinkError> {
+) -> Result<Vec<ArtifactFile>, ArtifactLinkError> {
     let real_base = base.canonicalize().map_err(PathError::at(base))?;
     let within = within.iter().map(|folder| folder.canonicalize());
     let mut resolver = LinkResolver {
@@ -78,7 +78,7 @@ pub(crate) fn resolve_links(
     };
     for file in files {
         let name = file.strip_prefix(base);
-        let name = name.map_err(|_| LinkError::OutsideBase {
+        let name = name.map_err(|_| ArtifactLinkError::OutsideBase {
             file: file.clone(),
             base: base.to_owned(),
         })?;
@@ -104,13 +104,13 @@ impl LinkResolver<'_> {
         name: &Path,
         file: &Path,
         parents: &mut Vec<PathBuf>,
-    ) -> Result<(), LinkError> {
+    ) -> Result<(), ArtifactLinkError> {
         let failed = PathError::at(name);
         let metadata = file.symlink_metadata().map_err(&failed)?;
         if !parents.is_empty() {
             self.followed += 1;
             if self.followed > FOLLOWED_MAX {
-                return Err(LinkError::TooManyFollowed {
+                return Err(ArtifactLinkError::TooManyFollowed {
                     link: name.to_owned(),
                     limit: FOLLOWED_MAX,
                 });
@@ -139,7 +139,7 @@ impl LinkResolver<'_> {
                 return Ok(());
             }
             if !self.within.iter().any(|folder| real.starts_with(folder)) {
-                return Err(LinkError::LinkLeaves {
+                return Err(ArtifactLinkError::LinkLeaves {
                     link: name.to_owned(),
                     target,
                 });
@@ -158,10 +158,10 @@ impl LinkResolver<'_> {
         name: &Path,
         real: &Path,
         parents: &mut Vec<PathBuf>,
-    ) -> Result<(), LinkError> {
+    ) -> Result<(), ArtifactLinkError> {
         let real = real.canonicalize().map_err(PathError::at(name))?;
         if parents.contains(&real) {
-            return Err(LinkError::LinkToParent(name.to_owned()));
+            return Err(ArtifactLinkError::LinkToParent(name.to_owned()));
         }
         parents.push(real.clone());
         let entries = fs::read_dir(&real).map_err(PathError::at(name))?;
@@ -173,10 +173,10 @@ impl LinkResolver<'_> {
         Ok(())
     }
 
-    fn contained_link(&self, name: &Path, target: PathBuf) -> Result<PathBuf, LinkError> {
+    fn contained_link(&self, name: &Path, target: PathBuf) -> Result<PathBuf, ArtifactLinkError> {
         match is_contained_link(name, &target) {
             true => Ok(target),
-            false => Err(LinkError::LinkLeaves {
+            false => Err(ArtifactLinkError::LinkLeaves {
                 link: name.to_owned(),
                 target,
             }),
@@ -247,7 +247,7 @@ mod tests {
         for name in ["inner/passwd", "folder", "dangling"] {
             let refused = resolve_links(&dist, &within, &[dist.join(name)]);
             assert!(
-                matches!(refused, Err(LinkError::LinkLeaves { .. })),
+                matches!(refused, Err(ArtifactLinkError::LinkLeaves { .. })),
                 "{refused:?}"
             );
         }

@@ -11,7 +11,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
-    artifact_files::{ArtifactFile, LinkError, resolve_links},
+    artifact_files::{ArtifactFile, ArtifactLinkError, resolve_links},
     artifact_links::is_contained_link,
     file_hash,
     path_error::PathError,
@@ -31,7 +31,7 @@ pub(crate) enum ArtifactError {
     #[error(transparent)]
     Patterns(#[from] PatternError),
     #[error(transparent)]
-    Link(#[from] LinkError),
+    Link(#[from] ArtifactLinkError),
     #[error("{} is neither a file nor a link", .0.display())]
     UnsupportedFile(PathBuf),
     #[error("its bytes are {found}, not {expected}")]
@@ -120,7 +120,7 @@ impl TarWriter {
     /// Adds a symlink, whose target must stay inside the artifact.
     pub(crate) fn add_link(&mut self, name: &Path, target: &Path) -> Result<(), ArtifactError> {
         if !is_contained_link(name, target) {
-            return Err(ArtifactError::Link(LinkError::LinkLeaves {
+            return Err(ArtifactError::Link(ArtifactLinkError::LinkLeaves {
                 link: name.to_owned(),
                 target: target.to_owned(),
             }));
