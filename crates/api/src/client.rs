@@ -13,10 +13,10 @@ use shipway_core::{
 use crate::{
     AcceptedDeletion, AnalysisReport, CancelRunRequest, DeletionRequest, DeployOutcome, DeployPlan,
     DeployRequest, DispatchRequest, DispatchedRun, EnvironmentStatus, FailureSummary,
-    JobGateAction, JobGateRequest, Page, PendingApproval, QuarantineRequest, ReadinessReport,
-    ReleaseTestRequest, ReleasedTest, RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment,
-    RollbackRequest, RolloutAction, RolloutActionRequest, RunTests, ServiceTests, ShellLocation,
-    ShellRequest,
+    JobGateAction, JobGateRequest, Page, PendingApproval, PruneReport, PruneRequest,
+    QuarantineRequest, ReadinessReport, ReleaseTestRequest, ReleasedTest, RerunRequest,
+    ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest, RolloutAction,
+    RolloutActionRequest, RunTests, ServiceTests, ShellLocation, ShellRequest,
 };
 
 /// Entries of a page at most; the server gives no more.
@@ -128,6 +128,16 @@ pub trait ApiClient {
     ) -> Result<AcceptedDeletion, Self::Error> {
         let service = service_path(service);
         self.delete(&format!("{service}/environments/{environment}"), request)
+    }
+
+    /// The files that the retention rule no longer covers.
+    fn prunable_files(&self) -> Result<PruneReport, Self::Error> {
+        self.get("/api/v1/prune")
+    }
+
+    /// Removes them.
+    fn prune(&self) -> Result<PruneReport, Self::Error> {
+        self.post("/api/v1/prune", &PruneRequest {})
     }
 
     fn address_claims(&self) -> Result<AddressClaimsView, Self::Error> {

@@ -17,6 +17,7 @@ mod environments;
 mod health;
 mod page;
 mod problem;
+mod prune;
 mod rollouts;
 mod runs;
 mod shell;
@@ -33,6 +34,7 @@ pub use environments::{
 pub use health::{HealthReport, ReadinessChecks, ReadinessReasons, ReadinessReport};
 pub use page::{Page, PageQuery};
 pub use problem::Problem;
+pub use prune::{PruneReport, PruneRequest, PrunedFiles, PrunedRelease};
 pub use rollouts::{AnalysisReport, RolloutAction, RolloutActionRequest, RolloutListQuery};
 pub use runs::{
     CancelRunRequest, DispatchRequest, DispatchedRun, FailureSummary, JobGateAction,

@@ -11,6 +11,7 @@ mod limits;
 mod live;
 mod print;
 mod report;
+mod retention;
 mod runner;
 mod service_argument;
 
@@ -146,7 +147,7 @@ fn carry_out(
         Command::Dispatch(args) => done(runs::dispatch(server, &args, output)),
         Command::Cancel(args) => done(runs::cancel(server, &args, output)),
         Command::Eval(args) => eval::run(&args, output),
-        Command::Admin(args) => done(admin::run(&args, &mut Cli::command())),
+        Command::Admin(args) => done(admin::run(&args, server, output, &mut Cli::command())),
         Command::Proxy(args) => done(internal::proxy(args)),
         Command::Worker(args) => Ok(internal::worker(&args)),
         Command::Instance(args) => Ok(shipway_targets::process::shim::run_shim(&args.dir)),

@@ -247,6 +247,8 @@ pub enum Verb {
     SendRecords,
     /// Delete a service or an environment.
     Delete,
+    /// Remove files that the retention rule no longer covers.
+    Prune,
 }
 
 impl fmt::Display for Verb {
@@ -276,6 +278,7 @@ impl fmt::Display for Verb {
             Self::FetchInputs => "fetch the inputs of",
             Self::SendRecords => "send records of",
             Self::Delete => "delete",
+            Self::Prune => "remove old files of",
         })
     }
 }

@@ -11,6 +11,7 @@
 //!
 //! A driver decides nothing: it carries out an effect, idempotently, and reports what happened.
 
+mod folder_size;
 pub mod git;
 mod http_client;
 pub mod jobs;

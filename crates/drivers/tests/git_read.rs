@@ -327,6 +327,77 @@ async fn repositories_are_made_once_and_found_again() {
     again.get(&service).unwrap().maintain().await.unwrap();
 }
 
+/// Makes every object look as if it was stored in 2020.
+fn age_objects(folder: &std::path::Path) {
+    let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_577_836_800);
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        if entry.path().is_dir() {
+            age_objects(&entry.path());
+        } else {
+            let file = std::fs::File::open(entry.path()).unwrap();
+            file.set_modified(old).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn unreachable_objects_are_removed_when_they_are_old_except_retained_commits() {
+    let (ada, root) = (Person::new(), tempfile::tempdir().unwrap());
+    let repos = GitRepositories::open(root.path()).unwrap();
+    let repo = repos.ensure(&"shop".parse().unwrap()).await.unwrap();
+    let tree = ada.init("tree").await;
+    let large = |seed: u64| -> Vec<u8> {
+        let bytes = (1..200_000_u64).map(|it| it.wrapping_mul(seed).wrapping_mul(it) >> 7);
+        bytes.flat_map(u64::to_le_bytes).collect()
+    };
+    let push = [
+        "push",
+        "-q",
+        "--force",
+        repo.git_dir().to_str().unwrap(),
+        "HEAD:main",
+    ];
+    let mut commits = Vec::new();
+    for (name, seed) in [
+        ("released", 0x9e37_79b9),
+        ("dropped", 0x85eb_ca6b),
+        ("newest", 1),
+    ] {
+        ada.git(&tree, &["checkout", "-q", "--orphan", name]).await;
+        commits.push(ada.commit(&tree, "large", large(seed)).await);
+        ada.git(&tree, &push).await;
+    }
+    let [released, dropped, newest] = commits.try_into().unwrap();
+    let unknown: CommitId = "1".repeat(40).parse().unwrap();
+    let retained = [released.clone(), newest.clone(), unknown].into();
+    repo.retain_commits(&retained).await.unwrap();
+    let is_there = async |commit: &CommitId| repo.resolve(commit.as_str()).await.unwrap().is_some();
+
+    age_objects(&repo.git_dir().join("objects"));
+    let freed = repo.remove_unreachable().await.unwrap();
+    assert!(freed > 1_000_000, "{freed}");
+    assert!(!is_there(&dropped).await);
+    assert!(is_there(&released).await && is_there(&newest).await);
+
+    ada.git(&tree, &["checkout", "-q", "--orphan", "young"])
+        .await;
+    let young = ada.commit(&tree, "small", "young").await;
+    ada.git(&tree, &push).await;
+    ada.git(&tree, &["checkout", "-q", "newest"]).await;
+    ada.git(&tree, &push).await;
+    repo.remove_unreachable().await.unwrap();
+    assert!(is_there(&young).await, "it is younger than two weeks");
+    assert!(
+        repo.collected_at().unwrap() > jiff::Timestamp::now() - jiff::SignedDuration::from_mins(5)
+    );
+
+    assert_eq!(repo.refs().await.unwrap().len(), 1);
+    repo.retain_commits(&[newest.clone()].into()).await.unwrap();
+    age_objects(&repo.git_dir().join("objects"));
+    repo.remove_unreachable().await.unwrap();
+    assert!(!is_there(&released).await, "it is not retained any more");
+}
+
 #[tokio::test]
 async fn a_folder_without_a_repository_is_said_to_be_none() {
     let nothing = tempfile::tempdir().unwrap();

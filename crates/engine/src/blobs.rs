@@ -3,7 +3,8 @@
 use std::{io, path::PathBuf, pin::Pin};
 
 use async_trait::async_trait;
-use shipway_core::ids::Digest;
+use jiff::Timestamp;
+use shipway_core::{ids::Digest, retention::BlobRecord};
 use tokio::io::AsyncRead;
 
 /// A stream of bytes.
@@ -24,6 +25,14 @@ pub enum BlobError {
     /// There is no blob with this digest.
     #[error("no such blob: {0}")]
     Missing(Digest),
+    /// It was removed on purpose, with [`Blobs::remove_unused`].
+    #[error("{digest} was removed by the retention rule on {}", .at.strftime("%Y-%m-%d"))]
+    Removed {
+        /// The removed blob.
+        digest: Digest,
+        /// When it was removed.
+        at: Timestamp,
+    },
     /// The content doesn't match the digest.
     #[error("blob {expected} is damaged: its bytes are {actual}")]
     Damaged {
@@ -63,6 +72,21 @@ pub trait Blobs: Send + Sync {
 
     /// Path of a local file with the verified content, for programs that need one.
     async fn file(&self, digest: &Digest) -> Result<PathBuf, BlobError>;
+
+    /// Counts as a use of the blob, so that [`Blobs::remove_unused`] leaves it alone; false if there is no such blob.
+    async fn renew(&self, digest: &Digest) -> Result<bool, BlobError>;
+
+    /// All blobs, in any order.
+    async fn list(&self) -> Result<Vec<BlobRecord>, BlobError>;
+
+    /// Removes those of the blobs that were neither stored nor renewed since `used_since`; returns them. A blob that is stored or
+    /// renewed at the same moment either stays, or is missing for the caller of [`Blobs::renew`]. The removal is recorded first: after a
+    /// crash a missing blob is [`BlobError::Removed`], never [`BlobError::Missing`]. An open reader can read to the end.
+    async fn remove_unused(
+        &self,
+        blobs: Vec<BlobRecord>,
+        used_since: Timestamp,
+    ) -> Result<Vec<BlobRecord>, BlobError>;
 
     /// Deletes a blob; succeeds if it doesn't exist.
     async fn delete(&self, digest: &Digest) -> Result<(), BlobError>;

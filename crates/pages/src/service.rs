@@ -61,7 +61,10 @@ impl ServicePage {
                 h2 { "Releases" }
                 div.scroll { table { tbody { @for release in &self.releases { tr {
                     td.tight { strong { (release.number) } }
-                    td { code { (release.commit.id.short()) } " " (release.commit.subject) }
+                    td {
+                        code { (release.commit.id.short()) } " " (release.commit.subject)
+                        @if release.is_artifact_removed { p.dim { "can't be deployed: the artifact was removed" } }
+                    }
                     td { (person_name(&release.commit.author)) }
                     td.dim.tight { (relative_time(release.created_at, now)) }
                 } } } } }

@@ -14,6 +14,7 @@ use crate::{
     file_storage::FileStorage,
     keyed_requests::KeyedRequestRunner,
     push::PushReceiver,
+    retention::FilePruner,
     test_reports::TestReports,
 };
 
@@ -32,6 +33,8 @@ pub struct App {
     /// Git repositories.
     pub(crate) repos: Arc<GitRepositories>,
     pub(crate) pushes: PushReceiver,
+    /// Removes old files.
+    pub(crate) pruner: FilePruner,
     /// Where jobs run.
     pub(crate) job_executor: Arc<dyn JobExecutor>,
     pub(crate) job_inputs: JobInputs,

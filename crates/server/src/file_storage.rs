@@ -148,11 +148,13 @@ async fn store_once(blobs: &dyn Blobs, file: &JobFile<'_>) -> Result<Digest, Sto
     let digest: Digest = file.digest.parse()?;
     // After a crash the journal is read again, and the blob is there already.
     match blobs.file(&digest).await {
-        Ok(_) => return Ok(digest),
+        // A blob that was removed at this moment is stored again.
+        Ok(_) if blobs.renew(&digest).await? => return Ok(digest),
+        Ok(_) => {}
         Err(BlobError::Damaged { actual, .. }) => {
             tracing::warn!(%digest, %actual, noun = file.noun, "a damaged blob is replaced");
         }
-        Err(BlobError::Missing(_) | BlobError::Io { .. }) => {}
+        Err(BlobError::Missing(_) | BlobError::Removed { .. } | BlobError::Io { .. }) => {}
     }
     let bytes = file.files.open_file(file.job, file.path).await?;
     Ok(blobs.put_expecting(bytes, &digest).await?.digest)
@@ -163,6 +165,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use async_trait::async_trait;
+    use shipway_core::retention::BlobRecord;
     use shipway_engine::{Reader, StoredBlob};
     use shipway_store::FileBlobs;
 
@@ -203,6 +206,19 @@ mod tests {
         }
         async fn file(&self, digest: &Digest) -> Result<PathBuf, BlobError> {
             self.blobs.file(digest).await
+        }
+        async fn renew(&self, digest: &Digest) -> Result<bool, BlobError> {
+            self.blobs.renew(digest).await
+        }
+        async fn list(&self) -> Result<Vec<BlobRecord>, BlobError> {
+            self.blobs.list().await
+        }
+        async fn remove_unused(
+            &self,
+            blobs: Vec<BlobRecord>,
+            used_since: jiff::Timestamp,
+        ) -> Result<Vec<BlobRecord>, BlobError> {
+            self.blobs.remove_unused(blobs, used_since).await
         }
         async fn delete(&self, digest: &Digest) -> Result<(), BlobError> {
             self.blobs.delete(digest).await

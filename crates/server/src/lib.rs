@@ -27,6 +27,7 @@ mod projections;
 mod push;
 mod read_models;
 mod recorded_routes;
+mod retention;
 mod secrets;
 mod served_addresses;
 mod set_reading;

@@ -17,7 +17,6 @@ use shipway_core::{
     ids::{RolloutId, RolloutNumber, RunId, RunNumber, ServiceName},
     release::Release,
     run::newest_run_of_each_workflow,
-    service::ReleaseView,
 };
 use shipway_pages::{
     CONTENT_SECURITY_POLICY, RolloutPage, RunPage, ServicePage, ServicesPage, not_found_page,
@@ -29,6 +28,7 @@ use crate::{
     environment_status::environment_statuses,
     failure_summary,
     read_models::{ReadModelError, analysis_series, newest_rows, rollout_view, run_details},
+    retention::release_view,
 };
 
 /// Entries of each list on the page of a service.
@@ -152,11 +152,15 @@ async fn service(
     }
     let releases: Vec<Release> =
         newest_rows(&*app.store, "release", &service, LIST_ENTRIES).await?;
+    let mut release_views = Vec::new();
+    for release in &releases {
+        release_views.push(release_view(&*app.blobs, release).await);
+    }
     let page = ServicePage {
         environments,
         rollouts: newest_rows(&*app.store, "rollout", &service, LIST_ENTRIES).await?,
         runs: newest_rows(&*app.store, "run", &service, LIST_ENTRIES).await?,
-        releases: releases.iter().map(ReleaseView::from).collect(),
+        releases: release_views,
         service,
         now: app.now(),
     };

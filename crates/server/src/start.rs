@@ -58,6 +58,7 @@ use crate::{
     projections::follow_log,
     push::PushReceiver,
     recorded_routes::recorded_routes,
+    retention::FilePruner,
     secrets::SecretStore,
     start_options::{MissingLog, ServerOptions, StartError, io_error},
     test_reports::TestReports,
@@ -366,6 +367,16 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
             jobs: shared.jobs.executor.clone(),
             scratch: data.to_owned(),
         },
+        pruner: FilePruner {
+            policy: options.retention,
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+            engines: engines.clone(),
+            blobs: parts.blobs.clone(),
+            repositories: parts.repos.clone(),
+            executor: shared.jobs.executor.clone(),
+            is_running: Arc::default(),
+        },
         engines,
         keyed_requests: KeyedRequestRunner::new(keyed_requests),
         workloads: shared.workloads,
@@ -417,7 +428,9 @@ fn spawn_tasks(
         store: app.store.clone(),
         clock: app.clock.clone(),
         executor: app.job_executor.clone(),
+        policy: app.pruner.policy,
     }));
+    tasks.spawn(app.pruner.clone().run());
     let Workloads { targets, traffic } = app.workloads.clone();
     tasks.spawn(record_history(
         app.observations.baseline_history.clone(),

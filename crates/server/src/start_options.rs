@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use shipway_core::{source_repository::SourceRepository, target::ResourceLimits};
+use shipway_core::{
+    retention::RetentionPolicy, source_repository::SourceRepository, target::ResourceLimits,
+};
 use shipway_workflow::{job::ActionSource, runner::RunnerLabels};
 
 use crate::secrets::SecretsError;
@@ -50,6 +52,8 @@ pub struct ServerOptions {
     pub crash_after_events: Option<u64>,
     /// What to do when a used data directory has no event log.
     pub missing_log: MissingLog,
+    /// How long files are retained.
+    pub retention: RetentionPolicy,
 }
 
 /// What to do when a used data directory has no event log.

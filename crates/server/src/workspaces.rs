@@ -1,5 +1,5 @@
 //! Deletes workspaces, homes and temporary files of jobs. Those of green jobs are deleted when their run has ended. Those of failed jobs
-//! are kept for inspection, a shell or a re-run from a step: for the last [`KEPT_RUNS`] failed runs, and for [`KEPT_FOR`] in any case.
+//! are kept for inspection, a shell or a re-run from a step, as long as [`RetentionPolicy::workspaces`] says.
 //! Logs, journals and summaries stay.
 //!
 //! Never deleted: workspaces of a run that has not ended.
@@ -7,10 +7,11 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::StreamExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use shipway_core::{
     aggregate::Event,
     ids::RunId,
+    retention::RetentionPolicy,
     run::{RunEvent, RunStatus, RunView},
 };
 use shipway_drivers::jobs::{JobExecutor, WorkspaceSelection};
@@ -18,10 +19,6 @@ use shipway_engine::{Clock, Recorded, Store};
 
 use crate::read_models::run_view;
 
-/// Failed runs whose workspaces are kept however old they are.
-const KEPT_RUNS: usize = 20;
-/// How long those of the others are.
-const KEPT_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How often it is looked whether something has become old.
 const EACH: std::time::Duration = std::time::Duration::from_secs(3600);
 
@@ -31,11 +28,11 @@ struct KeptWorkspaces(BTreeSet<(Timestamp, RunId)>);
 
 impl KeptWorkspaces {
     /// Removes entries that are too many and too old; returns each with the end of its run.
-    fn expired(&mut self, now: Timestamp) -> Vec<(Timestamp, RunId)> {
+    fn expired(&mut self, policy: &RetentionPolicy, now: Timestamp) -> Vec<(Timestamp, RunId)> {
         let mut expired = Vec::new();
-        while self.0.len() > KEPT_RUNS
+        while self.0.len() > policy.failed_runs_min
             && let Some((ended_at, _)) = self.0.first()
-            && now.duration_since(*ended_at) > KEPT_FOR
+            && now.duration_since(*ended_at) > policy.workspaces
         {
             expired.extend(self.0.pop_first());
         }
@@ -48,6 +45,7 @@ pub(crate) struct RunStorage {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) executor: Arc<dyn JobExecutor>,
+    pub(crate) policy: RetentionPolicy,
 }
 
 /// Tidies up until the server stops.
@@ -63,7 +61,7 @@ pub(crate) async fn run(storage: RunStorage) {
         tidy(&storage, &id, &mut kept).await;
     }
     loop {
-        for (ended_at, id) in kept.expired(storage.clock.now()) {
+        for (ended_at, id) in kept.expired(&storage.policy, storage.clock.now()) {
             // A run that was re-run in the meantime is kept by its new end, or has not ended.
             if ended(&*storage.store, &id)
                 .await
@@ -150,6 +148,7 @@ mod tests {
 
     #[test]
     fn failed_runs_are_kept_for_a_week_and_the_last_twenty_for_ever() {
+        let policy = RetentionPolicy::default();
         let mut kept = KeptWorkspaces::default();
         let day = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
         for number in 0..25 {
@@ -157,14 +156,14 @@ mod tests {
             kept.0.insert((ended, run(number)));
         }
         let mut expired = |at| -> Vec<RunId> {
-            let expired = kept.expired(day(at)).into_iter();
+            let expired = kept.expired(&policy, day(at)).into_iter();
             expired.map(|(_, run)| run).collect()
         };
         assert_eq!(expired(7), [], "none is older than a week");
         assert_eq!(expired(10), [run(0), run(1), run(2)]);
         let rest = expired(1_000);
         assert_eq!(rest, [run(3), run(4)]);
-        assert_eq!(kept.0.len(), KEPT_RUNS);
+        assert_eq!(kept.0.len(), policy.failed_runs_min);
     }
 
     #[test]

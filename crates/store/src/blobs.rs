@@ -1,16 +1,25 @@
 //! Immutable blobs as files named by their digest: `sha256/ab/cdef…`. Written to a temporary file, fsynced and renamed: a name
 //! never refers to an incomplete file.
+//!
+//! # Removal
+//!
+//! - The modification time of a file is the time of its last use: it was stored or renewed then.
+//! - Storing, renewing and removing a file exclude each other, so that a file that is used is not removed at the same moment.
+//! - `removed` has a line for each file before it is removed: a file that is missing without one was lost.
 
 use std::{
-    io,
+    io::{self, BufRead as _, Write as _},
     path::{Path, PathBuf},
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
-use shipway_core::ids::Digest;
+use shipway_core::{ids::Digest, retention::BlobRecord};
 use shipway_engine::{BlobError, Blobs, Reader, StoredBlob};
 use tokio::{
     fs::{self, File},
@@ -25,6 +34,8 @@ const CHUNK: usize = 256 * 1024;
 #[derive(Clone, Debug)]
 pub struct FileBlobs {
     root: PathBuf,
+    /// Held while a file is renamed to its digest, renewed or removed.
+    names: Arc<Mutex<()>>,
 }
 
 impl FileBlobs {
@@ -38,7 +49,130 @@ impl FileBlobs {
         std::fs::create_dir_all(&unfinished)?;
         Ok(Self {
             root: root.to_owned(),
+            names: Arc::default(),
         })
+    }
+
+    fn lock_names(&self) -> MutexGuard<'_, ()> {
+        // Nothing panics while it is held.
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn renew_file(&self, digest: &Digest) -> io::Result<bool> {
+        let _guard = self.lock_names();
+        match std::fs::File::open(self.path(digest)) {
+            Ok(file) => file.set_modified(SystemTime::now()).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list_files(&self) -> io::Result<Vec<BlobRecord>> {
+        let mut blobs = Vec::new();
+        for folder in std::fs::read_dir(self.root.join("sha256"))? {
+            let folder = folder?;
+            for file in std::fs::read_dir(folder.path())? {
+                let file = file?;
+                let (start, end) = (folder.file_name(), file.file_name());
+                let hex = format!("{}{}", start.to_string_lossy(), end.to_string_lossy());
+                let Ok(digest) = format!("sha256:{hex}").parse() else {
+                    continue;
+                };
+                blobs.push(blob_record(digest, &file.metadata()?)?);
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// Removes a file unless it was used; none if it is missing or stays.
+    fn remove_file(
+        &self,
+        digest: &Digest,
+        used_since: Timestamp,
+    ) -> io::Result<Option<BlobRecord>> {
+        let _guard = self.lock_names();
+        let path = self.path(digest);
+        let metadata = match std::fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            metadata => metadata?,
+        };
+        let blob = blob_record(digest.clone(), &metadata)?;
+        if blob.used_at >= used_since {
+            return Ok(None);
+        }
+        std::fs::remove_file(path)?;
+        Ok(Some(blob))
+    }
+
+    fn remove_files(
+        &self,
+        blobs: &[BlobRecord],
+        used_since: Timestamp,
+    ) -> io::Result<Vec<BlobRecord>> {
+        self.record_removal(blobs)?;
+        let mut removed = Vec::new();
+        for blob in blobs {
+            match self.remove_file(&blob.digest, used_since) {
+                Ok(file) => removed.extend(file),
+                Err(error) => {
+                    tracing::warn!(%error, digest = %blob.digest, "a blob can't be removed")
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    fn removed_path(&self) -> PathBuf {
+        self.root.join("removed")
+    }
+
+    /// Appends a line for each blob, durably.
+    fn record_removal(&self, blobs: &[BlobRecord]) -> io::Result<()> {
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        // A crash may have left an incomplete line, which must not become part of the next one.
+        let lines = blobs.iter().map(|blob| format!("\n{} {now}", blob.digest));
+        let mut file = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(self.removed_path())?;
+        file.write_all(lines.collect::<String>().as_bytes())?;
+        file.sync_all()?;
+        std::fs::File::open(&self.root)?.sync_all()
+    }
+
+    /// When a blob was last removed, if it was.
+    fn read_removal(&self, digest: &Digest) -> io::Result<Option<Timestamp>> {
+        let file = match std::fs::File::open(self.removed_path()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let (name, mut removed) = (digest.to_string(), None);
+        for line in io::BufReader::new(file).lines() {
+            let line = line?;
+            let time = line.split_once(' ').filter(|(digest, _)| *digest == name);
+            removed = time.and_then(|(_, time)| time.parse().ok()).or(removed);
+        }
+        Ok(removed)
+    }
+
+    /// The error of a blob that isn't there.
+    async fn missing_error(&self, digest: &Digest) -> BlobError {
+        let (blobs, name) = (self.clone(), digest.clone());
+        let read = run_blocking(move || blobs.read_removal(&name)).await;
+        match read {
+            Ok(Some(at)) => BlobError::Removed {
+                digest: digest.clone(),
+                at,
+            },
+            Ok(None) => BlobError::Missing(digest.clone()),
+            Err(source) => BlobError::Io {
+                what: format!("finding {digest}"),
+                source,
+            },
+        }
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -52,9 +186,16 @@ impl FileBlobs {
         let path = self.path(digest);
         let folder = path.parent().expect("a blob is in a folder");
         fs::create_dir_all(folder).await?;
-        fs::rename(&finished.0, &path).await?;
+        self.rename_as_used(&finished.0, &path)?;
         sync_folder(folder).await?;
         sync_folder(&self.root.join("sha256")).await
+    }
+
+    /// The time is set as well: that of a written file is that of the last tick of the kernel's clock.
+    fn rename_as_used(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _guard = self.lock_names();
+        std::fs::File::open(from)?.set_modified(SystemTime::now())?;
+        std::fs::rename(from, to)
     }
 
     async fn store_verified(
@@ -112,6 +253,21 @@ impl FileBlobs {
     }
 }
 
+fn blob_record(digest: Digest, file: &std::fs::Metadata) -> io::Result<BlobRecord> {
+    Ok(BlobRecord {
+        digest,
+        size: file.len(),
+        used_at: Timestamp::try_from(file.modified()?).map_err(io::Error::other)?,
+    })
+}
+
+async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+}
+
 /// Makes the names in a folder durable.
 async fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder).await?.sync_all().await
@@ -149,7 +305,7 @@ impl Blobs for FileBlobs {
                 expected: digest.clone(),
             })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(BlobError::Missing(digest.clone()))
+                Err(self.missing_error(digest).await)
             }
             Err(source) => Err(BlobError::Io {
                 what: format!("opening {digest}"),
@@ -176,6 +332,35 @@ impl Blobs for FileBlobs {
             Ok(_) => Ok(self.path(digest)),
             Err(error) => Err(read_error(error, digest)),
         }
+    }
+
+    async fn renew(&self, digest: &Digest) -> Result<bool, BlobError> {
+        self.renew_file(digest).map_err(|source| BlobError::Io {
+            what: format!("renewing {digest}"),
+            source,
+        })
+    }
+
+    async fn list(&self) -> Result<Vec<BlobRecord>, BlobError> {
+        let blobs = self.clone();
+        let listed = run_blocking(move || blobs.list_files()).await;
+        listed.map_err(|source| BlobError::Io {
+            what: "listing the blobs".to_owned(),
+            source,
+        })
+    }
+
+    async fn remove_unused(
+        &self,
+        blobs: Vec<BlobRecord>,
+        used_since: Timestamp,
+    ) -> Result<Vec<BlobRecord>, BlobError> {
+        let files = self.clone();
+        let removed = run_blocking(move || files.remove_files(&blobs, used_since)).await;
+        removed.map_err(|source| BlobError::Io {
+            what: "recording which blobs are removed".to_owned(),
+            source,
+        })
     }
 
     async fn delete(&self, digest: &Digest) -> Result<(), BlobError> {

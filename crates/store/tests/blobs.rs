@@ -7,7 +7,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use shipway_core::ids::Digest;
+use jiff::Timestamp;
+use shipway_core::{ids::Digest, retention::BlobRecord};
 use shipway_engine::{BlobError, Blobs, Reader};
 use shipway_store::FileBlobs;
 use tempfile::TempDir;
@@ -237,4 +238,100 @@ async fn a_large_blob_is_streamed_in_little_memory() {
         "{grown} KiB for a blob of {} KiB",
         SIZE >> 10
     );
+}
+
+/// The only blob, which was used long ago.
+async fn old_blob(folder: &TempDir, blobs: &FileBlobs) -> BlobRecord {
+    for path in files(&folder.path().join("sha256")) {
+        let file = fs::File::open(path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    }
+    blobs.list().await.unwrap().pop().unwrap()
+}
+
+#[tokio::test]
+async fn an_unused_blob_is_removed_and_whoever_opens_it_hears_why() {
+    let (folder, blobs) = blobs();
+    let stored = blobs.put(bytes(b"content")).await.unwrap();
+    let old = old_blob(&folder, &blobs).await;
+    assert_eq!((&old.digest, old.size), (&stored.digest, 7));
+    let mut reading = blobs.open(&stored.digest).await.unwrap();
+    let other = BlobRecord {
+        digest: Digest::compute(b"never stored"),
+        ..old.clone()
+    };
+    let both = vec![old.clone(), other];
+    let removed = blobs
+        .remove_unused(both.clone(), Timestamp::now())
+        .await
+        .unwrap();
+    assert_eq!(removed, std::slice::from_ref(&old));
+    assert_eq!(blobs.list().await.unwrap(), []);
+    let mut downloaded = Vec::new();
+    reading.read_to_end(&mut downloaded).await.unwrap();
+    assert_eq!(downloaded, b"content", "a download is not interrupted");
+
+    let again = FileBlobs::open(folder.path()).unwrap();
+    let error = again.open(&stored.digest).await.err().unwrap();
+    assert!(
+        error
+            .to_string()
+            .contains("was removed by the retention rule on 2"),
+        "{error}"
+    );
+    let lost = again.open(&Digest::compute(b"lost")).await.err();
+    assert!(matches!(lost, Some(BlobError::Missing(_))));
+    assert!(!again.renew(&stored.digest).await.unwrap());
+    let removed = again.remove_unused(both, Timestamp::now()).await.unwrap();
+    assert_eq!(removed, [], "a second removal counts nothing twice");
+
+    // Stored again, it is a new file.
+    again.put(bytes(b"content")).await.unwrap();
+    let removed = again
+        .remove_unused(vec![old.clone()], old.used_at)
+        .await
+        .unwrap();
+    assert_eq!(removed, []);
+    assert_eq!(read(&again, &stored.digest).await.unwrap(), b"content");
+}
+
+#[tokio::test]
+async fn a_crash_between_the_record_and_the_removal_leaves_a_readable_blob() {
+    let (folder, blobs) = blobs();
+    let stored = blobs.put(bytes(b"content")).await.unwrap();
+    let line = format!("\n{} 2026-11-30T12:00:00Z\nsha256:incompl", stored.digest);
+    fs::write(folder.path().join("removed"), line).unwrap();
+    assert_eq!(read(&blobs, &stored.digest).await.unwrap(), b"content");
+    let old = old_blob(&folder, &blobs).await;
+    let removed = blobs
+        .remove_unused(vec![old.clone()], Timestamp::now())
+        .await;
+    assert_eq!(removed.unwrap(), [old]);
+    let error = blobs.open(&stored.digest).await.err();
+    let today = Timestamp::now() - jiff::SignedDuration::from_mins(5);
+    assert!(matches!(error, Some(BlobError::Removed { at, .. }) if at > today));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blob_that_is_used_while_it_is_removed_is_either_there_or_missing_for_its_user() {
+    let (folder, blobs) = blobs();
+    for round in 0..60 {
+        let stored = blobs.put(bytes(b"content")).await.unwrap();
+        let old = old_blob(&folder, &blobs).await;
+        let (user, remover) = (blobs.clone(), blobs.clone());
+        let digest = stored.digest.clone();
+        let uploads = round % 2 == 0;
+        let using = tokio::spawn(async move {
+            match uploads {
+                true => user.put(bytes(b"content")).await.is_ok(),
+                false => user.renew(&digest).await.unwrap(),
+            }
+        });
+        let used_since = Timestamp::now() - jiff::SignedDuration::from_secs(5);
+        let removing =
+            tokio::spawn(async move { remover.remove_unused(vec![old], used_since).await });
+        let (is_usable, removed) = (using.await.unwrap(), removing.await.unwrap().unwrap());
+        let is_there = blobs.size(&stored.digest).await.unwrap().is_some();
+        assert_eq!(is_usable, is_there, "round {round}: {removed:?}");
+    }
 }

@@ -8,10 +8,11 @@ use shipway_core::{
 };
 use shipway_store::{DataDir, SqliteOptions, SqliteStore, rebuild_projection, rebuild_rows};
 
-use super::{install_files, server::default_data};
+use super::{install_files, prune, server::default_data};
 use crate::{
+    client::ServerConnection,
     exit::Failure,
-    print::{counted, line},
+    print::{Output, counted, line},
 };
 
 /// Maintain a data directory, or install shell completions, man pages and a systemd unit
@@ -27,6 +28,8 @@ enum Command {
     Rebuild(Folder),
     /// Stop the proxy, instances and jobs that a stopped server left running
     StopAll(Folder),
+    /// Remove old artifacts, logs, workspaces and git objects of a running server now
+    Prune(prune::PruneArgs),
     /// Write shell completions, man pages and a systemd unit below a prefix such as /usr/local
     InstallFiles(install_files::InstallFilesArgs),
 }
@@ -39,13 +42,19 @@ struct Folder {
 }
 
 /// Runs the command. `command_line` describes all commands of the program.
-pub fn run(args: &Args, command_line: &mut clap::Command) -> Result<(), Failure> {
+pub fn run(
+    args: &Args,
+    server: &ServerConnection,
+    output: Output,
+    command_line: &mut clap::Command,
+) -> Result<(), Failure> {
     match &args.command {
         Command::Rebuild(folder) => with_locked_data(folder, async |data| rebuild(&data).await),
         Command::StopAll(folder) => with_locked_data(folder, async |data| {
             stop_all(&data).await;
             Ok(())
         }),
+        Command::Prune(args) => prune::run(args, server, output),
         Command::InstallFiles(args) => install_files::run(args, command_line),
     }
 }

@@ -14,6 +14,7 @@ mod install_files;
 pub mod internal;
 pub mod logs;
 mod plot;
+pub mod prune;
 pub mod rollout_actions;
 pub mod run;
 pub mod runs;

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use shipway_workflow::job::ActionSource;
 
 use crate::{
-    client::ServerConnection, exit::Failure, forge::Forge, limits::JobLimits, runner::RunnerOptions,
+    client::ServerConnection, exit::Failure, forge::Forge, limits::JobLimits,
+    retention::RetentionOptions, runner::RunnerOptions,
 };
 
 /// Start a server: git remote, runs, rollouts, API and pages; the proxy and instances outlive it
@@ -57,6 +58,9 @@ pub struct Args {
     /// How long artifacts and reports of a job wait for disk space before the job fails
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     storage_wait: jiff::SignedDuration,
+
+    #[command(flatten)]
+    retention: RetentionOptions,
 
     #[command(flatten)]
     runner: RunnerOptions,
@@ -115,6 +119,7 @@ pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
         unconfined_jobs: args.unconfined_jobs,
         empty_job_folders: args.jobs_in_empty_folders,
         storage_wait: args.storage_wait.unsigned_abs(),
+        retention: args.retention.policy(),
         missing_log: match args.new_log {
             true => shipway_server::MissingLog::StartEmpty,
             false => shipway_server::MissingLog::Refuse,

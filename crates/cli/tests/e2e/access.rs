@@ -173,6 +173,8 @@ const DESCRIBED: &[Row] = &[
         People,
     ),
     ("GET", "/api/v1/delivery", "", People),
+    ("GET", "/api/v1/prune", "", People),
+    ("POST", "/api/v1/prune", "{}", People),
     ("GET", "/api/v1/events", "", People),
     (
         "DELETE",

@@ -97,7 +97,7 @@ fn the_commands_of_operations_back_up_restore_and_rebuild() {
     let (mut site, _shop) = site_with_release();
     let page = fs::read_to_string(page_path("operations.md")).unwrap();
     let blocks = shell_blocks(&page);
-    let [health, backup, restore, rebuild] = &blocks[..] else {
+    let [health, backup, restore, rebuild, prune] = &blocks[..] else {
         panic!("the page has other blocks: {blocks:#?}");
     };
     run_block(&site, health);
@@ -112,6 +112,7 @@ fn the_commands_of_operations_back_up_restore_and_rebuild() {
         site.place("production")["stable"]["number"] == 1
             && !site.instances("production").is_empty()
     });
+    run_block(&site, prune);
     // The restored log continues: the next push is the second release.
     let shop = Shop::clone_of(&site.folder.path().join("again"), &site.url("/git/shop"));
     let pushed = shop.ship("1.1");

@@ -44,6 +44,7 @@ mod printed_commands;
 mod reached;
 mod real_apps;
 mod remote_jobs;
+mod retention;
 mod runners;
 mod runs;
 mod screen;

@@ -1,6 +1,6 @@
 //! Deliveries as text: what comes in, what a service orders, who waits for whom.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use shipway_syntax::SourceFile;
@@ -55,7 +55,18 @@ impl Stage {
         )?;
         fold::<ServiceAggregate>(&mut self.state, &events);
         self.log.extend(events.iter().cloned());
+        self.assert_blobs_are_retained();
         Ok(events.iter().map(|event| word(&event.body)).collect())
+    }
+
+    /// Every digest that the state holds anywhere is retained, also one in a field that was added later.
+    fn assert_blobs_are_retained(&self) {
+        let state = serde_json::to_value(&self.state).unwrap();
+        let mut held = BTreeSet::new();
+        collect_digests(&state, &mut held);
+        let retained = self.state.referred_blobs().map(ToString::to_string);
+        let retained: BTreeSet<String> = retained.collect();
+        assert_eq!(held.difference(&retained).next(), None);
     }
 
     fn push(&mut self, number: u32, file: &str, workflows: usize) -> Vec<String> {
@@ -165,6 +176,23 @@ impl Stage {
 
     fn place(&self, name: &str) -> &EnvironmentState {
         &self.state.environments[&name.parse::<EnvironmentName>().unwrap()]
+    }
+}
+
+fn collect_digests(value: &serde_json::Value, found: &mut BTreeSet<String>) {
+    match value {
+        serde_json::Value::String(text) if text.starts_with("sha256:") => {
+            found.insert(text.clone());
+        }
+        serde_json::Value::Array(items) => {
+            items.iter().for_each(|item| collect_digests(item, found));
+        }
+        serde_json::Value::Object(fields) => {
+            fields
+                .values()
+                .for_each(|field| collect_digests(field, found));
+        }
+        _ => {}
     }
 }
 

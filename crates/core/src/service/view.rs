@@ -65,6 +65,9 @@ pub struct ReleaseView {
     pub run: Option<RunNumber>,
     /// The digest of its bytes.
     pub artifact: crate::ids::Digest,
+    /// Set by the server if the artifact is gone, so that the release can't be deployed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_artifact_removed: bool,
     pub created_at: Timestamp,
 }
 
@@ -75,6 +78,7 @@ impl From<&Release> for ReleaseView {
             commit: release.commit.clone(),
             run: release.run,
             artifact: release.artifact.clone(),
+            is_artifact_removed: false,
             created_at: release.created_at,
         }
     }

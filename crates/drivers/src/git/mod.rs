@@ -31,6 +31,7 @@ mod pack;
 mod relay;
 mod repositories;
 mod repository;
+mod retention;
 
 pub use error::GitError;
 pub use follow::RepositoryFollower;

@@ -155,6 +155,7 @@ fn shared_configuration(hooks: &Path) -> String {
          [http]\n\treceivepack = true\n\tgetanyfile = false\n\
          [protocol]\n\tversion = 2\n\tallow = never\n\
          [protocol \"file\"]\n\tallow = always\n\
+         [transfer]\n\thideRefs = refs/shipway\n\
          [receive]\n\tautogc = false\n\tfsckObjects = true\n\tdenyDeleteCurrent = refuse\n\
          [gc]\n\tautoDetach = false\n\
          [maintenance]\n\tautoDetach = false\n\

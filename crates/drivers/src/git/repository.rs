@@ -1,7 +1,7 @@
 //! Reads one repository: files of a commit, changes, authors.
 //!
-//! Writes only in [`GitRepository::fetch_branches`], [`GitRepository::delete_branches`] and [`GitRepository::maintain`]; never
-//! touches a working tree.
+//! Writes only in [`GitRepository::fetch_branches`], [`GitRepository::delete_branches`], [`GitRepository::maintain`] and
+//! `git/retention.rs`; never touches a working tree.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ pub type GitRefs = BTreeMap<String, CommitId>;
 /// Deadline for copying a large repository within one machine: 10 GB at 30 MB/s.
 const FETCH_DEADLINE: Duration = Duration::from_secs(330);
 /// Deadline for repacking a large repository on a small machine.
-const MAINTAIN_DEADLINE: Duration = Duration::from_secs(1800);
+pub(super) const MAINTAIN_DEADLINE: Duration = Duration::from_secs(1800);
 /// Fields per commit in [`LOG_FORMAT`].
 const LOG_FIELDS: usize = 8;
 /// Commits beyond a limit are counted up to this number: the history of a large repository takes seconds.
@@ -163,7 +163,7 @@ impl GitRepository {
         self.list_refs(&[BRANCHES]).await
     }
 
-    async fn list_refs(&self, prefixes: &[&str]) -> Result<GitRefs, GitError> {
+    pub(super) async fn list_refs(&self, prefixes: &[&str]) -> Result<GitRefs, GitError> {
         const WHAT: &str = "list references";
         let format = "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end) %(refname)";
         let args = to_arguments(["for-each-ref", format]);

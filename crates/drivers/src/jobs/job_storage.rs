@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, io, path::PathBuf};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use shipway_core::{
     access::JobIdentity,
     ids::{RunId, RunUid},
@@ -46,6 +47,13 @@ pub trait JobStorage: Send + Sync {
     /// Removes workspaces, homes and temporary files of all attempts at the selected jobs, which have ended; logs, journals and
     /// summaries stay. Returns how many attempts at jobs of the run still have some.
     async fn remove_workspaces(&self, run: &RunId, jobs: WorkspaceSelection) -> usize;
+
+    /// The space that everything of a run takes, in bytes.
+    async fn measure_run(&self, run: &RunId) -> u64;
+
+    /// Removes everything of a run that has ended, logs and journals too; returns the freed space in bytes. None if there is nothing, a
+    /// job of it was started since, or a process is in its folder.
+    async fn remove_run(&self, run: &RunId, claimed_since: Timestamp) -> io::Result<Option<u64>>;
 
     /// The folder of the job on the machine that ran it, for a person there.
     fn shell_folder(&self, job: &JobIdentity) -> PathBuf;

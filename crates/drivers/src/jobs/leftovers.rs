@@ -1,14 +1,18 @@
-//! Removes workspaces, homes and temporary files of ended jobs. Never removed: folders that are the working directory of a process.
+//! Removes workspaces, homes and temporary files of ended jobs, and whole folders of old runs. Never removed: folders that are the
+//! working directory of a process.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use jiff::Timestamp;
 use shipway_core::ids::{RunId, RunNumber, ServiceName};
+use tokio::task::spawn_blocking;
 
-use super::{RESUME_STATE_FILE, WorkspaceSelection};
+use super::{JobRunner, RESUME_STATE_FILE, WorkspaceSelection, ownership::OWNER_FILE};
+use crate::folder_size::folder_size;
 
 /// How often, and how long apart, a folder is checked for processes. A folder still in use after that is kept like one of a failed job.
 const USE_CHECKS: u32 = 50;
@@ -18,6 +22,53 @@ const USE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const REMOVED_PARTS: [&str; 5] = ["workspace", "home", "temp", "artifacts", RESUME_STATE_FILE];
 /// Suffix of a folder that is being deleted, so that a half-deleted one is never used.
 const REMOVED_SUFFIX: &str = ".gone";
+
+/// Sibling of the folder of all runs for folders that are being deleted; emptied at each start.
+const DISCARDED: &str = "discarded";
+
+impl JobRunner {
+    /// The size of a run's folder in bytes; 0 if it has none.
+    pub(super) async fn measure_run(&self, run: &RunId) -> u64 {
+        let folder = self.run_folder(run);
+        let measured = spawn_blocking(move || folder_size(&folder)).await;
+        measured.unwrap_or_default()
+    }
+
+    /// Removes the folder of a run, unless it was claimed since or a process is in it; returns its size in bytes. The folder is renamed
+    /// first: after a crash it is there or gone.
+    pub(super) async fn remove_run(
+        &self,
+        run: &RunId,
+        claimed_since: Timestamp,
+    ) -> io::Result<Option<u64>> {
+        let folder = self.run_folder(run);
+        let discarded = self.root.with_file_name(DISCARDED);
+        fs::create_dir_all(&discarded)?;
+        let to = discarded.join(format!(
+            "run-{}-{}",
+            run.service,
+            Timestamp::now().as_nanosecond()
+        ));
+        {
+            let _no_claim = self.shared.claims.lock().await;
+            if !folder.exists() || last_claim(&folder)? >= claimed_since || is_in_use(&folder) {
+                return Ok(None);
+            }
+            fs::rename(&folder, &to)?;
+        }
+        let removed = spawn_blocking(move || {
+            let size = folder_size(&to);
+            remove_all(&to).map(|()| Some(size))
+        });
+        removed.await.map_err(io::Error::other)?
+    }
+}
+
+/// When a job of the run last started. A run of an older log has no owner.
+fn last_claim(folder: &Path) -> io::Result<Timestamp> {
+    let owner = fs::metadata(folder.join(OWNER_FILE)).or_else(|_| fs::metadata(folder))?;
+    Timestamp::try_from(owner.modified()?).map_err(io::Error::other)
+}
 
 /// Removes the leftovers of the selected jobs in a run's folder; returns how many attempts at its jobs still have some. Blocks.
 pub(super) fn remove_workspaces(run: &Path, jobs: &WorkspaceSelection) -> usize {

@@ -16,6 +16,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use shipway_core::ids::{RunId, RunUid};
@@ -25,7 +26,7 @@ use super::{JobRunner, find_worker};
 use shipway_targets::process::procfs::kill_session;
 
 /// File name, in a run's folder, of its uid.
-const OWNER_FILE: &str = "run-uid";
+pub(super) const OWNER_FILE: &str = "run-uid";
 /// Sibling of the folder of all runs, for folders of runs that are not in the log.
 const SET_ASIDE: &str = "set-aside";
 
@@ -34,11 +35,10 @@ impl JobRunner {
     /// between leaves the folder to the other run, or missing.
     pub async fn claim_folder(&self, run: &RunId, uid: &RunUid) -> io::Result<Option<PathBuf>> {
         let folder = self.run_folder(run);
-        if is_owned_by(&folder, uid) {
-            return Ok(None);
-        }
         let _only_one = self.shared.claims.lock().await;
         if is_owned_by(&folder, uid) {
+            // A removal that was decided before leaves the folder alone.
+            File::open(folder.join(OWNER_FILE))?.set_modified(SystemTime::now())?;
             return Ok(None);
         }
         let mut moved = None;
@@ -98,6 +98,7 @@ fn create_owned(folder: &Path, uid: &RunUid) -> io::Result<()> {
     private_folders().create(&beside)?;
     let mut owner = File::create(beside.join(OWNER_FILE))?;
     owner.write_all(uid.as_str().as_bytes())?;
+    owner.set_modified(SystemTime::now())?;
     owner.sync_all()?;
     fs::rename(&beside, folder)?;
     File::open(parent)?.sync_all()
@@ -126,6 +127,42 @@ mod tests {
         assert!(moved.join("build/journal.jsonl").exists());
         assert!(!folder.join("build").exists());
         assert!(is_owned_by(&folder, &other));
+    }
+
+    #[tokio::test]
+    async fn the_folder_of_a_run_is_removed_unless_it_was_claimed_since() {
+        let data = tempfile::tempdir().unwrap();
+        let jobs = JobRunner::new("shipway".into(), data.path().join("runs"));
+        let run: RunId = "shop/r1".parse().unwrap();
+        let uid: RunUid = UIDS[0].parse().unwrap();
+        let planned_at = jiff::Timestamp::now();
+        assert_eq!(jobs.remove_run(&run, planned_at).await.unwrap(), None);
+        jobs.claim_folder(&run, &uid).await.unwrap();
+        let folder = data.path().join("runs/shop/1");
+        fs::create_dir_all(folder.join("build/workspace")).unwrap();
+        fs::write(folder.join("build/log"), "x".repeat(9_000)).unwrap();
+        assert_eq!(jobs.remove_run(&run, planned_at).await.unwrap(), None);
+
+        let planned_at = jiff::Timestamp::now();
+        let mut sleeper = std::process::Command::new("sleep")
+            .arg("60")
+            .current_dir(folder.join("build/workspace"))
+            .spawn()
+            .unwrap();
+        let while_used = jobs.remove_run(&run, planned_at).await;
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+        assert_eq!(while_used.unwrap(), None, "a person has a shell there");
+        jobs.claim_folder(&run, &uid).await.unwrap();
+        let removed = jobs.remove_run(&run, planned_at).await.unwrap();
+        assert_eq!(removed, None, "a job was started again");
+
+        let size = jobs.measure_run(&run).await;
+        let removed = jobs.remove_run(&run, jiff::Timestamp::now()).await.unwrap();
+        assert_eq!(removed, Some(size));
+        assert!(size > 9_000 && !folder.exists());
+        let left = fs::read_dir(data.path().join("discarded")).unwrap().count();
+        assert_eq!(left, 0);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use jiff::Timestamp;
 use shipway_core::{
     access::JobIdentity,
     ids::{RunId, RunUid},
@@ -185,6 +186,14 @@ impl JobStorage for ProcessJobExecutor {
         let folder = self.runner.run_folder(run);
         let removal = spawn_blocking(move || leftovers::remove_workspaces(&folder, &jobs)).await;
         removal.unwrap_or_default()
+    }
+
+    async fn measure_run(&self, run: &RunId) -> u64 {
+        self.runner.measure_run(run).await
+    }
+
+    async fn remove_run(&self, run: &RunId, claimed_since: Timestamp) -> io::Result<Option<u64>> {
+        self.runner.remove_run(run, claimed_since).await
     }
 
     fn shell_folder(&self, job: &JobIdentity) -> PathBuf {

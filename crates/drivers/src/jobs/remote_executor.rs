@@ -9,6 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use jiff::Timestamp;
 use shipway_core::{
     access::JobIdentity,
     ids::{RunId, RunUid},
@@ -119,6 +120,14 @@ impl JobStorage for RemoteJobExecutor {
     async fn remove_workspaces(&self, _: &RunId, _: WorkspaceSelection) -> usize {
         // They end with their workers.
         0
+    }
+
+    async fn measure_run(&self, run: &RunId) -> u64 {
+        self.runner.measure_run(run).await
+    }
+
+    async fn remove_run(&self, run: &RunId, claimed_since: Timestamp) -> io::Result<Option<u64>> {
+        self.runner.remove_run(run, claimed_since).await
     }
 
     fn shell_folder(&self, job: &JobIdentity) -> PathBuf {

@@ -48,8 +48,13 @@ pub(super) async fn artifact_response(
 ) -> Result<Response, ApiError> {
     let reader = app.blobs.open(&artifact.digest).await;
     let reader = reader.map_err(|error| match error {
+        BlobError::Removed { at, .. } => ApiError::missing(format!(
+            "the artifact {} of {id} was removed by the retention rule on {}; run it again to have it: shipway retry {id}",
+            artifact.name,
+            at.strftime("%Y-%m-%d")
+        )),
         BlobError::Missing(_) => ApiError::missing(format!(
-            "the artifact {} of {id} is no longer kept; run it again to have it",
+            "the artifact {} of {id} is missing in the data directory; restore it from a backup, or run it again: shipway retry {id}",
             artifact.name
         )),
         BlobError::Damaged { .. } | BlobError::Io { .. } => {

@@ -4,12 +4,13 @@ use shipway_api::DeployOutcome;
 use shipway_core::{
     aggregate::Event,
     ids::{EnvironmentName, RolloutNumber, ServiceName},
+    release::Release,
     rollout::RolloutKind,
     service::{ActiveRollout, Preemption, ServiceEvent, ServiceInput, ServiceState},
 };
 
 use super::{ApiError, Caller, services::until_there};
-use crate::app::App;
+use crate::{app::App, retention::require_artifact};
 
 /// The reason on record where a person gave none.
 pub(super) const NO_REASON: &str = "no reason given";
@@ -22,6 +23,9 @@ pub(super) async fn send_request(
     caller: &Caller,
 ) -> Result<DeployOutcome, ApiError> {
     let asked = environment_of(&input);
+    if let Some(release) = requested_release(&input) {
+        require_artifact(&*app.blobs, release).await?;
+    }
     let outcome = app
         .engines
         .send_to_service(service, input, caller.actor())
@@ -120,6 +124,16 @@ fn complete(
 fn leave_running_release(outcome: &mut DeployOutcome, active: &ActiveRollout) {
     outcome.release = active.spec.stable().map(|it| it.release.number);
     outcome.replaces = Some(active.spec.release().number);
+}
+
+/// The release that a request names. Those that it doesn't name are retained.
+fn requested_release(input: &ServiceInput) -> Option<&Release> {
+    match input {
+        ServiceInput::Deploy { release, .. } => Some(release),
+        ServiceInput::Rollback { to, .. } => to.as_deref(),
+        ServiceInput::Retry(request) => Some(&request.release),
+        _ => None,
+    }
 }
 
 fn environment_of(input: &ServiceInput) -> Option<EnvironmentName> {

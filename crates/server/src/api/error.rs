@@ -12,7 +12,10 @@ use shipway_api::Problem;
 use shipway_core::{rollout, run, service, testing::QuarantineRejection};
 use shipway_engine::{EngineError, StoreError};
 
-use crate::read_models::ReadModelError;
+use crate::{
+    read_models::ReadModelError,
+    retention::{ArtifactRequestError, PruneError},
+};
 
 /// An error of the API: a problem document as a response.
 #[derive(Clone, Debug)]
@@ -106,6 +109,29 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    }
+}
+
+impl From<ArtifactRequestError> for ApiError {
+    fn from(error: ArtifactRequestError) -> Self {
+        match error {
+            ArtifactRequestError::Removed { .. } | ArtifactRequestError::Missing(_) => {
+                Self::conflict(error.to_string())
+            }
+            ArtifactRequestError::Blob(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<PruneError> for ApiError {
+    fn from(error: PruneError) -> Self {
+        if matches!(error, PruneError::InProgress) {
+            return Self::conflict(error.to_string());
+        }
+        tracing::error!(%error, "old files can't be removed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }
 }
 

@@ -108,10 +108,12 @@ async fn store_file(
             StatusCode::UNPROCESSABLE_ENTITY,
             error.to_string(),
         )),
-        Err(error @ (BlobError::Missing(_) | BlobError::Io { .. })) => Err(ApiError::new(
-            StatusCode::INSUFFICIENT_STORAGE,
-            error.to_string(),
-        )),
+        Err(error @ (BlobError::Missing(_) | BlobError::Removed { .. } | BlobError::Io { .. })) => {
+            Err(ApiError::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                error.to_string(),
+            ))
+        }
     }
 }
 

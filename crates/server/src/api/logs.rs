@@ -76,8 +76,12 @@ pub(super) async fn job(
         Ok(None) => {
             let run = run_view(&*app.store, &id).await?;
             let known: Vec<&str> = run.jobs.iter().map(|job| job.key.as_str()).collect();
+            let has_no_log = match app.pruner.policy.covers(run.finished_at, app.now()) {
+                true => "has no log yet",
+                false => "has no log: the retention rule has removed it, or the job never started",
+            };
             Err(ApiError::missing(format!(
-                "the job {key} of {id} has no log yet; its jobs are {}",
+                "the job {key} of {id} {has_no_log}; its jobs are {}",
                 known.join(", ")
             )))
         }

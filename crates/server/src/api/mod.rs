@@ -23,6 +23,7 @@ mod json_body;
 mod lists;
 mod logs;
 pub(crate) mod prometheus;
+mod prune;
 pub(crate) mod query;
 mod rollouts;
 mod runs;
@@ -88,6 +89,7 @@ pub(crate) fn routes() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(approvals::approvals))
         .routes(routes!(approvals::act_on_job_gate))
         .routes(routes!(delivery::list))
+        .routes(routes!(prune::show, prune::remove))
         .routes(routes!(events::events))
         .split_for_parts()
 }

@@ -99,7 +99,7 @@ pub(super) async fn rerun(
 ) -> Result<Json<RunView>, ApiError> {
     let id = id(&service, &number)?;
     caller.require(Verb::Rerun, &Resource::Run(id.clone()))?;
-    run_view(&*app.store, &id).await?;
+    let run = run_view(&*app.store, &id).await?;
     let RerunRequest {
         failed,
         job,
@@ -123,12 +123,44 @@ pub(super) async fn rerun(
         true => Some(from_step(&app, &id, &again, step).await?),
         false => None,
     };
+    require_run_inputs(&app, &run, &again).await?;
     let input = RunInput::Rerun { again, from };
     app.engines
         .runs
         .send(&id.stream(), input, caller.actor())
         .await?;
     Ok(Json(run_view(&*app.store, &id).await?))
+}
+
+/// Before a re-run is recorded: its commit is there, and what the jobs that are not re-run have stored stays.
+async fn require_run_inputs(
+    app: &App,
+    run: &RunView,
+    again: &RerunSelection,
+) -> Result<(), ApiError> {
+    let commit = match app.repos.get(&run.id.service) {
+        Some(repository) => repository.resolve(run.commit.as_str()).await.ok().flatten(),
+        None => None,
+    };
+    if commit.is_none() {
+        return Err(ApiError::conflict(format!(
+            "{} can't be re-run: its commit {} is no longer in the repository; push it again",
+            run.id,
+            run.commit.short()
+        )));
+    }
+    for artifact in &run.artifacts {
+        let renewed = app.blobs.renew(&artifact.digest).await;
+        let is_there = renewed.map_err(|error| ApiError::conflict(error.to_string()))?;
+        if !is_there && *again != RerunSelection::All {
+            return Err(ApiError::conflict(format!(
+                "single jobs of {id} can't be re-run: the artifact {} was removed by the retention rule; re-run all jobs: shipway retry {id}",
+                artifact.name,
+                id = run.id
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The workspaces of the jobs that are resumed from a step.

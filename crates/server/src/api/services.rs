@@ -13,7 +13,7 @@ use shipway_core::{
     access::{Resource, Verb},
     ids::{CommitId, ServiceName},
     release::{Release, WorkflowFile},
-    service::{self, ServiceEvent, ServiceInput},
+    service::{ServiceEvent, ServiceInput},
 };
 use shipway_drivers::git::{GitError, GitRepository};
 use shipway_engine::RowQuery;
@@ -22,7 +22,7 @@ use super::{
     ApiError, Caller,
     lists::{listed_resource, read_page},
 };
-use crate::{app::App, environment_status::environment_statuses};
+use crate::{app::App, environment_status::environment_statuses, retention::release_view};
 
 /// All services.
 #[utoipa::path(get, path = "/api/v1/services", params(PageQuery), responses((status = 200, body = Value)))]
@@ -65,8 +65,8 @@ pub(super) async fn releases(
     let mut page = read_page(&*app.store, rows, &query).await?;
     for doc in &mut page.items {
         if let Ok(release) = serde_json::from_value::<Release>(doc.take()) {
-            *doc = serde_json::to_value(service::ReleaseView::from(&release))
-                .expect("a view is plain data");
+            let view = release_view(&*app.blobs, &release).await;
+            *doc = serde_json::to_value(view).expect("a view is plain data");
         }
     }
     Ok(Json(page))
