@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, io::Read as _, os::unix::fs::PermissionsExt as 
 
 use git_support::Person;
 use shipway_core::ids::CommitId;
-use shipway_drivers::git::{GitError, GitRepositories, GitRepository, RefUpdate};
+use shipway_drivers::git::{ForeignContent, GitError, GitRepositories, GitRepository, RefUpdate};
 
 fn update(branch: &str, old: Option<&CommitId>, new: Option<&CommitId>) -> RefUpdate {
     RefUpdate {
@@ -42,6 +42,31 @@ async fn files_are_read_as_they_were_in_that_commit() {
         repo.read_file(&second, "../x", 3).await,
         Err(GitError::Path(_))
     ));
+}
+
+#[tokio::test]
+async fn content_that_is_stored_elsewhere_is_found() {
+    let ada = Person::new();
+    let tree = ada.init("tree").await;
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+    let plain = ada.commit(&tree, "docs/lfs.txt", pointer).await;
+    let repo = GitRepository::open_existing(&tree).await.unwrap();
+    let found = async |commit| repo.find_foreign_content(commit).await.unwrap();
+    assert!(found(&plain).await.is_empty(), "no attribute says so");
+    let attributes = "*.txt filter=lfs\n";
+    std::fs::write(tree.join("other"), "filter=lfs is a text").unwrap();
+    let large = ada.commit(&tree, "docs/.gitattributes", attributes).await;
+    let mut expected = ForeignContent {
+        large_files: vec!["docs/lfs.txt".to_owned()],
+        ..ForeignContent::default()
+    };
+    assert_eq!(found(&large).await, expected);
+    let link = format!("160000,{plain},vendor/lib");
+    ada.git(&tree, &["update-index", "--add", "--cacheinfo", &link])
+        .await;
+    ada.git(&tree, &["commit", "-q", "-m", "link"]).await;
+    expected.submodules = vec!["vendor/lib".to_owned()];
+    assert_eq!(found(&ada.head(&tree).await).await, expected);
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ mod evidence;
 mod examples;
 mod faults;
 mod first_use;
+mod foreign_content;
 mod gates;
 mod getting_started;
 mod github_files;

@@ -25,6 +25,7 @@ mod command;
 mod error;
 mod export;
 pub mod follow;
+mod foreign_content;
 pub mod hook;
 pub mod http;
 mod pack;
@@ -35,6 +36,7 @@ mod retention;
 
 pub use error::GitError;
 pub use follow::RepositoryFollower;
+pub use foreign_content::ForeignContent;
 pub use pack::PackStream;
 pub use repositories::GitRepositories;
 pub use repository::{CommitAuthor, CommitInfo, CommitRange, GitRefs, GitRepository};

@@ -529,7 +529,7 @@ impl GitRepository {
 }
 
 /// Splits `-z` output into records.
-fn split_records(answer: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn split_records(answer: &[u8]) -> impl Iterator<Item = &[u8]> {
     answer
         .split(|byte| *byte == 0)
         .filter(|record| !record.is_empty())

@@ -50,6 +50,9 @@ async fn backend(
         Some(GitOperation::Write) | None => Verb::Push,
     };
     caller.require(verb, &Resource::Repository(service.clone()))?;
+    if path.starts_with("info/lfs") {
+        return Ok(refuse_large_files(&service));
+    }
     if operation == Some(GitOperation::Write) {
         app.repos.ensure(&service).await.map_err(git_problem)?;
     }
@@ -68,6 +71,17 @@ async fn backend(
         .await
         .map_err(git_problem)?;
     Ok(answer.map(Body::new))
+}
+
+/// The answer to Git LFS, which shows the message: this server stores no large files.
+fn refuse_large_files(service: &ServiceName) -> Response {
+    let message = format!(
+        "this Shipway server stores no files of Git LFS; say where they are stored with `git config -f .lfsconfig lfs.url URL` and commit that, or push without them: GIT_LFS_SKIP_PUSH=1 git push. Jobs fetch them from there with `lfs: true` of actions/checkout ({service})"
+    );
+    let body = serde_json::json!({ "message": message }).to_string();
+    // 501 is also how Git LFS knows that there are no locks.
+    let content_type = [(header::CONTENT_TYPE, "application/vnd.git-lfs+json")];
+    (StatusCode::NOT_IMPLEMENTED, content_type, body).into_response()
 }
 
 fn git_problem(error: GitError) -> ApiError {

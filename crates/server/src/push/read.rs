@@ -12,7 +12,7 @@ use shipway_core::{
     service::{Push, ScheduledWorkflow},
     target::AvailableTargets,
 };
-use shipway_drivers::git::{CommitRange, GitError, GitRepository, RefUpdate};
+use shipway_drivers::git::{CommitRange, ForeignContent, GitError, GitRepository, RefUpdate};
 use shipway_syntax::SourceFile;
 use shipway_workflow::{
     graph::WorkflowLocation,
@@ -119,6 +119,8 @@ pub(super) async fn read_commit(
         }
         if config.artifact == ArtifactSource::Source {
             source = Some(store_tree(receiver, repo, commit).await?);
+            let foreign = repo.find_foreign_content(commit).await?;
+            problems.extend(foreign_content_warnings(&foreign));
         }
     }
     let range = commits_of_push(repo, update, commit).await;
@@ -441,6 +443,23 @@ fn unknown_environments(
         })
     });
     unknown.collect()
+}
+
+/// What the release of a commit's tree lacks.
+fn foreign_content_warnings(foreign: &ForeignContent) -> Vec<String> {
+    let warning = |paths: &[String], what: &str, input: &str| {
+        let first = paths.first()?;
+        let count = match paths.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(format!(
+            "{CONFIG}: warning: the release is the commit's tree, which has {what} instead of {first}{count}; to release the content, build the artifact in a workflow whose actions/checkout has `{input}`"
+        ))
+    };
+    let submodules = warning(&foreign.submodules, "an empty folder", "submodules: true");
+    let large_files = warning(&foreign.large_files, "a pointer of Git LFS", "lfs: true");
+    submodules.into_iter().chain(large_files).collect()
 }
 
 async fn store_tree(

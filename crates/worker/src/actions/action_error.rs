@@ -2,7 +2,11 @@
 
 use std::{io, path::PathBuf};
 
-use super::{action_reference::ActionFileError, tool_table::MissingTool};
+use super::{
+    action_reference::ActionFileError,
+    fetch_error::{LargeFileError, NetworkGitError},
+    tool_table::MissingTool,
+};
 use crate::{
     artifact_tar::ArtifactError,
     cache::{CacheKeyError, FindCacheError, cache_archive::CacheArchiveError},
@@ -41,6 +45,25 @@ pub(crate) enum ActionError {
         /// E.g. `with` or `the input token`.
         what: String,
         source: ExpressionError,
+    },
+    // Submodules and large files
+    #[error("the submodule {name} has the address {url}: {reason}")]
+    Submodule {
+        name: String,
+        url: String,
+        reason: &'static str,
+    },
+    #[error(
+        "the submodules can't be fetched: {0}; check their addresses in .gitmodules, and give `token` for private ones"
+    )]
+    Submodules(NetworkGitError),
+    #[error("the submodule {} is not checked out; fetch it: git submodule update --init", .0.display())]
+    SubmoduleMissing(PathBuf),
+    #[error("{count} files are stored with Git LFS, such as {first}: {source}")]
+    LargeFiles {
+        count: usize,
+        first: String,
+        source: LargeFileError,
     },
     // Resolving
     #[error("{0} is not a built-in action of Shipway; there is only shipway/deploy")]

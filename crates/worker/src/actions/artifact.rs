@@ -4,13 +4,26 @@ use std::path::{Path, PathBuf};
 
 use super::{
     action_error::ActionError, blocking_task::run_blocking, cross_run_artifacts::OtherRun,
-    step_context::StepContext, step_context::StepResult,
+    large_files::is_pointer, step_context::StepContext, step_context::StepResult,
 };
 use crate::{
     artifact_tar,
     path_patterns::{self, HiddenFiles, PathMatches, SearchRoots},
     runtime::{ArtifactEntry, check_name, free_path},
 };
+
+/// A release of pointers instead of files is an outage that users would see.
+fn warn_of_pointers(context: &mut StepContext<'_>, files: &[PathBuf]) {
+    let mut pointers = files.iter().filter(|file| is_pointer(file));
+    if let Some(first) = pointers.next() {
+        context.warn(&format!(
+            "{} of {} files of the artifact are pointers of Git LFS, such as {}; to upload their content, set `lfs: true` at actions/checkout",
+            1 + pointers.count(),
+            files.len(),
+            first.display()
+        ));
+    }
+}
 
 /// The inputs of `actions/upload-artifact`.
 struct UploadInputs {
@@ -87,6 +100,7 @@ pub(super) async fn upload_artifact(
     if !inputs.overwrite && !context.artifact_store.is_name_free(&name) {
         return Err(ActionError::ArtifactExists(name));
     }
+    warn_of_pointers(context, &found.files);
     let base = artifact_base(&found);
     let path = free_path(&context.folders.artifacts, &name);
     let (tar, count) = (path.clone(), found.files.len());

@@ -6,9 +6,11 @@ use shipway_workflow::job::SourceTree;
 
 use super::{
     action_error::ActionError,
+    large_files::{fetch_large_files, require_large_files},
     source_files::{borrow_objects, copy_source_folder, run_git},
     step_context::StepContext,
     step_context::StepResult,
+    submodules::{SubmoduleDepth, copy_submodules, fetch_submodules},
 };
 use crate::path_error::PathError;
 
@@ -20,24 +22,29 @@ pub(super) async fn run_checkout(context: &mut StepContext<'_>) -> Result<StepRe
     {
         return Err(ActionError::OtherRepository(other.to_owned()));
     }
-    for (input, what) in [
-        ("submodules", "submodules are not fetched"),
-        ("lfs", "large files are not fetched"),
-    ] {
-        if context
-            .input(input)
-            .is_some_and(|value| !value.eq_ignore_ascii_case("false"))
-        {
-            context.warn(&format!("{what} by this version of Shipway"));
-        }
-    }
+    let submodules = SubmoduleDepth::from_input(context.input("submodules"))?;
+    let with_large_files = context.bool_input("lfs")?;
     let to = context.resolve_path(context.input("path").unwrap_or("."))?;
     let from = &context.inputs.source().await?;
     match context.source {
         SourceTree::Git {
             commit, reference, ..
-        } => checkout_from_git(context, from, commit, reference, &to).await,
-        SourceTree::Directory => copy_workspace(context, from, &to).await,
+        } => {
+            let result = checkout_from_git(context, from, commit, reference, &to).await?;
+            if with_large_files {
+                fetch_large_files(context, &to).await?;
+            }
+            fetch_submodules(context, &to, submodules).await?;
+            Ok(result)
+        }
+        SourceTree::Directory => {
+            if with_large_files {
+                require_large_files(context, from).await?;
+            }
+            let result = copy_workspace(context, from, &to).await?;
+            copy_submodules(context, from, &to, submodules).await?;
+            Ok(result)
+        }
     }
 }
 

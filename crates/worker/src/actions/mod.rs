@@ -17,12 +17,16 @@ mod cross_run_artifacts;
 mod deploy;
 pub(crate) mod docker_action;
 pub(crate) mod fetch_actions;
+mod fetch_error;
 pub(crate) mod javascript_action;
+mod large_files;
 mod python_venv;
 pub(crate) mod resolved_action;
 mod setup_tools;
 pub(crate) mod source_files;
+mod source_network;
 mod step_context;
+mod submodules;
 pub(crate) mod tool_table;
 mod version_ranges;
 

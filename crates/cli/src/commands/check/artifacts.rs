@@ -112,6 +112,37 @@ pub(super) fn missing_program(
     Some(Diagnostic::warning("missing-program", span, message).help(help))
 }
 
+/// Warns of submodules and pointers of Git LFS in a release of the commit's tree.
+pub(super) fn foreign_content(
+    root: &Path,
+    source: &SourceFile,
+    config: &ServiceConfig,
+) -> Vec<Diagnostic> {
+    if config.artifact != ArtifactSource::Source {
+        return Vec::new();
+    }
+    let has_text = |file: &str, text: &str| {
+        let content = std::fs::read_to_string(root.join(file));
+        content.is_ok_and(|content| content.contains(text))
+    };
+    let span = key_span(source, "artifact");
+    let warning = |what: &str, input: &str| {
+        let message = format!("the release is the commit's tree, which has {what}");
+        let help = format!("build the artifact in a workflow whose actions/checkout has `{input}`");
+        Diagnostic::warning("foreign-content", span, message).help(help)
+    };
+    let mut found = Vec::new();
+    if has_text(".gitmodules", "[submodule") {
+        let what = "empty folders instead of the submodules in .gitmodules";
+        found.push(warning(what, "submodules: true"));
+    }
+    if has_text(".gitattributes", "filter=lfs") {
+        let what = "pointers instead of the files of Git LFS that .gitattributes names";
+        found.push(warning(what, "lfs: true"));
+    }
+    found
+}
+
 /// The position of a key of the file; its first line when it has none.
 pub(super) fn key_span(source: &SourceFile, name: &str) -> Span {
     let tree = shipway_syntax::parse(source).ok();

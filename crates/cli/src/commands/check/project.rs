@@ -11,7 +11,7 @@ use shipway_syntax::{Diagnostic, SourceFile};
 use shipway_workflow::{lint::check_local, model::PushEvent};
 
 use super::{
-    artifacts::{ArtifactComparison, key_span, missing_program},
+    artifacts::{ArtifactComparison, foreign_content, key_span, missing_program},
     holds_workflows,
 };
 
@@ -69,6 +69,7 @@ pub(super) fn config_problems(
     comparison.has_workflows = !found.is_empty();
     problems.extend(comparison.missing_artifact());
     problems.extend(missing_program(root, source, config));
+    problems.extend(foreign_content(root, source, config));
     problems
 }
 
