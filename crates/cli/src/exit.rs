@@ -1,9 +1,7 @@
 //! How a command ends: 0 done, 1 the thing failed, 2 usage or configuration, 3 not allowed, 4 server unreachable; 5 a run was
 //! incomplete (`shipway run`).
 
-use std::process::ExitCode;
-
-use crate::{client::ClientError, print::error_line};
+use crate::client::ClientError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,23 +39,23 @@ impl Failure {
         }
     }
 
-    /// Prints the error with its help, and gives the exit code.
+    /// The exit code of the command.
     #[must_use]
-    pub fn report(self) -> ExitCode {
-        let code = match &self {
+    pub fn exit_code(&self) -> u8 {
+        match self {
             Self::Client(error) => error.exit_code(),
             Self::Usage { .. } => 2,
             Self::Failed(_) => 1,
-        };
-        error_line(&format!("shipway: {self}"));
-        let help = match &self {
-            Self::Client(error) => error.help().map(str::to_owned),
-            Self::Usage { help, .. } => help.clone(),
-            Self::Failed(_) => None,
-        };
-        if let Some(help) = help {
-            error_line(&format!("  help: {help}"));
         }
-        ExitCode::from(code)
+    }
+
+    /// What the user can do about it.
+    #[must_use]
+    pub fn help(&self) -> Option<&str> {
+        match self {
+            Self::Client(error) => error.help(),
+            Self::Usage { help, .. } => help.as_deref(),
+            Self::Failed(_) => None,
+        }
     }
 }

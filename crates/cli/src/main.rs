@@ -115,7 +115,7 @@ fn main() -> ExitCode {
     };
     match carry_out(command, &cli.server, output) {
         Ok(code) => code,
-        Err(failure) => failure.report(),
+        Err(failure) => print::report_failure(&failure),
     }
 }
 

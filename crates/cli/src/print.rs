@@ -1,7 +1,10 @@
 //! Prints results for people or as JSON. With `live.rs` the only module that writes to stdout and stderr: printed text may be
 //! untrusted, and terminals obey control sequences.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -70,6 +73,16 @@ pub fn error_text(text: &str) {
 /// Prints a line on stderr, without control sequences other than colours.
 pub fn error_line(text: &str) {
     error_text(&format!("{text}\n"));
+}
+
+/// Prints why a command failed, with its help on the line below, and returns the exit code.
+#[must_use]
+pub fn report_failure(failure: &Failure) -> ExitCode {
+    error_line(&format!("shipway: {failure}"));
+    if let Some(help) = failure.help() {
+        error_line(&format!("  help: {help}"));
+    }
+    ExitCode::from(failure.exit_code())
 }
 
 /// Rows as a table without frames, columns as wide as they must be.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use shipway_proxy::{control_client::ControlClient, protocol::StopRequest};
 use shipway_workflow::job::{JournalBody, JournalEntry};
 
-use shipway_targets::process::procfs::{ProcessId, kill_session};
+use shipway_targets::procfs::{ProcessId, kill_session};
 
 /// Grace for all processes together before they are killed.
 const GRACE: Duration = Duration::from_secs(15);

@@ -13,48 +13,32 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use shipway_core::aggregate::{Actor, Aggregate, EffectKey, Event, ViewRow};
+use shipway_core::aggregate::{Actor, Aggregate, Event, ViewRow};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    driver::InputSender,
     effects::{RetryBackoff, RunningEffects},
-    engine::{Engine, EngineError, Outcome},
-    store::{Append, AppendError, StoreError},
+    engine_state::EngineState,
+    outcome::{EngineError, Outcome},
+    store::{Append, AppendError, Store, StoreError},
+    stream_message::{InputReply, StreamMessage},
 };
 
 /// Most inputs per batch.
 const BATCH_MAX: usize = 256;
 
-type InputReply<A> = oneshot::Sender<Result<Outcome<A>, EngineError<<A as Aggregate>::Rejection>>>;
-
-/// Messages to a stream.
-pub(crate) enum StreamMessage<A: Aggregate> {
-    Input {
-        input: A::Input,
-        by: Actor,
-        reply: InputReply<A>,
-    },
-    /// An effect has ended; `None` if its driver panicked.
-    EffectEnded {
-        key: EffectKey,
-        dispatch: u64,
-        input: Option<A::Input>,
-    },
-    Peek {
-        reply: oneshot::Sender<Result<Option<Arc<A::State>>, StoreError>>,
-    },
-}
-
 /// Loads the stream and serves it until it is unloaded or the engine stops.
 pub(crate) async fn run_stream<A: Aggregate>(
-    engine: Engine<A>,
+    engine: Arc<EngineState<A>>,
+    reports: Arc<dyn InputSender<A>>,
     stream: String,
     this: mpsc::WeakSender<StreamMessage<A>>,
     mut mailbox: mpsc::Receiver<StreamMessage<A>>,
 ) {
-    let mut actor = match LoadedStream::load(&engine, &stream).await {
+    let mut actor = match LoadedStream::load(&*engine.store, &stream).await {
         Ok(loaded) => StreamActor {
-            effects: RunningEffects::new(engine.clone(), stream.clone(), this.clone()),
+            effects: RunningEffects::new(engine.clone(), reports, stream.clone(), this.clone()),
             engine: engine.clone(),
             stream: stream.clone(),
             loaded,
@@ -101,8 +85,7 @@ pub(crate) struct LoadedStream<A: Aggregate> {
 }
 
 impl<A: Aggregate> LoadedStream<A> {
-    pub(crate) async fn load(engine: &Engine<A>, stream: &str) -> Result<Self, StoreError> {
-        let store = &engine.0.store;
+    pub(crate) async fn load(store: &dyn Store, stream: &str) -> Result<Self, StoreError> {
         let mut state = A::State::default();
         let mut version = 0;
         if let Some(snapshot) = store.snapshot(stream).await? {
@@ -135,7 +118,7 @@ impl<A: Aggregate> LoadedStream<A> {
 }
 
 struct StreamActor<A: Aggregate> {
-    engine: Engine<A>,
+    engine: Arc<EngineState<A>>,
     stream: String,
     loaded: LoadedStream<A>,
     effects: RunningEffects<A>,
@@ -154,29 +137,29 @@ impl<A: Aggregate> StreamActor<A> {
         let engine = self.engine.clone();
         let mut batch = Vec::new();
         loop {
-            let now = engine.0.clock.now();
+            let now = engine.clock.now();
             let (wake_at, live) = self
                 .effects
                 .reconcile(&self.loaded.state, now, self.backoff);
             batch.clear();
             let wake = async {
                 match wake_at {
-                    Some(at) => engine.0.clock.sleep_until(at).await,
+                    Some(at) => engine.clock.sleep_until(at).await,
                     None => std::future::pending().await,
                 }
             };
             let resting = !live && self.effects.is_idle();
             tokio::select! {
                 biased;
-                () = engine.0.stopping.cancelled() => return,
+                () = engine.stopping.cancelled() => return,
                 count = mailbox.recv_many(&mut batch, BATCH_MAX) => {
                     if count == 0 {
                         return;
                     }
                     self.handle_messages(std::mem::take(&mut batch)).await;
                 }
-                () = wake => self.handle_timer(engine.0.clock.now()).await,
-                () = tokio::time::sleep(engine.0.options.idle_after), if resting => {
+                () = wake => self.handle_timer(engine.clock.now()).await,
+                () = tokio::time::sleep(engine.options.idle_after), if resting => {
                     if engine.try_unload(&self.stream, mailbox) {
                         return;
                     }
@@ -221,7 +204,7 @@ impl<A: Aggregate> StreamActor<A> {
                 } => {
                     if let (true, Some(input)) = (
                         self.effects
-                            .finish_effect(&key, dispatch, self.engine.0.clock.now()),
+                            .finish_effect(&key, dispatch, self.engine.clock.now()),
                         input,
                     ) {
                         inputs.push((input, Actor::Shipway(key.0), None));
@@ -243,7 +226,7 @@ impl<A: Aggregate> StreamActor<A> {
     /// Decides all inputs in order, appends the events as one batch, and replies. A conflict reloads the stream and decides
     /// again.
     async fn decide(&mut self, inputs: Vec<(A::Input, Actor, Option<InputReply<A>>)>) {
-        let now = self.engine.0.clock.now();
+        let now = self.engine.clock.now();
         let (mut questions, mut replies) = (
             Vec::with_capacity(inputs.len()),
             Vec::with_capacity(inputs.len()),
@@ -273,7 +256,7 @@ impl<A: Aggregate> StreamActor<A> {
                         actual,
                         "a concurrent append was faster"
                     );
-                    match LoadedStream::load(&self.engine, &self.stream).await {
+                    match LoadedStream::load(&*self.engine.store, &self.stream).await {
                         Ok(loaded) => self.loaded = loaded,
                         Err(error) => break Err(error),
                     }
@@ -331,7 +314,7 @@ impl<A: Aggregate> StreamActor<A> {
                 .map_err(|error| StoreError(format!("an event can't be written: {error}")))
         };
         let version = self.loaded.version + events.len() as u64;
-        let due = version - self.loaded.snapshot_version >= self.engine.0.options.snapshot_every;
+        let due = version - self.loaded.snapshot_version >= self.engine.options.snapshot_every;
         let snapshot = if due {
             serde_json::to_string(&**next).ok()
         } else {
@@ -347,7 +330,7 @@ impl<A: Aggregate> StreamActor<A> {
             snapshot,
         };
         let stored = append.snapshot.is_some();
-        self.engine.0.store.append(append).await?;
+        self.engine.store.append(append).await?;
         if stored {
             self.loaded.snapshot_version = version;
         }

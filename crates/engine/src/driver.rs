@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use shipway_core::aggregate::{Actor, Aggregate, EffectKey};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, EngineError, Outcome};
+use crate::outcome::{EngineError, Outcome};
 
 /// Carries out the effects of one aggregate. It decides nothing: it gets an effect and returns an input.
 ///
@@ -33,9 +33,21 @@ pub struct Work<A: Aggregate> {
     pub cancelled: CancellationToken,
 }
 
+/// Sends inputs to streams: of the engine, the part that a driver may use.
+#[async_trait]
+pub(crate) trait InputSender<A: Aggregate>: Send + Sync {
+    /// Returns when the events of the input are durable.
+    async fn send_input(
+        &self,
+        stream: &str,
+        input: A::Input,
+        by: Actor,
+    ) -> Result<Outcome<A>, EngineError<A::Rejection>>;
+}
+
 /// Sends inputs to a stream while its effect is being carried out.
 pub struct Reporter<A: Aggregate> {
-    pub(crate) engine: Engine<A>,
+    pub(crate) inputs: Arc<dyn InputSender<A>>,
     pub(crate) stream: String,
     pub(crate) by: Actor,
 }
@@ -43,6 +55,7 @@ pub struct Reporter<A: Aggregate> {
 impl<A: Aggregate> Reporter<A> {
     /// Sends `input`; returns when its events are durable.
     pub async fn send(&self, input: A::Input) -> Result<Outcome<A>, EngineError<A::Rejection>> {
-        self.engine.send(&self.stream, input, self.by.clone()).await
+        let by = self.by.clone();
+        self.inputs.send_input(&self.stream, input, by).await
     }
 }

@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    actor::StreamMessage,
-    driver::{Reporter, Work},
-    engine::Engine,
+    driver::{InputSender, Reporter, Work},
+    engine_state::EngineState,
+    stream_message::StreamMessage,
 };
 
 /// First pause before an effect without a change is retried; doubled with each retry.
@@ -20,7 +20,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) struct RunningEffects<A: Aggregate> {
-    engine: Engine<A>,
+    engine: Arc<EngineState<A>>,
+    reports: Arc<dyn InputSender<A>>,
     stream: String,
     mailbox: mpsc::WeakSender<StreamMessage<A>>,
     running: BTreeMap<EffectKey, RunningEffect<A::Effect>>,
@@ -60,12 +61,14 @@ impl RetryBackoff {
 
 impl<A: Aggregate> RunningEffects<A> {
     pub(crate) fn new(
-        engine: Engine<A>,
+        engine: Arc<EngineState<A>>,
+        reports: Arc<dyn InputSender<A>>,
         stream: String,
         mailbox: mpsc::WeakSender<StreamMessage<A>>,
     ) -> Self {
         Self {
             engine,
+            reports,
             stream,
             mailbox,
             running: BTreeMap::new(),
@@ -148,7 +151,7 @@ impl<A: Aggregate> RunningEffects<A> {
     fn dispatch(&mut self, key: EffectKey, effect: A::Effect, state: &Arc<A::State>) {
         self.dispatches += 1;
         let dispatch = self.dispatches;
-        let cancelled = self.engine.0.stopping.child_token();
+        let cancelled = self.engine.stopping.child_token();
         self.running.insert(
             key.clone(),
             RunningEffect {
@@ -158,7 +161,7 @@ impl<A: Aggregate> RunningEffects<A> {
             },
         );
         let report = Reporter {
-            engine: self.engine.clone(),
+            inputs: self.reports.clone(),
             stream: self.stream.clone(),
             by: Actor::Shipway(key.0.clone()),
         };
@@ -170,8 +173,8 @@ impl<A: Aggregate> RunningEffects<A> {
             report,
             cancelled: cancelled.clone(),
         };
-        let (inner, mailbox) = (self.engine.0.clone(), self.mailbox.clone());
-        self.engine.0.tasks.spawn(async move {
+        let (inner, mailbox) = (self.engine.clone(), self.mailbox.clone());
+        self.engine.tasks.spawn(async move {
             let Some(permit) = cancelled.run_until_cancelled(inner.effects.clone().acquire_owned()).await else { return };
             let driver = inner.driver.clone();
             let stream = work.stream.clone();

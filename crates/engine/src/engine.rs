@@ -1,93 +1,31 @@
 //! The handle of an engine: sends inputs to streams, reads their states, resumes and stops them.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::Arc;
 
-use shipway_core::aggregate::{Actor, Aggregate, Event};
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use async_trait::async_trait;
+use shipway_core::aggregate::{Actor, Aggregate};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    actor::{self, LoadedStream, StreamMessage},
+    actor::{self, LoadedStream},
     clock::Clock,
-    driver::Driver,
+    driver::{Driver, InputSender},
+    engine_state::{EngineState, Options},
+    outcome::{EngineError, Outcome},
     store::{Store, StoreError},
+    stream_message::StreamMessage,
 };
 
 /// Queued messages per stream; senders wait beyond that.
 const MAILBOX: usize = 1_024;
 
-/// Options of an engine. The defaults are for servers.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Limit of concurrent effects. Most of them wait (for a job, a probe), so the limit only guards against runaways.
-    pub effects_max: usize,
-    /// Number of events after which the state is stored as a snapshot. At startup all services are loaded: about half as many
-    /// events each, and reading an event costs far more than its share of writing a snapshot.
-    pub snapshot_every: u64,
-    /// Time after which an idle stream is unloaded.
-    pub idle_after: Duration,
-    /// Grace for effects when the engine stops.
-    pub stop_grace: Duration,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            effects_max: 4_096,
-            snapshot_every: 100,
-            idle_after: Duration::from_secs(30),
-            stop_grace: Duration::from_secs(5),
-        }
-    }
-}
-
-/// The result of an input.
-#[derive(Debug)]
-pub struct Outcome<A: Aggregate> {
-    /// The version of the stream afterwards.
-    pub version: u64,
-    /// The durable events; empty if nothing changed.
-    pub events: Vec<Event<A::Body>>,
-    /// The state afterwards.
-    pub state: Arc<A::State>,
-}
-
-/// Why an input had no effect.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum EngineError<R: std::error::Error> {
-    /// The aggregate rejected it with a reason.
-    #[error(transparent)]
-    Rejected(R),
-    /// The log can't be read or written; nothing has changed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The engine is stopping; retry at the next server.
-    #[error("the server is stopping")]
-    Stopping,
-}
-
 /// Runs the streams of one aggregate. Cheap to clone.
-pub struct Engine<A: Aggregate>(pub(crate) Arc<EngineState<A>>);
+pub struct Engine<A: Aggregate>(Arc<EngineState<A>>);
 
 impl<A: Aggregate> Clone for Engine<A> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
-}
-
-pub(crate) struct EngineState<A: Aggregate> {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) driver: Arc<dyn Driver<A>>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) options: Options,
-    pub(crate) effects: Arc<Semaphore>,
-    pub(crate) stopping: CancellationToken,
-    pub(crate) tasks: TaskTracker,
-    streams: Mutex<HashMap<String, mpsc::Sender<StreamMessage<A>>>>,
 }
 
 impl<A: Aggregate> Engine<A> {
@@ -98,16 +36,7 @@ impl<A: Aggregate> Engine<A> {
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> Self {
-        Self(Arc::new(EngineState {
-            store,
-            driver,
-            clock,
-            options,
-            effects: Arc::new(Semaphore::new(options.effects_max)),
-            stopping: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            streams: Mutex::new(HashMap::new()),
-        }))
+        Self(Arc::new(EngineState::new(store, driver, clock, options)))
     }
 
     /// Sends `input` to a stream; returns when its events are durable.
@@ -136,7 +65,7 @@ impl<A: Aggregate> Engine<A> {
     /// Reads the state of a stream from the log without loading the stream: no effect is started. For callers that need states
     /// before [`Engine::resume`].
     pub async fn read(&self, stream: &str) -> Result<Option<A::State>, StoreError> {
-        let loaded = LoadedStream::<A>::load(self, stream).await?;
+        let loaded = LoadedStream::<A>::load(&*self.0.store, stream).await?;
         Ok(loaded.into_state())
     }
 
@@ -179,64 +108,38 @@ impl<A: Aggregate> Engine<A> {
                 // Unloaded between lookup and send: load it again.
                 Err(mpsc::error::SendError(back)) => {
                     message = back;
-                    self.remove_mailbox(stream, &mailbox);
+                    self.0.remove_mailbox(stream, &mailbox);
                 }
             }
         }
     }
 
     fn mailbox_for(&self, stream: &str) -> mpsc::Sender<StreamMessage<A>> {
-        let mut streams = self
-            .0
-            .streams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.0.lock_streams();
         if let Some(mailbox) = streams.get(stream) {
             return mailbox.clone();
         }
         let (sender, receiver) = mpsc::channel(MAILBOX);
         streams.insert(stream.to_owned(), sender.clone());
         self.0.tasks.spawn(actor::run_stream(
-            self.clone(),
+            self.0.clone(),
+            Arc::new(self.clone()),
             stream.to_owned(),
             sender.downgrade(),
             receiver,
         ));
         sender
     }
+}
 
-    /// Unloads an idle stream, unless a sender is about to send a message: a message must not be lost in the mailbox of an
-    /// unloaded stream.
-    pub(crate) fn try_unload(
+#[async_trait]
+impl<A: Aggregate> InputSender<A> for Engine<A> {
+    async fn send_input(
         &self,
         stream: &str,
-        mailbox: &mpsc::Receiver<StreamMessage<A>>,
-    ) -> bool {
-        let mut streams = self
-            .0
-            .streams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // A task that is about to send holds a sender, which it got under this lock.
-        if mailbox.sender_strong_count() > 1 || !mailbox.is_empty() {
-            return false;
-        }
-        streams.remove(stream);
-        true
-    }
-
-    /// Removes a closed mailbox, unless it was replaced already.
-    pub(crate) fn remove_mailbox(&self, stream: &str, mailbox: &mpsc::Sender<StreamMessage<A>>) {
-        let mut streams = self
-            .0
-            .streams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if streams
-            .get(stream)
-            .is_some_and(|known| known.same_channel(mailbox))
-        {
-            streams.remove(stream);
-        }
+        input: A::Input,
+        by: Actor,
+    ) -> Result<Outcome<A>, EngineError<A::Rejection>> {
+        self.send(stream, input, by).await
     }
 }

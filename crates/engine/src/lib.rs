@@ -18,15 +18,20 @@ mod clock;
 mod driver;
 mod effects;
 mod engine;
+mod engine_state;
 mod memory;
+mod outcome;
 mod projection_runner;
 mod store;
+mod stream_message;
 
 pub use blobs::{BlobError, Blobs, Reader, StoredBlob};
 pub use clock::{Clock, ManualClock, RealClock};
 pub use driver::{Driver, Reporter, Work};
-pub use engine::{Engine, EngineError, Options, Outcome};
+pub use engine::Engine;
+pub use engine_state::Options;
 pub use memory::MemoryStore;
+pub use outcome::{EngineError, Outcome};
 pub use projection_runner::{ProjectionError, ProjectionRunner};
 pub use store::{
     Append, AppendError, EarlierRows, ProjectionCheckpoint, ProjectionSave, Recorded, RowFilter,

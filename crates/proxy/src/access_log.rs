@@ -17,7 +17,7 @@ use std::{
 use http::{HeaderValue, Method};
 use serde::Serialize;
 
-use crate::{counters::CompletedResponse, protocol::ServiceRoute};
+use crate::{protocol::ServiceRoute, release_counters::CompletedResponse};
 
 /// Queued lines, about 2 MiB.
 const WAITING_MAX: usize = 8_192;

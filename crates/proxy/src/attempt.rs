@@ -22,11 +22,11 @@ use tokio::{net::TcpStream, task::spawn_local};
 
 use crate::{
     ProxyState,
-    body::{RequestBody, UploadProgress},
     connection_pool::{ConnectionKind, ConnectionPool, InstanceConnection, RetrySafety},
-    counters::InstanceState,
+    counter_registry::InstanceState,
     open_requests::OpenRequest,
     request::ValidatedRequest,
+    request_body::{RequestBody, UploadProgress},
 };
 
 /// First and last pause between two attempts to connect to an ejected instance; it doubles in between.

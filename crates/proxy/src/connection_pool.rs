@@ -41,7 +41,7 @@ use tokio::{
     task::spawn_local,
 };
 
-use crate::body::RequestBody;
+use crate::request_body::RequestBody;
 
 /// Connect timeout: an instance on this machine or network accepts sooner, or is down.
 const CONNECT_MAX: Duration = Duration::from_secs(2);

@@ -46,12 +46,11 @@ use tokio::{
 use crate::{
     ApplyRoutesError, ProxyState,
     control_client::ControlClient,
-    counters::ReleaseKey,
-    open_requests::OpenRequestReport,
     protocol::{
         DrainRequest, DrainResponse, FaultList, FinalCounters, HandoverInventory, HandoverRequest,
         ProxyCounters, ProxyHealth, RouteSnapshot, StopRequest,
     },
+    release_counters::{OpenRequestReport, ReleaseKey},
     takeover,
 };
 

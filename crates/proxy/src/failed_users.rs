@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use crate::counters::{CompletedResponse, ReleaseCounters};
+use crate::release_counters::{CompletedResponse, ReleaseCounters};
 
 /// Slots of the table, filled to one half at most. Beyond that no user is counted on any release: 65,536 failed users are enough
 /// evidence.

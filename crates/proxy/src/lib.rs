@@ -31,11 +31,10 @@
 
 mod access_log;
 mod attempt;
-mod body;
 mod client_connection;
 mod connection_pool;
 mod control_socket;
-mod counters;
+mod counter_registry;
 mod failed_users;
 mod forward;
 mod framing_guard;
@@ -46,7 +45,10 @@ mod listener_set;
 mod match_rules;
 mod mirror;
 mod open_requests;
+mod release_counters;
 mod request;
+mod request_body;
+mod response_body;
 mod route_matching;
 mod route_table;
 mod routes_file;
@@ -75,7 +77,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::trusted_network::{ParseNetworkError, TrustedNetwork};
 use crate::{
-    counters::CounterRegistry,
+    counter_registry::CounterRegistry,
     listener_set::ListenerSet,
     protocol::{AcceptedRoutes, InjectedFault, ListeningSocket, RouteSnapshot},
     route_table::{RouteTable, RouteTableError},

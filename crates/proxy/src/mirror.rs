@@ -22,12 +22,13 @@ use http::{
 use tokio::task::spawn_local;
 
 use crate::{
-    body::RequestBody,
     connection_pool::{ConnectionKind, ConnectionPool, InstanceConnection, RetrySafety},
-    counters::{CompletedResponse, InstanceState, ReleaseCounters, WorkerIndex},
+    counter_registry::InstanceState,
     open_requests::OpenRequest,
     protocol::MirroredMethods,
+    release_counters::{CompletedResponse, ReleaseCounters, WorkerIndex},
     request::ValidatedRequest,
+    request_body::RequestBody,
     route_table::CompiledRoute,
 };
 

@@ -28,9 +28,10 @@ use std::{
 
 use crate::{
     access_log::AccessLogLine,
-    body::UploadProgress,
-    counters::{CompletedResponse, InstanceState, ReleaseCounters, WorkerCounts, WorkerIndex},
+    counter_registry::InstanceState,
     protocol::LatencyHistogram,
+    release_counters::{CompletedResponse, OpenRequestReport, WorkerIndex},
+    request_body::UploadProgress,
     route_table::{CompiledBackend, CompiledRoute, InstanceIndex},
 };
 
@@ -92,17 +93,6 @@ impl OpenRequests {
         }
         reports.into_values().collect()
     }
-}
-
-/// The open requests of one worker for one release, and its counters at the same moment.
-#[derive(Debug)]
-pub(crate) struct OpenRequestReport {
-    pub(crate) counters: Arc<ReleaseCounters>,
-    /// Age of each open request.
-    pub(crate) ages: LatencyHistogram,
-    /// Open requests whose head is later than the route's limit.
-    pub(crate) overdue: u64,
-    pub(crate) ended: WorkerCounts,
 }
 
 /// A request sent to an instance.

@@ -17,7 +17,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::{latency_histogram::LatencyHistogram, traffic_totals::TrafficTotals};
+pub use crate::{
+    latency_histogram::LatencyHistogram,
+    traffic_totals::{FailedUserCounts, TrafficTotals},
+};
 
 /// The version of [`RouteSnapshot`] that this binary understands.
 pub const VERSION: u32 = 1;
@@ -295,37 +298,6 @@ pub struct ReleaseTotals {
     pub not_copied: u64,
     /// Counts of requests, responses and bytes.
     pub totals: TrafficTotals,
-}
-
-/// Users who failed, each counted once. These counts only grow.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailedUserCounts {
-    /// Users who got a 5xx, a late response, or none.
-    pub errors: u64,
-    /// Users who waited longer, by the limit in microseconds.
-    pub slow: BTreeMap<u64, u64>,
-}
-
-impl FailedUserCounts {
-    /// Adds the counts of another process.
-    pub fn merge(&mut self, other: &Self) {
-        self.errors += other.errors;
-        for (limit, count) in &other.slow {
-            *self.slow.entry(*limit).or_default() += count;
-        }
-    }
-
-    /// The difference to `earlier`; zero where `earlier` has more.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let before = |limit| earlier.slow.get(limit).copied().unwrap_or(0);
-        Self {
-            errors: self.errors.saturating_sub(earlier.errors),
-            slow: (self.slow.iter())
-                .map(|(limit, count)| (*limit, count.saturating_sub(before(limit))))
-                .collect(),
-        }
-    }
 }
 
 const fn yes() -> bool {

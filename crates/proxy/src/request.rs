@@ -13,11 +13,11 @@ use http::{
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
-    body::{RequestBody, UploadProgress, UploadStart, drain_body},
     headers::{
         ClientIdentity, add_forwarding_headers, join_cookies, requested_upgrade,
         set_forwarded_prefix, strip_hop_by_hop,
     },
+    request_body::{RequestBody, UploadProgress, UploadStart, drain_body},
     route_table::CompiledRoute,
 };
 

@@ -10,9 +10,7 @@ use std::{
 use http::HeaderMap;
 
 use crate::{
-    counters::{
-        CompletedResponse, CounterRegistry, InstanceState, ReleaseCounters, ReleaseKey, WorkerIndex,
-    },
+    counter_registry::{CounterRegistry, InstanceState},
     failed_users::FailedUsers,
     instance_affinity::{AffinityCandidate, CompiledAffinity},
     match_rules::RuleError,
@@ -20,6 +18,7 @@ use crate::{
         BackendInstance, FULL, InstanceAffinity, MirroredMethods, RejectedRoutes, RouteBackend,
         RouteSnapshot, ServiceRoute, StickyBy, VERSION,
     },
+    release_counters::{CompletedResponse, ReleaseCounters, ReleaseKey, WorkerIndex},
     route_matching::{BackendChooser, RouteMatcher},
 };
 

@@ -19,7 +19,7 @@ use crate::{
     Proxy, ProxyError, ProxyState, TakeoverPolicy, access_log,
     access_log::AccessLog,
     control_socket::{self, ControlSocket},
-    counters::CounterRegistry,
+    counter_registry::CounterRegistry,
     listener_set::ListenerSet,
     protocol::{FinalCounters, HandoverInventory, ListeningSocket, StopRequest},
     route_table::RouteTable,

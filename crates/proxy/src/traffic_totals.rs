@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{latency_histogram::LatencyHistogram, protocol::FailedUserCounts};
+use crate::latency_histogram::LatencyHistogram;
 
 /// The traffic totals of one release in one environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,37 @@ impl TrafficTotals {
                 let before = earlier.users.as_ref();
                 before.map_or_else(|| now.clone(), |before| now.since(before))
             }),
+        }
+    }
+}
+
+/// Users who failed, each counted once. These counts only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedUserCounts {
+    /// Users who got a 5xx, a late response, or none.
+    pub errors: u64,
+    /// Users who waited longer, by the limit in microseconds.
+    pub slow: BTreeMap<u64, u64>,
+}
+
+impl FailedUserCounts {
+    /// Adds the counts of another process.
+    pub fn merge(&mut self, other: &Self) {
+        self.errors += other.errors;
+        for (limit, count) in &other.slow {
+            *self.slow.entry(*limit).or_default() += count;
+        }
+    }
+
+    /// The difference to `earlier`; zero where `earlier` has more.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = |limit| earlier.slow.get(limit).copied().unwrap_or(0);
+        Self {
+            errors: self.errors.saturating_sub(earlier.errors),
+            slow: (self.slow.iter())
+                .map(|(limit, count)| (*limit, count.saturating_sub(before(limit))))
+                .collect(),
         }
     }
 }

@@ -44,11 +44,10 @@ use crate::{
     ProxyState,
     access_log::AccessLog,
     client_connection::{ClientConnection, ConnectionOrder},
-    counters::WorkerIndex,
     forward::RequestForwarder,
     framing_guard::FramingGuard,
     headers::ClientIdentity,
-    open_requests::OpenRequestReport,
+    release_counters::{OpenRequestReport, WorkerIndex},
 };
 
 /// Largest head of a request, as in other servers.

@@ -215,13 +215,16 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::{ComparedJudge, row};
+    use crate::{
+        compare::{ComparedJudge, row},
+        rivals::RivalJudge,
+    };
 
     #[test]
     fn every_judge_is_in_it_and_who_misses_is_said_to() {
         let rows = [
             row(&ComparedJudge::Shipway, &[], &[]),
-            row(&ComparedJudge::ARGO, &[], &[]),
+            row(&ComparedJudge::Rival(RivalJudge::ARGO), &[], &[]),
         ];
         let drawn = svg("error-rate 0.5% < 1%", &rows, Some(34.0));
         for part in [

@@ -21,7 +21,6 @@ use shipway_analysis::evidence::{
 };
 
 use crate::{
-    compare::ComparedJudge,
     contest::{PlayedRollout, RolloutContender, RolloutEnd, play},
     policy::{HoldStep, SimulatedPolicy},
     summary::percent,
@@ -46,27 +45,27 @@ pub enum RivalJudge {
     },
 }
 
-impl ComparedJudge {
+impl RivalJudge {
     /// Argo Rollouts as analyses are usually written: windows of a minute that must be below 1%.
-    pub const ARGO: Self = Self::Rival(RivalJudge::Argo(WindowSetting {
+    pub const ARGO: Self = Self::Argo(WindowSetting {
         interval: 60,
         max: 0.01,
         forgiven: 0,
-    }));
+    });
     /// The same forgiving five windows.
-    pub const ARGO_FORGIVING: Self = Self::Rival(RivalJudge::Argo(WindowSetting {
+    pub const ARGO_FORGIVING: Self = Self::Argo(WindowSetting {
         interval: 60,
         max: 0.01,
         forgiven: 5,
-    }));
+    });
     /// Argo Rollouts' own example: 95% success, looked at every five minutes, three failures forgiven.
-    pub const ARGO_EXAMPLE: Self = Self::Rival(RivalJudge::Argo(WindowSetting {
+    pub const ARGO_EXAMPLE: Self = Self::Argo(WindowSetting {
         interval: 300,
         max: 0.05,
         forgiven: 3,
-    }));
+    });
     /// Flagger's own example: 99% success, looked at each minute, the fifth failure goes back; 10% more each minute, up to 50%.
-    pub const FLAGGER: Self = Self::Rival(RivalJudge::Flagger(
+    pub const FLAGGER: Self = Self::Flagger(
         WeightClimb {
             step: 0.1,
             top: Some(0.5),
@@ -76,16 +75,14 @@ impl ComparedJudge {
             max: 0.01,
             forgiven: 4,
         },
-    ));
+    );
     /// Spinnaker with Kayenta's defaults, judged every ten minutes on a point each minute.
-    pub const KAYENTA: Self = Self::Rival(RivalJudge::Kayenta(KayentaSetting {
+    pub const KAYENTA: Self = Self::Kayenta(KayentaSetting {
         interval: 600,
         step: 60,
         reach: 2.326,
-    }));
-}
+    });
 
-impl RivalJudge {
     /// Lets it decide one rollout over the policy's steps.
     pub(crate) fn play(
         &self,

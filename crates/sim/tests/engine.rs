@@ -10,6 +10,7 @@ use shipway_sim::{
     contest::{RolloutEnd, play},
     policy::SimulatedPolicy,
     regression::Regression,
+    rivals::RivalJudge,
     shipway::{DirectRollout, RealRollout},
     traffic::{SimulatedTraffic, TrafficShape},
     world::{SimulatedScenario, SimulatedWorld},
@@ -110,9 +111,9 @@ fn a_seed_gives_the_same_bytes_twice_whoever_plays() {
         };
         let rows: Vec<_> = [
             ComparedJudge::Shipway,
-            ComparedJudge::ARGO,
-            ComparedJudge::FLAGGER,
-            ComparedJudge::KAYENTA,
+            ComparedJudge::Rival(RivalJudge::ARGO),
+            ComparedJudge::Rival(RivalJudge::FLAGGER),
+            ComparedJudge::Rival(RivalJudge::KAYENTA),
         ]
         .iter()
         .map(|judge| compare(&comparison, judge, &|_| ()))

@@ -24,11 +24,13 @@ pub mod data_plane;
 pub mod memory;
 pub mod open_files;
 pub mod process;
+pub mod procfs;
 pub mod router;
 pub mod tail;
 pub mod target;
 pub mod target_registry;
 pub mod traffic_control;
+pub mod traffic_reading;
 pub mod traffic_registry;
 
 use shipway_core::target::{AvailableTargets, RouterKind, TargetKind, TargetsOwner};

@@ -24,10 +24,10 @@ use shipway_core::{
 use tokio::sync::watch;
 
 use crate::{
-    checks::CheckError,
     router::{RefusedRoutes, Router, RouterError, RoutingTable, TrafficReading, TrafficTotals},
     target::{
-        CommandRunner, LogEnd, LogError, LogStream, SetCommand, StopReport, Target, TargetError,
+        CommandError, CommandRunner, LogEnd, LogError, LogStream, SetCommand, StopReport, Target,
+        TargetError,
     },
 };
 
@@ -289,9 +289,9 @@ impl CommandRunner for InMemoryTarget {
         &self,
         set: &ReplicaSetKey,
         _command: &SetCommand<'_>,
-    ) -> Result<String, CheckError> {
+    ) -> Result<String, CommandError> {
         match lock(&self.table).faults.get(&set.release) {
-            Some(ReleaseFault::CommandsFail(last)) => Err(CheckError::Command {
+            Some(ReleaseFault::CommandsFail(last)) => Err(CommandError::Failed {
                 how: "exit code 1".to_owned(),
                 last: Some(last.clone()),
             }),

@@ -19,7 +19,7 @@ use shipway_core::{
     target::{InstanceId, InstanceStatus, ReplicaSetKey, ServiceEnvironment},
 };
 
-pub use crate::data_plane::counter_totals::{TrafficReading, TrafficTotals};
+pub use crate::traffic_reading::{TrafficReading, TrafficTotals};
 
 /// Splits the traffic of environments between their releases.
 #[async_trait]

@@ -13,8 +13,6 @@ use shipway_core::target::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::checks::CheckError;
-
 /// Bytes of a log in the order in which they were written.
 pub type LogStream = BoxStream<'static, io::Result<Bytes>>;
 
@@ -80,7 +78,7 @@ pub trait CommandRunner: Send + Sync {
         &self,
         set: &ReplicaSetKey,
         command: &SetCommand<'_>,
-    ) -> Result<String, CheckError>;
+    ) -> Result<String, CommandError>;
 }
 
 /// A command that runs once, in the working directory of a set.
@@ -105,9 +103,28 @@ pub struct CommandPlace<'a> {
 
 impl CommandPlace<'_> {
     /// Runs a command there, see [`CommandRunner::run_command`].
-    pub async fn run_command(&self, command: &SetCommand<'_>) -> Result<String, CheckError> {
+    pub async fn run_command(&self, command: &SetCommand<'_>) -> Result<String, CommandError> {
         self.runner.run_command(self.set, command).await
     }
+}
+
+/// Why a command failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The shell could not be started.
+    #[error("sh: {0}")]
+    Shell(String),
+    /// The command's exit status could not be read.
+    #[error("{0}")]
+    Wait(String),
+    /// The command failed or took too long.
+    #[error("{how}{}", .last.as_ref().map(|last| format!(": {last}")).unwrap_or_default())]
+    Failed {
+        /// `exit code 3`, `not done within 1 s`.
+        how: String,
+        /// The command's last line.
+        last: Option<String>,
+    },
 }
 
 /// Where a log that is read ends.

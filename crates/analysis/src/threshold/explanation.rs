@@ -23,7 +23,7 @@ pub(super) fn measured(
     let amount = counts
         .filter(|_| series.metric.is_traffic_metric())
         .map(|counts| {
-            let window = series.without_usual_timeouts(state.canary.window(counts), state, seen);
+            let window = state.without_usual_timeouts(series, state.canary.window(counts), seen);
             let mut text = amount(series.metric, window);
             if !state.canary.is_first_window() {
                 let seconds = seconds(state.canary.seconds_since(seen.at));

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::measurement_series::MeasurementSeries;
+use super::measurement_series::{MeasurementSeries, OutcomeKind};
 use crate::{
     Judgement, Metric, Observation,
     counter_window::{CounterWindow, WindowCounts},
@@ -68,15 +68,6 @@ pub(super) struct MeasurementOutcome {
     /// Whether nothing was measured because there were no requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_idle: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum OutcomeKind {
-    Successful,
-    Failed,
-    Inconclusive,
-    Error,
 }
 
 impl MeasurementState {
@@ -177,10 +168,33 @@ impl MeasurementState {
             _ => self.canary.closed,
         }
     }
+
+    /// Counts without the requests that had no response in time, where that is usual: long polling, reports. It is when stable's
+    /// share of them is at least half as large.
+    pub(super) fn without_usual_timeouts(
+        &self,
+        series: &MeasurementSeries<'_>,
+        counts: WindowCounts,
+        seen: &Observation,
+    ) -> WindowCounts {
+        let stable = seen.stable.as_ref().and_then(|side| side.sample.as_ref());
+        let stable = stable.and_then(|sample| series.counts(sample));
+        let share = |of: WindowCounts| of.unanswered as f64 / of.requests as f64;
+        let usual = stable.map_or(0.0, |counts| share(self.stable.whole(counts)));
+        if usual > 0.0 && share(counts) <= 2.0 * usual {
+            WindowCounts {
+                events: counts.events.saturating_sub(counts.unanswered),
+                unanswered: 0,
+                ..counts
+            }
+        } else {
+            counts
+        }
+    }
 }
 
 /// What both sides have counted.
-pub(super) fn counts(
+fn counts(
     series: &MeasurementSeries<'_>,
     seen: &Observation,
 ) -> (Option<WindowCounts>, Option<WindowCounts>) {

@@ -39,13 +39,14 @@
 pub(crate) mod explanation;
 pub(crate) mod measurement_series;
 mod measurement_state;
+mod series_judgement;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::measurement_series::OutcomeKind;
 use self::measurement_series::{BoundRelation, MeasurementCheck, MeasurementSeries};
-pub(crate) use self::measurement_state::OutcomeKind;
 pub use self::measurement_state::{MeasurementState, OutcomeTally};
 use crate::{Judge, Judgement, MeasurementPolicy, Metric, MetricKind, Observation};
 

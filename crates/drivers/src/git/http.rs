@@ -7,54 +7,19 @@
 //! - A client that disconnects ends git, **except** after a complete push: the references may have been updated, so git finishes
 //!   and its hook reports the push.
 
-use std::{
-    io,
-    net::IpAddr,
-    path::PathBuf,
-    pin::Pin,
-    process::Stdio,
-    task::{Context, Poll},
-};
+use std::{net::IpAddr, path::PathBuf, process::Stdio};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame};
+use hyper::body::Body;
 use shipway_core::{access::PushPrincipal, ids::ServiceName};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     GitError, GitRepositories,
     hook::{self, HookToken},
-    relay::{BackendExchange, RelayProgress, forward_upload},
+    operation::GitOperation,
+    relay::{BackendExchange, GitBody, RelayProgress, forward_upload},
 };
-
-/// The operation that a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GitOperation {
-    /// Clone or fetch.
-    Read,
-    /// Push.
-    Write,
-}
-
-impl GitOperation {
-    /// The operation of `method` on `path` (the part after `/git/{service}/` or `/git/{service}.git/`); `None` for anything
-    /// else, which must be answered with 404.
-    #[must_use]
-    pub fn from_request(method: &http::Method, path: &str, query: Option<&str>) -> Option<Self> {
-        let service = match path {
-            "info/refs" if method == http::Method::GET => query?
-                .split('&')
-                .find_map(|pair| pair.strip_prefix("service="))?,
-            service if method == http::Method::POST => service,
-            _ => return None,
-        };
-        match service {
-            "git-upload-pack" => Some(Self::Read),
-            "git-receive-pack" => Some(Self::Write),
-            _ => None,
-        }
-    }
-}
 
 /// The requester, and how git's hook reaches the server.
 #[derive(Clone, Debug)]
@@ -76,24 +41,6 @@ pub struct HookTarget {
     pub url: String,
     /// The bearer token of the hook.
     pub token: HookToken,
-}
-
-/// A response body, streamed from git. It is dropped when the client disconnects.
-#[derive(Debug)]
-pub struct GitBody(pub(super) mpsc::Receiver<io::Result<Bytes>>);
-
-impl Body for GitBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0
-            .poll_recv(cx)
-            .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
-    }
 }
 
 impl GitRepositories {
@@ -147,15 +94,6 @@ impl GitRepositories {
             what: operation.description(),
             reason: "it was ended".to_owned(),
         }))
-    }
-}
-
-impl GitOperation {
-    pub(super) const fn description(self) -> &'static str {
-        match self {
-            Self::Read => "answer a fetch",
-            Self::Write => "answer a push",
-        }
     }
 }
 
@@ -219,43 +157,4 @@ fn missing_repository_response() -> http::Response<GitBody> {
     let mut response = http::Response::new(GitBody(nothing));
     *response.status_mut() = http::StatusCode::NOT_FOUND;
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_smart_http_exists() {
-        let of = |method: &str, path: &str, query: Option<&str>| {
-            GitOperation::from_request(&method.parse().unwrap(), path, query)
-        };
-        assert_eq!(
-            of("GET", "info/refs", Some("service=git-upload-pack")),
-            Some(GitOperation::Read)
-        );
-        assert_eq!(
-            of("GET", "info/refs", Some("a=b&service=git-receive-pack")),
-            Some(GitOperation::Write)
-        );
-        assert_eq!(
-            of("POST", "git-upload-pack", None),
-            Some(GitOperation::Read)
-        );
-        assert_eq!(
-            of("POST", "git-receive-pack", None),
-            Some(GitOperation::Write)
-        );
-        for (method, path, query) in [
-            ("GET", "info/refs", None),
-            ("GET", "info/refs", Some("service=git-shell")),
-            ("GET", "HEAD", None),
-            ("GET", "objects/info/packs", None),
-            ("POST", "info/refs", Some("service=git-upload-pack")),
-            ("POST", "../x.git/git-upload-pack", None),
-            ("DELETE", "git-receive-pack", None),
-        ] {
-            assert_eq!(of(method, path, query), None, "{method} {path}");
-        }
-    }
 }

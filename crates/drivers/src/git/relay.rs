@@ -10,18 +10,19 @@
 use std::{
     future::pending,
     io,
-    pin::pin,
+    pin::{Pin, pin},
     process::ExitStatus,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::Body;
+use hyper::body::{Body, Frame};
 use shipway_core::ids::ServiceName;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -34,7 +35,7 @@ use tokio::{
 use super::{
     GitError,
     command::{ProcessGroup, STDERR_BYTES_MAX, describe_failure, exit_code, read_up_to},
-    http::{GitBody, GitOperation},
+    operation::GitOperation,
 };
 
 /// Idle timeout: longer than any pause of the server's output, and longer than git needs to check the largest pack.
@@ -46,6 +47,24 @@ const CHUNKS_MAX: usize = 16;
 const CHUNK_BYTES: usize = 64 << 10;
 /// Upper bound for the CGI head; git's have a few hundred bytes.
 const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// A response body, streamed from git. It is dropped when the client disconnects.
+#[derive(Debug)]
+pub struct GitBody(pub(super) mpsc::Receiver<io::Result<Bytes>>);
+
+impl Body for GitBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+}
 
 type ResponseSender = oneshot::Sender<Result<http::Response<GitBody>, GitError>>;
 

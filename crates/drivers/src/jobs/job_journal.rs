@@ -18,7 +18,7 @@ use super::{
     io_error,
     job_inbox::{RemoteWorker, WORKER_SILENCE_MAX},
 };
-use shipway_targets::process::procfs::{ProcessId, kill_session};
+use shipway_targets::procfs::{ProcessId, kill_session};
 
 /// A reader of a job's journal. Dropping it does not affect the worker.
 pub struct JobJournal {

@@ -41,7 +41,8 @@ use tokio::{process::Command, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use shipway_targets::{
-    process::{cgroup, procfs::ProcessId},
+    process::cgroup,
+    procfs::ProcessId,
     tail::{read_last_lines, stream_file},
 };
 

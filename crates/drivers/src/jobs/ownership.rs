@@ -23,7 +23,7 @@ use shipway_core::ids::{RunId, RunUid};
 use shipway_worker::remove_leftover_containers;
 
 use super::{JobRunner, find_worker};
-use shipway_targets::process::procfs::kill_session;
+use shipway_targets::procfs::kill_session;
 
 /// File name, in a run's folder, of its uid.
 pub(super) const OWNER_FILE: &str = "run-uid";

@@ -17,9 +17,9 @@ use shipway_core::{
     ids::ServiceName,
 };
 use shipway_drivers::git::{
-    GitError,
+    GitError, GitOperation,
     hook::{HookToken, PushReport},
-    http::{GitCaller, GitOperation, HookTarget},
+    http::{GitCaller, HookTarget},
 };
 
 use super::{ApiError, Caller};

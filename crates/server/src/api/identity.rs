@@ -14,7 +14,7 @@ use shipway_core::{
     ids::RunId,
 };
 use shipway_drivers::{
-    git::http::GitOperation,
+    git::GitOperation,
     peer::{PeerProcess, find_peer},
 };
 use subtle::ConstantTimeEq;

@@ -83,7 +83,7 @@ fn effects(runs: u64) {
     println!(
         "100 requests a second, 10% of them to the new release, baseline error rate 0.1%, two hours at most. Default settings are those of the documentation; tuned ones are selected on 4,000 other healthy rollouts of the same traffic: of the settings that roll back no more of them than Shipway does, the one that harms fewest at this effect. Flagger's weight stays at 10% here, and Shipway's hold does not end early.\n"
     );
-    let ComparedJudge::Rival(RivalJudge::Flagger(_, ticks)) = ComparedJudge::FLAGGER else {
+    let RivalJudge::Flagger(_, ticks) = RivalJudge::FLAGGER else {
         unreachable!("it is Flagger")
     };
     let stays = WeightClimb {
@@ -122,11 +122,11 @@ fn beside_others(
     let (climb, ticks) = flagger;
     let mut rows = Rows::default();
     let defaults = [
-        ComparedJudge::ARGO,
-        ComparedJudge::ARGO_FORGIVING,
-        ComparedJudge::ARGO_EXAMPLE,
+        ComparedJudge::Rival(RivalJudge::ARGO),
+        ComparedJudge::Rival(RivalJudge::ARGO_FORGIVING),
+        ComparedJudge::Rival(RivalJudge::ARGO_EXAMPLE),
         ComparedJudge::Rival(RivalJudge::Flagger(climb, ticks)),
-        ComparedJudge::KAYENTA,
+        ComparedJudge::Rival(RivalJudge::KAYENTA),
     ];
     let of = |rate, runs| {
         let scenario = SimulatedScenario {
@@ -148,7 +148,7 @@ fn beside_others(
         for judge in &defaults {
             let row = rows.of(&comparison, judge);
             // The strictest of windows is nobody's default; it is compared like a tuned one.
-            let is_strictest = *judge == ComparedJudge::ARGO;
+            let is_strictest = *judge == ComparedJudge::Rival(RivalJudge::ARGO);
             let least = if is_strictest { 1.0 } else { 3.0 };
             table.judged(rate, &row, &own, Some(least));
         }
@@ -187,7 +187,7 @@ fn rollouts(runs: u64) {
     println!(
         "The default canary (1% for 2 min, 10% and 50% for 5 min each), 100 requests a second, baseline error rate 0.1%; Argo Rollouts and Kayenta with the same steps, Flagger with its own (10% more each minute, up to 50%). A promoted bad release continues to harm users until one hour has passed. One-minute windows that fail immediately roll back one healthy release in eight here: at 1% of the traffic a single error exceeds their limit. At 0.2%, exactly what the policy tolerates, 12 min of holds are too short for any judge; Flagger detects it only with ticks of 5 min, when every rollout takes half an hour.\n"
     );
-    let ComparedJudge::Rival(RivalJudge::Flagger(climb, ticks)) = ComparedJudge::FLAGGER else {
+    let RivalJudge::Flagger(climb, ticks) = RivalJudge::FLAGGER else {
         unreachable!("it is Flagger")
     };
     beside_others(

@@ -14,10 +14,9 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::CheckError;
 use crate::{
-    process::procfs::ProcessId,
-    target::{CommandRunner, SetCommand},
+    procfs::ProcessId,
+    target::{CommandError, CommandRunner, SetCommand},
 };
 use shipway_core::target::ReplicaSetKey;
 
@@ -38,7 +37,7 @@ impl CommandRunner for FolderCommands {
         &self,
         _set: &ReplicaSetKey,
         command: &SetCommand<'_>,
-    ) -> Result<String, CheckError> {
+    ) -> Result<String, CommandError> {
         command_output(command, &self.0).await
     }
 }
@@ -57,10 +56,10 @@ pub(super) fn check_environment(address: &str) -> [(&'static str, String); 2] {
 pub(crate) async fn command_output(
     command: &SetCommand<'_>,
     workdir: &Path,
-) -> Result<String, CheckError> {
+) -> Result<String, CommandError> {
     let timeout = command.timeout;
     let mut child =
-        start_command(command, workdir).map_err(|error| CheckError::Shell(error.to_string()))?;
+        start_command(command, workdir).map_err(|error| CommandError::Shell(error.to_string()))?;
     let mut group = CommandGroup::from_child(&child);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -74,7 +73,7 @@ pub(crate) async fn command_output(
     let status = child
         .wait()
         .await
-        .map_err(|error| CheckError::Wait(error.to_string()))?;
+        .map_err(|error| CommandError::Wait(error.to_string()))?;
     group.release();
     let last = last_line(&err).or_else(|| last_line(&out));
     let how = match (in_time, status.code()) {
@@ -83,7 +82,7 @@ pub(crate) async fn command_output(
         (true, Some(code)) => format!("exit code {code}"),
         (true, None) => status.to_string(),
     };
-    Err(CheckError::Command { how, last })
+    Err(CommandError::Failed { how, last })
 }
 
 /// Waits until the command has exited or kills it at the timeout; returns whether it was in time. All output has been read then.

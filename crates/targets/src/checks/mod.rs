@@ -7,6 +7,8 @@ pub mod smoke;
 
 use std::{path::Path, time::Duration};
 
+use crate::target::CommandError;
+
 /// Why a probe, a smoke test or a command failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
@@ -43,20 +45,9 @@ pub enum CheckError {
     /// The instance answered that it is not well.
     #[error("{0}")]
     Unhealthy(String),
-    /// The shell could not be started.
-    #[error("sh: {0}")]
-    Shell(String),
-    /// The command's exit status could not be read.
-    #[error("{0}")]
-    Wait(String),
-    /// The command failed or took too long.
-    #[error("{how}{}", .last.as_ref().map(|last| format!(": {last}")).unwrap_or_default())]
-    Command {
-        /// `exit code 3`, `not done within 1 s`.
-        how: String,
-        /// The command's last line.
-        last: Option<String>,
-    },
+    /// The command failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
 }
 
 /// Where an instance answers requests.

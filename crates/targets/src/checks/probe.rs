@@ -40,7 +40,7 @@ pub async fn run_probe(
                 timeout,
             };
             let output = exec::command_output(&command, instance.workdir).await;
-            output.map(drop)
+            Ok(output.map(drop)?)
         }
     }
 }

@@ -99,7 +99,7 @@ async fn run_once(probe: &SmokeProbe, instance: TestedInstance<'_>) -> Vec<Answe
                 timeout: EXEC_WITHIN,
             };
             let output = instance.place.run_command(&command).await;
-            output.map(|_| Vec::new())
+            output.map(|_| Vec::new()).map_err(CheckError::from)
         }
         SmokeProbe::Request {
             method,

@@ -12,11 +12,8 @@ use shipway_core::target::{InstanceId, ReplicaSetKey, ServiceEnvironment};
 use shipway_proxy::protocol::{AcceptedRoutes, RejectedRoutes, RouteSnapshot};
 use tokio::sync::Mutex;
 
-use super::{
-    DataPlane, DataPlaneError, counter_totals::TrafficReading, route_snapshot::compose,
-    traffic_meter::TrafficMeter,
-};
-use crate::router::{RefusedRoutes, Router, RouterError, RoutingTable};
+use super::{DataPlane, DataPlaneError, route_snapshot::compose, traffic_meter::TrafficMeter};
+use crate::router::{RefusedRoutes, Router, RouterError, RoutingTable, TrafficReading};
 
 /// Routes through the supervised proxy.
 pub struct ProxyRouter {

@@ -10,12 +10,11 @@ use std::{
 
 use tokio::sync::Mutex;
 
-pub use super::counter_totals::{TrafficReading, TrafficTotals};
 use super::{
     DataPlane, DataPlaneError,
     counter_totals::{SavedState, SavedTotals, TotalsAccumulator},
 };
-use crate::atomic_file::write_atomic;
+use crate::{atomic_file::write_atomic, traffic_reading::TrafficReading};
 
 /// Reads the totals. Shared by all callers: readings must not overtake each other.
 #[derive(Debug)]

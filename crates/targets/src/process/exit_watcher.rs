@@ -27,11 +27,8 @@ use rustix::{
 use shipway_core::target::StopSignal;
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
-use super::{
-    instance_log::InstanceLog,
-    procfs::{self, ProcessId},
-    shell_command::SHELL,
-};
+use super::{instance_log::InstanceLog, shell_command::SHELL};
+use crate::procfs::{self, ProcessId};
 
 /// Interval of kill rounds: a process may have forked before it died.
 const KILL_AGAIN: Duration = Duration::from_millis(20);

@@ -26,12 +26,12 @@ use super::{
     environment::{self, InstanceFolders},
     instance_log,
     probe_history::{ProbeChange, ProbeHistory},
-    procfs,
     shim::{ENDED, EndedInstance, READY, RUNS, RunningInstance, ShimInstructions},
     target_state::TargetState,
 };
 use crate::{
     checks::{InstanceAddress, ProbeTarget, probe},
+    procfs,
     target::TargetError,
 };
 

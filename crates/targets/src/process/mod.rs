@@ -43,7 +43,6 @@ mod instance_log;
 mod ports;
 mod probe_history;
 mod process_target;
-pub mod procfs;
 mod shell_command;
 pub mod shim;
 mod target_state;

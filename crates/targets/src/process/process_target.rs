@@ -25,15 +25,16 @@ use super::{
     environment::{self, InstanceFolders},
     instance::{self, SupervisedSlot},
     instance_log::LOG,
-    procfs,
     shim::write_json,
     target_state::TargetState,
 };
 use crate::{
-    checks::{CheckError, exec::command_output},
+    checks::exec::command_output,
+    procfs,
     tail::stream_file,
     target::{
-        CommandRunner, LogEnd, LogError, LogStream, SetCommand, StopReport, Target, TargetError,
+        CommandError, CommandRunner, LogEnd, LogError, LogStream, SetCommand, StopReport, Target,
+        TargetError,
     },
 };
 
@@ -539,7 +540,7 @@ impl CommandRunner for ProcessTarget {
         &self,
         set: &ReplicaSetKey,
         command: &SetCommand<'_>,
-    ) -> Result<String, CheckError> {
+    ) -> Result<String, CommandError> {
         command_output(command, &self.command_folder(set)).await
     }
 }

@@ -35,10 +35,9 @@ use super::{
     cgroup::{self, CgroupSet},
     exit_watcher::{ExitWatcher, InstanceEnd, InstanceStopRequest, SignalWakeups},
     instance_log::{self, InstanceLog, LOG},
-    procfs::ProcessId,
     shell_command,
 };
-use crate::atomic_file::write_atomic;
+use crate::{atomic_file::write_atomic, procfs::ProcessId};
 
 /// The shim's instructions; contain secrets.
 #[derive(Serialize, Deserialize)]

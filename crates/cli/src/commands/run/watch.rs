@@ -20,7 +20,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Site, local::Interrupts};
-use crate::{exit::Failure, print::line};
+use crate::{
+    exit::Failure,
+    print::{line, report_failure},
+};
 
 /// Quiet for so long, an editor or a checkout is done with its files.
 const QUIET: Duration = Duration::from_millis(150);
@@ -52,7 +55,7 @@ pub(super) fn run(mut site: Site<'_>, runtime: &Runtime) -> Result<(), Failure> 
             Ok(ended) if ended.interrupted => return Ok(()),
             Ok(_) => {}
             // A workflow that is being written has errors now and then.
-            Err(failure) => drop(failure.report()),
+            Err(failure) => drop(report_failure(&failure)),
         }
         if !site.stop.is_cancelled() {
             print_heading(&site, "waiting for changes; press Ctrl-C to stop");
