@@ -11,11 +11,11 @@ use shipway_core::{
 };
 
 use crate::{
-    AcceptedDeletion, AnalysisReport, CancelRunRequest, DeletionRequest, DeployOutcome, DeployPlan,
-    DeployRequest, DispatchRequest, DispatchedRun, EnvironmentStatus, FailureSummary,
-    JobGateAction, JobGateRequest, Page, PendingApproval, PruneReport, PruneRequest,
-    QuarantineRequest, ReadinessReport, ReleaseTestRequest, ReleasedTest, RerunRequest,
-    ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest, RolloutAction,
+    AcceptedDeletion, AddressPage, AnalysisReport, CancelRunRequest, DeletionRequest,
+    DeployOutcome, DeployPlan, DeployRequest, DispatchRequest, DispatchedRun, EnvironmentStatus,
+    FailureSummary, JobGateAction, JobGateRequest, Page, PendingApproval, PruneReport,
+    PruneRequest, QuarantineRequest, ReadinessReport, ReleaseTestRequest, ReleasedTest,
+    RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest, RolloutAction,
     RolloutActionRequest, RunTests, ServiceTests, ShellLocation, ShellRequest,
 };
 
@@ -92,8 +92,26 @@ pub trait ApiClient {
         self.get(&service_path(service))
     }
 
-    fn environments(&self) -> Result<Page<EnvironmentStatus>, Self::Error> {
-        self.get("/api/v1/environments")
+    /// All environments, ordered by service, and within each in the order of promotion.
+    ///
+    /// # Errors
+    /// As [`ApiClient::get`].
+    fn environments(&self) -> Result<Vec<EnvironmentStatus>, Self::Error> {
+        let mut all: Vec<EnvironmentStatus> =
+            self.list_entries("/api/v1/environments?", u32::MAX)?;
+        all.sort_by(|a, b| (&a.service, a.position).cmp(&(&b.service, b.position)));
+        Ok(all)
+    }
+
+    /// The environments of a service in the order of promotion; none if there is no such service.
+    ///
+    /// # Errors
+    /// As [`ApiClient::get`].
+    fn service_environments(&self, service: &str) -> Result<Vec<EnvironmentStatus>, Self::Error> {
+        let path = format!("/api/v1/environments?service={service}");
+        let mut all: Vec<EnvironmentStatus> = self.list_entries(&path, u32::MAX)?;
+        all.sort_by_key(|environment| environment.position);
+        Ok(all)
     }
 
     fn resume_environment(
@@ -141,7 +159,11 @@ pub trait ApiClient {
     }
 
     fn address_claims(&self) -> Result<AddressClaimsView, Self::Error> {
-        self.get("/api/v1/addresses")
+        let page: AddressPage = self.get("/api/v1/addresses?limit=1")?;
+        Ok(AddressClaimsView {
+            items: self.list_entries("/api/v1/addresses?", u32::MAX)?,
+            reserved_ports: page.reserved_ports,
+        })
     }
 
     fn deploy(&self, service: &str, request: &DeployRequest) -> Result<DeployOutcome, Self::Error> {

@@ -9,7 +9,19 @@ use shipway_core::{
     },
     target::InstanceStatus,
 };
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
+
+/// Which environments to list.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct EnvironmentListQuery {
+    /// Only of this service.
+    pub service: Option<String>,
+    /// How many entries; 50 by default, at most 200.
+    pub limit: Option<u32>,
+    /// `next` of the page before.
+    pub cursor: Option<u64>,
+}
 
 /// One environment of one service, as it is now.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -18,6 +30,8 @@ pub struct EnvironmentStatus {
     pub service: ServiceName,
     #[schema(value_type = String)]
     pub environment: EnvironmentName,
+    /// Its position in the order of promotion, from 0.
+    pub position: u32,
     /// Its address at the proxy.
     pub url: String,
     /// The same without a host name to resolve, where its address is the default host.

@@ -9,6 +9,7 @@
     reason = "fields of wire types are documented where their name doesn't say it all"
 )]
 
+mod addresses;
 mod business_events;
 mod client;
 mod delivery;
@@ -23,13 +24,14 @@ mod runs;
 mod shell;
 mod test_results;
 
+pub use addresses::AddressPage;
 pub use business_events::{BusinessEvent, BusinessEventReport, BusinessEventsCounted};
 pub use client::{ApiClient, DEFAULT_SERVER_URL};
 pub use delivery::DeliveryQuery;
 pub use deploys::{DeployOutcome, DeployPlan, DeployRequest, PlanQuery, RollbackRequest};
 pub use environments::{
-    AcceptedDeletion, DeletionRequest, EnvironmentStatus, ReleaseTraffic, ResumeEnvironmentRequest,
-    ResumedEnvironment,
+    AcceptedDeletion, DeletionRequest, EnvironmentListQuery, EnvironmentStatus, ReleaseTraffic,
+    ResumeEnvironmentRequest, ResumedEnvironment,
 };
 pub use health::{HealthReport, ReadinessChecks, ReadinessReasons, ReadinessReport};
 pub use page::{Page, PageQuery};

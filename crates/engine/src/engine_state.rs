@@ -38,7 +38,7 @@ impl Default for Options {
 }
 
 /// The mailbox of each loaded stream.
-type Mailboxes<A> = HashMap<String, mpsc::Sender<StreamMessage<A>>>;
+type StreamMailboxes<A> = HashMap<String, mpsc::Sender<StreamMessage<A>>>;
 
 pub(crate) struct EngineState<A: Aggregate> {
     pub(crate) store: Arc<dyn Store>,
@@ -48,7 +48,7 @@ pub(crate) struct EngineState<A: Aggregate> {
     pub(crate) effects: Arc<Semaphore>,
     pub(crate) stopping: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    streams: Mutex<Mailboxes<A>>,
+    streams: Mutex<StreamMailboxes<A>>,
 }
 
 impl<A: Aggregate> EngineState<A> {
@@ -70,7 +70,7 @@ impl<A: Aggregate> EngineState<A> {
         }
     }
 
-    pub(crate) fn lock_streams(&self) -> MutexGuard<'_, Mailboxes<A>> {
+    pub(crate) fn lock_streams(&self) -> MutexGuard<'_, StreamMailboxes<A>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -49,7 +49,7 @@ fn rollout() -> Value {
 fn environment() -> Value {
     json!({
         "service": "shop", "environment": "production", "url": "http://shop.localhost", "stable": release(1, "First"),
-        "rollout": rollout(), "queue": [3], "split": [[1, 5_000], [2, 5_000]], "instances": [],
+        "position": 0, "rollout": rollout(), "queue": [3], "split": [[1, 5_000], [2, 5_000]], "instances": [],
         "hold": { "by": "Ann <ann@example.com>", "since": "2026-11-21T11:50:00Z", "reason": "incident" },
         "traffic": [{ "release": 1, "name": "#1", "requests": 100, "errors": 1, "proxy_errors": 0, "abandoned": 0, "late": 0, "overdue": 0, "p50_ms": 1.5, "p99_ms": null }],
     })

@@ -1,9 +1,14 @@
 //! The status of every environment of every service: the stable release, instances, the rollout in progress, traffic.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use shipway_api::{EnvironmentStatus, ReleaseTraffic};
-use shipway_core::{ids::ReleaseNumber, rollout::plan::TrafficSplit, service::ServiceView, target};
+use shipway_core::{
+    ids::ReleaseNumber,
+    rollout::plan::TrafficSplit,
+    service::EnvironmentRow,
+    target::{InstanceStatus, ServiceEnvironment},
+};
 use shipway_engine::{Store, StoreError};
 use shipway_targets::router::{TrafficReading, TrafficTotals};
 
@@ -23,73 +28,98 @@ pub(crate) struct StatusSources<'a> {
     pub(crate) proxy_address: SocketAddr,
 }
 
-/// Ordered by service, and within each in the order of promotion.
-pub(crate) async fn environment_statuses(
+/// All environments, ordered by service, and within each in the order of promotion.
+pub(crate) async fn all_environment_statuses(
     sources: StatusSources<'_>,
 ) -> Result<Vec<EnvironmentStatus>, StoreError> {
-    let (engines, workloads) = (sources.engines, sources.workloads);
-    let proxy_address = sources.proxy_address;
-    let instances = workloads.targets.instances();
-    let reading = workloads.targets.read_all_totals().await;
-    let unreachable = workloads.targets.unreachable_ports().await;
-    let mut statuses = Vec::new();
-    let mut rows = sources.log.all_rows("service").await?;
-    rows.sort_by(|a, b| a.key.cmp(&b.key));
-    for row in rows {
-        let Ok(service) = serde_json::from_value::<ServiceView>(row.doc) else {
-            continue;
-        };
-        for environment in service.environments {
-            let at = target::ServiceEnvironment {
-                service: service.name.clone(),
-                environment: environment.name.clone(),
-            };
-            let addresses = find_addresses(engines, &workloads.traffic, &at).await;
-            let rollout = match &environment.rollout {
-                Some(id) => rollout_view(engines, sources.live_evidence, id).await.ok(),
-                None => None,
-            };
-            statuses.push(EnvironmentStatus {
-                url: addresses.url(proxy_address),
-                local_url: addresses.local_url(proxy_address),
-                address_problem: addresses.port().and_then(|port| {
-                    let reason = unreachable.get(&port)?;
-                    Some(format!(
-                        "the proxy can't listen on port {port}: {reason}; retrying"
-                    ))
-                }),
-                split: TrafficSplit {
-                    reach: None,
-                    ..workloads.traffic.split(&at)
-                },
-                instances: instances
-                    .iter()
-                    .filter(|status| status.id.set.place == at)
-                    .cloned()
-                    .collect(),
-                traffic: reading
-                    .as_ref()
-                    .map(|reading| release_traffic(reading, &at))
-                    .unwrap_or_default(),
-                service: at.service,
-                environment: at.environment,
-                stable: environment.stable,
-                rollout,
-                queue: environment.queue,
-                hold: environment.hold,
-                degradation: environment.degradation,
-                last_rollout: environment.last_rollout,
-                deletion: environment.deletion,
-            });
-        }
-    }
-    Ok(statuses)
+    let rows = sources
+        .log
+        .all_rows(EnvironmentRow::KIND)
+        .await?
+        .into_iter();
+    let environments = rows.filter_map(|row| serde_json::from_value(row.doc).ok());
+    let mut environments: Vec<EnvironmentRow> = environments.collect();
+    environments.sort_by(|a, b| (&a.service, a.position).cmp(&(&b.service, b.position)));
+    Ok(environment_statuses(sources, environments).await)
 }
 
-fn release_traffic(
-    reading: &TrafficReading,
-    at: &target::ServiceEnvironment,
-) -> Vec<ReleaseTraffic> {
+/// The status of each of these environments.
+pub(crate) async fn environment_statuses(
+    sources: StatusSources<'_>,
+    environments: Vec<EnvironmentRow>,
+) -> Vec<EnvironmentStatus> {
+    let workloads = sources.workloads;
+    let snapshot = InstanceSnapshot {
+        instances: workloads.targets.instances(),
+        traffic: workloads.targets.read_all_totals().await,
+        unreachable_ports: workloads.targets.unreachable_ports().await,
+    };
+    let mut statuses = Vec::new();
+    for row in environments {
+        statuses.push(environment_status(sources, &snapshot, row).await);
+    }
+    statuses
+}
+
+/// Instances and traffic of all environments at one moment.
+struct InstanceSnapshot {
+    instances: Vec<InstanceStatus>,
+    traffic: Option<TrafficReading>,
+    unreachable_ports: BTreeMap<u16, String>,
+}
+
+async fn environment_status(
+    sources: StatusSources<'_>,
+    snapshot: &InstanceSnapshot,
+    row: EnvironmentRow,
+) -> EnvironmentStatus {
+    let (engines, workloads) = (sources.engines, sources.workloads);
+    let environment = row.environment;
+    let at = ServiceEnvironment {
+        service: row.service,
+        environment: environment.name,
+    };
+    let addresses = find_addresses(engines, &workloads.traffic, &at).await;
+    let rollout = match &environment.rollout {
+        Some(id) => rollout_view(engines, sources.live_evidence, id).await.ok(),
+        None => None,
+    };
+    let instances = snapshot.instances.iter();
+    let reading = snapshot.traffic.as_ref();
+    EnvironmentStatus {
+        position: row.position,
+        url: addresses.url(sources.proxy_address),
+        local_url: addresses.local_url(sources.proxy_address),
+        address_problem: addresses.port().and_then(|port| {
+            let reason = snapshot.unreachable_ports.get(&port)?;
+            Some(format!(
+                "the proxy can't listen on port {port}: {reason}; retrying"
+            ))
+        }),
+        split: TrafficSplit {
+            reach: None,
+            ..workloads.traffic.split(&at)
+        },
+        instances: instances
+            .filter(|status| status.id.set.place == at)
+            .cloned()
+            .collect(),
+        traffic: reading
+            .map(|reading| release_traffic(reading, &at))
+            .unwrap_or_default(),
+        service: at.service,
+        environment: at.environment,
+        stable: environment.stable,
+        rollout,
+        queue: environment.queue,
+        hold: environment.hold,
+        degradation: environment.degradation,
+        last_rollout: environment.last_rollout,
+        deletion: environment.deletion,
+    }
+}
+
+fn release_traffic(reading: &TrafficReading, at: &ServiceEnvironment) -> Vec<ReleaseTraffic> {
     let millis = |took: Option<std::time::Duration>| took.map(|took| took.as_secs_f64() * 1_000.0);
     let traffic = |(release, totals): (ReleaseNumber, &TrafficTotals)| ReleaseTraffic {
         release,

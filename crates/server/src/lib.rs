@@ -22,6 +22,7 @@ mod key_files;
 mod keyed_requests;
 mod listener;
 mod live_evidence;
+mod missing_rows;
 mod page_routes;
 mod projections;
 mod push;

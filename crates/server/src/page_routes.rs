@@ -25,7 +25,7 @@ use shipway_pages::{
 use crate::{
     api::{ApiError, Caller},
     app::App,
-    environment_status::environment_statuses,
+    environment_status::all_environment_statuses,
     failure_summary,
     read_models::{ReadModelError, analysis_series, newest_rows, rollout_view, run_details},
     retention::release_view,
@@ -114,7 +114,7 @@ fn html(page: String) -> Response {
 
 async fn services(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, PageError> {
     caller.require(Verb::Browse, &Resource::Server)?;
-    let environments = environment_statuses(app.status_sources())
+    let environments = all_environment_statuses(app.status_sources())
         .await
         .map_err(ReadModelError::from)?;
     let mut last_runs = BTreeMap::new();
@@ -143,7 +143,7 @@ async fn service(
         return Err(PageError::NotFound(format!("No such service: {service}.")));
     };
     caller.require(Verb::Browse, &Resource::Service(name))?;
-    let mut environments = environment_statuses(app.status_sources())
+    let mut environments = all_environment_statuses(app.status_sources())
         .await
         .map_err(ReadModelError::from)?;
     environments.retain(|environment| environment.service.as_str() == service);

@@ -9,7 +9,10 @@ use std::{
 
 use futures_util::StreamExt as _;
 use shipway_core::{
-    address::{claims::STREAM, reachable},
+    address::{
+        claims::{ClaimsState, STREAM},
+        reachable,
+    },
     aggregate::Aggregate,
     delivery::DeliveryCounts,
     source_repository::SourceRepository,
@@ -55,6 +58,7 @@ use crate::{
     job_token::JobTokens,
     key_files::open_internal_token,
     keyed_requests::{KeyedRequestRunner, NoEffects},
+    missing_rows::rebuild_missing_rows,
     projections::follow_log,
     push::PushReceiver,
     recorded_routes::recorded_routes,
@@ -83,8 +87,11 @@ pub async fn start(options: ServerOptions) -> Result<RunningServer, StartError> 
     ensure_log(&data, options.missing_log).await?;
     let (parts, listener) = ServerParts::open(&options, data.path()).await?;
     let app = Arc::new(build_app(&options, data.path(), parts));
+    let claims = app.engines.addresses.read(STREAM).await?;
+    let claims = claims.unwrap_or_default();
+    rebuild_missing_rows(&*app.store, &claims).await?;
     let mut tasks = JoinSet::new();
-    restore_traffic(&app, &mut tasks).await?;
+    restore_traffic(&app, &claims, &mut tasks).await?;
     // Before any driver asks for a job slot.
     effects::reserve_job_slots(&*app.store, &*app.job_executor).await?;
     app.engines.resume().await?;
@@ -400,15 +407,13 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
 }
 
 /// Restores the routes that the log describes, and starts the task that gives them to the proxy.
-async fn restore_traffic(app: &Arc<App>, tasks: &mut JoinSet<()>) -> Result<(), StoreError> {
-    let claims = app
-        .engines
-        .addresses
-        .read(STREAM)
-        .await?
-        .unwrap_or_default();
+async fn restore_traffic(
+    app: &Arc<App>,
+    claims: &ClaimsState,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), StoreError> {
     let engines = &app.engines;
-    let routes = recorded_routes(&*app.store, &engines.services, &engines.rollouts, &claims);
+    let routes = recorded_routes(&*app.store, &engines.services, &engines.rollouts, claims);
     let (routes, ports) = routes.await?;
     app.workloads.traffic.restore(&routes, &ports);
     let traffic = app.workloads.traffic.clone();

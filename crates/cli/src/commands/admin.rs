@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use shipway_core::{
-    delivery::DeliveryCounts, rollout::RolloutAggregate, run::RunAggregate,
-    service::ServiceAggregate,
+    address::claims::AddressClaims, delivery::DeliveryCounts, rollout::RolloutAggregate,
+    run::RunAggregate, service::ServiceAggregate,
 };
 use shipway_store::{DataDir, SqliteOptions, SqliteStore, rebuild_projection, rebuild_rows};
 
@@ -94,6 +94,9 @@ async fn rebuild(data: &DataDir) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(error.to_string()))?;
     let failed = |error: shipway_engine::StoreError| Failure::Failed(error.to_string());
     let mut rows = rebuild_rows::<ServiceAggregate>(&store)
+        .await
+        .map_err(failed)?;
+    rows += rebuild_rows::<AddressClaims>(&store)
         .await
         .map_err(failed)?;
     rows += rebuild_rows::<RunAggregate>(&store).await.map_err(failed)?;

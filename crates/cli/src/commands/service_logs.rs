@@ -77,8 +77,7 @@ impl InstanceSelection {
 
     /// The selected environments; an error if there is none.
     fn environments(&self, server: &ServerConnection) -> Result<Vec<EnvironmentStatus>, Failure> {
-        let mut found = server.environments()?.items;
-        found.retain(|it| it.service.as_str() == self.service);
+        let mut found = server.service_environments(&self.service)?;
         if found.is_empty() {
             self.check_service(server)?;
         }

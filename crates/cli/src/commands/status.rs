@@ -86,7 +86,7 @@ fn shown_environments(
     server: &ServerConnection,
     args: &Args,
 ) -> Result<(Vec<EnvironmentStatus>, BTreeSet<ServiceName>), Failure> {
-    let mut environments = server.environments()?.items;
+    let mut environments = server.environments()?;
     let service = shown_service(args)?;
     let mut hidden = BTreeSet::new();
     if let Some(service) = &service {

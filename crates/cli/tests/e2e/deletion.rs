@@ -1,6 +1,7 @@
 //! Environments and services that are deleted: what stops, what is freed, what stays.
 
 use std::{
+    collections::BTreeSet,
     io::Write,
     process::{Command, Stdio},
 };
@@ -113,4 +114,47 @@ fn a_service_is_deleted_when_nothing_of_it_is_in_progress_and_its_log_stays() {
     // The same commit, pushed again: the service is there again, and numbers continue.
     assert_says(&said(&shop.push("main")), &["#3 serves production"]);
     assert_ends(&site.shipway(&["status"]), 0, &["shop", "#3"]);
+}
+
+/// All entries of a list, read by pages of one: this field of each.
+fn walk(site: &Site, path: &str, field: &str) -> Vec<String> {
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = site.get(&format!("{path}?limit=1{cursor}")).unwrap();
+        let items = page["items"].as_array().unwrap();
+        assert_eq!(items.len(), 1, "{page}");
+        found.push(items[0][field].as_str().unwrap().to_owned());
+        if page["next"].is_null() {
+            return found;
+        }
+        cursor = format!("&cursor={}", page["next"]);
+    }
+}
+
+#[test]
+fn lists_of_environments_and_addresses_are_walked_page_by_page_and_lose_a_deleted_environment() {
+    let site = Site::started();
+    serving(&site);
+    let environments = |site: &Site| walk(site, "/api/v1/environments", "environment");
+    assert_eq!(environments(&site), ["staging", "production"]);
+    let owners = |site: &Site| -> BTreeSet<String> {
+        let owners = walk(site, "/api/v1/addresses", "environment");
+        owners.into_iter().collect()
+    };
+    let both = ["production", "staging"].map(str::to_owned);
+    assert_eq!(owners(&site), both.into());
+    let first = site.get("/api/v1/addresses?limit=1").unwrap();
+    let ports = first["reserved_ports"].as_object().unwrap();
+    assert_eq!(ports.len(), 2, "on every page: {first}");
+
+    let staging = "/api/v1/services/shop/environments/staging";
+    assert_eq!(delete(&site, staging), 202);
+    until("the environment to be gone", || {
+        environments(&site) == ["production"]
+    });
+    until("its addresses to be gone", || owners(&site).len() == 1);
+    let of_none = site.get("/api/v1/environments?service=till").unwrap();
+    assert_eq!(of_none["items"], json!([]));
+    let of_shop = site.get("/api/v1/environments?service=shop").unwrap();
+    assert_eq!(of_shop["items"][0]["environment"], "production");
 }

@@ -21,7 +21,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::PublicAddress;
+use super::{PublicAddress, claim_row::AddressClaimView};
 use crate::{
     aggregate::{self, Actor, Aggregate, Event, PendingWork, ViewRow},
     ids::{EnvironmentName, ServiceName},
@@ -483,8 +483,12 @@ impl Aggregate for AddressClaims {
         PendingWork::nothing()
     }
 
-    fn rows(_state: &ClaimsState, _events: &[Event<ClaimsEvent>]) -> Vec<ViewRow> {
-        Vec::new()
+    fn rows(state: &ClaimsState, events: &[Event<ClaimsEvent>]) -> Vec<ViewRow> {
+        let changed = events
+            .iter()
+            .flat_map(|event| state.changed_by(&event.body));
+        let changed: BTreeSet<PublicAddress> = changed.collect();
+        changed.iter().map(|address| state.row(address)).collect()
     }
 
     fn timer_fired() -> ClaimsInput {
@@ -493,6 +497,32 @@ impl Aggregate for AddressClaims {
 }
 
 impl ClaimsState {
+    /// The addresses whose claims a fact concerns.
+    fn changed_by(&self, fact: &ClaimsEvent) -> BTreeSet<PublicAddress> {
+        match fact {
+            ClaimsEvent::Claimed { addresses, .. } | ClaimsEvent::Released { addresses, .. } => {
+                addresses.clone()
+            }
+            ClaimsEvent::MadeTransferable { owner } | ClaimsEvent::MadePermanent { owner } => {
+                self.owned_by(owner)
+            }
+        }
+    }
+
+    /// The row of an address; deleted where it is not claimed.
+    fn row(&self, address: &PublicAddress) -> ViewRow {
+        let Some(claim) = self.claims.get(address) else {
+            return ViewRow::deleted(AddressClaimView::KIND, &address.to_string());
+        };
+        let view = AddressClaimView {
+            address: address.clone(),
+            service: claim.owner.service.clone(),
+            environment: claim.owner.environment.clone(),
+            transferable: claim.is_transferable,
+        };
+        view.to_row()
+    }
+
     fn claims_of(&self, owner: &ServiceEnvironment) -> impl Iterator<Item = &AddressClaim> {
         self.claims.values().filter(move |it| it.owner == *owner)
     }

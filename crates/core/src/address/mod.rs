@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::target::ServiceEnvironment;
 
+pub mod claim_row;
 pub mod claims;
 pub mod view;
 

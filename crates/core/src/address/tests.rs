@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{
+    claim_row::AddressClaimView,
     claims::{
         AddressClaim, AddressClaims, AddressesByEnvironment, AskedAddresses, ClaimRequest,
         ClaimStage, ClaimsEvent, ClaimsInput, ClaimsRejection, ClaimsState, PortUse,
@@ -12,7 +13,7 @@ use super::{
     *,
 };
 use crate::{
-    aggregate::{Actor, Aggregate as _, Event, fold},
+    aggregate::{Actor, Aggregate as _, Event, ViewRow, fold},
     config,
     ids::EnvironmentName,
 };
@@ -53,6 +54,8 @@ fn asked(service: &str, environments: &[(&str, &str)]) -> AddressesByEnvironment
 struct Log {
     state: ClaimsState,
     events: Vec<Event<ClaimsEvent>>,
+    /// The rows of the store, by key.
+    rows: BTreeMap<String, ViewRow>,
 }
 
 impl Log {
@@ -60,12 +63,33 @@ impl Log {
         let by = Actor::Shipway("a test".to_owned());
         let events = AddressClaims::decide(&self.state, input, by, Timestamp::UNIX_EPOCH)?;
         fold::<AddressClaims>(&mut self.state, &events);
+        self.update_rows(&events);
         self.events.extend(events);
         let mut again = ClaimsState::default();
         fold::<AddressClaims>(&mut again, &self.events);
         assert_eq!(again, self.state, "the log alone gives the same claims");
         self.assert_one_owner_each();
         Ok(())
+    }
+
+    /// Updates the rows as the store does: one for each claim, with its owner.
+    fn update_rows(&mut self, events: &[Event<ClaimsEvent>]) {
+        for row in AddressClaims::rows(&self.state, events) {
+            match row.doc.is_null() {
+                true => drop(self.rows.remove(&row.key)),
+                false => drop(self.rows.insert(row.key.clone(), row)),
+            }
+        }
+        let listed = self.rows.values().map(|row| {
+            let row: AddressClaimView = serde_json::from_value(row.doc.clone()).unwrap();
+            let owner = format!("{}/{}", row.service, row.environment);
+            (row.address, (owner, row.transferable))
+        });
+        let claims = self.state.claims.iter().map(|(address, claim)| {
+            let owner = format!("{}/{}", claim.owner.service, claim.owner.environment);
+            (address.clone(), (owner, claim.is_transferable))
+        });
+        assert_eq!(listed.collect::<BTreeMap<_, _>>(), claims.collect());
     }
 
     fn assert_one_owner_each(&self) {

@@ -5,18 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    PublicAddress,
+    claim_row::AddressClaimView,
     claims::{self, AddressClaim, AddressMove, ClaimConflict, ClaimOverlap, ClaimRequest, PortUse},
 };
-use crate::{
-    ids::{EnvironmentName, ServiceName},
-    target::ServiceEnvironment,
-};
+use crate::{ids::EnvironmentName, target::ServiceEnvironment};
 
 /// All claims of a server.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct AddressClaimsView {
-    /// One for each address, in the order of addresses.
+    /// One for each address.
     pub items: Vec<AddressClaimView>,
     /// Ports of Shipway itself.
     pub reserved_ports: BTreeMap<u16, PortUse>,
@@ -32,34 +29,7 @@ pub struct AddressComparison {
     pub overlaps: Vec<ClaimOverlap>,
 }
 
-/// The claim of one address.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct AddressClaimView {
-    pub address: PublicAddress,
-    /// The service that has it.
-    pub service: ServiceName,
-    /// The environment that has it.
-    pub environment: EnvironmentName,
-    /// Whether another environment may take it over, because no configuration names this one any more.
-    pub transferable: bool,
-}
-
 impl AddressClaimsView {
-    /// The claims of `state`.
-    #[must_use]
-    pub fn new(state: &claims::ClaimsState, reserved_ports: BTreeMap<u16, PortUse>) -> Self {
-        let view = |(address, claim): (&PublicAddress, &AddressClaim)| AddressClaimView {
-            address: address.clone(),
-            service: claim.owner.service.clone(),
-            environment: claim.owner.environment.clone(),
-            transferable: claim.is_transferable,
-        };
-        Self {
-            items: state.claims.iter().map(view).collect(),
-            reserved_ports,
-        }
-    }
-
     /// The result that this request would have.
     #[must_use]
     pub fn compare(self, request: &ClaimRequest) -> AddressComparison {

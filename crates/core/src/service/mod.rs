@@ -40,7 +40,7 @@ pub use rejection::ServiceRejection;
 pub use requested_deletion::RequestedDeletion;
 pub use schedules::{ScheduledWorkflow, WorkflowSchedules};
 pub use state::{ActiveRollout, EndedRollout, EnvironmentState, OpenPush, OpenRun, ServiceState};
-pub use view::{EnvironmentView, ReleaseView, ServiceView};
+pub use view::{EnvironmentRow, EnvironmentView, ReleaseView, ServiceView};
 
 /// The service aggregate; its streams are `service/{name}`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

@@ -1,6 +1,9 @@
 //! Deliveries as text: what comes in, what a service orders, who waits for whom.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use shipway_syntax::SourceFile;
@@ -30,6 +33,8 @@ const FILE: &str = "service: shop\nrun: { command: ./shop }\nenvironments:\n  st
 struct Stage {
     state: ServiceState,
     log: Vec<Event<ServiceEvent>>,
+    /// The rows of the service and its environments, by kind and key.
+    rows: BTreeMap<(String, String), ViewRow>,
     now: Timestamp,
 }
 
@@ -38,6 +43,7 @@ impl Stage {
         Self {
             state: ServiceState::default(),
             log: Vec::new(),
+            rows: BTreeMap::new(),
             now: "2026-11-21T09:00:00Z".parse().unwrap(),
         }
     }
@@ -55,6 +61,7 @@ impl Stage {
         )?;
         fold::<ServiceAggregate>(&mut self.state, &events);
         self.log.extend(events.iter().cloned());
+        self.update_rows(&events);
         self.assert_blobs_are_retained();
         Ok(events.iter().map(|event| word(&event.body)).collect())
     }
@@ -67,6 +74,38 @@ impl Stage {
         let retained = self.state.referred_blobs().map(ToString::to_string);
         let retained: BTreeSet<String> = retained.collect();
         assert_eq!(held.difference(&retained).next(), None);
+    }
+
+    /// Updates the rows as the store does. The rows of environments must be those that the row of the service has.
+    fn update_rows(&mut self, events: &[Event<ServiceEvent>]) {
+        if events.is_empty() {
+            return;
+        }
+        for row in ServiceAggregate::rows(&self.state, events) {
+            let key = (row.kind.clone(), row.key.clone());
+            match row.doc.is_null() {
+                true => drop(self.rows.remove(&key)),
+                false => drop(self.rows.insert(key, row)),
+            }
+        }
+        let service = self.rows.values().find(|row| row.kind == "service");
+        let expected = service.map_or_else(Vec::new, |row| {
+            row.doc["environments"].as_array().unwrap().clone()
+        });
+        assert_eq!(self.listed_environments(), expected, "{:?}", events.last());
+    }
+
+    /// The views in the rows of environments, in the order of promotion.
+    fn listed_environments(&self) -> Vec<serde_json::Value> {
+        let rows = self
+            .rows
+            .values()
+            .filter(|row| row.kind == EnvironmentRow::KIND);
+        let mut rows: Vec<_> = rows.map(|row| row.doc.clone()).collect();
+        rows.sort_by_key(|row| row["position"].as_u64());
+        rows.iter_mut()
+            .map(|row| row["environment"].take())
+            .collect()
     }
 
     fn push(&mut self, number: u32, file: &str, workflows: usize) -> Vec<String> {

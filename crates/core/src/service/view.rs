@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    event::ServiceEvent,
+    event::{RunPurpose, ServiceEvent},
     health::EnvironmentDegradation,
     hold::EnvironmentHold,
     requested_deletion::RequestedDeletion,
@@ -54,6 +54,20 @@ pub struct EnvironmentView {
     /// Set while it is being deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<RequestedDeletion>,
+}
+
+/// The row of an environment in the list of all environments.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EnvironmentRow {
+    pub service: ServiceName,
+    /// Its position in the order of promotion, from 0.
+    pub position: u32,
+    pub environment: EnvironmentView,
+}
+
+impl EnvironmentRow {
+    /// The kind of these rows; their keys are `service/environment`.
+    pub const KIND: &str = "environment";
 }
 
 /// A release, as lists show it.
@@ -109,7 +123,7 @@ impl EnvironmentView {
     }
 }
 
-/// The rows that changed: the service, and each release that was made (whole: a later deploy of it needs all of it).
+/// The rows that changed: the service with its environments, and each release that was made (whole: a later deploy of it needs all of it).
 pub(super) fn rows(state: &ServiceState, events: &[Event<ServiceEvent>]) -> Vec<ViewRow> {
     let Some(name) = &state.name else {
         return events.iter().flat_map(rows_of_deleted).collect();
@@ -147,6 +161,9 @@ pub(super) fn rows(state: &ServiceState, events: &[Event<ServiceEvent>]) -> Vec<
         live,
         serde_json::to_value(&service).expect("a view is plain data"),
     )];
+    if events.iter().any(changes_environments) {
+        rows.extend(environment_rows(state, &service, events));
+    }
     rows.extend(events.iter().filter_map(|event| match &event.body {
         ServiceEvent::ReleaseCreated { release, .. } => Some(release_row(release, &row)),
         _ => None,
@@ -155,7 +172,84 @@ pub(super) fn rows(state: &ServiceState, events: &[Event<ServiceEvent>]) -> Vec<
     rows
 }
 
-/// The rows that a deleted service no longer has.
+/// The rows of all environments of a service; those that it no longer has are deleted. The first environment comes last, so that a list
+/// with the newest change first has them in the order of promotion.
+fn environment_rows(
+    state: &ServiceState,
+    service: &ServiceView,
+    events: &[Event<ServiceEvent>],
+) -> Vec<ViewRow> {
+    let key = |environment: &EnvironmentName| format!("{}/{environment}", service.name);
+    let deleted = events.iter().filter_map(|event| match &event.body {
+        ServiceEvent::EnvironmentDeleted { environment } => Some(environment),
+        _ => None,
+    });
+    let is_listed = |name: &EnvironmentName| service.environments.iter().any(|it| it.name == *name);
+    let gone = deleted
+        .chain(state.environments.keys())
+        .filter(|name| !is_listed(name))
+        .map(|name| ViewRow::deleted(EnvironmentRow::KIND, &key(name)));
+    let listed = (0..).zip(&service.environments).map(|(position, view)| {
+        let row = EnvironmentRow {
+            service: service.name.clone(),
+            position,
+            environment: view.clone(),
+        };
+        ViewRow {
+            kind: EnvironmentRow::KIND.to_owned(),
+            key: key(&view.name),
+            service: service.name.to_string(),
+            live: view.rollout.is_some(),
+            doc: serde_json::to_value(row).expect("a view is plain data"),
+        }
+    });
+    let mut rows: Vec<ViewRow> = gone.collect();
+    let mut listed: Vec<ViewRow> = listed.collect();
+    listed.reverse();
+    rows.extend(listed);
+    rows
+}
+
+/// Whether the view of an environment can change with this fact.
+fn changes_environments(event: &Event<ServiceEvent>) -> bool {
+    match &event.body {
+        ServiceEvent::Pushed { .. }
+        | ServiceEvent::RolloutRequested { .. }
+        | ServiceEvent::RequestDropped { .. }
+        | ServiceEvent::RolloutOrdered { .. }
+        | ServiceEvent::Promoted { .. }
+        | ServiceEvent::EnvironmentHeld { .. }
+        | ServiceEvent::EnvironmentResumed { .. }
+        | ServiceEvent::EnvironmentDegraded { .. }
+        | ServiceEvent::EnvironmentRecovered { .. }
+        | ServiceEvent::DeletionRequested { .. }
+        | ServiceEvent::EnvironmentDeletionRequested { .. }
+        | ServiceEvent::EnvironmentDeleted { .. }
+        | ServiceEvent::RolloutEnded { .. } => true,
+        // Tests run in an environment, which is created if it was deleted meanwhile.
+        ServiceEvent::RunOrdered { order } => matches!(order.purpose, RunPurpose::Tests { .. }),
+        ServiceEvent::ReferenceDeleted { .. }
+        | ServiceEvent::SchedulesSet { .. }
+        | ServiceEvent::ScheduleFired { .. }
+        | ServiceEvent::RunOpened { .. }
+        | ServiceEvent::RunEnded { .. }
+        | ServiceEvent::PushNotReleased { .. }
+        | ServiceEvent::ReleaseCreated { .. }
+        | ServiceEvent::RolloutOpened { .. }
+        | ServiceEvent::PreemptionRequested { .. }
+        | ServiceEvent::PreemptionDelivered { .. }
+        | ServiceEvent::TestsPassed { .. }
+        | ServiceEvent::PromotionBlocked { .. }
+        | ServiceEvent::HealthNotificationFinished { .. }
+        | ServiceEvent::PromotionGroupChanged { .. }
+        | ServiceEvent::PeersNotified { .. }
+        | ServiceEvent::AddressesReported { .. }
+        | ServiceEvent::Tests(_)
+        | ServiceEvent::Deleted { .. } => false,
+    }
+}
+
+/// The rows that a deleted service no longer has; those of its environments went with them.
 fn rows_of_deleted(event: &Event<ServiceEvent>) -> Vec<ViewRow> {
     match &event.body {
         ServiceEvent::Deleted { service } => ["service", "tests"]

@@ -2,25 +2,33 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::{Query, State},
+};
+use shipway_api::{AddressPage, PageQuery};
 use shipway_core::{
     access::{Resource, Verb},
-    address::view::AddressClaimsView,
+    address::claim_row::AddressClaimView,
 };
+use shipway_engine::RowQuery;
 
-use super::{ApiError, Caller};
+use super::{ApiError, Caller, lists::read_page};
 use crate::app::App;
 
-/// All addresses with their owners, and the ports of Shipway itself.
-#[utoipa::path(get, path = "/api/v1/addresses", responses((status = 200, body = serde_json::Value)))]
+/// Addresses with their owners, the newest change first, and the ports of Shipway itself.
+#[utoipa::path(get, path = "/api/v1/addresses", params(PageQuery), responses((status = 200, body = AddressPage)))]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
+    Query(query): Query<PageQuery>,
     caller: Caller,
-) -> Result<Json<AddressClaimsView>, ApiError> {
+) -> Result<Json<AddressPage>, ApiError> {
     caller.require(Verb::Read, &Resource::Server)?;
-    let claims = app.engines.address_claims().await?;
-    Ok(Json(AddressClaimsView::new(
-        &claims,
-        app.server_addresses.reserved_ports(),
-    )))
+    let rows = RowQuery::new(AddressClaimView::KIND);
+    let page = read_page(&*app.store, rows, &query).await?;
+    Ok(Json(AddressPage {
+        items: page.items,
+        next: page.next,
+        reserved_ports: app.server_addresses.reserved_ports(),
+    }))
 }

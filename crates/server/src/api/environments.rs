@@ -1,26 +1,57 @@
-//! Environments that a person holds: automatic promotion into them is continued here.
+//! The list of all environments, and the end of a hold: automatic promotion into an environment is resumed here.
 
 use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State},
 };
-use shipway_api::{ResumeEnvironmentRequest, ResumedEnvironment};
+use shipway_api::{
+    EnvironmentListQuery, EnvironmentStatus, Page, PageQuery, ResumeEnvironmentRequest,
+    ResumedEnvironment,
+};
 use shipway_core::{
     access::{Resource, Verb},
     ids::{EnvironmentName, ServiceName},
-    service::ServiceInput,
+    service::{EnvironmentRow, ServiceInput},
     target::ServiceEnvironment,
 };
+use shipway_engine::RowQuery;
 
 use super::{
     ApiError, Caller,
     deploy_outcome::send_request,
     json_body::OptionalJson,
+    lists::{listed_resource, read_page},
     services::{parse, unknown},
 };
-use crate::app::App;
+use crate::{app::App, environment_status::environment_statuses};
+
+/// Environments of all services, or of one, the newest change first: the stable release, its instances, the traffic of each release, the
+/// measured metrics. Those of a service are in the order of promotion.
+#[utoipa::path(get, path = "/api/v1/environments", params(EnvironmentListQuery), responses((status = 200, description = "A page of environments", body = Page<EnvironmentStatus>)))]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Query(filter): Query<EnvironmentListQuery>,
+    caller: Caller,
+) -> Result<Json<Page<EnvironmentStatus>>, ApiError> {
+    caller.require(Verb::Read, &listed_resource(filter.service.as_deref()))?;
+    let query = PageQuery {
+        limit: filter.limit,
+        cursor: filter.cursor,
+    };
+    let rows = RowQuery {
+        service: filter.service.as_deref(),
+        ..RowQuery::new(EnvironmentRow::KIND)
+    };
+    let page = read_page(&*app.store, rows, &query).await?;
+    let rows = page.items.into_iter();
+    let rows = rows.filter_map(|doc| serde_json::from_value(doc).ok());
+    Ok(Json(Page {
+        items: environment_statuses(app.status_sources(), rows.collect()).await,
+        next: page.next,
+    }))
+}
 
 /// Resumes automatic promotion into a held environment. Nothing changes if it is not held.
 #[utoipa::path(post, path = "/api/v1/services/{service}/environments/{environment}/resume",

@@ -62,7 +62,7 @@ pub(crate) fn routes() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(deploys::deploy))
         .routes(routes!(deploys::rollback))
         .routes(routes!(services::dispatch))
-        .routes(routes!(services::environments))
+        .routes(routes!(environments::list))
         .routes(routes!(environments::resume))
         .routes(routes!(deletion::delete_environment))
         .routes(routes!(deletion::delete_service))

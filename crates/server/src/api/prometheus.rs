@@ -10,7 +10,7 @@ use axum::{
 use shipway_api::{EnvironmentStatus, ReleaseTraffic};
 
 use super::ApiError;
-use crate::{app::App, environment_status::environment_statuses};
+use crate::{app::App, environment_status::all_environment_statuses};
 
 /// A counter of each release: its name, its help text and its value.
 type TrafficCounter = (&'static str, &'static str, fn(&ReleaseTraffic) -> u64);
@@ -46,7 +46,7 @@ const TRAFFIC_COUNTERS: [TrafficCounter; 5] = [
 /// The metrics in the text format of Prometheus.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let position = app.store.last_position().await?;
-    let environments = environment_statuses(app.status_sources()).await?;
+    let environments = all_environment_statuses(app.status_sources()).await?;
     let mut text = String::new();
     write_head(
         &mut text,

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
 };
 use serde_json::Value;
-use shipway_api::{DispatchRequest, DispatchedRun, EnvironmentStatus, Page, PageQuery};
+use shipway_api::{DispatchRequest, DispatchedRun, Page, PageQuery};
 use shipway_core::{
     access::{Resource, Verb},
     ids::{CommitId, ServiceName},
@@ -22,7 +22,7 @@ use super::{
     ApiError, Caller,
     lists::{listed_resource, read_page},
 };
-use crate::{app::App, environment_status::environment_statuses, retention::release_view};
+use crate::{app::App, retention::release_view};
 
 /// All services.
 #[utoipa::path(get, path = "/api/v1/services", params(PageQuery), responses((status = 200, body = Value)))]
@@ -155,19 +155,6 @@ pub(super) async fn until_there(app: &App, kind: &str, key: &str) {
     if tokio::time::timeout(OPENING, there).await.is_err() {
         tracing::warn!(kind, key, "requested, but not created yet");
     }
-}
-
-/// Every environment of every service: the stable release, its instances, the traffic of each release, the measured metrics.
-#[utoipa::path(get, path = "/api/v1/environments", responses((status = 200, body = Value)))]
-pub(super) async fn environments(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-) -> Result<Json<Page<EnvironmentStatus>>, ApiError> {
-    caller.require(Verb::Read, &Resource::Server)?;
-    Ok(Json(Page {
-        items: environment_statuses(app.status_sources()).await?,
-        next: None,
-    }))
 }
 
 pub(super) fn unknown(service: &str) -> ApiError {

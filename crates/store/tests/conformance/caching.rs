@@ -242,6 +242,54 @@ pub async fn pages_hold_each_row_once_wherever_they_are_cut(place: &impl Place) 
     }
 }
 
+pub async fn rows_of_one_append_are_listed_with_its_last_one_first(place: &impl Place) {
+    let store = place.open();
+    let rows = ["a", "b", "c"].map(|key| row("run", key, "shop", true, 0));
+    store
+        .append(changing("run/1", 0, rows.into()))
+        .await
+        .unwrap();
+    let first = ["b", "a"].map(|key| row("run", key, "shop", true, 1));
+    store
+        .append(changing("run/1", 1, first.into()))
+        .await
+        .unwrap();
+    assert_eq!(keys(&store.all_rows("run").await.unwrap()), ["a", "b", "c"]);
+}
+
+pub async fn a_row_that_goes_between_two_pages_hides_no_other(place: &impl Place) {
+    let store = place.open();
+    let rows = ["a", "b", "c", "d"].map(|key| row("run", key, "shop", true, 0));
+    store
+        .append(changing("run/1", 0, rows.into()))
+        .await
+        .unwrap();
+    for (version, gone) in [(1, "d"), (2, "c")] {
+        let query = RowQuery {
+            limit: 1,
+            ..RowQuery::new("run")
+        };
+        let first = store.rows(query).await.unwrap();
+        assert_eq!(keys(&first.rows), [gone]);
+        let rows = vec![ViewRow::deleted("run", gone)];
+        store
+            .append(changing("run/1", version, rows))
+            .await
+            .unwrap();
+        let rest = RowQuery {
+            cursor: first.next,
+            ..query
+        };
+        let rest = store.rows_of_all_pages(rest).await.unwrap();
+        let expected: &[&str] = if gone == "d" {
+            &["c", "b", "a"]
+        } else {
+            &["b", "a"]
+        };
+        assert_eq!(keys(&rest), expected);
+    }
+}
+
 pub async fn rows_of_one_append_are_never_cut_in_two(place: &impl Place) {
     let store = place.open();
     let of = |append: u64| (0..4).map(move |number| format!("{append}.{number}"));

@@ -71,6 +71,8 @@ macro_rules! conformance {
             rows_are_found_by_service_and_by_being_live
             a_filtered_list_has_full_pages_and_misses_no_row
             pages_hold_each_row_once_wherever_they_are_cut
+            rows_of_one_append_are_listed_with_its_last_one_first
+            a_row_that_goes_between_two_pages_hides_no_other
             rows_of_one_append_are_never_cut_in_two
             replaced_rows_keep_their_order_before_what_changes_next
             caches_survive_a_reopening

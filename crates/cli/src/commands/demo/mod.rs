@@ -216,10 +216,10 @@ impl Screen {
     /// Weights and error rates as they are now.
     fn draw(&self, client: &ServerConnection, traffic: Option<&Traffic>) {
         let Some(bar) = &self.bar else { return };
-        let Ok(page) = client.environments() else {
+        let Ok(environments) = client.environments() else {
             return;
         };
-        let mut environments = page.items.iter();
+        let mut environments = environments.iter();
         let Some(production) = environments.find(|it| it.environment.as_str() == PRODUCTION) else {
             return;
         };

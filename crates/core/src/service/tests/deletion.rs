@@ -189,3 +189,29 @@ fn a_deletion_cut_anywhere_asks_for_the_same_removals_again() {
         assert!(!is_under_way || pending.live, "after {length} events");
     }
 }
+
+#[test]
+fn a_list_of_environments_has_them_in_the_order_of_promotion_without_the_deleted_ones() {
+    let mut stage = delivered();
+    let names = |stage: &Stage| -> Vec<String> {
+        let listed = stage.listed_environments().into_iter();
+        listed
+            .map(|it| it["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(names(&stage), ["staging", "production"]);
+    let events = &stage.log[..1];
+    let rows = ServiceAggregate::rows(&stage.state, events).into_iter();
+    let newest_last: Vec<String> = rows
+        .filter(|row| row.kind == EnvironmentRow::KIND)
+        .map(|row| row.key)
+        .collect();
+    assert_eq!(newest_last, ["shop/production", "shop/staging"]);
+    stage.say(delete(Some("staging")));
+    assert_eq!(names(&stage), ["staging", "production"], "until it is gone");
+    removed(&mut stage, "staging");
+    assert_eq!(names(&stage), ["production"]);
+    stage.say(delete(None));
+    removed(&mut stage, "production");
+    assert_eq!(names(&stage), [""; 0]);
+}

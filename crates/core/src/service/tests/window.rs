@@ -123,6 +123,7 @@ impl Stage {
         Self {
             state: self.state.clone(),
             log: Vec::new(),
+            rows: self.rows.clone(),
             now: self.now,
         }
     }
