@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use shipway_core::{
     ids::{EnvironmentName, ReleaseNumber, ServiceName},
-    rollout::{RolloutView, plan::TrafficSplit},
+    rollout::{RolloutStatus, RolloutView, plan::TrafficSplit},
     service::{
         EndedRollout, EnvironmentDegradation, EnvironmentHold, ReleaseView, RequestedDeletion,
     },
@@ -73,6 +73,16 @@ pub struct EnvironmentStatus {
     pub instances: Vec<InstanceStatus>,
     /// Counters of the proxy, by release.
     pub traffic: Vec<ReleaseTraffic>,
+}
+
+impl EnvironmentStatus {
+    /// The rollout whose result is the newest of this environment; none while a promoted rollout is watched, which is newer.
+    #[must_use]
+    pub fn last_result(&self) -> Option<&EndedRollout> {
+        let active = self.rollout.as_ref().map(|rollout| rollout.status);
+        let ended = self.last_rollout.as_ref();
+        ended.filter(|_| active != Some(RolloutStatus::Promoted))
+    }
 }
 
 /// Counters of one release's traffic, since it first served in the environment.

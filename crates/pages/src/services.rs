@@ -117,7 +117,7 @@ pub(crate) fn environment_card(environment: &EnvironmentStatus, now: Timestamp) 
 /// The result of the last rollout that has ended; the reason unless it was promoted.
 fn last_rollout(environment: &EnvironmentStatus, now: Timestamp) -> Markup {
     html! {
-        @if let Some(last) = &environment.last_rollout {
+        @if let Some(last) = environment.last_result() {
             p {
                 "last " a href={ "/rollouts/" (environment.service) "/" (last.number.0) } { "rollout " (last.number) }
                 " of " strong { (last.release) } " " (status_badge(&last.outcome.to_string()))

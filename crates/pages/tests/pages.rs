@@ -163,6 +163,26 @@ fn a_release_that_was_rolled_back_and_an_outage_are_seen_on_the_overview() {
 }
 
 #[test]
+fn a_watched_promotion_is_the_newest_result_of_its_environment() {
+    let mut environment = environment();
+    environment["last_rollout"] = json!({
+        "number": 1, "release": 1, "outcome": "promoted", "why": "", "at": "2026-11-21T11:59:00Z",
+    });
+    for (status, shows_previous) in [("promoted", false), ("holding", true)] {
+        environment["rollout"]["status"] = status.into();
+        let page = ServicesPage {
+            environments: vec![view(environment.clone())],
+            last_runs: BTreeMap::new(),
+            server_url: String::new(),
+            now: now(),
+        };
+        let html = page.to_html();
+        let previous = html.contains("last <a href=\"/rollouts/shop/1\"");
+        assert_eq!(previous, shows_previous, "{status}: {html}");
+    }
+}
+
+#[test]
 fn a_pause_is_seen_on_the_overview_with_its_reason_and_the_commands_that_end_it() {
     let mut environment = environment();
     environment["rollout"]["paused"] = json!({

@@ -147,7 +147,7 @@ fn rollout_text(rollout: &RolloutView) -> String {
         rollout::RolloutKind::Retry => "retry of",
     };
     let guarded = rollout.guarded_until.map_or_else(String::new, |until| {
-        format!(", guarded until {}", until.strftime("%H:%M:%S"))
+        format!(", watched until {}", until.strftime("%H:%M:%S"))
     });
     format!(
         "{} {kind} {}: {}{guarded}",
@@ -157,7 +157,7 @@ fn rollout_text(rollout: &RolloutView) -> String {
 
 /// The result of the last rollout that has ended in an environment.
 fn last_rollout(environment: &EnvironmentStatus) -> String {
-    let last = environment.last_rollout.as_ref();
+    let last = environment.last_result();
     last.map_or_else(String::new, |last| {
         format!(
             "{} of {}: {} {}",
