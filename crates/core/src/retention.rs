@@ -203,9 +203,9 @@ impl RetainedFiles {
 }
 
 impl RunRecord {
-    /// The record of a run whose reports are these.
+    /// The record of a run without its reports, which its view doesn't name.
     #[must_use]
-    pub fn new(run: &RunView, reports: impl IntoIterator<Item = Digest>) -> Self {
+    pub fn new(run: &RunView) -> Self {
         let artifacts = run.artifacts.iter().map(|artifact| artifact.digest.clone());
         let running = run
             .jobs
@@ -218,7 +218,7 @@ impl RunRecord {
             uploading_since: running
                 .map(|job| job.started_at.unwrap_or(run.created_at))
                 .min(),
-            blobs: artifacts.chain(reports).collect(),
+            blobs: artifacts.collect(),
         }
     }
 }
@@ -287,6 +287,12 @@ impl ServiceState {
         let runs = self.open_runs.values().map(|run| &run.order.commit.id);
         let releases = self.releases().map(|release| &release.commit.id);
         pushes.chain(runs).chain(releases)
+    }
+
+    /// Whether a run is in progress or can still release a push or promote a release.
+    #[must_use]
+    pub fn refers_to_run(&self, run: RunNumber) -> bool {
+        self.referred_runs().any(|number| number == run)
     }
 
     /// Its runs that are in progress or can still release a push or promote a release.

@@ -38,12 +38,14 @@ use shipway_drivers::{
     git::{GitError, GitRepositories, GitRepository},
     jobs::JobExecutor,
 };
-use shipway_engine::{BlobError, Blobs, Clock, Store, StoreError};
+use shipway_engine::{BlobError, Blobs, Clock, RowQuery, RowScope, Store, StoreError};
 
 use crate::delivery_engines::DeliveryEngines;
 
 /// Time from one removal to the next.
 const INTERVAL: Duration = Duration::from_secs(6 * 3600);
+/// Rows in memory at once.
+const PAGE_ROWS: u32 = 200;
 /// Time from one collection of unreachable git objects to the next: it rewrites the whole repository.
 const COLLECTION_INTERVAL: SignedDuration = SignedDuration::from_hours(20);
 
@@ -211,45 +213,55 @@ impl FilePruner {
 
     async fn read_log(&self) -> Result<ReadLog, PruneError> {
         let mut names: BTreeSet<ServiceName> = self.repositories.services()?.into_iter().collect();
-        let views: Vec<ServiceView> = self.read_rows("service").await?;
-        names.extend(views.into_iter().map(|view| view.name));
+        let views = RowQuery::new("service");
+        names.extend(read_rows(&*self.store, views, |view: ServiceView| view.name).await?);
         let mut services = BTreeMap::new();
         for name in names {
             if let Some(state) = self.engines.service(&name).await? {
                 services.insert(name, state);
             }
         }
-        let releases: Vec<Release> = self.read_rows("release").await?;
-        let mut runs = Vec::new();
-        for run in self.read_rows::<RunView>("run").await? {
-            let reports = self.reports(&run).await?;
-            runs.push(RunRecord::new(&run, reports));
-        }
+        let releases = RowQuery::new("release");
+        let release = |release: Release| ReleaseRecord::from(&release);
         Ok(ReadLog {
+            runs: self.read_runs(&services).await?,
+            releases: read_rows(&*self.store, releases, release).await?,
             services,
-            releases: releases.iter().map(ReleaseRecord::from).collect(),
-            runs,
         })
     }
 
-    async fn read_rows<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<T>, PruneError> {
-        let rows = self.store.all_rows(kind).await?.into_iter();
-        let read = rows.map(|row| {
-            let unreadable = |error| PruneError::UnreadableRow {
-                key: format!("{kind} {}", row.key),
-                error,
+    /// All runs, those in progress first: a row that changes while pages are read moves before them, and is missed there.
+    async fn read_runs(
+        &self,
+        services: &BTreeMap<ServiceName, Arc<ServiceState>>,
+    ) -> Result<Vec<RunRecord>, PruneError> {
+        let mut runs = BTreeMap::new();
+        for scope in [RowScope::Live, RowScope::All] {
+            let rows = RowQuery {
+                scope,
+                ..RowQuery::new("run")
             };
-            serde_json::from_value(row.doc).map_err(unreadable)
-        });
-        read.collect()
+            let record = |run: RunView| (run.tests.is_some(), RunRecord::new(&run));
+            for (has_reports, run) in read_rows(&*self.store, rows, record).await? {
+                runs.insert(run.id.clone(), (has_reports, run));
+            }
+        }
+        let (mut records, now) = (Vec::new(), self.clock.now());
+        for (id, (has_reports, mut run)) in runs {
+            let state = services.get(&id.service);
+            let is_referred = state.is_some_and(|state| state.refers_to_run(id.number));
+            // Those of other runs retain nothing.
+            if has_reports && (is_referred || self.policy.covers(run.finished_at, now)) {
+                run.blobs.extend(self.reports(&id).await?);
+            }
+            records.push(run);
+        }
+        Ok(records)
     }
 
     /// The reports of a run's tests, which its row doesn't name.
-    async fn reports(&self, run: &RunView) -> Result<Vec<Digest>, StoreError> {
-        if run.tests.is_none() {
-            return Ok(Vec::new());
-        }
-        let state = self.engines.runs.read(&run.id.stream()).await?;
+    async fn reports(&self, run: &RunId) -> Result<Vec<Digest>, StoreError> {
+        let state = self.engines.runs.read(&run.stream()).await?;
         let run = state.and_then(|state| state.0);
         let tests = run.into_iter().flat_map(|run| run.tests);
         Ok(tests.map(|(_, tests)| tests.digest).collect())
@@ -287,6 +299,33 @@ impl FilePruner {
     fn is_due(&self, repository: &GitRepository) -> bool {
         let collected_at = repository.collected_at();
         collected_at.is_none_or(|at| Timestamp::now().duration_since(at) > COLLECTION_INTERVAL)
+    }
+}
+
+/// Reads rows page by page, and keeps only a part of each: all rows of a year don't fit into memory.
+async fn read_rows<T: DeserializeOwned, R>(
+    store: &dyn Store,
+    query: RowQuery<'_>,
+    part: impl Fn(T) -> R + Send + Sync,
+) -> Result<Vec<R>, PruneError> {
+    let mut parts = Vec::new();
+    let mut page_query = RowQuery {
+        limit: PAGE_ROWS,
+        ..query
+    };
+    loop {
+        let page = store.rows(page_query).await?;
+        for row in page.rows {
+            let unreadable = |error| PruneError::UnreadableRow {
+                key: format!("{} {}", query.kind, row.key),
+                error,
+            };
+            parts.push(part(serde_json::from_value(row.doc).map_err(unreadable)?));
+        }
+        match page.next {
+            Some(next) => page_query.cursor = Some(next),
+            None => return Ok(parts),
+        }
     }
 }
 
@@ -388,5 +427,55 @@ pub(crate) async fn require_artifact(
         Err(error @ (BlobError::Damaged { .. } | BlobError::Io { .. })) => {
             Err(ArtifactRequestError::Blob(error))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use shipway_core::aggregate::ViewRow;
+    use shipway_store::{SqliteOptions, SqliteStore};
+
+    use super::*;
+
+    async fn store_with_rows(count: u32, doc: Value) -> (tempfile::TempDir, SqliteStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shipway.db");
+        let store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        let rows = (0..count).map(|number| ViewRow {
+            kind: "run".to_owned(),
+            key: format!("shop/{number}"),
+            service: "shop".to_owned(),
+            live: number == 7,
+            doc: doc.clone(),
+        });
+        store.replace_rows("run", rows.collect()).await.unwrap();
+        (folder, store)
+    }
+
+    #[tokio::test]
+    async fn rows_of_all_pages_are_read() {
+        let count = 2 * PAGE_ROWS + 1;
+        let (_folder, store) = store_with_rows(count, json!({ "number": 1 })).await;
+        let number = |doc: Value| doc["number"].as_u64().unwrap();
+        let read = read_rows(&store, RowQuery::new("run"), number)
+            .await
+            .unwrap();
+        assert_eq!(read.len(), count as usize);
+        let live = RowQuery {
+            scope: RowScope::Live,
+            ..RowQuery::new("run")
+        };
+        assert_eq!(read_rows(&store, live, number).await.unwrap(), [1]);
+    }
+
+    #[tokio::test]
+    async fn a_row_that_cant_be_read_stops_the_removal() {
+        let (_folder, store) = store_with_rows(1, json!({ "odd": true })).await;
+        let name = |view: ServiceView| view.name;
+        let error = read_rows(&store, RowQuery::new("run"), name).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("run shop/0 can't be read"), "{error}");
+        assert!(error.contains("shipway admin rebuild"), "{error}");
     }
 }

@@ -114,6 +114,18 @@ fn an_old_release_is_removed_and_refused_and_those_that_can_be_rolled_back_to_st
         .read_to_string();
     assert_says(&page.unwrap(), &["the artifact was removed"]);
 
+    let rerun = "/api/v1/runs/shop/2/rerun";
+    let (status, refused) = site.post(rerun, &json!({ "job": "build" }));
+    assert_eq!(status, 409, "{refused}");
+    let words = ["artifact shop was removed", "shipway retry shop/r2"];
+    assert_says(&refused.to_string(), &words);
+    let (status, run) = site.post(rerun, &json!({}));
+    assert_eq!(status, 200, "{run}");
+    until("the run to have its artifact again", || {
+        let run = site.get("/api/v1/runs/shop/2").unwrap();
+        run["status"] == "success" && run["attempt"] == 2
+    });
+
     let rollback = ["rollback", "--env", "production", "--watch"];
     assert_ends(&site.shipway(&rollback), 0, &[]);
     assert_eq!(site.ask("/shop").unwrap().1, "2.0");
