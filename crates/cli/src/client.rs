@@ -140,6 +140,16 @@ impl ServerConnection {
         self.server != DEFAULT_SERVER_URL || std::env::var_os("SHIPWAY_URL").is_some()
     }
 
+    /// What a shell needs so that printed commands, which don't repeat `--server`, reach this server; `None` if they do already.
+    #[must_use]
+    pub fn export_line(&self) -> Option<String> {
+        let default =
+            std::env::var("SHIPWAY_URL").unwrap_or_else(|_| DEFAULT_SERVER_URL.to_owned());
+        let server = &self.server;
+        (*server != default)
+            .then(|| format!("commands for this server: export SHIPWAY_URL={server}"))
+    }
+
     /// The address of `path`.
     #[must_use]
     pub fn url(&self, path: &str) -> String {

@@ -100,6 +100,21 @@ enum Command {
     Hook(internal::Hook),
 }
 
+impl Command {
+    /// Whether its output contains commands for the same server.
+    fn prints_commands(&self) -> bool {
+        matches!(
+            self,
+            Self::Deploy(_)
+                | Self::Status(_)
+                | Self::Watch(_)
+                | Self::RolloutAction(_)
+                | Self::Rollback(_)
+                | Self::Dispatch(_)
+        )
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output {
@@ -113,6 +128,9 @@ fn main() -> ExitCode {
         ));
         return ExitCode::SUCCESS;
     };
+    if command.prints_commands() && !output.json && !output.quiet {
+        cli.server.export_line().as_deref().map(print::error_line);
+    }
     match carry_out(command, &cli.server, output) {
         Ok(code) => code,
         Err(failure) => print::report_failure(&failure),

@@ -114,4 +114,7 @@ fn every_command_of_a_push_can_be_pasted() {
         let (is_right, text) = paste_after(&shop.path, url, &command);
         assert!(is_right, "{command}: {text}");
     }
+    let status = format!("shipway status --server {}", site.url(""));
+    let printed = commands_in(&said(&paste(&shop.path, &status)));
+    assert_eq!(printed.first(), Some(url), "{printed:?}");
 }
