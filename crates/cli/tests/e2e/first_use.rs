@@ -212,7 +212,7 @@ const PROJECTS: [NewProject; 13] = [
         files: &[("index.html", "a page\n"), ("style.css", "")],
         page: "a page",
         needs: "python3",
-        recognised_as: "a static site in .",
+        recognised_as: "a static site.",
     },
     NewProject {
         name: "site-that-is-tested",
@@ -225,7 +225,7 @@ const PROJECTS: [NewProject; 13] = [
         ],
         page: "a tested page",
         needs: "python3",
-        recognised_as: "a static site in public",
+        recognised_as: "a static site in public/",
     },
     NewProject {
         name: "node-that-is-built",

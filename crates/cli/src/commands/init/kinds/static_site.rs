@@ -21,7 +21,10 @@ pub(super) fn detect(facts: &RepositoryFacts) -> Option<DetectedProject> {
         folder => format!(" --directory {}", quote_for_shell(folder)),
     };
     Some(DetectedProject {
-        description: format!("a static site in {folder}"),
+        description: match folder {
+            "." => "a static site".to_owned(),
+            folder => format!("a static site in {folder}/"),
+        },
         command: format!("python3 -m http.server $PORT --bind 127.0.0.1{directory}"),
         command_comments: vec![
             "Any server of files will do; this one is part of Python.".to_owned(),
