@@ -1,14 +1,20 @@
-//! The state of the HTTP handlers. The wiring builds it (`start.rs`); everything below the handlers takes single capabilities or groups
-//! of them ([`crate::capabilities`]).
+//! The state of the router. The wiring builds it (`start.rs`). A handler takes single capabilities out of it, so its signature says what
+//! it can read and do; everything below the handlers takes capabilities or groups of them ([`crate::capabilities`]).
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
-use jiff::Timestamp;
-use shipway_drivers::{git::GitRepositories, jobs::JobExecutor};
+use axum::extract::FromRef;
+use shipway_drivers::{
+    git::{GitRepositories, http::HookTarget},
+    jobs::JobExecutor,
+};
 use shipway_engine::{Blobs, Clock, Store};
 
 use crate::{
-    capabilities::{ClientTokens, JobInputs, ReleaseObservations, ServerAddresses, Workloads},
+    capabilities::{
+        AuthenticationSources, ClientTokens, DataFolder, DeployPlanning, JobInputs, JobLogs,
+        ReleaseObservations, RunFiles, ServerAddresses, ServiceRequests, ShellSources, Workloads,
+    },
     delivery_engines::DeliveryEngines,
     environment_status::StatusSources,
     file_storage::FileStorage,
@@ -28,13 +34,15 @@ pub struct App {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) engines: Arc<DeliveryEngines>,
     /// Requests that carry an `Idempotency-Key`.
-    pub(crate) keyed_requests: KeyedRequestRunner,
+    pub(crate) keyed_requests: Arc<KeyedRequestRunner>,
     pub(crate) workloads: Workloads,
     /// Git repositories.
     pub(crate) repos: Arc<GitRepositories>,
     pub(crate) pushes: PushReceiver,
     /// Removes old files.
     pub(crate) pruner: FilePruner,
+    /// Where the hooks of the repositories report pushes.
+    pub(crate) hook: HookTarget,
     /// Where jobs run.
     pub(crate) job_executor: Arc<dyn JobExecutor>,
     pub(crate) job_inputs: JobInputs,
@@ -43,11 +51,8 @@ pub struct App {
     pub(crate) test_reports: TestReports,
     pub(crate) observations: ReleaseObservations,
     pub(crate) server_addresses: ServerAddresses,
-    /// The `shipway` binary.
-    pub(crate) exe: PathBuf,
-    /// The data directory.
-    pub(crate) data: PathBuf,
-    pub(crate) client_tokens: ClientTokens,
+    pub(crate) data: DataFolder,
+    pub(crate) client_tokens: Arc<ClientTokens>,
 }
 
 impl App {
@@ -62,20 +67,115 @@ impl App {
     pub fn proxy_url(&self) -> &str {
         &self.server_addresses.proxy_url
     }
+}
 
-    /// Now, as the engines see it.
-    #[must_use]
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
+/// The router's handle of the application. No handler takes it whole.
+#[derive(Clone)]
+pub(crate) struct AppState(pub(crate) Arc<App>);
+
+/// Fields of the application that handlers take.
+macro_rules! capabilities {
+    ($($field:ident: $capability:ty),* $(,)?) => {
+        $(impl FromRef<AppState> for $capability {
+            fn from_ref(AppState(app): &AppState) -> Self {
+                app.$field.clone()
+            }
+        })*
+    };
+}
+
+capabilities! {
+    store: Arc<dyn Store>,
+    blobs: Arc<dyn Blobs>,
+    clock: Arc<dyn Clock>,
+    engines: Arc<DeliveryEngines>,
+    keyed_requests: Arc<KeyedRequestRunner>,
+    workloads: Workloads,
+    repos: Arc<GitRepositories>,
+    pushes: PushReceiver,
+    pruner: FilePruner,
+    hook: HookTarget,
+    job_executor: Arc<dyn JobExecutor>,
+    storing: Arc<FileStorage>,
+    test_reports: TestReports,
+    observations: ReleaseObservations,
+    server_addresses: ServerAddresses,
+    data: DataFolder,
+    client_tokens: Arc<ClientTokens>,
+}
+
+impl FromRef<AppState> for ServiceRequests {
+    fn from_ref(AppState(app): &AppState) -> Self {
+        Self {
+            store: app.store.clone(),
+            blobs: app.blobs.clone(),
+            engines: app.engines.clone(),
+        }
     }
+}
 
-    pub(crate) fn status_sources(&self) -> StatusSources<'_> {
-        StatusSources {
-            log: &*self.store,
-            engines: &self.engines,
-            workloads: &self.workloads,
-            live_evidence: &self.observations.live_evidence,
-            proxy_address: self.server_addresses.proxy_address,
+impl FromRef<AppState> for JobLogs {
+    fn from_ref(AppState(app): &AppState) -> Self {
+        Self {
+            store: app.store.clone(),
+            job_executor: app.job_executor.clone(),
+            retention: app.pruner.policy,
+            clock: app.clock.clone(),
+        }
+    }
+}
+
+impl FromRef<AppState> for RunFiles {
+    fn from_ref(AppState(app): &AppState) -> Self {
+        Self {
+            repositories: app.repos.clone(),
+            blobs: app.blobs.clone(),
+            job_executor: app.job_executor.clone(),
+        }
+    }
+}
+
+impl FromRef<AppState> for StatusSources {
+    fn from_ref(AppState(app): &AppState) -> Self {
+        Self {
+            log: app.store.clone(),
+            engines: app.engines.clone(),
+            workloads: app.workloads.clone(),
+            live_evidence: app.observations.live_evidence.clone(),
+            proxy_address: app.server_addresses.proxy_address,
+        }
+    }
+}
+
+impl FromRef<AppState> for AuthenticationSources {
+    fn from_ref(AppState(app): &AppState) -> Self {
+        Self {
+            client_tokens: app.client_tokens.clone(),
+            job_tokens: app.job_inputs.tokens.clone(),
+            engines: app.engines.clone(),
+            data: app.data.clone(),
+        }
+    }
+}
+
+impl FromRef<AppState> for DeployPlanning {
+    fn from_ref(AppState(app): &AppState) -> Self {
+        Self {
+            engines: app.engines.clone(),
+            targets: app.workloads.targets.clone(),
+            baseline_history: app.observations.baseline_history.clone(),
+            server_addresses: app.server_addresses.clone(),
+        }
+    }
+}
+
+impl FromRef<AppState> for ShellSources {
+    fn from_ref(AppState(app): &AppState) -> Self {
+        Self {
+            job_executor: app.job_executor.clone(),
+            job_inputs: app.job_inputs.clone(),
+            traffic: app.workloads.traffic.clone(),
+            server_addresses: app.server_addresses.clone(),
         }
     }
 }

@@ -2,18 +2,23 @@
 //!
 //! A group names the modules that it is made of, so those modules can't take a group of this file.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use shipway_core::address::claims::PortUse;
-use shipway_drivers::{jobs::JobExecutor, metrics::MetricReader};
-use shipway_engine::{Blobs, Clock};
+use shipway_core::{address::claims::PortUse, retention::RetentionPolicy};
+use shipway_drivers::{git::GitRepositories, jobs::JobExecutor, metrics::MetricReader};
+use shipway_engine::{Blobs, Clock, Store};
 use shipway_targets::{target_registry::TargetRegistry, traffic_registry::TrafficRegistry};
 use shipway_workflow::job::ActionSource;
 
 use crate::{
     baseline_history::BaselineHistory, business_events::BusinessEventStore,
-    file_storage::FileStorage, job_token::JobTokens, live_evidence::LiveEvidence,
-    secrets::SecretStore,
+    delivery_engines::DeliveryEngines, file_storage::FileStorage, job_token::JobTokens,
+    live_evidence::LiveEvidence, secrets::SecretStore,
 };
 
 /// Instances and their traffic.
@@ -101,6 +106,62 @@ impl ServerAddresses {
         ])
     }
 }
+
+/// Where principals of requests are found: tokens, runs, and the processes of this machine.
+#[derive(Clone)]
+pub(crate) struct AuthenticationSources {
+    pub(crate) client_tokens: Arc<ClientTokens>,
+    pub(crate) job_tokens: Arc<JobTokens>,
+    pub(crate) engines: Arc<DeliveryEngines>,
+    pub(crate) data: DataFolder,
+}
+
+/// Sends requests for deploys, rollbacks and retries to services, and reads what follows.
+#[derive(Clone)]
+pub(crate) struct ServiceRequests {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) engines: Arc<DeliveryEngines>,
+}
+
+/// Logs of jobs, and for how long they are kept.
+#[derive(Clone)]
+pub(crate) struct JobLogs {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) job_executor: Arc<dyn JobExecutor>,
+    pub(crate) retention: RetentionPolicy,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// The files that a re-run needs: commits, artifacts and the workspaces of jobs.
+#[derive(Clone)]
+pub(crate) struct RunFiles {
+    pub(crate) repositories: Arc<GitRepositories>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) job_executor: Arc<dyn JobExecutor>,
+}
+
+/// What the plan of a deploy follows from, apart from its release.
+#[derive(Clone)]
+pub(crate) struct DeployPlanning {
+    pub(crate) engines: Arc<DeliveryEngines>,
+    pub(crate) targets: Arc<TargetRegistry>,
+    pub(crate) baseline_history: Arc<BaselineHistory>,
+    pub(crate) server_addresses: ServerAddresses,
+}
+
+/// What the spec of a job for a shell is made from, and where it is written.
+#[derive(Clone)]
+pub(crate) struct ShellSources {
+    pub(crate) job_executor: Arc<dyn JobExecutor>,
+    pub(crate) job_inputs: JobInputs,
+    pub(crate) traffic: Arc<TrafficRegistry>,
+    pub(crate) server_addresses: ServerAddresses,
+}
+
+/// The data directory.
+#[derive(Clone)]
+pub(crate) struct DataFolder(pub(crate) Arc<Path>);
 
 /// The tokens that clients present, apart from those of jobs.
 pub(crate) struct ClientTokens {

@@ -1,6 +1,6 @@
 //! The status of every environment of every service: the stable release, instances, the rollout in progress, traffic.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use shipway_api::{EnvironmentStatus, ReleaseTraffic};
 use shipway_core::{
@@ -18,19 +18,19 @@ use crate::{
 };
 
 /// What the status of an environment is read from.
-#[derive(Clone, Copy)]
-pub(crate) struct StatusSources<'a> {
-    pub(crate) log: &'a dyn Store,
-    pub(crate) engines: &'a DeliveryEngines,
-    pub(crate) workloads: &'a Workloads,
-    pub(crate) live_evidence: &'a LiveEvidence,
+#[derive(Clone)]
+pub(crate) struct StatusSources {
+    pub(crate) log: Arc<dyn Store>,
+    pub(crate) engines: Arc<DeliveryEngines>,
+    pub(crate) workloads: Workloads,
+    pub(crate) live_evidence: Arc<LiveEvidence>,
     /// Where the proxy listens.
     pub(crate) proxy_address: SocketAddr,
 }
 
 /// All environments, ordered by service, and within each in the order of promotion.
 pub(crate) async fn all_environment_statuses(
-    sources: StatusSources<'_>,
+    sources: &StatusSources,
 ) -> Result<Vec<EnvironmentStatus>, StoreError> {
     let rows = sources
         .log
@@ -45,10 +45,10 @@ pub(crate) async fn all_environment_statuses(
 
 /// The status of each of these environments.
 pub(crate) async fn environment_statuses(
-    sources: StatusSources<'_>,
+    sources: &StatusSources,
     environments: Vec<EnvironmentRow>,
 ) -> Vec<EnvironmentStatus> {
-    let workloads = sources.workloads;
+    let workloads = &sources.workloads;
     let snapshot = InstanceSnapshot {
         instances: workloads.targets.instances(),
         traffic: workloads.targets.read_all_totals().await,
@@ -69,11 +69,11 @@ struct InstanceSnapshot {
 }
 
 async fn environment_status(
-    sources: StatusSources<'_>,
+    sources: &StatusSources,
     snapshot: &InstanceSnapshot,
     row: EnvironmentRow,
 ) -> EnvironmentStatus {
-    let (engines, workloads) = (sources.engines, sources.workloads);
+    let (engines, workloads) = (&sources.engines, &sources.workloads);
     let environment = row.environment;
     let at = ServiceEnvironment {
         service: row.service,
@@ -81,7 +81,7 @@ async fn environment_status(
     };
     let addresses = find_addresses(engines, &workloads.traffic, &at).await;
     let rollout = match &environment.rollout {
-        Some(id) => rollout_view(engines, sources.live_evidence, id).await.ok(),
+        Some(id) => rollout_view(engines, &sources.live_evidence, id).await.ok(),
         None => None,
     };
     let instances = snapshot.instances.iter();

@@ -12,12 +12,13 @@ use crate::{
         self, ApiError, QueryParameters, error, git, health, idempotency, identity, job_inputs,
         job_records, prometheus, query, same_origin,
     },
-    app::App,
+    app::{App, AppState},
     page_routes,
 };
 
 /// All routes of the server.
 pub(crate) fn router(app: Arc<App>) -> Router {
+    let app = AppState(app);
     let (guarded, description) = api::routes();
     let text = serde_json::to_string(&description).expect("a description is plain data");
     let parameters = Arc::new(QueryParameters::new(&description));

@@ -18,24 +18,29 @@ use shipway_core::{
     release::Release,
     run::newest_run_of_each_workflow,
 };
+use shipway_drivers::jobs::JobExecutor;
+use shipway_engine::{Blobs, Clock, Store};
 use shipway_pages::{
     CONTENT_SECURITY_POLICY, RolloutPage, RunPage, ServicePage, ServicesPage, not_found_page,
 };
 
 use crate::{
     api::{ApiError, Caller},
-    app::App,
-    environment_status::all_environment_statuses,
+    app::AppState,
+    capabilities::{ReleaseObservations, ServerAddresses},
+    delivery_engines::DeliveryEngines,
+    environment_status::{StatusSources, all_environment_statuses},
     failure_summary,
     read_models::{ReadModelError, analysis_series, newest_rows, rollout_view, run_details},
     retention::release_view,
+    test_reports::TestReports,
 };
 
 /// Entries of each list on the page of a service.
 const LIST_ENTRIES: u32 = 15;
 
 /// The routes of all pages.
-pub(crate) fn routes() -> Router<Arc<App>> {
+pub(crate) fn routes() -> Router<AppState> {
     static CSS: LazyLock<String> = LazyLock::new(shipway_pages::style_sheet);
     Router::new()
         .route("/", get(services))
@@ -112,30 +117,39 @@ fn html(page: String) -> Response {
     (headers, Html(page)).into_response()
 }
 
-async fn services(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, PageError> {
+async fn services(
+    State(store): State<Arc<dyn Store>>,
+    State(server_addresses): State<ServerAddresses>,
+    State(clock): State<Arc<dyn Clock>>,
+    State(status): State<StatusSources>,
+    caller: Caller,
+) -> Result<Response, PageError> {
     caller.require(Verb::Browse, &Resource::Server)?;
-    let environments = all_environment_statuses(app.status_sources())
+    let environments = all_environment_statuses(&status)
         .await
         .map_err(ReadModelError::from)?;
     let mut last_runs = BTreeMap::new();
     for environment in &environments {
         let service = &environment.service;
         if !last_runs.contains_key(service) {
-            let runs = newest_rows(&*app.store, "run", service.as_str(), LIST_ENTRIES).await?;
+            let runs = newest_rows(&*store, "run", service.as_str(), LIST_ENTRIES).await?;
             last_runs.insert(service.clone(), newest_run_of_each_workflow(runs));
         }
     }
     let page = ServicesPage {
         environments,
         last_runs,
-        server_url: app.server_addresses.url.clone(),
-        now: app.now(),
+        server_url: server_addresses.url.clone(),
+        now: clock.now(),
     };
     Ok(html(page.to_html()))
 }
 
 async fn service(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(blobs): State<Arc<dyn Blobs>>,
+    State(clock): State<Arc<dyn Clock>>,
+    State(status): State<StatusSources>,
     Path(service): Path<String>,
     caller: Caller,
 ) -> Result<Response, PageError> {
@@ -143,32 +157,34 @@ async fn service(
         return Err(PageError::NotFound(format!("No such service: {service}.")));
     };
     caller.require(Verb::Browse, &Resource::Service(name))?;
-    let mut environments = all_environment_statuses(app.status_sources())
+    let mut environments = all_environment_statuses(&status)
         .await
         .map_err(ReadModelError::from)?;
     environments.retain(|environment| environment.service.as_str() == service);
     if environments.is_empty() {
         return Err(PageError::NotFound(format!("No such service: {service}.")));
     }
-    let releases: Vec<Release> =
-        newest_rows(&*app.store, "release", &service, LIST_ENTRIES).await?;
+    let releases: Vec<Release> = newest_rows(&*store, "release", &service, LIST_ENTRIES).await?;
     let mut release_views = Vec::new();
     for release in &releases {
-        release_views.push(release_view(&*app.blobs, release).await);
+        release_views.push(release_view(&*blobs, release).await);
     }
     let page = ServicePage {
         environments,
-        rollouts: newest_rows(&*app.store, "rollout", &service, LIST_ENTRIES).await?,
-        runs: newest_rows(&*app.store, "run", &service, LIST_ENTRIES).await?,
+        rollouts: newest_rows(&*store, "rollout", &service, LIST_ENTRIES).await?,
+        runs: newest_rows(&*store, "run", &service, LIST_ENTRIES).await?,
         releases: release_views,
         service,
-        now: app.now(),
+        now: clock.now(),
     };
     Ok(html(page.to_html()))
 }
 
 async fn rollout(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(engines): State<Arc<DeliveryEngines>>,
+    State(observations): State<ReleaseObservations>,
+    State(clock): State<Arc<dyn Clock>>,
     Path((service, number)): Path<(String, String)>,
     caller: Caller,
 ) -> Result<Response, PageError> {
@@ -181,15 +197,19 @@ async fn rollout(
     let id = RolloutId { service, number };
     caller.require(Verb::Browse, &Resource::Rollout(id.clone()))?;
     let page = RolloutPage {
-        rollout: rollout_view(&app.engines, &app.observations.live_evidence, &id).await?,
-        series: analysis_series(&*app.store, &id).await.unwrap_or_default(),
-        now: app.now(),
+        rollout: rollout_view(&engines, &observations.live_evidence, &id).await?,
+        series: analysis_series(&*store, &id).await.unwrap_or_default(),
+        now: clock.now(),
     };
     Ok(html(page.to_html()))
 }
 
 async fn run(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(engines): State<Arc<DeliveryEngines>>,
+    State(job_executor): State<Arc<dyn JobExecutor>>,
+    State(test_reports): State<TestReports>,
+    State(clock): State<Arc<dyn Clock>>,
     Path((service, number)): Path<(String, String)>,
     caller: Caller,
 ) -> Result<Response, PageError> {
@@ -199,12 +219,12 @@ async fn run(
     };
     let id = RunId { service, number };
     caller.require(Verb::Browse, &Resource::Run(id.clone()))?;
-    let details = run_details(&*app.store, &*app.job_executor, &id).await?;
+    let details = run_details(&*store, &*job_executor, &id).await?;
     let page = RunPage {
-        failure_summary: failure_summary::summarize(&*app.job_executor, &details.run).await,
-        tests: app.test_reports.run_tests(&app.engines, &details.run).await,
+        failure_summary: failure_summary::summarize(&*job_executor, &details.run).await,
+        tests: test_reports.run_tests(&engines, &details.run).await,
         run: details,
-        now: app.now(),
+        now: clock.now(),
     };
     Ok(html(page.to_html()))
 }

@@ -19,7 +19,7 @@ use shipway_core::{
     target::{RouterKind, TargetKind},
 };
 use shipway_drivers::{
-    git::GitRepositories,
+    git::{GitRepositories, hook::HookToken, http::HookTarget},
     jobs::{
         EmptyFolderLauncher, JobExecutor, JobRunner, LocalSources, ProcessJobExecutor,
         RemoteJobExecutor,
@@ -47,7 +47,7 @@ use crate::{
     baseline_history::record_history,
     business_events::BusinessEventStore,
     capabilities::{
-        ClientTokens, JobInputs, JobPlatform, MetricProviders, ReleaseObservations,
+        ClientTokens, DataFolder, JobInputs, JobPlatform, MetricProviders, ReleaseObservations,
         ServerAddresses, WorkflowSources, Workloads,
     },
     delivery_engines::DeliveryEngines,
@@ -384,8 +384,13 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
             executor: shared.jobs.executor.clone(),
             is_running: Arc::default(),
         },
+        hook: HookTarget {
+            exe: options.exe.clone(),
+            url: format!("{}/internal/push", shared.server.local_url),
+            token: HookToken::new(parts.internal_token.clone()),
+        },
         engines,
-        keyed_requests: KeyedRequestRunner::new(keyed_requests),
+        keyed_requests: Arc::new(KeyedRequestRunner::new(keyed_requests)),
         workloads: shared.workloads,
         job_executor: shared.jobs.executor,
         storing: shared.jobs.storage,
@@ -393,12 +398,11 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
         test_reports: shared.tests,
         observations: shared.observations,
         server_addresses: shared.server,
-        client_tokens: ClientTokens {
+        client_tokens: Arc::new(ClientTokens {
             server_token: options.token.clone(),
             internal_token: parts.internal_token,
-        },
-        exe: options.exe.clone(),
-        data: data.to_owned(),
+        }),
+        data: DataFolder(data.into()),
         store: parts.store,
         blobs: parts.blobs,
         clock: parts.clock,

@@ -11,24 +11,25 @@ use shipway_core::{
     access::{Resource, Verb},
     address::claim_row::AddressClaimView,
 };
-use shipway_engine::RowQuery;
+use shipway_engine::{RowQuery, Store};
 
 use super::{ApiError, Caller, lists::read_page};
-use crate::app::App;
+use crate::capabilities::ServerAddresses;
 
 /// Addresses with their owners, the newest change first, and the ports of Shipway itself.
 #[utoipa::path(get, path = "/api/v1/addresses", params(PageQuery), responses((status = 200, body = AddressPage)))]
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(server_addresses): State<ServerAddresses>,
     Query(query): Query<PageQuery>,
     caller: Caller,
 ) -> Result<Json<AddressPage>, ApiError> {
     caller.require(Verb::Read, &Resource::Server)?;
     let rows = RowQuery::new(AddressClaimView::KIND);
-    let page = read_page(&*app.store, rows, &query).await?;
+    let page = read_page(&*store, rows, &query).await?;
     Ok(Json(AddressPage {
         items: page.items,
         next: page.next,
-        reserved_ports: app.server_addresses.reserved_ports(),
+        reserved_ports: server_addresses.reserved_ports(),
     }))
 }

@@ -11,10 +11,12 @@ use axum::{
 use shipway_analysis::plot;
 use shipway_api::AnalysisReport;
 use shipway_core::access::{Resource, Verb};
+use shipway_engine::Store;
 
 use super::{ApiError, Caller, rollouts};
 use crate::{
-    app::App,
+    capabilities::ReleaseObservations,
+    delivery_engines::DeliveryEngines,
     read_models::{analysis_series, rollout_view},
 };
 
@@ -23,15 +25,17 @@ use crate::{
 #[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}/analysis", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
     responses((status = 200, body = serde_json::Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(engines): State<Arc<DeliveryEngines>>,
+    State(observations): State<ReleaseObservations>,
     Path((service, number)): Path<(String, String)>,
     caller: Caller,
 ) -> Result<Json<AnalysisReport>, ApiError> {
     let id = rollouts::id(&service, &number)?;
     caller.require(Verb::Read, &Resource::Analysis(id.clone()))?;
-    let view = rollout_view(&app.engines, &app.observations.live_evidence, &id).await?;
+    let view = rollout_view(&engines, &observations.live_evidence, &id).await?;
     Ok(Json(AnalysisReport {
-        series: analysis_series(&*app.store, &id).await?,
+        series: analysis_series(&*store, &id).await?,
         judgement: view.judgement,
         id,
     }))
@@ -42,14 +46,16 @@ pub(super) async fn show(
     params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`"), ("metric" = String, Path, description = "`error-rate`, or `error-rate.svg`")),
     responses((status = 200, content_type = "image/svg+xml", body = String), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn drawing(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(engines): State<Arc<DeliveryEngines>>,
+    State(observations): State<ReleaseObservations>,
     Path((service, number, metric)): Path<(String, String, String)>,
     caller: Caller,
 ) -> Result<Response, ApiError> {
     let id = rollouts::id(&service, &number)?;
     caller.require(Verb::Read, &Resource::Analysis(id.clone()))?;
-    rollout_view(&app.engines, &app.observations.live_evidence, &id).await?;
-    let all = analysis_series(&*app.store, &id).await?;
+    rollout_view(&engines, &observations.live_evidence, &id).await?;
+    let all = analysis_series(&*store, &id).await?;
     let name = metric.strip_suffix(".svg").unwrap_or(&metric);
     let Some(found) = all.iter().find(|series| series.metric == name) else {
         let known: Vec<&str> = all.iter().map(|series| series.metric.as_str()).collect();

@@ -13,18 +13,19 @@ use shipway_core::{
     rollout::ROLLOUT_APPROVAL_ROWS,
     run::{GateInput, JOB_APPROVAL_ROWS, RunInput, RunView},
 };
-use shipway_engine::{RowQuery, RowScope};
+use shipway_engine::{RowQuery, RowScope, Store};
 use shipway_workflow::job::JobKey;
 
 use super::{ApiError, Caller, json_body::OptionalJson, lists::read_joined_page, runs};
-use crate::{app::App, read_models::run_view};
+use crate::{delivery_engines::DeliveryEngines, read_models::run_view};
 
 /// Approves or rejects a job that is waiting for approval. Returns the run.
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/jobs/{job}/{verb}",
     params(("service" = String, Path), ("number" = String, Path), ("job" = String, Path, description = "Its key, such as `deploy`"), ("verb" = JobGateAction, Path)), request_body = JobGateRequest,
     responses((status = 200, body = Value), (status = 403, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn act_on_job_gate(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(engines): State<Arc<DeliveryEngines>>,
     Path((service, number, job, action)): Path<(String, String, String, JobGateAction)>,
     caller: Caller,
     OptionalJson(body): OptionalJson<JobGateRequest>,
@@ -38,7 +39,7 @@ pub(super) async fn act_on_job_gate(
         JobGateAction::Reject => Verb::Reject,
     };
     caller.require(verb, &Resource::Run(id.clone()))?;
-    run_view(&*app.store, &id).await?;
+    run_view(&*store, &id).await?;
     let groups = verified_groups(&caller, &body.groups)?;
     let input = match action {
         JobGateAction::Approve => GateInput::Approve {
@@ -52,11 +53,11 @@ pub(super) async fn act_on_job_gate(
             reason: body.reason.unwrap_or_else(|| "no reason given".to_owned()),
         },
     };
-    app.engines
+    engines
         .runs
         .send(&id.stream(), RunInput::Gate(input), caller.actor())
         .await?;
-    Ok(Json(run_view(&*app.store, &id).await?))
+    Ok(Json(run_view(&*store, &id).await?))
 }
 
 /// The groups of the caller's principal. This server knows no groups yet, and does not accept the ones that a caller claims.
@@ -76,7 +77,7 @@ pub(super) fn verified_groups(
 /// Rollouts, and after them jobs of runs, that are waiting for approval.
 #[utoipa::path(get, path = "/api/v1/approvals", params(PageQuery), responses((status = 200, description = "Rollouts and jobs that are waiting for approval; entries of jobs have a `job`", body = Value)))]
 pub(super) async fn approvals(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
     Query(query): Query<PageQuery>,
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
@@ -85,5 +86,5 @@ pub(super) async fn approvals(
         scope: RowScope::Live,
         ..RowQuery::new(kind)
     });
-    Ok(Json(read_joined_page(&*app.store, lists, &query).await?))
+    Ok(Json(read_joined_page(&*store, lists, &query).await?))
 }

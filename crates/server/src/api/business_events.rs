@@ -14,11 +14,14 @@ use shipway_core::{
     service,
     target::{InstanceId, ServiceEnvironment},
 };
-
-use super::{ApiError, Caller, services::parse};
+use shipway_engine::Store;
 use shipway_targets::router::TrafficRoute;
 
-use crate::{app::App, business_events::EventReport};
+use super::{ApiError, Caller, services::parse};
+use crate::{
+    business_events::EventReport,
+    capabilities::{ReleaseObservations, Workloads},
+};
 
 /// Events in one report, at most.
 const EVENTS_MAX: usize = 1_000;
@@ -30,21 +33,23 @@ const COUNT_MAX: u64 = 1_000_000;
 #[utoipa::path(post, path = "/api/v1/services/{service}/metrics", params(("service" = String, Path)), request_body = BusinessEventReport,
     responses((status = 200, body = BusinessEventsCounted), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn report(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(observations): State<ReleaseObservations>,
+    State(workloads): State<Workloads>,
     Path(service): Path<String>,
     caller: Caller,
     Json(reported): Json<BusinessEventReport>,
 ) -> Result<Json<BusinessEventsCounted>, ApiError> {
     let name = parse::<ServiceName>(&service)?;
     caller.require(Verb::ReportMetrics, &Resource::Service(name.clone()))?;
-    let place = find_environment(&app, name, reported.environment.as_deref()).await?;
+    let place = find_environment(&*store, name, reported.environment.as_deref()).await?;
     if reported.events.is_empty() || reported.events.len() > EVENTS_MAX {
         let given = reported.events.len();
         return Err(ApiError::bad_request(format!(
             "a report must have 1 to {EVENTS_MAX} events, but this has {given}"
         )));
     }
-    let route = app.workloads.traffic.route(&place);
+    let route = workloads.traffic.route(&place);
     let reports: Vec<EventReport> = reported
         .events
         .iter()
@@ -52,7 +57,7 @@ pub(super) async fn report(
         .collect::<Result<_, _>>()
         .map_err(|error: EventError| ApiError::bad_request(error.to_string()))?;
     let counted = reports.iter().map(|report| report.count).sum();
-    app.observations
+    observations
         .business_events
         .report(&place, &reports)
         .await
@@ -69,13 +74,12 @@ pub(super) async fn report(
 }
 
 async fn find_environment(
-    app: &App,
+    store: &dyn Store,
     service: ServiceName,
     environment: Option<&str>,
 ) -> Result<ServiceEnvironment, ApiError> {
     let unknown = || ApiError::missing(format!("no such service: {service}"));
-    let row = app
-        .store
+    let row = store
         .row("service", service.as_str())
         .await?
         .ok_or_else(unknown)?;

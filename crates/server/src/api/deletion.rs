@@ -20,20 +20,20 @@ use super::{
     json_body::OptionalJson,
     services::{parse, unknown},
 };
-use crate::app::App;
+use crate::delivery_engines::DeliveryEngines;
 
 /// Deletes a service with all its environments and its repository. Its log is not deleted.
 #[utoipa::path(delete, path = "/api/v1/services/{service}", params(("service" = String, Path)), request_body = DeletionRequest,
     responses((status = 202, body = AcceptedDeletion), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn delete_service(
-    State(app): State<Arc<App>>,
+    State(engines): State<Arc<DeliveryEngines>>,
     Path(service): Path<String>,
     caller: Caller,
     OptionalJson(request): OptionalJson<DeletionRequest>,
 ) -> Result<(StatusCode, Json<AcceptedDeletion>), ApiError> {
     let name = parse::<ServiceName>(&service)?;
     caller.require(Verb::Delete, &Resource::Service(name.clone()))?;
-    delete(&app, name, DeletionScope::Service, request, &caller).await
+    delete(&engines, name, DeletionScope::Service, request, &caller).await
 }
 
 /// Deletes an environment. A configuration that still names it creates it again with the next release.
@@ -41,7 +41,7 @@ pub(super) async fn delete_service(
     params(("service" = String, Path), ("environment" = String, Path)), request_body = DeletionRequest,
     responses((status = 202, body = AcceptedDeletion), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn delete_environment(
-    State(app): State<Arc<App>>,
+    State(engines): State<Arc<DeliveryEngines>>,
     Path((service, environment)): Path<(String, String)>,
     caller: Caller,
     OptionalJson(request): OptionalJson<DeletionRequest>,
@@ -54,17 +54,17 @@ pub(super) async fn delete_environment(
     };
     caller.require(Verb::Delete, &Resource::Environment(place))?;
     let scope = DeletionScope::Environment(environment);
-    delete(&app, name, scope, request, &caller).await
+    delete(&engines, name, scope, request, &caller).await
 }
 
 async fn delete(
-    app: &App,
+    engines: &DeliveryEngines,
     service: ServiceName,
     scope: DeletionScope,
     request: DeletionRequest,
     caller: &Caller,
 ) -> Result<(StatusCode, Json<AcceptedDeletion>), ApiError> {
-    let state = app.engines.service(&service).await?;
+    let state = engines.service(&service).await?;
     let state = state.filter(|state| state.name.is_some());
     let state = state.ok_or_else(|| unknown(service.as_str()))?;
     let environments = match &scope {
@@ -76,7 +76,7 @@ async fn delete(
         reason: request.reason,
     };
     let by = caller.actor();
-    app.engines.send_to_service(&service, input, by).await?;
+    engines.send_to_service(&service, input, by).await?;
     let deletion = AcceptedDeletion {
         service,
         environments,

@@ -9,19 +9,18 @@ use axum::{
 use serde_json::Value;
 use shipway_api::{DeliveryQuery, Page, PageQuery};
 use shipway_core::{access::Verb, delivery::DeliveryCounts, projection::LogProjection};
-use shipway_engine::{RowFilter, RowQuery};
+use shipway_engine::{RowFilter, RowQuery, Store};
 
 use super::{
     ApiError, Caller,
     lists::{listed_resource, read_page},
 };
-use crate::app::App;
 
 /// Deployments, change failures and lead times by service, environment and day (UTC), most recently changed first. Days without any are left
 /// out.
 #[utoipa::path(get, path = "/api/v1/delivery", params(DeliveryQuery), responses((status = 200, description = "A page of days", body = Value)))]
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
     Query(filter): Query<DeliveryQuery>,
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
@@ -40,5 +39,5 @@ pub(super) async fn list(
         }),
         ..RowQuery::new(DeliveryCounts::NAME)
     };
-    Ok(Json(read_page(&*app.store, rows, &query).await?))
+    Ok(Json(read_page(&*store, rows, &query).await?))
 }

@@ -10,23 +10,23 @@ use shipway_core::{
 };
 
 use super::{ApiError, Caller, services::until_there};
-use crate::{app::App, retention::require_artifact};
+use crate::{capabilities::ServiceRequests, retention::require_artifact};
 
 /// The reason on record where a person gave none.
 pub(super) const NO_REASON: &str = "no reason given";
 
 /// Sends an input to the service, and returns its outcome once the rollouts that it started can be read.
 pub(super) async fn send_request(
-    app: &App,
+    requests: &ServiceRequests,
     service: &ServiceName,
     input: ServiceInput,
     caller: &Caller,
 ) -> Result<DeployOutcome, ApiError> {
     let asked = environment_of(&input);
     if let Some(release) = requested_release(&input) {
-        require_artifact(&*app.blobs, release).await?;
+        require_artifact(&*requests.blobs, release).await?;
     }
-    let outcome = app
+    let outcome = requests
         .engines
         .send_to_service(service, input, caller.actor())
         .await?;
@@ -40,7 +40,7 @@ pub(super) async fn send_request(
     }
     complete(&mut result, service, &outcome.state, &outcome.events);
     for rollout in &result.rollouts {
-        until_there(app, "rollout", &rollout.replace("/ro", "/")).await;
+        until_there(&*requests.store, "rollout", &rollout.replace("/ro", "/")).await;
     }
     Ok(result)
 }

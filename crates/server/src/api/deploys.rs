@@ -18,19 +18,25 @@ use shipway_core::{
     service::{self, DeployingRun, Override, RunArtifact, ServiceInput},
     target::ServiceEnvironment,
 };
-use shipway_engine::{RowFilter, RowQuery};
+use shipway_engine::{RowFilter, RowQuery, Store};
 
 use super::{
     ApiError, Caller,
     deploy_outcome::{NO_REASON, send_request},
     services::{parse, unknown},
 };
-use crate::{app::App, baseline_history::with_stable_traffic, read_models::release};
+use crate::{
+    baseline_history::with_stable_traffic,
+    capabilities::{DeployPlanning, ServiceRequests},
+    delivery_engines::DeliveryEngines,
+    read_models::release,
+};
 
 /// What a deploy would do, action by action. Nothing is changed.
 #[utoipa::path(get, path = "/api/v1/services/{service}/plan", params(("service" = String, Path), PlanQuery), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn plan(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(planning): State<DeployPlanning>,
     Path(service): Path<String>,
     Query(wanted): Query<PlanQuery>,
     caller: Caller,
@@ -47,8 +53,8 @@ pub(super) async fn plan(
         .as_deref()
         .map(parse::<ReleaseNumber>)
         .transpose()?;
-    let release = find_release(&app, &name, number, None).await?;
-    let state = app
+    let release = find_release(&*store, &name, number, None).await?;
+    let state = planning
         .engines
         .service(&name)
         .await?
@@ -67,14 +73,9 @@ pub(super) async fn plan(
         ))
     })?;
     let spec = planned_spec(name, &release, configured, &state);
-    let spec = with_stable_traffic(
-        &app.workloads.targets,
-        &app.observations.baseline_history,
-        spec,
-    )
-    .await;
+    let spec = with_stable_traffic(&planning.targets, &planning.baseline_history, spec).await;
     let mut plan = strategy::compile(&configured.strategy, &rollout::Rollout::brief(&spec));
-    plan.notes.extend(address_notes(&app, &spec).await?);
+    plan.notes.extend(address_notes(&planning, &spec).await?);
     Ok(Json(DeployPlan {
         release: release.number,
         commit: release.commit.clone(),
@@ -125,9 +126,12 @@ fn planned_spec(
 }
 
 /// Addresses that the rollout would be refused for, and those that lie within others.
-async fn address_notes(app: &App, spec: &rollout::RolloutSpec) -> Result<Vec<String>, ApiError> {
-    let claims = app.engines.address_claims().await?;
-    let ports = app.server_addresses.reserved_ports();
+async fn address_notes(
+    planning: &DeployPlanning,
+    spec: &rollout::RolloutSpec,
+) -> Result<Vec<String>, ApiError> {
+    let claims = planning.engines.address_claims().await?;
+    let ports = planning.server_addresses.reserved_ports();
     let config = &spec.release().config;
     let request = config
         .claim_request(ports, ClaimStage::Rollout)
@@ -145,7 +149,7 @@ async fn address_notes(app: &App, spec: &rollout::RolloutSpec) -> Result<Vec<Str
 #[utoipa::path(post, path = "/api/v1/services/{service}/deploys", params(("service" = String, Path)), request_body = DeployRequest,
     responses((status = 202, body = DeployOutcome), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn deploy(
-    State(app): State<Arc<App>>,
+    State(requests): State<ServiceRequests>,
     Path(service): Path<String>,
     caller: Caller,
     Json(wanted): Json<DeployRequest>,
@@ -163,10 +167,20 @@ pub(super) async fn deploy(
     let resource = deployed_resource(&name, &wanted, environment.as_ref())?;
     caller.require(verb, &resource)?;
     let input = match wanted.run.as_deref() {
-        Some(run) => deploy_step(&app, &name, run, &wanted, environment).await?,
+        Some(run) => {
+            deploy_step(
+                &*requests.store,
+                &requests.engines,
+                &name,
+                run,
+                &wanted,
+                environment,
+            )
+            .await?
+        }
         None => {
             let release = find_release(
-                &app,
+                &*requests.store,
                 &name,
                 wanted.release.map(ReleaseNumber),
                 wanted.commit.as_deref(),
@@ -184,7 +198,7 @@ pub(super) async fn deploy(
             }
         }
     };
-    let outcome = send_request(&app, &name, input, &caller).await?;
+    let outcome = send_request(&requests, &name, input, &caller).await?;
     Ok((StatusCode::ACCEPTED, Json(outcome)))
 }
 
@@ -218,7 +232,8 @@ fn run_number(run: &str) -> Result<RunNumber, ApiError> {
 const ARTIFACT_MISSING: &str = "urn:shipway:problem:artifact-missing";
 
 async fn deploy_step(
-    app: &App,
+    store: &dyn Store,
+    engines: &DeliveryEngines,
     service: &ServiceName,
     run: &str,
     wanted: &DeployRequest,
@@ -228,8 +243,7 @@ async fn deploy_step(
     let environment = environment
         .ok_or_else(|| ApiError::bad_request("a step that deploys must name its environment"))?;
     let stream = format!("run/{service}/{}", run.0);
-    let state = app
-        .engines
+    let state = engines
         .runs
         .state(&stream)
         .await?
@@ -274,7 +288,7 @@ async fn deploy_step(
             number: run,
             purpose: known.spec.purpose.clone(),
             commit: known.spec.commit.clone(),
-            made: made_by(app, service, run).await?,
+            made: made_by(store, service, run).await?,
         }),
         artifact,
         environment,
@@ -283,7 +297,7 @@ async fn deploy_step(
 
 /// The releases that steps of a run have made, the latest last.
 async fn made_by(
-    app: &App,
+    store: &dyn Store,
     service: &ServiceName,
     run: RunNumber,
 ) -> Result<Vec<Arc<Release>>, ApiError> {
@@ -296,7 +310,7 @@ async fn made_by(
         }),
         ..RowQuery::new("release")
     };
-    let rows = app.store.rows_of_all_pages(of_run).await?;
+    let rows = store.rows_of_all_pages(of_run).await?;
     let mut made: Vec<Arc<Release>> = rows
         .into_iter()
         .filter_map(|row| serde_json::from_value(row.doc).ok())
@@ -309,7 +323,7 @@ async fn made_by(
 #[utoipa::path(post, path = "/api/v1/services/{service}/rollbacks", params(("service" = String, Path)), request_body = RollbackRequest,
     responses((status = 202, body = DeployOutcome), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn rollback(
-    State(app): State<Arc<App>>,
+    State(requests): State<ServiceRequests>,
     Path(service): Path<String>,
     caller: Caller,
     Json(wanted): Json<RollbackRequest>,
@@ -322,7 +336,9 @@ pub(super) async fn rollback(
     };
     caller.require(Verb::Rollback, &Resource::Environment(place))?;
     let to = match wanted.release {
-        Some(number) => Some(find_release(&app, &name, Some(ReleaseNumber(number)), None).await?),
+        Some(number) => {
+            Some(find_release(&*requests.store, &name, Some(ReleaseNumber(number)), None).await?)
+        }
         None => None,
     };
     let why = wanted.reason.unwrap_or_else(|| NO_REASON.to_owned());
@@ -335,19 +351,19 @@ pub(super) async fn rollback(
         },
         why,
     };
-    let outcome = send_request(&app, &name, input, &caller).await?;
+    let outcome = send_request(&requests, &name, input, &caller).await?;
     Ok((StatusCode::ACCEPTED, Json(outcome)))
 }
 
 /// The release with this number or commit, or the newest.
 async fn find_release(
-    app: &App,
+    store: &dyn Store,
     service: &ServiceName,
     number: Option<ReleaseNumber>,
     commit: Option<&str>,
 ) -> Result<Arc<Release>, ApiError> {
     if let Some(number) = number {
-        return release(&*app.store, service, number)
+        return release(store, service, number)
             .await
             .ok_or_else(|| ApiError::missing(format!("no release {number} of {service}")));
     }
@@ -360,9 +376,9 @@ async fn find_release(
         limit: 1,
         ..RowQuery::new("release")
     };
-    let row = app.store.rows(newest).await?.rows.pop();
+    let row = store.rows(newest).await?.rows.pop();
     let found = row.and_then(|row| serde_json::from_value::<Release>(row.doc).ok());
-    if found.is_none() && app.store.row("service", service.as_str()).await?.is_none() {
+    if found.is_none() && store.row("service", service.as_str()).await?.is_none() {
         return Err(unknown(service.as_str()));
     }
     found.map(Arc::new).ok_or_else(|| match commit {

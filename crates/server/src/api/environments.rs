@@ -16,7 +16,7 @@ use shipway_core::{
     service::{EnvironmentRow, ServiceInput},
     target::ServiceEnvironment,
 };
-use shipway_engine::RowQuery;
+use shipway_engine::{RowQuery, Store};
 
 use super::{
     ApiError, Caller,
@@ -25,13 +25,17 @@ use super::{
     lists::{listed_resource, read_page},
     services::{parse, unknown},
 };
-use crate::{app::App, environment_status::environment_statuses};
+use crate::{
+    capabilities::ServiceRequests,
+    environment_status::{StatusSources, environment_statuses},
+};
 
 /// Environments of all services, or of one, the newest change first: the stable release, its instances, the traffic of each release, the
 /// measured metrics. Those of a service are in the order of promotion.
 #[utoipa::path(get, path = "/api/v1/environments", params(EnvironmentListQuery), responses((status = 200, description = "A page of environments", body = Page<EnvironmentStatus>)))]
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(status): State<StatusSources>,
     Query(filter): Query<EnvironmentListQuery>,
     caller: Caller,
 ) -> Result<Json<Page<EnvironmentStatus>>, ApiError> {
@@ -44,11 +48,11 @@ pub(super) async fn list(
         service: filter.service.as_deref(),
         ..RowQuery::new(EnvironmentRow::KIND)
     };
-    let page = read_page(&*app.store, rows, &query).await?;
+    let page = read_page(&*store, rows, &query).await?;
     let rows = page.items.into_iter();
     let rows = rows.filter_map(|doc| serde_json::from_value(doc).ok());
     Ok(Json(Page {
-        items: environment_statuses(app.status_sources(), rows.collect()).await,
+        items: environment_statuses(&status, rows.collect()).await,
         next: page.next,
     }))
 }
@@ -58,7 +62,7 @@ pub(super) async fn list(
     params(("service" = String, Path), ("environment" = String, Path)), request_body = ResumeEnvironmentRequest,
     responses((status = 200, body = ResumedEnvironment), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn resume(
-    State(app): State<Arc<App>>,
+    State(requests): State<ServiceRequests>,
     Path((service, environment)): Path<(String, String)>,
     caller: Caller,
     OptionalJson(request): OptionalJson<ResumeEnvironmentRequest>,
@@ -70,7 +74,7 @@ pub(super) async fn resume(
         environment: environment.clone(),
     };
     caller.require(Verb::Resume, &Resource::Environment(place))?;
-    let state = app.engines.service(&name).await?;
+    let state = requests.engines.service(&name).await?;
     let state = state.filter(|state| state.name.is_some());
     let state = state.ok_or_else(|| unknown(&service))?;
     let place = state.environments.get(&environment);
@@ -79,7 +83,7 @@ pub(super) async fn resume(
         environment: environment.clone(),
         reason: request.reason,
     };
-    let outcome = send_request(&app, &name, input, &caller).await?;
+    let outcome = send_request(&requests, &name, input, &caller).await?;
     let has_ended = !outcome.unchanged;
     Ok(Json(ResumedEnvironment {
         service: name,

@@ -11,11 +11,10 @@ use futures_util::{Stream, StreamExt, future};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shipway_core::access::{Resource, Verb};
-use shipway_engine::Recorded;
+use shipway_engine::{Recorded, Store};
 use utoipa::IntoParams;
 
 use super::{ApiError, Caller};
-use crate::app::App;
 
 /// Which events, from where on.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -32,7 +31,7 @@ pub(super) struct EventQuery {
 /// Streams the events of the log. `id` is the position, the event's name is the kind of its stream.
 #[utoipa::path(get, path = "/api/v1/events", params(EventQuery), responses((status = 200, content_type = "text/event-stream", body = String)))]
 pub(super) async fn events(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
     Query(from): Query<EventQuery>,
     caller: Caller,
     headers: HeaderMap,
@@ -45,9 +44,9 @@ pub(super) async fn events(
         .and_then(|text| text.parse().ok());
     let after = match seen.or(from.after) {
         Some(after) => after,
-        None => app.store.last_position().await?,
+        None => store.last_position().await?,
     };
-    let log = app.store.subscribe(after).await?;
+    let log = store.subscribe(after).await?;
     let events = log
         .take_while(|recorded| future::ready(recorded.is_ok()))
         .filter_map(move |recorded| {

@@ -17,21 +17,25 @@ use shipway_core::{
     ids::ServiceName,
 };
 use shipway_drivers::git::{
-    GitError, GitOperation,
-    hook::{HookToken, PushReport},
+    GitError, GitOperation, GitRepositories,
+    hook::PushReport,
     http::{GitCaller, HookTarget},
 };
 
 use super::{ApiError, Caller};
-use crate::{app::App, push::PushTerminal};
+use crate::{
+    app::AppState,
+    push::{PushReceiver, PushTerminal},
+};
 
-pub(crate) fn routes() -> Router<Arc<App>> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/git/{service}/{*path}", any(backend))
 }
 
 /// A clone, a fetch or a push. The first push to a name makes its repository.
 async fn backend(
-    State(app): State<Arc<App>>,
+    State(repos): State<Arc<GitRepositories>>,
+    State(hook): State<HookTarget>,
     Path((service, path)): Path<(String, String)>,
     caller: Caller,
     request: Request,
@@ -54,19 +58,14 @@ async fn backend(
         return Ok(refuse_large_files(&service));
     }
     if operation == Some(GitOperation::Write) {
-        app.repos.ensure(&service).await.map_err(git_problem)?;
+        repos.ensure(&service).await.map_err(git_problem)?;
     }
     let caller = GitCaller {
         pusher: caller.pusher(),
         address: None,
-        hook: Some(HookTarget {
-            exe: app.exe.clone(),
-            url: format!("{}/internal/push", app.server_addresses.local_url),
-            token: HookToken::new(app.client_tokens.internal_token.clone()),
-        }),
+        hook: Some(hook),
     };
-    let answer = app
-        .repos
+    let answer = repos
         .http_backend(&service, &path, request, caller)
         .await
         .map_err(git_problem)?;
@@ -98,7 +97,7 @@ fn git_problem(error: GitError) -> ApiError {
 
 /// What the hook of a repository reports after a push; answered with the story of it, line by line, for the pusher's terminal.
 pub(crate) async fn push_report(
-    State(app): State<Arc<App>>,
+    State(pushes): State<PushReceiver>,
     caller: Caller,
     Json(report): Json<PushReport>,
 ) -> Result<Response, ApiError> {
@@ -107,7 +106,7 @@ pub(crate) async fn push_report(
     let (terminal, lines) = PushTerminal::new();
     // A task of its own: a pusher who goes away stops no more than their own story.
     tokio::spawn(async move {
-        app.pushes
+        pushes
             .receive(
                 &report.service,
                 report.ref_updates(),

@@ -1,6 +1,9 @@
 //! Whether the server is well, and its descriptions: the schema of `shipway.yaml` and that of the API.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use axum::{
     Json,
@@ -13,23 +16,31 @@ use shipway_core::{
     access::{Resource, Verb},
     target::RouterKind,
 };
-use shipway_engine::StoreError;
+use shipway_engine::{Clock, Store, StoreError};
 
 use super::{ApiError, Caller};
-use crate::app::App;
+use crate::{
+    capabilities::{DataFolder, Workloads},
+    file_storage::FileStorage,
+};
 
 /// Whether the process answers.
-pub(crate) async fn healthz(State(app): State<Arc<App>>) -> Json<HealthReport> {
+pub(crate) async fn healthz(State(clock): State<Arc<dyn Clock>>) -> Json<HealthReport> {
     Json(HealthReport {
         status: "ok".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        timestamp: app.now(),
+        timestamp: clock.now(),
     })
 }
 
 /// Whether the store, the data plane and the disk are well; with the reason of each check that fails.
-pub(crate) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<ReadinessReport>) {
-    let unhealthy = app.workloads.targets.unhealthy_routers().await;
+pub(crate) async fn readyz(
+    State(store): State<Arc<dyn Store>>,
+    State(workloads): State<Workloads>,
+    State(storing): State<Arc<FileStorage>>,
+    State(data): State<DataFolder>,
+) -> (StatusCode, Json<ReadinessReport>) {
+    let unhealthy = workloads.targets.unhealthy_routers().await;
     let proxy = unhealthy.first().map(|router| match router {
         RouterKind::Proxy => "the proxy does not respond on its control socket".to_owned(),
         RouterKind::Service
@@ -38,10 +49,13 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<Rea
         | RouterKind::ReplicaRatio => format!("the router {router} does not respond"),
     });
     let reasons = ReadinessReasons {
-        store: check_store(&app).await.err().map(|error| error.to_string()),
+        store: check_store(&*store)
+            .await
+            .err()
+            .map(|error| error.to_string()),
         proxy,
-        disk: check_disk(&app).err().map(|error| error.to_string()),
-        artifacts: app.storing.delay_reason(),
+        disk: check_disk(&data.0).err().map(|error| error.to_string()),
+        artifacts: storing.delay_reason(),
     };
     let is_ready = reasons == ReadinessReasons::default();
     let report = ReadinessReport {
@@ -62,9 +76,9 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> (StatusCode, Json<Rea
 }
 
 /// Whether events can be read and appended.
-async fn check_store(app: &App) -> Result<(), StoreError> {
-    app.store.row("service", "none").await?;
-    app.store.check_appends().await
+async fn check_store(store: &dyn Store) -> Result<(), StoreError> {
+    store.row("service", "none").await?;
+    store.check_appends().await
 }
 
 /// Free space below this many bytes is not well.
@@ -82,8 +96,8 @@ enum DiskError {
     Full { path: PathBuf, free_mib: u64 },
 }
 
-fn check_disk(app: &App) -> Result<(), DiskError> {
-    let path = app.data.clone();
+fn check_disk(data: &Path) -> Result<(), DiskError> {
+    let path = data.to_owned();
     let found = match rustix::fs::statvfs(&path) {
         Ok(found) => found,
         Err(error) => return Err(DiskError::Unreadable { path, error }),

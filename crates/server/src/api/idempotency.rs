@@ -20,10 +20,7 @@ use super::{
     Caller,
     error::{ApiError, RejectionStatus},
 };
-use crate::{
-    app::App,
-    keyed_requests::{FirstRequest, KeyClaim, KeyedRequestRunner},
-};
+use crate::keyed_requests::{FirstRequest, KeyClaim, KeyedRequestRunner};
 
 /// Bodies of POSTs and their answers are small documents.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -34,7 +31,7 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Answers a POST with a key as it was answered the first time.
 pub(crate) async fn once(
-    State(app): State<Arc<App>>,
+    State(keyed_requests): State<Arc<KeyedRequestRunner>>,
     caller: Caller,
     request: Request,
     next: Next,
@@ -46,7 +43,7 @@ pub(crate) async fn once(
     if !is_keyed {
         return next.run(request).await;
     }
-    match answered_once(&app.keyed_requests, &caller, request, next).await {
+    match answered_once(&keyed_requests, &caller, request, next).await {
         Ok(answer) => response_of(answer),
         Err(problem) => problem.into_response(),
     }

@@ -1,7 +1,7 @@
 //! Authentication: the principal of a request. It comes from a person, or from a job with its token; without a token of the server, a
 //! change also tells what local process sent it (ADR 17). What the principal may do is decided by [`shipway_core::access::may`].
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -24,19 +24,19 @@ use super::{
     error::ApiError,
 };
 use crate::{
-    app::App,
+    capabilities::{AuthenticationSources, ClientTokens},
     job_token::{self, PresentedToken},
     listener::ConnectionAddresses,
 };
 
 /// Passes on a request with its principal; refuses one whose token is wrong, or whose sender is gone.
 pub(crate) async fn authenticate(
-    State(app): State<Arc<App>>,
+    State(authentication): State<AuthenticationSources>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let sent = SentRequest::from_request(&request);
-    match find_principal(&app, &sent).await {
+    match find_principal(&authentication, &sent).await {
         Ok(principal) => {
             request.extensions_mut().insert(principal);
             next.run(request).await
@@ -47,14 +47,14 @@ pub(crate) async fn authenticate(
 
 /// Passes on what the hooks of this server's repositories report.
 pub(crate) async fn authenticate_hook(
-    State(app): State<Arc<App>>,
+    State(client_tokens): State<Arc<ClientTokens>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let given = given_tokens(request.headers());
     if !given
         .iter()
-        .any(|it| is_same(it, &app.client_tokens.internal_token))
+        .any(|it| is_same(it, &client_tokens.internal_token))
     {
         let why = "only this server's own hooks report pushes";
         return ApiError::new(StatusCode::UNAUTHORIZED, why).into_response();
@@ -63,18 +63,21 @@ pub(crate) async fn authenticate_hook(
     next.run(request).await
 }
 
-async fn find_principal(app: &Arc<App>, sent: &SentRequest) -> Result<Principal, ApiError> {
+async fn find_principal(
+    sources: &AuthenticationSources,
+    sent: &SentRequest,
+) -> Result<Principal, ApiError> {
     let name = || name_of(&sent.headers);
     let given = given_tokens(&sent.headers);
     if let Some(token) = given.iter().find(|it| it.starts_with(job_token::PREFIX)) {
-        return Ok(Principal::job(find_job(app, token).await?));
+        return Ok(Principal::job(find_job(sources, token).await?));
     }
-    if let Some(wanted) = &app.client_tokens.server_token {
+    if let Some(wanted) = &sources.client_tokens.server_token {
         check_token(wanted, &given)?;
         return Ok(Principal::server_token(name()));
     }
     if sent.changes_something()
-        && let Some(process) = find_local_process(app, sent).await?
+        && let Some(process) = find_local_process(&sources.data.0, sent).await?
     {
         return Ok(process);
     }
@@ -107,7 +110,7 @@ fn check_token(wanted: &str, given: &[String]) -> Result<(), ApiError> {
 }
 
 /// The job behind a token, if it runs.
-async fn find_job(app: &App, token: &str) -> Result<JobIdentity, ApiError> {
+async fn find_job(sources: &AuthenticationSources, token: &str) -> Result<JobIdentity, ApiError> {
     let unauthorized = || {
         ApiError::new(
             StatusCode::UNAUTHORIZED,
@@ -115,8 +118,12 @@ async fn find_job(app: &App, token: &str) -> Result<JobIdentity, ApiError> {
         )
     };
     let presented = PresentedToken::parse(token).ok_or_else(unauthorized)?;
-    let state = app.engines.runs.state(&presented.job.run.stream()).await?;
-    let is_valid = state.is_some_and(|state| app.job_inputs.tokens.is_valid(&presented, &state));
+    let state = sources
+        .engines
+        .runs
+        .state(&presented.job.run.stream())
+        .await?;
+    let is_valid = state.is_some_and(|state| sources.job_tokens.is_valid(&presented, &state));
     is_valid.then_some(presented.job).ok_or_else(unauthorized)
 }
 
@@ -151,23 +158,23 @@ impl SentRequest {
 
 /// The job or the instance of this machine that sent a request; none when it was another process.
 async fn find_local_process(
-    app: &Arc<App>,
+    data: &Path,
     sent: &SentRequest,
 ) -> Result<Option<Principal>, ApiError> {
     let Some(ConnectionAddresses { local, remote }) = sent.addresses else {
         return Ok(None);
     };
-    let data = app.data.clone();
-    let found = tokio::task::spawn_blocking(move || find_peer(local, remote, &data));
+    let folder = data.to_owned();
+    let found = tokio::task::spawn_blocking(move || find_peer(local, remote, &folder));
     match found.await.unwrap_or(PeerProcess::Other) {
         PeerProcess::Other => Ok(None),
         PeerProcess::Job(folder) => {
-            let job = folder.as_deref().and_then(|it| job_of_folder(app, it));
+            let job = folder.as_deref().and_then(|it| job_of_folder(data, it));
             let job = job.unwrap_or_else(|| "a job".to_owned());
             Ok(Some(Principal::job_process(&job)))
         }
         PeerProcess::Instance(folder) => {
-            let instances = app.data.join("instances");
+            let instances = data.join("instances");
             let name = folder.strip_prefix(instances).unwrap_or(&folder);
             let name = name.display().to_string().replace('/', ".");
             Ok(Some(Principal::instance_process(&name)))
@@ -179,8 +186,8 @@ async fn find_local_process(
 }
 
 /// `build of shop/r7`, from the folder of its worker.
-fn job_of_folder(app: &App, folder: &std::path::Path) -> Option<String> {
-    let below = folder.strip_prefix(app.data.join("runs")).ok()?;
+fn job_of_folder(data: &Path, folder: &Path) -> Option<String> {
+    let below = folder.strip_prefix(data.join("runs")).ok()?;
     let mut parts = below.iter().map(|part| part.to_str().unwrap_or_default());
     let run = RunId {
         service: parts.next()?.parse().ok()?,

@@ -16,23 +16,29 @@ use shipway_core::{
     ids::Digest,
     run::RunState,
 };
+use shipway_drivers::git::GitRepositories;
+use shipway_engine::Blobs;
 
 use super::{ApiError, Caller, artifacts::artifact_response};
-use crate::app::App;
+use crate::{app::AppState, delivery_engines::DeliveryEngines};
 
-pub(crate) fn routes() -> Router<Arc<App>> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new()
         .route("/internal/job/source", get(source))
         .route("/internal/job/artifacts/{digest}", get(artifact))
 }
 
 /// The commit of the job's run with its history, as a git pack.
-async fn source(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, ApiError> {
+async fn source(
+    State(engines): State<Arc<DeliveryEngines>>,
+    State(repos): State<Arc<GitRepositories>>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
     let job = caller.require_job(Verb::FetchInputs)?;
-    let state = run_state(&app, job).await?;
+    let state = run_state(&engines, job).await?;
     let commit = state.0.as_deref().map(|run| run.spec.commit.id.clone());
     let commit = commit.ok_or_else(|| missing_run(job))?;
-    let repository = app.repos.get(&job.run.service);
+    let repository = repos.get(&job.run.service);
     let repository = repository
         .ok_or_else(|| ApiError::missing(format!("{} has no repository here", job.run.service)))?;
     let pack = repository.pack_commit(&commit).await.map_err(|error| {
@@ -45,7 +51,8 @@ async fn source(State(app): State<Arc<App>>, caller: Caller) -> Result<Response,
 
 /// An artifact of the job's run, as a tar file.
 async fn artifact(
-    State(app): State<Arc<App>>,
+    State(engines): State<Arc<DeliveryEngines>>,
+    State(blobs): State<Arc<dyn Blobs>>,
     Path(digest): Path<String>,
     caller: Caller,
 ) -> Result<Response, ApiError> {
@@ -55,16 +62,19 @@ async fn artifact(
         .map_err(|error: shipway_core::ids::ParseIdError| {
             ApiError::bad_request(error.to_string())
         })?;
-    let state = run_state(&app, job).await?;
+    let state = run_state(&engines, job).await?;
     let mut stored = state.0.as_deref().into_iter().flat_map(|it| &it.artifacts);
     let found = stored.find(|it| it.digest == digest);
     let artifact =
         found.ok_or_else(|| ApiError::missing(format!("{} has no artifact {digest}", job.run)))?;
-    artifact_response(&app, &job.run, artifact).await
+    artifact_response(&*blobs, &job.run, artifact).await
 }
 
-async fn run_state(app: &App, job: &JobIdentity) -> Result<Arc<RunState>, ApiError> {
-    let state = app.engines.runs.state(&job.run.stream()).await?;
+async fn run_state(
+    engines: &DeliveryEngines,
+    job: &JobIdentity,
+) -> Result<Arc<RunState>, ApiError> {
+    let state = engines.runs.state(&job.run.stream()).await?;
     state.ok_or_else(|| missing_run(job))
 }
 

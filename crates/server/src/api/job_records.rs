@@ -15,30 +15,30 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shipway_core::{access::Verb, ids::Digest};
 use shipway_drivers::jobs::{
-    APPEND_BYTES_MAX, AppendedRecord, JobInbox, ReceiveError, SUMMARY_BYTES_MAX,
+    APPEND_BYTES_MAX, AppendedRecord, JobExecutor, JobInbox, ReceiveError, SUMMARY_BYTES_MAX,
 };
-use shipway_engine::BlobError;
+use shipway_engine::{BlobError, Blobs};
 use tokio::io::AsyncReadExt as _;
 use tokio_util::io::StreamReader;
 
 use super::{ApiError, Caller};
-use crate::app::App;
+use crate::app::AppState;
 
 /// Bytes of a file: GitHub's limit for an artifact.
 const FILE_BYTES_MAX: u64 = 10 << 30;
 
-pub(crate) fn routes() -> Router<Arc<App>> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new()
         .route(
             "/internal/job/journal",
-            put(|app, caller, query, body| {
-                append_record(app, caller, query, AppendedRecord::Journal, body)
+            put(|job_executor, caller, query, body| {
+                append_record(job_executor, caller, query, AppendedRecord::Journal, body)
             }),
         )
         .route(
             "/internal/job/log",
-            put(|app, caller, query, body| {
-                append_record(app, caller, query, AppendedRecord::Log, body)
+            put(|job_executor, caller, query, body| {
+                append_record(job_executor, caller, query, AppendedRecord::Log, body)
             }),
         )
         .route("/internal/job/files/{digest}", put(store_file))
@@ -56,27 +56,27 @@ struct AppendQuery {
 
 /// Appends to a record; answers with its length when that is on disk.
 async fn append_record(
-    State(app): State<Arc<App>>,
+    State(job_executor): State<Arc<dyn JobExecutor>>,
     caller: Caller,
     Query(AppendQuery { offset }): Query<AppendQuery>,
     record: AppendedRecord,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let job = caller.require_job(Verb::SendRecords)?;
-    let inbox = find_inbox(&app)?;
+    let inbox = find_inbox(&*job_executor)?;
     let bytes = read_body(body, APPEND_BYTES_MAX).await?;
     let length = inbox.append(job, record, offset, bytes).await;
     Ok(Json(json!({ "length": length.map_err(refused)? })))
 }
 
 async fn store_summary(
-    State(app): State<Arc<App>>,
+    State(job_executor): State<Arc<dyn JobExecutor>>,
     Path(step): Path<u32>,
     caller: Caller,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
     let job = caller.require_job(Verb::SendRecords)?;
-    let inbox = find_inbox(&app)?;
+    let inbox = find_inbox(&*job_executor)?;
     let text = read_body(body, SUMMARY_BYTES_MAX).await?;
     inbox
         .store_summary(job, step, text)
@@ -87,13 +87,14 @@ async fn store_summary(
 
 /// Stores a file that the job's journal is going to name.
 async fn store_file(
-    State(app): State<Arc<App>>,
+    State(job_executor): State<Arc<dyn JobExecutor>>,
+    State(blobs): State<Arc<dyn Blobs>>,
     Path(digest): Path<String>,
     caller: Caller,
     body: Body,
 ) -> Result<StatusCode, ApiError> {
     let job = caller.require_job(Verb::SendRecords)?;
-    let _contact = find_inbox(&app)?.open_request(job);
+    let _contact = find_inbox(&*job_executor)?.open_request(job);
     let digest: Digest = digest
         .parse()
         .map_err(|error: shipway_core::ids::ParseIdError| {
@@ -102,7 +103,7 @@ async fn store_file(
     let bytes = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
     // A longer file has another digest.
     let bytes = Box::pin(bytes.take(FILE_BYTES_MAX));
-    match app.blobs.put_expecting(bytes, &digest).await {
+    match blobs.put_expecting(bytes, &digest).await {
         Ok(_) => Ok(StatusCode::NO_CONTENT),
         Err(error @ BlobError::Damaged { .. }) => Err(ApiError::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -119,16 +120,16 @@ async fn store_file(
 
 /// Answers when the job is cancelled, or after a while.
 async fn wait_for_cancellation(
-    State(app): State<Arc<App>>,
+    State(job_executor): State<Arc<dyn JobExecutor>>,
     caller: Caller,
 ) -> Result<Json<Value>, ApiError> {
     let job = caller.require_job(Verb::SendRecords)?;
-    let cancelled = find_inbox(&app)?.wait_for_cancellation(job).await;
+    let cancelled = find_inbox(&*job_executor)?.wait_for_cancellation(job).await;
     Ok(Json(json!({ "cancelled": cancelled })))
 }
 
-fn find_inbox(app: &App) -> Result<&JobInbox, ApiError> {
-    app.job_executor.inbox().ok_or_else(|| {
+fn find_inbox(job_executor: &dyn JobExecutor) -> Result<&JobInbox, ApiError> {
+    job_executor.inbox().ok_or_else(|| {
         ApiError::conflict("jobs run on the server's machine and send no records".to_owned())
     })
 }

@@ -21,19 +21,23 @@ use shipway_core::{
     run::{JobView, RunStatus, RunView},
     target::InstanceId,
 };
-use shipway_drivers::jobs::{JobLogEnd, JobLogStream};
+use shipway_drivers::jobs::{JobExecutor, JobLogEnd, JobLogStream};
+use shipway_engine::Store;
 use shipway_targets::target::{LogEnd, LogError, LogStream};
 use shipway_workflow::job::JobKey;
 
 use super::{ApiError, Caller, runs};
-use crate::{app::App, read_models::run_view};
+use crate::{
+    capabilities::{JobLogs, Workloads},
+    read_models::run_view,
+};
 
 /// The log of a job. With `Accept: text/event-stream` it is followed from the beginning, even if the job has not started yet, in
 /// events of whole lines; the `id` of each is the position of the next byte, and `Last-Event-ID` resumes there. The last event is `end`.
 #[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/jobs/{key}/log", params(("service" = String, Path), ("number" = String, Path), ("key" = String, Path), LogQuery),
     responses((status = 200, content_type = "text/plain", body = String), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn job(
-    State(app): State<Arc<App>>,
+    State(logs): State<JobLogs>,
     Path((service, number, key)): Path<(String, String, String)>,
     caller: Caller,
     Query(reading): Query<LogQuery>,
@@ -50,7 +54,7 @@ pub(super) async fn job(
     let seen = header(HeaderName::from_static("last-event-id")).and_then(parse_event_id);
     let attempt = match seen.map(|(attempt, _)| attempt).or(reading.attempt) {
         Some(attempt) => attempt,
-        None => last_attempt(&app, &id, &key).await,
+        None => last_attempt(&*logs.store, &id, &key).await,
     };
     let job = |attempt| JobIdentity {
         run: id.clone(),
@@ -58,25 +62,30 @@ pub(super) async fn job(
         attempt,
     };
     if header(header::ACCEPT).is_some_and(|it| it.contains("text/event-stream")) {
-        run_view(&*app.store, &id).await?;
+        run_view(&*logs.store, &id).await?;
         let offset = seen.map_or(reading.offset, |(_, offset)| offset);
         let lines = LineBuffer::from(attempt, offset);
-        return Ok(follow_log(app, job(attempt), lines));
+        return Ok(follow_log(
+            logs.store,
+            logs.job_executor,
+            job(attempt),
+            lines,
+        ));
     }
     let end = match reading.follow {
         true => JobLogEnd::Finished,
         false => JobLogEnd::Present,
     };
-    let log = app
+    let log = logs
         .job_executor
         .read_log(&job(attempt), reading.offset, end)
         .await;
     match log {
         Ok(Some(log)) => Ok(text_stream(log)),
         Ok(None) => {
-            let run = run_view(&*app.store, &id).await?;
+            let run = run_view(&*logs.store, &id).await?;
             let known: Vec<&str> = run.jobs.iter().map(|job| job.key.as_str()).collect();
-            let has_no_log = match app.pruner.policy.covers(run.finished_at, app.now()) {
+            let has_no_log = match logs.retention.covers(run.finished_at, logs.clock.now()) {
                 true => "has no log yet",
                 false => "has no log: the retention rule has removed it, or the job never started",
             };
@@ -90,8 +99,8 @@ pub(super) async fn job(
 }
 
 /// The attempt at a job that is shown when none is named.
-async fn last_attempt(app: &App, id: &RunId, key: &JobKey) -> u32 {
-    let run = run_view(&*app.store, id).await.ok();
+async fn last_attempt(store: &dyn Store, id: &RunId, key: &JobKey) -> u32 {
+    let run = run_view(store, id).await.ok();
     let job = run.as_ref().and_then(|run| job_view(run, key));
     job.map_or(1, JobView::attempt)
 }
@@ -107,10 +116,16 @@ fn parse_event_id(id: &str) -> Option<(u32, u64)> {
 }
 
 /// The log as events, until the job has ended.
-fn follow_log(app: Arc<App>, job: JobIdentity, mut lines: LineBuffer) -> Response {
+fn follow_log(
+    store: Arc<dyn Store>,
+    job_executor: Arc<dyn JobExecutor>,
+    job: JobIdentity,
+    mut lines: LineBuffer,
+) -> Response {
     let offset = lines.offset;
-    let chunks = stream::once(async move { open_followed_log(&app, &job, offset).await })
-        .flat_map(|log| log.unwrap_or_else(|| stream::empty().boxed()));
+    let chunks =
+        stream::once(async move { open_followed_log(&*store, &*job_executor, &job, offset).await })
+            .flat_map(|log| log.unwrap_or_else(|| stream::empty().boxed()));
     let chunks = chunks
         .take_while(|chunk| future::ready(chunk.is_ok()))
         .filter_map(|chunk| future::ready(chunk.ok()));
@@ -127,17 +142,23 @@ fn follow_log(app: Arc<App>, job: JobIdentity, mut lines: LineBuffer) -> Respons
 }
 
 /// Opens the log of a job once it has started; `None` if it never will.
-async fn open_followed_log(app: &App, job: &JobIdentity, offset: u64) -> Option<JobLogStream> {
-    let executor = &app.job_executor;
+async fn open_followed_log(
+    store: &dyn Store,
+    job_executor: &dyn JobExecutor,
+    job: &JobIdentity,
+    offset: u64,
+) -> Option<JobLogStream> {
     // Read the position before the state, so that an event in between is not missed.
-    let now = app.store.last_position().await.ok()?;
-    let mut news = app.store.subscribe(now).await.ok()?;
+    let now = store.last_position().await.ok()?;
+    let mut news = store.subscribe(now).await.ok()?;
     loop {
-        if executor.has_started(job).await {
-            let log = executor.read_log(job, offset, JobLogEnd::Finished).await;
+        if job_executor.has_started(job).await {
+            let log = job_executor
+                .read_log(job, offset, JobLogEnd::Finished)
+                .await;
             return log.ok().flatten();
         }
-        let run = run_view(&*app.store, &job.run).await.ok()?;
+        let run = run_view(store, &job.run).await.ok()?;
         // A job of a matrix is not there before its matrix is known.
         let may_begin = job_view(&run, &job.key).map_or(run.finished_at.is_none(), |job| {
             matches!(
@@ -197,7 +218,7 @@ impl LineBuffer {
 #[utoipa::path(get, path = "/api/v1/instances/{name}/log", params(("name" = String, Path), LogQuery),
     responses((status = 200, content_type = "text/plain", body = String), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn instance(
-    State(app): State<Arc<App>>,
+    State(workloads): State<Workloads>,
     Path(name): Path<String>,
     caller: Caller,
     Query(reading): Query<LogQuery>,
@@ -207,7 +228,7 @@ pub(super) async fn instance(
     let resource = named.map_or(Resource::Server, Resource::Instance);
     caller.require(Verb::Read, &resource)?;
     let missing = || {
-        let instances = app.workloads.targets.instances();
+        let instances = workloads.targets.instances();
         let known: Vec<String> = instances.iter().map(|it| it.id.to_string()).collect();
         ApiError::missing(format!(
             "there is no log of {name}; running are {}",
@@ -219,7 +240,7 @@ pub(super) async fn instance(
         true => LogEnd::Stopped,
         false => LogEnd::Present,
     };
-    match app.workloads.targets.read_log(&id, reading.offset, end) {
+    match workloads.targets.read_log(&id, reading.offset, end) {
         Ok(log) => Ok(text_stream(log)),
         Err(LogError::Missing(_)) => Err(missing()),
         Err(error @ LogError::Io(_)) => Err(ApiError::conflict(error.to_string())),

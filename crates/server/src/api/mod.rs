@@ -32,8 +32,6 @@ mod services;
 mod shell;
 mod test_results;
 
-use std::sync::Arc;
-
 use axum::Router;
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -42,7 +40,7 @@ pub use caller::Caller;
 pub use error::ApiError;
 pub(crate) use query::QueryParameters;
 
-use crate::app::App;
+use crate::app::AppState;
 
 /// What the API is about.
 #[derive(OpenApi)]
@@ -53,7 +51,7 @@ use crate::app::App;
 struct ApiDescription;
 
 /// The routes of the API with their description.
-pub(crate) fn routes() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
+pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(ApiDescription::openapi())
         .routes(routes!(services::list))
         .routes(routes!(services::show))

@@ -8,9 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use shipway_api::{EnvironmentStatus, ReleaseTraffic};
+use shipway_engine::Store;
 
 use super::ApiError;
-use crate::{app::App, environment_status::all_environment_statuses};
+use crate::environment_status::{StatusSources, all_environment_statuses};
 
 /// A counter of each release: its name, its help text and its value.
 type TrafficCounter = (&'static str, &'static str, fn(&ReleaseTraffic) -> u64);
@@ -44,9 +45,12 @@ const TRAFFIC_COUNTERS: [TrafficCounter; 5] = [
 ];
 
 /// The metrics in the text format of Prometheus.
-pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let position = app.store.last_position().await?;
-    let environments = all_environment_statuses(app.status_sources()).await?;
+pub(crate) async fn metrics(
+    State(store): State<Arc<dyn Store>>,
+    State(status): State<StatusSources>,
+) -> Result<Response, ApiError> {
+    let position = store.last_position().await?;
+    let environments = all_environment_statuses(&status).await?;
     let mut text = String::new();
     write_head(
         &mut text,

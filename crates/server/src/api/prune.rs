@@ -1,32 +1,30 @@
 //! Files that the retention rule no longer covers: shown, and removed at once.
 
-use std::sync::Arc;
-
 use axum::{Json, extract::State};
 use shipway_api::{PruneReport, PruneRequest};
 use shipway_core::access::{Resource, Verb};
 
 use super::{ApiError, Caller, json_body::OptionalJson};
-use crate::{app::App, retention::CollectedRepositories};
+use crate::retention::{CollectedRepositories, FilePruner};
 
 /// The files that a removal would remove now. Nothing is changed.
 #[utoipa::path(get, path = "/api/v1/prune", responses((status = 200, body = PruneReport)))]
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
+    State(pruner): State<FilePruner>,
     caller: Caller,
 ) -> Result<Json<PruneReport>, ApiError> {
     caller.require(Verb::Read, &Resource::Server)?;
-    Ok(Json(app.pruner.preview().await?))
+    Ok(Json(pruner.preview().await?))
 }
 
 /// Removes old files now, instead of within 6 hours.
 #[utoipa::path(post, path = "/api/v1/prune", request_body = PruneRequest,
     responses((status = 200, body = PruneReport), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn remove(
-    State(app): State<Arc<App>>,
+    State(pruner): State<FilePruner>,
     caller: Caller,
     OptionalJson(PruneRequest {}): OptionalJson<PruneRequest>,
 ) -> Result<Json<PruneReport>, ApiError> {
     caller.require(Verb::Prune, &Resource::Server)?;
-    Ok(Json(app.pruner.prune(CollectedRepositories::All).await?))
+    Ok(Json(pruner.prune(CollectedRepositories::All).await?))
 }

@@ -17,7 +17,7 @@ use shipway_core::{
     rollout::{AbortCause, RolloutInput, RolloutView},
     service::{self, RetryRequest},
 };
-use shipway_engine::{RowFilter, RowQuery, RowScope};
+use shipway_engine::{RowFilter, RowQuery, RowScope, Store};
 
 use super::{
     ApiError, Caller,
@@ -27,14 +27,15 @@ use super::{
     lists::{listed_resource, read_page},
 };
 use crate::{
-    app::App,
+    capabilities::{ReleaseObservations, ServiceRequests},
+    delivery_engines::DeliveryEngines,
     read_models::{release, rollout_view},
 };
 
 /// Rollouts, most recently changed first.
 #[utoipa::path(get, path = "/api/v1/rollouts", params(RolloutListQuery), responses((status = 200, description = "A page of rollouts", body = Value)))]
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
     Query(filter): Query<RolloutListQuery>,
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
@@ -56,21 +57,22 @@ pub(super) async fn list(
         }),
         ..RowQuery::new("rollout")
     };
-    Ok(Json(read_page(&*app.store, rows, &query).await?))
+    Ok(Json(read_page(&*store, rows, &query).await?))
 }
 
 /// One rollout: its plan and current action, the traffic of each release, the evidence, its history.
 #[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
     responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
+    State(engines): State<Arc<DeliveryEngines>>,
+    State(observations): State<ReleaseObservations>,
     Path((service, number)): Path<(String, String)>,
     caller: Caller,
 ) -> Result<Json<RolloutView>, ApiError> {
     let id = id(&service, &number)?;
     caller.require(Verb::Read, &Resource::Rollout(id.clone()))?;
     Ok(Json(
-        rollout_view(&app.engines, &app.observations.live_evidence, &id).await?,
+        rollout_view(&engines, &observations.live_evidence, &id).await?,
     ))
 }
 
@@ -80,7 +82,8 @@ pub(super) async fn show(
     params(("service" = String, Path), ("number" = String, Path), ("verb" = RolloutAction, Path)), request_body = RolloutActionRequest,
     responses((status = 200, body = Value), (status = 403, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn act(
-    State(app): State<Arc<App>>,
+    State(requests): State<ServiceRequests>,
+    State(observations): State<ReleaseObservations>,
     Path((service, number, action)): Path<(String, String, RolloutAction)>,
     caller: Caller,
     OptionalJson(body): OptionalJson<RolloutActionRequest>,
@@ -106,18 +109,20 @@ pub(super) async fn act(
             reason,
         },
         RolloutAction::Retry => {
-            return Ok(retry(&app, &id, body.reason, &caller)
+            let view = rollout_view(&requests.engines, &observations.live_evidence, &id).await?;
+            return Ok(retry(&requests, view, body.reason, &caller)
                 .await?
                 .into_response());
         }
     };
-    rollout_view(&app.engines, &app.observations.live_evidence, &id).await?;
-    app.engines
+    rollout_view(&requests.engines, &observations.live_evidence, &id).await?;
+    requests
+        .engines
         .rollouts
         .send(&id.stream(), input, caller.actor())
         .await?;
     Ok(
-        Json(rollout_view(&app.engines, &app.observations.live_evidence, &id).await?)
+        Json(rollout_view(&requests.engines, &observations.live_evidence, &id).await?)
             .into_response(),
     )
 }
@@ -135,19 +140,19 @@ const fn action_verb(action: RolloutAction) -> Verb {
 }
 
 async fn retry(
-    app: &Arc<App>,
-    id: &RolloutId,
+    requests: &ServiceRequests,
+    view: RolloutView,
     reason: Option<String>,
     caller: &Caller,
 ) -> Result<Json<DeployOutcome>, ApiError> {
-    let view = rollout_view(&app.engines, &app.observations.live_evidence, id).await?;
+    let id = &view.id;
     if view.ended.is_none() {
         let status = view.status;
         return Err(ApiError::conflict(format!(
             "{id} can't be retried before it has ended: it is {status}; follow it: shipway watch {id}"
         )));
     }
-    let release = release(&*app.store, &id.service, view.release)
+    let release = release(&*requests.store, &id.service, view.release)
         .await
         .ok_or_else(|| ApiError::missing(format!("release {} is not in the log", view.release)))?;
     let input = service::ServiceInput::Retry(Box::new(RetryRequest {
@@ -157,7 +162,7 @@ async fn retry(
         environment: view.environment.clone(),
         why: reason.unwrap_or_else(|| format!("retry of {id}")),
     }));
-    send_request(app, &id.service, input, caller)
+    send_request(requests, &id.service, input, caller)
         .await
         .map(Json)
 }

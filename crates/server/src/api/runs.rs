@@ -13,8 +13,8 @@ use shipway_core::{
     ids::{RunId, RunNumber, ServiceName},
     run::{FromStep, LeftoverState, RerunSelection, RunInput, RunView},
 };
-use shipway_drivers::jobs::AttemptProgress;
-use shipway_engine::{RowQuery, RowScope};
+use shipway_drivers::jobs::{AttemptProgress, JobExecutor};
+use shipway_engine::{RowQuery, RowScope, Store};
 use shipway_workflow::job::ParseJobKeyError;
 
 use super::{
@@ -23,14 +23,15 @@ use super::{
     lists::{listed_resource, read_page},
 };
 use crate::{
-    app::App,
+    capabilities::RunFiles,
+    delivery_engines::DeliveryEngines,
     read_models::{run_details, run_view},
 };
 
 /// Runs, most recently changed first.
 #[utoipa::path(get, path = "/api/v1/runs", params(RunListQuery), responses((status = 200, description = "A page of runs", body = Value)))]
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
     Query(filter): Query<RunListQuery>,
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
@@ -47,44 +48,44 @@ pub(super) async fn list(
         },
         ..RowQuery::new("run")
     };
-    Ok(Json(read_page(&*app.store, rows, &query).await?))
+    Ok(Json(read_page(&*store, rows, &query).await?))
 }
 
 /// One run: its jobs and steps with their results.
 #[utoipa::path(get, path = "/api/v1/runs/{service}/{number}", params(("service" = String, Path), ("number" = String, Path, description = "`12` or `r12`")),
     responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(job_executor): State<Arc<dyn JobExecutor>>,
     Path((service, number)): Path<(String, String)>,
     caller: Caller,
 ) -> Result<Json<RunDetails>, ApiError> {
     let id = id(&service, &number)?;
     caller.require(Verb::Read, &Resource::Run(id.clone()))?;
-    Ok(Json(
-        run_details(&*app.store, &*app.job_executor, &id).await?,
-    ))
+    Ok(Json(run_details(&*store, &*job_executor, &id).await?))
 }
 
 /// Cancels a run. Running jobs get time to clean up.
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/cancel", params(("service" = String, Path), ("number" = String, Path)), request_body = CancelRunRequest,
     responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn cancel(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(engines): State<Arc<DeliveryEngines>>,
     Path((service, number)): Path<(String, String)>,
     caller: Caller,
     OptionalJson(body): OptionalJson<CancelRunRequest>,
 ) -> Result<Json<RunView>, ApiError> {
     let id = id(&service, &number)?;
     caller.require(Verb::CancelRun, &Resource::Run(id.clone()))?;
-    run_view(&*app.store, &id).await?;
+    run_view(&*store, &id).await?;
     let reason = body
         .reason
         .unwrap_or_else(|| format!("cancelled by {}", caller.name()));
-    app.engines
+    engines
         .runs
         .send(&id.stream(), RunInput::Cancel { reason }, caller.actor())
         .await?;
-    Ok(Json(run_view(&*app.store, &id).await?))
+    Ok(Json(run_view(&*store, &id).await?))
 }
 
 /// Re-runs jobs of a finished run: all, the failed ones or one, and the jobs that need them. Successful jobs that are not re-run keep
@@ -92,14 +93,16 @@ pub(super) async fn cancel(
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/rerun", params(("service" = String, Path), ("number" = String, Path)), request_body = RerunRequest,
     responses((status = 200, body = Value), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn rerun(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(engines): State<Arc<DeliveryEngines>>,
+    State(files): State<RunFiles>,
     Path((service, number)): Path<(String, String)>,
     caller: Caller,
     OptionalJson(body): OptionalJson<RerunRequest>,
 ) -> Result<Json<RunView>, ApiError> {
     let id = id(&service, &number)?;
     caller.require(Verb::Rerun, &Resource::Run(id.clone()))?;
-    let run = run_view(&*app.store, &id).await?;
+    let run = run_view(&*store, &id).await?;
     let RerunRequest {
         failed,
         job,
@@ -120,25 +123,25 @@ pub(super) async fn rerun(
         None => RerunSelection::All,
     };
     let from = match goes_on {
-        true => Some(from_step(&app, &id, &again, step).await?),
+        true => Some(from_step(&engines, &*files.job_executor, &id, &again, step).await?),
         false => None,
     };
-    require_run_inputs(&app, &run, &again).await?;
+    require_run_inputs(&files, &run, &again).await?;
     let input = RunInput::Rerun { again, from };
-    app.engines
+    engines
         .runs
         .send(&id.stream(), input, caller.actor())
         .await?;
-    Ok(Json(run_view(&*app.store, &id).await?))
+    Ok(Json(run_view(&*store, &id).await?))
 }
 
 /// Before a re-run is recorded: its commit is there, and what the jobs that are not re-run have stored stays.
 async fn require_run_inputs(
-    app: &App,
+    files: &RunFiles,
     run: &RunView,
     again: &RerunSelection,
 ) -> Result<(), ApiError> {
-    let commit = match app.repos.get(&run.id.service) {
+    let commit = match files.repositories.get(&run.id.service) {
         Some(repository) => repository.resolve(run.commit.as_str()).await.ok().flatten(),
         None => None,
     };
@@ -150,7 +153,7 @@ async fn require_run_inputs(
         )));
     }
     for artifact in &run.artifacts {
-        let renewed = app.blobs.renew(&artifact.digest).await;
+        let renewed = files.blobs.renew(&artifact.digest).await;
         let is_there = renewed.map_err(|error| ApiError::conflict(error.to_string()))?;
         if !is_there && *again != RerunSelection::All {
             return Err(ApiError::conflict(format!(
@@ -165,12 +168,13 @@ async fn require_run_inputs(
 
 /// The workspaces of the jobs that are resumed from a step.
 async fn from_step(
-    app: &App,
+    engines: &DeliveryEngines,
+    job_executor: &dyn JobExecutor,
     id: &RunId,
     again: &RerunSelection,
     step: Option<String>,
 ) -> Result<FromStep, ApiError> {
-    let state = app.engines.runs.state(&id.stream()).await?;
+    let state = engines.runs.state(&id.stream()).await?;
     let run = state.as_deref().and_then(|state| state.0.as_deref());
     let mut left = BTreeMap::new();
     for (key, attempt) in run.map(|run| run.may_go_on(again)).unwrap_or_default() {
@@ -184,7 +188,7 @@ async fn from_step(
         };
         left.insert(
             key,
-            match app.job_executor.read_progress(&job, &steps).await {
+            match job_executor.read_progress(&job, &steps).await {
                 Ok(AttemptProgress { failed, steps }) => LeftoverState::Workspace { failed, steps },
                 Err(lost) => LeftoverState::Nothing(lost.to_string()),
             },

@@ -19,7 +19,7 @@ use axum::{
 };
 
 use super::error::ApiError;
-use crate::app::App;
+use crate::capabilities::{ClientTokens, ServerAddresses};
 
 /// What a request says about where it comes from and where it goes.
 struct RequestOrigin<'r> {
@@ -30,7 +30,8 @@ struct RequestOrigin<'r> {
 
 /// Passes on requests that are addressed to this server and come from no other site; refuses all others before any handler sees them.
 pub(crate) async fn require_same_origin(
-    State(app): State<Arc<App>>,
+    State(server_addresses): State<ServerAddresses>,
+    State(client_tokens): State<Arc<ClientTokens>>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -39,11 +40,11 @@ pub(crate) async fn require_same_origin(
         uri: request.uri(),
         headers: request.headers(),
     };
-    let protection = match app.client_tokens.server_token {
+    let protection = match client_tokens.server_token {
         Some(_) => OriginProtection::Token,
         None => OriginProtection::ThisMachine,
     };
-    match check_origin(&origin, &app.server_addresses.url, protection) {
+    match check_origin(&origin, &server_addresses.url, protection) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     }

@@ -15,36 +15,36 @@ use shipway_core::{
     release::{Release, WorkflowFile},
     service::{ServiceEvent, ServiceInput},
 };
-use shipway_drivers::git::{GitError, GitRepository};
-use shipway_engine::RowQuery;
+use shipway_drivers::git::{GitError, GitRepositories, GitRepository};
+use shipway_engine::{Blobs, RowQuery, Store};
 
 use super::{
     ApiError, Caller,
     lists::{listed_resource, read_page},
 };
-use crate::{app::App, retention::release_view};
+use crate::{delivery_engines::DeliveryEngines, retention::release_view};
 
 /// All services.
 #[utoipa::path(get, path = "/api/v1/services", params(PageQuery), responses((status = 200, body = Value)))]
 pub(super) async fn list(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
     Query(query): Query<PageQuery>,
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
     caller.require(Verb::Read, &Resource::Server)?;
-    let page = read_page(&*app.store, RowQuery::new("service"), &query).await?;
+    let page = read_page(&*store, RowQuery::new("service"), &query).await?;
     Ok(Json(page))
 }
 
 /// One service: the stable release, rollout and queue of each of its environments.
 #[utoipa::path(get, path = "/api/v1/services/{service}", params(("service" = String, Path)), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
     Path(service): Path<String>,
     caller: Caller,
 ) -> Result<Json<Value>, ApiError> {
     caller.require(Verb::Read, &listed_resource(Some(&service)))?;
-    let row = app.store.row("service", &service).await?;
+    let row = store.row("service", &service).await?;
     row.map(|row| Json(row.doc))
         .ok_or_else(|| unknown(&service))
 }
@@ -52,7 +52,8 @@ pub(super) async fn show(
 /// Releases, newest first.
 #[utoipa::path(get, path = "/api/v1/services/{service}/releases", params(("service" = String, Path), PageQuery), responses((status = 200, body = Value)))]
 pub(super) async fn releases(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(blobs): State<Arc<dyn Blobs>>,
     Path(service): Path<String>,
     Query(query): Query<PageQuery>,
     caller: Caller,
@@ -62,10 +63,10 @@ pub(super) async fn releases(
         service: Some(&service),
         ..RowQuery::new("release")
     };
-    let mut page = read_page(&*app.store, rows, &query).await?;
+    let mut page = read_page(&*store, rows, &query).await?;
     for doc in &mut page.items {
         if let Ok(release) = serde_json::from_value::<Release>(doc.take()) {
-            let view = release_view(&*app.blobs, &release).await;
+            let view = release_view(&*blobs, &release).await;
             *doc = serde_json::to_value(view).expect("a view is plain data");
         }
     }
@@ -76,7 +77,9 @@ pub(super) async fn releases(
 #[utoipa::path(post, path = "/api/v1/services/{service}/runs", params(("service" = String, Path)), request_body = DispatchRequest,
     responses((status = 202, body = Value), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn dispatch(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(engines): State<Arc<DeliveryEngines>>,
+    State(repos): State<Arc<GitRepositories>>,
     Path(service): Path<String>,
     caller: Caller,
     Json(request): Json<DispatchRequest>,
@@ -84,8 +87,8 @@ pub(super) async fn dispatch(
     let name = parse::<ServiceName>(&service)?;
     caller.require(Verb::Dispatch, &Resource::Service(name.clone()))?;
     let git = |error: GitError| ApiError::conflict(error.to_string());
-    let repo = app.repos.get(&name).ok_or_else(|| unknown(&service))?;
-    let state = app.engines.service(&name).await?;
+    let repo = repos.get(&name).ok_or_else(|| unknown(&service))?;
+    let state = engines.service(&name).await?;
     let branch = request
         .r#ref
         .or_else(|| Some(state?.config.as_ref()?.branch.clone()))
@@ -109,8 +112,7 @@ pub(super) async fn dispatch(
         reference,
         inputs: request.inputs,
     };
-    let outcome = app
-        .engines
+    let outcome = engines
         .send_to_service(&name, input, caller.actor())
         .await?;
     let run = outcome.events.iter().find_map(|event| match &event.body {
@@ -118,7 +120,7 @@ pub(super) async fn dispatch(
         _ => None,
     });
     if let Some(number) = run {
-        until_there(&app, "run", &format!("{name}/{}", number.0)).await;
+        until_there(&*store, "run", &format!("{name}/{}", number.0)).await;
     }
     let run = run.map(|number| format!("{name}/{number}"));
     Ok((StatusCode::ACCEPTED, Json(DispatchedRun { run })))
@@ -146,9 +148,9 @@ async fn branch_or_tag(
 const OPENING: Duration = Duration::from_secs(5);
 
 /// Waits for a row. A driver opens the ordered run or rollout a moment later, and a client may ask for it as soon as it has the number.
-pub(super) async fn until_there(app: &App, kind: &str, key: &str) {
+pub(super) async fn until_there(store: &dyn Store, kind: &str, key: &str) {
     let there = async {
-        while !matches!(app.store.row(kind, key).await, Ok(Some(_)) | Err(_)) {
+        while !matches!(store.row(kind, key).await, Ok(Some(_)) | Err(_)) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

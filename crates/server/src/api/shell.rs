@@ -17,7 +17,10 @@ use shipway_core::{
     ids::RunId,
     run::{self, RunInput, RunRejection, job_spec},
 };
-use shipway_drivers::jobs::{AttemptProgress, InvalidShellFileName, ShellFileError, ShellFileName};
+use shipway_drivers::jobs::{
+    AttemptProgress, InvalidShellFileName, JobExecutor, ShellFileError, ShellFileName,
+};
+use shipway_engine::Store;
 use shipway_workflow::{
     expr::{ExprValue, join_with_and},
     job::{JobKey, JobSpec, ParseJobKeyError, ResumePoint},
@@ -25,7 +28,8 @@ use shipway_workflow::{
 
 use super::{ApiError, Caller, error::RejectionStatus, json_body::OptionalJson, runs};
 use crate::{
-    app::App,
+    capabilities::ShellSources,
+    delivery_engines::DeliveryEngines,
     job_environment::{JobEnvironmentSources, job_environment},
     read_models::run_view,
 };
@@ -35,7 +39,9 @@ use crate::{
     params(("service" = String, Path), ("number" = String, Path), ("job" = String, Path, description = "Its key, such as `test.2`")), request_body = ShellRequest,
     responses((status = 200, body = ShellLocation), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn prepare(
-    State(app): State<Arc<App>>,
+    State(store): State<Arc<dyn Store>>,
+    State(engines): State<Arc<DeliveryEngines>>,
+    State(shell): State<ShellSources>,
     Path((service, number, job)): Path<(String, String, String)>,
     caller: Caller,
     OptionalJson(body): OptionalJson<ShellRequest>,
@@ -49,10 +55,10 @@ pub(super) async fn prepare(
         false => Verb::OpenShell,
     };
     caller.require(verb, &Resource::Run(id.clone()))?;
-    run_view(&*app.store, &id).await?;
-    let state = app.engines.runs.state(&id.stream()).await?;
+    run_view(&*store, &id).await?;
+    let state = engines.runs.state(&id.stream()).await?;
     let state = state.ok_or_else(|| ApiError::missing(format!("no such run: {id}")))?;
-    let location = find_location(&app, &state, (&id, &key), body.step).await?;
+    let location = find_location(&*shell.job_executor, &state, (&id, &key), body.step).await?;
     let Some(file) = body.file else {
         return Ok(Json(location));
     };
@@ -64,13 +70,13 @@ pub(super) async fn prepare(
         key: key.clone(),
         attempt: location.attempt,
     };
-    let mut spec = build_spec(&app, &state, &job, &location).await?;
+    let mut spec = build_spec(&shell, &engines, &state, &job, &location).await?;
     if body.secrets {
         let input = RunInput::ShowSecrets {
             key,
             step: location.step.clone(),
         };
-        app.engines
+        engines
             .runs
             .send(&id.stream(), input, caller.actor())
             .await?;
@@ -79,7 +85,7 @@ pub(super) async fn prepare(
     }
     // A shell runs no worker, so it needs no job token.
     spec.server.iter_mut().for_each(|it| it.token.clear());
-    let written = app.job_executor.write_shell_spec(&job, spec, &file).await;
+    let written = shell.job_executor.write_shell_spec(&job, spec, &file).await;
     written.map_err(|error| match error {
         ShellFileError::Spec(error) => ApiError::conflict(error.to_string()),
         error @ ShellFileError::NoWorkspace => ApiError::conflict(error.to_string()),
@@ -90,7 +96,7 @@ pub(super) async fn prepare(
 
 /// Finds the folder and attempt of the requested step.
 async fn find_location(
-    app: &App,
+    job_executor: &dyn JobExecutor,
     state: &run::RunState,
     (id, key): (&RunId, &JobKey),
     step: Option<String>,
@@ -114,7 +120,7 @@ async fn find_location(
         key: key.clone(),
         attempt,
     };
-    let progress = app.job_executor.read_progress(&job, &steps).await;
+    let progress = job_executor.read_progress(&job, &steps).await;
     let AttemptProgress { failed, steps } = progress.map_err(|lost| {
         ApiError::conflict(format!("no shell can be opened in {key} of {run}: {lost}"))
     })?;
@@ -138,7 +144,7 @@ async fn find_location(
         }
     };
     Ok(ShellLocation {
-        folder: app.job_executor.shell_folder(&job),
+        folder: job_executor.shell_folder(&job),
         attempt,
         step,
         steps,
@@ -147,16 +153,17 @@ async fn find_location(
 
 /// The job's spec as a worker gets it, resumed at the step.
 async fn build_spec(
-    app: &App,
+    shell: &ShellSources,
+    engines: &DeliveryEngines,
     state: &run::RunState,
     job: &JobIdentity,
     location: &ShellLocation,
 ) -> Result<JobSpec, ApiError> {
     let sources = JobEnvironmentSources {
-        inputs: &app.job_inputs,
-        engines: &app.engines,
-        traffic: &app.workloads.traffic,
-        server: &app.server_addresses,
+        inputs: &shell.job_inputs,
+        engines,
+        traffic: &shell.traffic,
+        server: &shell.server_addresses,
     };
     let environment = job_environment(sources, state, &job.key).await;
     let environment = environment.map_err(|error| ApiError::conflict(error.to_string()))?;
