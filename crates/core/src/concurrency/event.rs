@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use shipway_workflow::model::QueueMode;
 
-use super::state::{GroupMemberId, MemberPlace};
+use super::member::{GroupMemberId, MemberPlace};
 
 /// A request for a slot of the group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,6 +21,7 @@ use crate::{
 
 mod decide;
 mod event;
+mod member;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,8 @@ pub use event::{
     GroupEffect, GroupEvent, GroupInput, GroupRejection, SlotChange, SlotNotice, SlotPosition,
     SlotRequest,
 };
-pub use state::{GroupMember, GroupMemberId, GroupState, MemberPlace};
+pub use member::{GroupMemberId, MemberPlace};
+pub use state::{GroupMember, GroupState};
 
 /// The aggregate of groups; its streams are those of [`stream`].
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     event::{PlanDirection, RolloutEvent},
     plan::TrafficSplit,
+    readiness::SetReadiness,
     state::Rollout,
 };
 use crate::{
@@ -36,27 +37,6 @@ use crate::{
 
 /// A release without any ready instance is out of service: its users can't wait out a long grace period.
 const GRACE_WITHOUT_INSTANCE: Duration = Duration::from_secs(1);
-
-/// What a target reports about the instances of one release.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetReadiness {
-    pub release: ReleaseNumber,
-    /// Instances that may get traffic.
-    pub ready: u32,
-    /// What the first instance that is not ready reports.
-    pub problem: Option<String>,
-}
-
-/// Fewer instances of the candidate are ready than its weight needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CapacityShortage {
-    pub since: Timestamp,
-    /// Ready instances when that was last recorded.
-    pub ready: u32,
-    pub needed: u32,
-    /// Whether people know that no release can take over.
-    pub is_reported: bool,
-}
 
 /// The reaction to a readiness report.
 #[derive(Debug, PartialEq)]

@@ -2,28 +2,26 @@
 //! rollout can keep by itself is kept here.
 
 use super::{
-    RolloutAggregate,
-    evaluation::MetricEvaluation,
+    RolloutDecider,
     event::{
         PlanDirection, RolloutEvent, RolloutInput, RolloutRejection, RolloutSpec,
         describe_warm_set_end,
     },
     failure::{FailureResponse, response_to_failure},
+    metric_evaluation::MetricEvaluation,
     outcome::{RollbackCause, RolloutOutcome, RolloutPace},
     plan::{HoldReason, PlanAction},
     state::{Rollout, RolloutState},
     strategy::{OnInconclusive, compile, straight},
 };
 use crate::{
-    aggregate::{self, Actor, Event},
+    aggregate::{Actor, Event},
     duration_text::DurationText,
     gate::{GateState, GateVerdict},
     ids::Digest,
 };
 use jiff::Timestamp;
 use shipway_analysis::Observation;
-
-pub(super) type RolloutDecider = aggregate::Decider<RolloutAggregate>;
 
 impl RolloutDecider {
     /// Consequences are attributed to Shipway, not to the author of the input that triggered them.

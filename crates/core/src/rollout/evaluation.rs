@@ -18,7 +18,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use shipway_analysis::{AnalysisCheckpoint, Judgement, Observation};
 
-use super::{FailureBasis, RolloutEvidence, event::RolloutEvent, state::Rollout};
+use super::{
+    FailureBasis, RolloutEvidence, event::RolloutEvent, metric_evaluation::MetricEvaluation,
+    state::Rollout,
+};
 
 /// Looks of a rollout that are recorded one after the other, before they thin out.
 const LOOKS_DENSE: u32 = 10;
@@ -32,18 +35,6 @@ const LOOKS_OF_CHANGES_MAX: u32 = 130;
 pub const LOOKS_MAX: u32 = 150;
 /// How old the last recorded look may be when a hold ends: a little more than from one look to the next.
 const FRESH: Duration = Duration::from_millis(1_200);
-
-/// A reading and its judgement.
-#[derive(Clone, Debug)]
-pub struct MetricEvaluation {
-    pub seen: Box<Observation>,
-    /// What all looks so far add up to.
-    pub judgement: Judgement,
-    /// State of the judges that can't be derived from the counts.
-    pub checkpoint: AnalysisCheckpoint,
-    /// What a failed judgement rests on.
-    pub basis: Option<FailureBasis>,
-}
 
 impl From<MetricEvaluation> for RolloutEvent {
     fn from(evaluation: MetricEvaluation) -> Self {

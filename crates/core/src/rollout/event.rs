@@ -7,11 +7,10 @@ use shipway_analysis::{AnalysisCheckpoint, Judgement, Observation};
 
 use super::{
     FailureBasis,
-    capacity::SetReadiness,
-    evaluation::MetricEvaluation,
-    outcome::{AbortCause, RollbackCause, RolloutKind, RolloutOutcome, RolloutPace},
+    metric_evaluation::MetricEvaluation,
+    outcome::{AbortCause, RollbackCause, RolloutEnd, RolloutKind, RolloutOutcome, RolloutPace},
     plan::{PlanAction, RolloutPlan},
-    state::RolloutEnd,
+    readiness::SetReadiness,
     strategy::{ObservedState, RolloutVariant, StableTraffic},
     subject::{RolloutSubject, StableRelease},
 };

@@ -6,12 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    FailureBasis,
-    capacity::{CapacityStep, SetReadiness, assess},
-    decide::RolloutDecider,
+    FailureBasis, RolloutDecider,
+    capacity::{CapacityStep, assess},
     event::{PlanDirection, RolloutEvent},
     outcome::{RollbackCause, RolloutOutcome},
     plan::{HoldReason, PlanAction, RolloutPlan},
+    readiness::SetReadiness,
     state::Rollout,
     strategy::{
         ObservedState, Strategy,

@@ -10,9 +10,7 @@ use super::{
     event::{NoticeTone, PlanDirection, RolloutEvent, RolloutNotice, describe_warm_set_end},
     outcome::{RollbackCause, RolloutOutcome},
     plan::{PlanAction, RolloutPlan},
-    state::{
-        RollbackRetry, RollbackStart, Rollout, RolloutEnd, RolloutPause, RolloutState, TimelineNote,
-    },
+    state::{RollbackRetry, RollbackStart, Rollout, RolloutPause, RolloutState, TimelineNote},
 };
 use crate::{
     aggregate::{Actor, Event},

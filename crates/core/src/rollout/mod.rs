@@ -17,9 +17,11 @@ mod event;
 mod evidence;
 mod failure;
 mod fold;
+mod metric_evaluation;
 mod outcome;
 pub mod peers;
 mod pending;
+mod readiness;
 pub mod series;
 mod state;
 mod status;
@@ -30,21 +32,24 @@ mod view;
 
 pub use crate::strategy::{self, RolloutVariant, StableTraffic, canary_match, plan};
 pub use brief::needed_traffic;
-pub use evaluation::{LOOKS_MAX, MetricEvaluation};
+pub use evaluation::LOOKS_MAX;
 pub use event::{
     NoticeTone, PlanDirection, RolloutEffect, RolloutEvent, RolloutInput, RolloutNotice,
     RolloutRejection, RolloutSpec, describe_warm_set_end,
 };
 pub use evidence::{FailureBasis, RolloutEvidence};
+pub use metric_evaluation::MetricEvaluation;
 pub use outcome::{
-    AbortCause, RollbackCause, RolloutKind, RolloutOutcome, RolloutPace, UserExposure,
+    AbortCause, RollbackCause, RolloutEnd, RolloutKind, RolloutOutcome, RolloutPace, UserExposure,
 };
-pub use state::{
-    RollbackRetry, RollbackStart, Rollout, RolloutEnd, RolloutPause, RolloutState, TimelineNote,
-};
+pub use readiness::{CapacityShortage, SetReadiness};
+pub use state::{RollbackRetry, RollbackStart, Rollout, RolloutPause, RolloutState, TimelineNote};
 pub use status::RolloutStatus;
 pub use subject::{RolloutSubject, StableRelease};
 pub use view::{PlanLine, ROLLOUT_APPROVAL_ROWS, RolloutProgress, RolloutView};
+
+/// Decides the facts of a rollout.
+type RolloutDecider = Decider<RolloutAggregate>;
 
 /// The rollout aggregate; its streams are `rollout/{service}/{number}`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

@@ -4,7 +4,10 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::aggregate::Actor;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -147,6 +150,21 @@ impl fmt::Display for RolloutOutcome {
             Self::Failed => "failed",
         })
     }
+}
+
+/// How a rollout ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutEnd {
+    pub at: Timestamp,
+    pub outcome: RolloutOutcome,
+    /// What made it leave its release; none when it was promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<RollbackCause>,
+    pub by: Actor,
+    /// Text of the person, or the observation.
+    pub reason: String,
+    /// Why, in words, and what serves now.
+    pub why: String,
 }
 
 #[cfg(test)]

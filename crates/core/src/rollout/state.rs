@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use shipway_analysis::Observation;
 
 use super::{
-    capacity::CapacityShortage,
     event::{PlanDirection, RolloutEvent, RolloutNotice, RolloutSpec},
     evidence::RolloutEvidence,
-    outcome::{RollbackCause, RolloutOutcome, RolloutPace, UserExposure},
+    outcome::{RollbackCause, RolloutEnd, RolloutOutcome, RolloutPace, UserExposure},
     plan::{HoldReason, PlanAction, RolloutPlan},
+    readiness::CapacityShortage,
     status::RolloutStatus,
     strategy::{ObservedState, RolloutVariant},
 };
@@ -129,20 +129,6 @@ impl RolloutPause {
             "continue: shipway resume {rollout}; skip the remaining holds: shipway promote {rollout}; roll back: shipway abort {rollout}"
         )
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RolloutEnd {
-    pub at: Timestamp,
-    pub outcome: RolloutOutcome,
-    /// What made it leave its release; none when it was promoted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cause: Option<RollbackCause>,
-    pub by: Actor,
-    /// Text of the person, or the observation.
-    pub reason: String,
-    /// Why, in words, and what serves now.
-    pub why: String,
 }
 
 /// One line of a rollout's story.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use shipway_workflow::job::Conclusion;
 
 use super::{
-    ServiceAggregate,
+    ServiceDecider,
     event::{
         AutoPromotion, Override, Push, ReleaseOrigin, RolloutRequest, RolloutTrigger, RunArtifact,
         RunOrder, RunPurpose, ServiceEvent, ServiceInput,
@@ -17,7 +17,7 @@ use super::{
     state::ServiceState,
 };
 use crate::{
-    aggregate::{self, Actor, Event},
+    aggregate::{Actor, Event},
     config::WhenBusy,
     ids::{EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber},
     release::{Commit, Release, WorkflowFile},
@@ -26,8 +26,6 @@ use crate::{
         strategy::ObservedState,
     },
 };
-
-pub(super) type ServiceDecider = aggregate::Decider<ServiceAggregate>;
 
 /// Facts that follow from an input.
 pub(super) fn decide(

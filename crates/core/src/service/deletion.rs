@@ -8,7 +8,7 @@
 //! - Numbers of pushes, runs, releases and rollouts continue when the service is pushed again.
 
 use super::{
-    decide::ServiceDecider,
+    ServiceDecider,
     event::{DeletionScope, Preemption, ServiceEffect, ServiceEvent, ServiceInput},
     rejection::ServiceRejection,
     requested_deletion::RequestedDeletion,

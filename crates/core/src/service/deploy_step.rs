@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{
-    decide::ServiceDecider,
+    ServiceDecider,
     event::{
         AutoPromotion, DeployingRun, ReleaseOrigin, RolloutRequest, RolloutTrigger, RunArtifact,
         RunPurpose, ServiceEvent,

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
+use crate::aggregate::{Actor, Aggregate, Decider, Event, PendingWork, ViewRow};
 
 mod addresses;
 mod decide;
@@ -14,7 +14,9 @@ mod deletion;
 mod deploy_step;
 mod event;
 mod health;
+mod health_reporting;
 mod hold;
+mod holding;
 mod pending;
 mod promotion_groups;
 mod queue;
@@ -23,6 +25,7 @@ mod release_check;
 mod requested_deletion;
 mod rollback;
 mod rules;
+mod scheduled_runs;
 mod schedules;
 mod state;
 #[cfg(test)]
@@ -41,6 +44,9 @@ pub use requested_deletion::RequestedDeletion;
 pub use schedules::{ScheduledWorkflow, WorkflowSchedules};
 pub use state::{ActiveRollout, EndedRollout, EnvironmentState, OpenPush, OpenRun, ServiceState};
 pub use view::{EnvironmentRow, EnvironmentView, ReleaseView, ServiceView};
+
+/// Decides the facts of a service.
+type ServiceDecider = Decider<ServiceAggregate>;
 
 /// The service aggregate; its streams are `service/{name}`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

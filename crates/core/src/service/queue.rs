@@ -6,7 +6,7 @@
 //! - In a held environment automation supersedes only older automation and starts nothing; its requests wait.
 
 use super::{
-    decide::ServiceDecider,
+    ServiceDecider,
     event::{Preemption, RolloutRequest, RolloutTrigger, ServiceEvent, WaitsFor},
     state::{ActiveRollout, EnvironmentState},
 };

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    decide::ServiceDecider,
+    ServiceDecider,
     event::{AutoPromotion, Override, Preemption, RetryRequest, RolloutRequest, ServiceEvent},
     rejection::ServiceRejection,
     release_check::require_environment,

@@ -1,6 +1,6 @@
 //! What must hold before a job of a run goes to an environment.
 
-use super::decide::ServiceDecider;
+use super::ServiceDecider;
 use crate::{config::ServiceConfig, gate::EnvironmentRules};
 
 impl ServiceDecider {
