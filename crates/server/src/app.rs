@@ -1,5 +1,5 @@
-//! The state of the router. The wiring builds it (`start.rs`). A handler takes single capabilities out of it, so its signature says what
-//! it can read and do; everything below the handlers takes capabilities or groups of them ([`crate::capabilities`]).
+//! The state of the router. The wiring builds it (`start.rs`). A handler takes single capabilities out of it, so its signature lists all
+//! that it can read and do. Everything below the handlers takes capabilities or groups of them ([`crate::capabilities`]).
 
 use std::sync::Arc;
 

@@ -116,7 +116,7 @@ pub(crate) struct AuthenticationSources {
     pub(crate) data: DataFolder,
 }
 
-/// Sends requests for deploys, rollbacks and retries to services, and reads what follows.
+/// Sends requests for deploys, rollbacks and retries to services, and reads the rollouts that they start.
 #[derive(Clone)]
 pub(crate) struct ServiceRequests {
     pub(crate) store: Arc<dyn Store>,

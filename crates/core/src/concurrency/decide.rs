@@ -6,7 +6,8 @@ use shipway_workflow::model::QueueMode;
 use super::{
     ConcurrencyGroups,
     event::{GroupEvent, GroupInput, SlotRequest},
-    state::{GroupMemberId, GroupState, MemberPlace},
+    member::{GroupMemberId, MemberPlace},
+    state::GroupState,
 };
 use crate::aggregate::{self, Actor, Event};
 

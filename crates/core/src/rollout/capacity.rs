@@ -19,7 +19,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::{
     event::{PlanDirection, RolloutEvent},

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use shipway_analysis::{AnalysisCheckpoint, Observation};
 
 use super::{
-    capacity::CapacityShortage,
     event::{NoticeTone, PlanDirection, RolloutEvent, RolloutNotice, describe_warm_set_end},
-    outcome::{RollbackCause, RolloutOutcome},
+    outcome::{RollbackCause, RolloutEnd, RolloutOutcome},
     plan::{PlanAction, RolloutPlan},
+    readiness::CapacityShortage,
     state::{RollbackRetry, RollbackStart, Rollout, RolloutPause, RolloutState, TimelineNote},
 };
 use crate::{

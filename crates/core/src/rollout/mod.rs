@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
+use crate::aggregate::{Actor, Aggregate, Decider, Event, PendingWork, ViewRow};
 
 mod brief;
 pub mod capacity;

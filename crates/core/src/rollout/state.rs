@@ -9,7 +9,7 @@ use shipway_analysis::Observation;
 use super::{
     event::{PlanDirection, RolloutEvent, RolloutNotice, RolloutSpec},
     evidence::RolloutEvidence,
-    outcome::{RollbackCause, RolloutEnd, RolloutOutcome, RolloutPace, UserExposure},
+    outcome::{RollbackCause, RolloutEnd, RolloutPace, UserExposure},
     plan::{HoldReason, PlanAction, RolloutPlan},
     readiness::CapacityShortage,
     status::RolloutStatus,

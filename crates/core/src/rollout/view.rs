@@ -59,7 +59,7 @@ pub struct RolloutView {
     pub gate: Option<GateState>,
     /// Fewer instances of the new release are ready than its weight needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shortage: Option<super::capacity::CapacityShortage>,
+    pub shortage: Option<super::CapacityShortage>,
     /// What users of the promoted release suffer from, where the release stays because the fault is not shown to be its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unattributed_fault: Option<String>,

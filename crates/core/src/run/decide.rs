@@ -2,24 +2,24 @@
 
 use jiff::Timestamp;
 use shipway_workflow::{
-    expr::join_with_and,
-    graph::{GraphDecision, MatrixCell, WorkflowProgress},
+    graph::{GraphDecision, WorkflowProgress},
     job::{Conclusion, JobKey},
     model::RetryWhen,
 };
 
 use super::{
-    RunAggregate,
+    RunDecider,
     event::{RunEffect, RunEvent, RunInput, RunRejection},
-    gate, rerun,
-    state::{JobRecord, Run, RunEnd, RunPlan, RunState},
+    gate,
+    job_lookup::is_over,
+    job_record::JobRecord,
+    rerun,
+    state::{Run, RunEnd, RunPlan, RunState},
 };
 use crate::{
-    aggregate::{self, Actor, Event, PendingWork},
+    aggregate::{Actor, Event, PendingWork},
     service,
 };
-
-pub(super) type RunDecider = aggregate::Decider<RunAggregate>;
 
 /// How much of a run must be looked at after an input. Before it nothing followed any more: each decision ends so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -305,37 +305,6 @@ impl From<GraphDecision> for RunEvent {
                 why,
             },
             GraphDecision::Stop { key, why } => Self::StopRequested { key, why },
-        }
-    }
-}
-
-/// Whether no more reports about a job are expected.
-pub(super) fn is_over(run: &Run, key: &JobKey) -> Result<bool, RunRejection> {
-    // Of a call no worker tells: it ends with its jobs.
-    match run.cell(key).filter(|(_, cell)| cell.called.is_none()) {
-        Some((_, cell)) => Ok(cell.outcome.is_some()),
-        None => Err(unknown(run, key)),
-    }
-}
-
-/// The run has no job of this key.
-pub(super) fn unknown(run: &Run, key: &JobKey) -> RunRejection {
-    let mut cells = Vec::new();
-    add_cells(&run.progress, &mut cells);
-    let known = join_with_and(cells.iter().take(20).map(|cell| cell.key.as_str()));
-    RunRejection::UnknownJob {
-        run: run.spec.id.clone(),
-        key: key.clone(),
-        known,
-    }
-}
-
-/// The jobs that have been ready, but for calls.
-fn add_cells<'p>(progress: &'p WorkflowProgress, found: &mut Vec<&'p MatrixCell>) {
-    for cell in progress.jobs.iter().flat_map(|job| &job.cells) {
-        match &cell.called {
-            None => found.push(cell),
-            Some(called) => add_cells(&called.progress, found),
         }
     }
 }

@@ -7,10 +7,10 @@ use shipway_workflow::{
 };
 
 use super::{
-    gate::{GateEffect, GateFact, GateInput},
-    resume::FromStep,
+    gate_event::{GateEffect, GateFact, GateInput},
+    job_tests::JobTests,
+    resume_point::FromStep,
     spec::RunSpec,
-    test_results::JobTests,
 };
 use crate::{
     ids::{Digest, RunId},

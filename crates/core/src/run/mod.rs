@@ -9,18 +9,25 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{Actor, Aggregate, Event, PendingWork, ViewRow};
+use crate::aggregate::{Actor, Aggregate, Decider, Event, PendingWork, ViewRow};
 
 mod decide;
 mod event;
 mod event_refs;
 mod failure_lines;
 mod gate;
+mod gate_event;
+mod gates;
 mod job;
+mod job_lookup;
+mod job_record;
+mod job_tests;
 mod progress_lines;
 mod records;
 mod rerun;
 mod resume;
+mod resume_point;
+mod run_contexts;
 mod spec;
 mod state;
 mod test_results;
@@ -33,19 +40,25 @@ pub use event::{
 };
 pub use event_refs::event_reference;
 pub use failure_lines::{RunSite, blamed, find_error_line, telling_line, three_lines};
-pub use gate::{AwaitedApproval, GateEffect, GateFact, GateInput};
+pub use gate::AwaitedApproval;
+pub use gate_event::{GateEffect, GateFact, GateInput};
 pub use job::{JobEnvironment, JobSpecError, job_spec};
+pub use job_record::{EarlierAttempt, JobRecord};
+pub use job_tests::JobTests;
 pub use progress_lines::story_lines;
 pub use records::JobRecords;
-pub use resume::{FromStep, LeftoverState, ResumePoint};
+pub use resume_point::{FromStep, LeftoverState, ResumePoint};
 pub use shipway_workflow::graph::RerunSelection;
 pub use spec::RunSpec;
-pub use state::{EarlierAttempt, JobRecord, Run, RunEnd, RunPlan, RunPlanError, RunState};
-pub use test_results::{JobTests, JobTestsView, TestsView, in_short, percent};
+pub use state::{Run, RunEnd, RunPlan, RunPlanError, RunState};
+pub use test_results::{JobTestsView, TestsView, in_short, percent};
 pub use view::{
     JOB_APPROVAL_ROWS, JobApproval, JobView, RunStatus, RunView, StepView,
     newest_run_of_each_workflow,
 };
+
+/// Decides the facts of a run.
+type RunDecider = Decider<RunAggregate>;
 
 /// The run aggregate; its streams are `run/{service}/{number}`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]

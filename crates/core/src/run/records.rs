@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use shipway_workflow::{job::JobKey, persistent_vec::PersistentVec};
 
-use super::state::JobRecord;
+use super::job_record::JobRecord;
 
 /// Parts that keys are spread over: for twenty thousand jobs five to ten in each.
 const PARTS: usize = 2_048;

@@ -7,9 +7,10 @@ use shipway_workflow::{
 };
 
 use super::{
-    decide::unknown,
     event::{RUN_ATTEMPTS_MAX, RunEvent, RunRejection},
-    resume::{self, FromStep},
+    job_lookup::unknown,
+    resume,
+    resume_point::FromStep,
     state::Run,
 };
 

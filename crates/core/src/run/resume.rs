@@ -3,9 +3,6 @@
 //! The leftovers of an attempt are on disk; the caller reports them ([`LeftoverState`]). Whether a job may be resumed from them is
 //! decided here.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
 use shipway_workflow::{
     expr::join_with_and,
     graph::{RerunSelection, WorkflowProgress},
@@ -14,39 +11,9 @@ use shipway_workflow::{
 
 use super::{
     event::RunRejection,
-    state::{JobRecord, Run},
+    resume_point::{FromStep, LeftoverState},
+    state::Run,
 };
-
-/// Where jobs that run again begin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FromStep {
-    /// The id of the step; none: the one that failed.
-    pub step: Option<String>,
-    /// Leftovers of the earlier attempts.
-    pub left: BTreeMap<JobKey, LeftoverState>,
-}
-
-/// Leftovers of the last attempt of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeftoverState {
-    /// Its workspace, and what its steps had left for later ones.
-    Workspace {
-        /// The id of the step that failed; none: no step did.
-        failed: Option<String>,
-        /// The ids of the steps at which it may be resumed, in order.
-        steps: Vec<String>,
-    },
-    Nothing(String),
-}
-
-/// The attempt and the step at which a job resumes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResumePoint {
-    /// Which attempt at the job was before, from 1.
-    pub attempt: u32,
-    /// The id of the step that it begins at.
-    pub step: String,
-}
 
 impl Run {
     /// The failed jobs that `again` would run again, each with its last attempt: those may be resumed. Jobs that depend on
@@ -137,14 +104,4 @@ pub(super) fn decide(
         begins.push((key, step.clone()));
     }
     Ok(begins)
-}
-
-impl JobRecord {
-    /// Records that the new attempt resumes at a step of the previous one.
-    pub(super) fn goes_on_at(&mut self, step: &str) {
-        self.resume_point = Some(ResumePoint {
-            attempt: self.attempt().saturating_sub(1),
-            step: step.to_owned(),
-        });
-    }
 }

@@ -7,29 +7,8 @@ use shipway_workflow::{
     report::{LineCoverage, combine_coverage},
 };
 
-use super::state::{JobRecord, Run};
-use crate::{
-    ids::Digest,
-    testing::{Coverage, FailureExcuse, TestSummary, TestTotals},
-};
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobTests {
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub size: u64,
-    pub summary: TestSummary,
-    /// What the service's quarantine means for the job.
-    #[serde(default, skip_serializing_if = "FailureExcuse::is_nothing")]
-    pub excuse: FailureExcuse,
-    /// Which attempt at the job reported, from 1; 0 where that was not yet kept. Not on record: it follows from the order.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub attempt: u32,
-}
-
-const fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
+use super::{job_record::JobRecord, job_tests::JobTests, state::Run};
+use crate::testing::{Coverage, FailureExcuse, TestTotals};
 
 /// What the tests of a run said, as lists and pages show it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

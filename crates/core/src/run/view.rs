@@ -13,7 +13,8 @@ use shipway_workflow::{
 use super::{
     event::{Annotation, ArtifactRecord, RunEvent, StepLine},
     gate::{self, AwaitedApproval},
-    state::{EarlierAttempt, Run},
+    job_record::EarlierAttempt,
+    state::Run,
     test_results::TestsView,
 };
 use crate::{

@@ -1,7 +1,7 @@
 //! Ready instances: no shift and no promotion without them, and a rollback when they are lost.
 
 use super::*;
-use crate::rollout::capacity::SetReadiness;
+use crate::rollout::SetReadiness;
 
 const CANDIDATE: ReleaseNumber = ReleaseNumber(4);
 const STABLE: ReleaseNumber = ReleaseNumber(3);

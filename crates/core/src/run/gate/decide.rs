@@ -5,15 +5,15 @@ use shipway_workflow::{
     job::{Conclusion, JobKey},
 };
 
-use super::{
-    EnvironmentGate, GateFact, GateInput, GroupSlot, approval_awaited, cells_to_job, holds_slot,
-    rule,
-};
+use super::{approval_awaited, cells_to_job, holds_slot, rule};
 use crate::{
     concurrency::{SlotChange, SlotPosition},
     run::{
-        decide::{RunDecider, is_over},
+        RunDecider,
         event::{RunEvent, RunRejection},
+        gate_event::{GateFact, GateInput},
+        gates::{EnvironmentGate, GroupSlot},
+        job_lookup::is_over,
         state::{Run, RunPlan},
     },
 };

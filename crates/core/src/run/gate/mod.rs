@@ -6,29 +6,22 @@
 //!   answer before the release is sent, so that the two can't overtake each other.
 //! - The rules of an environment are those recorded when the run was ordered: changing them later opens and closes nothing.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shipway_workflow::{
-    graph::{ConcurrencyGroup, MatrixCell},
-    job::JobKey,
-};
+use shipway_workflow::graph::MatrixCell;
 
-use super::{event::RunEvent, state::Run};
-use crate::{
-    aggregate::{EffectKey, Event},
-    concurrency::SlotPosition,
-    gate::{ApprovalRule, GateDecision, GateSpec, GateState, GateVerdict},
+use super::{
+    gate_event::GateEffect,
+    gates::{EnvironmentGate, GroupSlot},
+    state::Run,
 };
+use crate::{aggregate::EffectKey, concurrency::SlotPosition, gate::ApprovalRule};
 
 mod decide;
-mod event;
 #[cfg(test)]
 mod tests;
 mod words;
 
-pub use event::{GateEffect, GateFact, GateInput};
 pub(super) use words::{job_waits_for, run_waits_for, story_lines};
 
 /// People that a job waits for.
@@ -41,176 +34,6 @@ pub struct AwaitedApproval {
     pub by: Vec<String>,
     /// Since when it waits.
     pub since: Timestamp,
-}
-
-/// Where the gates of a run stand.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RunGates {
-    /// Asks so far, of groups.
-    tickets: u32,
-    /// Whether the run as a whole has been in its group before.
-    was_inside: bool,
-    /// The turn of the run as a whole.
-    run: Option<GroupSlot>,
-    jobs: BTreeMap<JobKey, JobGate>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct JobGate {
-    /// Its turn in its group.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    slot: Option<GroupSlot>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    approval: Option<EnvironmentGate>,
-    /// Where its environment is reached.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    url: Option<String>,
-}
-
-/// A slot of a group that was requested.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct GroupSlot {
-    ticket: u32,
-    group: ConcurrencyGroup,
-    again: bool,
-    /// Whether the group has answered.
-    answered: bool,
-    position: Option<SlotPosition>,
-    /// Left over from an earlier attempt: to be released and requested again.
-    stale: bool,
-}
-
-impl GroupSlot {
-    /// The final answer. A member that was let in or dropped doesn't wait again: a later notice of that kind is outdated.
-    fn decided(&self) -> Option<&SlotPosition> {
-        self.position
-            .as_ref()
-            .filter(|position| !matches!(position, SlotPosition::Waiting { .. }))
-    }
-
-    fn has_come(&self) -> bool {
-        !self.stale && self.position == Some(SlotPosition::Entered)
-    }
-}
-
-/// The gate between a job and its environment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct EnvironmentGate {
-    environment: String,
-    rule: ApprovalRule,
-    state: GateState,
-}
-
-impl EnvironmentGate {
-    /// Whether people have approved; expiry ends the job, and needs no answer here.
-    fn is_passed(&self) -> bool {
-        self.state.verdict(self.state.opened_at) == GateVerdict::Pass
-    }
-}
-
-impl RunGates {
-    fn slot(&self, job: Option<&JobKey>) -> Option<&GroupSlot> {
-        match job {
-            None => self.run.as_ref(),
-            Some(key) => self.jobs.get(key)?.slot.as_ref(),
-        }
-    }
-
-    fn slot_mut(&mut self, job: Option<&JobKey>) -> &mut Option<GroupSlot> {
-        match job {
-            None => &mut self.run,
-            Some(key) => &mut self.jobs.entry(key.clone()).or_default().slot,
-        }
-    }
-
-    /// Where the environment that a job went to is reached.
-    pub(super) fn url(&self, key: &JobKey) -> Option<&str> {
-        self.jobs.get(key)?.url.as_deref()
-    }
-
-    /// A job begins anew: what it was let through before counts no more.
-    pub(super) fn forget(&mut self, key: &JobKey) {
-        if let Some(gate) = self.jobs.get_mut(key) {
-            (gate.approval, gate.url) = (None, None);
-            if let Some(slot) = &mut gate.slot {
-                slot.stale = true;
-            }
-        }
-    }
-
-    fn decide_gate(
-        &mut self,
-        event: &Event<RunEvent>,
-        key: &JobKey,
-        verdict: GateVerdict,
-        reason: Option<String>,
-    ) {
-        if let Some(gate) = &mut self.jobs.entry(key.clone()).or_default().approval {
-            gate.state.record_decision(GateDecision {
-                by: event.by.to_string(),
-                at: event.at,
-                verdict,
-                reason,
-            });
-        }
-    }
-
-    pub(super) fn apply(&mut self, event: &Event<RunEvent>, fact: &GateFact) {
-        match fact {
-            GateFact::SlotRequested {
-                job,
-                ticket,
-                group,
-                again,
-            } => {
-                self.tickets = *ticket;
-                *self.slot_mut(job.as_ref()) = Some(GroupSlot {
-                    ticket: *ticket,
-                    group: group.clone(),
-                    again: *again,
-                    answered: false,
-                    position: None,
-                    stale: false,
-                });
-            }
-            GateFact::SlotRequestAnswered { job, position } => {
-                if let Some(slot) = self.slot_mut(job.as_ref()) {
-                    slot.answered = true;
-                    slot.position = Some(position.clone());
-                }
-            }
-            GateFact::SlotPositionChanged { job, position } => {
-                if let Some(slot) = self.slot_mut(job.as_ref()) {
-                    slot.position = Some(position.clone());
-                }
-            }
-            GateFact::SlotReleased { job } => {
-                *self.slot_mut(job.as_ref()) = None;
-                self.was_inside |= job.is_none();
-            }
-            GateFact::ApprovalRequested {
-                key,
-                environment,
-                rule,
-                ..
-            } => {
-                self.jobs.entry(key.clone()).or_default().approval = Some(EnvironmentGate {
-                    environment: environment.clone(),
-                    rule: rule.clone(),
-                    state: GateState::new(GateSpec::Approval(rule.clone()), None, event.at),
-                });
-            }
-            GateFact::Approved { key, comment } => {
-                self.decide_gate(event, key, GateVerdict::Pass, comment.clone());
-            }
-            GateFact::Rejected { key, reason } => {
-                self.decide_gate(event, key, GateVerdict::Fail, Some(reason.clone()));
-            }
-            GateFact::EnvironmentUrlSet { key, url } => {
-                self.jobs.entry(key.clone()).or_default().url = Some(url.clone());
-            }
-        }
-    }
 }
 
 /// Who must say yes before this job starts.
@@ -284,14 +107,6 @@ pub(super) fn pending(run: &Run) -> impl Iterator<Item = (EffectKey, GateEffect)
         let group = slot.group.name.clone();
         over.then(|| (key.into(), GateEffect::ReleaseSlot { job, ticket, group }))
     })
-}
-
-impl RunGates {
-    /// The jobs that wait for approval, or have waited for it in this attempt.
-    pub(in crate::run) fn approval_keys(&self) -> impl Iterator<Item = &JobKey> {
-        let gates = self.jobs.iter();
-        gates.filter_map(|(key, gate)| gate.approval.as_ref().map(|_| key))
-    }
 }
 
 /// The people that a job waits for.

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use shipway_workflow::job::Conclusion;
+use shipway_workflow::job::{Conclusion, JobKey};
 
 use super::*;
 use crate::{
     access::Principal,
-    aggregate::{Actor, Aggregate, fold},
+    aggregate::{Actor, Aggregate, Event, fold},
     concurrency::{self, ConcurrencyGroups, GroupMemberId, SlotChange, SlotRequest},
     gate::EnvironmentRules,
     run::{
-        JOB_APPROVAL_ROWS, RunAggregate, RunEffect, RunInput, RunRejection, RunSpec, RunState,
-        RunStatus, RunView,
+        GateInput, JOB_APPROVAL_ROWS, RunAggregate, RunEffect, RunEvent, RunInput, RunRejection,
+        RunSpec, RunState, RunStatus, RunView,
     },
 };
 

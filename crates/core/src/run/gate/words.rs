@@ -2,8 +2,16 @@
 
 use shipway_workflow::{graph::MatrixCell, job::JobKey};
 
-use super::{EnvironmentGate, GateFact, GroupSlot, approval_awaited, cells_to_job};
-use crate::{concurrency::SlotPosition, gate::ApprovalRule, run::state::Run};
+use super::{approval_awaited, cells_to_job};
+use crate::{
+    concurrency::SlotPosition,
+    gate::ApprovalRule,
+    run::{
+        gate_event::GateFact,
+        gates::{EnvironmentGate, GroupSlot},
+        state::Run,
+    },
+};
 
 /// What the run as a whole waits for, in words.
 pub(in crate::run) fn run_waits_for(run: &Run) -> Option<String> {

@@ -1,13 +1,13 @@
 //! Schedules in zones, and what starts by itself.
 
 use proptest::prelude::*;
-use shipway_workflow::model::OtherEvent;
+use shipway_workflow::job::Conclusion;
 
 use super::*;
 use crate::{
-    aggregate::{Aggregate, Event, fold},
+    aggregate::{Actor, Aggregate, Event, fold},
     ids::RunNumber,
-    service::{ServiceAggregate, ServiceInput, ServiceState},
+    service::{Push, ServiceAggregate, ServiceEvent, ServiceInput, ServiceState},
 };
 
 fn times(cron: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
