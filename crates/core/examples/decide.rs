@@ -115,6 +115,7 @@ fn spec(text: &str) -> RunSpec {
         event_payload: None,
         repository: None,
         default_branch: None,
+        location: None,
     }
 }
 

@@ -23,6 +23,7 @@ pub mod keyed_request;
 pub mod principal_id;
 pub mod projection;
 pub mod release;
+pub mod repository;
 pub mod retention;
 pub mod rollout;
 pub mod run;

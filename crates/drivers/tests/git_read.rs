@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, io::Read as _, os::unix::fs::PermissionsExt as 
 
 use git_support::Person;
 use shipway_core::ids::CommitId;
-use shipway_drivers::git::{ForeignContent, GitError, GitRepositories, GitRepository, RefUpdate};
+use shipway_drivers::git::{
+    FolderEntry, ForeignContent, GitError, GitRepositories, GitRepository, RefUpdate,
+};
 
 fn update(branch: &str, old: Option<&CommitId>, new: Option<&CommitId>) -> RefUpdate {
     RefUpdate {
@@ -94,6 +96,58 @@ async fn only_regular_files_are_listed() {
     assert_eq!(
         repo.list_files(&commit, "nothing/here").await.unwrap(),
         [""; 0]
+    );
+}
+
+#[tokio::test]
+async fn entries_of_a_folder_are_listed_without_following_links() {
+    let ada = Person::new();
+    let tree = ada.init("tree").await;
+    ada.commit(&tree, "services/cart/shipway.yaml", "x").await;
+    ada.commit(&tree, "services/a [1]*/shipway.yaml", "x").await;
+    ada.commit(&tree, "services/README", "x").await;
+    let link = |target: &str, name: &str| {
+        std::os::unix::fs::symlink(target, tree.join("services").join(name)).unwrap();
+    };
+    link("/etc", "outside");
+    link("cart", "twin");
+    std::fs::create_dir(tree.join("services/linked")).unwrap();
+    link("/etc/passwd", "linked/shipway.yaml");
+    let commit = ada.commit(&tree, "libs/money", "1").await;
+    let repo = GitRepository::open_existing(&tree).await.unwrap();
+    let folder = |name: &str| FolderEntry::Folder(format!("services/{name}"));
+    let link = |name: &str| FolderEntry::Link(format!("services/{name}"));
+    assert_eq!(
+        repo.list_folder(&commit, "services").await.unwrap(),
+        [
+            FolderEntry::File("services/README".to_owned()),
+            folder("a [1]*"),
+            folder("cart"),
+            folder("linked"),
+            link("outside"),
+            link("twin"),
+        ]
+    );
+    assert_eq!(repo.list_folder(&commit, "nothing").await.unwrap(), []);
+    assert!(repo.list_folder(&commit, "../services").await.is_err());
+    let names = [
+        "a [1]*", "cart", "linked", "outside", "twin", "none", "../..", "a\nb",
+    ];
+    let paths = names.map(|name| format!("services/{name}/shipway.yaml"));
+    assert_eq!(
+        repo.find_entries(&commit, &paths).await.unwrap(),
+        [
+            FolderEntry::File("services/a [1]*/shipway.yaml".to_owned()),
+            FolderEntry::File("services/cart/shipway.yaml".to_owned()),
+            FolderEntry::Link("services/linked/shipway.yaml".to_owned()),
+        ]
+    );
+    let many = (0..500).map(|number| format!("services/s{number}/shipway.yaml"));
+    assert_eq!(
+        repo.find_entries(&commit, &many.collect::<Vec<_>>())
+            .await
+            .unwrap(),
+        []
     );
 }
 

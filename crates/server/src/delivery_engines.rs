@@ -14,7 +14,7 @@ use shipway_core::{
 use shipway_engine::{Engine, EngineError, Outcome, StoreError};
 
 /// The branch that is released when no configuration names one.
-const DEFAULT_BRANCH: &str = "main";
+pub(crate) const DEFAULT_BRANCH: &str = "main";
 
 /// One engine for each aggregate. Drivers hold a weak reference to them, because the engines hold the drivers.
 pub(crate) struct DeliveryEngines {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shipway_core::{
     access::JobIdentity,
     ids::RunId,
-    run::{JobEnvironment, JobRecord, Run, RunState},
+    run::{JobEnvironment, JobRecord, Run, RunSpec, RunState},
     service::RunPurpose,
     target::ServiceEnvironment,
 };
@@ -55,9 +55,9 @@ pub(crate) async fn job_environment(
             .map(|name| sources.inputs.secrets.for_environment(name))
             .unwrap_or_default(),
         vars: BTreeMap::new(),
-        env: tested_environment(sources, &run.id, &run.purpose).await,
+        env: shipway_variables(sources, run).await,
         source: SourceTree::Git {
-            repository: run.id.service.to_string(),
+            repository: run.location().repository.to_string(),
             commit: run.commit.id.to_string(),
             reference: run.reference.clone(),
         },
@@ -85,6 +85,18 @@ fn job_token(inputs: &JobInputs, run: &Run, key: &JobKey) -> String {
 fn environment<'a>(run: &'a Run, key: &JobKey) -> Option<&'a str> {
     let (_, cell) = run.cell(key)?;
     cell.gate.environment.as_deref()
+}
+
+/// Environment variables that say which service the run is for, and which environment it tests.
+async fn shipway_variables(
+    sources: JobEnvironmentSources<'_>,
+    run: &RunSpec,
+) -> BTreeMap<String, String> {
+    let mut variables = tested_environment(sources, &run.id, &run.purpose).await;
+    let folder = run.location().working_directory().to_owned();
+    variables.insert("SHIPWAY_SERVICE".to_owned(), run.id.service.to_string());
+    variables.insert("SHIPWAY_FOLDER".to_owned(), folder);
+    variables
 }
 
 /// Environment variables for tests of an environment, with its address.

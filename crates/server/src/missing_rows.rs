@@ -93,6 +93,7 @@ mod tests {
             unconfigured: None,
             tests: Vec::new(),
             source: None,
+            location: None,
             commits: Vec::new(),
             commits_omitted: 0,
         };

@@ -12,6 +12,7 @@ use shipway_core::{
     release::Release,
     rollout::{RolloutEvent, RolloutView, series},
     run::RunView,
+    service::ServiceView,
 };
 use shipway_drivers::jobs::JobExecutor;
 use shipway_engine::{RowQuery, Store, StoreError};
@@ -36,6 +37,23 @@ pub(crate) enum ReadModelError {
     /// The analysis of the log panicked.
     #[error("the analysis can't be read: {0}")]
     Analysis(#[from] tokio::task::JoinError),
+}
+
+/// The services of a repository that had a configuration on their released branch.
+pub(crate) async fn services_in_repository(
+    log: &dyn Store,
+    repository: &ServiceName,
+) -> Result<Vec<ServiceView>, StoreError> {
+    let rows = log.all_rows("service").await?;
+    let views = rows.into_iter().filter_map(|row| {
+        let view = serde_json::from_value::<ServiceView>(row.doc);
+        view.inspect_err(
+            |error| tracing::warn!(%error, key = row.key, "the row of a service can't be read"),
+        )
+        .ok()
+    });
+    let is_here = |view: &ServiceView| view.location().repository == *repository;
+    Ok(views.filter(is_here).collect())
 }
 
 /// The row of a run.

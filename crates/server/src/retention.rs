@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use shipway_api::{PruneReport, PrunedFiles, PrunedRelease};
 use shipway_core::{
     config::ArtifactSource,
-    ids::{Digest, RunId, ServiceName},
+    ids::{CommitId, Digest, RunId, ServiceName},
     release::Release,
     retention::{
         BlobRecord, RecordedReferences, ReleaseRecord, RetainedFiles, RetentionPolicy, RunRecord,
@@ -273,6 +273,7 @@ impl FilePruner {
         retained: &RetainedFiles,
         collected: CollectedRepositories,
     ) -> Result<PrunedFiles, PruneError> {
+        let mut commits = self.commits_by_repository(retained).await?;
         let mut sizes = Vec::new();
         for service in self.repositories.services()? {
             let Some(repository) = self.repositories.get(&service) else {
@@ -281,10 +282,8 @@ impl FilePruner {
             if collected == CollectedRepositories::Due && !self.is_due(&repository) {
                 continue;
             }
-            let commits = retained.commits.get(&service).cloned();
-            repository
-                .retain_commits(&commits.unwrap_or_default())
-                .await?;
+            let needed = commits.remove(&service).unwrap_or_default();
+            repository.retain_commits(&needed).await?;
             match repository.remove_unreachable().await {
                 Ok(0) => {}
                 Ok(size) => sizes.push(size),
@@ -294,6 +293,22 @@ impl FilePruner {
             }
         }
         Ok(count_files(sizes.into_iter()))
+    }
+
+    /// The commits that services need, by the repository that each service is in.
+    async fn commits_by_repository(
+        &self,
+        retained: &RetainedFiles,
+    ) -> Result<BTreeMap<ServiceName, BTreeSet<CommitId>>, StoreError> {
+        let mut by_repository: BTreeMap<ServiceName, BTreeSet<CommitId>> = BTreeMap::new();
+        for (service, commits) in &retained.commits {
+            let state = self.engines.service(service).await?;
+            let location = state.as_ref().and_then(|state| state.location.as_ref());
+            let repository = location.map_or(service, |location| &location.repository);
+            let needed = by_repository.entry(repository.clone()).or_default();
+            needed.extend(commits.iter().cloned());
+        }
+        Ok(by_repository)
     }
 
     fn is_due(&self, repository: &GitRepository) -> bool {

@@ -279,6 +279,7 @@ fn start_engines(
         },
         repository: shared.repository.clone(),
         repositories: parts.repos.clone(),
+        store: store.clone(),
         workloads: shared.workloads.clone(),
         baseline_history: shared.observations.baseline_history.clone(),
         notices: notices.clone(),

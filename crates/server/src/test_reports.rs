@@ -369,7 +369,7 @@ impl TestReports {
 
     /// The paths that a run's change touches: those of the push, else those of its commit.
     async fn changed_paths(&self, engines: &DeliveryEngines, run: &RunSpec) -> Option<Vec<String>> {
-        let repo = self.repositories.get(&run.id.service)?;
+        let repo = self.repositories.get(&run.location().repository)?;
         let parent = format!("{}^", run.commit.id);
         let old = match &run.before {
             Some(before) => Some(before.clone()),

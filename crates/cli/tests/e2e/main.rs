@@ -39,6 +39,7 @@ mod listener;
 mod load;
 mod local;
 mod misbehaving;
+mod monorepo;
 mod pages;
 mod people;
 mod printed_commands;

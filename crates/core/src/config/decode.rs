@@ -7,7 +7,8 @@ use shipway_syntax::{
 };
 
 use super::{
-    ArtifactSource, RunConfig, ServiceConfig, checks, environments::environments, reports, targets,
+    ArtifactSource, RunConfig, ServiceConfig, checks, environments::environments, paths, reports,
+    targets,
 };
 use crate::{
     field_values::{Problems, env, later, path_in_repository},
@@ -24,6 +25,7 @@ pub(super) const FILE_KEYS: &[&str] = &[
     "artifact",
     "run",
     "reports",
+    "paths",
     "environments",
     "target",
     "router",
@@ -110,6 +112,7 @@ fn file(tree: &YamlNode, problems: &mut Problems) -> Option<ServiceConfig> {
         artifact,
         run: run?,
         reports: reports::reports_config(&fields, problems),
+        paths: paths::path_patterns(&fields, problems),
         environments: environments?,
     })
 }

@@ -11,6 +11,7 @@ mod guard;
 mod metrics;
 #[cfg(test)]
 mod page_tests;
+mod paths;
 mod promotion_groups;
 mod reports;
 mod rollback;
@@ -31,6 +32,7 @@ pub use rollback::RollbackWindow;
 pub use schema::schema;
 use serde::{Deserialize, Serialize};
 use shipway_analysis::Analysis;
+use shipway_workflow::model::FilterPattern;
 pub use timeouts::RequestTimeouts;
 
 use crate::{
@@ -57,6 +59,9 @@ pub struct ServiceConfig {
     /// Paths of test reports and the requirements on them.
     #[serde(default, skip_serializing_if = "ReportsConfig::is_default")]
     pub reports: ReportsConfig,
+    /// Patterns of further paths whose changes are released, see [`crate::repository::ServicePaths`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<FilterPattern>,
     /// In order of promotion; never empty.
     pub environments: Vec<EnvironmentConfig>,
 }

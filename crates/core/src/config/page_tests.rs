@@ -39,6 +39,15 @@ fn every_file_of_the_page_about_apps_is_read() {
 }
 
 #[test]
+fn the_file_of_the_page_about_repositories_is_read() {
+    let page = include_str!("../../../../docs/repositories.md");
+    let files: Vec<&str> = page.split("```yaml\n").skip(1).collect();
+    assert_eq!(files.len(), 1);
+    let file = files[0].split("```").next().unwrap();
+    assert_eq!(problems(file), Vec::<String>::new());
+}
+
+#[test]
 fn users_are_kept_on_the_release_or_on_an_instance() {
     let read = |sticky: &str| {
         let text = format!(

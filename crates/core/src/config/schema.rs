@@ -24,10 +24,10 @@ pub fn schema() -> Value {
             "workflow": { "$ref": "#/$defs/texts", "x-default": "all in .github/workflows", "description": "The workflows that a push can start." },
             "artifact": {
                 "x-default": "the only artifact of the run",
-                "description": "What a release is made of: an artifact of the run, by the name given to actions/upload-artifact, or `{ source: . }`, the commit's own tree.",
+                "description": "What a release is made of: an artifact of the run, by the name given to actions/upload-artifact, or `{ source: . }`, the files of the commit in the folder of this file.",
                 "oneOf": [
                     { "type": "string" },
-                    { "type": "object", "additionalProperties": false, "properties": { "source": { "const": ".", "description": "The tree of the commit." }, "image": { "type": "string" } } }
+                    { "type": "object", "additionalProperties": false, "properties": { "source": { "const": ".", "description": "The files of the commit in the folder of this file." }, "image": { "type": "string" } } }
                 ]
             },
             "run": {
@@ -42,6 +42,7 @@ pub fn schema() -> Value {
                     "stop_signal": { "enum": StopSignal::ALL.map(StopSignal::name), "default": "SIGTERM", "description": "Signal to stop an instance gracefully; sent once, only to the main process." }
                 }
             },
+            "paths": { "$ref": "#/$defs/texts", "x-default": "none; at the root all paths", "description": "Further paths of the repository whose changes release the service, besides its folder and the workflows that it names; with `!` paths that don't. Patterns as in `on.push.paths` of workflows: the last that matches decides." },
             "reports": {
                 "type": "object", "additionalProperties": false,
                 "description": "Test and coverage reports, and the required coverage.",

@@ -330,7 +330,7 @@ fn empty_and_absent_parts_are_named() {
     assert_eq!(
         problems(""),
         [
-            "shipway.yaml:1:1: error: shipway.yaml must be a mapping, but this is empty; its keys are service, branch, repository, workflow, artifact, run, reports, environments, target, router"
+            "shipway.yaml:1:1: error: shipway.yaml must be a mapping, but this is empty; its keys are service, branch, repository, workflow, artifact, run, reports, paths, environments, target, router"
         ]
     );
     let missing = problems("service: shop\n");

@@ -71,6 +71,7 @@ impl Story {
             unconfigured: None,
             tests: Vec::new(),
             source: None,
+            location: None,
             commits: commits.to_vec(),
             commits_omitted: 0,
         };

@@ -98,6 +98,7 @@ fn release(number: u32, environment: &EnvironmentConfig) -> Arc<Release> {
         artifact: ArtifactSource::Run { name: None },
         run,
         reports: Default::default(),
+        paths: Vec::new(),
         environments: vec![environment.clone()],
     };
     Arc::new(Release {

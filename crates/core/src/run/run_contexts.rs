@@ -46,7 +46,7 @@ impl RunSpec {
     /// The `github` context, but for what only a job or its worker knows.
     fn github(&self, workflow: &Workflow, run: &Run) -> ExprValue {
         let actor = self.actor.as_deref().unwrap_or(&run.by);
-        let own = || SourceRepository::on_github(format!("shipway/{}", self.id.service));
+        let own = || SourceRepository::on_github(format!("shipway/{}", self.location().repository));
         let repository = self.repository.clone().unwrap_or_else(own);
         let payload = self.complete_payload(&repository, actor);
         let (base_ref, head_ref) = pull_request_branches(&self.event, &payload);

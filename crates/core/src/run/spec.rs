@@ -9,6 +9,7 @@ use crate::{
     gate::EnvironmentRules,
     ids::{CommitId, RunId, RunUid},
     release::{Commit, WorkflowFile},
+    repository::ServiceLocation,
     service::{RunOrder, RunPurpose},
     source_repository::SourceRepository,
 };
@@ -56,6 +57,9 @@ pub struct RunSpec {
     /// `github.event.repository.default_branch`; `main` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_branch: Option<String>,
+    /// Where the service is, if not at the root of the repository of its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<ServiceLocation>,
 }
 
 impl RunSpec {
@@ -81,7 +85,15 @@ impl RunSpec {
             event_payload: order.event_payload,
             repository: order.repository,
             default_branch: order.default_branch,
+            location: order.location,
         }
+    }
+
+    /// Where the service is.
+    #[must_use]
+    pub fn location(&self) -> ServiceLocation {
+        let root = || ServiceLocation::root(self.id.service.clone());
+        self.location.clone().unwrap_or_else(root)
     }
 
     /// The ref without `refs/heads/`, `refs/tags/` or `refs/pull/`.

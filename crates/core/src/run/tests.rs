@@ -66,6 +66,7 @@ pub(super) fn spec(text: &str) -> RunSpec {
         event_payload: None,
         repository: None,
         default_branch: None,
+        location: None,
     }
 }
 

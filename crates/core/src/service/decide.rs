@@ -44,12 +44,9 @@ impl ServiceDecider {
     fn handle_input(&mut self, input: ServiceInput) -> Result<(), ServiceRejection> {
         self.refuse_while_deleted(&input)?;
         match input {
-            ServiceInput::Pushed {
-                service: _,
-                push,
-                workflows,
-                standing,
-            } => self.pushed(push, workflows, standing),
+            push @ (ServiceInput::Pushed { .. } | ServiceInput::ReferenceMoved { .. }) => {
+                self.handle_push(push)?;
+            }
             ServiceInput::Deleted { reference } => {
                 self.clear_timetable(&reference);
                 if self.state.references.contains_key(&reference) {
@@ -154,7 +151,7 @@ impl ServiceDecider {
     fn handle_report(&mut self, report: ServiceInput) {
         match report {
             ServiceInput::EnvironmentRemoved(environment) => self.environment_removed(environment),
-            ServiceInput::ServiceRemoved => self.service_removed(),
+            ServiceInput::ServiceRemoved(repository) => self.service_removed(repository),
             ServiceInput::HealthReported(report) => self.report_health(report),
             ServiceInput::HealthNotificationFinished {
                 number,
@@ -207,6 +204,7 @@ impl ServiceDecider {
             event_payload: None,
             repository: config.and_then(|config| config.repository.clone()),
             default_branch: config.map(|config| config.branch.clone()),
+            location: self.state.location.clone(),
             chain: 0,
         };
         self.emit(ServiceEvent::RunOrdered {
@@ -214,7 +212,7 @@ impl ServiceDecider {
         });
     }
 
-    fn pushed(
+    pub(super) fn pushed(
         &mut self,
         push: Box<Push>,
         workflows: Vec<WorkflowFile>,
@@ -230,7 +228,7 @@ impl ServiceDecider {
             push: push.clone(),
         });
         if let Some(workflows) = standing {
-            self.set_timetable(&push, workflows);
+            self.set_timetable(&push.reference, &push.commit, workflows);
         }
         for workflow in workflows {
             let order = RunOrder {
@@ -252,6 +250,7 @@ impl ServiceDecider {
                 event_payload: None,
                 repository: (push.config.as_ref()).and_then(|config| config.repository.clone()),
                 default_branch: push.config.as_ref().map(|config| config.branch.clone()),
+                location: push.location.clone(),
                 chain: 0,
             };
             self.emit(ServiceEvent::RunOrdered {
@@ -492,6 +491,7 @@ impl ServiceDecider {
                     event_payload: None,
                     repository: release.config.repository.clone(),
                     default_branch: Some(release.config.branch.clone()),
+                    location: self.state.location.clone(),
                     chain: 0,
                 };
                 self.emit(ServiceEvent::RunOrdered {

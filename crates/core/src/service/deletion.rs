@@ -9,7 +9,9 @@
 
 use super::{
     ServiceDecider,
-    event::{DeletionScope, Preemption, ServiceEffect, ServiceEvent, ServiceInput},
+    event::{
+        DeletionScope, Preemption, RepositoryRemoval, ServiceEffect, ServiceEvent, ServiceInput,
+    },
     rejection::ServiceRejection,
     requested_deletion::RequestedDeletion,
     state::{EnvironmentState, ServiceState},
@@ -148,15 +150,27 @@ impl ServiceDecider {
         }
     }
 
-    /// The repository of the service is gone.
-    pub(super) fn service_removed(&mut self) {
-        if let Some(service) = self
-            .state
-            .name
-            .clone()
-            .filter(|_| self.state.is_removable())
-        {
-            self.emit(ServiceEvent::Deleted { service });
+    /// The service is out of its repository.
+    pub(super) fn service_removed(&mut self, repository: RepositoryRemoval) {
+        let name = self.state.name.clone();
+        let Some(service) = name.filter(|_| self.state.is_removable()) else {
+            return;
+        };
+        let location = self.state.location.clone();
+        let references = self.state.references.clone();
+        self.emit(ServiceEvent::Deleted { service });
+        match repository {
+            RepositoryRemoval::Removed | RepositoryRemoval::OtherName => {}
+            // Else the next start would take every reference for a missed push, and create the service again.
+            RepositoryRemoval::Shared => {
+                for (reference, commit) in references {
+                    self.emit(ServiceEvent::ReferenceMoved {
+                        reference,
+                        commit,
+                        location: location.clone().filter(|location| !location.is_root()),
+                    });
+                }
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
         CommitId, Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName,
     },
     release::{Commit, Release, WorkflowFile},
+    repository::ServiceLocation,
     rollout::{
         RollbackCause, RolloutEnd, RolloutKind, RolloutOutcome, RolloutPace, RolloutSpec,
         strategy::ObservedState,
@@ -59,6 +60,9 @@ pub struct Push {
     /// The commit's own tree as an artifact, where the configuration says that it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Digest>,
+    /// Where the service is, if not at the root of the repository of its name. None in logs of before there were others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<ServiceLocation>,
     /// The commits that it brought, newest first, at most [`Push::COMMITS_MAX`]; the history of a new reference is among them.
     /// Empty in logs of before this was recorded, or where git couldn't tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -152,6 +156,9 @@ pub struct RunOrder {
     /// The branch whose commits are released; `None` in logs from before this was recorded, and without a configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_branch: Option<String>,
+    /// Where the service is, if not at the root of the repository of its name. None in logs of before there were others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<ServiceLocation>,
     /// How many runs led to it, each by being over.
     pub chain: u8,
 }
@@ -267,6 +274,14 @@ pub enum ServiceEvent {
         /// Its place in the order of pushes, from 1.
         sequence: u64,
         push: Box<Push>,
+    },
+    /// A branch or tag was moved, and changed nothing of the service.
+    ReferenceMoved {
+        reference: String,
+        commit: CommitId,
+        /// As that of a push.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        location: Option<ServiceLocation>,
     },
     /// A branch or tag is gone; releases made of it stay.
     ReferenceDeleted { reference: String },
@@ -436,6 +451,16 @@ pub enum ServiceInput {
         /// What starts by itself from now on, when it is the branch whose workflows do.
         standing: Option<Vec<ScheduledWorkflow>>,
     },
+    /// A branch or tag was moved, and changed nothing of the service: nothing runs, and nothing is released.
+    ReferenceMoved {
+        /// The service; of a repository without a service of its name that name.
+        service: ServiceName,
+        location: ServiceLocation,
+        reference: String,
+        commit: Commit,
+        /// What starts by itself from now on, when it is the branch whose workflows do.
+        standing: Option<Vec<ScheduledWorkflow>>,
+    },
     /// A branch or tag is gone.
     Deleted { reference: String },
     /// Test results of an ended run; sent before [`ServiceInput::RunEnded`].
@@ -496,8 +521,8 @@ pub enum ServiceInput {
     },
     /// The instances and routes of an environment are gone.
     EnvironmentRemoved(EnvironmentName),
-    /// The repository of a deleted service is gone.
-    ServiceRemoved,
+    /// A deleted service is out of its repository.
+    ServiceRemoved(RepositoryRemoval),
     /// Instances of a release, as the target sees them now.
     HealthReported(HealthReport),
     /// A notice of an environment's health was delivered to one destination, or given up there.
@@ -543,6 +568,17 @@ pub enum ServiceInput {
 pub enum Override {
     No,
     Yes,
+}
+
+/// What became of the repository of a deleted service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepositoryRemoval {
+    /// It is gone, or there was none.
+    Removed,
+    /// It has the service's name, and stays for other services that are in it.
+    Shared,
+    /// It has another name: the service was one of several in it.
+    OtherName,
 }
 
 /// The extent of a deletion.

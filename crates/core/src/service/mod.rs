@@ -18,6 +18,7 @@ mod health_reporting;
 mod hold;
 mod holding;
 mod pending;
+mod placement;
 mod promotion_groups;
 mod queue;
 mod rejection;
@@ -34,8 +35,8 @@ mod view;
 
 pub use event::{
     AutoPromotion, DeletionScope, DeployingRun, Override, Preemption, Push, PushedCommit,
-    ReleaseOrigin, RetryRequest, RolloutGroups, RolloutRequest, RolloutTrigger, RunArtifact,
-    RunOrder, RunPurpose, ServiceEffect, ServiceEvent, ServiceInput, WaitsFor,
+    ReleaseOrigin, RepositoryRemoval, RetryRequest, RolloutGroups, RolloutRequest, RolloutTrigger,
+    RunArtifact, RunOrder, RunPurpose, ServiceEffect, ServiceEvent, ServiceInput, WaitsFor,
 };
 pub use health::{EnvironmentDegradation, HealthNotice, HealthReport};
 pub use hold::EnvironmentHold;

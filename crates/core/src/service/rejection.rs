@@ -1,7 +1,10 @@
 //! Why a service refuses an input.
 
 use crate::{
-    ids::{EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, RunId, RunNumber},
+    ids::{
+        EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, RunId, RunNumber, ServiceName,
+    },
+    repository::ServiceLocation,
     rollout::RolloutOutcome,
     testing,
 };
@@ -12,6 +15,14 @@ pub enum ServiceRejection {
     /// Nothing was ever pushed.
     #[error("no such service yet: push a commit with a shipway.yaml first")]
     NoService,
+    /// A push from another repository than the service's.
+    #[error(
+        "the service {service} is in {owner}: push to /git/{}, or give this service another name", .owner.repository
+    )]
+    OtherRepository {
+        service: ServiceName,
+        owner: ServiceLocation,
+    },
     /// The release has no such environment.
     #[error("release {release} has no environment {environment:?}; its shipway.yaml names {known}")]
     UnknownEnvironment {

@@ -14,10 +14,10 @@ use shipway_workflow::job::Conclusion;
 
 use super::{
     ServiceDecider,
-    event::{Push, RunOrder, RunPurpose, ServiceEvent},
+    event::{RunOrder, RunPurpose, ServiceEvent},
     schedules::{ScheduledWorkflow, next},
 };
-use crate::aggregate::Actor;
+use crate::{aggregate::Actor, release::Commit};
 
 /// Missed times older than this are skipped.
 const MISSED_MAX: SignedDuration = SignedDuration::from_hours(24);
@@ -27,11 +27,16 @@ const CHAIN_MAX: u8 = 3;
 
 impl ServiceDecider {
     /// What starts by itself from now on.
-    pub(super) fn set_timetable(&mut self, push: &Push, workflows: Vec<ScheduledWorkflow>) {
+    pub(super) fn set_timetable(
+        &mut self,
+        reference: &str,
+        commit: &Commit,
+        workflows: Vec<ScheduledWorkflow>,
+    ) {
         if workflows.is_empty() && self.state.schedules.workflows.is_empty() {
             return;
         }
-        let head = Some((push.reference.clone(), push.commit.clone()));
+        let head = Some((reference.to_owned(), commit.clone()));
         self.emit(ServiceEvent::SchedulesSet { head, workflows });
     }
 
@@ -142,6 +147,7 @@ impl ServiceDecider {
             event_payload: Some(event_payload),
             repository: config.and_then(|config| config.repository.clone()),
             default_branch: config.map(|config| config.branch.clone()),
+            location: self.state.location.clone(),
             chain,
         };
         self.emit(ServiceEvent::RunOrdered {

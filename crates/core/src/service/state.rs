@@ -25,6 +25,7 @@ use crate::{
     config::ServiceConfig,
     ids::{CommitId, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName},
     release::Release,
+    repository::{DeliveredPush, ServiceLocation},
     rollout::{RollbackCause, RolloutKind, RolloutOutcome, RolloutSpec, strategy::ObservedState},
     testing::TestingState,
 };
@@ -77,6 +78,12 @@ pub struct ServiceState {
     pub red_pushes: BTreeMap<u64, OpenPush>,
     /// Releases that stay in an environment as its tests were red: they may be run again.
     pub red_tests: BTreeMap<RunNumber, (EnvironmentName, Arc<Release>)>,
+    /// Where it is, if not at the root of the repository of its name.
+    #[serde(default)]
+    pub location: Option<ServiceLocation>,
+    /// The newest push that was released.
+    #[serde(default)]
+    pub delivered: Option<DeliveredPush>,
     /// Set once the deletion of the whole service was requested.
     #[serde(default)]
     pub deletion: Option<RequestedDeletion>,
@@ -224,6 +231,7 @@ impl ServiceState {
         self.pushes = sequence;
         self.references
             .insert(push.reference.clone(), push.commit.id.clone());
+        self.location.clone_from(&push.location);
         if let Some(config) = push.config.as_deref().filter(|_| push.is_released()) {
             self.name = Some(config.service.clone());
             self.config = Some(Arc::new(config.clone()));
@@ -274,35 +282,13 @@ impl ServiceState {
         );
     }
 
-    /// The push that isn't released yet as this run of it was red.
-    #[must_use]
-    pub fn red_push(&self, number: RunNumber) -> Option<u64> {
-        let mut pushes = self.open_pushes.iter().chain(&self.red_pushes);
-        let found = pushes.find(|(_, push)| push.red.contains(&number));
-        found.map(|(sequence, _)| *sequence)
-    }
-
-    /// A red run was run again, and succeeded.
-    fn run_again_green(&mut self, number: RunNumber, artifacts: &[RunArtifact]) {
-        self.red_tests.remove(&number);
-        let Some(sequence) = self.red_push(number) else {
-            return;
-        };
-        if let Some(push) = self.red_pushes.remove(&sequence) {
-            self.open_pushes.insert(sequence, push);
-        }
-        if let Some(push) = self.open_pushes.get_mut(&sequence) {
-            push.red.remove(&number);
-            push.artifacts.retain(|(of, _)| *of != number);
-            push.artifacts
-                .extend(artifacts.iter().map(|artifact| (number, artifact.clone())));
-        }
-    }
-
     fn remove_push(&mut self, sequence: u64) {
         let Some(push) = self.open_pushes.remove(&sequence) else {
             return;
         };
+        if push.red.is_empty() && !push.deployed_by_step.is_empty() {
+            self.push_delivered(sequence, &push.push.commit.id);
+        }
         if !push.red.is_empty() && push.push.is_released() {
             self.red_pushes.insert(sequence, push);
         }
@@ -354,7 +340,10 @@ impl ServiceState {
     fn release_created(&mut self, release: &Arc<Release>, origin: ReleaseOrigin) {
         self.last_release = release.number;
         match origin {
-            ReleaseOrigin::Push => drop(self.open_pushes.remove(&release.sequence)),
+            ReleaseOrigin::Push => {
+                self.open_pushes.remove(&release.sequence);
+                self.push_delivered(release.sequence, &release.commit.id);
+            }
             ReleaseOrigin::DeployStep => {
                 let open = self.open_pushes.get_mut(&release.sequence);
                 let push = open.or_else(|| self.red_pushes.get_mut(&release.sequence));
@@ -453,6 +442,14 @@ impl ServiceState {
 pub(super) fn apply(state: &mut ServiceState, event: &Event<ServiceEvent>) {
     match &event.body {
         ServiceEvent::Pushed { sequence, push } => state.pushed(*sequence, push, &event.by),
+        ServiceEvent::ReferenceMoved {
+            reference,
+            commit,
+            location,
+        } => {
+            state.references.insert(reference.clone(), commit.clone());
+            state.location.clone_from(location);
+        }
         ServiceEvent::ReferenceDeleted { reference } => {
             state.references.remove(reference);
         }
@@ -585,6 +582,7 @@ fn apply_to_rollout(state: &mut ServiceState, event: &Event<ServiceEvent>, fact:
         }
         ServiceEvent::RolloutEnded { .. } => apply_rollout_end(state, event),
         ServiceEvent::Pushed { .. }
+        | ServiceEvent::ReferenceMoved { .. }
         | ServiceEvent::ReferenceDeleted { .. }
         | ServiceEvent::SchedulesSet { .. }
         | ServiceEvent::ScheduleFired { .. }

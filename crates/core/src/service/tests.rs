@@ -25,6 +25,7 @@ mod addresses;
 mod deletion;
 mod health;
 mod holds;
+mod monorepo;
 mod together;
 mod window;
 
@@ -123,6 +124,7 @@ impl Stage {
             unconfigured: None,
             tests: vec![WorkflowFile::new("e2e.yml".into(), String::new())],
             source: Some(Digest::compute(b"tree")),
+            location: None,
             commits: Vec::new(),
             commits_omitted: 0,
         };

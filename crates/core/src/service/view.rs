@@ -16,18 +16,31 @@ use crate::{
     aggregate::{Event, ViewRow},
     ids::{EnvironmentName, ReleaseNumber, RolloutId, RunNumber, ServiceName},
     release::{Commit, Release},
+    repository::ServiceLocation,
 };
 
 /// The read model of a service.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServiceView {
     pub name: ServiceName,
+    /// Where it is, if not at the root of the repository of its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<ServiceLocation>,
     /// The branch that is released.
     pub branch: String,
     /// Its environments, in order of promotion.
     pub environments: Vec<EnvironmentView>,
     /// Runs that are not over.
     pub running: Vec<RunNumber>,
+}
+
+impl ServiceView {
+    /// Where its `shipway.yaml` is.
+    #[must_use]
+    pub fn location(&self) -> ServiceLocation {
+        let root = || ServiceLocation::root(self.name.clone());
+        self.location.clone().unwrap_or_else(root)
+    }
 }
 
 /// One environment of a service.
@@ -130,6 +143,7 @@ pub(super) fn rows(state: &ServiceState, events: &[Event<ServiceEvent>]) -> Vec<
     };
     let service = ServiceView {
         name: name.clone(),
+        location: state.location.clone(),
         branch: state
             .config
             .as_ref()
@@ -228,7 +242,8 @@ fn changes_environments(event: &Event<ServiceEvent>) -> bool {
         | ServiceEvent::RolloutEnded { .. } => true,
         // Tests run in an environment, which is created if it was deleted meanwhile.
         ServiceEvent::RunOrdered { order } => matches!(order.purpose, RunPurpose::Tests { .. }),
-        ServiceEvent::ReferenceDeleted { .. }
+        ServiceEvent::ReferenceMoved { .. }
+        | ServiceEvent::ReferenceDeleted { .. }
         | ServiceEvent::SchedulesSet { .. }
         | ServiceEvent::ScheduleFired { .. }
         | ServiceEvent::RunOpened { .. }

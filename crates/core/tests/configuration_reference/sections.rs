@@ -17,7 +17,7 @@ const IN_RULE: &str = "service: shop\nrun: { command: ./shop }\nenvironments: { 
 pub const SECTIONS: &[Section] = &[
     Section {
         title: "The file",
-        intro: "`shipway.yaml` is at the root of a repository. `service`, `run` and `environments` are required.",
+        intro: "`shipway.yaml` is at the root of a repository, or in the folders of `services/` ([several services](repositories.md)). `service`, `run` and `environments` are required.",
         pointer: "",
         around: "@",
         examples: &[
@@ -28,6 +28,7 @@ pub const SECTIONS: &[Section] = &[
             ("artifact", "artifact: shop"),
             ("run", "run: { command: ./shop --port $PORT }"),
             ("reports", "reports: { minimum: 80% }"),
+            ("paths", "paths: [libs/**, '!**/*.md']"),
             (
                 "environments",
                 "environments: { staging: {}, production: { instances: 3 } }",

@@ -24,7 +24,7 @@ use tokio_util::io::SyncIoBridge;
 use super::{
     GitError, GitRepository,
     command::{ProcessGroup, STDERR_BYTES_MAX, describe_failure, normalize_path, read_up_to},
-    repository::TreeEntry,
+    tree::TreeEntry,
 };
 
 const WHAT: &str = "export files";

@@ -34,6 +34,7 @@ mod relay;
 mod repositories;
 mod repository;
 mod retention;
+mod tree;
 
 pub use error::GitError;
 pub use follow::RepositoryFollower;
@@ -42,6 +43,7 @@ pub use operation::GitOperation;
 pub use pack::PackStream;
 pub use repositories::GitRepositories;
 pub use repository::{CommitAuthor, CommitInfo, CommitRange, GitRefs, GitRepository};
+pub use tree::FolderEntry;
 
 use serde::{Deserialize, Serialize};
 use shipway_core::ids::CommitId;

@@ -79,23 +79,6 @@ pub struct CommitRange {
     pub omitted: u32,
 }
 
-/// A file, symlink or submodule of a commit.
-pub(super) struct TreeEntry {
-    pub(super) mode: u32,
-    pub(super) object: String,
-    pub(super) path: Vec<u8>,
-}
-
-impl TreeEntry {
-    pub(super) const fn is_file(&self) -> bool {
-        self.mode & 0o170_000 == 0o100_000
-    }
-
-    pub(super) const fn is_submodule(&self) -> bool {
-        self.mode & 0o170_000 == 0o160_000
-    }
-}
-
 impl GitRepository {
     pub(super) const fn new(git: GitRunner, dir: PathBuf) -> Self {
         Self { git, dir }
@@ -229,54 +212,6 @@ impl GitRepository {
             .and_then(|rest| rest.strip_suffix(b"\n"));
         body.map(|body| Some(body.to_vec()))
             .ok_or_else(|| GitError::answer(WHAT, &answer))
-    }
-
-    /// The sorted paths of all regular files below `under` (empty means the whole commit); empty if there is no such folder.
-    /// Files whose names are not UTF-8 are left out.
-    ///
-    /// # Errors
-    /// When the path is invalid, or git fails.
-    pub async fn list_files(
-        &self,
-        commit: &CommitId,
-        under: &str,
-    ) -> Result<Vec<String>, GitError> {
-        let entries = self.tree_entries(commit, under).await?;
-        Ok(entries
-            .into_iter()
-            .filter(TreeEntry::is_file)
-            .filter_map(|entry| String::from_utf8(entry.path).ok())
-            .collect())
-    }
-
-    pub(super) async fn tree_entries(
-        &self,
-        commit: &CommitId,
-        under: &str,
-    ) -> Result<Vec<TreeEntry>, GitError> {
-        const WHAT: &str = "list files";
-        let under = normalize_path(under)?;
-        let mut call =
-            self.call(WHAT)
-                .args(["ls-tree", "-r", "-z", "--full-tree", commit.as_str(), "--"]);
-        if !under.is_empty() {
-            call = call.args([format!("{under}/")]);
-        }
-        let answer = call.run().await?.into_success()?;
-        let entry = |record: &[u8]| {
-            let tab = record.iter().position(|byte| *byte == b'\t')?;
-            let mut words = std::str::from_utf8(&record[..tab]).ok()?.split(' ');
-            let mode = u32::from_str_radix(words.next()?, 8).ok()?;
-            let object = words.nth(1)?.to_owned();
-            Some(TreeEntry {
-                mode,
-                object,
-                path: record[tab + 1..].to_vec(),
-            })
-        };
-        split_records(&answer)
-            .map(|record| entry(record).ok_or_else(|| GitError::answer(WHAT, record)))
-            .collect()
     }
 
     /// The paths that a push changed, renames as both names. A new branch is compared with its merge base with `default_branch`

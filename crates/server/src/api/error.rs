@@ -183,7 +183,8 @@ impl RejectionStatus for service::ServiceRejection {
                 | QuarantineRejection::End(_)
                 | QuarantineRejection::CleanRuns(_),
             ) => StatusCode::BAD_REQUEST,
-            Self::RolloutInProgress(_)
+            Self::OtherRepository { .. }
+            | Self::RolloutInProgress(_)
             | Self::RunInProgress(_)
             | Self::EnvironmentDeleted(_)
             | Self::ServiceDeleted

@@ -15,6 +15,8 @@ use futures_util::stream;
 use shipway_core::{
     access::{Resource, Verb},
     ids::ServiceName,
+    repository::ServiceLocation,
+    service::ServiceRejection,
 };
 use shipway_drivers::git::{
     GitError, GitOperation, GitRepositories,
@@ -25,6 +27,7 @@ use shipway_drivers::git::{
 use super::{ApiError, Caller};
 use crate::{
     app::AppState,
+    delivery_engines::DeliveryEngines,
     push::{PushReceiver, PushTerminal},
 };
 
@@ -36,6 +39,7 @@ pub(crate) fn routes() -> Router<AppState> {
 async fn backend(
     State(repos): State<Arc<GitRepositories>>,
     State(hook): State<HookTarget>,
+    State(engines): State<Arc<DeliveryEngines>>,
     Path((service, path)): Path<(String, String)>,
     caller: Caller,
     request: Request,
@@ -56,6 +60,12 @@ async fn backend(
     caller.require(verb, &Resource::Repository(service.clone()))?;
     if path.starts_with("info/lfs") {
         return Ok(refuse_large_files(&service));
+    }
+    if let Some(state) = engines.service(&service).await? {
+        let own = ServiceLocation::root(service.clone());
+        if let Err(error) = state.require_repository(&service, &own) {
+            return Ok(refuse_for_git(&error));
+        }
     }
     if operation == Some(GitOperation::Write) {
         repos.ensure(&service).await.map_err(git_problem)?;
@@ -81,6 +91,12 @@ fn refuse_large_files(service: &ServiceName) -> Response {
     // 501 is also how Git LFS knows that there are no locks.
     let content_type = [(header::CONTENT_TYPE, "application/vnd.git-lfs+json")];
     (StatusCode::NOT_IMPLEMENTED, content_type, body).into_response()
+}
+
+/// A refusal that git prints: it shows the text of plain answers only.
+fn refuse_for_git(error: &ServiceRejection) -> Response {
+    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    (StatusCode::CONFLICT, plain, format!("{error}\n")).into_response()
 }
 
 fn git_problem(error: GitError) -> ApiError {

@@ -36,9 +36,9 @@ async fn source(
 ) -> Result<Response, ApiError> {
     let job = caller.require_job(Verb::FetchInputs)?;
     let state = run_state(&engines, job).await?;
-    let commit = state.0.as_deref().map(|run| run.spec.commit.id.clone());
-    let commit = commit.ok_or_else(|| missing_run(job))?;
-    let repository = repos.get(&job.run.service);
+    let spec = &state.0.as_deref().ok_or_else(|| missing_run(job))?.spec;
+    let commit = spec.commit.id.clone();
+    let repository = repos.get(&spec.location().repository);
     let repository = repository
         .ok_or_else(|| ApiError::missing(format!("{} has no repository here", job.run.service)))?;
     let pack = repository.pack_commit(&commit).await.map_err(|error| {

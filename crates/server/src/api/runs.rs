@@ -126,7 +126,10 @@ pub(super) async fn rerun(
         true => Some(from_step(&engines, &*files.job_executor, &id, &again, step).await?),
         false => None,
     };
-    require_run_inputs(&files, &run, &again).await?;
+    let state = engines.runs.state(&id.stream()).await?;
+    let state = state.as_ref().and_then(|state| state.0.as_deref());
+    let repository = state.map_or_else(|| id.service.clone(), |it| it.spec.location().repository);
+    require_run_inputs(&files, &repository, &run, &again).await?;
     let input = RunInput::Rerun { again, from };
     engines
         .runs
@@ -138,10 +141,11 @@ pub(super) async fn rerun(
 /// Before a re-run is recorded: its commit is there, and what the jobs that are not re-run have stored stays.
 async fn require_run_inputs(
     files: &RunFiles,
+    repository: &ServiceName,
     run: &RunView,
     again: &RerunSelection,
 ) -> Result<(), ApiError> {
-    let commit = match files.repositories.get(&run.id.service) {
+    let commit = match files.repositories.get(repository) {
         Some(repository) => repository.resolve(run.commit.as_str()).await.ok().flatten(),
         None => None,
     };

@@ -87,8 +87,10 @@ pub(super) async fn dispatch(
     let name = parse::<ServiceName>(&service)?;
     caller.require(Verb::Dispatch, &Resource::Service(name.clone()))?;
     let git = |error: GitError| ApiError::conflict(error.to_string());
-    let repo = repos.get(&name).ok_or_else(|| unknown(&service))?;
     let state = engines.service(&name).await?;
+    let location = state.as_ref().and_then(|state| state.location.as_ref());
+    let repository = location.map_or(&name, |location| &location.repository);
+    let repo = repos.get(repository).ok_or_else(|| unknown(&service))?;
     let branch = request
         .r#ref
         .or_else(|| Some(state?.config.as_ref()?.branch.clone()))

@@ -5,15 +5,17 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use shipway_core::{
     ids::{EnvironmentName, ServiceName},
-    service::{ServiceInput, ServiceState},
+    repository::ServiceLocation,
+    service::{RepositoryRemoval, ServiceInput, ServiceState},
     target::{ReplicaSetKey, ServiceEnvironment},
 };
 use shipway_drivers::git::GitRepositories;
+use shipway_engine::Store;
 use shipway_targets::{
     target::TargetError, traffic_control::ServedAt, traffic_control::TrafficError,
 };
 
-use crate::capabilities::Workloads;
+use crate::{capabilities::Workloads, read_models::services_in_repository};
 
 /// Why an environment could not be removed; the removal is retried.
 #[derive(Debug, thiserror::Error)]
@@ -74,15 +76,30 @@ async fn stop_all_instances(
     Ok(())
 }
 
-/// Removes the repository of a service.
+/// Removes the repository of a service, unless other services are in it.
 pub(super) async fn remove_service(
+    log: &dyn Store,
     repositories: Arc<GitRepositories>,
     service: ServiceName,
+    location: Option<&ServiceLocation>,
 ) -> ServiceInput {
+    if location.is_some_and(|location| location.repository != service) {
+        return ServiceInput::ServiceRemoved(RepositoryRemoval::OtherName);
+    }
+    match services_in_repository(log, &service).await {
+        Ok(services) if services.iter().any(|view| view.name != service) => {
+            return ServiceInput::ServiceRemoved(RepositoryRemoval::Shared);
+        }
+        Ok(_) => {}
+        Err(error) => {
+            tracing::warn!(%error, %service, "the services of a repository can't be read");
+            return ServiceInput::TimerFired;
+        }
+    }
     let name = service.clone();
     let removed = tokio::task::spawn_blocking(move || repositories.remove(&name)).await;
     match removed {
-        Ok(Ok(())) => ServiceInput::ServiceRemoved,
+        Ok(Ok(())) => ServiceInput::ServiceRemoved(RepositoryRemoval::Removed),
         Ok(Err(error)) => {
             tracing::warn!(%error, %service, "the repository of a deleted service can't be removed yet");
             ServiceInput::TimerFired

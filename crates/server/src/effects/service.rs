@@ -16,7 +16,7 @@ use shipway_drivers::{
     jobs::JobExecutor,
     reusable_workflows::{calls_unread_workflow, read_called_workflows},
 };
-use shipway_engine::{Driver, EngineError, Work};
+use shipway_engine::{Driver, EngineError, Store, Work};
 
 use super::{
     addresses, environment_health, notice_delivery::NoticeDelivery, removal, rollout_group,
@@ -37,6 +37,8 @@ pub(crate) struct ServiceDriver {
     /// The repository of services whose configuration names none.
     pub(crate) repository: Option<SourceRepository>,
     pub(crate) repositories: Arc<GitRepositories>,
+    /// The log.
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) workloads: Workloads,
     pub(crate) baseline_history: Arc<BaselineHistory>,
     pub(crate) notices: NoticeDelivery,
@@ -151,7 +153,11 @@ impl ServiceDriver {
 
     async fn remove_service(&self, state: &ServiceState) -> ServiceInput {
         match state.name.clone() {
-            Some(service) => removal::remove_service(self.repositories.clone(), service).await,
+            Some(service) => {
+                let location = state.location.as_ref();
+                let repositories = self.repositories.clone();
+                removal::remove_service(&*self.store, repositories, service, location).await
+            }
             None => ServiceInput::TimerFired,
         }
     }

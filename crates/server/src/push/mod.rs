@@ -2,12 +2,18 @@
 //!
 //! Everything that matters is in the log before the first line is printed: a pusher who disconnects stops nothing.
 
+mod commit_files;
+mod dispatchable;
 mod progress;
+mod pushed_workflows;
 mod read;
 mod recovery;
+mod repository_push;
+mod repository_services;
 
-pub(crate) use read::{commit_of, find_dispatchable};
-use std::{borrow::Cow, path::PathBuf, sync::Arc};
+pub(crate) use dispatchable::find_dispatchable;
+pub(crate) use read::commit_of;
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use shipway_api::DEFAULT_SERVER_URL;
 use shipway_core::{
@@ -21,42 +27,61 @@ use shipway_drivers::{
     git::{GitError, GitRepositories, GitRepository, RefUpdate},
     jobs::JobExecutor,
 };
-use shipway_engine::{Blobs, Store};
+use shipway_engine::{Blobs, Store, StoreError};
 use tokio::sync::mpsc;
 
-use crate::{capabilities::ServerAddresses, delivery_engines::DeliveryEngines};
+use crate::{
+    capabilities::ServerAddresses, delivery_engines::DeliveryEngines,
+    read_models::services_in_repository,
+};
 
 /// Prints lines to the pusher's terminal. Lines for a disconnected pusher are dropped without an error.
 #[derive(Clone)]
-pub struct PushTerminal(mpsc::Sender<String>);
+pub struct PushTerminal {
+    lines: mpsc::Sender<String>,
+    /// The service that the lines are about, where a push has several.
+    service: Option<ServiceName>,
+}
 
 impl PushTerminal {
     /// A terminal whose lines come out of the receiver; bounded, so that a slow terminal holds its own story and nothing else.
     #[must_use]
     pub fn new() -> (Self, mpsc::Receiver<String>) {
-        let (sender, receiver) = mpsc::channel(64);
-        (Self(sender), receiver)
+        let (lines, receiver) = mpsc::channel(64);
+        let service = None;
+        (Self { lines, service }, receiver)
+    }
+
+    /// The same terminal, for lines about one of several services.
+    fn for_service(&self, service: &ServiceName) -> Self {
+        Self {
+            lines: self.lines.clone(),
+            service: Some(service.clone()),
+        }
     }
 
     /// Shows a line. Much of what it says is foreign: names of branches, subjects of commits, what instances print.
     pub async fn line(&self, text: impl Into<String>) {
-        let text = text.into();
+        let text = match &self.service {
+            Some(service) => format!("{service}: {}", text.into()),
+            None => text.into(),
+        };
         let line = match sanitize_for_terminal(&text) {
             Cow::Borrowed(_) => text,
             Cow::Owned(sanitized) => sanitized,
         };
-        let _ = self.0.send(line).await;
+        let _ = self.lines.send(line).await;
     }
 
     /// Whether the pusher is still connected.
     #[must_use]
     pub fn is_watched(&self) -> bool {
-        !self.0.is_closed()
+        !self.lines.is_closed()
     }
 
     /// Resolves when the pusher has disconnected.
     pub async fn gone(&self) {
-        self.0.closed().await;
+        self.lines.closed().await;
     }
 }
 
@@ -97,22 +122,21 @@ impl PushReceiver {
         });
     }
 
-    /// Takes in what moved in the repository of `service`, one reference after the other, and prints the progress.
+    /// Takes in what moved in a repository, one reference after the other, and prints the progress.
     pub(crate) async fn receive(
         &self,
-        service: &ServiceName,
+        repository: &ServiceName,
         updates: Vec<RefUpdate>,
         pusher: &PushPrincipal,
         terminal: &PushTerminal,
     ) {
         let before = self.store.last_position().await.unwrap_or_default();
-        let mut followed = Vec::new();
-        let updates = self.released_branch_first(service, updates).await;
+        let mut outcome = PushOutcome::default();
+        let updates = self.released_branch_first(repository, updates).await;
         for update in updates.iter().take(REFERENCES_MAX) {
-            match self.take_in(service, update, pusher, terminal).await {
-                Ok(Some(sequence)) => followed.push(sequence),
-                Ok(None) => {}
-                Err(why) => terminal.line(format!("✗ {}: {why}", update.name)).await,
+            let taken = self.take_in(repository, update, pusher, terminal, &mut outcome);
+            if let Err(why) = taken.await {
+                outcome.print(terminal, format!("✗ {}: {why}", update.name));
             }
         }
         if let Some(rest) = updates
@@ -125,18 +149,20 @@ impl PushReceiver {
                 rest.len(),
                 rest[0].name
             );
-            terminal.line(text).await;
+            outcome.print(terminal, text);
             for update in rest {
-                if let Err(error) = self.record(service, update, pusher).await {
+                if let Err(error) = self.record(repository, update, pusher).await {
                     tracing::warn!(%error, reference = %update.name, "a reference could not be recorded");
                 }
             }
         }
-        if followed
-            .iter()
-            .any(|sequence| sequence % MAINTAIN_EVERY == 0)
-        {
-            self.maintain(service);
+        let PushOutcome { lines, followed } = outcome;
+        for (terminal, line) in lines {
+            terminal.line(line).await;
+        }
+        let mut numbers = followed.values().flat_map(|pushes| &pushes.numbers);
+        if numbers.any(|number| number % MAINTAIN_EVERY == 0) {
+            self.maintain(repository);
         }
         if !followed.is_empty() && terminal.is_watched() {
             let url = &self.server.url;
@@ -144,18 +170,22 @@ impl PushReceiver {
                 let line = format!("commands for this server: export SHIPWAY_URL={url}");
                 terminal.line(line).await;
             }
-            progress::print_until_done(self, service, &followed, before, terminal).await;
+            progress::print_until_done(self, &followed, before, terminal).await;
         }
     }
 
     /// In the order of the push, but the branch that is released first: a limit never leaves it out.
     async fn released_branch_first(
         &self,
-        service: &ServiceName,
+        repository: &ServiceName,
         mut updates: Vec<RefUpdate>,
     ) -> Vec<RefUpdate> {
-        let released = self.engines.released_branch(service).await;
-        updates.sort_by_key(|update| update.branch() != Some(released.as_str()));
+        let mut released = vec![self.engines.released_branch(repository).await];
+        let services = services_in_repository(&*self.store, repository).await;
+        let services = services.unwrap_or_default();
+        released.extend(services.into_iter().map(|view| view.branch));
+        let is_released = |branch: &str| released.iter().any(|it| it == branch);
+        updates.sort_by_key(|update| !update.branch().is_some_and(is_released));
         updates
     }
 
@@ -189,81 +219,40 @@ impl PushReceiver {
             .map(drop)
             .map_err(|error| PushError::Refused(error.to_string()))
     }
+}
 
-    /// Tells the service of one reference; gives the number of the push when something follows from it.
-    async fn take_in(
-        &self,
-        service: &ServiceName,
-        update: &RefUpdate,
-        pusher: &PushPrincipal,
-        terminal: &PushTerminal,
-    ) -> Result<Option<u64>, PushError> {
-        let repo: GitRepository = self.repositories.ensure(service).await?;
-        let Some(pushed) = &update.new else {
-            self.record_deletion(service, update, pusher, terminal)
-                .await?;
-            return Ok(None);
-        };
-        // An annotated tag is about the commit it points at.
-        let Some(commit) = repo.resolve(pushed.as_str()).await? else {
-            return Err(PushError::NoCommit);
-        };
-        let contents = read::read_commit(self, &repo, service, update, &commit).await?;
-        for problem in &contents.problems {
-            terminal.line(problem.clone()).await;
-        }
-        let by = pusher.actor(&contents.push.commit.author);
-        let input = ServiceInput::Pushed {
-            service: service.clone(),
-            push: Box::new(contents.push),
-            workflows: contents.workflows,
-            standing: contents.standing,
-        };
-        let outcome = self
-            .engines
-            .send_to_service(service, input, by)
-            .await
-            .map_err(|error| PushError::Refused(error.to_string()))?;
-        let mut sequence = None;
-        let mut has_followers = false;
-        for event in &outcome.events {
-            match &event.body {
-                ServiceEvent::Pushed {
-                    sequence: number, ..
-                } => sequence = Some(*number),
-                ServiceEvent::RunOrdered { .. } | ServiceEvent::ReleaseCreated { .. } => {
-                    has_followers = true;
-                }
-                _ => {}
-            }
-            if let Some(line) = describe_push_event(&self.server.url, service, &event.body) {
-                terminal.line(line).await;
-            }
-        }
-        Ok(sequence.filter(|_| has_followers))
+/// What became of a push.
+#[derive(Default)]
+pub(crate) struct PushOutcome {
+    /// Printed when all services know of the push: a terminal that is not read delays none of them.
+    lines: Vec<(PushTerminal, String)>,
+    followed: FollowedPushes,
+}
+
+/// The pushes that something follows from, by service.
+pub(crate) type FollowedPushes = BTreeMap<ServiceName, FollowedPush>;
+
+/// The pushes of one service.
+pub(crate) struct FollowedPush {
+    /// Their numbers.
+    numbers: Vec<u64>,
+    /// Where their progress is printed.
+    terminal: PushTerminal,
+}
+
+impl PushOutcome {
+    fn print(&mut self, terminal: &PushTerminal, line: impl Into<String>) {
+        self.lines.push((terminal.clone(), line.into()));
     }
 
-    async fn record_deletion(
-        &self,
-        service: &ServiceName,
-        update: &RefUpdate,
-        pusher: &PushPrincipal,
-        terminal: &PushTerminal,
-    ) -> Result<(), PushError> {
-        let input = ServiceInput::Deleted {
-            reference: update.name.clone(),
-        };
-        let by = pusher.actor("someone");
-        self.engines
-            .send_to_service(service, input, by)
-            .await
-            .map_err(|error| PushError::Refused(error.to_string()))?;
-        let gone = format!(
-            "{} deleted; releases and running instances are not affected",
-            update.name
-        );
-        terminal.line(gone).await;
-        Ok(())
+    /// Follows the push with this number of a service.
+    fn follow(&mut self, service: &ServiceName, terminal: &PushTerminal, number: u64) {
+        let pushes = self.followed.entry(service.clone());
+        let pushes = pushes.or_insert_with(|| FollowedPush {
+            numbers: Vec::new(),
+            terminal: terminal.clone(),
+        });
+        pushes.numbers.push(number);
     }
 }
 
@@ -282,6 +271,9 @@ pub enum PushError {
     /// The log refuses.
     #[error("{0}")]
     Refused(String),
+    /// The log can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// The line that the pusher sees of an event that the push caused.

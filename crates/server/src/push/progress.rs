@@ -26,44 +26,40 @@ use shipway_core::{
 use shipway_engine::Recorded;
 use shipway_workflow::job::Conclusion;
 
-use super::{PushReceiver, PushTerminal};
+use super::{FollowedPushes, PushReceiver, PushTerminal};
 use crate::{capabilities::ServerAddresses, failure_summary};
 
 /// The push does not wait for a longer hold, which would block the pusher's terminal for minutes.
 const HOLD_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Prints the events that the pushes with these numbers cause, from the log's `position` on.
+/// Prints the events that the followed pushes cause, from the log's `position` on.
 pub(super) async fn print_until_done(
     receiver: &PushReceiver,
-    service: &ServiceName,
-    pushes: &[u64],
+    followed: &FollowedPushes,
     position: u64,
     terminal: &PushTerminal,
 ) {
-    let mut progress = PushProgress::new(&receiver.server, service, pushes);
+    let mut all: Vec<(PushProgress, &PushTerminal)> = followed
+        .iter()
+        .map(|(service, pushes)| {
+            let progress = PushProgress::new(&receiver.server, service, &pushes.numbers);
+            (progress, &pushes.terminal)
+        })
+        .collect();
     let mut log = match receiver.store.subscribe(position).await {
         Ok(log) => log,
-        Err(error) => return terminal.line(format!("progress can't be shown here ({error}); the rollout continues: shipway status {service}")).await,
+        Err(error) => return terminal.line(format!("progress can't be shown here ({error}); the rollouts continue: shipway status --all")).await,
     };
-    loop {
+    while !all.is_empty() {
         let recorded = tokio::select! {
             () = terminal.gone() => return,
             recorded = log.next() => recorded,
         };
         let Some(Ok(recorded)) = recorded else { return };
-        let lines = progress.handle_event(&recorded);
-        if let Some(id) = progress.failed_run.take() {
-            let summary = failure_summary::read_summary(&*receiver.store, &*receiver.jobs, &id);
-            for line in summary.await.into_iter().flatten() {
-                terminal.line(format!("  {line}")).await;
-            }
+        for (progress, terminal) in &mut all {
+            progress.print_event(receiver, &recorded, terminal).await;
         }
-        for line in lines {
-            terminal.line(line).await;
-        }
-        if progress.is_complete() {
-            return;
-        }
+        all.retain(|(progress, _)| !progress.is_complete());
     }
 }
 
@@ -102,6 +98,25 @@ impl PushProgress {
             arrived: false,
             is_reported: false,
             failed_run: None,
+        }
+    }
+
+    /// Prints what an event of the log means for these pushes.
+    async fn print_event(
+        &mut self,
+        receiver: &PushReceiver,
+        recorded: &Recorded,
+        terminal: &PushTerminal,
+    ) {
+        let lines = self.handle_event(recorded);
+        if let Some(id) = self.failed_run.take() {
+            let summary = failure_summary::read_summary(&*receiver.store, &*receiver.jobs, &id);
+            for line in summary.await.into_iter().flatten() {
+                terminal.line(format!("  {line}")).await;
+            }
+        }
+        for line in lines {
+            terminal.line(line).await;
         }
     }
 

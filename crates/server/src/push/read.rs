@@ -1,4 +1,4 @@
-//! What a commit says: its `shipway.yaml`, its workflows, its tests, and its tree where that is the artifact.
+//! What a commit says of one service: its `shipway.yaml`, its workflows, its tests, and its folder where that is the artifact.
 //!
 //! A file that can't be used is one problem and never keeps the other files from being read. Files are parsed and matched in
 //! `block_in_place`: that may take a second for the largest, and other requests must not wait for it.
@@ -8,187 +8,327 @@ use std::collections::BTreeMap;
 use shipway_core::{
     config::{self, ArtifactSource, ServiceConfig},
     ids::{CommitId, Digest, ServiceName},
-    release::{CalledFile, Commit, WorkflowFile},
-    service::{Push, ScheduledWorkflow},
-    target::AvailableTargets,
+    release::{Commit, WorkflowFile},
+    repository::{ComparisonBase, LocatedService, ServicePaths},
+    service::{Push, ServiceState},
 };
 use shipway_drivers::git::{CommitRange, ForeignContent, GitError, GitRepository, RefUpdate};
 use shipway_syntax::SourceFile;
-use shipway_workflow::{
-    graph::WorkflowLocation,
-    model::{InputError, PushEvent},
-};
+use shipway_workflow::model::PushEvent;
 use tokio::task::block_in_place;
 
-use super::{PushError, PushReceiver};
+use super::{
+    PushError, PushReceiver,
+    commit_files::{CommitFile, CommitFiles, shown},
+    pushed_workflows::{PushedWorkflowReader, PushedWorkflows},
+};
 use crate::{
     address_book::{AddressError, claim_for_push},
-    delivery_engines::DeliveryEngines,
+    delivery_engines::{DEFAULT_BRANCH, DeliveryEngines},
 };
 
-/// The file that says how a service is delivered.
-const CONFIG: &str = "shipway.yaml";
-/// Where workflows are kept.
-const WORKFLOWS: &str = ".github/workflows";
-/// No file that people write by hand is larger.
-const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Workflow files that are read of a commit, in the order of their names.
-const WORKFLOW_FILES_MAX: usize = 200;
-
-/// What a commit says.
+/// What a commit says of a service.
 pub(super) struct CommitContents {
     pub(super) push: Push,
-    pub(super) workflows: Vec<WorkflowFile>,
-    /// What starts by itself, when it is the branch whose workflows do.
-    pub(super) standing: Option<Vec<ScheduledWorkflow>>,
-    /// Mistakes in its files, ready to be read.
-    pub(super) problems: Vec<String>,
+    pub(super) workflows: PushedWorkflows,
+    /// None for a service that every push concerns.
+    pub(super) changes: Option<PathChanges>,
+}
+
+/// The changed paths that concern a service.
+pub(super) struct PathChanges {
+    pub(super) first: String,
+    pub(super) count: usize,
+}
+
+/// What a push means for a service.
+pub(super) enum ServiceReading {
+    /// It may run workflows and be released.
+    Concerned(Box<CommitContents>),
+    /// None of the paths of the service changed: nothing runs, and nothing is released.
+    Unchanged(PushedWorkflows),
+    /// Nothing of it runs on a branch or tag that is not released.
+    Idle,
 }
 
 /// Why the configuration of a commit releases nothing.
-#[derive(Debug, thiserror::Error)]
 enum ConfigError {
-    #[error("no {CONFIG} in this commit; `shipway init` writes one")]
     Missing,
-    #[error("{CONFIG} is not used: {0}")]
     Unusable(String),
-    #[error("{CONFIG} has errors; list them with `shipway check`")]
     Invalid,
-    #[error(
-        "{CONFIG} has `service: {configured}`, but this repository is {pushed}; push to /git/{configured}, or change the name"
-    )]
-    OtherService {
-        configured: ServiceName,
-        pushed: ServiceName,
-    },
-    #[error(
-        "{CONFIG} names the tests {0}, which are not in this commit; add them, or remove `tests`"
-    )]
+    OtherService(ServiceName),
     TestsMissing(String),
-    #[error("{CONFIG} names the tests {path}: {why}")]
     TestsUnusable { path: String, why: String },
-    #[error("{CONFIG}: environment {0}")]
     RolloutGroup(String),
-    #[error("{CONFIG}: {0}")]
     Address(AddressError),
 }
 
-/// Reads everything that a push needs from its commit, and claims the addresses of a configuration that is released.
-pub(super) async fn read_commit(
-    receiver: &PushReceiver,
-    repo: &GitRepository,
-    service: &ServiceName,
-    update: &RefUpdate,
-    commit: &CommitId,
-) -> Result<CommitContents, PushError> {
-    let mut problems = Vec::new();
-    let available = &receiver.targets;
-    let read = read_config(repo, service, commit, available, &mut problems);
-    let (config, mut unconfigured) = match read.await? {
-        Ok(config) => (Some(config), None),
-        Err(error) => (None, Some(error)),
-    };
-    let default_branch = config
-        .as_ref()
-        .map_or("main", |config| config.branch.as_str());
-    let changed = repo.changed_paths(update, default_branch).await?;
-    let event = PushEvent {
-        reference: update.name.clone(),
-        changed_paths: Some(changed),
-    };
-    let is_default_branch = update.branch() == Some(default_branch);
-    let reader = PushedWorkflowReader {
-        repo,
-        commit,
-        config: config.as_ref(),
-        event: &event,
-        matching: Vec::new(),
-        standing: is_default_branch.then(Vec::new),
-        problems: &mut problems,
-    };
-    let (workflows, standing) = reader.read_all().await?;
-    let (mut tests, mut source) = (Vec::new(), None);
-    if let Some(config) = config.as_ref().filter(|_| is_default_branch) {
-        tests = read_tests(repo, commit, config, &mut unconfigured).await?;
-        if let Err(error) = check_rollout_groups(&receiver.engines, config).await {
-            unconfigured = Some(error);
-        }
-        // A configuration that releases nothing must not claim an address.
-        if unconfigured.is_none() {
-            unconfigured = claim_addresses(receiver, config, &mut problems).await.err();
-        }
-        if config.artifact == ArtifactSource::Source {
-            source = Some(store_tree(receiver, repo, commit).await?);
-            let foreign = repo.find_foreign_content(commit).await?;
-            problems.extend(foreign_content_warnings(&foreign));
-        }
-    }
-    let range = commits_of_push(repo, update, commit).await;
-    let commit = commit_of(repo, commit).await?;
-    let push = Push {
-        reference: update.name.clone(),
-        before: update.old.clone(),
-        commit,
-        config: config.filter(|_| unconfigured.is_none()).map(Box::new),
-        unconfigured: unconfigured.map(|error| error.to_string()),
-        tests,
-        source,
-        commits: range.commits,
-        commits_omitted: range.omitted,
-    };
-    Ok(CommitContents {
-        push,
-        workflows,
-        standing,
-        problems,
-    })
-}
-
-/// The test workflows of the environments. An unreadable one sets `unconfigured` to its reason: without its tests nothing is released.
-async fn read_tests(
-    repo: &GitRepository,
-    commit: &CommitId,
-    config: &ServiceConfig,
-    unconfigured: &mut Option<ConfigError>,
-) -> Result<Vec<WorkflowFile>, PushError> {
-    let mut tests = Vec::new();
-    for path in (config.environments.iter()).filter_map(|it| it.tests.as_ref()) {
-        match read_commit_file(repo, commit, path).await? {
-            CommitFile::Read(text) => {
-                tests.push(with_calls(repo, commit, path.clone(), text).await?);
+impl ConfigError {
+    /// The reason for the pusher and the log.
+    fn describe(&self, located: &LocatedService) -> String {
+        let file = located.location.config_path();
+        match self {
+            Self::Missing => format!("no {file} in this commit; `shipway init` writes one"),
+            Self::Unusable(why) => format!("{file} is not used: {why}"),
+            Self::Invalid => format!("{file} has errors; list them with `shipway check`"),
+            Self::OtherService(configured) => format!(
+                "{file} has `service: {configured}`, but this repository is {}; push to /git/{configured}, or change the name",
+                located.service
+            ),
+            Self::TestsMissing(path) => format!(
+                "{file} names the tests {path}, which are not in this commit; add them, or remove `tests`"
+            ),
+            Self::TestsUnusable { path, why } => {
+                format!("{file} names the tests {path}: {why}")
             }
-            CommitFile::Missing => {
-                *unconfigured = Some(ConfigError::TestsMissing(path.clone()));
-            }
-            CommitFile::Unusable(why) => {
-                let path = path.clone();
-                *unconfigured = Some(ConfigError::TestsUnusable { path, why });
-            }
-        }
-    }
-    Ok(tests)
-}
-
-/// Claims the addresses of a configuration; overlaps with other services are noted among the problems.
-async fn claim_addresses(
-    receiver: &PushReceiver,
-    config: &ServiceConfig,
-    problems: &mut Vec<String>,
-) -> Result<(), ConfigError> {
-    let claimed = claim_for_push(&receiver.engines, &receiver.server, config);
-    match claimed.await {
-        Ok(notes) => {
-            problems.extend(notes.iter().map(|it| format!("{CONFIG}: note: {it}")));
-            Ok(())
-        }
-        Err(error) => {
-            problems.push(format!("✗ {CONFIG}: {error}"));
-            Err(ConfigError::Address(error))
+            Self::RolloutGroup(why) => format!("{file}: environment {why}"),
+            Self::Address(error) => format!("{file}: {error}"),
         }
     }
 }
 
-/// A push of which no file is read.
+/// Reads what a push needs to know of one service.
+pub(super) struct ServiceReader<'a, 'f> {
+    pub(super) receiver: &'a PushReceiver,
+    pub(super) files: &'a mut CommitFiles<'f>,
+    pub(super) located: &'a LocatedService,
+    pub(super) state: Option<&'a ServiceState>,
+    /// The configurations of all services of the commit: one may be promoted together with another that is not released yet.
+    pub(super) peers: &'a BTreeMap<ServiceName, ServiceConfig>,
+    /// Mistakes in its files, ready to be read.
+    pub(super) problems: &'a mut Vec<String>,
+}
+
+impl ServiceReader<'_, '_> {
+    /// Reads everything that a push needs from its commit, and claims the addresses of a configuration that is released.
+    pub(super) async fn read(mut self) -> Result<ServiceReading, PushError> {
+        let (config, unconfigured) = match self.read_config().await? {
+            Ok(config) => (Some(config), None),
+            Err(error) => (None, Some(error)),
+        };
+        let location = &self.located.location;
+        let paths = match &config {
+            Some(config) => ServicePaths::new(location, config),
+            None => ServicePaths::folder(location),
+        };
+        let released = self.released_branch(config.as_ref());
+        let update = self.files.update;
+        let is_released = update.branch() == Some(released.as_str());
+        let delivered = self.state.and_then(ServiceState::delivered_commit);
+        let base = ComparisonBase::new(&paths, &update.name, &released, delivered);
+        let changed = self.files.changed_paths(&base, &released).await?;
+        let changed = block_in_place(|| paths.select(changed));
+        // As in the filters of workflows, paths are not compared for tags.
+        let is_concerned =
+            paths.are_unlimited() || !changed.is_empty() || update.branch().is_none();
+        let first_changed = changed.first().filter(|_| !paths.are_unlimited());
+        let changes = first_changed.map(|first| PathChanges {
+            first: first.clone(),
+            count: changed.len(),
+        });
+        let event = PushEvent {
+            reference: update.name.clone(),
+            changed_paths: Some(changed),
+        };
+        let mut workflows = PushedWorkflows::default();
+        // A file with mistakes doesn't say which workflows of the repository are its own.
+        if config.is_some() || location.is_root() {
+            workflows.standing = is_released.then(Vec::new);
+            workflows = self
+                .read_workflows(config.as_ref(), &event, workflows)
+                .await?;
+        }
+        if is_released && !is_concerned {
+            return Ok(ServiceReading::Unchanged(workflows));
+        }
+        let runs_nothing = !is_concerned || workflows.matching.is_empty();
+        if !is_released && !location.is_root() && runs_nothing {
+            return Ok(ServiceReading::Idle);
+        }
+        let released = is_released.then_some(ReleasedBranch);
+        let push = self.read_push(config, unconfigured, released).await?;
+        Ok(ServiceReading::Concerned(Box::new(CommitContents {
+            push,
+            workflows,
+            changes,
+        })))
+    }
+
+    /// By the configuration, else by the last one.
+    fn released_branch(&self, config: Option<&ServiceConfig>) -> String {
+        let last = self.state.and_then(|state| state.config.as_deref());
+        let config = config.or(last);
+        config.map_or_else(|| DEFAULT_BRANCH.to_owned(), |config| config.branch.clone())
+    }
+
+    /// The configuration of the commit. Mistakes in the file are added to the problems; the error is shown once the runs have ended.
+    async fn read_config(&mut self) -> Result<Result<ServiceConfig, ConfigError>, PushError> {
+        let path = self.located.location.config_path();
+        let text = match self.files.read(&path).await? {
+            CommitFile::Read(text) => text,
+            CommitFile::Missing => return Ok(Err(ConfigError::Missing)),
+            CommitFile::Unusable(why) => return Ok(Err(ConfigError::Unusable(why))),
+        };
+        let source = SourceFile::new(shown(&path), text);
+        let available = &self.receiver.targets;
+        let (config, warnings) = match block_in_place(|| config::parse_for(&source, available)) {
+            Ok(read) => read,
+            Err(errors) => {
+                let errors = errors.iter().map(|error| error.one_line(&source));
+                self.problems.extend(errors);
+                return Ok(Err(ConfigError::Invalid));
+            }
+        };
+        if config.service != self.located.service {
+            return Ok(Err(ConfigError::OtherService(config.service)));
+        }
+        let warnings = warnings.iter().map(|warning| warning.one_line(&source));
+        self.problems.extend(warnings);
+        Ok(Ok(config))
+    }
+
+    async fn read_workflows(
+        &mut self,
+        config: Option<&ServiceConfig>,
+        event: &PushEvent,
+        workflows: PushedWorkflows,
+    ) -> Result<PushedWorkflows, PushError> {
+        let reader = PushedWorkflowReader {
+            files: self.files,
+            config,
+            config_path: &self.located.location.config_path(),
+            event,
+            workflows,
+            problems: self.problems,
+        };
+        reader.read_all().await
+    }
+
+    async fn read_push(
+        &mut self,
+        config: Option<ServiceConfig>,
+        mut unconfigured: Option<ConfigError>,
+        released: Option<ReleasedBranch>,
+    ) -> Result<Push, PushError> {
+        let (mut tests, mut source) = (Vec::new(), None);
+        if let (Some(config), Some(ReleasedBranch)) = (&config, released) {
+            tests = self.read_tests(config, &mut unconfigured).await?;
+            if let Err(error) = self.check_rollout_groups(config).await {
+                unconfigured = Some(error);
+            }
+            // A configuration that releases nothing must not claim an address.
+            if unconfigured.is_none() {
+                unconfigured = self.claim_addresses(config).await.err();
+            }
+            if config.artifact == ArtifactSource::Source {
+                let folder = &self.located.location.folder;
+                source = Some(store_tree(self.receiver, self.files, folder).await?);
+                self.warn_of_foreign_content().await?;
+            }
+        }
+        let CommitFiles {
+            repo,
+            update,
+            commit,
+            ..
+        } = *self.files;
+        let range = commits_of_push(repo, update, commit).await;
+        Ok(Push {
+            reference: update.name.clone(),
+            before: update.old.clone(),
+            commit: commit_of(repo, commit).await?,
+            config: config.filter(|_| unconfigured.is_none()).map(Box::new),
+            unconfigured: unconfigured.map(|error| error.describe(self.located)),
+            tests,
+            source,
+            location: self.located.recorded_location(),
+            commits: range.commits,
+            commits_omitted: range.omitted,
+        })
+    }
+
+    /// Adds what the release of a folder lacks to the problems.
+    async fn warn_of_foreign_content(&mut self) -> Result<(), PushError> {
+        let location = &self.located.location;
+        let mut foreign = (self.files.repo.find_foreign_content(self.files.commit)).await?;
+        if !location.is_root() {
+            let folder = format!("{}/", location.folder);
+            for paths in [&mut foreign.submodules, &mut foreign.large_files] {
+                paths.retain(|path| path.starts_with(&folder));
+            }
+        }
+        let warnings = foreign_content_warnings(&location.config_path(), &foreign);
+        self.problems.extend(warnings);
+        Ok(())
+    }
+
+    /// The test workflows of the environments. An unreadable one sets `unconfigured` to its reason: without its tests nothing is
+    /// released.
+    async fn read_tests(
+        &mut self,
+        config: &ServiceConfig,
+        unconfigured: &mut Option<ConfigError>,
+    ) -> Result<Vec<WorkflowFile>, PushError> {
+        let mut tests = Vec::new();
+        for path in (config.environments.iter()).filter_map(|it| it.tests.as_ref()) {
+            match self.files.read(path).await? {
+                CommitFile::Read(text) => {
+                    tests.push(self.files.with_calls(path.clone(), text).await?);
+                }
+                CommitFile::Missing => {
+                    *unconfigured = Some(ConfigError::TestsMissing(path.clone()));
+                }
+                CommitFile::Unusable(why) => {
+                    let path = path.clone();
+                    *unconfigured = Some(ConfigError::TestsUnusable { path, why });
+                }
+            }
+        }
+        Ok(tests)
+    }
+
+    /// Claims the addresses of a configuration; overlaps with other services are noted among the problems.
+    async fn claim_addresses(&mut self, config: &ServiceConfig) -> Result<(), ConfigError> {
+        let file = self.located.location.config_path();
+        let claimed = claim_for_push(&self.receiver.engines, &self.receiver.server, config);
+        match claimed.await {
+            Ok(notes) => {
+                let notes = notes.iter().map(|note| format!("{file}: note: {note}"));
+                self.problems.extend(notes);
+                Ok(())
+            }
+            Err(error) => {
+                self.problems.push(format!("✗ {file}: {error}"));
+                Err(ConfigError::Address(error))
+            }
+        }
+    }
+
+    /// Checks that the services of each rollout group are on this server, or in this commit, and have matching environments.
+    async fn check_rollout_groups(&self, config: &ServiceConfig) -> Result<(), ConfigError> {
+        let engines: &DeliveryEngines = &self.receiver.engines;
+        let mut known = BTreeMap::new();
+        for name in config.environments.iter().flat_map(|it| &it.promote_with) {
+            if let Some(config) = self.peers.get(name) {
+                known.insert(name.clone(), config.clone());
+                continue;
+            }
+            let state = engines.service(name).await;
+            let state = state.map_err(|error| ConfigError::RolloutGroup(error.to_string()))?;
+            if let Some(config) = state.and_then(|state| state.config.clone()) {
+                known.insert(name.clone(), (*config).clone());
+            }
+        }
+        config::check_promotion_groups(config, |name| known.get(name))
+            .map_err(|error| ConfigError::RolloutGroup(error.to_string()))
+    }
+}
+
+/// Marks a push of the branch that is released.
+#[derive(Clone, Copy)]
+struct ReleasedBranch;
+
+/// A push of too many references, of which no file is read.
 pub(super) async fn without_files(
     repo: &GitRepository,
     update: &RefUpdate,
@@ -203,6 +343,7 @@ pub(super) async fn without_files(
         unconfigured: Some("its push updated too many references".to_owned()),
         tests: Vec::new(),
         source: None,
+        location: None,
         commits: range.commits,
         commits_omitted: range.omitted,
     })
@@ -222,231 +363,8 @@ async fn commits_of_push(
     })
 }
 
-/// Checks that the services of each rollout group are on this server and have matching environments.
-async fn check_rollout_groups(
-    engines: &DeliveryEngines,
-    config: &ServiceConfig,
-) -> Result<(), ConfigError> {
-    let mut known = BTreeMap::new();
-    for name in config.environments.iter().flat_map(|it| &it.promote_with) {
-        let state = engines.service(name).await;
-        let state = state.map_err(|error| ConfigError::RolloutGroup(error.to_string()))?;
-        if let Some(config) = state.and_then(|state| state.config.clone()) {
-            known.insert(name.clone(), config);
-        }
-    }
-    config::check_promotion_groups(config, |name| known.get(name).map(|it| &**it))
-        .map_err(|error| ConfigError::RolloutGroup(error.to_string()))
-}
-
-/// A file of a commit.
-enum CommitFile {
-    Read(String),
-    Missing,
-    /// It is there, and the reason why this file is not used. Other files are.
-    Unusable(String),
-}
-
-async fn read_commit_file(
-    repo: &GitRepository,
-    commit: &CommitId,
-    path: &str,
-) -> Result<CommitFile, GitError> {
-    match repo.read_file(commit, path, FILE_BYTES_MAX).await {
-        Ok(Some(bytes)) => Ok(CommitFile::Read(
-            String::from_utf8_lossy(&bytes).into_owned(),
-        )),
-        Ok(None) => Ok(CommitFile::Missing),
-        Err(GitError::TooLarge { max_bytes, .. }) => Ok(CommitFile::Unusable(format!(
-            "it is larger than {} MiB",
-            max_bytes >> 20
-        ))),
-        Err(GitError::Path(_)) => Ok(CommitFile::Unusable(
-            "its path can't be that of a file: it is absolute, has `..` or a line break".to_owned(),
-        )),
-        Err(error) => Err(error),
-    }
-}
-
-/// A path for one line of output.
-fn shown(path: &str) -> String {
-    if path.contains(char::is_control) {
-        path.escape_debug().to_string()
-    } else {
-        path.to_owned()
-    }
-}
-
-/// The configuration of a commit. Mistakes in the file are added to the problems; the error is shown once the runs have ended.
-async fn read_config(
-    repo: &GitRepository,
-    service: &ServiceName,
-    commit: &CommitId,
-    available: &AvailableTargets,
-    problems: &mut Vec<String>,
-) -> Result<Result<ServiceConfig, ConfigError>, PushError> {
-    let text = match read_commit_file(repo, commit, CONFIG).await? {
-        CommitFile::Read(text) => text,
-        CommitFile::Missing => return Ok(Err(ConfigError::Missing)),
-        CommitFile::Unusable(why) => return Ok(Err(ConfigError::Unusable(why))),
-    };
-    let source = SourceFile::new(CONFIG, text);
-    let (config, warnings) = match block_in_place(|| config::parse_for(&source, available)) {
-        Ok(read) => read,
-        Err(errors) => {
-            problems.extend(errors.iter().map(|error| error.one_line(&source)));
-            return Ok(Err(ConfigError::Invalid));
-        }
-    };
-    if config.service != *service {
-        return Ok(Err(ConfigError::OtherService {
-            configured: config.service,
-            pushed: service.clone(),
-        }));
-    }
-    problems.extend(warnings.iter().map(|warning| warning.one_line(&source)));
-    Ok(Ok(config))
-}
-
-/// Reads the workflow files of a commit, and sorts out those that the push starts and those that start later.
-struct PushedWorkflowReader<'a> {
-    repo: &'a GitRepository,
-    commit: &'a CommitId,
-    config: Option<&'a ServiceConfig>,
-    event: &'a PushEvent,
-    /// Workflows that the push starts.
-    matching: Vec<WorkflowFile>,
-    /// Workflows that start on a schedule or after another workflow; `None` on other branches than the default one.
-    standing: Option<Vec<ScheduledWorkflow>>,
-    problems: &'a mut Vec<String>,
-}
-
-impl PushedWorkflowReader<'_> {
-    async fn read_all(
-        mut self,
-    ) -> Result<(Vec<WorkflowFile>, Option<Vec<ScheduledWorkflow>>), PushError> {
-        for path in self.paths().await? {
-            match read_commit_file(self.repo, self.commit, &path).await? {
-                CommitFile::Read(text) => self.add(path, text).await?,
-                CommitFile::Missing => self.problems.push(format!(
-                    "{CONFIG}: the workflow {path} is not in the commit"
-                )),
-                CommitFile::Unusable(why) => {
-                    let problem = format!("{} does not run: {why}", shown(&path));
-                    self.problems.push(problem);
-                }
-            }
-        }
-        Ok((self.matching, self.standing))
-    }
-
-    /// The files that the configuration names, else all of the folder; at most [`WORKFLOW_FILES_MAX`].
-    async fn paths(&mut self) -> Result<Vec<String>, PushError> {
-        let named = (self.config).map_or(&[][..], |config| config.workflows.as_slice());
-        let mut paths = if named.is_empty() {
-            self.repo.list_files(self.commit, WORKFLOWS).await?
-        } else {
-            named.to_vec()
-        };
-        paths.retain(|path| path.ends_with(".yml") || path.ends_with(".yaml"));
-        if let Some(first) = paths.get(WORKFLOW_FILES_MAX) {
-            self.problems.push(format!(
-                "{WORKFLOWS} has {} workflow files, but only {WORKFLOW_FILES_MAX} are read: {} and later ones do not run",
-                paths.len(),
-                shown(first)
-            ));
-            paths.truncate(WORKFLOW_FILES_MAX);
-        }
-        Ok(paths)
-    }
-
-    async fn add(&mut self, path: String, text: String) -> Result<(), PushError> {
-        let source = SourceFile::new(&path, text.clone());
-        let parsed = block_in_place(|| shipway_workflow::parse(&source));
-        let Some(workflow) = parsed.workflow else {
-            let diagnostics = parsed.diagnostics.iter();
-            self.problems
-                .extend(diagnostics.map(|it| it.one_line(&source)));
-            self.problems
-                .push(format!("{path} has errors and does not run"));
-            return Ok(());
-        };
-        let is_matching = block_in_place(|| workflow.on.matches_push(self.event));
-        let after = (workflow.on.others.iter()).find(|other| other.name == "workflow_run");
-        let schedules = &workflow.on.schedule;
-        let starts_later = after.is_some() || !schedules.is_empty();
-        let standing = self.standing.as_mut().filter(|_| starts_later);
-        if !is_matching && standing.is_none() {
-            return Ok(());
-        }
-        self.problems
-            .extend(unknown_environments(&path, &workflow, self.config));
-        let file = with_calls(self.repo, self.commit, path, text).await?;
-        if let Some(standing) = standing {
-            standing.push(ScheduledWorkflow {
-                workflow: file.clone(),
-                schedules: schedules.clone(),
-                after: after.cloned(),
-            });
-        }
-        if is_matching {
-            self.matching.push(file);
-        }
-        Ok(())
-    }
-}
-
-/// A workflow with all workflows of its commit that it calls. An unreadable one is recorded with its error, which planning reports at the
-/// call. Workflows of other repositories are read when a run is opened: a push waits for no forge, and a schedule gets their current state.
-async fn with_calls(
-    repo: &GitRepository,
-    commit: &CommitId,
-    path: String,
-    content: String,
-) -> Result<WorkflowFile, PushError> {
-    let mut file = WorkflowFile::new(path, content);
-    let mut calls = block_in_place(|| file.calls());
-    while let Some(name) = calls.next() {
-        let read = match WorkflowLocation::parse(&name) {
-            Err(error) => Err(error.to_string()),
-            Ok(WorkflowLocation::Here { path }) => {
-                match read_commit_file(repo, commit, path).await? {
-                    CommitFile::Read(text) => Ok(text),
-                    CommitFile::Missing => Err("it is not in the commit".to_owned()),
-                    CommitFile::Unusable(why) => Err(why),
-                }
-            }
-            Ok(WorkflowLocation::Elsewhere { .. }) => continue,
-        };
-        block_in_place(|| calls.give(CalledFile::new(name, read)));
-    }
-    Ok(file)
-}
-
-/// Warnings for environments that jobs name and `shipway.yaml` doesn't: they have no gates, which may surprise.
-fn unknown_environments(
-    path: &str,
-    workflow: &shipway_workflow::model::Workflow,
-    config: Option<&ServiceConfig>,
-) -> Vec<String> {
-    let known = config.map_or(&[][..], |config| &config.environments);
-    let unknown = workflow.jobs.iter().filter_map(|job| {
-        let name = job.environment.as_ref()?.name.as_literal()?;
-        let is_known = known
-            .iter()
-            .any(|it| it.name.as_str().eq_ignore_ascii_case(name));
-        (config.is_some() && !is_known).then(|| {
-            format!(
-                "{path}:{}: the job `{}` uses the environment `{name}`, which {CONFIG} doesn't define: it has no gates",
-                job.at, job.id
-            )
-        })
-    });
-    unknown.collect()
-}
-
-/// What the release of a commit's tree lacks.
-fn foreign_content_warnings(foreign: &ForeignContent) -> Vec<String> {
+/// What the release of a commit's files lacks.
+fn foreign_content_warnings(config_path: &str, foreign: &ForeignContent) -> Vec<String> {
     let warning = |paths: &[String], what: &str, input: &str| {
         let first = paths.first()?;
         let count = match paths.len() - 1 {
@@ -454,7 +372,7 @@ fn foreign_content_warnings(foreign: &ForeignContent) -> Vec<String> {
             more => format!(" and {more} more"),
         };
         Some(format!(
-            "{CONFIG}: warning: the release is the commit's tree, which has {what} instead of {first}{count}; to release the content, build the artifact in a workflow whose actions/checkout has `{input}`"
+            "{config_path}: warning: the release is the commit's tree, which has {what} instead of {first}{count}; to release the content, build the artifact in a workflow whose actions/checkout has `{input}`"
         ))
     };
     let submodules = warning(&foreign.submodules, "an empty folder", "submodules: true");
@@ -462,15 +380,16 @@ fn foreign_content_warnings(foreign: &ForeignContent) -> Vec<String> {
     submodules.into_iter().chain(large_files).collect()
 }
 
+/// Stores a folder of a commit, empty for all of it, as an artifact.
 async fn store_tree(
     receiver: &PushReceiver,
-    repo: &GitRepository,
-    commit: &CommitId,
+    files: &CommitFiles<'_>,
+    folder: &str,
 ) -> Result<Digest, PushError> {
     let fail = |error: &dyn std::fmt::Display| PushError::Artifact(error.to_string());
-    let folder = tempfile::tempdir_in(&receiver.scratch).map_err(|error| fail(&error))?;
-    let tar = folder.path().join("tree.tar");
-    repo.export_tar(commit, "", &tar).await?;
+    let scratch = tempfile::tempdir_in(&receiver.scratch).map_err(|error| fail(&error))?;
+    let tar = scratch.path().join("tree.tar");
+    files.repo.export_tar(files.commit, folder, &tar).await?;
     let file = tokio::fs::File::open(&tar)
         .await
         .map_err(|error| fail(&error))?;
@@ -480,91 +399,6 @@ async fn store_tree(
         .await
         .map(|stored| stored.digest)
         .map_err(|error| fail(&error))
-}
-
-/// Why a workflow can't be started by hand.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DispatchError {
-    /// The repository can't be read.
-    #[error(transparent)]
-    Unreadable(#[from] PushError),
-    /// The named file can't be used.
-    #[error("{path} can't be started: {why}")]
-    Unusable {
-        /// The file, printable.
-        path: String,
-        /// Its size or path.
-        why: String,
-    },
-    /// The first mistake in the named file, with its position.
-    #[error("{0}")]
-    Invalid(String),
-    /// An input is missing, unknown or of another type.
-    #[error(transparent)]
-    Input(#[from] InputError),
-    /// The named file is missing, or is started by other events only.
-    #[error("{0} is not in the commit, or has no `on: workflow_dispatch`")]
-    NotDispatchable(String),
-    /// No file was named, and none can be started by hand.
-    #[error("no workflow of the commit has `on: workflow_dispatch`")]
-    NoneDispatchable,
-    /// No file was named, and several can be started by hand.
-    #[error("there are several workflows, name one: {0}")]
-    Ambiguous(String),
-}
-
-/// A workflow that can be started by hand with these inputs: the named one, or the only one.
-pub(crate) async fn find_dispatchable(
-    repo: &GitRepository,
-    commit: &CommitId,
-    name: Option<&str>,
-    inputs: &BTreeMap<String, String>,
-) -> Result<WorkflowFile, DispatchError> {
-    let paths = match name {
-        Some(path) if path.contains('/') => vec![path.to_owned()],
-        Some(name) => vec![format!("{WORKFLOWS}/{name}")],
-        None => (repo.list_files(commit, WORKFLOWS).await).map_err(PushError::from)?,
-    };
-    let mut found = Vec::new();
-    for path in paths.into_iter().take(WORKFLOW_FILES_MAX) {
-        let read = read_commit_file(repo, commit, &path).await;
-        let text = match read.map_err(PushError::from)? {
-            CommitFile::Read(text) => text,
-            CommitFile::Unusable(why) if name.is_some() => {
-                let path = shown(&path);
-                return Err(DispatchError::Unusable { path, why });
-            }
-            CommitFile::Missing | CommitFile::Unusable(_) => continue,
-        };
-        let source = SourceFile::new(&path, text.clone());
-        let parsed = block_in_place(|| shipway_workflow::parse(&source));
-        match parsed.workflow {
-            Some(workflow) => {
-                if let Some(dispatch) = workflow.on.workflow_dispatch {
-                    found.push((with_calls(repo, commit, path, text).await?, dispatch));
-                }
-            }
-            None if name.is_some() => {
-                let first = parsed.diagnostics.first();
-                let first = first.map(|first| first.one_line(&source));
-                return Err(DispatchError::Invalid(first.unwrap_or_default()));
-            }
-            None => {}
-        }
-    }
-    match (found.len(), name) {
-        (1, _) => {
-            let (file, dispatch) = found.remove(0);
-            dispatch.inputs(inputs.iter().map(|(name, value)| (&**name, &**value)))?;
-            Ok(file)
-        }
-        (0, Some(name)) => Err(DispatchError::NotDispatchable(name.to_owned())),
-        (0, None) => Err(DispatchError::NoneDispatchable),
-        _ => {
-            let paths: Vec<_> = found.iter().map(|(file, _)| file.path.as_str()).collect();
-            Err(DispatchError::Ambiguous(paths.join(", ")))
-        }
-    }
 }
 
 /// A commit, as releases remember it.

@@ -116,6 +116,7 @@ fn config(service: &ServiceName) -> ServiceConfig {
             stop_signal: Default::default(),
         },
         reports: Default::default(),
+        paths: Vec::new(),
         environments: vec![environment],
     }
 }
@@ -136,6 +137,7 @@ pub fn push(service: &ServiceName, number: usize) -> service::ServiceInput {
         config: Some(Box::new(config(service))),
         unconfigured: None,
         tests: Vec::new(),
+        location: None,
         commits: Vec::new(),
         commits_omitted: 0,
     };

@@ -150,11 +150,24 @@ impl PathFilter {
         let Some(paths) = changed else {
             return true;
         };
+        self.costs_too_much(paths) || paths.iter().any(|path| self.0.takes(path))
+    }
+
+    /// The changed paths that are taken; where that would cost too much to know, all of them.
+    #[must_use]
+    pub fn select(&self, changed: &[String]) -> Vec<String> {
+        if self.costs_too_much(changed) {
+            return changed.to_vec();
+        }
+        let taken = changed.iter().filter(|path| self.0.takes(path));
+        taken.cloned().collect()
+    }
+
+    fn costs_too_much(&self, paths: &[String]) -> bool {
         let patterns = self.0.patterns().iter();
         let pattern_bytes: usize = patterns.map(|it| it.glob.as_str().len()).sum();
         let path_bytes: usize = paths.iter().map(String::len).sum();
         pattern_bytes.saturating_mul(path_bytes) > MATCH_COST_MAX
-            || paths.iter().any(|path| self.0.takes(path))
     }
 }
 

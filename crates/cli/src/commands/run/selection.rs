@@ -399,6 +399,7 @@ pub(super) fn spec(
             .or(named_repository)
             .or_else(|| origin(here)),
         default_branch: text("/repository/default_branch").or_else(|| default_branch(here)),
+        location: None,
         uid: None,
         id: RunId {
             service: service(here)?,

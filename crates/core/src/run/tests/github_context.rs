@@ -25,6 +25,7 @@ fn a_run_is_of_the_configured_repository() {
     let named = RunSpec {
         repository: Some(SourceRepository::on_github("acme/app")),
         default_branch: Some("next".to_owned()),
+        location: None,
         ..spec(WORKFLOW)
     };
     assert_eq!(

@@ -116,6 +116,7 @@ impl Log {
             unconfigured: None,
             tests: Vec::new(),
             source: None,
+            location: None,
             commits: Vec::new(),
             commits_omitted: 0,
         };

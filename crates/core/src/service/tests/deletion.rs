@@ -150,7 +150,7 @@ fn a_deleted_service_leaves_its_numbers_and_a_push_makes_it_anew() {
     assert_eq!(effects(&stage), ["addresses"], "before the repository goes");
     report_addresses(&mut stage);
     assert_eq!(effects(&stage), ["remove"]);
-    stage.say(ServiceInput::ServiceRemoved);
+    stage.say(ServiceInput::ServiceRemoved(RepositoryRemoval::Removed));
     assert_eq!((effects(&stage).len(), &stage.state.name), (0, &None));
     let last = stage.log.last().unwrap();
     let rows = ServiceAggregate::rows(&stage.state, std::slice::from_ref(last));
@@ -172,7 +172,7 @@ fn a_deletion_cut_anywhere_asks_for_the_same_removals_again() {
     removed(&mut stage, "staging");
     removed(&mut stage, "production");
     report_addresses(&mut stage);
-    stage.say(ServiceInput::ServiceRemoved);
+    stage.say(ServiceInput::ServiceRemoved(RepositoryRemoval::Removed));
     for length in 0..=stage.log.len() {
         let mut state = ServiceState::default();
         let text: Vec<String> = stage.log[..length]
