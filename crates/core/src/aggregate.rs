@@ -164,7 +164,12 @@ impl<T: Into<String>> From<T> for EffectKey {
     }
 }
 
-/// One row of a read model: a JSON document under (kind, key), found by service and in order of its last change.
+/// Kinds of rows that keep their place in lists when they change: a list of what exists now would lose entries that change while its
+/// pages are read.
+const KINDS_BY_CREATION: [&str; 3] = ["service", "environment", "address"];
+
+/// One row of a read model: a JSON document under (kind, key), found by service and in order of its last change, or of its creation
+/// ([`ViewRow::keeps_place`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ViewRow {
     /// `run`, `rollout`, `release`, `service`.
@@ -180,6 +185,12 @@ pub struct ViewRow {
 }
 
 impl ViewRow {
+    /// Whether lists have it in the order of its creation, not of its last change.
+    #[must_use]
+    pub fn keeps_place(&self) -> bool {
+        KINDS_BY_CREATION.contains(&self.kind.as_str())
+    }
+
     /// Deletes the row of this kind and key.
     #[must_use]
     pub fn deleted(kind: &str, key: &str) -> Self {

@@ -128,7 +128,11 @@ impl MemoryLog {
             let key = (row.kind.clone(), row.key.clone());
             match row.doc.is_null() {
                 true => drop(self.rows.remove(&key)),
-                false => drop(self.rows.insert(key, (self.changes, row))),
+                false => {
+                    let known = self.rows.get(&key).map(|(place, _)| *place);
+                    let place = known.filter(|_| row.keeps_place()).unwrap_or(self.changes);
+                    self.rows.insert(key, (place, row));
+                }
             }
         }
     }

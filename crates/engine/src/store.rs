@@ -180,7 +180,7 @@ impl ProjectionSave {
 /// A page of a read model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowPage {
-    /// The rows, the newest change first.
+    /// The rows, the newest change first; those that keep their place, the newest first.
     pub rows: Vec<ViewRow>,
     /// The cursor of the next page, if there is one.
     pub next: Option<u64>,
@@ -236,7 +236,7 @@ pub trait Store: Send + Sync {
     /// One row of a read model.
     async fn row(&self, kind: &str, key: &str) -> Result<Option<ViewRow>, StoreError>;
 
-    /// A page of rows, the newest change first.
+    /// A page of rows, the newest change first; those that keep their place, the newest first.
     async fn rows(&self, query: RowQuery<'_>) -> Result<RowPage, StoreError>;
 
     /// Replaces rows without an append, to rebuild read models.

@@ -9,7 +9,7 @@ use shipway_core::{
 };
 use shipway_engine::{ProjectionError, ProjectionRunner, Store, StoreError};
 
-/// When a row was last changed: position of the event, and index among its rows.
+/// When a row was last changed, or created: position of the event, and index among its rows.
 type RowChange = (u64, usize);
 
 /// Folds every stream of an aggregate again and replaces its rows, in the order of their last changes, so that lists keep their
@@ -27,7 +27,9 @@ pub async fn rebuild_rows<A: Aggregate>(store: &dyn Store) -> Result<usize, Stor
             let rows = A::rows(&state, std::slice::from_ref(&event));
             for (index, row) in rows.into_iter().enumerate() {
                 let rows = by_kind.entry(row.kind.clone()).or_default();
-                rows.insert(row.key.clone(), ((position, index), row));
+                let known = rows.get(&row.key).map(|(place, _)| *place);
+                let place = known.filter(|_| row.keeps_place());
+                rows.insert(row.key.clone(), (place.unwrap_or((position, index)), row));
             }
         }
     }

@@ -187,7 +187,7 @@ pub(super) fn rows(state: &ServiceState, events: &[Event<ServiceEvent>]) -> Vec<
 }
 
 /// The rows of all environments of a service; those that it no longer has are deleted. The first environment comes last, so that a list
-/// with the newest change first has them in the order of promotion.
+/// with the newest first has those of one push in the order of promotion.
 fn environment_rows(
     state: &ServiceState,
     service: &ServiceView,

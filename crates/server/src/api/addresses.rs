@@ -16,7 +16,7 @@ use shipway_engine::{RowQuery, Store};
 use super::{ApiError, Caller, lists::read_page};
 use crate::capabilities::ServerAddresses;
 
-/// Addresses with their owners, the newest change first, and the ports of Shipway itself.
+/// Addresses with their owners, the newest first, and the ports of Shipway itself.
 #[utoipa::path(get, path = "/api/v1/addresses", params(PageQuery), responses((status = 200, body = AddressPage)))]
 pub(super) async fn list(
     State(store): State<Arc<dyn Store>>,

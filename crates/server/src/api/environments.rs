@@ -30,8 +30,8 @@ use crate::{
     environment_status::{StatusSources, environment_statuses},
 };
 
-/// Environments of all services, or of one, the newest change first: the stable release, its instances, the traffic of each release, the
-/// measured metrics. Those of a service are in the order of promotion.
+/// Environments of all services, or of one, the newest first; `position` is the order of promotion: the stable release, its instances, the
+/// traffic of each release, the measured metrics.
 #[utoipa::path(get, path = "/api/v1/environments", params(EnvironmentListQuery), responses((status = 200, description = "A page of environments", body = Page<EnvironmentStatus>)))]
 pub(super) async fn list(
     State(store): State<Arc<dyn Store>>,

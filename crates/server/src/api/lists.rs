@@ -14,7 +14,7 @@ fn page_limit(page: &PageQuery) -> u32 {
     page.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX)
 }
 
-/// A page of a read model, the newest change first. Its rows are passed on as they are stored: they are the documents of the API.
+/// A page of a read model, the newest change or, of what exists now, the newest entry first. Its rows are passed on as they are stored: they are the documents of the API.
 pub(super) async fn read_page(
     store: &dyn Store,
     rows: RowQuery<'_>,

@@ -168,6 +168,34 @@ pub async fn rows_are_found_by_service_and_by_being_live(place: &impl Place) {
     assert!(found(Some("sho"), RowScope::All).await.is_empty());
 }
 
+pub async fn a_list_of_what_exists_loses_no_entry_that_changes_meanwhile(place: &impl Place) {
+    let store = place.open();
+    let named = |name: &str, value| row("environment", name, "shop", false, value);
+    let created = ["1", "2", "3"].map(|name| named(name, 0)).to_vec();
+    store
+        .append(changing("service/shop", 0, created))
+        .await
+        .unwrap();
+    let mut query = RowQuery {
+        limit: 1,
+        ..RowQuery::new("environment")
+    };
+    let mut found = Vec::new();
+    for version in 1.. {
+        let page = store.rows(query).await.unwrap();
+        found.extend(keys(&page.rows));
+        query.cursor = page.next;
+        if query.cursor.is_none() {
+            break;
+        }
+        let changes = changing("service/shop", version, vec![named("1", version)]);
+        store.append(changes).await.unwrap();
+    }
+    assert_eq!(found, ["3", "2", "1"]);
+    let changed = store.row("environment", "1").await.unwrap().unwrap();
+    assert_eq!(changed.doc["value"], 2);
+}
+
 pub async fn a_filtered_list_has_full_pages_and_misses_no_row(place: &impl Place) {
     let store = place.open();
     // Every third rollout is in production.

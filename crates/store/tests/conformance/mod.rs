@@ -69,6 +69,7 @@ macro_rules! conformance {
             a_refused_append_changes_no_row
             rows_are_listed_with_the_newest_change_first
             rows_are_found_by_service_and_by_being_live
+            a_list_of_what_exists_loses_no_entry_that_changes_meanwhile
             a_filtered_list_has_full_pages_and_misses_no_row
             pages_hold_each_row_once_wherever_they_are_cut
             rows_of_one_append_are_listed_with_its_last_one_first
