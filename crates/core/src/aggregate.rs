@@ -169,7 +169,7 @@ impl<T: Into<String>> From<T> for EffectKey {
 const KINDS_BY_CREATION: [&str; 3] = ["service", "environment", "address"];
 
 /// One row of a read model: a JSON document under (kind, key), found by service and in order of its last change, or of its creation
-/// ([`ViewRow::keeps_place`]).
+/// ([`ViewRow::is_listed_by_creation`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ViewRow {
     /// `run`, `rollout`, `release`, `service`.
@@ -187,7 +187,7 @@ pub struct ViewRow {
 impl ViewRow {
     /// Whether lists have it in the order of its creation, not of its last change.
     #[must_use]
-    pub fn keeps_place(&self) -> bool {
+    pub fn is_listed_by_creation(&self) -> bool {
         KINDS_BY_CREATION.contains(&self.kind.as_str())
     }
 

@@ -130,7 +130,9 @@ impl MemoryLog {
                 true => drop(self.rows.remove(&key)),
                 false => {
                     let known = self.rows.get(&key).map(|(place, _)| *place);
-                    let place = known.filter(|_| row.keeps_place()).unwrap_or(self.changes);
+                    let place = known
+                        .filter(|_| row.is_listed_by_creation())
+                        .unwrap_or(self.changes);
                     self.rows.insert(key, (place, row));
                 }
             }

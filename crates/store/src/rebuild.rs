@@ -28,7 +28,7 @@ pub async fn rebuild_rows<A: Aggregate>(store: &dyn Store) -> Result<usize, Stor
             for (index, row) in rows.into_iter().enumerate() {
                 let rows = by_kind.entry(row.kind.clone()).or_default();
                 let known = rows.get(&row.key).map(|(place, _)| *place);
-                let place = known.filter(|_| row.keeps_place());
+                let place = known.filter(|_| row.is_listed_by_creation());
                 rows.insert(row.key.clone(), (place.unwrap_or((position, index)), row));
             }
         }

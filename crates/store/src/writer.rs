@@ -447,6 +447,6 @@ fn upsert_row(connection: &Connection, row: &ViewRow, changed: u64) -> rusqlite:
             "INSERT INTO rows(kind, key, service, live, changed, doc) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT(kind, key) DO UPDATE SET service = excluded.service, live = excluded.live, changed = CASE WHEN ?7 THEN changed ELSE excluded.changed END, doc = excluded.doc",
         )?
-        .execute(params![row.kind, row.key, row.service, row.live, changed, doc, row.keeps_place()])?;
+        .execute(params![row.kind, row.key, row.service, row.live, changed, doc, row.is_listed_by_creation()])?;
     Ok(())
 }
