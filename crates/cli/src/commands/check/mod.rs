@@ -18,6 +18,7 @@ mod addresses;
 mod artifacts;
 mod project;
 mod promotion_groups;
+mod service_files;
 
 use crate::{
     client::ServerConnection,

@@ -13,6 +13,7 @@ use shipway_workflow::{lint::check_local, model::PushEvent};
 use super::{
     artifacts::{ArtifactComparison, foreign_content, key_span, missing_program},
     holds_workflows,
+    service_files::ConfigLocation,
 };
 
 /// Where workflows are kept.
@@ -34,11 +35,17 @@ pub(super) fn config_problems(
 ) -> Vec<Diagnostic> {
     let root = &workflows_root(path);
     let found = workflows_in(root).unwrap_or_default();
+    let location = ConfigLocation::find(path);
+    let nested = location.as_ref().filter(|location| location.is_nested());
     let mut problems = Vec::new();
+    if let Some(location) = &location {
+        problems.extend(location.problems(source));
+    }
     let mut comparison = ArtifactComparison::new(source, config);
     let push = PushEvent {
         reference: format!("refs/heads/{}", config.branch),
-        changed_paths: None,
+        // A workflow whose filter has other services is none of its own.
+        changed_paths: nested.map(ConfigLocation::files),
     };
     let named = &config.workflows;
     for file in if named.is_empty() { &found } else { named } {
@@ -68,7 +75,8 @@ pub(super) fn config_problems(
     }
     comparison.has_workflows = !found.is_empty();
     problems.extend(comparison.missing_artifact());
-    problems.extend(missing_program(root, source, config));
+    let folder = nested.and_then(|_| path.parent()).unwrap_or(root);
+    problems.extend(missing_program(folder, source, config));
     problems.extend(foreign_content(root, source, config));
     problems
 }

@@ -57,7 +57,9 @@ impl ExistingWorkflows {
         let source = SourceFile::new(path, text.to_owned());
         let push = PushEvent {
             reference: format!("refs/heads/{branch}"),
-            changed_paths: None,
+            // A workflow whose filter has other services is none of its own.
+            changed_paths: (facts.nested.as_ref())
+                .map(|nested| vec![format!("{}/shipway.yaml", nested.path)]),
         };
         let Some(workflow) = shipway_workflow::parse(&source).workflow else {
             let reason = "it has errors, which `shipway check` shows".to_owned();

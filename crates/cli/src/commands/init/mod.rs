@@ -18,7 +18,7 @@ mod written_files;
 use existing_workflows::{ExistingWorkflows, WORKFLOWS};
 use kinds::detect_project;
 use project::{DetectedProject, quote_for_shell};
-use repository::RepositoryFacts;
+use repository::{NestedFolder, RepositoryFacts};
 
 /// Write shipway.yaml for this repository, and a workflow where none builds it
 #[derive(Debug, clap::Args)]
@@ -52,6 +52,8 @@ struct InitPlan {
     branch: String,
     is_git: bool,
     is_recognised: bool,
+    /// Set if it is one of several services of its repository.
+    nested: Option<NestedFolder>,
     project: DetectedProject,
     existing: ExistingWorkflows,
     source: ReleaseSource,
@@ -75,7 +77,7 @@ impl InitPlan {
                 ReleaseSource::CommitTree
             }
             None => ReleaseSource::OwnWorkflow {
-                path: free_workflow_path(facts),
+                path: free_workflow_path(facts, &service),
             },
         };
         let mut artifact_comments = Vec::new();
@@ -88,6 +90,7 @@ impl InitPlan {
             branch,
             is_git: facts.is_git,
             is_recognised,
+            nested: facts.nested.clone(),
             project,
             existing,
             source,
@@ -112,9 +115,18 @@ impl InitPlan {
             .unwrap_or("cd")
     }
 
-    /// Paths and texts of the files.
+    /// A path of the service's folder, from the root of the repository.
+    fn path_in_repository(&self, path: &str) -> String {
+        match &self.nested {
+            Some(nested) => format!("{}/{path}", nested.path),
+            None => path.to_owned(),
+        }
+    }
+
+    /// Paths, from the root of the repository, and texts of the files.
     fn files(&self) -> Vec<(String, String)> {
-        let mut files = vec![(CONFIG.to_owned(), written_files::config_text(self))];
+        let config = self.path_in_repository(CONFIG);
+        let mut files = vec![(config, written_files::config_text(self))];
         if let Some(path) = self.workflow_path() {
             files.push((path.to_owned(), written_files::workflow_text(self)));
         }
@@ -132,7 +144,7 @@ impl InitPlan {
             "git add --all && git commit --message \"Release with Shipway\"".to_owned(),
             "",
         ));
-        if !matches!(self.source, ReleaseSource::CommitTree) {
+        if !matches!(self.source, ReleaseSource::CommitTree) && self.nested.is_none() {
             steps.push((
                 "shipway run".to_owned(),
                 "the workflow, here, without a server",
@@ -142,7 +154,12 @@ impl InitPlan {
             "shipway server".to_owned(),
             "in another terminal; it keeps running",
         ));
-        let url = format!("{}/git/{}", server.trim_end_matches('/'), self.service);
+        let nested = self.nested.as_ref();
+        let repository = nested.map_or_else(
+            || self.service.clone(),
+            |nested| service_name(&nested.repository),
+        );
+        let url = format!("{}/git/{repository}", server.trim_end_matches('/'));
         let branch = quote_for_shell(&self.branch);
         steps.push((
             format!("git push {url} {branch}"),
@@ -171,8 +188,10 @@ pub fn run(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
         "Found {}. The service is called {}.",
         plan.project.description, plan.service
     ));
+    let repository = NestedFolder::find(&root).map(|(repository, _)| repository);
+    let repository = repository.unwrap_or(root);
     for (path, text) in plan.files() {
-        write_file(&root.join(&path), &text)?;
+        write_file(&repository.join(&path), &text)?;
         line(&format!("Wrote {path}"));
     }
     print_decisions(&plan);
@@ -219,8 +238,11 @@ fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// A name for a workflow that no file has. A file of an earlier `init` is written again.
-fn free_workflow_path(facts: &RepositoryFacts) -> String {
-    let names = ["cd", "shipway", "shipway-release"];
+fn free_workflow_path(facts: &RepositoryFacts, service: &str) -> String {
+    let names = match facts.nested {
+        Some(_) => ["", "-cd", "-release"].map(|end| format!("{service}{end}")),
+        None => ["cd", "shipway", "shipway-release"].map(str::to_owned),
+    };
     let paths = names.map(|name| format!("{WORKFLOWS}/{name}.yml"));
     let free = paths.iter().find(|path| !facts.has(path));
     free.unwrap_or(&paths[2]).clone()

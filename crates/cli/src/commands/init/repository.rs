@@ -5,9 +5,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
+
+use shipway_core::repository::SERVICES_FOLDER;
+
+use super::existing_workflows::WORKFLOWS;
 
 /// Folders below the root that are read.
 const DEPTH_MAX: usize = 4;
@@ -50,12 +54,37 @@ pub(super) struct RepositoryFacts {
     pub(super) branch: Option<String>,
     /// Whether the folder belongs to a git repository.
     pub(super) is_git: bool,
+    /// Where it is, if it is one of several services of its repository.
+    pub(super) nested: Option<NestedFolder>,
     /// Paths of files, relative to the root.
     pub(super) files: BTreeSet<String>,
     /// Texts of the files that `init` decides by.
     pub(super) texts: BTreeMap<String, String>,
     /// Files that can be executed.
     pub(super) executables: BTreeSet<String>,
+}
+
+/// A folder of `services/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NestedFolder {
+    /// The name of the repository's folder.
+    pub(super) repository: String,
+    /// From the root of the repository: `services/cart`.
+    pub(super) path: String,
+}
+
+impl NestedFolder {
+    /// The root of the repository, and the folder below it.
+    pub(super) fn find(folder: &Path) -> Option<(PathBuf, Self)> {
+        let mut above = folder.ancestors();
+        let root = above.find(|folder| folder.join(".git").exists())?;
+        let below = folder.strip_prefix(root).ok()?;
+        let is_service = below.parent() == Some(Path::new(SERVICES_FOLDER));
+        let path = below.to_str().filter(|_| is_service)?.to_owned();
+        let repository = root.file_name().unwrap_or_default().to_string_lossy();
+        let repository = repository.into_owned();
+        Some((root.to_owned(), Self { repository, path }))
+    }
 }
 
 impl RepositoryFacts {
@@ -70,6 +99,16 @@ impl RepositoryFacts {
         };
         facts.add_folder(root, "", 0)?;
         facts.remove_ignored(root);
+        if let Some((repository, nested)) = NestedFolder::find(root) {
+            facts.nested = Some(nested);
+            facts.files.retain(|path| !path.starts_with(".github/"));
+            facts.texts.retain(|path, _| !path.starts_with(".github/"));
+            // The workflows of the repository, by their paths there.
+            let workflows = repository.join(WORKFLOWS);
+            if workflows.is_dir() {
+                facts.add_folder(&workflows, &format!("{WORKFLOWS}/"), DEPTH_MAX)?;
+            }
+        }
         Ok(facts)
     }
 

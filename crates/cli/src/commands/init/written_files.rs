@@ -49,6 +49,9 @@ pub(super) fn config_text(plan: &InitPlan) -> String {
         "branch: {}   # its commits are released when their workflows succeed",
         yaml_scalar(branch)
     );
+    if plan.nested.is_some() {
+        text.push_str("# paths: [libs/**]   # what it uses of other folders: a change there is released too\n");
+    }
     text.push_str(&workflow_lines(plan));
     text.push_str(&artifact_lines(plan));
     text.push_str("\nrun:\n");
@@ -77,14 +80,18 @@ pub(super) fn config_text(plan: &InitPlan) -> String {
 
 fn workflow_lines(plan: &InitPlan) -> String {
     let excluded = &plan.existing.excluded;
-    if excluded.is_empty() {
+    let own = plan.workflow_path();
+    let has_any = own.is_some() || !plan.existing.usable.is_empty();
+    if excluded.is_empty() && (plan.nested.is_none() || !has_any) {
         return String::new();
     }
-    let mut text = String::from("workflow:   # all others are not run here:\n");
+    let mut text = match excluded.is_empty() {
+        true => "workflow:   # a change of these files is released too\n".to_owned(),
+        false => "workflow:   # all others are not run here:\n".to_owned(),
+    };
     for (path, reason) in excluded {
         let _ = writeln!(text, "  # {path}: {reason}");
     }
-    let own = plan.workflow_path();
     for path in plan.existing.usable.iter().map(String::as_str).chain(own) {
         let _ = writeln!(text, "  - {}", yaml_scalar(path));
     }
@@ -140,12 +147,13 @@ environments:   # in order of promotion
 /// The workflow that builds the artifact.
 pub(super) fn workflow_text(plan: &InitPlan) -> String {
     let branch = yaml_scalar(&plan.branch);
+    let nested = nested_lines(plan);
     let mut text = format!(
         "name: {}
 on:
   push:
     branches: [{branch}]
-jobs:
+{nested}jobs:
   build:
     runs-on: ubuntu-latest
     steps:
@@ -170,17 +178,46 @@ jobs:
     );
     match plan.project.artifact_paths.as_slice() {
         [path] => {
-            let _ = writeln!(text, "          path: {}", yaml_scalar(path));
+            let path = artifact_path(plan, path);
+            let _ = writeln!(text, "          path: {}", yaml_scalar(&path));
         }
         paths => {
             text.push_str("          path: |\n");
             for path in paths {
-                let _ = writeln!(text, "            {path}");
+                let _ = writeln!(text, "            {}", artifact_path(plan, path));
             }
         }
     }
     text.push_str("          if-no-files-found: error\n");
     text
+}
+
+/// Where the workflow of one of several services starts, and in which folder.
+fn nested_lines(plan: &InitPlan) -> String {
+    let Some(nested) = &plan.nested else {
+        return String::new();
+    };
+    let folder = &nested.path;
+    let own = plan.workflow_path().unwrap_or_default();
+    format!(
+        "    # With `paths` in shipway.yaml: the same paths here.
+    paths: [{}, {own}]
+defaults:
+  run:
+    working-directory: {}
+",
+        yaml_scalar(&format!("{folder}/**")),
+        yaml_scalar(folder)
+    )
+}
+
+/// A pattern of the artifact, from the root of the repository.
+fn artifact_path(plan: &InitPlan, path: &str) -> String {
+    match (path.strip_prefix('!'), &plan.nested) {
+        (None, Some(nested)) if path == "." => nested.path.clone(),
+        (Some(path), _) => format!("!{}", plan.path_in_repository(path)),
+        (None, _) => plan.path_in_repository(path),
+    }
 }
 
 fn step_text(step: &BuildStep, env: &[(&'static str, String)]) -> String {
