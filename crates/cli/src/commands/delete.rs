@@ -17,7 +17,8 @@ Instances stop, addresses are freed, and the git repository of a deleted service
 History, logs and the files that instances wrote to $DATA_DIR stay. The deletion is refused
 while a rollout or run is in progress: abort or cancel it first.
 
-An environment that shipway.yaml still names is created again by the next release.";
+A service whose shipway.yaml is still in its repository returns with the next push: remove the
+file first. An environment that shipway.yaml still names is created again by the next release.";
 
 /// Delete a service, or with --env one of its environments; its history stays
 #[derive(Debug, clap::Args)]

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::{
+    first_use::{next_commands, paste},
     shop::Shop,
     site::{Site, said, until},
     words::{assert_ends, assert_says, assert_silent_of},
@@ -380,4 +381,160 @@ fn the_root_is_one_more_service() {
     repository.write("services/cart/page", "cart 3");
     repository.git(&["rm", "--quiet", "shipway.yaml"]);
     assert_says(&said(&repository.ship("4")), &["cart: ✓ #3 serves"]);
+}
+
+/// A server of the text in `greeting.py`.
+const PYTHON_SERVER: &str = r#"import http.server, os
+from greeting import TEXT
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(TEXT.encode())
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+#[test]
+fn init_in_two_folders_serves_both_without_an_edit_and_a_change_of_one_releases_that_one() {
+    let site = Site::started();
+    let mono = empty_repository(&site, "mono");
+    for folder in ["services/a", "services/b"] {
+        fs::create_dir_all(mono.path.join(folder)).unwrap();
+    }
+    mono.write("services/a/app.py", PYTHON_SERVER);
+    mono.write("services/a/greeting.py", "TEXT = 'from a'\n");
+    mono.write("services/b/index.html", "from b");
+    let mut commands = Vec::new();
+    for (name, kind) in [("a", "a Python program"), ("b", "a static site")] {
+        let folder = mono.path.join("services").join(name);
+        let begun = paste(&folder, &format!("shipway init --server {}", site.url("")));
+        let words = [
+            &format!("Found {kind}"),
+            &format!("Wrote services/{name}/shipway.yaml"),
+            &format!("Wrote .github/workflows/{name}.yml"),
+        ];
+        assert_ends(&begun, 0, &words.map(String::as_str));
+        assert!(!folder.join(".github").exists());
+        commands = next_commands(&said(&begun));
+    }
+    let checked = site.shipway_in(&mono.path, &["check"]);
+    assert_ends(&checked, 0, &["4 files checked: 0 errors, 0 warnings"]);
+    let folder = mono.path.join("services/b");
+    let mut told = String::new();
+    for command in commands {
+        if command != "shipway server" {
+            let done = paste(&folder, &command);
+            told = said(&done);
+            assert!(done.status.success(), "{command}: {told}");
+        }
+    }
+    assert_says(
+        &told,
+        &[
+            "a: ✓ #1 serves production",
+            "b: ✓ #1 serves production",
+            "a: run r1 · .github/workflows/a.yml",
+            "b: run r1 · .github/workflows/b.yml",
+        ],
+    );
+    assert_eq!(site.ask("/a/"), Some((200, "from a".to_owned())));
+    assert_eq!(site.ask("/b/"), Some((200, "from b".to_owned())));
+
+    mono.write("services/a/greeting.py", "TEXT = 'from a 2'\n");
+    let push = mono.ship_begun("2");
+    // People who know the release don't wait for the holds of its canary.
+    until("a #2 in production", || {
+        site.shipway(&["promote", "a/ro4"]).status.success()
+    });
+    let told = said(&push.wait_with_output().unwrap());
+    assert_says(
+        &told,
+        &[
+            "a: changed: services/a/greeting.py",
+            "a: ✓ #2 serves production",
+            "b: unchanged, not released",
+        ],
+    );
+    assert_silent_of(&told, &["b: run", "b: #2", "a: run r3"]);
+    assert_eq!([stable(&site, "a"), stable(&site, "b")], [2, 1]);
+    assert_eq!(site.ask("/a/"), Some((200, "from a 2".to_owned())));
+}
+
+#[test]
+fn check_at_the_root_knows_what_a_push_reads() {
+    let site = Site::new();
+    let mono = repository(&site, "mono");
+    let check = || said(&paste(&mono.path, "shipway check"));
+    assert_says(&check(), &["3 files checked: 0 errors, 0 warnings"]);
+
+    add_service(&mono, "copy", "paths: [lib/**, '!**/*.txt']\n");
+    let copy = mono.path.join("services/copy/shipway.yaml");
+    let text = fs::read_to_string(&copy).unwrap();
+    fs::write(&copy, text.replace("service: copy", "service: cart")).unwrap();
+    add_service(&mono, "group/mail", "");
+    let config = "services/group/mail/shipway.yaml";
+    mono.write(config, &CONFIG.replace("NAME", "deep"));
+    add_service(&mono, "ignored", "");
+    mono.write(".gitignore", "ignored/\n");
+    fs::create_dir_all(mono.path.join("services/link")).unwrap();
+    let link = mono.path.join("services/link/shipway.yaml");
+    std::os::unix::fs::symlink("../till/shipway.yaml", link).unwrap();
+    fs::create_dir_all(mono.path.join("tests/shop")).unwrap();
+    mono.write("tests/shop/shipway.yaml", &CONFIG.replace("NAME", "cart"));
+    let checked = paste(&mono.path, "shipway check");
+    let words = [
+        "services/copy/shipway.yaml names the service cart too: neither is released",
+        "services/cart/shipway.yaml names the service cart too: neither is released",
+        "the pattern `lib/**` of `paths` matches no file of the repository",
+        "only shipway.yaml and services/*/shipway.yaml of a repository are services",
+        "move the folder to services/mail",
+        "git ignores services/ignored/shipway.yaml, so no push has it",
+        "services/link/shipway.yaml is a symbolic link, which a push does not follow",
+        "8 files checked: 2 errors, 4 warnings",
+    ];
+    assert_ends(&checked, 2, &words);
+    assert_silent_of(&said(&checked), &["till too", "tests/shop"]);
+}
+
+#[test]
+fn check_compares_each_service_with_the_workflows_that_its_changes_start() {
+    const UPLOADS: &str = "on: { push: { branches: [main], paths: [PATHS] } }\njobs: { b: { runs-on: ubuntu-latest, steps: [{ uses: actions/upload-artifact@v4, with: { name: app, path: . } }] } }\n";
+    let site = Site::new();
+    let mono = repository(&site, "mono");
+    for service in ["cart", "till"] {
+        let path = format!("services/{service}/shipway.yaml");
+        mono.edit(&path, "artifact: { source: . }", "artifact: app");
+    }
+    fs::create_dir_all(mono.path.join(".github/workflows")).unwrap();
+    let workflow = ".github/workflows/app.yml";
+    let check = |paths: &str| {
+        mono.write(workflow, &UPLOADS.replace("PATHS", paths));
+        said(&paste(&mono.path, "shipway check"))
+    };
+    let missing = "no workflow that a push of main starts uploads the artifact `app`";
+    assert_says(&check("services/**"), &["0 errors, 0 warnings"]);
+    // `till` uses libs, `cart` does not.
+    let told = check("libs/**");
+    assert_says(&told, &[missing, "0 errors, 1 warning"]);
+    assert_says(&told, &["services/cart/shipway.yaml"]);
+    assert_silent_of(&told, &["services/till/shipway.yaml"]);
+}
+
+#[test]
+fn init_in_a_folder_that_no_push_reads_says_so_and_check_too() {
+    let site = Site::new();
+    let mono = empty_repository(&site, "mono");
+    fs::create_dir_all(mono.path.join("apps/cart")).unwrap();
+    mono.write("apps/cart/index.html", "x");
+    let folder = mono.path.join("apps/cart");
+    assert_ends(
+        &paste(&folder, "shipway init"),
+        0,
+        &["A push does not read it here: move the folder to services/cart"],
+    );
+    assert_ends(
+        &paste(&folder, "shipway check"),
+        0,
+        &["a push does not read this file"],
+    );
 }

@@ -39,13 +39,13 @@ pub(super) fn config_problems(
     let nested = location.as_ref().filter(|location| location.is_nested());
     let mut problems = Vec::new();
     if let Some(location) = &location {
-        problems.extend(location.problems(source));
+        problems.extend(location.problems(source, config));
     }
     let mut comparison = ArtifactComparison::new(source, config);
     let push = PushEvent {
         reference: format!("refs/heads/{}", config.branch),
-        // A workflow whose filter has other services is none of its own.
-        changed_paths: nested.map(ConfigLocation::files),
+        // Filters of workflows see only the changes that concern the service.
+        changed_paths: (location.as_ref()).and_then(|location| location.changed_paths(config)),
     };
     let named = &config.workflows;
     for file in if named.is_empty() { &found } else { named } {

@@ -57,9 +57,8 @@ impl ExistingWorkflows {
         let source = SourceFile::new(path, text.to_owned());
         let push = PushEvent {
             reference: format!("refs/heads/{branch}"),
-            // A workflow whose filter has other services is none of its own.
-            changed_paths: (facts.nested.as_ref())
-                .map(|nested| vec![format!("{}/shipway.yaml", nested.path)]),
+            // Filters of workflows see only the changes that concern the service.
+            changed_paths: facts.changed_paths(),
         };
         let Some(workflow) = shipway_workflow::parse(&source).workflow else {
             let reason = "it has errors, which `shipway check` shows".to_owned();

@@ -18,7 +18,7 @@ mod written_files;
 use existing_workflows::{ExistingWorkflows, WORKFLOWS};
 use kinds::detect_project;
 use project::{DetectedProject, quote_for_shell};
-use repository::{NestedFolder, RepositoryFacts};
+use repository::{NestedFolder, RepositoryFacts, is_below_repository_root};
 
 /// Write shipway.yaml for this repository, and a workflow where none builds it
 #[derive(Debug, clap::Args)]
@@ -139,7 +139,12 @@ impl InitPlan {
         if !self.is_git {
             steps.push(("git init --initial-branch=main".to_owned(), ""));
         }
-        steps.push(("shipway check".to_owned(), "explains errors in the files"));
+        // Workflows are at the root of the repository, two folders above a service.
+        let check = match self.nested {
+            Some(_) => "shipway check ../..",
+            None => "shipway check",
+        };
+        steps.push((check.to_owned(), "explains errors in the files"));
         steps.push((
             "git add --all && git commit --message \"Release with Shipway\"".to_owned(),
             "",
@@ -188,6 +193,7 @@ pub fn run(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
         "Found {}. The service is called {}.",
         plan.project.description, plan.service
     ));
+    let is_unread = plan.nested.is_none() && is_below_repository_root(&root);
     let repository = NestedFolder::find(&root).map(|(repository, _)| repository);
     let repository = repository.unwrap_or(root);
     for (path, text) in plan.files() {
@@ -195,6 +201,12 @@ pub fn run(server: &ServerConnection, args: &Args) -> Result<(), Failure> {
         line(&format!("Wrote {path}"));
     }
     print_decisions(&plan);
+    if is_unread {
+        line(&format!(
+            "A push does not read it here: move the folder to services/{} of its repository, or make it a repository of its own.",
+            plan.service
+        ));
+    }
     let steps = plan.next_steps(&server.server);
     let width = steps.iter().map(|(command, _)| command.len()).max();
     line("\nNext:");

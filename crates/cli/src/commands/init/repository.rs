@@ -87,6 +87,12 @@ impl NestedFolder {
     }
 }
 
+/// Whether the folder is in a repository, but not its root.
+pub(super) fn is_below_repository_root(folder: &Path) -> bool {
+    let is_root = |folder: &Path| folder.join(".git").exists();
+    !is_root(folder) && folder.ancestors().any(is_root)
+}
+
 impl RepositoryFacts {
     /// Reads a folder.
     pub(super) fn read(root: &Path) -> std::io::Result<Self> {
@@ -173,6 +179,17 @@ impl RepositoryFacts {
             self.executables.insert(path.clone());
         }
         self.files.insert(path);
+    }
+
+    /// The paths of the repository that the first push changes for the service; none where every push concerns it.
+    pub(super) fn changed_paths(&self) -> Option<Vec<String>> {
+        let nested = self.nested.as_ref()?;
+        let own = self
+            .files
+            .iter()
+            .filter(|path| !path.starts_with(".github/"));
+        let own = own.map(String::as_str).chain(["shipway.yaml"]);
+        Some(own.map(|path| format!("{}/{path}", nested.path)).collect())
     }
 
     pub(super) fn has(&self, path: &str) -> bool {

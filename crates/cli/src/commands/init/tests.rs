@@ -41,7 +41,7 @@ fn init_facts(facts: &RepositoryFacts) -> WrittenFiles {
     let mut workflow = String::new();
     for (path, text) in plan.files() {
         let source = SourceFile::new(path.as_str(), text.clone());
-        if path == CONFIG {
+        if path.ends_with(CONFIG) {
             let (parsed, warnings) = shipway_core::config::parse(&source)
                 .unwrap_or_else(|problems| panic!("{problems:?}\n{text}"));
             assert!(warnings.is_empty(), "{warnings:?}\n{text}");
@@ -370,6 +370,111 @@ fn the_branch_and_the_name_are_those_of_the_repository() {
     let steps = written.plan.next_steps("http://127.0.0.1:9000/");
     let (push, _) = steps.last().unwrap();
     assert_eq!(push, "git push http://127.0.0.1:9000/git/my-shop trunk");
+}
+
+/// The folder `services/cart` of a repository called `Mono`; workflows are those of its root.
+fn nested_facts(files: &[(&str, &str)]) -> RepositoryFacts {
+    RepositoryFacts {
+        folder: "cart".to_owned(),
+        nested: Some(NestedFolder {
+            repository: "Mono".to_owned(),
+            path: "services/cart".to_owned(),
+        }),
+        ..facts(files)
+    }
+}
+
+#[test]
+fn one_of_several_services_gets_a_workflow_that_starts_in_its_folder() {
+    let written = init_facts(&nested_facts(&[
+        ("requirements.txt", "attrs"),
+        ("app.py", "PORT"),
+    ]));
+    let paths: Vec<String> = written.plan.files().into_iter().map(|it| it.0).collect();
+    assert_eq!(
+        paths,
+        ["services/cart/shipway.yaml", ".github/workflows/cart.yml"]
+    );
+    assert_runs(
+        &written,
+        "paths: [\"services/cart/**\", .github/workflows/cart.yml]",
+    );
+    assert_runs(&written, "working-directory: services/cart");
+    assert_runs(&written, "path: services/cart");
+    assert_eq!(written.config.workflows, [".github/workflows/cart.yml"]);
+    let steps = written.plan.next_steps("http://127.0.0.1:9000");
+    let commands: Vec<&str> = steps.iter().map(|(command, _)| command.as_str()).collect();
+    assert_eq!(commands[0], "shipway check ../..");
+    assert_eq!(
+        commands.last(),
+        Some(&"git push http://127.0.0.1:9000/git/mono main")
+    );
+
+    let site = init_facts(&nested_facts(&[("index.html", "")]));
+    assert_runs(&site, "services/cart");
+    assert_runs(&site, "!services/cart/shipway.yaml");
+    let program = init_facts(&nested_facts(&[
+        ("go.mod", "module x"),
+        ("main.go", "PORT"),
+    ]));
+    assert_runs(&program, "path: services/cart/out");
+}
+
+#[test]
+fn one_of_several_services_uses_only_the_workflows_that_its_changes_start() {
+    const UPLOADS: &str = "on: { push: { paths: [PATHS] } }\njobs: { b: { runs-on: ubuntu-latest, steps: [{ uses: actions/upload-artifact@v4, with: { name: till, path: . } }] } }\n";
+    let of_till = UPLOADS.replace("PATHS", "services/till/**");
+    let app = ("app.py", "PORT");
+    let till = (".github/workflows/till.yml", &*of_till);
+    // A file of another workflow has the name that is usual.
+    let taken = (".github/workflows/cart.yml", &*of_till);
+    let other = init_facts(&nested_facts(&[app, till, taken]));
+    assert_eq!(
+        other.plan.workflow_path(),
+        Some(".github/workflows/cart-cd.yml")
+    );
+    assert_eq!(other.plan.existing, ExistingWorkflows::default());
+    let shared = UPLOADS.replace("PATHS", "services/*/app.py");
+    let own = init_facts(&nested_facts(&[
+        app,
+        (".github/workflows/all.yml", &shared),
+    ]));
+    assert_eq!(own.workflow, "");
+    assert_eq!(own.config.workflows, [".github/workflows/all.yml"]);
+}
+
+#[test]
+fn a_folder_of_services_is_found_with_the_workflows_of_its_repository() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap().join("mono");
+    for path in [
+        ".git/HEAD",
+        ".github/workflows/ci.yml",
+        "services/cart/app.py",
+        "services/cart/.github/workflows/unread.yml",
+        "services/cart/src/main.py",
+        "apps/till/app.py",
+    ] {
+        std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        std::fs::write(root.join(path), "").unwrap();
+    }
+    let cart = RepositoryFacts::read(&root.join("services/cart")).unwrap();
+    let listed: Vec<&String> = cart.files.iter().collect();
+    assert_eq!(
+        listed,
+        [".github/workflows/ci.yml", "app.py", "src/main.py"]
+    );
+    let nested = cart.nested.unwrap();
+    assert_eq!(
+        (&*nested.repository, &*nested.path),
+        ("mono", "services/cart")
+    );
+    for other in ["", "apps/till", "services", "services/cart/src"] {
+        let facts = RepositoryFacts::read(&root.join(other)).unwrap();
+        assert_eq!(facts.nested, None, "{other}");
+    }
+    assert!(is_below_repository_root(&root.join("apps/till")));
+    assert!(!is_below_repository_root(&root));
 }
 
 #[test]
