@@ -51,10 +51,18 @@ impl ConfigLocation {
         is_service_folder(&self.folder)
     }
 
+    /// Whether it is where a push looks for services.
+    fn is_service(&self) -> bool {
+        self.folder.is_empty() || self.is_nested()
+    }
+
     /// What a push finds wrong with the position, the name or the `paths` of the file.
     pub(super) fn problems(&self, source: &SourceFile, config: &ServiceConfig) -> Vec<Diagnostic> {
         if let Some(problem) = self.unread_file(source) {
             return vec![problem];
+        }
+        if !self.is_service() {
+            return Vec::new();
         }
         let mut problems = self.repeated_names(source);
         problems.extend(self.idle_patterns(source, config));
@@ -68,7 +76,7 @@ impl ConfigLocation {
             Some(Diagnostic::warning("unread-service", span, message).help(help))
         };
         let path = self.config_path();
-        if self.folder.is_empty() || self.is_nested() {
+        if self.is_service() {
             if self.root.join(&path).is_symlink() {
                 let message = format!("{path} is a symbolic link, which a push does not follow");
                 return warning(message, "replace the link with the file".to_owned());
@@ -132,8 +140,7 @@ impl ConfigLocation {
 
     /// The paths that the first push changes for the service; none where workflows are started by all pushes.
     pub(super) fn changed_paths(&self, config: &ServiceConfig) -> Option<Vec<String>> {
-        let is_service = self.folder.is_empty() || self.is_nested();
-        if !is_service || (self.folder.is_empty() && self.other_configs().next().is_none()) {
+        if !self.is_service() || (self.folder.is_empty() && self.other_configs().next().is_none()) {
             return None;
         }
         let location = ServiceLocation {

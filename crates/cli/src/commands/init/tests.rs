@@ -415,7 +415,7 @@ fn one_of_several_services_gets_a_workflow_that_starts_in_its_folder() {
     assert_runs(&site, "!services/cart/shipway.yaml");
     let program = init_facts(&nested_facts(&[
         ("go.mod", "module x"),
-        ("main.go", "PORT"),
+        ("main.go", "package main\nfunc main() {}"),
     ]));
     assert_runs(&program, "path: services/cart/out");
 }
