@@ -87,7 +87,7 @@ impl ConfigLocation {
             }
             return None;
         }
-        // Beside services it may be an example or a test of the repository.
+        // In a repository with services the file may be an example or a test.
         let is_below_services = self.folder.split('/').next() == Some(SERVICES_FOLDER);
         if !is_below_services && self.other_configs().next().is_some() {
             return None;

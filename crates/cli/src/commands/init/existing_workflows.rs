@@ -7,10 +7,7 @@ use shipway_workflow::{
     runner::RunnerLabels,
 };
 
-use super::repository::RepositoryFacts;
-
-/// The folder of workflows.
-pub(super) const WORKFLOWS: &str = ".github/workflows";
+use super::repository::{RepositoryFacts, WORKFLOWS};
 
 /// What a push of the released branch finds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

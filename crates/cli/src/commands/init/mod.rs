@@ -15,10 +15,10 @@ mod start_command;
 mod tests;
 mod written_files;
 
-use existing_workflows::{ExistingWorkflows, WORKFLOWS};
+use existing_workflows::ExistingWorkflows;
 use kinds::detect_project;
 use project::{DetectedProject, quote_for_shell};
-use repository::{NestedFolder, RepositoryFacts, is_below_repository_root};
+use repository::{NestedFolder, RepositoryFacts, WORKFLOWS, is_below_repository_root};
 
 /// Write shipway.yaml for this repository, and a workflow where none builds it
 #[derive(Debug, clap::Args)]

@@ -11,8 +11,8 @@ use std::{
 
 use shipway_core::repository::SERVICES_FOLDER;
 
-use super::existing_workflows::WORKFLOWS;
-
+/// The folder of workflows.
+pub(super) const WORKFLOWS: &str = ".github/workflows";
 /// Folders below the root that are read.
 const DEPTH_MAX: usize = 4;
 /// Files that are listed.
