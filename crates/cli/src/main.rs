@@ -5,6 +5,7 @@
 
 mod client;
 mod commands;
+mod committed_paths;
 mod exit;
 mod forge;
 mod limits;

@@ -154,6 +154,9 @@ async fn a_prepared_set_starts_without_its_artifact() {
     target.prepare(&set(1), &machine.app(), 3).await.unwrap();
     assert!(target.instances().is_empty());
     machine.lose_artifacts();
+    // A server that is killed now must not lose the copies: the next action stops stable.
+    drop(target);
+    let target = machine.open().await;
     target.ensure(&set(1), &machine.app(), 3).await.unwrap();
     ready(&target, &set(1), 3).await.unwrap();
     target.stop(&set(1), 0).await.unwrap();
@@ -422,15 +425,15 @@ async fn a_shell_that_dies_first_leaves_its_service_the_grace() {
 #[tokio::test]
 async fn artifacts_that_are_missing_empty_or_hostile_are_refused_in_words() {
     let machine = Machine::new();
-    let empty = machine.put(tar_of(&[]));
-    let noise = machine.put(vec![9; 10_000]);
+    let empty = machine.add_artifact(tar_of(&[]));
+    let noise = machine.add_artifact(vec![9; 10_000]);
     let mut builder = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.as_old_mut().name[..7].copy_from_slice(b"../evil");
     header.set_size(0);
     header.set_cksum();
     builder.append(&header, std::io::empty()).unwrap();
-    let hostile = machine.put(builder.into_inner().unwrap());
+    let hostile = machine.add_artifact(builder.into_inner().unwrap());
     let missing = Digest::compute(b"never built");
     let target = machine.open().await;
     for (artifact, wanted) in [
@@ -593,7 +596,7 @@ async fn what_an_instance_uses_includes_what_it_has_started() {
 #[tokio::test]
 async fn another_release_of_the_same_number_is_replaced_and_never_run() {
     let machine = Machine::new();
-    let newer = machine.put(tar_of(&[
+    let newer = machine.add_artifact(tar_of(&[
         ("app.py", process_support::APP),
         (
             "newer",

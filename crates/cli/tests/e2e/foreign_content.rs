@@ -171,7 +171,7 @@ fn a_job_builds_a_release_with_its_submodule() {
         .join("instances/shop.production.1/1/app/lib/greeting");
     assert_eq!(fs::read_to_string(app).unwrap(), "from the submodule\n");
 
-    // Without its address on a forge nobody knows what a relative one is relative to.
+    // A relative URL needs the repository's URL on a forge.
     shop.write(
         "shipway.yaml",
         &repository.replace("repository:", "# repository:"),

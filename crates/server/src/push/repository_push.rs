@@ -15,9 +15,12 @@ use shipway_core::{
     config::{self, ServiceConfig},
     ids::ServiceName,
     repository::{LocatedService, ServiceLocation},
-    service::{ScheduledWorkflow, ServiceEvent, ServiceInput, ServiceState, ServiceView},
+    service::{
+        ScheduledWorkflow, ServiceAggregate, ServiceEvent, ServiceInput, ServiceState, ServiceView,
+    },
 };
 use shipway_drivers::git::RefUpdate;
+use shipway_engine::Outcome;
 use shipway_syntax::SourceFile;
 use tokio::task::block_in_place;
 
@@ -205,13 +208,7 @@ impl RepositoryPush<'_> {
             workflows: contents.workflows.matching,
             standing: contents.workflows.standing,
         };
-        let by = self.by.clone();
-        let sent = self
-            .receiver
-            .engines
-            .send_to_service(service, input, by)
-            .await;
-        let outcome = sent.map_err(|error| PushError::Refused(error.to_string()))?;
+        let outcome = self.send(service, input).await?;
         let mut sequence = None;
         let mut has_followers = false;
         for event in &outcome.events {
@@ -241,6 +238,16 @@ impl RepositoryPush<'_> {
         Ok(())
     }
 
+    async fn send(
+        &self,
+        service: &ServiceName,
+        input: ServiceInput,
+    ) -> Result<Outcome<ServiceAggregate>, PushError> {
+        let engines = &self.receiver.engines;
+        let sent = engines.send_to_service(service, input, self.by.clone());
+        (sent.await).map_err(|error| PushError::Refused(error.to_string()))
+    }
+
     /// Records that the reference has moved and changed nothing of a service.
     async fn send_reference(
         &self,
@@ -256,14 +263,7 @@ impl RepositoryPush<'_> {
             commit,
             standing,
         };
-        let by = self.by.clone();
-        let sent = self
-            .receiver
-            .engines
-            .send_to_service(service, input, by)
-            .await;
-        sent.map(drop)
-            .map_err(|error| PushError::Refused(error.to_string()))
+        self.send(service, input).await.map(drop)
     }
 
     /// Ends the schedules of services whose file is gone from the commit, and records the reference in the stream of the repository's

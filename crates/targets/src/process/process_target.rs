@@ -66,6 +66,9 @@ struct StoredSet {
     key: ReplicaSetKey,
     launch: Workload,
     count: u32,
+    /// Instances whose code is unpacked for a start to come; sets of earlier versions don't have it.
+    #[serde(default)]
+    prepared: u32,
     /// Boot id of the machine when the artifact was unpacked. Its files are not synced: after a power failure they may be empty,
     /// and are unpacked again.
     #[serde(default)]
@@ -132,7 +135,7 @@ impl ProcessTarget {
         let running: Vec<u32> = slots_on_disk(&folder)
             .filter(|slot| instance::is_running(&folder.join(slot.to_string())))
             .collect();
-        if set.count == 0 && running.is_empty() {
+        if set.count == 0 && set.prepared == 0 && running.is_empty() {
             self.retire_set(&set.key).await;
             return;
         }
@@ -155,7 +158,10 @@ impl ProcessTarget {
     async fn unpack_after_boot(&self, set: &mut StoredSet) {
         let folder = self.set_folder(&set.key);
         self.remove_code(&folder);
-        match self.unpack_code(&folder, &set.launch, set.count).await {
+        match self
+            .unpack_code(&folder, &set.launch, set.count.max(set.prepared))
+            .await
+        {
             Ok(()) => {
                 set.boot.clone_from(&self.boot);
                 if let Err(error) = write_json(&folder, SET, set) {
@@ -282,6 +288,7 @@ impl ProcessTarget {
             return;
         };
         told.count = told.count.min(keep);
+        told.prepared = told.count;
         let folder = self.set_folder(set);
         if let Err(error) = write_json(&folder, SET, &told) {
             tracing::warn!(%error, folder = %folder.display(), "the stop of a set could not be saved");
@@ -320,12 +327,13 @@ impl ProcessTarget {
         let running = scale
             .running
             .max(known.as_ref().map_or(0, |known| known.count));
-        self.unpack_code(&folder, launch, running.max(scale.unpacked))
-            .await?;
+        let prepared = running.max(scale.unpacked);
+        self.unpack_code(&folder, launch, prepared).await?;
         let stored = StoredSet {
             key: set.clone(),
             launch: launch.clone(),
             count: running,
+            prepared,
             boot: known.map_or_else(|| self.boot.clone(), |known| known.boot),
         };
         write_json(&folder, SET, &stored).map_err(io_error("saving the spec of the set"))?;

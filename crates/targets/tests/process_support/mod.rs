@@ -111,7 +111,7 @@ impl Machine {
     }
 
     /// Puts another artifact on the shelf.
-    pub fn put(&self, tar: Vec<u8>) -> Digest {
+    pub fn add_artifact(&self, tar: Vec<u8>) -> Digest {
         let digest = Digest::compute(&tar);
         self.shelf.0.lock().unwrap().insert(digest.clone(), tar);
         digest

@@ -4,7 +4,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use shipway_core::{
@@ -15,6 +14,7 @@ use shipway_syntax::{Diagnostic, SourceFile};
 use shipway_workflow::model::{PathFilter, PatternFilter};
 
 use super::artifacts::key_span;
+use crate::committed_paths::list_committed_paths;
 
 /// The name of the configuration.
 const CONFIG: &str = "shipway.yaml";
@@ -176,20 +176,4 @@ impl ConfigLocation {
 /// Whether a path from the root is that of a folder of `services/`.
 fn is_service_folder(path: &str) -> bool {
     Path::new(path).parent() == Some(Path::new(SERVICES_FOLDER))
-}
-
-/// Files that are committed or would be by `git add --all`.
-fn list_committed_paths(root: &Path) -> Option<Vec<String>> {
-    let words = [
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ];
-    let output = Command::new("git").args(words).current_dir(root).output();
-    let output = output.ok().filter(|output| output.status.success())?;
-    let listed = String::from_utf8_lossy(&output.stdout);
-    let listed = listed.split_terminator('\0').map(str::to_owned);
-    Some(listed.collect())
 }

@@ -11,6 +11,8 @@ use std::{
 
 use shipway_core::repository::SERVICES_FOLDER;
 
+use crate::committed_paths::list_committed_paths;
+
 /// The folder of workflows.
 pub(super) const WORKFLOWS: &str = ".github/workflows";
 /// Folders below the root that are read.
@@ -120,19 +122,10 @@ impl RepositoryFacts {
 
     /// Removes the files that git ignores: a checkout doesn't have them.
     fn remove_ignored(&mut self, root: &Path) {
-        let words = [
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ];
-        let output = Command::new("git").args(words).current_dir(root).output();
-        let Some(output) = output.ok().filter(|it| it.status.success()) else {
+        let Some(listed) = list_committed_paths(root) else {
             return;
         };
-        let listed = String::from_utf8_lossy(&output.stdout);
-        let listed: BTreeSet<&str> = listed.split_terminator('\0').collect();
+        let listed: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
         self.files.retain(|path| listed.contains(path.as_str()));
         self.texts.retain(|path, _| listed.contains(path.as_str()));
         self.executables
