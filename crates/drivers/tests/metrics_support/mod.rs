@@ -64,7 +64,7 @@ fn talk(connection: &TcpStream, answer: &Answer) -> Option<()> {
     }
 }
 
-/// A Prometheus that reads `targets` five times a second.
+/// A Prometheus with one scrape target.
 pub struct Prometheus {
     child: Child,
     _folder: tempfile::TempDir,
@@ -72,8 +72,13 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// `None` where it isn't installed.
+    /// Scrapes five times a second. `None` where it isn't installed.
     pub fn start(target: &Fake) -> Option<Self> {
+        Self::start_with_interval(target, "200ms")
+    }
+
+    /// A scrape fails after its interval, and the series then has no value: a busy machine needs a longer one.
+    pub fn start_with_interval(target: &Fake, interval: &str) -> Option<Self> {
         let found = Command::new("prometheus").arg("--version").output();
         if found.is_err() {
             assert!(
@@ -86,7 +91,7 @@ impl Prometheus {
         let folder = tempfile::tempdir().unwrap();
         let target = target.url.trim_start_matches("http://");
         let config = format!(
-            "global: {{ scrape_interval: 200ms, scrape_timeout: 200ms }}\nscrape_configs: [{{ job_name: shop, honor_labels: true, static_configs: [{{ targets: ['{target}'] }}] }}]\n"
+            "global: {{ scrape_interval: {interval}, scrape_timeout: {interval} }}\nscrape_configs: [{{ job_name: shop, honor_labels: true, static_configs: [{{ targets: ['{target}'] }}] }}]\n"
         );
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, config).unwrap();
