@@ -1,12 +1,71 @@
-//! The frame of every page: head, header, and the events that make it reload.
+//! The frame of every page: head, header with navigation and search, and the events that change the page.
 
 use maud::{DOCTYPE, Markup, html};
 
 /// Whom the browser may load what from, as the header `Content-Security-Policy` of every page: this server alone.
-pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'self'";
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// A whole page. `events` is the query of `/api/v1/events` for the events that change it; the script reloads the content then.
-pub(crate) fn page(title: &str, events: &str, content: &Markup) -> String {
+/// A part of the pages that the navigation leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NavigationSection {
+    Overview,
+    Runs,
+    Rollouts,
+    Releases,
+    Approvals,
+    Settings,
+}
+
+impl NavigationSection {
+    const ALL: [Self; 6] = [
+        Self::Overview,
+        Self::Runs,
+        Self::Rollouts,
+        Self::Releases,
+        Self::Approvals,
+        Self::Settings,
+    ];
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Overview => "Overview",
+            Self::Runs => "Runs",
+            Self::Rollouts => "Rollouts",
+            Self::Releases => "Releases",
+            Self::Approvals => "Approvals",
+            Self::Settings => "Settings",
+        }
+    }
+
+    const fn address(self) -> &'static str {
+        match self {
+            Self::Overview => "/",
+            Self::Runs => "/runs",
+            Self::Rollouts => "/rollouts",
+            Self::Releases => "/releases",
+            Self::Approvals => "/approvals",
+            Self::Settings => "/settings",
+        }
+    }
+}
+
+/// What surrounds the content of a page.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PageFrame<'a> {
+    pub(crate) title: &'a str,
+    /// The part of the navigation that the page belongs to.
+    pub(crate) section: Option<NavigationSection>,
+    /// The query of `/api/v1/events` for the events that change the page: the script then fetches it again. Empty for a page that
+    /// doesn't follow the log in this way.
+    pub(crate) events: &'a str,
+    /// The text in the search box.
+    pub(crate) search: &'a str,
+    /// Addresses of scripts that this page needs in addition to the shared one.
+    pub(crate) scripts: &'a [&'a str],
+}
+
+/// A whole page.
+pub(crate) fn page(frame: &PageFrame<'_>, content: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -14,27 +73,53 @@ pub(crate) fn page(title: &str, events: &str, content: &Markup) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (title) " · Shipway" }
+                title { (frame.title) " · Shipway" }
                 link rel="stylesheet" href="/assets/shipway.css";
                 link rel="icon" href="data:,";
                 script src="/assets/shipway.js" defer {}
+                @for script in frame.scripts { script src=(script) defer {} }
             }
-            body data-events=(events) {
+            body data-events=(frame.events) {
+                a.skip href="#content" { "Skip to the content" }
                 header.top {
                     a.brand href="/" { "Shipway" }
-                    span.live title="This page follows the log" { "live" }
-                    span.stale { "disconnected: reload for updates" }
+                    (navigation(frame.section))
+                    form.search role="search" action="/" {
+                        input type="search" name="q" id="search" value=(frame.search) placeholder="Search services" maxlength="100" aria-label="Search services (press / to focus)" autocomplete="off";
+                    }
+                    p.connection {
+                        span.live title="This page follows the log" { "live" }
+                        span.stale title="Reload the page for updates" { "not live" }
+                    }
                 }
-                main id="content" { (content) }
+                main id="content" tabindex="-1" { (content) }
             }
         }
     };
     page.into_string()
 }
 
+fn navigation(current: Option<NavigationSection>) -> Markup {
+    html! {
+        nav aria-label="Main" {
+            @for section in NavigationSection::ALL {
+                a href=(section.address()) aria-current=[(current == Some(section)).then_some("page")] { (section.title()) }
+            }
+        }
+    }
+}
+
 /// The page of an address where there is nothing, with the reason.
 #[must_use]
 pub fn not_found_page(reason: &str) -> String {
-    let content = html! { h1 { "Not found" } p { (reason) } p { a href="/" { "All services" } } };
-    page("Not found", "", &content)
+    let content = html! {
+        h1 { "Not found" }
+        p { (reason) }
+        p { a href="/" { "All services" } }
+    };
+    let frame = PageFrame {
+        title: "Not found",
+        ..PageFrame::default()
+    };
+    page(&frame, &content)
 }

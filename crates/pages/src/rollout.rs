@@ -15,7 +15,7 @@ use crate::{
         clock_time, enum_text, person_name, relative_text, relative_time, status_badge,
         traffic_shares,
     },
-    layout::page,
+    layout::{NavigationSection, PageFrame, page},
 };
 
 /// The page of `/rollouts/{service}/{number}`.
@@ -62,7 +62,13 @@ impl RolloutPage {
             }
         };
         let title = format!("{} of {}", view.id.number, view.id.service);
-        page(&title, &format!("stream={}", view.id.stream()), &content)
+        let frame = PageFrame {
+            title: &title,
+            section: Some(NavigationSection::Rollouts),
+            events: &format!("stream={}", view.id.stream()),
+            ..PageFrame::default()
+        };
+        page(&frame, &content)
     }
 }
 

@@ -7,7 +7,7 @@ use shipway_core::run::{Annotation, RunStatus, RunView};
 
 use crate::{
     format::{duration_text, enum_text, person_name, status_badge},
-    layout::page,
+    layout::{NavigationSection, PageFrame, page},
     markdown::markdown,
     test_results::{failure_section, test_section},
 };
@@ -64,11 +64,13 @@ impl RunPage {
                 }
             }
         };
-        page(
-            &id.to_string(),
-            &format!("stream={}", id.stream()),
-            &content,
-        )
+        let frame = PageFrame {
+            title: &id.to_string(),
+            section: Some(NavigationSection::Runs),
+            events: &format!("stream={}", id.stream()),
+            ..PageFrame::default()
+        };
+        page(&frame, &content)
     }
 }
 

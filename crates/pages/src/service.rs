@@ -11,7 +11,7 @@ use shipway_core::{
 
 use crate::{
     format::{enum_text, person_name, relative_time, status_badge},
-    layout::page,
+    layout::{NavigationSection, PageFrame, page},
     rollout::kind_prefix,
     run::run_title,
     services::environment_card,
@@ -70,6 +70,12 @@ impl ServicePage {
                 } } } } }
             }
         };
-        page(service, &format!("service={service}"), &content)
+        let frame = PageFrame {
+            title: service,
+            section: Some(NavigationSection::Overview),
+            events: &format!("service={service}"),
+            ..PageFrame::default()
+        };
+        page(&frame, &content)
     }
 }

@@ -15,7 +15,7 @@ use shipway_core::{
 
 use crate::{
     format::{enum_text, person_name, relative_time, status_badge, traffic_shares},
-    layout::page,
+    layout::{NavigationSection, PageFrame, page},
     run::run_title,
 };
 
@@ -52,7 +52,13 @@ impl ServicesPage {
                 }
             }
         };
-        page("Services", "all", &content)
+        let frame = PageFrame {
+            title: "Services",
+            section: Some(NavigationSection::Overview),
+            events: "all",
+            ..PageFrame::default()
+        };
+        page(&frame, &content)
     }
 }
 

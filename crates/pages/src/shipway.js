@@ -12,7 +12,30 @@ const SETTLE_MS = 150;
 const LOG_LINES = 5000;
 
 let pending = null;
-let last = document.getElementById("content").innerHTML;
+
+// Makes `shown` equal to `fresh` and leaves what is equal untouched: focus, selection, typed text, opened details and scroll
+// positions stay. A script owns the inside of an element with `data-log` or `data-keep`.
+function patch(shown, fresh) {
+  if (shown.isEqualNode(fresh)) return;
+  if (shown.nodeType !== fresh.nodeType || shown.nodeName !== fresh.nodeName || (shown.id ?? "") !== (fresh.id ?? "")) {
+    shown.replaceWith(fresh);
+    return;
+  }
+  if (shown.nodeType !== Node.ELEMENT_NODE) {
+    shown.nodeValue = fresh.nodeValue;
+    return;
+  }
+  if ("log" in shown.dataset || "keep" in shown.dataset) return;
+  for (const { name } of [...shown.attributes]) {
+    if (!fresh.hasAttribute(name) && name !== "open") shown.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (shown.getAttribute(name) !== value && !(name === "open" && shown.nodeName === "DETAILS")) shown.setAttribute(name, value);
+  }
+  const before = [...shown.childNodes], after = [...fresh.childNodes];
+  after.forEach((child, index) => (before[index] ? patch(before[index], child) : shown.append(child)));
+  for (const child of before.slice(after.length)) child.remove();
+}
 
 // Logs that were opened, by their address: they outlive a refresh of what is around them.
 const logs = new Map();
@@ -55,11 +78,7 @@ async function refresh() {
   const answer = await fetch(location.href, { headers: { accept: "text/html" } });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("content");
-  if (!fresh || fresh.innerHTML === last) return;
-  last = fresh.innerHTML;
-  const open = [...document.querySelectorAll("details[id][open]")].map((details) => details.id);
-  document.getElementById("content").replaceChildren(...fresh.childNodes);
-  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  if (fresh) patch(document.getElementById("content"), fresh);
   attachLogs();
 }
 
@@ -97,3 +116,11 @@ if (wanted) {
   setInterval(soon, REFRESH_MS);
   document.addEventListener("visibilitychange", soon);
 }
+
+// `/` focuses the search box, as long as nothing is being typed elsewhere.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+  event.preventDefault();
+  document.getElementById("search")?.select();
+});

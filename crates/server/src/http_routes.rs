@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use axum::{
-    Router, middleware,
+    Router,
+    http::{HeaderMap, Uri},
+    middleware,
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 
@@ -13,7 +16,7 @@ use crate::{
         job_records, prometheus, query, same_origin,
     },
     app::{App, AppState},
-    page_routes,
+    page_handlers,
 };
 
 /// All routes of the server.
@@ -28,7 +31,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             get(move |caller| health::document(caller, text.clone())),
         )
         .merge(git::routes())
-        .merge(page_routes::routes())
+        .merge(page_handlers::routes())
         .layer(middleware::from_fn_with_state(
             app.clone(),
             idempotency::once,
@@ -63,11 +66,19 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     open.merge(internal)
         .merge(workers)
         .merge(guarded)
-        .fallback(|| async { ApiError::missing("not found; see /api/openapi.json") })
+        .fallback(answer_unknown_address)
         // The outermost layer: it also applies to unknown addresses.
         .layer(middleware::from_fn_with_state(
             app.clone(),
             same_origin::require_same_origin,
         ))
         .with_state(app)
+}
+
+/// An unknown address is a page for a browser, and a problem document for a program and below `/api/`.
+async fn answer_unknown_address(uri: Uri, headers: HeaderMap) -> Response {
+    if !uri.path().starts_with("/api/") && page_handlers::accepts_html(&headers) {
+        return page_handlers::respond_unknown_address(uri.path());
+    }
+    ApiError::missing("not found; see /api/openapi.json").into_response()
 }

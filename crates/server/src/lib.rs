@@ -23,7 +23,7 @@ mod keyed_requests;
 mod listener;
 mod live_evidence;
 mod missing_rows;
-mod page_routes;
+mod page_handlers;
 mod projections;
 mod push;
 mod read_models;

@@ -1,0 +1,48 @@
+//! The addresses of the pages: each handler gathers what its page shows. The HTML is made by `shipway_pages`.
+
+mod assets;
+mod overview;
+mod page_error;
+mod rollout;
+mod run;
+mod service;
+
+use axum::{
+    Router,
+    http::{HeaderMap, header},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use shipway_pages::{CONTENT_SECURITY_POLICY, not_found_page};
+
+use crate::app::AppState;
+
+/// The routes of all pages.
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/", get(overview::show))
+        .route("/services/{service}", get(service::show))
+        .route("/rollouts/{service}/{number}", get(rollout::show))
+        .route("/runs/{service}/{number}", get(run::show))
+        .merge(assets::routes())
+}
+
+/// A page as a response.
+fn html(page: String) -> Response {
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, Html(page)).into_response()
+}
+
+/// Whether the client prefers a page: browsers name `text/html` in `Accept`, programs don't.
+pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter();
+    accepted.any(|value| value.to_str().is_ok_and(|text| text.contains("text/html")))
+}
+
+/// The page of an unknown address.
+pub(crate) fn respond_unknown_address(path: &str) -> Response {
+    page_error::PageError::NotFound(format!("There is no page at {path}.")).into_response()
+}

@@ -1,0 +1,52 @@
+//! Why a page can't be shown.
+
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use shipway_engine::StoreError;
+
+use super::{html, not_found_page};
+use crate::{api::ApiError, read_models::ReadModelError};
+
+/// Why a page can't be shown.
+pub(super) enum PageError {
+    NotFound(String),
+    Failed(ApiError),
+}
+
+impl From<ReadModelError> for PageError {
+    fn from(error: ReadModelError) -> Self {
+        match error {
+            ReadModelError::NoRun(_) | ReadModelError::NoRollout { .. } => {
+                Self::NotFound(error.to_string())
+            }
+            ReadModelError::UnreadableRow { .. }
+            | ReadModelError::Store(_)
+            | ReadModelError::Analysis(_) => Self::Failed(error.into()),
+        }
+    }
+}
+
+impl From<StoreError> for PageError {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<ApiError> for PageError {
+    fn from(problem: ApiError) -> Self {
+        Self::Failed(problem)
+    }
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::NotFound(reason) => {
+                (StatusCode::NOT_FOUND, html(not_found_page(&reason))).into_response()
+            }
+            Self::Failed(problem) => problem.into_response(),
+        }
+    }
+}
