@@ -26,6 +26,7 @@ pub mod release;
 pub mod repository;
 pub mod retention;
 pub mod rollout;
+pub mod row_facets;
 pub mod run;
 pub mod service;
 pub mod source_repository;

@@ -34,6 +34,7 @@ pub use memory::MemoryStore;
 pub use outcome::{EngineError, Outcome};
 pub use projection_runner::{ProjectionError, ProjectionRunner};
 pub use store::{
-    Append, AppendError, EarlierRows, ProjectionCheckpoint, ProjectionSave, Recorded, RowFilter,
-    RowPage, RowQuery, RowScope, Snapshot, Store, StoreError, Subscription,
+    Append, AppendError, EarlierRows, OrderedRow, ProjectionCheckpoint, ProjectionSave, Recorded,
+    RowFacets, RowFilter, RowPage, RowQuery, RowScope, Snapshot, Store, StoreError, Subscription,
+    row_order,
 };

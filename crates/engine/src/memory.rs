@@ -7,12 +7,13 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 use shipway_core::aggregate::ViewRow;
 use tokio::sync::watch;
 
 use crate::store::{
-    Append, AppendError, EarlierRows, ProjectionSave, Recorded, RowFilter, RowPage, RowQuery,
-    RowScope, Snapshot, Store, StoreError, Subscription,
+    Append, AppendError, EarlierRows, OrderedRow, ProjectionSave, Recorded, RowFilter, RowPage,
+    RowQuery, RowScope, Snapshot, Store, StoreError, Subscription, row_order,
 };
 
 /// Events per read of a subscriber.
@@ -32,8 +33,6 @@ struct MemoryLog {
     streams: Vec<String>,
     by_name: BTreeMap<String, MemoryStream>,
     rows: BTreeMap<(String, String), (u64, ViewRow)>,
-    /// Number of row changes so far.
-    changes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -118,13 +117,21 @@ impl MemoryLog {
             let version = stream.events.len() as u64;
             stream.snapshot = Some(Snapshot { version, state });
         }
-        self.put_rows(append.rows);
+        self.upsert_rows(self.events.len() as u64, append.rows);
         Ok(())
     }
 
-    fn put_rows(&mut self, rows: Vec<ViewRow>) {
-        for row in rows {
-            self.changes += 1;
+    /// Rows of an append or a save at this position.
+    fn upsert_rows(&mut self, position: u64, rows: Vec<ViewRow>) {
+        let ordered = (0..).zip(rows).map(|(index, row)| OrderedRow {
+            order: row_order(position, index),
+            row,
+        });
+        self.upsert_ordered_rows(ordered.collect());
+    }
+
+    fn upsert_ordered_rows(&mut self, rows: Vec<OrderedRow>) {
+        for OrderedRow { order, row } in rows {
             let key = (row.kind.clone(), row.key.clone());
             match row.doc.is_null() {
                 true => drop(self.rows.remove(&key)),
@@ -132,7 +139,7 @@ impl MemoryLog {
                     let known = self.rows.get(&key).map(|(place, _)| *place);
                     let place = known
                         .filter(|_| row.is_listed_by_creation())
-                        .unwrap_or(self.changes);
+                        .unwrap_or(order);
                     self.rows.insert(key, (place, row));
                 }
             }
@@ -259,6 +266,7 @@ impl Store for MemoryStore {
     }
 
     async fn rows(&self, query: RowQuery<'_>) -> Result<RowPage, StoreError> {
+        let facets = query.facets.normalized();
         let log = self.lock();
         let mut found: Vec<&(u64, ViewRow)> = log
             .rows
@@ -268,6 +276,10 @@ impl Store for MemoryStore {
                     && query.service.is_none_or(|service| row.service == service)
                     && (query.scope == RowScope::All || row.live)
                     && query.cursor.is_none_or(|cursor| *changed < cursor)
+                    && query.floor.is_none_or(|floor| *changed >= floor)
+                    && facets
+                        .iter()
+                        .all(|(facet, value)| row.facet(*facet).as_ref() == Some(value))
                     && query.filter.is_none_or(|filter| has_match(row, filter))
             })
             .collect();
@@ -281,10 +293,22 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError> {
+    async fn position_at(&self, at: Timestamp) -> Result<u64, StoreError> {
+        let log = self.lock();
+        let is_earlier =
+            |recorded: &Recorded| recorded.recorded_at().is_none_or(|moment| moment < at);
+        let earlier = log.events.iter().take_while(|event| is_earlier(event));
+        Ok(earlier.count() as u64 + 1)
+    }
+
+    async fn replace_ordered_rows(
+        &self,
+        kind: &str,
+        rows: Vec<OrderedRow>,
+    ) -> Result<(), StoreError> {
         let mut log = self.lock();
         log.rows.retain(|(of, _), _| of != kind);
-        log.put_rows(rows);
+        log.upsert_ordered_rows(rows);
         Ok(())
     }
 
@@ -294,8 +318,8 @@ impl Store for MemoryStore {
             log.rows.retain(|(kind, _), _| *kind != save.name);
         }
         let checkpoint = save.checkpoint_row();
-        log.put_rows(save.rows);
-        log.put_rows(vec![checkpoint]);
+        log.upsert_rows(save.checkpoint.position, save.rows);
+        log.upsert_rows(save.checkpoint.position, vec![checkpoint]);
         Ok(())
     }
 }

@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shipway_core::aggregate::ViewRow;
+use shipway_core::{aggregate::ViewRow, row_facets::RowFacet};
 
 /// Events to append to one stream, with the caches that change with them. Stored completely or not at all.
 #[derive(Clone, Debug)]
@@ -65,6 +66,59 @@ pub enum RowFilter<'a> {
     },
 }
 
+/// The indexed properties that rows must have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowFacets<'a> {
+    /// The status.
+    pub state: Option<&'a str>,
+    /// The environment.
+    pub environment: Option<&'a str>,
+    /// The branch.
+    pub branch: Option<&'a str>,
+    /// Who pushed it or asked for it; case and address don't count.
+    pub person: Option<&'a str>,
+}
+
+impl RowFacets<'_> {
+    /// The facets that are given, with their values as stores compare them.
+    #[must_use]
+    pub fn normalized(&self) -> Vec<(RowFacet, String)> {
+        let given = RowFacet::ALL.map(|facet| match facet {
+            RowFacet::State => (facet, self.state),
+            RowFacet::Environment => (facet, self.environment),
+            RowFacet::Branch => (facet, self.branch),
+            RowFacet::Person => (facet, self.person),
+        });
+        let given = given.into_iter();
+        given
+            .filter_map(|(facet, value)| Some((facet, facet.normalize(value?))))
+            .collect()
+    }
+}
+
+/// The order number of a row in lists: the position of its last change (or of its creation) in the log, then its index among the rows of
+/// that change. Cursors are such numbers.
+#[must_use]
+pub const fn row_order(position: u64, index: u64) -> u64 {
+    /// Rows of one append that can be ordered.
+    const ROWS_MAX: u64 = 1 << 16;
+    let index = if index < ROWS_MAX {
+        index
+    } else {
+        ROWS_MAX - 1
+    };
+    position.saturating_mul(ROWS_MAX).saturating_add(index)
+}
+
+/// A row with its order number, to rebuild a read model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrderedRow {
+    /// See [`row_order`].
+    pub order: u64,
+    /// The row.
+    pub row: ViewRow,
+}
+
 /// The rows that are read: one page of a list. The store applies all conditions, so that a page is full unless it is the last one.
 #[derive(Clone, Copy, Debug)]
 pub struct RowQuery<'a> {
@@ -74,8 +128,12 @@ pub struct RowQuery<'a> {
     pub service: Option<&'a str>,
     /// Whether rows of ended aggregates are read.
     pub scope: RowScope,
-    /// Only those with this in their document.
+    /// Only those with these properties. An index finds them.
+    pub facets: RowFacets<'a>,
+    /// Only those with this in their document. The rows that the other conditions leave are searched for it.
     pub filter: Option<RowFilter<'a>>,
+    /// Only those with this order number or a higher one: see [`row_order`].
+    pub floor: Option<u64>,
     /// `next` of the page before.
     pub cursor: Option<u64>,
     /// The number of rows on a page.
@@ -93,7 +151,14 @@ impl<'a> RowQuery<'a> {
             kind,
             service: None,
             scope: RowScope::All,
+            facets: RowFacets {
+                state: None,
+                environment: None,
+                branch: None,
+                person: None,
+            },
             filter: None,
+            floor: None,
             cursor: None,
             limit: Self::LIMIT,
         }
@@ -116,6 +181,20 @@ pub struct Recorded {
     pub version: u64,
     /// The event as JSON.
     pub event: String,
+}
+
+impl Recorded {
+    /// When it was recorded; none if the event can't be read.
+    #[must_use]
+    pub fn recorded_at(&self) -> Option<Timestamp> {
+        /// What every event has.
+        #[derive(Deserialize)]
+        struct EventTime {
+            at: Timestamp,
+        }
+        let time = serde_json::from_str::<EventTime>(&self.event);
+        time.ok().map(|time| time.at)
+    }
 }
 
 /// A stored state that shortens the next load.
@@ -239,8 +318,24 @@ pub trait Store: Send + Sync {
     /// A page of rows, the newest change first; those that keep their place, the newest first.
     async fn rows(&self, query: RowQuery<'_>) -> Result<RowPage, StoreError>;
 
-    /// Replaces rows without an append, to rebuild read models.
-    async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError>;
+    /// The position of the first event that was recorded at this moment or later; one more than the last position if there is none.
+    async fn position_at(&self, at: Timestamp) -> Result<u64, StoreError>;
+
+    /// Replaces rows without an append, to rebuild read models. They keep the order numbers that are given.
+    async fn replace_ordered_rows(
+        &self,
+        kind: &str,
+        rows: Vec<OrderedRow>,
+    ) -> Result<(), StoreError>;
+
+    /// Replaces rows without an append. Their order is the order of the list, the last one the newest; all are older than any append.
+    async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError> {
+        let ordered = (0..).zip(rows).map(|(index, row)| OrderedRow {
+            order: row_order(0, index),
+            row,
+        });
+        self.replace_ordered_rows(kind, ordered.collect()).await
+    }
 
     /// Stores rows of a projection and its checkpoint in one transaction: a crash leaves both or neither, so that no event counts twice
     /// and none is lost.

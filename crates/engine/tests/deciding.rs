@@ -11,10 +11,11 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use shipway_core::aggregate::ViewRow;
 use shipway_engine::{
-    Append, AppendError, Engine, EngineError, ManualClock, MemoryStore, Options, ProjectionSave,
-    RowPage, RowQuery, Snapshot, Store, StoreError, Subscription,
+    Append, AppendError, Engine, EngineError, ManualClock, MemoryStore, Options, OrderedRow,
+    ProjectionSave, RowPage, RowQuery, Snapshot, Store, StoreError, Subscription,
 };
 use support::{Body, Chores, Doer, Input, Known, Stage, World, person, seconds, soon, start_time};
 use tokio::task::JoinSet;
@@ -248,8 +249,16 @@ impl Store for Disk {
     async fn rows(&self, query: RowQuery<'_>) -> Result<RowPage, StoreError> {
         self.log.rows(query).await
     }
-    async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError> {
-        self.log.replace_rows(kind, rows).await
+    async fn position_at(&self, at: Timestamp) -> Result<u64, StoreError> {
+        self.log.position_at(at).await
+    }
+
+    async fn replace_ordered_rows(
+        &self,
+        kind: &str,
+        rows: Vec<OrderedRow>,
+    ) -> Result<(), StoreError> {
+        self.log.replace_ordered_rows(kind, rows).await
     }
     async fn save_projection(&self, save: ProjectionSave) -> Result<(), StoreError> {
         self.log.save_projection(save).await

@@ -555,14 +555,7 @@ async fn last_event_at(store: &dyn Store) -> Result<Option<jiff::Timestamp>, Sto
     }
     let mut newest = store.subscribe(last - 1).await?;
     let recorded = newest.next().await.transpose()?;
-    let dated = recorded.and_then(|it| serde_json::from_str::<EventTime>(&it.event).ok());
-    Ok(dated.map(|it| it.at))
-}
-
-/// What every event has.
-#[derive(serde::Deserialize)]
-struct EventTime {
-    at: jiff::Timestamp,
+    Ok(recorded.and_then(|it| it.recorded_at()))
 }
 
 fn secret_resolver(secrets: SecretStore) -> process::SecretResolver {

@@ -10,8 +10,10 @@ mod blobs;
 mod data_dir;
 mod reader_pool;
 mod rebuild;
+mod row_reading;
 mod schema;
 mod sqlite;
+mod stored_row;
 mod subscribe;
 mod writer;
 

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
 use rusqlite::{Connection, params};
 use shipway_engine::{Recorded, StoreError};
 
@@ -80,4 +81,27 @@ pub(crate) fn store_error(error: rusqlite::Error) -> StoreError {
         Some(rusqlite::ErrorCode::ReadOnly) => "the file is read-only".to_owned(),
         _ => error.to_string(),
     })
+}
+
+/// The position of the first event that was recorded at this moment or later, by binary search: times in the log never go back. One more
+/// than the last position if there is none.
+pub(crate) fn find_position(connection: &Connection, at: Timestamp) -> rusqlite::Result<u64> {
+    let last: u64 = connection
+        .prepare_cached("SELECT coalesce(max(position), 0) FROM events")?
+        .query_row([], |row| row.get(0))?;
+    let (mut low, mut high) = (1, last + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        // Positions have gaps where streams were removed.
+        let found = events_after(connection, middle - 1, 1)?;
+        let Some(event) = found.first() else {
+            high = middle;
+            continue;
+        };
+        match event.recorded_at().is_none_or(|moment| moment < at) {
+            true => low = event.position + 1,
+            false => high = middle,
+        }
+    }
+    Ok(low)
 }

@@ -7,10 +7,10 @@ use shipway_core::{
     aggregate::{Aggregate, Event, ViewRow},
     projection::LogProjection,
 };
-use shipway_engine::{ProjectionError, ProjectionRunner, Store, StoreError};
+use shipway_engine::{OrderedRow, ProjectionError, ProjectionRunner, Store, StoreError, row_order};
 
 /// When a row was last changed, or created: position of the event, and index among its rows.
-type RowChange = (u64, usize);
+type RowChange = (u64, u64);
 
 /// Folds every stream of an aggregate again and replaces its rows, in the order of their last changes, so that lists keep their
 /// order. Nothing may append to the log meanwhile.
@@ -25,7 +25,7 @@ pub async fn rebuild_rows<A: Aggregate>(store: &dyn Store) -> Result<usize, Stor
                 .map_err(|error| StoreError(format!("{stream}: {error}")))?;
             A::apply(&mut state, &event);
             let rows = A::rows(&state, std::slice::from_ref(&event));
-            for (index, row) in rows.into_iter().enumerate() {
+            for (index, row) in (0..).zip(rows) {
                 let rows = by_kind.entry(row.kind.clone()).or_default();
                 let known = rows.get(&row.key).map(|(place, _)| *place);
                 let place = known.filter(|_| row.is_listed_by_creation());
@@ -38,8 +38,11 @@ pub async fn rebuild_rows<A: Aggregate>(store: &dyn Store) -> Result<usize, Stor
         let mut rows: Vec<_> = rows.into_values().collect();
         rows.sort_by_key(|(changed, _)| *changed);
         count += rows.len();
-        let rows = rows.into_iter().map(|(_, row)| row).collect();
-        store.replace_rows(&kind, rows).await?;
+        let ordered = rows.into_iter().map(|((position, index), row)| OrderedRow {
+            order: row_order(position, index),
+            row,
+        });
+        store.replace_ordered_rows(&kind, ordered.collect()).await?;
     }
     Ok(count)
 }

@@ -6,17 +6,20 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter, types::Value};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
 use shipway_core::aggregate::ViewRow;
 use shipway_engine::{
-    Append, AppendError, ProjectionSave, RowFilter, RowPage, RowQuery, RowScope, Snapshot, Store,
+    Append, AppendError, OrderedRow, ProjectionSave, RowPage, RowQuery, Snapshot, Store,
     StoreError, Subscription,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    reader_pool::ReaderPool,
+    reader_pool::{ReaderPool, find_position},
+    row_reading::RowReading,
     schema::{self, FileKind},
+    stored_row::read_row,
     subscribe,
     writer::{self, LastFailure, WriterJob},
 };
@@ -102,6 +105,10 @@ impl SqliteStore {
                 schema::create_tables(&connection).map_err(failed)?;
             }
             FileKind::Current => schema::configure(&connection).map_err(failed)?,
+            FileKind::First => {
+                schema::configure(&connection).map_err(failed)?;
+                schema::add_facets(&connection).map_err(failed)?;
+            }
         }
         if is_new && let Some(folder) = path.parent() {
             // Make the file's name durable as well.
@@ -168,7 +175,7 @@ pub(crate) fn has_events(path: &Path) -> rusqlite::Result<bool> {
     let connection = Connection::open(path)?;
     match schema::inspect_file(&connection)? {
         FileKind::Empty => Ok(false),
-        FileKind::Current => Ok(writer::last_position(&connection)? > 0),
+        FileKind::Current | FileKind::First => Ok(writer::last_position(&connection)? > 0),
         FileKind::Newer(_) | FileKind::Foreign => Ok(true),
     }
 }
@@ -277,26 +284,21 @@ impl Store for SqliteStore {
     }
 
     async fn rows(&self, query: RowQuery<'_>) -> Result<RowPage, StoreError> {
-        let limit = query.limit as usize;
-        let (sql, values) = rows_statement(&query);
-        self.query(move |connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let read = |row: &rusqlite::Row<'_>| Ok((read_row(row)?, row.get::<_, u64>(5)?));
-            let mut found: Vec<(ViewRow, u64)> = statement
-                .query_map(params_from_iter(values), read)?
-                .collect::<Result<_, _>>()?;
-            let is_last = found.len() <= limit;
-            found.truncate(limit);
-            let next = found.last().map(|(_, changed)| *changed);
-            Ok(RowPage {
-                rows: found.into_iter().map(|(row, _)| row).collect(),
-                next: next.filter(|_| !is_last),
-            })
-        })
-        .await
+        let reading = RowReading::new(&query);
+        self.query(move |connection| reading.read_page(connection))
+            .await
     }
 
-    async fn replace_rows(&self, kind: &str, rows: Vec<ViewRow>) -> Result<(), StoreError> {
+    async fn position_at(&self, at: Timestamp) -> Result<u64, StoreError> {
+        self.query(move |connection| find_position(connection, at))
+            .await
+    }
+
+    async fn replace_ordered_rows(
+        &self,
+        kind: &str,
+        rows: Vec<OrderedRow>,
+    ) -> Result<(), StoreError> {
         let kind = kind.to_owned();
         self.send_job(|reply| WriterJob::ReplaceRows { kind, rows, reply })
             .await?
@@ -307,55 +309,4 @@ impl Store for SqliteStore {
         self.send_job(|reply| WriterJob::SaveProjection { save, reply })
             .await?
     }
-}
-
-/// One row more than the page has shows whether there is a next page.
-fn rows_statement(query: &RowQuery<'_>) -> (String, Vec<Value>) {
-    let mut sql =
-        "SELECT kind, key, service, live, doc, changed FROM rows WHERE kind = ?".to_owned();
-    let mut values: Vec<Value> = vec![query.kind.to_owned().into()];
-    if let Some(service) = query.service {
-        sql.push_str(" AND service = ?");
-        values.push(service.to_owned().into());
-    }
-    if query.scope == RowScope::Live {
-        sql.push_str(" AND live = 1");
-    }
-    match query.filter {
-        Some(RowFilter::Equals { path, value }) => {
-            sql.push_str(" AND CAST(json_extract(doc, ?) AS TEXT) = ?");
-            values.extend([format!("$.{path}").into(), value.to_owned().into()]);
-        }
-        Some(RowFilter::StartsWith { path, prefix }) => {
-            sql.push_str(" AND substr(CAST(json_extract(doc, ?) AS TEXT), 1, ?) = ?");
-            let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
-            values.extend([
-                format!("$.{path}").into(),
-                length.into(),
-                prefix.to_owned().into(),
-            ]);
-        }
-        None => {}
-    }
-    if let Some(cursor) = query.cursor {
-        sql.push_str(" AND changed < ?");
-        values.push(i64::try_from(cursor).unwrap_or(i64::MAX).into());
-    }
-    sql.push_str(" ORDER BY changed DESC LIMIT ?");
-    values.push((i64::from(query.limit) + 1).into());
-    (sql, values)
-}
-
-fn read_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<ViewRow> {
-    let doc: String = row.get(4)?;
-    let doc = serde_json::from_str(&doc).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, Box::new(error))
-    })?;
-    Ok(ViewRow {
-        kind: row.get(0)?,
-        key: row.get(1)?,
-        service: row.get(2)?,
-        live: row.get(3)?,
-        doc,
-    })
 }

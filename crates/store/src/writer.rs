@@ -20,8 +20,10 @@ use std::{
 };
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
-use shipway_core::aggregate::ViewRow;
-use shipway_engine::{Append, AppendError, EarlierRows, ProjectionSave, StoreError};
+use shipway_core::{aggregate::ViewRow, row_facets::RowFacet};
+use shipway_engine::{
+    Append, AppendError, EarlierRows, OrderedRow, ProjectionSave, StoreError, row_order,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::reader_pool::store_error;
@@ -39,9 +41,6 @@ const KNOWN_MAX: usize = 100_000;
 const PROBE_BYTES_MIN: usize = 4 << 10;
 const PROBE_BYTES_MAX: usize = 1 << 20;
 
-/// Rows of one append that can be ordered.
-const ROWS_MAX: u64 = 1 << 16;
-
 /// Why the last append failed; `None` after a success.
 pub(crate) type LastFailure = Arc<Mutex<Option<StoreError>>>;
 
@@ -53,7 +52,7 @@ pub(crate) enum WriterJob {
     },
     ReplaceRows {
         kind: String,
-        rows: Vec<ViewRow>,
+        rows: Vec<OrderedRow>,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
     SaveProjection {
@@ -324,11 +323,11 @@ impl LogWriter {
         transaction.commit()
     }
 
-    fn replace_rows(&mut self, kind: &str, rows: &[ViewRow]) -> rusqlite::Result<()> {
+    fn replace_rows(&mut self, kind: &str, rows: &[OrderedRow]) -> rusqlite::Result<()> {
         let transaction = self.connection.unchecked_transaction()?;
         transaction.execute("DELETE FROM rows WHERE kind = ?1", [kind])?;
-        for (index, row) in rows.iter().enumerate() {
-            upsert_row(&transaction, row, index as u64)?;
+        for OrderedRow { order, row } in rows {
+            upsert_row(&transaction, row, *order)?;
         }
         transaction.commit()
     }
@@ -422,17 +421,6 @@ fn write_append(
     Ok(position)
 }
 
-/// Order number of a row's last change, unique so that pages can end anywhere: by position of the append, then by index among
-/// its rows.
-const fn row_order(position: u64, index: u64) -> u64 {
-    position * ROWS_MAX
-        + if index < ROWS_MAX {
-            index
-        } else {
-            ROWS_MAX - 1
-        }
-}
-
 fn upsert_row(connection: &Connection, row: &ViewRow, changed: u64) -> rusqlite::Result<()> {
     if row.doc.is_null() {
         connection
@@ -442,11 +430,13 @@ fn upsert_row(connection: &Connection, row: &ViewRow, changed: u64) -> rusqlite:
     }
     let doc = serde_json::to_string(&row.doc)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let [state, environment, branch, person] = RowFacet::ALL.map(|facet| row.facet(facet));
     connection
         .prepare_cached(
-            "INSERT INTO rows(kind, key, service, live, changed, doc) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT(kind, key) DO UPDATE SET service = excluded.service, live = excluded.live, changed = CASE WHEN ?7 THEN changed ELSE excluded.changed END, doc = excluded.doc",
+            "INSERT INTO rows(kind, key, service, live, changed, doc, state, environment, branch, person) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?8, ?9, ?10, ?11)
+             ON CONFLICT(kind, key) DO UPDATE SET service = excluded.service, live = excluded.live, changed = CASE WHEN ?7 THEN changed ELSE excluded.changed END, doc = excluded.doc,
+               state = excluded.state, environment = excluded.environment, branch = excluded.branch, person = excluded.person",
         )?
-        .execute(params![row.kind, row.key, row.service, row.live, changed, doc, row.is_listed_by_creation()])?;
+        .execute(params![row.kind, row.key, row.service, row.live, changed, doc, row.is_listed_by_creation(), state, environment, branch, person])?;
     Ok(())
 }

@@ -5,7 +5,7 @@ mod conformance;
 use std::{fs, path::PathBuf, sync::Arc};
 
 use conformance::{Place, facts};
-use shipway_engine::{AppendError, Store};
+use shipway_engine::{AppendError, RowFacets, RowQuery, Store};
 use shipway_store::{OpenError, SqliteOptions, SqliteStore};
 use tempfile::TempDir;
 
@@ -67,6 +67,55 @@ fn a_file_of_a_newer_shipway_is_refused_and_left_as_it_is() {
     );
     let after = names.map(|name| fs::read(killed.path().join(name)).unwrap());
     assert!(before == after, "nothing was changed");
+}
+
+/// The tables as the first version created them.
+const FIRST_VERSION: &str = "
+CREATE TABLE streams(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, version INTEGER NOT NULL, live INTEGER NOT NULL) STRICT;
+CREATE INDEX streams_live ON streams(kind) WHERE live = 1;
+CREATE TABLE events(position INTEGER PRIMARY KEY, stream INTEGER NOT NULL, version INTEGER NOT NULL, body TEXT NOT NULL, UNIQUE(stream, version)) STRICT;
+CREATE TABLE snapshots(stream INTEGER PRIMARY KEY, version INTEGER NOT NULL, state TEXT NOT NULL) STRICT;
+CREATE TABLE rows(kind TEXT NOT NULL, key TEXT NOT NULL, service TEXT NOT NULL, live INTEGER NOT NULL, changed INTEGER NOT NULL, doc TEXT NOT NULL, PRIMARY KEY(kind, key)) STRICT, WITHOUT ROWID;
+CREATE INDEX rows_changed ON rows(kind, changed);
+CREATE INDEX rows_service ON rows(kind, service, changed);
+CREATE INDEX rows_live ON rows(kind, changed) WHERE live = 1;
+PRAGMA user_version = 1;
+INSERT INTO streams VALUES (1, 'run/shop/1', 'run', 1, 0);
+INSERT INTO events VALUES (1, 1, 1, '{}');
+";
+
+#[tokio::test]
+async fn a_log_of_the_first_version_gets_its_facets_and_keeps_what_it_has() {
+    let folder = Folder::new();
+    let first = rusqlite::Connection::open(folder.file()).unwrap();
+    first.execute_batch(FIRST_VERSION).unwrap();
+    let insert = "INSERT INTO rows VALUES ('run', ?1, 'shop', 0, ?1, ?2)";
+    for number in 0..1_203 {
+        let state = if number == 701 { "failure" } else { "success" };
+        let doc = format!("{{\"status\":\"{state}\",\"by\":\"ada\"}}");
+        first
+            .execute(insert, rusqlite::params![number, doc])
+            .unwrap();
+    }
+    drop(first);
+    // Twice: the second opening finds the current version.
+    for _ in 0..2 {
+        let store = folder.open();
+        let facets = RowFacets {
+            state: Some("failure"),
+            person: Some("Ada"),
+            ..RowFacets::default()
+        };
+        let query = RowQuery {
+            facets,
+            ..RowQuery::new("run")
+        };
+        let found = store.rows_of_all_pages(query).await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].key, "701");
+        assert_eq!(store.read("run/shop/1", 0).await.unwrap(), ["{}"]);
+        assert_eq!(store.all_rows("run").await.unwrap().len(), 1_203);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use axum::{
 use serde_json::Value;
 use shipway_api::{DeliveryQuery, Page, PageQuery};
 use shipway_core::{access::Verb, delivery::DeliveryCounts, projection::LogProjection};
-use shipway_engine::{RowFilter, RowQuery, Store};
+use shipway_engine::{RowFacets, RowQuery, Store};
 
 use super::{
     ApiError, Caller,
@@ -33,10 +33,10 @@ pub(super) async fn list(
     let environment = filter.environment.as_deref();
     let rows = RowQuery {
         service,
-        filter: environment.map(|value| RowFilter::Equals {
-            path: "environment",
-            value,
-        }),
+        facets: RowFacets {
+            environment,
+            ..RowFacets::default()
+        },
         ..RowQuery::new(DeliveryCounts::NAME)
     };
     Ok(Json(read_page(&*store, rows, &query).await?))

@@ -17,7 +17,7 @@ use shipway_core::{
     rollout::{AbortCause, RolloutInput, RolloutView},
     service::{self, RetryRequest},
 };
-use shipway_engine::{RowFilter, RowQuery, RowScope, Store};
+use shipway_engine::{RowFacets, RowQuery, RowScope, Store};
 
 use super::{
     ApiError, Caller,
@@ -51,10 +51,10 @@ pub(super) async fn list(
             true => RowScope::Live,
             false => RowScope::All,
         },
-        filter: environment.map(|value| RowFilter::Equals {
-            path: "environment",
-            value,
-        }),
+        facets: RowFacets {
+            environment,
+            ..RowFacets::default()
+        },
         ..RowQuery::new("rollout")
     };
     Ok(Json(read_page(&*store, rows, &query).await?))

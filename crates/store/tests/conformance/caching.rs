@@ -1,7 +1,10 @@
 //! Snapshots, live streams and rows: what changes with the facts, and can be made again from them.
 
+use jiff::Timestamp;
 use shipway_core::aggregate::ViewRow;
-use shipway_engine::{Append, RowFilter, RowQuery, RowScope, Snapshot, Store};
+use shipway_engine::{
+    Append, RowFacets, RowFilter, RowQuery, RowScope, Snapshot, Store, row_order,
+};
 
 use futures_util::StreamExt;
 
@@ -255,6 +258,147 @@ pub async fn a_filtered_list_has_full_pages_and_misses_no_row(place: &impl Place
         ..RowQuery::new("rollout")
     };
     assert_eq!(keys(&store.rows_of_all_pages(number).await.unwrap()), ["7"]);
+}
+
+pub async fn rows_are_found_by_state_branch_environment_and_person(place: &impl Place) {
+    let store = place.open();
+    let run = |number: u32, state: &str, branch: &str, by: &str| ViewRow {
+        doc: serde_json::json!({ "status": state, "branch": branch, "by": by }),
+        ..row("run", &number.to_string(), "shop", false, 0)
+    };
+    let rows = vec![
+        run(1, "success", "main", "Ada <ada@example.com>"),
+        run(2, "failure", "main", "bob"),
+        run(3, "failure", "topic", "ADA"),
+        run(4, "success", "main", "\u{202e}<script>"),
+    ];
+    store.replace_rows("run", rows).await.unwrap();
+    let none = RowFacets::default();
+    for (facets, expected) in [
+        (none, vec!["4", "3", "2", "1"]),
+        (
+            RowFacets {
+                state: Some("failure"),
+                ..none
+            },
+            vec!["3", "2"],
+        ),
+        (
+            RowFacets {
+                branch: Some("main"),
+                ..none
+            },
+            vec!["4", "2", "1"],
+        ),
+        (
+            RowFacets {
+                person: Some("Ada"),
+                ..none
+            },
+            vec!["3", "1"],
+        ),
+        (
+            RowFacets {
+                person: Some("ada"),
+                state: Some("failure"),
+                ..none
+            },
+            vec!["3"],
+        ),
+        (
+            RowFacets {
+                person: Some("bob"),
+                branch: Some("main"),
+                state: Some("failure"),
+                ..none
+            },
+            vec!["2"],
+        ),
+        (
+            RowFacets {
+                person: Some("\u{202e}<script>"),
+                ..none
+            },
+            vec!["4"],
+        ),
+        (
+            RowFacets {
+                person: Some("' OR 1=1 --"),
+                ..none
+            },
+            vec![],
+        ),
+        (
+            RowFacets {
+                environment: Some("production"),
+                ..none
+            },
+            vec![],
+        ),
+    ] {
+        for limit in [1, 2, 10] {
+            let query = RowQuery {
+                facets,
+                limit,
+                service: Some("shop"),
+                ..RowQuery::new("run")
+            };
+            let found = store.rows_of_all_pages(query).await.unwrap();
+            assert_eq!(keys(&found), expected, "{facets:?}");
+        }
+    }
+}
+
+pub async fn a_row_is_found_by_what_it_is_now_and_not_by_what_it_was(place: &impl Place) {
+    let store = place.open();
+    for (version, state) in ["queued", "running", "success"].into_iter().enumerate() {
+        let row = ViewRow {
+            doc: serde_json::json!({ "status": state }),
+            ..row("run", "1", "shop", true, 0)
+        };
+        let append = changing("run/1", version as u64, vec![row]);
+        store.append(append).await.unwrap();
+    }
+    for (state, count) in [("queued", 0), ("running", 0), ("success", 1)] {
+        let facets = RowFacets {
+            state: Some(state),
+            ..RowFacets::default()
+        };
+        let query = RowQuery {
+            facets,
+            ..RowQuery::new("run")
+        };
+        let found = store.rows_of_all_pages(query).await.unwrap();
+        assert_eq!(found.len(), count, "{state}");
+    }
+}
+
+pub async fn rows_are_found_by_the_time_of_their_last_change(place: &impl Place) {
+    let store = place.open();
+    let moment = |second: i64| Timestamp::from_second(second).unwrap();
+    for number in 0..20_u64 {
+        let row = row("run", &number.to_string(), "shop", true, 0);
+        let mut append = changing(&format!("run/{number}"), 0, vec![row]);
+        let at = moment(100 + 10 * i64::try_from(number / 2).unwrap());
+        append.events = vec![serde_json::json!({ "at": at }).to_string()];
+        store.append(append).await.unwrap();
+    }
+    store
+        .forget_streams(vec!["run/5".to_owned()])
+        .await
+        .unwrap();
+    let last = store.last_position().await.unwrap();
+    assert_eq!(store.position_at(moment(0)).await.unwrap(), 1);
+    assert_eq!(store.position_at(moment(1_000)).await.unwrap(), last + 1);
+    let since = store.position_at(moment(120)).await.unwrap();
+    let until = store.position_at(moment(131)).await.unwrap();
+    let query = RowQuery {
+        floor: Some(row_order(since, 0)),
+        cursor: Some(row_order(until, 0)),
+        ..RowQuery::new("run")
+    };
+    let found = store.rows_of_all_pages(query).await.unwrap();
+    assert_eq!(keys(&found), ["7", "6", "5", "4"]);
 }
 
 pub async fn pages_hold_each_row_once_wherever_they_are_cut(place: &impl Place) {

@@ -71,6 +71,9 @@ macro_rules! conformance {
             rows_are_found_by_service_and_by_being_live
             a_list_of_what_exists_loses_no_entry_that_changes_meanwhile
             a_filtered_list_has_full_pages_and_misses_no_row
+            rows_are_found_by_state_branch_environment_and_person
+            a_row_is_found_by_what_it_is_now_and_not_by_what_it_was
+            rows_are_found_by_the_time_of_their_last_change
             pages_hold_each_row_once_wherever_they_are_cut
             rows_of_one_append_are_listed_with_its_last_one_first
             a_row_that_goes_between_two_pages_hides_no_other
