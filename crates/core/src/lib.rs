@@ -28,6 +28,7 @@ pub mod retention;
 pub mod rollout;
 pub mod row_facets;
 pub mod run;
+pub mod sealed_value;
 pub mod service;
 pub mod source_repository;
 pub mod strategy;

@@ -29,6 +29,7 @@ mod push;
 mod read_models;
 mod recorded_routes;
 mod retention;
+mod sealing;
 mod secrets;
 mod served_addresses;
 mod set_reading;
