@@ -274,6 +274,11 @@ impl Store for MemoryStore {
             .filter(|(changed, row)| {
                 row.kind == query.kind
                     && query.service.is_none_or(|service| row.service == service)
+                    && query.visible.is_none_or(|visible| {
+                        visible
+                            .iter()
+                            .any(|service| service.as_str() == row.service)
+                    })
                     && (query.scope == RowScope::All || row.live)
                     && query.cursor.is_none_or(|cursor| *changed < cursor)
                     && query.floor.is_none_or(|floor| *changed >= floor)

@@ -1,10 +1,12 @@
 //! The interface of the event log.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shipway_core::{aggregate::ViewRow, row_facets::RowFacet};
+use shipway_core::{aggregate::ViewRow, ids::ServiceName, row_facets::RowFacet};
 
 /// Events to append to one stream, with the caches that change with them. Stored completely or not at all.
 #[derive(Clone, Debug)]
@@ -126,6 +128,8 @@ pub struct RowQuery<'a> {
     pub kind: &'a str,
     /// Only those of this service.
     pub service: Option<&'a str>,
+    /// Only those of services that the reader may see; none when it may see all rows.
+    pub visible: Option<&'a BTreeSet<ServiceName>>,
     /// Whether rows of ended aggregates are read.
     pub scope: RowScope,
     /// Only those with these properties. An index finds them.
@@ -150,6 +154,7 @@ impl<'a> RowQuery<'a> {
         Self {
             kind,
             service: None,
+            visible: None,
             scope: RowScope::All,
             facets: RowFacets {
                 state: None,

@@ -24,6 +24,8 @@ pub(crate) struct RowReading {
     kind: String,
     /// Columns and their values; each has an index.
     conditions: Vec<RowCondition>,
+    /// The services that the reader may see; none for all.
+    visible: Option<Vec<String>>,
     scope: RowScope,
     /// SQL after all other conditions, and its values.
     filter: Option<(&'static str, Vec<Value>)>,
@@ -56,6 +58,9 @@ impl RowReading {
         Self {
             kind: query.kind.to_owned(),
             conditions: service.into_iter().chain(facets).collect(),
+            visible: query
+                .visible
+                .map(|names| names.iter().map(ToString::to_string).collect()),
             scope: query.scope,
             filter: query.filter.map(filter_condition),
             floor: query.floor,
@@ -119,6 +124,11 @@ impl RowReading {
             sql.push_str(condition.column);
             sql.push_str(" = ?");
             values.push(condition.value.clone().into());
+        }
+        if let Some(visible) = &self.visible {
+            let marks = vec!["?"; visible.len()].join(", ");
+            sql.push_str(&format!(" AND service IN ({marks})"));
+            values.extend(visible.iter().map(|name| Value::from(name.clone())));
         }
         if self.scope == RowScope::Live {
             sql.push_str(" AND live = 1");

@@ -25,7 +25,11 @@ pub(super) async fn list(
     caller: Caller,
 ) -> Result<Json<AddressPage>, ApiError> {
     caller.require(Verb::Read, &Resource::Server)?;
-    let rows = RowQuery::new(AddressClaimView::KIND);
+    let visible = caller.visible_services();
+    let rows = RowQuery {
+        visible: visible.names(),
+        ..RowQuery::new(AddressClaimView::KIND)
+    };
     let page = read_page(&*store, rows, &query).await?;
     Ok(Json(AddressPage {
         items: page.items,

@@ -38,8 +38,16 @@ pub(super) async fn act_on_job_gate(
         JobGateAction::Approve => Verb::Approve,
         JobGateAction::Reject => Verb::Reject,
     };
-    caller.require(verb, &Resource::Run(id.clone()))?;
-    run_view(&*store, &id).await?;
+    let run = run_view(&*store, &id).await;
+    let jobs = run.as_ref().map_or(&[][..], |run| &run.jobs);
+    let job = jobs.iter().find(|job| job.key == key.to_string());
+    let environment = job.and_then(|job| job.environment.as_deref()?.parse().ok());
+    let resource = Resource::JobApproval {
+        run: id.clone(),
+        environment,
+    };
+    caller.require(verb, &resource)?;
+    run?;
     let groups = verified_groups(&caller, &body.groups)?;
     let input = match action {
         JobGateAction::Approve => GateInput::Approve {
@@ -82,7 +90,9 @@ pub(super) async fn approvals(
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
     caller.require(Verb::Read, &Resource::Server)?;
+    let visible = caller.visible_services();
     let lists = [ROLLOUT_APPROVAL_ROWS, JOB_APPROVAL_ROWS].map(|kind| RowQuery {
+        visible: visible.names(),
         scope: RowScope::Live,
         ..RowQuery::new(kind)
     });

@@ -41,7 +41,15 @@ pub(super) async fn report(
     Json(reported): Json<BusinessEventReport>,
 ) -> Result<Json<BusinessEventsCounted>, ApiError> {
     let name = parse::<ServiceName>(&service)?;
-    caller.require(Verb::ReportMetrics, &Resource::Service(name.clone()))?;
+    let environment = reported.environment.as_deref();
+    let resource = match environment.and_then(|it| it.parse().ok()) {
+        Some(environment) => Resource::Environment(ServiceEnvironment {
+            service: name.clone(),
+            environment,
+        }),
+        None => Resource::Service(name.clone()),
+    };
+    caller.require(Verb::ReportMetrics, &resource)?;
     let place = find_environment(&*store, name, reported.environment.as_deref()).await?;
     if reported.events.is_empty() || reported.events.len() > EVENTS_MAX {
         let given = reported.events.len();

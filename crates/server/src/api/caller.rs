@@ -6,7 +6,10 @@ use axum::{
 };
 use base64::Engine as _;
 use shipway_core::{
-    access::{JobIdentity, Principal, PrincipalKind, PushPrincipal, Resource, Verb, may},
+    access::{
+        JobIdentity, Principal, PrincipalKind, PushPrincipal, Resource, Verb, VisibleServices, may,
+        visible_services,
+    },
     aggregate::Actor,
 };
 
@@ -30,6 +33,17 @@ impl Caller {
         };
         self.require(verb, &Resource::Job(job.clone()))?;
         Ok(job)
+    }
+
+    /// The services that it may read: lists over all services return these.
+    pub(crate) fn visible_services(&self) -> VisibleServices {
+        visible_services(&self.0)
+    }
+
+    /// Whether it may read the events of a stream.
+    pub(super) fn may_read_events(&self, stream: &str) -> bool {
+        let stream = Some(stream.to_owned());
+        may(&self.0, Verb::Read, &Resource::Events { stream }).is_ok()
     }
 
     /// The actor of the events that the request causes.

@@ -31,7 +31,9 @@ pub(super) async fn list(
         cursor: filter.cursor,
     };
     let environment = filter.environment.as_deref();
+    let visible = caller.visible_services();
     let rows = RowQuery {
+        visible: visible.names(),
         service,
         facets: RowFacets {
             environment,

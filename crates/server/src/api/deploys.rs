@@ -209,10 +209,14 @@ fn deployed_resource(
     environment: Option<&EnvironmentName>,
 ) -> Result<Resource, ApiError> {
     if let Some(run) = wanted.run.as_deref() {
-        return Ok(Resource::Run(RunId {
+        let run = RunId {
             service: service.clone(),
             number: run_number(run)?,
-        }));
+        };
+        return Ok(Resource::RunDeployment {
+            run,
+            environment: environment.cloned(),
+        });
     }
     Ok(match environment {
         Some(environment) => Resource::Environment(ServiceEnvironment {

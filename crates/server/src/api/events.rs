@@ -47,6 +47,7 @@ pub(super) async fn events(
         None => store.last_position().await?,
     };
     let log = store.subscribe(after).await?;
+    let is_visible = move |stream: &str| caller.may_read_events(stream);
     let events = log
         .take_while(|recorded| future::ready(recorded.is_ok()))
         .filter_map(move |recorded| {
@@ -54,6 +55,7 @@ pub(super) async fn events(
                 recorded
                     .ok()
                     .filter(|recorded| matches_query(&from, &recorded.stream))
+                    .filter(|recorded| is_visible(&recorded.stream))
                     .map(|recorded| Ok(to_event(&recorded))),
             )
         });

@@ -229,7 +229,9 @@ pub(super) async fn instance(
     caller.require(Verb::Read, &resource)?;
     let missing = || {
         let instances = workloads.targets.instances();
-        let known: Vec<String> = instances.iter().map(|it| it.id.to_string()).collect();
+        let visible = caller.visible_services();
+        let known = (instances.iter()).filter(|it| visible.contains(&it.id.set.place.service));
+        let known: Vec<String> = known.map(|it| it.id.to_string()).collect();
         ApiError::missing(format!(
             "there is no log of {name}; running are {}",
             known.join(", ")

@@ -13,7 +13,7 @@ pub(super) async fn show(
     State(pruner): State<FilePruner>,
     caller: Caller,
 ) -> Result<Json<PruneReport>, ApiError> {
-    caller.require(Verb::Read, &Resource::Server)?;
+    caller.require(Verb::Prune, &Resource::Server)?;
     Ok(Json(pruner.preview().await?))
 }
 

@@ -14,7 +14,7 @@ use shipway_api::{
 use shipway_core::{
     access::{Resource, Verb},
     ids::{RolloutId, RolloutNumber, ServiceName},
-    rollout::{AbortCause, RolloutInput, RolloutView},
+    rollout::{AbortCause, RolloutInput, RolloutState, RolloutView},
     service::{self, RetryRequest},
 };
 use shipway_engine::{RowFacets, RowQuery, RowScope, Store};
@@ -45,7 +45,9 @@ pub(super) async fn list(
         cursor: filter.cursor,
     };
     let environment = filter.environment.as_deref();
+    let visible = caller.visible_services();
     let rows = RowQuery {
+        visible: visible.names(),
         service: filter.service.as_deref(),
         scope: match filter.live {
             true => RowScope::Live,
@@ -76,6 +78,18 @@ pub(super) async fn show(
     ))
 }
 
+/// The rollout as the object of an action. One that doesn't exist belongs to all environments of its service.
+fn controlled_rollout(id: &RolloutId, rollout: Option<&RolloutState>) -> Resource {
+    let spec = rollout.and_then(|state| state.0.as_ref());
+    match spec {
+        Some(rollout) => Resource::RolloutControl {
+            rollout: id.clone(),
+            environment: rollout.spec.environment.name.clone(),
+        },
+        None => Resource::Rollout(id.clone()),
+    }
+}
+
 /// Acts on a rollout. Idempotent; an action that is no longer possible is refused with the current state. Returns the rollout, or
 /// for a retry with the outcome of its deploy.
 #[utoipa::path(post, path = "/api/v1/rollouts/{service}/{number}/{verb}",
@@ -89,7 +103,11 @@ pub(super) async fn act(
     OptionalJson(body): OptionalJson<RolloutActionRequest>,
 ) -> Result<Response, ApiError> {
     let id = id(&service, &number)?;
-    caller.require(action_verb(action), &Resource::Rollout(id.clone()))?;
+    let rollout = requests.engines.rollout(&id).await;
+    caller.require(
+        action_verb(action),
+        &controlled_rollout(&id, rollout.as_deref()),
+    )?;
     let reason = body.reason.clone().unwrap_or_else(|| NO_REASON.to_owned());
     let input = match action {
         RolloutAction::Approve => RolloutInput::Approve {

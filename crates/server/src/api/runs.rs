@@ -40,7 +40,9 @@ pub(super) async fn list(
         limit: filter.limit,
         cursor: filter.cursor,
     };
+    let visible = caller.visible_services();
     let rows = RowQuery {
+        visible: visible.names(),
         service: filter.service.as_deref(),
         scope: match filter.live {
             true => RowScope::Live,

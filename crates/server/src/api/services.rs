@@ -32,7 +32,12 @@ pub(super) async fn list(
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
     caller.require(Verb::Read, &Resource::Server)?;
-    let page = read_page(&*store, RowQuery::new("service"), &query).await?;
+    let visible = caller.visible_services();
+    let rows = RowQuery {
+        visible: visible.names(),
+        ..RowQuery::new("service")
+    };
+    let page = read_page(&*store, rows, &query).await?;
     Ok(Json(page))
 }
 

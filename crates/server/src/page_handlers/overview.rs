@@ -29,9 +29,11 @@ pub(super) async fn show(
     caller: Caller,
 ) -> Result<Response, PageError> {
     caller.require(Verb::Browse, &Resource::Server)?;
-    let environments = all_environment_statuses(&status)
+    let mut environments = all_environment_statuses(&status)
         .await
         .map_err(ReadModelError::from)?;
+    let visible = caller.visible_services();
+    environments.retain(|environment| visible.contains(&environment.service));
     let mut last_runs = BTreeMap::new();
     for environment in &environments {
         let service = &environment.service;

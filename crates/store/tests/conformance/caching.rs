@@ -171,6 +171,42 @@ pub async fn rows_are_found_by_service_and_by_being_live(place: &impl Place) {
     assert!(found(Some("sho"), RowScope::All).await.is_empty());
 }
 
+pub async fn a_reader_gets_full_pages_of_the_rows_that_it_may_see(place: &impl Place) {
+    let store = place.open();
+    let services = ["shop", "till", "cart"];
+    let rows =
+        (0..30).map(|number: usize| row("run", &number.to_string(), services[number % 3], true, 0));
+    store.replace_rows("run", rows.collect()).await.unwrap();
+    let found = async |names: &[&str], limit| {
+        let visible = names.iter().map(|name| name.parse().unwrap()).collect();
+        let mut query = RowQuery {
+            visible: Some(&visible),
+            limit,
+            ..RowQuery::new("run")
+        };
+        let mut found = Vec::new();
+        loop {
+            let page = store.rows(query).await.unwrap();
+            assert!(page.rows.len() == limit as usize || page.next.is_none());
+            found.extend(keys(&page.rows));
+            query.cursor = page.next;
+            if query.cursor.is_none() {
+                return found;
+            }
+        }
+    };
+    let of = |rests: &[usize]| -> Vec<String> {
+        let numbers = (0..30).rev().filter(|number| rests.contains(&(number % 3)));
+        numbers.map(|number| number.to_string()).collect()
+    };
+    for limit in [1, 3, 10, 50] {
+        assert_eq!(found(&["shop"], limit).await, of(&[0]));
+        assert_eq!(found(&["shop", "cart"], limit).await, of(&[0, 2]));
+        assert!(found(&[], limit).await.is_empty());
+        assert!(found(&["other"], limit).await.is_empty());
+    }
+}
+
 pub async fn a_list_of_what_exists_loses_no_entry_that_changes_meanwhile(place: &impl Place) {
     let store = place.open();
     let named = |name: &str, value| row("environment", name, "shop", false, value);

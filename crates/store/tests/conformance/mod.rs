@@ -69,6 +69,7 @@ macro_rules! conformance {
             a_refused_append_changes_no_row
             rows_are_listed_with_the_newest_change_first
             rows_are_found_by_service_and_by_being_live
+            a_reader_gets_full_pages_of_the_rows_that_it_may_see
             a_list_of_what_exists_loses_no_entry_that_changes_meanwhile
             a_filtered_list_has_full_pages_and_misses_no_row
             rows_are_found_by_state_branch_environment_and_person
