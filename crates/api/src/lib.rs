@@ -16,6 +16,7 @@ mod delivery;
 mod deploys;
 mod environments;
 mod health;
+mod logs;
 mod page;
 mod problem;
 mod prune;
@@ -34,6 +35,9 @@ pub use environments::{
     ResumeEnvironmentRequest, ResumedEnvironment,
 };
 pub use health::{HealthReport, ReadinessChecks, ReadinessReasons, ReadinessReport};
+pub use logs::{
+    LogGrowth, LogLine, LogMatches, LogPlace, LogSearchQuery, LogStep, LogWindow, LogWindowQuery,
+};
 pub use page::{Page, PageQuery};
 pub use problem::Problem;
 pub use prune::{PruneReport, PruneRequest, PrunedFiles, PrunedRelease};

@@ -8,6 +8,9 @@
     reason = "fields of views are documented where their name doesn't say it all"
 )]
 
+mod action_button;
+mod ansi_text;
+mod foreign_text;
 mod format;
 mod layout;
 mod markdown;
@@ -19,16 +22,27 @@ mod test_results;
 
 pub use layout::{CONTENT_SECURITY_POLICY, not_found_page};
 pub use rollout::RolloutPage;
-pub use run::RunPage;
+pub use run::{
+    LogSearchOutcome, LogSearchResults, RunPage, ShownLog, default_job, log_fragment,
+    log_search_fragment,
+};
 pub use service::ServicePage;
 pub use services::ServicesPage;
 
 /// The script of all pages.
-pub const SCRIPT: &str = include_str!("shipway.js");
+pub const SCRIPT: &str = concat!(
+    include_str!("page_morph.js"),
+    include_str!("action_buttons.js"),
+    include_str!("shipway.js")
+);
+
+/// The script of pages with a log.
+pub const LOG_VIEW_SCRIPT: &str = include_str!("log_view.js");
 
 /// The style sheet of all pages and of the plots in them.
 #[must_use]
 pub fn style_sheet() -> String {
     let plots = shipway_analysis::plot::STYLE;
-    format!("{}{plots}", include_str!("shipway.css"))
+    let general = include_str!("shipway.css");
+    format!("{general}{}{plots}", include_str!("delivery.css"))
 }

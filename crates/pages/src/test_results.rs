@@ -6,10 +6,13 @@ use maud::{Markup, html};
 use shipway_api::{FailingTest, RunTests};
 use shipway_core::run::{in_short, percent};
 
-use crate::format::{duration_text, relative_time, status_badge};
+use crate::{
+    foreign_text::{foreign_text, visible_text},
+    format::{duration_text, relative_time, status_badge},
+};
 
 pub(crate) fn failure_section(lines: &[String; 3]) -> Markup {
-    html! { section.card.why aria-label="What matters" { pre { @for line in lines { (line) "\n" } } } }
+    html! { section.card.why id="why" aria-label="What matters" { pre { @for line in lines { (visible_text(line)) "\n" } } } }
 }
 
 pub(crate) fn test_section(tests: &RunTests, now: Timestamp) -> Markup {
@@ -53,7 +56,7 @@ pub(crate) fn test_section(tests: &RunTests, now: Timestamp) -> Markup {
 fn failing_row(test: &FailingTest, now: Timestamp) -> Markup {
     html! { tr {
         td {
-            code { (test.test) } " "
+            code { (visible_text(&test.test.to_string())) } " "
             @if test.is_new { (status_badge("new")) " " }
             @if test.flaky_commits > 0 { span.badge.ask title={ "passed and failed on " (test.flaky_commits) " commits" } { "flaky" } " " }
             @if let Some(entry) = &test.quarantine {
@@ -61,7 +64,7 @@ fn failing_row(test: &FailingTest, now: Timestamp) -> Markup {
                 span.dim { " " (entry.owner) ", ends " (relative_time(entry.until, now)) ": " (entry.reason) }
             }
         }
-        td { (test.message.as_deref().unwrap_or_default()) }
+        td { (foreign_text(test.message.as_deref().unwrap_or_default())) }
         td.tight { (test.job) }
     } }
 }

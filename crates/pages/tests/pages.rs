@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use shipway_pages::{RolloutPage, RunPage, ServicePage, ServicesPage, not_found_page};
+use shipway_pages::{RolloutPage, RunPage, ServicePage, ServicesPage, ShownLog, not_found_page};
 
 const COMMIT: &str = "2b4c9f0e1d3a5b7c9e0f1a2b3c4d5e6f70819203";
 
@@ -123,6 +123,16 @@ fn a_failed_run_escapes_what_users_wrote_and_links_only_to_web_pages() {
         run: view(run()),
         failure_summary: Some(["a".to_owned(), "<b>".to_owned(), "c".to_owned()]),
         tests: None,
+        log: ShownLog::Lines(view(json!({
+            "job": "test", "attempt": 1, "total": 90, "bytes": 900, "focus": 42,
+            "lines": [
+                { "number": 41, "at": "2026-11-21T11:00:59Z", "text": "##[group]Run make" },
+                { "number": 42, "text": "\u{1b}[31mno <rule>\u{1b}[0m \u{202e}" },
+            ],
+            "steps": [{ "index": 0, "name": "make <all>", "status": "failure", "started_at": "2026-11-21T11:00:50Z", "took_ms": 12_345, "first": 1, "last": 90 }],
+        }))),
+        search: None,
+        releases: Vec::new(),
         now: now(),
     };
     insta::assert_snapshot!(content(&page.to_html()));

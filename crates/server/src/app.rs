@@ -18,9 +18,11 @@ use crate::{
     delivery_engines::DeliveryEngines,
     environment_status::StatusSources,
     file_storage::FileStorage,
+    job_logs::JobLogReader,
     keyed_requests::KeyedRequestRunner,
     push::PushReceiver,
     retention::FilePruner,
+    run_page::RunPageSources,
     test_reports::TestReports,
 };
 
@@ -45,6 +47,8 @@ pub struct App {
     pub(crate) hook: HookTarget,
     /// Where jobs run.
     pub(crate) job_executor: Arc<dyn JobExecutor>,
+    /// Windows of the logs of jobs.
+    pub(crate) job_log_reader: JobLogReader,
     pub(crate) job_inputs: JobInputs,
     /// Artifacts and reports on their way into the blobs.
     pub(crate) storing: Arc<FileStorage>,
@@ -96,6 +100,7 @@ capabilities! {
     pruner: FilePruner,
     hook: HookTarget,
     job_executor: Arc<dyn JobExecutor>,
+    job_log_reader: JobLogReader,
     storing: Arc<FileStorage>,
     test_reports: TestReports,
     observations: ReleaseObservations,
@@ -121,6 +126,17 @@ impl FromRef<AppState> for JobLogs {
             job_executor: app.job_executor.clone(),
             retention: app.pruner.policy,
             clock: app.clock.clone(),
+        }
+    }
+}
+
+impl FromRef<AppState> for RunPageSources {
+    fn from_ref(state: &AppState) -> Self {
+        Self {
+            logs: JobLogs::from_ref(state),
+            reader: state.0.job_log_reader.clone(),
+            engines: state.0.engines.clone(),
+            test_reports: state.0.test_reports.clone(),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod access;
 mod addresses;
+mod browser;
 mod calls;
 mod commands;
 mod confined;
@@ -47,6 +48,7 @@ mod reached;
 mod real_apps;
 mod remote_jobs;
 mod retention;
+mod run_page;
 mod runners;
 mod runs;
 mod screen;

@@ -167,33 +167,43 @@ static LOOKS: LazyLock<Vec<(Regex, u32)>> = LazyLock::new(|| {
 #[must_use]
 pub fn telling_line(log: &str) -> Option<String> {
     let lines: Vec<String> = log.lines().map(plain).collect();
+    let best = lines.get(find_telling_line(&lines)?)?.trim();
+    let best = best.strip_prefix("##[error]").unwrap_or(best);
+    Some(best.strip_prefix("E   ").unwrap_or(best).trim().to_owned())
+}
+
+/// The place of the most telling line among the lines of the end of a log, from 0.
+#[must_use]
+pub fn telling_line_index(log: &str) -> Option<usize> {
+    let lines: Vec<String> = log.lines().map(plain).collect();
+    find_telling_line(&lines)
+}
+
+fn find_telling_line(lines: &[String]) -> Option<usize> {
     // What a step said, it said before its end; what later steps say isn't why.
     let end = lines
         .iter()
         .position(|line| line.starts_with("##[error]exit code"));
-    let lines = &lines[..end.unwrap_or(lines.len())];
-    let begin = lines.iter().rposition(|line| line == "##[endgroup]");
-    let said = begin.map_or(lines, |begin| &lines[begin + 1..]);
+    let end = end.unwrap_or(lines.len());
+    let begin = lines[..end].iter().rposition(|line| line == "##[endgroup]");
+    let begin = begin.map_or(0, |begin| begin + 1);
+    let said = &lines[begin..end];
     let (mut best, mut weight) = (None, 0);
     for (at, line) in said
         .iter()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
     {
-        let (line, found) = match said.get(at + 1) {
+        let (place, found) = match said.get(at + 1) {
             // Rust says where first, and what after it.
-            Some(next) if line.starts_with("thread '") && line.contains("panicked at") => {
-                (next, 90)
-            }
-            _ => (line, weigh(line)),
+            Some(_) if line.starts_with("thread '") && line.contains("panicked at") => (at + 1, 90),
+            _ => (at, weigh(line)),
         };
         if found > weight || found == weight && found < FIRST_FROM {
-            (best, weight) = (Some(line), found);
+            (best, weight) = (Some(begin + place), found);
         }
     }
-    let best = best?.trim();
-    let best = best.strip_prefix("##[error]").unwrap_or(best);
-    Some(best.strip_prefix("E   ").unwrap_or(best).trim().to_owned())
+    best
 }
 
 /// The line of a log that names its error; `None` if no line looks like one.

@@ -39,7 +39,9 @@ pub use event::{
     Annotation, ArtifactRecord, RunEffect, RunEvent, RunInput, RunRejection, StepLine,
 };
 pub use event_refs::event_reference;
-pub use failure_lines::{RunSite, blamed, find_error_line, telling_line, three_lines};
+pub use failure_lines::{
+    RunSite, blamed, find_error_line, telling_line, telling_line_index, three_lines,
+};
 pub use gate::AwaitedApproval;
 pub use gate_event::{GateEffect, GateFact, GateInput};
 pub use job::{JobEnvironment, JobSpecError, job_spec};

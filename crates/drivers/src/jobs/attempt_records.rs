@@ -13,7 +13,7 @@ use shipway_engine::Reader;
 use shipway_worker::{AttemptProgress, ResumeError};
 use shipway_workflow::model::WorkflowStep;
 
-use super::JobError;
+use super::{JobError, LoggedStep};
 
 /// Bytes of a log. Ends after the first error.
 pub type JobLogStream = BoxStream<'static, io::Result<Bytes>>;
@@ -65,8 +65,19 @@ pub trait AttemptRecords: JobFiles {
         end: JobLogEnd,
     ) -> Result<Option<JobLogStream>, JobError>;
 
+    /// A part of the log: `bytes` of it, or fewer at its present end; `None` if the job has none.
+    async fn read_log_block(
+        &self,
+        job: &JobIdentity,
+        offset: u64,
+        bytes: usize,
+    ) -> Result<Option<Bytes>, JobError>;
+
     /// The last complete lines of the log, up to 256 KiB; empty if there is none.
     async fn read_log_end(&self, job: &JobIdentity) -> String;
+
+    /// The steps that have run, and where the output of each is in the log; empty if the attempt has not started.
+    async fn read_step_log(&self, job: &JobIdentity) -> Vec<LoggedStep>;
 
     /// The summaries of the job's steps, one after the other; `None` if no step wrote one.
     async fn read_summary(&self, job: &JobIdentity) -> Option<String>;

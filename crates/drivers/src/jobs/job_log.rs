@@ -56,3 +56,16 @@ impl JobLog {
         self.watch.changed().await;
     }
 }
+
+/// Reads `bytes` of a log from `offset`, or as many as there are; `None` if there is no log.
+pub(super) fn read_block(path: &Path, offset: u64, bytes: usize) -> io::Result<Option<Bytes>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    file.seek(SeekFrom::Start(offset))?;
+    let mut block = Vec::with_capacity(bytes);
+    file.take(bytes as u64).read_to_end(&mut block)?;
+    Ok(Some(block.into()))
+}

@@ -61,6 +61,7 @@ mod ownership;
 mod process_executor;
 mod remote_executor;
 mod shell_file;
+mod step_log;
 mod step_summaries;
 
 pub use attempt_records::{AttemptRecords, JobFileError, JobFiles, JobLogEnd, JobLogStream};
@@ -78,12 +79,14 @@ pub use process_executor::{LocalSources, ProcessJobExecutor};
 pub use remote_executor::{RemoteJobExecutor, WorkerLauncher};
 pub use shell_file::{InvalidShellFileName, ShellFileName};
 pub use shipway_worker::{AttemptProgress, ResumeError, can_isolate};
+pub use step_log::{LoggedStep, LoggedStepEnd};
 
 use shipway_worker::RESUME_STATE_FILE;
 
 use file_watcher::FileWatcher;
 use job_inbox::RemoteWorker;
 use job_journal::WorkerWatch;
+use step_log::read_step_log;
 use step_summaries::read_job_summary;
 
 const JOB_FILE: &str = "job.json";
@@ -409,11 +412,31 @@ impl JobRunner {
             .map_err(io_error("reading the log in", folder))
     }
 
+    /// Reads a part of the log of a job; `None` if it has none.
+    async fn read_log_block(
+        &self,
+        folder: &Path,
+        offset: u64,
+        bytes: usize,
+    ) -> Result<Option<Bytes>, JobError> {
+        let path = folder.join(LOG_FILE);
+        let read = spawn_blocking(move || job_log::read_block(&path, offset, bytes)).await;
+        let read = read.unwrap_or_else(|error| Err(io::Error::other(error)));
+        read.map_err(io_error("reading the log in", folder))
+    }
+
     /// The last complete lines of a job's log.
     async fn read_log_end(&self, folder: &Path) -> String {
         let path = folder.join(LOG_FILE);
         let read = spawn_blocking(move || read_last_lines(&path).unwrap_or_default());
         read.await.unwrap_or_default()
+    }
+
+    /// Where the output of each step is in the job's log.
+    async fn read_step_log(&self, folder: &Path) -> Vec<LoggedStep> {
+        let folder = folder.to_owned();
+        let read = spawn_blocking(move || read_step_log(&folder)).await;
+        read.unwrap_or_default()
     }
 
     /// The summaries of a job's steps.

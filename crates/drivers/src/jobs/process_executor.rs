@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use shipway_core::{
@@ -25,8 +26,8 @@ use tokio::task::spawn_blocking;
 
 use super::{
     AttemptRecords, JobError, JobExecutor, JobFileError, JobFiles, JobLogEnd, JobLogStream,
-    JobRunner, JobSlots, JobStartError, JobStorage, JournalOffset, JournalStream, ShellFileError,
-    ShellFileName, WorkspaceSelection, leftovers, shell_file::fill_private_file,
+    JobRunner, JobSlots, JobStartError, JobStorage, JournalOffset, JournalStream, LoggedStep,
+    ShellFileError, ShellFileName, WorkspaceSelection, leftovers, shell_file::fill_private_file,
 };
 use crate::git::GitRepositories;
 
@@ -153,8 +154,23 @@ impl AttemptRecords for ProcessJobExecutor {
         }))
     }
 
+    async fn read_log_block(
+        &self,
+        job: &JobIdentity,
+        offset: u64,
+        bytes: usize,
+    ) -> Result<Option<Bytes>, JobError> {
+        self.runner
+            .read_log_block(&self.folder(job), offset, bytes)
+            .await
+    }
+
     async fn read_log_end(&self, job: &JobIdentity) -> String {
         self.runner.read_log_end(&self.folder(job)).await
+    }
+
+    async fn read_step_log(&self, job: &JobIdentity) -> Vec<LoggedStep> {
+        self.runner.read_step_log(&self.folder(job)).await
     }
 
     async fn read_summary(&self, job: &JobIdentity) -> Option<String> {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use shipway_core::{
@@ -26,7 +27,7 @@ use tokio::task::spawn_blocking;
 use super::{
     AttemptRecords, JOURNAL_FILE, JobError, JobExecutor, JobFileError, JobFiles, JobInbox,
     JobLogEnd, JobLogStream, JobRunner, JobSlots, JobStartError, JobStorage, JournalOffset,
-    JournalStream, ShellFileError, ShellFileName, WorkspaceSelection,
+    JournalStream, LoggedStep, ShellFileError, ShellFileName, WorkspaceSelection,
 };
 
 /// Starts workers somewhere.
@@ -89,8 +90,23 @@ impl AttemptRecords for RemoteJobExecutor {
         }))
     }
 
+    async fn read_log_block(
+        &self,
+        job: &JobIdentity,
+        offset: u64,
+        bytes: usize,
+    ) -> Result<Option<Bytes>, JobError> {
+        self.runner
+            .read_log_block(&self.inbox.folder(job), offset, bytes)
+            .await
+    }
+
     async fn read_log_end(&self, job: &JobIdentity) -> String {
         self.runner.read_log_end(&self.inbox.folder(job)).await
+    }
+
+    async fn read_step_log(&self, job: &JobIdentity) -> Vec<LoggedStep> {
+        self.runner.read_step_log(&self.inbox.folder(job)).await
     }
 
     async fn read_summary(&self, job: &JobIdentity) -> Option<String> {

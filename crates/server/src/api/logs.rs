@@ -45,11 +45,7 @@ pub(super) async fn job(
 ) -> Result<Response, ApiError> {
     let id = runs::id(&service, &number)?;
     caller.require(Verb::Read, &Resource::JobLogs(id.clone()))?;
-    let key: JobKey = key
-        .parse()
-        .map_err(|error: shipway_workflow::job::ParseJobKeyError| {
-            ApiError::bad_request(error.to_string())
-        })?;
+    let key = parse_key(&key)?;
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let seen = header(HeaderName::from_static("last-event-id")).and_then(parse_event_id);
     let attempt = match seen.map(|(attempt, _)| attempt).or(reading.attempt) {
@@ -82,24 +78,37 @@ pub(super) async fn job(
         .await;
     match log {
         Ok(Some(log)) => Ok(text_stream(log)),
-        Ok(None) => {
-            let run = run_view(&*logs.store, &id).await?;
-            let known: Vec<&str> = run.jobs.iter().map(|job| job.key.as_str()).collect();
-            let has_no_log = match logs.retention.covers(run.finished_at, logs.clock.now()) {
-                true => "has no log yet",
-                false => "has no log: the retention rule has removed it, or the job never started",
-            };
-            Err(ApiError::missing(format!(
-                "the job {key} of {id} {has_no_log}; its jobs are {}",
-                known.join(", ")
-            )))
-        }
+        Ok(None) => Err(missing_log(&logs, &job(attempt)).await?),
         Err(error) => Err(ApiError::conflict(error.to_string())),
     }
 }
 
+/// The key of a job in an address.
+pub(super) fn parse_key(key: &str) -> Result<JobKey, ApiError> {
+    key.parse()
+        .map_err(|error: shipway_workflow::job::ParseJobKeyError| {
+            ApiError::bad_request(error.to_string())
+        })
+}
+
+/// Why a job has no log.
+pub(super) async fn missing_log(logs: &JobLogs, job: &JobIdentity) -> Result<ApiError, ApiError> {
+    let run = run_view(&*logs.store, &job.run).await?;
+    let known: Vec<&str> = run.jobs.iter().map(|job| job.key.as_str()).collect();
+    let has_no_log = match logs.retention.covers(run.finished_at, logs.clock.now()) {
+        true => "has no log yet",
+        false => "has no log: the retention rule has removed it, or the job never started",
+    };
+    Ok(ApiError::missing(format!(
+        "the job {} of {} {has_no_log}; its jobs are {}",
+        job.key,
+        job.run,
+        known.join(", ")
+    )))
+}
+
 /// The attempt at a job that is shown when none is named.
-async fn last_attempt(store: &dyn Store, id: &RunId, key: &JobKey) -> u32 {
+pub(super) async fn last_attempt(store: &dyn Store, id: &RunId, key: &JobKey) -> u32 {
     let run = run_view(store, id).await.ok();
     let job = run.as_ref().and_then(|run| job_view(run, key));
     job.map_or(1, JobView::attempt)
@@ -142,7 +151,7 @@ fn follow_log(
 }
 
 /// Opens the log of a job once it has started; `None` if it never will.
-async fn open_followed_log(
+pub(super) async fn open_followed_log(
     store: &dyn Store,
     job_executor: &dyn JobExecutor,
     job: &JobIdentity,
@@ -250,7 +259,7 @@ pub(super) async fn instance(
 }
 
 /// How often a quiet connection is shown to be alive; proxies give up after a minute or so.
-const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 
 fn text_stream(log: LogStream) -> Response {
     (

@@ -21,6 +21,7 @@ pub(crate) mod job_inputs;
 pub(crate) mod job_records;
 mod json_body;
 mod lists;
+mod log_windows;
 mod logs;
 pub(crate) mod prometheus;
 mod prune;
@@ -73,6 +74,8 @@ pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(artifacts::download))
         .routes(routes!(shell::prepare))
         .routes(routes!(logs::job))
+        .routes(routes!(log_windows::lines))
+        .routes(routes!(log_windows::search))
         .routes(routes!(logs::instance))
         .routes(routes!(test_results::service))
         .routes(routes!(test_results::run))

@@ -30,6 +30,10 @@ pub(super) fn routes() -> Router<AppState> {
             "/assets/shipway.js",
             get(|caller| asset(caller, SCRIPT, shipway_pages::SCRIPT)),
         )
+        .route(
+            "/assets/log_view.js",
+            get(|caller| asset(caller, SCRIPT, shipway_pages::LOG_VIEW_SCRIPT)),
+        )
 }
 
 async fn asset(

@@ -24,6 +24,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/services/{service}", get(service::show))
         .route("/rollouts/{service}/{number}", get(rollout::show))
         .route("/runs/{service}/{number}", get(run::show))
+        .route("/runs/{service}/{number}/log", get(run::show_log))
         .merge(assets::routes())
 }
 

@@ -4,10 +4,11 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use shipway_drivers::jobs::JobError;
 use shipway_engine::StoreError;
 
 use super::{html, not_found_page};
-use crate::{api::ApiError, read_models::ReadModelError};
+use crate::{api::ApiError, read_models::ReadModelError, run_page::RunPageError};
 
 /// Why a page can't be shown.
 pub(super) enum PageError {
@@ -25,6 +26,21 @@ impl From<ReadModelError> for PageError {
             | ReadModelError::Store(_)
             | ReadModelError::Analysis(_) => Self::Failed(error.into()),
         }
+    }
+}
+
+impl From<RunPageError> for PageError {
+    fn from(error: RunPageError) -> Self {
+        match error {
+            RunPageError::ReadModel(error) => error.into(),
+            RunPageError::Log(error) => error.into(),
+        }
+    }
+}
+
+impl From<JobError> for PageError {
+    fn from(error: JobError) -> Self {
+        Self::Failed(ApiError::conflict(error.to_string()))
     }
 }
 
