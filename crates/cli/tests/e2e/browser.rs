@@ -185,12 +185,11 @@ impl Browser {
         let safely =
             format!("(() => {{ try {{ return !!({expression}); }} catch {{ return false; }} }})()");
         while self.evaluate(&safely) != true {
-            assert!(
-                Instant::now() < deadline,
-                "waited in vain for {expression}; errors: {:?}; the page: {}",
-                self.errors,
-                self.evaluate("document.body.innerText")
-            );
+            if Instant::now() >= deadline {
+                let page = self.evaluate("document.body.innerText");
+                let errors = &self.errors;
+                panic!("waited in vain for {expression}; errors: {errors:?}; the page: {page}");
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
