@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{Judgement, plot::MetricSeries};
-use shipway_core::ids::{Digest, RolloutId};
+use shipway_core::{
+    gate::{ApprovalBinding, SeenSubject},
+    ids::{Digest, RolloutId},
+};
 use utoipa::{IntoParams, ToSchema};
 
 /// Which rollouts to list.
@@ -63,14 +66,32 @@ impl RolloutAction {
 #[serde(deny_unknown_fields)]
 pub struct RolloutActionRequest {
     pub reason: Option<String>,
-    /// For an approval: the digest of the plan that is approved, `gate.subject` of the rollout. The approval is refused if the plan
-    /// has changed.
+    /// For a decision: the digest of the plan that was seen, `gate.subject` of the rollout. The decision is refused if another plan
+    /// waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub plan: Option<Digest>,
+    /// For a decision: the whole subject that was seen, `gate.binding` of the rollout. The refusal then names the changed parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub seen: Option<ApprovalBinding>,
     /// Refused unless empty: this server knows no groups yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
+}
+
+impl RolloutActionRequest {
+    /// What the person who decides has seen.
+    #[must_use]
+    pub fn seen_subject(&self) -> SeenSubject {
+        match (&self.plan, &self.seen) {
+            // A digest that was named on its own outweighs what a program has filled in.
+            (Some(plan), Some(seen)) if *plan != seen.plan => SeenSubject::Plan(plan.clone()),
+            (_, Some(seen)) => SeenSubject::Binding(Box::new(seen.clone())),
+            (Some(plan), None) => SeenSubject::Plan(plan.clone()),
+            (None, None) => SeenSubject::Unspecified,
+        }
+    }
 }
 
 /// The analysis of a rollout over time.

@@ -100,6 +100,7 @@ fn spec(text: &str) -> RunSpec {
             id: none,
             subject: String::new(),
             author: String::new(),
+            committer: None,
             at: Timestamp::UNIX_EPOCH,
         },
         reference: "refs/heads/main".to_owned(),

@@ -27,6 +27,13 @@ impl PrincipalId {
         Self(id)
     }
 
+    /// Whether several people act under this principal, told apart by the names they give: the holders of the server's token, and
+    /// people at this machine who give no name.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0.as_str(), "token:server" | "person")
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -154,6 +154,9 @@ pub struct Commit {
     pub subject: String,
     /// Who wrote it: `Ada <ada@example.com>`.
     pub author: String,
+    /// Who committed it, in the same form; none in logs from before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committer: Option<String>,
     pub at: Timestamp,
 }
 

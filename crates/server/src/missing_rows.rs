@@ -87,6 +87,7 @@ mod tests {
                 id: "a".repeat(40).parse().unwrap(),
                 subject: "a change".into(),
                 author: "ada".into(),
+                committer: None,
                 at: Timestamp::UNIX_EPOCH,
             },
             config: Some(Box::new(config)),

@@ -327,6 +327,7 @@ fn release(config: &ServiceConfig, number: ReleaseNumber) -> Release {
                 .expect("forty hexadecimal digits"),
             subject: "a simulated change".to_owned(),
             author: "simulation".to_owned(),
+            committer: None,
             at: beginning(),
         },
         artifact: Digest::compute(name.as_bytes()),

@@ -10,6 +10,7 @@ use shipway_analysis::{AnalysisState, Judgement, Observation, RequiredMetrics};
 use shipway_core::{
     access::Principal,
     aggregate::{Actor, Aggregate, Event, fold},
+    gate::{GateSpec, SeenSubject},
     rollout::{
         PlanDirection, Rollout, RolloutAggregate, RolloutEffect, RolloutEvent, RolloutEvidence,
         RolloutInput, RolloutOutcome, RolloutState, plan::PlanAction, strategy::OnInconclusive,
@@ -22,6 +23,13 @@ use crate::{
     reading::{SimulatedCounters, moment},
     world::SimulatedSecond,
 };
+
+/// All people and groups that a gate names, as the groups of one person.
+fn every_group(gate: &GateSpec) -> Vec<String> {
+    let GateSpec::Approval(policy) = gate;
+    let entries = policy.rules.iter().flat_map(|rule| &rule.from);
+    entries.cloned().collect()
+}
 
 /// Inputs that one moment may take: far more than a plan has actions.
 const INPUTS_MAX: usize = 1_000;
@@ -138,8 +146,8 @@ impl RealRollout {
             return self.decide_as(
                 by,
                 RolloutInput::Approve {
-                    groups: gate.deciders().to_vec(),
-                    plan: None,
+                    groups: every_group(&gate),
+                    seen: SeenSubject::Unspecified,
                     comment: None,
                 },
                 now,

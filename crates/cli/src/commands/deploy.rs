@@ -112,8 +112,7 @@ pub fn retry(
 ) -> Result<(), Failure> {
     let request = RolloutActionRequest {
         reason,
-        plan: None,
-        groups: Vec::new(),
+        ..RolloutActionRequest::default()
     };
     let outcome = server.retry_rollout(rollout, &request)?;
     deploy_outcome::show(server, &outcome, Watch::No, output)

@@ -1,23 +1,21 @@
-//! What a person can do to a rollout, and to a job that waits for people.
+//! What a person can do to a rollout; decisions at gates are in `gate_decisions.rs`.
 
 use shipway_api::{
-    ApiClient, JobGateAction, JobGateRequest, RerunRequest, ResumeEnvironmentRequest,
-    RolloutAction, RolloutActionRequest,
+    ApiClient, JobGateAction, RerunRequest, ResumeEnvironmentRequest, RolloutAction,
+    RolloutActionRequest,
 };
-use shipway_core::{
-    gate::GateState,
-    rollout::{RolloutPause, RolloutProgress, RolloutStatus, RolloutView},
-    run::{JobView, RunView},
-};
+use shipway_core::rollout::{RolloutPause, RolloutStatus, RolloutView};
 
 use super::{
     deploy,
+    gate_decisions::{GateAnswer, answer_gate},
     id_args::{Kind, kind_of, rollout_id, run_id},
+    rollout_line::{missing_answers, show_rollout},
 };
 use crate::{
     client::ServerConnection,
     exit::Failure,
-    print::{Output, enum_text, line},
+    print::{Output, line},
     service_argument::resolve_service,
 };
 
@@ -26,19 +24,6 @@ use crate::{
 pub struct RolloutReason {
     /// The rollout, such as ro7 or shop/ro7
     id: String,
-    /// Reason, for the audit log
-    #[arg(long)]
-    reason: Option<String>,
-}
-
-/// A yes or a no.
-#[derive(Debug, clap::Args)]
-pub struct GateAnswer {
-    /// The rollout or the run, such as ro7, r12 or shop/ro7
-    id: String,
-    /// The job of the run, if several are waiting
-    #[arg(long, value_name = "KEY")]
-    job: Option<String>,
     /// Reason, for the audit log
     #[arg(long)]
     reason: Option<String>,
@@ -83,7 +68,7 @@ pub struct Retry {
 /// What can be done.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Approve a rollout or a job that is waiting for approval
+    /// Approve a rollout or a job that is waiting for approval; without an ID list pending approvals
     Approve(GateAnswer),
     /// Reject a rollout or a job that is waiting for approval
     Reject(GateAnswer),
@@ -202,112 +187,13 @@ fn act_on_rollout(
     output: Output,
 ) -> Result<RolloutView, Failure> {
     let id = rollout_id(server, id)?;
-    // An approval is for the plan that stands now: if it changes in between, the server refuses.
-    let plan = match action {
-        RolloutAction::Approve => server.rollout(&id)?.gate.and_then(|it| it.subject),
-        _ => None,
-    };
     let request = RolloutActionRequest {
         reason: reason.cloned(),
-        plan,
-        groups: Vec::new(),
+        ..RolloutActionRequest::default()
     };
     let view = server.act_on_rollout(&id, action, &request)?;
-    if output.json {
-        output.document(&view)?;
-        return Ok(view);
-    }
-    line(&format!(
-        "{} of {} → {}: {}{}{}",
-        view.id,
-        view.release,
-        view.environment,
-        view.status,
-        missing_answers(&view),
-        why_rolling_back(&view)
-    ));
+    show_rollout(&view, output)?;
     Ok(view)
-}
-
-/// Of two who stop a rollout only the first one's reason counts: the second one learns it.
-fn why_rolling_back(view: &RolloutView) -> String {
-    match (&view.rollback_start, &view.ended) {
-        (Some(turn), None) => format!(" · {} (by {})", turn.why, turn.by),
-        _ => String::new(),
-    }
-}
-
-fn answer_gate(
-    server: &ServerConnection,
-    action: JobGateAction,
-    answer: &GateAnswer,
-    output: Output,
-) -> Result<(), Failure> {
-    if kind_of(&answer.id) != Some(Kind::Run) {
-        let action = match action {
-            JobGateAction::Approve => RolloutAction::Approve,
-            JobGateAction::Reject => RolloutAction::Reject,
-        };
-        let reason = answer.reason.as_ref();
-        return act_on_rollout(server, &answer.id, action, reason, output).map(drop);
-    }
-    let id = run_id(server, &answer.id)?;
-    let request = JobGateRequest {
-        reason: answer.reason.clone(),
-        groups: Vec::new(),
-    };
-    let before = server.run(&id)?;
-    let mut after = before.clone();
-    for job in jobs_to_answer(&before, answer)? {
-        after = server.act_on_job_gate(&id, &job, action, &request)?;
-    }
-    if output.json {
-        return output.document(&after);
-    }
-    for job in after.jobs.iter().filter(|job| job.environment.is_some()) {
-        let more = job.waits_for.as_ref().or(job.why.as_ref());
-        let more = more.map(|more| format!(" · {more}")).unwrap_or_default();
-        line(&format!(
-            "{} {}: {}{more}",
-            after.id,
-            job.name,
-            enum_text(&job.status)
-        ));
-    }
-    Ok(())
-}
-
-/// The jobs that an answer is for: the one named, or all that wait, as long as they go to one environment.
-fn jobs_to_answer(run: &RunView, answer: &GateAnswer) -> Result<Vec<String>, Failure> {
-    if let Some(job) = &answer.job {
-        return Ok(vec![job.clone()]);
-    }
-    let waiting: Vec<&JobView> = run
-        .jobs
-        .iter()
-        .filter(|job| job.approval.is_some())
-        .collect();
-    let environment = |job: &JobView| job.approval.as_ref().map(|it| it.environment.clone());
-    match waiting.as_slice() {
-        [] => Err(Failure::Failed(format!(
-            "no job of {} is waiting for approval",
-            run.id
-        ))),
-        [first, rest @ ..]
-            if rest
-                .iter()
-                .all(|job| environment(job) == environment(first)) =>
-        {
-            Ok(waiting.iter().map(|job| job.key.clone()).collect())
-        }
-        several => {
-            let keys: Vec<&str> = several.iter().map(|job| job.key.as_str()).collect();
-            Err(Failure::usage_with(
-                format!("jobs of {} wait to go to several environments", run.id),
-                format!("name one with --job: {}", keys.join(", ")),
-            ))
-        }
-    }
 }
 
 /// Retries a rollout, or runs jobs of a run again.
@@ -334,22 +220,4 @@ fn run_again(server: &ServerConnection, retry: &Retry, output: Output) -> Result
         run.attempt
     ));
     Ok(())
-}
-
-/// What a gate still waits for.
-fn missing_answers(view: &RolloutView) -> String {
-    if view.status != RolloutStatus::Waiting {
-        return String::new();
-    }
-    let asked = view
-        .plan
-        .iter()
-        .find(|it| it.progress == RolloutProgress::Now);
-    let asked = asked.map_or("an answer", |it| it.text.as_str());
-    let approvers = view.gate.as_ref().map(GateState::approvers);
-    let so_far = match approvers.filter(|it| !it.is_empty()) {
-        Some(approvers) => format!("; approved by {}", approvers.join(", ")),
-        None => String::new(),
-    };
-    format!(" · {asked}{so_far}")
 }

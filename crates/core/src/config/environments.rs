@@ -7,14 +7,14 @@ use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode, YamlVal
 
 use super::{
     AnalysisSource, EnvironmentConfig, NotificationTarget, StickyKey, StickyScope, Strategy,
-    WhenBusy, checks, guard, metrics, promotion_groups, rollback, targets::NamedTarget, timeouts,
+    WhenBusy, approvals, checks, guard, metrics, promotion_groups, rollback, targets::NamedTarget,
+    timeouts,
 };
 use crate::{
     address::PublicAddress,
     config::MetricSource,
     duration_text::DurationText,
     field_values::{Problems, env, later, one_of, path_in_repository, unknown_choice},
-    gate::ApprovalRule,
     ids::{EnvironmentName, ServiceName},
     target::ServiceEnvironment,
 };
@@ -226,9 +226,7 @@ fn environment_fields(
             .and_then(|port| u16::try_from(port).ok()),
         sticky,
         sticky_to,
-        approvals: fields
-            .get("approvals")
-            .and_then(|node| approvals(node, problems)),
+        approvals: approvals::approvals(fields, problems),
         smoke: fields
             .list("smoke", problems)
             .iter()
@@ -415,34 +413,6 @@ fn sticky_scope(fields: &MappingFields<'_>, problems: &mut Problems) -> StickySc
     one_of(fields, "to", &known, problems).unwrap_or_default()
 }
 
-fn approvals(node: &YamlNode, problems: &mut Problems) -> Option<ApprovalRule> {
-    let fields = MappingFields::read(node, "approvals", &["count", "from"], problems)?;
-    let from: Vec<String> = fields
-        .strings("from", problems)
-        .into_iter()
-        .map(|name| name.value)
-        .collect();
-    let count = fields.integer("count", 1, 100, problems).unwrap_or(1);
-    let people = from.iter().filter(|name| !name.starts_with('@')).count();
-    if !from.is_empty() && (count as usize) > people {
-        problems.push(if people == from.len() {
-            Diagnostic::error(
-                "bad-value",
-                node.span,
-                format!("{count} approvals are required, but only {people} people may approve"),
-            )
-        } else {
-            Diagnostic::warning(
-                "unknown-group",
-                node.span,
-                format!("{count} approvals are required, but {people} can be given by people who are named: groups can't approve yet"),
-            )
-            .help("name at least as many people as approvals")
-        });
-    }
-    Some(ApprovalRule { count, from })
-}
-
 fn notify(node: &YamlNode, problems: &mut Problems) -> Option<NotificationTarget> {
     let fields = MappingFields::read(node, "notify", &["slack", "webhook"], problems)?;
     let mut address = |key: &str| {
@@ -499,30 +469,4 @@ fn strategy(fields: &MappingFields<'_>, problems: &mut Problems) -> Strategy {
         problems.push(unknown_choice(&name, "`strategy`", Strategy::WORDS));
         Strategy::default()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use shipway_syntax::SourceFile;
-
-    use crate::config::parse;
-
-    #[test]
-    fn approvals_that_only_a_group_could_give_are_warned_of() {
-        let file = |from: &str| {
-            format!(
-                "service: shop\nrun: {{ command: ./shop }}\nenvironments:\n  production:\n    approvals: {{ count: 2, from: {from} }}\n"
-            )
-        };
-        let warnings = |from: &str| {
-            let text = file(from);
-            let source = SourceFile::new("shipway.yaml", text.as_str());
-            let (_, warnings) = parse(&source).unwrap();
-            let lines = warnings.iter().map(|warning| warning.one_line(&source));
-            lines.collect::<Vec<_>>().join("\n")
-        };
-        assert_eq!(warnings("[ann, bob]"), "");
-        let words = "2 approvals are required, but 1 can be given by people who are named: groups can't approve yet";
-        assert!(warnings("[ann, '@platform']").contains(words));
-    }
 }

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 mod addresses;
+mod approvals;
 mod checks;
 mod decode;
 mod environments;
@@ -37,7 +38,7 @@ pub use timeouts::RequestTimeouts;
 
 use crate::{
     check::{HealthCheck, SmokeTest},
-    gate::ApprovalRule,
+    gate::ApprovalPolicy,
     ids::{Digest, EnvironmentName, ServiceName},
     source_repository::SourceRepository,
     target::{ResourceLimits, RouterKind, StopSignal, TargetKind},
@@ -131,8 +132,8 @@ pub struct EnvironmentConfig {
     /// What a user is kept on; default the release.
     #[serde(default, skip_serializing_if = "StickyScope::is_default")]
     pub sticky_to: StickyScope,
-    /// Who must say yes before a rollout begins; none: continuous deployment.
-    pub approvals: Option<ApprovalRule>,
+    /// The approvals that a rollout needs before it begins; none: continuous deployment.
+    pub approvals: Option<ApprovalPolicy>,
     /// Put to the new instances before they get traffic.
     pub smoke: Vec<SmokeTest>,
     /// Workflow that tests the environment after a promotion; only when it succeeds is the release promoted to the next

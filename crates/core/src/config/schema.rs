@@ -43,15 +43,7 @@ pub fn schema() -> Value {
                 }
             },
             "paths": { "$ref": "#/$defs/texts", "x-default": "none; at the root all paths", "description": "Further paths of the repository whose changes release the service, besides its folder and the workflows that it names; with `!` paths that don't. Patterns as in `on.push.paths` of workflows: the last that matches decides." },
-            "reports": {
-                "type": "object", "additionalProperties": false,
-                "description": "Test and coverage reports, and the required coverage.",
-                "properties": {
-                    "junit": { "$ref": "#/$defs/texts", "default": "**/TEST-*.xml", "description": "Patterns of JUnit XML files." },
-                    "coverage": { "$ref": "#/$defs/texts", "x-default": "**/lcov.info, **/coverage.xml and similar", "description": "Patterns of Cobertura XML and LCOV files." },
-                    "minimum": { "type": ["string", "number"], "description": "Required line coverage of runs that report coverage, such as 80%." }
-                }
-            },
+            "reports": reports(),
             "environments": { "type": "object", "minProperties": 1, "description": "The environments, in order of promotion.", "additionalProperties": { "$ref": "#/$defs/environment" } },
             "target": target,
             "router": router
@@ -66,7 +58,20 @@ pub fn schema() -> Value {
             "smoke": smoke(),
             "metric": metric(),
             "provider": provider(),
+            "approval_rule": approval_rule(),
             "environment": environment()
+        }
+    })
+}
+
+fn reports() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false,
+        "description": "Test and coverage reports, and the required coverage.",
+        "properties": {
+            "junit": { "$ref": "#/$defs/texts", "default": "**/TEST-*.xml", "description": "Patterns of JUnit XML files." },
+            "coverage": { "$ref": "#/$defs/texts", "x-default": "**/lcov.info, **/coverage.xml and similar", "description": "Patterns of Cobertura XML and LCOV files." },
+            "minimum": { "type": ["string", "number"], "description": "Required line coverage of runs that report coverage, such as 80%." }
         }
     })
 }
@@ -238,6 +243,16 @@ fn provider() -> Value {
     })
 }
 
+/// One rule of `approvals`.
+fn approval_rule() -> Value {
+    json!({ "type": "object", "additionalProperties": false, "properties": {
+        "count": { "type": "integer", "minimum": 1, "maximum": 100, "default": 1, "description": "Number of different people." },
+        "from": { "$ref": "#/$defs/texts", "x-default": "anyone", "description": "Who may approve: names, groups as `\"@platform\"`. Each person counts once, and in one rule only." },
+        "not": { "oneOf": [{ "enum": ["author", "committer", "triggerer"] }, { "type": "array", "items": { "enum": ["author", "committer", "triggerer"] } }], "x-default": "none", "description": "Whose approval does not count: the author or the committer of the commit, or the person whose push or deploy started it. They may still reject." },
+        "expires": { "$ref": "#/$defs/duration", "default": "30d", "description": "What is not approved within this time is rejected; the shortest of all rules counts." }
+    } })
+}
+
 fn environment() -> Value {
     let (watch, unready_grace) = super::guard::schemas();
     let (target, router) = super::targets::schemas();
@@ -264,10 +279,7 @@ fn environment() -> Value {
                     "to": { "enum": ["release", "instance"], "default": "release", "description": "What a user stays on; instance: also on one instance of the release, for apps that keep sessions in memory. The proxy sets a second cookie, NAME-instance; with `header` the hash of its value decides." }
                 } }]
             },
-            "approvals": { "type": "object", "additionalProperties": false, "x-default": "no approval", "description": "Approvals that a rollout needs before it starts.", "properties": {
-                "count": { "type": "integer", "minimum": 1, "default": 1, "description": "Number of different people." },
-                "from": { "$ref": "#/$defs/texts", "x-default": "anyone", "description": "The people who may approve." }
-            } },
+            "approvals": { "oneOf": [{ "type": "integer", "minimum": 1, "maximum": 100 }, { "$ref": "#/$defs/approval_rule" }, { "type": "array", "minItems": 1, "maxItems": 50, "items": { "$ref": "#/$defs/approval_rule" } }], "x-default": "no approval", "description": "Approvals that a rollout or a job needs before it goes to the environment: a number, a rule or a list of rules that must all hold." },
             "smoke": { "type": "array", "items": { "$ref": "#/$defs/smoke" }, "description": "Smoke tests of new instances before they get traffic." },
             "tests": { "type": "string", "description": "A workflow that tests the environment; it must succeed before the release is promoted to the next one." },
             "analysis": { "oneOf": [{ "const": "none" }, { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/metric" } }], "x-default": "error-rate and slow-rate compared with stable, restarts and availability", "description": "The rules of the analysis; none: no analysis." },

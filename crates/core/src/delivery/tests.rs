@@ -166,6 +166,7 @@ fn head() -> Commit {
         id: "b".repeat(40).parse().unwrap(),
         subject: "a change".to_owned(),
         author: "ada".to_owned(),
+        committer: None,
         at: at("01T00:00"),
     }
 }

@@ -17,8 +17,7 @@ use super::{
 use crate::{
     aggregate::{Actor, Event},
     duration_text::DurationText,
-    gate::{GateState, GateVerdict},
-    ids::Digest,
+    gate::{ApprovingPerson, GateState, GateVerdict, SeenSubject, UnacceptedDecider},
 };
 use jiff::Timestamp;
 use shipway_analysis::Observation;
@@ -159,7 +158,7 @@ fn gate_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
         }
         GateVerdict::Fail => Some(NextStep::TurnBack(
             RollbackCause::Rejected,
-            "not approved within 30 days".to_owned(),
+            gate.describe_expiry(),
         )),
         GateVerdict::Pending => None,
     }
@@ -316,11 +315,17 @@ fn handle_input(
     match input {
         RolloutInput::Approve {
             groups,
-            plan,
+            seen,
             comment,
-        } => approve(decider, rollout, (&groups, plan), comment)?,
-        RolloutInput::Reject { groups, reason } => {
-            accepting_gate(decider, rollout, &groups)?;
+        } => approve(decider, rollout, (&groups, &seen), comment)?,
+        RolloutInput::Reject {
+            groups,
+            seen,
+            reason,
+        } => {
+            let gate = waiting_gate(rollout, &seen)?;
+            let accepted = gate.accept_decider(&ApprovingPerson::new(&decider.by, &groups));
+            accepted.map_err(|refused| not_allowed(rollout, refused))?;
             decider.emit(RolloutEvent::Rejected {
                 reason: reason.clone(),
             });
@@ -429,27 +434,36 @@ fn evaluate(rollout: &Rollout, seen: Observation) -> MetricEvaluation {
 fn approve(
     decider: &mut RolloutDecider,
     rollout: &Rollout,
-    (groups, seen_plan): (&[String], Option<Digest>),
+    (groups, seen): (&[String], &SeenSubject),
     comment: Option<String>,
 ) -> Result<(), RolloutRejection> {
-    let gate = accepting_gate(decider, rollout, groups)?;
-    let plan = rollout.plan.digest();
-    if seen_plan.is_some_and(|seen| seen != plan) {
-        return Err(RolloutRejection::PlanChanged {
-            rollout: rollout.spec.id.clone(),
+    let gate = waiting_gate(rollout, seen)?;
+    let who = ApprovingPerson::new(&decider.by, groups);
+    gate.accept_approver(&who)
+        .map_err(|refused| not_allowed(rollout, refused))?;
+    if !gate.has_decision_by(&who) {
+        let plan = rollout.plan.digest();
+        let groups = gate.spec.relevant_groups(groups);
+        decider.emit(RolloutEvent::Approved {
+            plan,
+            groups,
+            comment,
         });
-    }
-    if !gate.has_decision_by(&decider.by.to_string()) {
-        decider.emit(RolloutEvent::Approved { plan, comment });
     }
     Ok(())
 }
 
-/// The gate at the cursor, if it accepts decisions of this person.
-fn accepting_gate<'r>(
-    decider: &RolloutDecider,
+fn not_allowed(rollout: &Rollout, decider: UnacceptedDecider) -> RolloutRejection {
+    RolloutRejection::NotAllowed {
+        rollout: rollout.spec.id.clone(),
+        decider: Box::new(decider),
+    }
+}
+
+/// The gate at the cursor, if it guards what the person has seen.
+fn waiting_gate<'r>(
     rollout: &'r Rollout,
-    groups: &[String],
+    seen: &SeenSubject,
 ) -> Result<&'r GateState, RolloutRejection> {
     running(rollout, "approving or rejecting it")?;
     let id = || rollout.spec.id.clone();
@@ -460,13 +474,17 @@ fn accepting_gate<'r>(
             at: at.unwrap_or_else(|| "the end".to_owned()),
         });
     };
-    let accepted = gate.accept_decider(&decider.by.to_string(), groups);
-    accepted.map_err(|refused| RolloutRejection::NotAllowed {
+    let binding = rollout.approval_binding();
+    let changed = seen.outdated_parts(&binding);
+    if changed.is_empty() {
+        return Ok(gate);
+    }
+    Err(RolloutRejection::SubjectChanged {
         rollout: id(),
-        who: refused.who,
-        from: refused.accepted,
-    })?;
-    Ok(gate)
+        environment: binding.environment,
+        changed,
+        current: binding.plan,
+    })
 }
 
 /// Skips the remaining holds and resumes a paused rollout.

@@ -18,7 +18,8 @@ use crate::{
     aggregate::Actor,
     check::SmokeReport,
     config::EnvironmentConfig,
-    ids::{Digest, ReleaseNumber, RolloutId, RolloutNumber, ServiceName},
+    gate::{BoundPart, ChangePeople, SeenSubject, UnacceptedDecider, describe_parts},
+    ids::{Digest, EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, ServiceName},
     release::Release,
 };
 
@@ -68,6 +69,21 @@ impl RolloutSpec {
     pub const fn stable(&self) -> Option<&StableRelease> {
         let RolloutSubject::Release { stable, .. } = &self.subject;
         stable.as_ref()
+    }
+
+    /// The people of the change, whom approval rules may exclude.
+    #[must_use]
+    pub fn change_people(&self) -> ChangePeople {
+        let release = self.release();
+        let mut people = ChangePeople {
+            author: Some(release.commit.author.clone()),
+            committer: release.commit.committer.clone(),
+            triggerers: Vec::new(),
+        };
+        for actor in self.by.iter().chain(&release.by) {
+            people.add_triggerer(actor);
+        }
+        people
     }
 
     /// The same with what stable answered lately: the limits that are measured (`over: auto`) are fixed from here on.
@@ -182,6 +198,9 @@ pub enum RolloutEvent {
     Approved {
         /// The digest of the plan that was approved.
         plan: Digest,
+        /// The groups of the person at that moment, as far as the rules name them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        groups: Vec<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         comment: Option<String>,
     },
@@ -278,14 +297,16 @@ pub enum RolloutInput {
     Approve {
         /// Groups of the person, each as `@name`.
         groups: Vec<String>,
-        /// The digest of the plan that the person saw; any plan if they name none.
-        plan: Option<Digest>,
+        /// What the person has seen: an approval for anything else is refused.
+        seen: SeenSubject,
         comment: Option<String>,
     },
     /// Rejects at the gate at the cursor.
     Reject {
         /// Groups of the person, each as `@name`.
         groups: Vec<String>,
+        /// What the person has seen: a rejection of anything else is refused.
+        seen: SeenSubject,
         reason: String,
     },
     Pause {
@@ -414,17 +435,26 @@ pub enum RolloutRejection {
         at: String,
     },
     /// This person may not say yes.
-    #[error("{who} may not approve or reject {rollout}: decisions are accepted from {from}")]
+    #[error("{} may not approve or reject {rollout}: {decider}", decider.who)]
     NotAllowed {
         rollout: RolloutId,
-        who: String,
-        from: String,
+        decider: Box<UnacceptedDecider>,
     },
-    /// The approval is for another plan.
+    /// The decision is for another subject than the gate's.
     #[error(
-        "the plan of {rollout} has changed since you saw it: check it with `shipway status`, then approve again"
+        "{} of {rollout} {} not what you saw: look at it again with `shipway plan {} --env {environment}` and `shipway status {}`, then decide again with --plan-digest {current}",
+        describe_parts(changed),
+        if changed.len() == 1 { "is" } else { "are" },
+        rollout.service,
+        rollout.service
     )]
-    PlanChanged { rollout: RolloutId },
+    SubjectChanged {
+        rollout: RolloutId,
+        environment: EnvironmentName,
+        changed: Vec<BoundPart>,
+        /// The digest of the plan that waits now.
+        current: Digest,
+    },
     /// It goes back already.
     #[error("{rollout} is rolling back to stable: {what} is no longer possible")]
     RollingBack {

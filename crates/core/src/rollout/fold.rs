@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use shipway_analysis::{AnalysisCheckpoint, Observation};
+use shipway_analysis::{AnalysisCheckpoint, Judgement, Observation};
 
 use super::{
+    FailureBasis,
     event::{NoticeTone, PlanDirection, RolloutEvent, RolloutNotice, describe_warm_set_end},
     outcome::{RollbackCause, RolloutEnd, RolloutOutcome},
     plan::{PlanAction, RolloutPlan},
@@ -16,7 +17,7 @@ use crate::{
     aggregate::{Actor, Event},
     check::SmokeReport,
     duration_text::DurationText,
-    gate::{GateDecision, GateState, GateVerdict},
+    gate::{ApprovingPerson, GateDecision, GateState, GateVerdict},
 };
 
 impl Rollout {
@@ -78,7 +79,9 @@ impl Rollout {
         self.hold_spent = Duration::ZERO;
         self.gate = None;
         if let Some(PlanAction::Ask { gate }) = self.action() {
-            let state = GateState::new(gate.clone(), Some(self.plan.digest()), event.at);
+            let state = GateState::new(gate.clone(), event.at)
+                .bound_to(self.approval_binding())
+                .for_change_of(self.spec.change_people());
             let (title, text) = (
                 format!("{} is waiting for approval", self.headline()),
                 format!("{gate}; shipway approve {}", self.spec.id),
@@ -110,12 +113,7 @@ impl Rollout {
                 basis,
             } => {
                 self.measured(seen, checkpoint);
-                // The rollout acted on the recorded verdict; the current judges might decide differently on the same
-                // readings.
-                self.evidence.record(judgement.clone(), *basis);
-                if judgement.verdict.is_fail() {
-                    self.note(event, judgement.verdict.to_string());
-                }
+                self.judged(event, judgement, *basis);
             }
             RolloutEvent::CapacityLost { .. }
             | RolloutEvent::CapacityRestored { .. }
@@ -124,14 +122,13 @@ impl Rollout {
             RolloutEvent::RollbackDelayed { attempt, until } => {
                 self.rollback_delayed(event, *attempt, *until);
             }
-            RolloutEvent::Approved { comment, .. } => self.approved(event, comment.as_deref()),
+            RolloutEvent::Approved {
+                comment, groups, ..
+            } => self.approved(event, groups, comment.as_deref()),
             RolloutEvent::Rejected { reason } => self.rejected(event, reason),
             RolloutEvent::Paused { reason, .. } => self.pause(event, reason),
             RolloutEvent::Resumed => self.resumed(event),
-            RolloutEvent::HoldsSkipped { reason } => {
-                self.holds_skipped = true;
-                self.note_of_person(event, format!("remaining holds skipped: {reason}"));
-            }
+            RolloutEvent::HoldsSkipped { reason } => self.holds_skipped(event, reason),
             RolloutEvent::KeepEnded { next } => {
                 self.keep_ended = true;
                 let text = format!("no longer kept warm: {}", describe_warm_set_end(*next));
@@ -150,6 +147,24 @@ impl Rollout {
                 failed,
             } => self.finish_notice(event, *index, *destination, failed.as_deref()),
         }
+    }
+
+    fn judged(
+        &mut self,
+        event: &Event<RolloutEvent>,
+        judgement: &Judgement,
+        basis: Option<FailureBasis>,
+    ) {
+        // The rollout acted on the recorded verdict; the current judges might decide differently on the same readings.
+        self.evidence.record(judgement.clone(), basis);
+        if judgement.verdict.is_fail() {
+            self.note(event, judgement.verdict.to_string());
+        }
+    }
+
+    fn holds_skipped(&mut self, event: &Event<RolloutEvent>, reason: &str) {
+        self.holds_skipped = true;
+        self.note_of_person(event, format!("remaining holds skipped: {reason}"));
     }
 
     fn action_failed(
@@ -198,26 +213,24 @@ impl Rollout {
     fn decide_gate(
         &mut self,
         event: &Event<RolloutEvent>,
+        groups: &[String],
         verdict: GateVerdict,
         reason: Option<&str>,
     ) {
         if let Some(gate) = &mut self.gate {
-            gate.record_decision(GateDecision {
-                by: event.by.to_string(),
-                at: event.at,
-                verdict,
-                reason: reason.map(ToOwned::to_owned),
-            });
+            let person = ApprovingPerson::new(&event.by, groups);
+            let decision = GateDecision::new(person, event.at, verdict);
+            gate.record_decision(decision.with_reason(reason.map(ToOwned::to_owned)));
         }
     }
 
     fn rejected(&mut self, event: &Event<RolloutEvent>, reason: &str) {
-        self.decide_gate(event, GateVerdict::Fail, Some(reason));
+        self.decide_gate(event, &[], GateVerdict::Fail, Some(reason));
         self.note(event, format!("rejected: {reason}"));
     }
 
-    fn approved(&mut self, event: &Event<RolloutEvent>, comment: Option<&str>) {
-        self.decide_gate(event, GateVerdict::Pass, comment);
+    fn approved(&mut self, event: &Event<RolloutEvent>, groups: &[String], comment: Option<&str>) {
+        self.decide_gate(event, groups, GateVerdict::Pass, comment);
         let comment = comment.map(|comment| format!(": {comment}"));
         self.note_of_person(event, format!("approved{}", comment.unwrap_or_default()));
     }

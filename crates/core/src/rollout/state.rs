@@ -18,7 +18,7 @@ use super::{
 use crate::{
     aggregate::{Actor, Event},
     check::SmokeReport,
-    gate::GateState,
+    gate::{ApprovalBinding, GateState},
     ids::{ReleaseNumber, RolloutId},
     target::RouterKind,
 };
@@ -191,6 +191,18 @@ impl Rollout {
             .stable()
             .map(|stable| stable.release.number)
             .filter(|stable| *stable != self.candidate())
+    }
+
+    /// What an approval of the plan in execution is for.
+    #[must_use]
+    pub fn approval_binding(&self) -> ApprovalBinding {
+        let release = self.spec.release();
+        ApprovalBinding {
+            artifact: release.artifact.clone(),
+            configuration: release.config.digest(),
+            plan: self.plan.digest(),
+            environment: self.spec.environment.name.clone(),
+        }
     }
 
     /// The router that has the traffic: the one that the new release names, or stable's once the rollout goes back.

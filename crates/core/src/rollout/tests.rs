@@ -35,7 +35,7 @@ use crate::{
     config::{
         self, ArtifactSource, EnvironmentConfig, InstanceCount, RunConfig, ServiceConfig, Strategy,
     },
-    gate::ApprovalRule,
+    gate::{ApprovalRule, SeenSubject},
     ids::{Digest, ReleaseNumber},
     release::{Commit, Release},
     weight::Weight,
@@ -110,6 +110,7 @@ fn release(number: u32, environment: &EnvironmentConfig) -> Arc<Release> {
             id: format!("{number:040}").parse().unwrap(),
             subject: "a change".into(),
             author: "ada".into(),
+            committer: None,
             at: start(),
         },
         artifact: Digest::compute(&[number as u8]),

@@ -13,6 +13,7 @@ use super::{
     spec::RunSpec,
 };
 use crate::{
+    gate::UnacceptedDecider,
     ids::{Digest, RunId},
     release::Commit,
     service,
@@ -286,12 +287,11 @@ pub enum RunRejection {
         waiting: String,
     },
     /// This person may not say yes or no.
-    #[error("{who} may not approve or reject {key} of {run}: it waits for {from}")]
+    #[error("{} may not approve or reject {key} of {run}: {decider}", decider.who)]
     NotAllowed {
         run: RunId,
         key: JobKey,
-        who: String,
-        from: String,
+        decider: Box<UnacceptedDecider>,
     },
     #[error("{0} is still running: wait until it ends or cancel it, then re-run jobs")]
     UnderWay(RunId),

@@ -5,7 +5,7 @@ use shipway_workflow::{graph::ConcurrencyGroup, job::JobKey};
 
 use crate::{
     concurrency::{SlotChange, SlotPosition},
-    gate::ApprovalRule,
+    gate::{ApprovalPolicy, ChangePeople},
     ids::RunNumber,
 };
 
@@ -45,11 +45,17 @@ pub enum GateFact {
         key: JobKey,
         /// The environment it goes to.
         environment: String,
-        rule: ApprovalRule,
+        rule: ApprovalPolicy,
+        /// The people of the change, whom the rules may exclude.
+        #[serde(default, skip_serializing_if = "ChangePeople::is_empty")]
+        people: ChangePeople,
     },
     /// A person has approved a job.
     Approved {
         key: JobKey,
+        /// The groups of the person at that moment, as far as the rules name them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        groups: Vec<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         comment: Option<String>,
     },

@@ -9,7 +9,7 @@ use super::{event::RunEvent, gate_event::GateFact};
 use crate::{
     aggregate::Event,
     concurrency::SlotPosition,
-    gate::{ApprovalRule, GateDecision, GateSpec, GateState, GateVerdict},
+    gate::{ApprovalPolicy, ApprovingPerson, GateDecision, GateSpec, GateState, GateVerdict},
 };
 
 /// Where the gates of a run stand.
@@ -66,7 +66,7 @@ impl GroupSlot {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct EnvironmentGate {
     pub(super) environment: String,
-    pub(super) rule: ApprovalRule,
+    pub(super) rule: ApprovalPolicy,
     pub(super) state: GateState,
 }
 
@@ -107,21 +107,29 @@ impl RunGates {
         }
     }
 
-    fn decide_gate(
-        &mut self,
-        event: &Event<RunEvent>,
-        key: &JobKey,
-        verdict: GateVerdict,
-        reason: Option<String>,
-    ) {
+    fn decide_gate(&mut self, key: &JobKey, decision: GateDecision) {
         if let Some(gate) = &mut self.jobs.entry(key.clone()).or_default().approval {
-            gate.state.record_decision(GateDecision {
-                by: event.by.to_string(),
-                at: event.at,
-                verdict,
-                reason,
-            });
+            gate.state.record_decision(decision);
         }
+    }
+
+    fn request_approval(&mut self, event: &Event<RunEvent>, fact: &GateFact) {
+        let GateFact::ApprovalRequested {
+            key,
+            environment,
+            rule,
+            people,
+            run: _,
+        } = fact
+        else {
+            return;
+        };
+        let spec = GateSpec::Approval(rule.clone());
+        self.jobs.entry(key.clone()).or_default().approval = Some(EnvironmentGate {
+            environment: environment.clone(),
+            rule: rule.clone(),
+            state: GateState::new(spec, event.at).for_change_of(people.clone()),
+        });
     }
 
     pub(super) fn apply(&mut self, event: &Event<RunEvent>, fact: &GateFact) {
@@ -157,23 +165,18 @@ impl RunGates {
                 *self.slot_mut(job.as_ref()) = None;
                 self.was_inside |= job.is_none();
             }
-            GateFact::ApprovalRequested {
+            GateFact::ApprovalRequested { .. } => self.request_approval(event, fact),
+            GateFact::Approved {
                 key,
-                environment,
-                rule,
-                ..
+                groups,
+                comment,
             } => {
-                self.jobs.entry(key.clone()).or_default().approval = Some(EnvironmentGate {
-                    environment: environment.clone(),
-                    rule: rule.clone(),
-                    state: GateState::new(GateSpec::Approval(rule.clone()), None, event.at),
-                });
-            }
-            GateFact::Approved { key, comment } => {
-                self.decide_gate(event, key, GateVerdict::Pass, comment.clone());
+                let decision = decision(event, groups, GateVerdict::Pass);
+                self.decide_gate(key, decision.with_reason(comment.clone()));
             }
             GateFact::Rejected { key, reason } => {
-                self.decide_gate(event, key, GateVerdict::Fail, Some(reason.clone()));
+                let decision = decision(event, &[], GateVerdict::Fail);
+                self.decide_gate(key, decision.with_reason(Some(reason.clone())));
             }
             GateFact::EnvironmentUrlSet { key, url } => {
                 self.jobs.entry(key.clone()).or_default().url = Some(url.clone());
@@ -186,4 +189,8 @@ impl RunGates {
         let gates = self.jobs.iter();
         gates.filter_map(|(key, gate)| gate.approval.as_ref().map(|_| key))
     }
+}
+
+fn decision(event: &Event<RunEvent>, groups: &[String], verdict: GateVerdict) -> GateDecision {
+    GateDecision::new(ApprovingPerson::new(&event.by, groups), event.at, verdict)
 }

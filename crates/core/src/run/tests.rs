@@ -51,6 +51,7 @@ pub(super) fn spec(text: &str) -> RunSpec {
             id: "a".repeat(40).parse().unwrap(),
             subject: "Sell more".to_owned(),
             author: "Ada <ada@example.com>".to_owned(),
+            committer: None,
             at: at(0),
         },
         reference: "refs/heads/main".to_owned(),

@@ -303,7 +303,7 @@ impl CanaryPlanBuilder<'_> {
         }
         if step.ask {
             let gate = self.brief.approvals.clone();
-            let gate = gate.unwrap_or_else(ApprovalRule::anyone);
+            let gate = gate.unwrap_or_else(|| ApprovalRule::anyone().into());
             let gate = GateSpec::Approval(gate);
             self.actions.push(PlanAction::Ask { gate });
         }

@@ -10,7 +10,7 @@ use shipway_syntax::{Diagnostic, YamlNode};
 
 use crate::{
     address::EnvironmentAddresses,
-    gate::{ApprovalRule, GateSpec},
+    gate::{ApprovalPolicy, GateSpec},
     ids::{ReleaseNumber, ServiceName},
 };
 
@@ -141,7 +141,7 @@ pub struct StrategyInput {
     /// How long open requests may take to finish.
     pub drain: Duration,
     /// Approvals for the gates of the steps.
-    pub approvals: Option<ApprovalRule>,
+    pub approvals: Option<ApprovalPolicy>,
     /// Other releases that still run here, left by a rollout that failed; they are taken down at the end.
     pub leftovers: Vec<ReleaseNumber>,
     /// Services whose rollouts are promoted together with this one.

@@ -143,7 +143,7 @@ pub const SECTIONS: &[Section] = &[
             ("strip_prefix", "{ path: /shop, strip_prefix: false }"),
             ("port", "{ port: 9000 }"),
             ("sticky", "{ sticky: address }"),
-            ("approvals", "{ approvals: { count: 1 } }"),
+            ("approvals", "{ approvals: 1 }"),
             ("smoke", "{ smoke: [{ get: /, expect: { status: 200 } }] }"),
             ("tests", "{ tests: .github/workflows/e2e.yml }"),
             (
@@ -258,11 +258,16 @@ pub const SECTIONS: &[Section] = &[
     Section {
         title: "`approvals`",
         intro: "",
-        pointer: "/$defs/environment/properties/approvals",
+        pointer: "/$defs/approval_rule",
         around: "service: shop\nrun: { command: ./shop }\nenvironments: { production: { approvals: @ } }",
         examples: &[
             ("count", "{ count: 2 }"),
-            ("from", "{ count: 1, from: [alice, bob] }"),
+            ("from", "{ count: 1, from: [alice, \"@platform\"] }"),
+            (
+                "not",
+                "[{ count: 2 }, { from: [\"@security\"], not: [author, triggerer] }]",
+            ),
+            ("expires", "{ expires: 7d }"),
         ],
     },
     Section {

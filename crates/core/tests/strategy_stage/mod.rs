@@ -451,6 +451,7 @@ pub fn release(config: &ServiceConfig, number: ReleaseNumber) -> Release {
             id: format!("{:040}", number.0).parse().unwrap(),
             subject: "a change".into(),
             author: "ada".into(),
+            committer: None,
             at: start(),
         },
         artifact: Digest::compute(&number.0.to_be_bytes()),

@@ -31,7 +31,8 @@ pub(super) const MAINTAIN_DEADLINE: Duration = Duration::from_secs(1800);
 const LOG_FIELDS: usize = 8;
 /// Commits beyond a limit are counted up to this number: the history of a large repository takes seconds.
 const OMITTED_MAX: &str = "--max-count=100000";
-const LOG_FORMAT: &str = "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%at%x00%cn%x00%ct%x00%B%x00";
+const LOG_FORMAT: &str =
+    "--format=tformat:%H%x00%P%x00%an%x00%ae%x00%at%x00%cn <%ce>%x00%ct%x00%B%x00";
 
 /// A repository. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ pub struct CommitInfo {
     pub parents: Vec<CommitId>,
     /// The author.
     pub author: CommitAuthor,
-    /// The committer's name.
+    /// `Ada <ada@example.com>`.
     pub committer: String,
     /// When it was committed.
     pub at: Timestamp,

@@ -163,7 +163,7 @@ impl RejectionStatus for rollout::RolloutRejection {
             Self::OpenedAlready(_)
             | Self::Ended { .. }
             | Self::NoPendingApproval { .. }
-            | Self::PlanChanged { .. }
+            | Self::SubjectChanged { .. }
             | Self::RollingBack { .. } => StatusCode::CONFLICT,
         }
     }

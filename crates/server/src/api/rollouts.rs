@@ -112,11 +112,12 @@ pub(super) async fn act(
     let input = match action {
         RolloutAction::Approve => RolloutInput::Approve {
             groups: verified_groups(&caller, &body.groups)?,
-            plan: body.plan,
+            seen: body.seen_subject(),
             comment: body.reason,
         },
         RolloutAction::Reject => RolloutInput::Reject {
             groups: verified_groups(&caller, &body.groups)?,
+            seen: body.seen_subject(),
             reason,
         },
         RolloutAction::Pause => RolloutInput::Pause { reason },

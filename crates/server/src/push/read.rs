@@ -409,6 +409,7 @@ pub(crate) async fn commit_of(repo: &GitRepository, commit: &CommitId) -> Result
         id: commit.clone(),
         subject: info.subject,
         author,
+        committer: Some(info.committer),
         at: info.at,
     })
 }

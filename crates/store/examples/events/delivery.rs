@@ -132,6 +132,7 @@ pub fn push(service: &ServiceName, number: usize) -> service::ServiceInput {
             id,
             subject: format!("change number {number}"),
             author: "Ada <ada@example.com>".to_owned(),
+            committer: None,
             at: start(),
         },
         config: Some(Box::new(config(service))),

@@ -479,6 +479,7 @@ fn head(here: &Path) -> (Commit, String) {
         id: id.parse().unwrap_or_else(|_| none()),
         subject: subject.to_owned(),
         author: author.to_owned(),
+        committer: None,
         at: at.parse().unwrap_or_else(|_| Timestamp::now()),
     };
     // `HEAD -> main, tag: v1, origin/main`

@@ -5,16 +5,20 @@ use super::*;
 #[test]
 fn approvals_come_first_from_those_who_may_and_each_counts_once() {
     let mut wanted = spec(canary(), 3, Some(3));
-    wanted.environment.approvals = Some(ApprovalRule {
-        count: 2,
-        from: vec!["ada".into(), "@ops".into()],
-    });
+    wanted.environment.approvals = Some(
+        ApprovalRule {
+            count: 2,
+            from: vec!["ada".into(), "@ops".into()],
+            not: Vec::new(),
+        }
+        .into(),
+    );
     let mut stage = RolloutHarness::open(wanted);
     assert_eq!(stage.rollout().status(), RolloutStatus::Waiting);
     assert!(stage.carried().is_none(), "nothing starts before");
     let approve = |groups: &[&str]| RolloutInput::Approve {
         groups: groups.iter().map(|it| (*it).to_owned()).collect(),
-        plan: None,
+        seen: SeenSubject::Unspecified,
         comment: None,
     };
     assert_eq!(stage.say(approve(&[])), Ok(1));
@@ -47,18 +51,18 @@ fn approvals_come_first_from_those_who_may_and_each_counts_once() {
 #[test]
 fn an_approval_counts_for_the_plan_that_was_seen_and_a_gate_expires() {
     let mut wanted = spec(canary(), 3, Some(3));
-    wanted.environment.approvals = Some(ApprovalRule::anyone());
+    wanted.environment.approvals = Some(ApprovalRule::anyone().into());
     let mut stage = RolloutHarness::open(wanted);
     let seen = stage.rollout().gate.clone().unwrap().subject.unwrap();
     assert_eq!(seen, stage.rollout().plan.digest());
     let approve = |plan| RolloutInput::Approve {
         groups: Vec::new(),
-        plan: Some(plan),
+        seen: SeenSubject::Plan(plan),
         comment: None,
     };
     let other = Digest::compute(b"another plan");
     let refused = stage.say(approve(other)).unwrap_err();
-    assert!(matches!(refused, RolloutRejection::PlanChanged { .. }));
+    assert!(matches!(refused, RolloutRejection::SubjectChanged { .. }));
     assert!(stage.carried().is_none());
 
     let mut late = stage.clone();
@@ -90,11 +94,12 @@ fn a_plan_has_the_digest_of_its_actions_whatever_its_notes_say() {
 #[test]
 fn a_rejection_ends_it_before_anything_started() {
     let mut wanted = spec(canary(), 3, Some(3));
-    wanted.environment.approvals = Some(ApprovalRule::anyone());
+    wanted.environment.approvals = Some(ApprovalRule::anyone().into());
     let mut stage = RolloutHarness::open(wanted);
     stage
         .say(RolloutInput::Reject {
             groups: Vec::new(),
+            seen: SeenSubject::Unspecified,
             reason: "not today".into(),
         })
         .unwrap();

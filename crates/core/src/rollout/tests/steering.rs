@@ -6,7 +6,7 @@ use super::*;
 fn stages() -> Vec<(&'static str, RolloutHarness)> {
     let gated = || {
         let mut wanted = spec(canary(), 3, Some(3));
-        wanted.environment.approvals = Some(ApprovalRule::anyone());
+        wanted.environment.approvals = Some(ApprovalRule::anyone().into());
         RolloutHarness::open(wanted)
     };
     let holding = || {
@@ -109,7 +109,7 @@ fn commands() -> Vec<(&'static str, RolloutInput)> {
             "approve",
             RolloutInput::Approve {
                 groups,
-                plan: None,
+                seen: SeenSubject::Unspecified,
                 comment,
             },
         ),
@@ -117,6 +117,7 @@ fn commands() -> Vec<(&'static str, RolloutInput)> {
             "reject",
             RolloutInput::Reject {
                 groups: Vec::new(),
+                seen: SeenSubject::Unspecified,
                 reason: reason(),
             },
         ),

@@ -8,6 +8,7 @@ use shipway_workflow::{
 use super::{approval_awaited, cells_to_job, holds_slot, rule};
 use crate::{
     concurrency::{SlotChange, SlotPosition},
+    gate::{ApprovingPerson, ChangePeople, UnacceptedDecider},
     run::{
         RunDecider,
         event::{RunEvent, RunRejection},
@@ -63,28 +64,55 @@ impl RunDecider {
                 key,
                 groups,
                 comment,
-            } => {
-                let approval = waited_for(run, &key)?;
-                let who = self.accept_decider(run, &key, approval, &groups)?;
-                if !approval.state.has_decision_by(&who) {
-                    self.fact(GateFact::Approved { key, comment });
-                }
-            }
+            } => self.approve_job(run, key, &groups, comment)?,
             GateInput::Reject {
                 key,
                 groups,
                 reason,
-            } => {
-                let approval = waited_for(run, &key)?;
-                let who = self.accept_decider(run, &key, approval, &groups)?;
-                let why = format!("rejected by {who}: {reason}");
-                self.fact(GateFact::Rejected {
-                    key: key.clone(),
-                    reason,
-                });
-                self.ended_at_gate(key, Conclusion::Failure, why);
-            }
+            } => self.reject_job(run, key, &groups, reason)?,
         }
+        Ok(())
+    }
+
+    fn approve_job(
+        &mut self,
+        run: &Run,
+        key: JobKey,
+        groups: &[String],
+        comment: Option<String>,
+    ) -> Result<(), RunRejection> {
+        let approval = waited_for(run, &key)?;
+        let who = ApprovingPerson::new(&self.by, groups);
+        let accepted = approval.state.accept_approver(&who);
+        accepted.map_err(|refused| not_allowed(run, &key, refused))?;
+        if !approval.state.has_decision_by(&who) {
+            let groups = approval.state.spec.relevant_groups(groups);
+            self.fact(GateFact::Approved {
+                key,
+                groups,
+                comment,
+            });
+        }
+        Ok(())
+    }
+
+    fn reject_job(
+        &mut self,
+        run: &Run,
+        key: JobKey,
+        groups: &[String],
+        reason: String,
+    ) -> Result<(), RunRejection> {
+        let approval = waited_for(run, &key)?;
+        let who = ApprovingPerson::new(&self.by, groups);
+        let accepted = approval.state.accept_decider(&who);
+        accepted.map_err(|refused| not_allowed(run, &key, refused))?;
+        let why = format!("rejected by {}: {reason}", who.name);
+        self.fact(GateFact::Rejected {
+            key: key.clone(),
+            reason,
+        });
+        self.ended_at_gate(key, Conclusion::Failure, why);
         Ok(())
     }
 
@@ -171,25 +199,6 @@ impl RunDecider {
         }
     }
 
-    /// The name of the person who decides, if the gate accepts them.
-    fn accept_decider(
-        &self,
-        run: &Run,
-        key: &JobKey,
-        gate: &EnvironmentGate,
-        groups: &[String],
-    ) -> Result<String, RunRejection> {
-        let who = self.by.to_string();
-        let accepted = gate.state.accept_decider(&who, groups);
-        accepted.map_err(|refused| RunRejection::NotAllowed {
-            run: run.spec.id.clone(),
-            key: key.clone(),
-            who: refused.who,
-            from: refused.accepted,
-        })?;
-        Ok(who)
-    }
-
     /// Whether the run as a whole may start; requests the slot of its group if it has not yet. A run that was cancelled before
     /// it got the slot runs nothing, not even `always()` jobs.
     pub(in crate::run) fn may_start_run(&mut self, plan: &RunPlan) -> bool {
@@ -241,17 +250,14 @@ impl RunDecider {
     /// Gives up jobs whose approval has timed out.
     pub(in crate::run) fn give_up_at_gates(&mut self) {
         let Some(run) = self.run() else { return };
-        let late: Vec<JobKey> = (run.progress.active().into_iter())
-            .filter(|cell| {
-                let approval = approval_awaited(run, cell);
-                approval
-                    .and_then(|it| it.state.expires_at())
-                    .is_some_and(|at| at <= self.now)
+        let late: Vec<(JobKey, String)> = (run.progress.active().into_iter())
+            .filter_map(|cell| {
+                let gate = &approval_awaited(run, cell)?.state;
+                let is_late = gate.expires_at()? <= self.now;
+                is_late.then(|| (cell.key.clone(), gate.describe_expiry()))
             })
-            .map(|cell| cell.key.clone())
             .collect();
-        for key in late {
-            let why = "not approved within 30 days".to_owned();
+        for (key, why) in late {
             self.ended_at_gate(key, Conclusion::Failure, why);
         }
     }
@@ -297,14 +303,42 @@ impl RunDecider {
             return;
         }
         if let Some(rule) = rule(run, &cell).cloned() {
+            let people = change_people(run);
             let run = run.spec.id.number;
             self.fact(GateFact::ApprovalRequested {
                 run,
                 key: cell.key,
                 environment: cell.gate.environment.unwrap_or_default(),
                 rule,
+                people,
             });
         }
+    }
+}
+
+fn not_allowed(run: &Run, key: &JobKey, decider: UnacceptedDecider) -> RunRejection {
+    RunRejection::NotAllowed {
+        run: run.spec.id.clone(),
+        key: key.clone(),
+        decider: Box::new(decider),
+    }
+}
+
+/// The people of the change that a run brings.
+fn change_people(run: &Run) -> ChangePeople {
+    let commit = &run.spec.commit;
+    let named = |name: &String| ApprovingPerson {
+        name: name.clone(),
+        principal: None,
+        groups: Vec::new(),
+    };
+    ChangePeople {
+        author: Some(commit.author.clone()),
+        committer: commit.committer.clone(),
+        triggerers: ([&run.by].into_iter())
+            .chain(&run.rerun_by)
+            .map(named)
+            .collect(),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     gates::{EnvironmentGate, GroupSlot},
     state::Run,
 };
-use crate::{aggregate::EffectKey, concurrency::SlotPosition, gate::ApprovalRule};
+use crate::{aggregate::EffectKey, concurrency::SlotPosition, gate::ApprovalPolicy};
 
 mod decide;
 #[cfg(test)]
@@ -30,14 +30,14 @@ pub struct AwaitedApproval {
     /// The environment it goes to.
     pub environment: String,
     /// The allowed approvers and the number of approvals.
-    pub rule: ApprovalRule,
+    pub rule: ApprovalPolicy,
     pub by: Vec<String>,
     /// Since when it waits.
     pub since: Timestamp,
 }
 
 /// Who must say yes before this job starts.
-fn rule<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a ApprovalRule> {
+fn rule<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a ApprovalPolicy> {
     let wanted = cell.gate.environment.as_deref()?;
     let rules = &run.spec.environments;
     rules

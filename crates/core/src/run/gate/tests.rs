@@ -10,7 +10,7 @@ use crate::{
     access::Principal,
     aggregate::{Actor, Aggregate, Event, fold},
     concurrency::{self, ConcurrencyGroups, GroupMemberId, SlotChange, SlotRequest},
-    gate::EnvironmentRules,
+    gate::{ApprovalRule, EnvironmentRules},
     run::{
         GateInput, JOB_APPROVAL_ROWS, RunAggregate, RunEffect, RunEvent, RunInput, RunRejection,
         RunSpec, RunState, RunStatus, RunView,
@@ -23,10 +23,14 @@ fn spec(number: u32, text: &str) -> RunSpec {
         uid: None,
         environments: vec![EnvironmentRules {
             environment: "production".to_owned(),
-            approvals: Some(ApprovalRule {
-                count: 1,
-                from: vec!["alice".to_owned(), "@platform".to_owned()],
-            }),
+            approvals: Some(
+                ApprovalRule {
+                    count: 1,
+                    from: vec!["alice".to_owned(), "@platform".to_owned()],
+                    not: Vec::new(),
+                }
+                .into(),
+            ),
         }],
         ..crate::run::tests::spec(text)
     }

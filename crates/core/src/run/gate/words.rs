@@ -5,7 +5,7 @@ use shipway_workflow::{graph::MatrixCell, job::JobKey};
 use super::{approval_awaited, cells_to_job};
 use crate::{
     concurrency::SlotPosition,
-    gate::ApprovalRule,
+    gate::{ApprovalPolicy, ApprovalRule},
     run::{
         gate_event::GateFact,
         gates::{EnvironmentGate, GroupSlot},
@@ -63,7 +63,12 @@ fn approval_status(run: &Run, approval: &EnvironmentGate) -> String {
     )
 }
 
-fn people(rule: &ApprovalRule) -> String {
+fn people(policy: &ApprovalPolicy) -> String {
+    let rules: Vec<String> = policy.rules.iter().map(people_of_rule).collect();
+    rules.join(" and by ")
+}
+
+fn people_of_rule(rule: &ApprovalRule) -> String {
     match rule.from.as_slice() {
         [] if rule.count == 1 => "anybody".to_owned(),
         [] => format!("{} people", rule.count),
@@ -93,6 +98,7 @@ pub(in crate::run) fn story_lines(fact: &GateFact) -> Vec<String> {
             key,
             environment,
             rule,
+            people: _,
         } => vec![format!(
             "· {key} is waiting for approval by {} to deploy to {environment}: shipway approve {run}",
             people(rule)

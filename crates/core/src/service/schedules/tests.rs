@@ -106,6 +106,7 @@ impl Log {
             id: "a".repeat(40).parse().unwrap(),
             subject: "Sell more".to_owned(),
             author: "Ada <ada@example.com>".to_owned(),
+            committer: None,
             at: at(0),
         };
         let push = Push {

@@ -27,6 +27,7 @@ fn commit(number: u32) -> Commit {
         id: format!("{number:040}").parse().unwrap(),
         subject: "a change".into(),
         author: "ada".into(),
+        committer: None,
         at: "2026-11-21T08:00:00Z".parse().unwrap(),
     }
 }
