@@ -17,13 +17,16 @@ mod deploys;
 mod environments;
 mod health;
 mod logs;
+mod matrix;
 mod page;
 mod problem;
 mod prune;
+mod releases;
 mod rollouts;
 mod runs;
 mod shell;
 mod test_results;
+mod time_bound;
 
 pub use addresses::AddressPage;
 pub use business_events::{BusinessEvent, BusinessEventReport, BusinessEventsCounted};
@@ -38,15 +41,22 @@ pub use health::{HealthReport, ReadinessChecks, ReadinessReasons, ReadinessRepor
 pub use logs::{
     LogGrowth, LogLine, LogMatches, LogPlace, LogSearchQuery, LogStep, LogWindow, LogWindowQuery,
 };
+pub use matrix::{
+    DeliveryMatrix, EnvironmentCell, MatrixHealth, MatrixQuery, MatrixRelease, MatrixResult,
+    MatrixRollout, MatrixRun, MatrixService, MatrixState, MatrixStateCount,
+};
 pub use page::{Page, PageQuery};
 pub use problem::Problem;
 pub use prune::{PruneReport, PruneRequest, PrunedFiles, PrunedRelease};
+pub use releases::{ListedRelease, ReleaseListQuery};
 pub use rollouts::{AnalysisReport, RolloutAction, RolloutActionRequest, RolloutListQuery};
 pub use runs::{
-    CancelRunRequest, DispatchRequest, DispatchedRun, FailureSummary, JobGateAction,
-    JobGateRequest, LogChunk, LogQuery, PendingApproval, RerunRequest, RunDetails, RunListQuery,
+    ApprovalListQuery, CancelRunRequest, DispatchRequest, DispatchedRun, FailureSummary,
+    JobGateAction, JobGateRequest, LogChunk, LogQuery, PendingApproval, RerunRequest, RunDetails,
+    RunListQuery,
 };
 pub use shell::{ShellLocation, ShellRequest};
 pub use test_results::{
     FailingTest, QuarantineRequest, ReleaseTestRequest, ReleasedTest, RunTests, ServiceTests,
 };
+pub use time_bound::{TimeBound, TimeBoundError};

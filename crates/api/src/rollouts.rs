@@ -5,23 +5,45 @@ use shipway_analysis::{Judgement, plot::MetricSeries};
 use shipway_core::{
     gate::{ApprovalBinding, SeenSubject},
     ids::{Digest, RolloutId},
+    rollout::RolloutStatus,
 };
 use utoipa::{IntoParams, ToSchema};
 
+use crate::TimeBound;
+
 /// Which rollouts to list.
-#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct RolloutListQuery {
     /// Only of this service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// Deploy only to this environment.
+    /// Only of this environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
+    /// Only those with this status.
+    #[param(value_type = Option<String>)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<RolloutStatus>,
+    /// Only those that this person pushed or asked for; upper and lower case are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
+    /// Only those whose last change is at this time or later: `2026-11-30T12:00:00Z`, `2026-11-30`, or `24h` and `7d` before now.
+    #[param(value_type = Option<String>)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<TimeBound>,
+    /// Only those whose last change is before this time.
+    #[param(value_type = Option<String>)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<TimeBound>,
     /// Only those in progress.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub live: bool,
     /// How many entries; 50 by default, at most 200.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<u64>,
 }
 

@@ -9,6 +9,26 @@ pub(crate) fn relative_time(at: Timestamp, now: Timestamp) -> Markup {
     html! { time datetime=(at) title=(at) { (relative_text(at, now)) } }
 }
 
+/// How long something has lasted: `3 d`. The script keeps it current.
+pub(crate) fn age(since: Timestamp, now: Timestamp) -> Markup {
+    let seconds = now.duration_since(since).as_secs().max(0);
+    html! { time datetime=(since.strftime("%Y-%m-%dT%H:%M:%SZ")) data-age { (seconds_text(seconds)) } }
+}
+
+/// A text as a value in the query of an address.
+pub(crate) fn query_text(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
 /// A moment to the second, for a story that is compared with other clocks.
 pub(crate) fn clock_time(at: Timestamp, now: Timestamp) -> Markup {
     let is_today = now.duration_since(at).as_hours() < 20;

@@ -58,6 +58,8 @@ pub(crate) struct PageFrame<'a> {
     /// The query of `/api/v1/events` for the events that change the page: the script then fetches it again. Empty for a page that
     /// doesn't follow the log in this way.
     pub(crate) events: &'a str,
+    /// The address of the stream of changed parts of the page; empty unless the page has one.
+    pub(crate) changes: &'a str,
     /// The text in the search box.
     pub(crate) search: &'a str,
     /// Addresses of scripts that this page needs in addition to the shared one.
@@ -79,7 +81,7 @@ pub(crate) fn page(frame: &PageFrame<'_>, content: &Markup) -> String {
                 script src="/assets/shipway.js" defer {}
                 @for script in frame.scripts { script src=(script) defer {} }
             }
-            body data-events=(frame.events) {
+            body data-events=(frame.events) data-changes=[(!frame.changes.is_empty()).then_some(frame.changes)] {
                 a.skip href="#content" { "Skip to the content" }
                 header.top {
                     a.brand href="/" { "Shipway" }

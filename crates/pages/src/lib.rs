@@ -10,24 +10,25 @@
 
 mod action_button;
 mod ansi_text;
+mod environment_card;
 mod foreign_text;
 mod format;
 mod layout;
 mod markdown;
+mod overview;
 mod rollout;
 mod run;
 mod service;
-mod services;
 mod test_results;
 
 pub use layout::{CONTENT_SECURITY_POLICY, not_found_page};
+pub use overview::{OverviewPage, overview_row, overview_row_id};
 pub use rollout::RolloutPage;
 pub use run::{
     LogSearchOutcome, LogSearchResults, RunPage, ShownLog, default_job, log_fragment,
     log_search_fragment,
 };
 pub use service::ServicePage;
-pub use services::ServicesPage;
 
 /// The script of all pages.
 pub const SCRIPT: &str = concat!(
@@ -38,6 +39,9 @@ pub const SCRIPT: &str = concat!(
 
 /// The script of pages with a log.
 pub const LOG_VIEW_SCRIPT: &str = include_str!("log_view.js");
+
+/// The script of the overview.
+pub const OVERVIEW_SCRIPT: &str = include_str!("overview.js");
 
 /// The style sheet of all pages and of the plots in them.
 #[must_use]

@@ -10,11 +10,11 @@ use shipway_core::{
 };
 
 use crate::{
+    environment_card::environment_card,
     format::{enum_text, person_name, relative_time, status_badge},
     layout::{NavigationSection, PageFrame, page},
     rollout::kind_prefix,
     run::run_title,
-    services::environment_card,
 };
 
 /// The page of `/services/{service}`; lists are in descending order.

@@ -1,11 +1,10 @@
 //! Pages as HTML, from views written by hand.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use shipway_pages::{RolloutPage, RunPage, ServicePage, ServicesPage, ShownLog, not_found_page};
+use shipway_api::{DeliveryMatrix, MatrixQuery};
+use shipway_pages::{OverviewPage, RolloutPage, RunPage, ServicePage, ShownLog, not_found_page};
 
 const COMMIT: &str = "2b4c9f0e1d3a5b7c9e0f1a2b3c4d5e6f70819203";
 
@@ -72,26 +71,126 @@ fn run() -> Value {
     })
 }
 
-#[test]
-fn services_without_a_push_say_how_to_begin() {
-    let page = ServicesPage {
-        environments: Vec::new(),
-        last_runs: BTreeMap::new(),
+fn overview(services: Value) -> OverviewPage {
+    OverviewPage {
+        matrix: view(json!({
+            "columns": ["staging", "production"],
+            "counts": [{ "state": "red", "environments": 1 }, { "state": "healthy", "environments": 1 }],
+            "services": services,
+        })),
+        query: MatrixQuery::default(),
+        page: 1,
+        revision: 7,
         server_url: "http://127.0.0.1:7878".to_owned(),
         now: now(),
-    };
+    }
+}
+
+/// A service with one healthy environment and one where a rollout was taken back, another is on its way and a person holds it.
+fn matrix_service(name: &str) -> Value {
+    json!({
+        "service": name,
+        "last_run": { "id": format!("{name}/r12"), "status": "failure", "workflow": "ci.yml", "at": "2026-11-21T11:01:00Z" },
+        "environments": [
+            { "environment": "staging", "states": ["healthy"], "release": { "number": 4, "commit": COMMIT, "subject": "Fourth" },
+              "serves_since": "2026-11-21T11:50:00Z", "health": "healthy" },
+            { "environment": "production", "states": ["red", "held", "moving"],
+              "release": { "number": 3, "commit": COMMIT, "subject": "<script>alert(1)</script>" },
+              "serves_since": "2026-11-18T12:00:00Z", "health": "degraded", "problem": "1 of 3 instances of #3 ready",
+              "rollout": { "id": format!("{name}/ro8"), "kind": "deploy", "status": "holding", "release": 5, "weight": 1_000, "by": "Ann <ann@example.com>" },
+              "last_rollout": { "number": 7, "release": 4, "outcome": "rolled_back", "why": "5% of the requests failed", "at": "2026-11-21T11:30:00Z" },
+              "hold": { "by": "Ann \u{202e}<b>", "since": "2026-11-21T11:50:00Z", "reason": "incident" }, "queue": [6] },
+        ],
+    })
+}
+
+#[test]
+fn an_overview_without_services_says_how_to_begin() {
+    let mut page = overview(json!([]));
+    page.matrix = DeliveryMatrix::default();
     insta::assert_snapshot!(content(&page.to_html()));
 }
 
 #[test]
+fn the_overview_answers_what_serves_since_when_and_whether_it_is_well() {
+    insta::assert_snapshot!(content(
+        &overview(json!([matrix_service("shop")])).to_html()
+    ));
+}
+
+#[test]
+fn a_filter_without_a_match_says_so_and_leads_back() {
+    let mut page = overview(json!([]));
+    page.query.q = Some("<x> & \"y\"".to_owned());
+    let html = page.to_html();
+    for words in [
+        "No service matches “&lt;x&gt; &amp; &quot;y&quot;”",
+        "href=\"/\">Show all services",
+        "value=\"&lt;x&gt; &amp; &quot;y&quot;\"",
+        "href=\"/?q=%3Cx%3E%20%26%20%22y%22&amp;state=red\"",
+    ] {
+        assert!(html.contains(words), "{words}: {html}");
+    }
+}
+
+#[test]
+fn five_hundred_services_are_pages_of_at_most_150_kib_with_the_red_ones_first() {
+    let services: Vec<Value> = (0..500)
+        .map(|number| {
+            let mut service = matrix_service(&format!("service-{number:03}"));
+            let environments = service["environments"].as_array_mut().unwrap();
+            environments.extend(environments.clone());
+            for (environment, name) in
+                environments
+                    .iter_mut()
+                    .zip(["dev", "test", "staging", "production"])
+            {
+                environment["environment"] = name.into();
+                if number != 321 {
+                    environment["states"] = json!(["healthy"]);
+                }
+            }
+            service["last_run"]["status"] =
+                if number == 321 { "failure" } else { "success" }.into();
+            service
+        })
+        .collect();
+    let mut page = overview(services.into());
+    page.matrix.columns = ["dev", "test", "staging", "production"]
+        .map(|name| name.parse().unwrap())
+        .into();
+    let mut seen = 0;
+    for number in 1..=10 {
+        page.page = number;
+        let html = page.to_html();
+        assert!(html.len() <= 150 << 10, "{} bytes", html.len());
+        seen += html.matches("<tr id=\"s-service-").count();
+        if number == 1 {
+            let first = html.split("<tr id=\"").nth(1).unwrap();
+            assert!(first.starts_with("s-service-321\""), "{first}");
+        }
+        assert_eq!(html.contains("rel=\"next\""), number < 10);
+    }
+    assert_eq!(seen, 500);
+    // A page that doesn't exist is the last one.
+    page.page = 99_999;
+    assert!(page.to_html().contains("Page 10 of 10"));
+}
+
+#[test]
 fn a_service_with_a_canary_and_a_hold() {
-    let page = ServicesPage {
-        environments: vec![view(environment())],
-        last_runs: BTreeMap::new(),
-        server_url: String::new(),
+    insta::assert_snapshot!(content(&service_page(environment()).to_html()));
+}
+
+fn service_page(environment: Value) -> ServicePage {
+    ServicePage {
+        service: "shop".to_owned(),
+        environments: vec![view(environment)],
+        rollouts: Vec::new(),
+        runs: Vec::new(),
+        releases: Vec::new(),
         now: now(),
-    };
-    insta::assert_snapshot!(content(&page.to_html()));
+    }
 }
 
 #[test]
@@ -144,7 +243,7 @@ fn a_whole_page_names_its_events_and_its_script() {
 }
 
 #[test]
-fn a_release_that_was_rolled_back_and_an_outage_are_seen_on_the_overview() {
+fn a_release_that_was_rolled_back_and_an_outage_are_seen_on_its_page() {
     let mut environment = environment();
     environment["rollout"] = Value::Null;
     environment["last_rollout"] = json!({
@@ -153,20 +252,13 @@ fn a_release_that_was_rolled_back_and_an_outage_are_seen_on_the_overview() {
     environment["degradation"] = json!({
         "since": "2026-11-21T11:59:30Z", "release": 1, "ready": 0, "needed": 2, "problem": "instance 1: exit code 1",
     });
-    let page = ServicesPage {
-        environments: vec![view(environment)],
-        last_runs: [("shop".parse().unwrap(), vec![view(run())])].into(),
-        server_url: "http://127.0.0.1:7878".to_owned(),
-        now: now(),
-    };
+    let page = service_page(environment);
     let html = page.to_html();
     for words in [
         ">rolled back</span>",
         "5% of the requests to #2 failed",
         ">degraded</span>",
         "0 of 2 instances of #1 ready: instance 1: exit code 1",
-        "last <a href=\"/runs/shop/",
-        ">failure</span>",
     ] {
         assert!(html.contains(words), "{words}: {html}");
     }
@@ -180,12 +272,7 @@ fn a_watched_promotion_is_the_newest_result_of_its_environment() {
     });
     for (status, shows_previous) in [("promoted", false), ("holding", true)] {
         environment["rollout"]["status"] = status.into();
-        let page = ServicesPage {
-            environments: vec![view(environment.clone())],
-            last_runs: BTreeMap::new(),
-            server_url: String::new(),
-            now: now(),
-        };
+        let page = service_page(environment.clone());
         let html = page.to_html();
         let previous = html.contains("last <a href=\"/rollouts/shop/1\"");
         assert_eq!(previous, shows_previous, "{status}: {html}");
@@ -193,17 +280,12 @@ fn a_watched_promotion_is_the_newest_result_of_its_environment() {
 }
 
 #[test]
-fn a_pause_is_seen_on_the_overview_with_its_reason_and_the_commands_that_end_it() {
+fn a_pause_is_seen_on_the_page_with_its_reason_and_the_commands_that_end_it() {
     let mut environment = environment();
     environment["rollout"]["paused"] = json!({
         "since": "2026-11-21T11:59:00Z", "reason": "error-rate of #2 <unknown>", "by": "Shipway",
     });
-    let page = ServicesPage {
-        environments: vec![view(environment)],
-        last_runs: BTreeMap::new(),
-        server_url: String::new(),
-        now: now(),
-    };
+    let page = service_page(environment);
     let html = page.to_html();
     for words in [
         ">paused</span> by Shipway",

@@ -10,6 +10,7 @@ mod baseline_history;
 mod business_events;
 mod capabilities;
 mod delivery_engines;
+mod delivery_matrix;
 mod effects;
 mod environment_status;
 mod failure_summary;

@@ -51,6 +51,7 @@ use crate::{
         ServerAddresses, WorkflowSources, Workloads,
     },
     delivery_engines::DeliveryEngines,
+    delivery_matrix::{MatrixFeed, follow_matrix},
     effects::{
         self, AddressDriver, GroupDriver, NoticeDelivery, RolloutDriver, RunDriver, ServiceDriver,
     },
@@ -400,6 +401,7 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
         job_inputs: shared.job_inputs,
         test_reports: shared.tests,
         observations: shared.observations,
+        matrix: MatrixFeed::default(),
         server_addresses: shared.server,
         client_tokens: Arc::new(ClientTokens {
             server_token: options.token.clone(),
@@ -456,6 +458,12 @@ fn spawn_tasks(
         app.clock.clone(),
     ));
     tasks.spawn(follow_log::<DeliveryCounts>(app.store.clone()));
+    tasks.spawn(follow_matrix(
+        app.matrix.clone(),
+        app.store.clone(),
+        app.workloads.targets.clone(),
+        app.clock.clone(),
+    ));
     for repo in repos {
         let pushes = app.pushes.clone();
         tasks.spawn(async move {

@@ -98,6 +98,8 @@ const DESCRIBED: &[Row] = &[
         r#"{"events":[{"name":"orders","release":1}]}"#,
         People,
     ),
+    ("GET", "/api/v1/matrix", "", People),
+    ("GET", "/api/v1/releases", "", People),
     ("GET", "/api/v1/runs", "", People),
     ("GET", "/api/v1/runs/{service}/{number}", "", ServiceJobs),
     (

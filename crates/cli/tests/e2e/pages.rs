@@ -53,15 +53,20 @@ fn a_canary_under_way_and_after_its_end() {
         &[
             "shop",
             "production",
-            "50% to",
+            "moving to #2, 50%",
             "holding",
-            "3 of 3 instances ready",
+            "healthy",
         ],
     );
     shows(
         &site,
         "/services/shop",
-        &["/rollouts/shop/2", "/runs/shop/2", "holding"],
+        &[
+            "/rollouts/shop/2",
+            "/runs/shop/2",
+            "holding",
+            "3 of 3 instances ready",
+        ],
     );
     shows(&site, "/runs/shop/2", &["build", "success", "/log"]);
 

@@ -6,17 +6,23 @@ use axum::{
     Json,
     extract::{Path, Query, State},
 };
+use jiff::Timestamp;
 use serde_json::Value;
-use shipway_api::{JobGateAction, JobGateRequest, Page, PageQuery};
+use shipway_api::{ApprovalListQuery, JobGateAction, JobGateRequest, Page, PageQuery};
 use shipway_core::{
-    access::{Resource, Verb},
+    access::{Resource, Verb, VisibleServices},
     rollout::ROLLOUT_APPROVAL_ROWS,
     run::{GateInput, JOB_APPROVAL_ROWS, RunInput, RunView},
 };
-use shipway_engine::{RowQuery, RowScope, Store};
+use shipway_engine::{Clock, RowFacets, RowScope, Store, StoreError};
 use shipway_workflow::job::JobKey;
 
-use super::{ApiError, Caller, json_body::OptionalJson, lists::read_joined_page, runs};
+use super::{
+    ApiError, Caller,
+    json_body::OptionalJson,
+    lists::{ListConditions, conditional_rows, listed_resource, read_joined_page},
+    runs,
+};
 use crate::{delivery_engines::DeliveryEngines, read_models::run_view};
 
 /// Approves or rejects a job that is waiting for approval. Returns the run.
@@ -83,18 +89,43 @@ pub(super) fn verified_groups(
 }
 
 /// Rollouts, and after them jobs of runs, that are waiting for approval.
-#[utoipa::path(get, path = "/api/v1/approvals", params(PageQuery), responses((status = 200, description = "Rollouts and jobs that are waiting for approval; entries of jobs have a `job`", body = Value)))]
+#[utoipa::path(get, path = "/api/v1/approvals", params(ApprovalListQuery), responses((status = 200, description = "Rollouts and jobs that are waiting for approval; entries of jobs have a `job`", body = Value)))]
 pub(super) async fn approvals(
     State(store): State<Arc<dyn Store>>,
-    Query(query): Query<PageQuery>,
+    State(clock): State<Arc<dyn Clock>>,
+    Query(filter): Query<ApprovalListQuery>,
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
-    caller.require(Verb::Read, &Resource::Server)?;
-    let visible = caller.visible_services();
-    let lists = [ROLLOUT_APPROVAL_ROWS, JOB_APPROVAL_ROWS].map(|kind| RowQuery {
+    caller.require(Verb::Read, &listed_resource(filter.service.as_deref()))?;
+    Ok(Json(
+        read_approvals(&*store, &caller.visible_services(), clock.now(), &filter).await?,
+    ))
+}
+
+/// A page of the list of pending approvals.
+pub(crate) async fn read_approvals(
+    store: &dyn Store,
+    visible: &VisibleServices,
+    now: Timestamp,
+    filter: &ApprovalListQuery,
+) -> Result<Page<Value>, StoreError> {
+    let query = PageQuery {
+        limit: filter.limit,
+        cursor: filter.cursor,
+    };
+    let conditions = ListConditions {
+        service: filter.service.as_deref(),
         visible: visible.names(),
         scope: RowScope::Live,
-        ..RowQuery::new(kind)
-    });
-    Ok(Json(read_joined_page(&*store, lists, &query).await?))
+        facets: RowFacets {
+            environment: filter.environment.as_deref(),
+            person: filter.person.as_deref(),
+            ..RowFacets::default()
+        },
+        since: filter.since,
+        until: filter.until,
+    };
+    let rollouts = conditional_rows(store, now, ROLLOUT_APPROVAL_ROWS, conditions).await?;
+    let jobs = conditional_rows(store, now, JOB_APPROVAL_ROWS, conditions).await?;
+    read_joined_page(store, [rollouts, jobs], &query).await
 }

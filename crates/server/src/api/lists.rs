@@ -1,9 +1,13 @@
 //! Lists, page by page. The store applies all conditions, so that each page is full but the last one.
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::Value;
-use shipway_api::{Page, PageQuery};
-use shipway_core::access::Resource;
-use shipway_engine::{RowQuery, Store, StoreError};
+use shipway_api::{Page, PageQuery, TimeBound};
+use shipway_core::{access::Resource, ids::ServiceName};
+use shipway_engine::{RowFacets, RowQuery, RowScope, Store, StoreError, row_order};
 
 /// Entries of a page by default.
 const LIMIT: u32 = 50;
@@ -14,6 +18,56 @@ fn page_limit(page: &PageQuery) -> u32 {
     page.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX)
 }
 
+/// The conditions of a list, as its query names them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ListConditions<'a> {
+    pub(super) service: Option<&'a str>,
+    /// The services that the reader may see; none for all.
+    pub(super) visible: Option<&'a BTreeSet<ServiceName>>,
+    pub(super) scope: RowScope,
+    pub(super) facets: RowFacets<'a>,
+    pub(super) since: Option<TimeBound>,
+    pub(super) until: Option<TimeBound>,
+}
+
+/// The query for rows of a kind that meet the conditions.
+pub(super) async fn conditional_rows<'a>(
+    store: &dyn Store,
+    now: Timestamp,
+    kind: &'a str,
+    conditions: ListConditions<'a>,
+) -> Result<RowQuery<'a>, StoreError> {
+    let mut query = RowQuery {
+        service: conditions.service,
+        visible: conditions.visible,
+        scope: conditions.scope,
+        facets: conditions.facets,
+        ..RowQuery::new(kind)
+    };
+    if let Some(since) = conditions.since {
+        query.floor = Some(row_order(store.position_at(since.resolve(now)).await?, 0));
+    }
+    if let Some(until) = conditions.until {
+        query.cursor = Some(row_order(store.position_at(until.resolve(now)).await?, 0));
+    }
+    Ok(query)
+}
+
+/// A status as documents have it.
+pub(super) fn status_text(status: &impl Serialize) -> String {
+    let text = serde_json::to_value(status).ok();
+    text.and_then(|text| text.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+/// The earlier end of a list: that of the page, and that of the list's conditions.
+fn earlier_cursor(page: Option<u64>, list: Option<u64>) -> Option<u64> {
+    match (page, list) {
+        (Some(page), Some(list)) => Some(page.min(list)),
+        (page, list) => page.or(list),
+    }
+}
+
 /// A page of a read model, the newest change or, of what exists now, the newest entry first. Its rows are passed on as they are stored: they are the documents of the API.
 pub(super) async fn read_page(
     store: &dyn Store,
@@ -21,7 +75,7 @@ pub(super) async fn read_page(
     page: &PageQuery,
 ) -> Result<Page<Value>, StoreError> {
     let query = RowQuery {
-        cursor: page.cursor,
+        cursor: earlier_cursor(page.cursor, rows.cursor),
         limit: page_limit(page),
         ..rows
     };
@@ -67,7 +121,7 @@ pub(super) async fn read_joined_page(
     let mut items = Vec::new();
     if list == 0 {
         let query = RowQuery {
-            cursor,
+            cursor: earlier_cursor(cursor, first.cursor),
             limit,
             ..first
         };
@@ -86,7 +140,7 @@ pub(super) async fn read_joined_page(
     }
     let room = limit.saturating_sub(u32::try_from(items.len()).unwrap_or(limit));
     let query = RowQuery {
-        cursor: if list == 1 { cursor } else { None },
+        cursor: earlier_cursor(cursor.filter(|_| list == 1), second.cursor),
         // Where the page is full, one row shows whether the second list has any.
         limit: room.max(1),
         ..second

@@ -2,7 +2,7 @@
 
 mod addresses;
 mod analysis;
-mod approvals;
+pub(crate) mod approvals;
 mod artifacts;
 mod business_events;
 mod caller;
@@ -23,11 +23,13 @@ mod json_body;
 mod lists;
 mod log_windows;
 mod logs;
+mod matrix;
 pub(crate) mod prometheus;
 mod prune;
 pub(crate) mod query;
-mod rollouts;
-mod runs;
+pub(crate) mod releases;
+pub(crate) mod rollouts;
+pub(crate) mod runs;
 pub(crate) mod same_origin;
 mod services;
 mod shell;
@@ -67,6 +69,8 @@ pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(deletion::delete_service))
         .routes(routes!(addresses::list))
         .routes(routes!(business_events::report))
+        .routes(routes!(releases::list))
+        .routes(routes!(matrix::show))
         .routes(routes!(runs::list))
         .routes(routes!(runs::show))
         .routes(routes!(runs::cancel))

@@ -7,24 +7,25 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
+use jiff::Timestamp;
 use serde_json::Value;
 use shipway_api::{
     DeployOutcome, Page, PageQuery, RolloutAction, RolloutActionRequest, RolloutListQuery,
 };
 use shipway_core::{
-    access::{Resource, Verb},
+    access::{Resource, Verb, VisibleServices},
     ids::{RolloutId, RolloutNumber, ServiceName},
     rollout::{AbortCause, RolloutInput, RolloutState, RolloutView},
     service::{self, RetryRequest},
 };
-use shipway_engine::{RowFacets, RowQuery, RowScope, Store};
+use shipway_engine::{Clock, RowFacets, RowScope, Store, StoreError};
 
 use super::{
     ApiError, Caller,
     approvals::verified_groups,
     deploy_outcome::{NO_REASON, send_request},
     json_body::OptionalJson,
-    lists::{listed_resource, read_page},
+    lists::{ListConditions, conditional_rows, listed_resource, read_page, status_text},
 };
 use crate::{
     capabilities::{ReleaseObservations, ServiceRequests},
@@ -36,30 +37,46 @@ use crate::{
 #[utoipa::path(get, path = "/api/v1/rollouts", params(RolloutListQuery), responses((status = 200, description = "A page of rollouts", body = Value)))]
 pub(super) async fn list(
     State(store): State<Arc<dyn Store>>,
+    State(clock): State<Arc<dyn Clock>>,
     Query(filter): Query<RolloutListQuery>,
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
     caller.require(Verb::Read, &listed_resource(filter.service.as_deref()))?;
+    Ok(Json(
+        read_rollouts(&*store, &caller.visible_services(), clock.now(), &filter).await?,
+    ))
+}
+
+/// A page of the list of rollouts.
+pub(crate) async fn read_rollouts(
+    store: &dyn Store,
+    visible: &VisibleServices,
+    now: Timestamp,
+    filter: &RolloutListQuery,
+) -> Result<Page<Value>, StoreError> {
     let query = PageQuery {
         limit: filter.limit,
         cursor: filter.cursor,
     };
-    let environment = filter.environment.as_deref();
-    let visible = caller.visible_services();
-    let rows = RowQuery {
-        visible: visible.names(),
+    let state = filter.state.as_ref().map(status_text);
+    let conditions = ListConditions {
         service: filter.service.as_deref(),
+        visible: visible.names(),
         scope: match filter.live {
             true => RowScope::Live,
             false => RowScope::All,
         },
         facets: RowFacets {
-            environment,
-            ..RowFacets::default()
+            state: state.as_deref(),
+            environment: filter.environment.as_deref(),
+            person: filter.person.as_deref(),
+            branch: None,
         },
-        ..RowQuery::new("rollout")
+        since: filter.since,
+        until: filter.until,
     };
-    Ok(Json(read_page(&*store, rows, &query).await?))
+    let rows = conditional_rows(store, now, "rollout", conditions).await?;
+    read_page(store, rows, &query).await
 }
 
 /// One rollout: its plan and current action, the traffic of each release, the evidence, its history.

@@ -6,21 +6,22 @@ use axum::{
     Json,
     extract::{Path, Query, State},
 };
+use jiff::Timestamp;
 use serde_json::Value;
 use shipway_api::{CancelRunRequest, Page, PageQuery, RerunRequest, RunDetails, RunListQuery};
 use shipway_core::{
-    access::{JobIdentity, Resource, Verb},
+    access::{JobIdentity, Resource, Verb, VisibleServices},
     ids::{RunId, RunNumber, ServiceName},
     run::{FromStep, LeftoverState, RerunSelection, RunInput, RunView},
 };
 use shipway_drivers::jobs::{AttemptProgress, JobExecutor};
-use shipway_engine::{RowQuery, RowScope, Store};
+use shipway_engine::{Clock, RowFacets, RowScope, Store, StoreError};
 use shipway_workflow::job::ParseJobKeyError;
 
 use super::{
     ApiError, Caller,
     json_body::OptionalJson,
-    lists::{listed_resource, read_page},
+    lists::{ListConditions, conditional_rows, listed_resource, read_page, status_text},
 };
 use crate::{
     capabilities::RunFiles,
@@ -32,25 +33,46 @@ use crate::{
 #[utoipa::path(get, path = "/api/v1/runs", params(RunListQuery), responses((status = 200, description = "A page of runs", body = Value)))]
 pub(super) async fn list(
     State(store): State<Arc<dyn Store>>,
+    State(clock): State<Arc<dyn Clock>>,
     Query(filter): Query<RunListQuery>,
     caller: Caller,
 ) -> Result<Json<Page<Value>>, ApiError> {
     caller.require(Verb::Read, &listed_resource(filter.service.as_deref()))?;
+    Ok(Json(
+        read_runs(&*store, &caller.visible_services(), clock.now(), &filter).await?,
+    ))
+}
+
+/// A page of the list of runs.
+pub(crate) async fn read_runs(
+    store: &dyn Store,
+    visible: &VisibleServices,
+    now: Timestamp,
+    filter: &RunListQuery,
+) -> Result<Page<Value>, StoreError> {
     let query = PageQuery {
         limit: filter.limit,
         cursor: filter.cursor,
     };
-    let visible = caller.visible_services();
-    let rows = RowQuery {
-        visible: visible.names(),
+    let state = filter.state.as_ref().map(status_text);
+    let conditions = ListConditions {
         service: filter.service.as_deref(),
+        visible: visible.names(),
         scope: match filter.live {
             true => RowScope::Live,
             false => RowScope::All,
         },
-        ..RowQuery::new("run")
+        facets: RowFacets {
+            state: state.as_deref(),
+            branch: filter.branch.as_deref(),
+            person: filter.person.as_deref(),
+            environment: None,
+        },
+        since: filter.since,
+        until: filter.until,
     };
-    Ok(Json(read_page(&*store, rows, &query).await?))
+    let rows = conditional_rows(store, now, "run", conditions).await?;
+    read_page(store, rows, &query).await
 }
 
 /// One run: its jobs and steps with their results.

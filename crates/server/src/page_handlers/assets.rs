@@ -34,6 +34,10 @@ pub(super) fn routes() -> Router<AppState> {
             "/assets/log_view.js",
             get(|caller| asset(caller, SCRIPT, shipway_pages::LOG_VIEW_SCRIPT)),
         )
+        .route(
+            "/assets/overview.js",
+            get(|caller| asset(caller, SCRIPT, shipway_pages::OVERVIEW_SCRIPT)),
+        )
 }
 
 async fn asset(

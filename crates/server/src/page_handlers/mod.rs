@@ -21,6 +21,7 @@ use crate::app::AppState;
 pub(crate) fn routes() -> Router<AppState> {
     Router::new()
         .route("/", get(overview::show))
+        .route("/overview/changes", get(overview::changes))
         .route("/services/{service}", get(service::show))
         .route("/rollouts/{service}/{number}", get(rollout::show))
         .route("/runs/{service}/{number}", get(run::show))

@@ -1,73 +1,16 @@
-//! Services and their environments: the stable release, its health, and the rollout in progress.
-
-use std::collections::BTreeMap;
+//! An environment of a service on its pages: the stable release, its health, and the rollout in progress.
 
 use jiff::Timestamp;
 use maud::{Markup, html};
 use shipway_api::EnvironmentStatus;
 use shipway_core::{
-    ids::{ReleaseNumber, ServiceName},
+    ids::ReleaseNumber,
     rollout::{RolloutOutcome, RolloutView},
-    run::RunView,
     service::EnvironmentHold,
     target::InstancePhase,
 };
 
-use crate::{
-    format::{enum_text, person_name, relative_time, status_badge, traffic_shares},
-    layout::{NavigationSection, PageFrame, page},
-    run::run_title,
-};
-
-/// The page of `/`.
-#[derive(Clone, Debug)]
-pub struct ServicesPage {
-    /// Ordered by service, and within each in the order of promotion.
-    pub environments: Vec<EnvironmentStatus>,
-    /// The newest run of each workflow, by service.
-    pub last_runs: BTreeMap<ServiceName, Vec<RunView>>,
-    /// The address of the server, for the first push.
-    pub server_url: String,
-    pub now: Timestamp,
-}
-
-impl ServicesPage {
-    #[must_use]
-    pub fn to_html(&self) -> String {
-        let services: Vec<&[EnvironmentStatus]> = self
-            .environments
-            .chunk_by(|a, b| a.service == b.service)
-            .collect();
-        let content = html! {
-            h1 { "Services" }
-            @if services.is_empty() {
-                section.card { (first_steps(&self.server_url)) }
-            }
-            @for environments in &services {
-                @let name = &environments[0].service;
-                section.card {
-                    h2 { a href={ "/services/" (name) } { (name) } }
-                    div.places { @for environment in *environments { (environment_card(environment, self.now)) } }
-                    @for run in self.last_runs.get(name).into_iter().flatten() { (last_run(run, self.now)) }
-                }
-            }
-        };
-        let frame = PageFrame {
-            title: "Services",
-            section: Some(NavigationSection::Overview),
-            events: "all",
-            ..PageFrame::default()
-        };
-        page(&frame, &content)
-    }
-}
-
-fn first_steps(url: &str) -> Markup {
-    html! {
-        p { "Nothing has been pushed yet. In a repository with a " code { "shipway.yaml" } " (" code { "shipway init" } " writes one):" }
-        pre { "git push " (url) "/git/my-service main" }
-    }
-}
+use crate::format::{enum_text, person_name, relative_time, status_badge, traffic_shares};
 
 /// One environment of a service.
 pub(crate) fn environment_card(environment: &EnvironmentStatus, now: Timestamp) -> Markup {
@@ -145,19 +88,6 @@ fn pause_notice(rollout: &RolloutView, now: Timestamp) -> Markup {
                 button type="button" data-post=(address) { "Resume" }
                 " " code { "shipway resume " (id) } " or " code { "shipway abort " (id) }
             }
-        }
-    }
-}
-
-/// The result of the newest run of a workflow.
-fn last_run(run: &RunView, now: Timestamp) -> Markup {
-    let since = run.finished_at.unwrap_or(run.created_at);
-    html! {
-        p {
-            "last " a href={ "/runs/" (run.id.service) "/" (run.number.0) } { "run " (run.number) }
-            " of " (run.workflow) " " (status_badge(&enum_text(&run.status)))
-            " " span.dim { (relative_time(since, now)) } " " (run_title(run))
-            @if let Some(reason) = &run.waits_for { ": " (reason) }
         }
     }
 }
