@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ConditionRule, Finality, Judge, Judgement, MannWhitney, Metric, MetricKind, Observation,
-    SequentialComparison, ThresholdLimit,
+    ComparisonOdds, ConditionRule, Finality, Judge, Judgement, MannWhitney, Metric, MetricKind,
+    Observation, SequentialComparison, ThresholdLimit,
 };
 
 /// Generates [`AnalysisRule`] from the list of judges. The key of the JSON object selects the judge; limits have no key and come last.
@@ -336,6 +336,19 @@ impl Analysis {
                 },
             })
             .collect()
+    }
+
+    /// The odds of each rule, in their order; `None` for rules without.
+    #[must_use]
+    pub fn odds_of_rules(&self, state: &AnalysisState) -> Vec<Option<ComparisonOdds>> {
+        let odds = |(rule, state): (&AnalysisRule, &RuleState)| match (rule, state) {
+            (
+                AnalysisRule::Sequential { sequential },
+                RuleState::Sequential { sequential: state },
+            ) => sequential.odds(state),
+            _ => None,
+        };
+        self.rules.iter().zip(&state.rules).map(odds).collect()
     }
 
     /// Takes one observation into account and says how all stand together: any fail fails, else any inconclusive is

@@ -62,6 +62,6 @@ pub use sample::{
     BaselineSample, BusinessEventCount, FailedUsers, InstanceTime, LatencyQuantiles, Observation,
     ProviderAnswer, ProviderReply, ReleaseSample, Sample, SlowCount,
 };
-pub use sequential::{CountingUnit, SequentialComparison, WorseDirection};
+pub use sequential::{ComparisonOdds, CountingUnit, SequentialComparison, WorseDirection};
 pub use threshold::ThresholdLimit;
 pub use verdict::{Finality, Judgement, Verdict};

@@ -43,12 +43,21 @@ const fn is_hidden(letter: char) -> bool {
         | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The first characters of a text, for places that can't hold more.
+/// The first characters of a text with its invisible ones by their code points, for places that hold no elements: attributes,
+/// titles, drawings.
 pub(crate) fn cut_text(text: &str, chars_max: usize) -> String {
-    match text.char_indices().nth(chars_max) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
+    let end = text.char_indices().nth(chars_max).map(|(at, _)| at);
+    let mut out = String::new();
+    for letter in text[..end.unwrap_or(text.len())].chars() {
+        match is_hidden(letter) {
+            true => out.push_str(&format!("[U+{:04X}]", u32::from(letter))),
+            false => out.push(letter),
+        }
     }
+    if end.is_some() {
+        out.push('…');
+    }
+    out
 }
 
 #[cfg(test)]
@@ -65,6 +74,12 @@ mod tests {
         // Letters of all scripts, and the joiners of emoji, stay.
         let plain = "naïve 日本語 עברית 👩\u{200d}💻";
         assert_eq!(visible_text(plain).into_string(), plain);
+    }
+
+    #[test]
+    fn attributes_have_no_invisible_characters_either() {
+        assert_eq!(cut_text("a\u{202e}bcd", 3), "a[U+202E]b…");
+        assert_eq!(cut_text("abc", 3), "abc");
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub use service::ServicePage;
 pub const SCRIPT: &str = concat!(
     include_str!("page_morph.js"),
     include_str!("action_buttons.js"),
+    include_str!("countdown.js"),
     include_str!("shipway.js")
 );
 

@@ -210,7 +210,25 @@ fn the_page_of_a_service_lists_rollouts_runs_and_releases() {
 fn a_canary_under_way() {
     let page = RolloutPage {
         rollout: view(rollout()),
+        history: view(json!({
+            "forward_plan": [],
+            "traffic": [
+                { "at": "2026-11-21T11:58:00Z", "split": [[1, 10_000]], "direction": "forward" },
+                { "at": "2026-11-21T11:59:00Z", "split": [[1, 5_000], [2, 5_000]], "direction": "forward" },
+            ],
+            "rules": [{
+                "metric": "error-rate", "criterion": { "stable": { "odds": 100.0 } }, "min_requests": 100, "is_required": false,
+                "judgement": { "verdict": "no_data", "why": "too little traffic", "seen": 3, "needed": 100, "finality": "open" },
+                "requests": 3,
+                "odds": [{ "at": "2026-11-21T11:59:10Z", "log_odds": 0.4, "log_threshold": 4.6 }],
+            }],
+        })),
         series: Vec::new(),
+        instances: vec![view(json!({
+            "id": "shop.production.2.1", "phase": "unready", "why": "<b>503</b>", "address": "127.0.0.1:9", "pid": 7, "restarts": 2,
+            "since": "2026-11-21T11:58:30Z", "usage": null,
+        }))],
+        successor: None,
         now: now(),
     };
     insta::assert_snapshot!(content(&page.to_html()));
@@ -295,4 +313,35 @@ fn a_pause_is_seen_on_the_page_with_its_reason_and_the_commands_that_end_it() {
     ] {
         assert!(html.contains(words), "{words}: {html}");
     }
+}
+
+#[test]
+fn a_run_of_250_jobs_with_hostile_names_has_a_page_of_limited_size() {
+    let mut document = run();
+    let name = format!("<script>alert(1)</script>\u{202e}{}", "x".repeat(100_000));
+    let job = document["jobs"][0].clone();
+    let jobs = (0..250).map(|number| {
+        let mut job = job.clone();
+        job["key"] = format!("test.{number}").into();
+        job["name"] = name.clone().into();
+        job["steps"][0]["name"] = name.clone().into();
+        job["annotations"][0]["message"] = name.clone().into();
+        job["summary"] = Value::Null;
+        job
+    });
+    document["jobs"] = jobs.collect();
+    document["subject"] = name.clone().into();
+    document["title"] = name.clone().into();
+    let page = RunPage {
+        run: view(document),
+        failure_summary: None,
+        tests: None,
+        log: ShownLog::NoJob,
+        search: None,
+        releases: Vec::new(),
+        now: now(),
+    };
+    let html = page.to_html();
+    assert!(html.len() < 1_500_000, "{}", html.len());
+    assert!(!html.contains("<script>alert") && !html.contains('\u{202e}'));
 }

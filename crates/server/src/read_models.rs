@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use shipway_analysis::plot::MetricSeries;
+use shipway_analysis::{Observation, plot::MetricSeries};
 use shipway_api::RunDetails;
 use shipway_core::{
     aggregate::Event,
     ids::{ReleaseNumber, RolloutId, RunId, ServiceName},
     release::Release,
-    rollout::{RolloutEvent, RolloutView, series},
+    rollout::{RolloutEvent, RolloutHistory, RolloutView, series},
     run::RunView,
     service::ServiceView,
 };
@@ -135,6 +135,24 @@ pub(crate) async fn analysis_series(
     id: &RolloutId,
 ) -> Result<Vec<MetricSeries>, ReadModelError> {
     analysis_series_until(log, id, Timestamp::MAX).await
+}
+
+/// The analysis of a rollout over time, and its course, from one reading of its log. `newest` is its last observation.
+pub(crate) async fn rollout_course(
+    log: &dyn Store,
+    id: &RolloutId,
+    newest: Option<Observation>,
+) -> Result<(Vec<MetricSeries>, RolloutHistory), ReadModelError> {
+    let log = log.read(&id.stream(), 0).await?;
+    let read = move || {
+        let events: Vec<Event<RolloutEvent>> = log
+            .iter()
+            .filter_map(|text| serde_json::from_str(text).ok())
+            .collect();
+        let history = RolloutHistory::read(&events, newest.as_ref());
+        (series::series(&events), history)
+    };
+    Ok(tokio::task::spawn_blocking(read).await?)
 }
 
 /// [`analysis_series`] as it was at a moment.

@@ -259,6 +259,29 @@ impl SequentialState {
     }
 }
 
+/// The odds against a release in a comparison, as natural logarithms: it fails once they reach the threshold.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComparisonOdds {
+    /// Of the evidence of the whole rollout.
+    pub log_odds: f64,
+    /// `1/alpha`.
+    pub log_threshold: f64,
+}
+
+impl SequentialComparison {
+    /// The odds that the verdict of a counted metric rests on; `None` for values and quantiles, which have bounds instead, and
+    /// without a request of both sides.
+    #[must_use]
+    pub fn odds(&self, state: &SequentialState) -> Option<ComparisonOdds> {
+        let (canary, stable) = state.counted();
+        let is_counted = matches!(self.metric.kind(), MetricKind::Events | MetricKind::Total);
+        (is_counted && canary.of > 0 && stable.of > 0).then(|| ComparisonOdds {
+            log_odds: state.rollout.log_worse(&self.test),
+            log_threshold: self.alpha.log_limit(),
+        })
+    }
+}
+
 /// Result of one comparison, before it becomes a verdict.
 enum ComparisonResult {
     /// The comparison is impossible; the reason.

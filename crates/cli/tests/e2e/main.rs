@@ -48,6 +48,7 @@ mod reached;
 mod real_apps;
 mod remote_jobs;
 mod retention;
+mod rollout_page;
 mod run_page;
 mod runners;
 mod runs;

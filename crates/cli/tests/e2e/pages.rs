@@ -42,7 +42,7 @@ fn a_canary_under_way_and_after_its_end() {
         "/rollouts/shop/2",
         &[
             "shipway abort shop/ro2",
-            "return all traffic to #1 immediately",
+            "All traffic of production returns to #1 immediately",
             "pass</span>",
             "Held until",
         ],

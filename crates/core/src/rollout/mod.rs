@@ -17,6 +17,7 @@ mod event;
 mod evidence;
 mod failure;
 mod fold;
+mod history;
 mod metric_evaluation;
 mod outcome;
 pub mod peers;
@@ -38,6 +39,7 @@ pub use event::{
     RolloutRejection, RolloutSpec, describe_warm_set_end,
 };
 pub use evidence::{FailureBasis, RolloutEvidence};
+pub use history::{OddsPoint, RolloutHistory, RuleCriterion, RuleHistory, TrafficPoint};
 pub use metric_evaluation::MetricEvaluation;
 pub use outcome::{
     AbortCause, RollbackCause, RolloutEnd, RolloutKind, RolloutOutcome, RolloutPace, UserExposure,

@@ -6,7 +6,7 @@ use shipway_core::run::{JobView, RunStatus, RunView};
 
 use super::{duration_between, log_panel::ShownLog};
 use crate::{
-    foreign_text::foreign_text,
+    foreign_text::{cut_text, foreign_text},
     format::{duration_text, enum_text, status_badge},
 };
 
@@ -60,7 +60,7 @@ fn step_list(run: &RunView, job: &JobView, log: &ShownLog) -> Markup {
         @if !is_silent {
             p.dim {
                 a href={ (address) "&at=failure" } data-log-link { "Log" } " · "
-                a href={ "/api/v1/runs/" (run.id.service) "/" (run.id.number.0) "/jobs/" (job.key) "/log" } aria-label={ "raw log of " (job.name) } { "raw" }
+                a href={ "/api/v1/runs/" (run.id.service) "/" (run.id.number.0) "/jobs/" (job.key) "/log" } aria-label={ "raw log of " (cut_text(&job.name, 120)) } { "raw" }
                 @for attempt in 1..job.attempt() { " · " a href={ (address) "&attempt=" (attempt) "&at=failure" } data-log-link { "attempt " (attempt) } }
             }
         }

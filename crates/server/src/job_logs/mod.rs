@@ -35,8 +35,12 @@ pub(crate) use log_search::SearchText;
 
 /// Bytes that are read at once.
 const BLOCK_BYTES: usize = 1024 * 1024;
-/// Bytes before the end of a step in which the line is looked for that tells why it failed.
-const FAILURE_BYTES: u64 = 256 * 1024;
+/// Bytes before the end of a step in which the line is looked for that tells why it failed: room for some very long lines.
+const FAILURE_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of that part that are looked at, when each of its lines is cut.
+const FAILURE_TEXT_BYTES: usize = 256 * 1024;
+/// Bytes of a line that tell whether it is about the failure.
+const FAILURE_LINE_BYTES: usize = 1_000;
 /// Indexes that are kept: those of the logs that were read last.
 const INDEXES_MAX: usize = 64;
 /// Lines before the one that a window is about.
@@ -292,8 +296,7 @@ impl JobLogReader {
         let begin = start.max(end.saturating_sub(FAILURE_BYTES));
         let bytes = usize::try_from(end.saturating_sub(begin)).unwrap_or_default();
         let block = self.job_executor.read_log_block(job, begin, bytes).await?;
-        let text = String::from_utf8_lossy(&block.unwrap_or_default()).into_owned();
-        let Some(place) = telling_line_index(&text) else {
+        let Some(place) = failing_line_of_block(&block.unwrap_or_default()) else {
             let failed =
                 failed.and_then(|failed| steps.iter().rfind(|it| it.index == failed.index));
             return Ok(failed.and_then(|step| step.last));
@@ -302,6 +305,22 @@ impl JobLogReader {
         let first = self.line_at(job, &mut copy, begin).await?;
         Ok(Some(first + place as u64))
     }
+}
+
+/// The place, from 0, of the line in a block that tells why a step failed.
+fn failing_line_of_block(block: &[u8]) -> Option<usize> {
+    let block = block.strip_suffix(b"\n").unwrap_or(block);
+    let lines: Vec<&[u8]> = block.split(|byte| *byte == b'\n').collect();
+    let mut first = lines.len();
+    let mut bytes = 0;
+    while first > 0 && bytes < FAILURE_TEXT_BYTES {
+        first -= 1;
+        bytes += lines[first].len().min(FAILURE_LINE_BYTES) + 1;
+    }
+    let cut = |line: &&[u8]| line[..line.len().min(FAILURE_LINE_BYTES)].to_vec();
+    let text: Vec<Vec<u8>> = lines[first..].iter().map(cut).collect();
+    let text = String::from_utf8_lossy(&text.join(&b'\n')).into_owned();
+    telling_line_index(&text).map(|place| first + place)
 }
 
 /// Whether a job has a log.
@@ -351,5 +370,22 @@ impl LogIndexCache {
 
     fn forget(&self, job: &JobIdentity) {
         self.lock_indexes().indexes.remove(job);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_failing_line_is_found_before_a_very_long_one() {
+        let long = "x".repeat(1_100_000);
+        let log = format!(
+            "test 1 ... ok\nFAILED tests/a.py::b - AssertionError: no\n{long}\ncleaning up\n##[error]exit code 2\n"
+        );
+        assert_eq!(failing_line_of_block(log.as_bytes()), Some(1));
+        let many = "ok\n".repeat(400_000) + "error: broken\nbye\n";
+        assert_eq!(failing_line_of_block(many.as_bytes()), Some(400_000));
+        assert_eq!(failing_line_of_block(b""), None);
     }
 }

@@ -52,6 +52,19 @@ fn a_release_that_is_worse_than_stable_was_is_compared_with_the_warm_set_and_rol
         decision.is_bad && decision.at == turn.at && decision.why == turn.why,
         "{decision:?}"
     );
+    // Its page has the forward plan with the step at which it ended, and the odds that have crossed the threshold.
+    let history = RolloutHistory::read(&stage.log, None);
+    let stopped = |line: &&PlanLine| line.progress == RolloutProgress::Stopped;
+    assert_eq!(history.forward_plan.iter().filter(stopped).count(), 1);
+    let last = history.traffic.last().unwrap();
+    assert_eq!(
+        (last.direction, last.split.weight_of(ReleaseNumber(4))),
+        (PlanDirection::Back, Weight::ZERO)
+    );
+    let rule = &history.rules[0];
+    let odds = rule.odds.last().unwrap().odds;
+    assert!(odds.log_odds >= odds.log_threshold, "{odds:?}");
+    assert!(rule.judgement.as_ref().unwrap().verdict.is_fail());
 }
 
 #[test]
