@@ -29,6 +29,7 @@ pub mod rollout;
 pub mod row_facets;
 pub mod run;
 pub mod sealed_value;
+pub mod secret;
 pub mod service;
 pub mod source_repository;
 pub mod strategy;
