@@ -6,6 +6,7 @@ use shipway_core::{
     ids::{RolloutId, RunId},
     rollout::RolloutView,
     run::RunView,
+    secret::{SecretView, VariableView},
     service::ServiceView,
     testing::QuarantinedTest,
 };
@@ -13,10 +14,11 @@ use shipway_core::{
 use crate::{
     AcceptedDeletion, AddressPage, AnalysisReport, CancelRunRequest, DeletionRequest,
     DeployOutcome, DeployPlan, DeployRequest, DispatchRequest, DispatchedRun, EnvironmentStatus,
-    FailureSummary, JobGateAction, JobGateRequest, Page, PendingApproval, PruneReport,
-    PruneRequest, QuarantineRequest, ReadinessReport, ReleaseTestRequest, ReleasedTest,
-    RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest, RolloutAction,
-    RolloutActionRequest, RunTests, ServiceTests, ShellLocation, ShellRequest,
+    FailureSummary, ImportSecretsRequest, JobGateAction, JobGateRequest, Page, PendingApproval,
+    PruneReport, PruneRequest, QuarantineRequest, ReadinessReport, ReleaseTestRequest,
+    ReleasedTest, RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest,
+    RolloutAction, RolloutActionRequest, RotatedSecrets, RunTests, ServiceTests, SetSecretRequest,
+    SetVariableRequest, ShellLocation, ShellRequest,
 };
 
 /// Entries of a page at most; the server gives no more.
@@ -42,6 +44,16 @@ pub trait ApiClient {
     /// # Errors
     /// When there is no answer, or it is a problem.
     fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Self::Error>;
+
+    /// PUTs a JSON document, and reads the JSON answer.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is a problem.
+    fn replace<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
@@ -78,6 +90,80 @@ pub trait ApiClient {
                 Some(_) | None => return Ok(entries),
             }
         }
+    }
+
+    /// Secrets without their values, of a service or those that all services see.
+    ///
+    /// # Errors
+    /// As [`ApiClient::get`].
+    fn secrets(&self, service: Option<&str>) -> Result<Page<SecretView>, Self::Error> {
+        self.get(&value_path("secrets", "", service, None))
+    }
+
+    fn set_secret(
+        &self,
+        name: &str,
+        service: Option<&str>,
+        environment: Option<&str>,
+        request: &SetSecretRequest,
+    ) -> Result<SecretView, Self::Error> {
+        let path = value_path("secrets", &format!("/{name}"), service, environment);
+        self.replace(&path, request)
+    }
+
+    fn import_secrets(
+        &self,
+        service: Option<&str>,
+        environment: Option<&str>,
+        request: &ImportSecretsRequest,
+    ) -> Result<Page<SecretView>, Self::Error> {
+        self.post(
+            &value_path("secrets", "/import", service, environment),
+            request,
+        )
+    }
+
+    fn remove_secret(
+        &self,
+        name: &str,
+        service: Option<&str>,
+        environment: Option<&str>,
+    ) -> Result<Page<SecretView>, Self::Error> {
+        let path = value_path("secrets", &format!("/{name}"), service, environment);
+        self.delete(&path, &serde_json::json!({}))
+    }
+
+    fn rotate_secret_key(&self) -> Result<RotatedSecrets, Self::Error> {
+        self.post("/api/v1/secrets/rotate", &serde_json::json!({}))
+    }
+
+    /// Variables of a service, or those that all services see.
+    ///
+    /// # Errors
+    /// As [`ApiClient::get`].
+    fn variables(&self, service: Option<&str>) -> Result<Page<VariableView>, Self::Error> {
+        self.get(&value_path("variables", "", service, None))
+    }
+
+    fn set_variable(
+        &self,
+        name: &str,
+        service: Option<&str>,
+        environment: Option<&str>,
+        request: &SetVariableRequest,
+    ) -> Result<Page<VariableView>, Self::Error> {
+        let path = value_path("variables", &format!("/{name}"), service, environment);
+        self.replace(&path, request)
+    }
+
+    fn remove_variable(
+        &self,
+        name: &str,
+        service: Option<&str>,
+        environment: Option<&str>,
+    ) -> Result<Page<VariableView>, Self::Error> {
+        let path = value_path("variables", &format!("/{name}"), service, environment);
+        self.delete(&path, &serde_json::json!({}))
     }
 
     fn readiness(&self) -> Result<ReadinessReport, Self::Error> {
@@ -324,4 +410,12 @@ fn rollout_path(id: &RolloutId) -> String {
 
 fn service_path(service: &str) -> String {
     format!("/api/v1/services/{service}")
+}
+
+/// The address of secrets or variables, with the place that they are set in.
+fn value_path(kind: &str, rest: &str, service: Option<&str>, environment: Option<&str>) -> String {
+    let service = service.map(|service| format!("service={service}"));
+    let environment = environment.map(|environment| format!("environment={environment}"));
+    let query: Vec<String> = service.into_iter().chain(environment).collect();
+    format!("/api/v1/{kind}{rest}?{}", query.join("&"))
 }

@@ -24,6 +24,7 @@ mod prune;
 mod releases;
 mod rollouts;
 mod runs;
+mod secrets;
 mod shell;
 mod test_results;
 mod time_bound;
@@ -54,6 +55,10 @@ pub use runs::{
     ApprovalListQuery, CancelRunRequest, DispatchRequest, DispatchedRun, FailureSummary,
     JobGateAction, JobGateRequest, LogChunk, LogQuery, PendingApproval, RerunRequest, RunDetails,
     RunListQuery,
+};
+pub use secrets::{
+    ImportSecretsRequest, RemoveValueRequest, RotateSecretKeyRequest, RotatedSecrets,
+    SecretListQuery, SecretScopeQuery, SetSecretRequest, SetVariableRequest,
 };
 pub use shell::{ShellLocation, ShellRequest};
 pub use test_results::{

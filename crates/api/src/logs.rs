@@ -88,6 +88,9 @@ pub struct LogStep {
 #[into_params(parameter_in = Query)]
 pub struct LogSearchQuery {
     /// The text, case-insensitive; at most 200 characters.
+    // A default, so that the permission is checked before the query.
+    #[serde(default)]
+    #[param(required = true)]
     pub text: String,
     /// The attempt at the job, from 1; the last one by default.
     pub attempt: Option<u32>,

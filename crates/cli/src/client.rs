@@ -231,6 +231,15 @@ impl ApiClient for ServerConnection {
         self.read(path, request.force_send_body().send_json(body))
     }
 
+    fn replace<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let request = self.head(agent().put(self.url(path)));
+        self.read(path, request.send_json(body))
+    }
+
     fn post<T: DeserializeOwned>(
         &self,
         path: &str,

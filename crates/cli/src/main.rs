@@ -21,8 +21,8 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use client::{GLOBAL_OPTIONS, ServerConnection};
 use commands::{
-    admin, check, delete, demo, deploy, eval, history, init, internal, logs, rollout_actions, run,
-    runs, server, shell, simulate, status, test_results, watch,
+    admin, check, delete, demo, deploy, env, eval, history, init, internal, logs, rollout_actions,
+    run, runs, secret, server, shell, simulate, status, test_results, watch,
 };
 use exit::Failure;
 use print::Output;
@@ -88,6 +88,8 @@ enum Command {
     RolloutAction(rollout_actions::Command),
     Rollback(deploy::Rollback),
     Delete(delete::DeleteArgs),
+    Secret(secret::SecretArgs),
+    Env(env::EnvArgs),
     Dispatch(runs::Dispatch),
     Cancel(runs::Cancel),
     Eval(eval::Args),
@@ -163,6 +165,8 @@ fn carry_out(
         Command::RolloutAction(command) => done(rollout_actions::run(server, &command, output)),
         Command::Rollback(args) => done(deploy::roll_back(server, &args, output)),
         Command::Delete(args) => done(delete::run(server, &args, output)),
+        Command::Secret(args) => done(secret::run(server, &args, output)),
+        Command::Env(args) => done(env::run(server, &args, output)),
         Command::Dispatch(args) => done(runs::dispatch(server, &args, output)),
         Command::Cancel(args) => done(runs::cancel(server, &args, output)),
         Command::Eval(args) => eval::run(&args, output),

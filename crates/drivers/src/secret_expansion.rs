@@ -13,7 +13,7 @@
 
 /// A text names a secret that the server doesn't have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the secret {0} is not set on the server (--secrets FILE)")]
+#[error("the secret {0} is not set: `shipway secret set {0}`")]
 pub struct SecretNotSet(pub String);
 
 /// Replaces each `$NAME` in `text` by the secret's value; a `$` that no name follows stays.

@@ -13,7 +13,8 @@ use shipway_engine::{Blobs, Clock, Store};
 use crate::{
     capabilities::{
         AuthenticationSources, ClientTokens, DataFolder, DeployPlanning, JobInputs, JobLogs,
-        ReleaseObservations, RunFiles, ServerAddresses, ServiceRequests, ShellSources, Workloads,
+        ReleaseObservations, RunFiles, SecretEditing, ServerAddresses, ServiceRequests,
+        ShellSources, Workloads,
     },
     delivery_engines::DeliveryEngines,
     delivery_matrix::MatrixFeed,
@@ -185,6 +186,15 @@ impl FromRef<AppState> for DeployPlanning {
             targets: app.workloads.targets.clone(),
             baseline_history: app.observations.baseline_history.clone(),
             server_addresses: app.server_addresses.clone(),
+        }
+    }
+}
+
+impl FromRef<AppState> for SecretEditing {
+    fn from_ref(AppState(app): &AppState) -> Self {
+        Self {
+            engines: app.engines.clone(),
+            secrets: app.job_inputs.secrets.clone(),
         }
     }
 }

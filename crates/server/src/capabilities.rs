@@ -159,6 +159,13 @@ pub(crate) struct ShellSources {
     pub(crate) server_addresses: ServerAddresses,
 }
 
+/// Changes of secrets and variables.
+#[derive(Clone)]
+pub(crate) struct SecretEditing {
+    pub(crate) engines: Arc<DeliveryEngines>,
+    pub(crate) secrets: SecretStore,
+}
+
 /// The data directory.
 #[derive(Clone)]
 pub(crate) struct DataFolder(pub(crate) Arc<Path>);

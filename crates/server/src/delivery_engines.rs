@@ -9,6 +9,7 @@ use shipway_core::{
     ids::{RolloutId, ServiceName},
     rollout::{RolloutAggregate, RolloutState},
     run::RunAggregate,
+    secret::SecretAggregate,
     service::{ServiceAggregate, ServiceInput, ServiceRejection, ServiceState},
 };
 use shipway_engine::{Engine, EngineError, Outcome, StoreError};
@@ -25,6 +26,8 @@ pub(crate) struct DeliveryEngines {
     pub(crate) rollouts: Engine<RolloutAggregate>,
     /// Claims of addresses.
     pub(crate) addresses: Engine<AddressClaims>,
+    /// Secrets and variables.
+    pub(crate) secrets: Engine<SecretAggregate>,
 }
 
 impl DeliveryEngines {
@@ -82,6 +85,7 @@ impl DeliveryEngines {
         self.runs.stop().await;
         self.groups.stop().await;
         self.addresses.stop().await;
+        self.secrets.stop().await;
     }
 }
 

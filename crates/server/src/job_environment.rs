@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use shipway_core::{
     access::JobIdentity,
+    aggregate::Actor,
     ids::RunId,
     run::{JobEnvironment, JobRecord, Run, RunSpec, RunState},
+    secret::{SecretInput, SecretRejection, SecretUser, UsedSecret},
     service::RunPurpose,
     target::ServiceEnvironment,
 };
+use shipway_engine::EngineError;
 use shipway_targets::traffic_registry::TrafficRegistry;
 use shipway_workflow::job::{JobKey, ServerAccess, SourceTree, StoredArtifact};
 
@@ -16,6 +19,7 @@ use crate::{
     address_book::find_addresses,
     capabilities::{JobInputs, ServerAddresses},
     delivery_engines::DeliveryEngines,
+    secrets::LockedSecretError,
 };
 
 /// Where the environment of a job comes from.
@@ -33,14 +37,23 @@ pub(crate) enum JobEnvironmentError {
     /// The run's stream has no events.
     #[error("the run is not open")]
     RunNotOpen,
+    #[error(transparent)]
+    LockedSecret(#[from] LockedSecretError),
 }
 
-/// The inputs of a job apart from its steps. They include secrets: pass them only to the worker, or to a person with permission to read them.
+/// The inputs of a job apart from its steps, with the secrets among them that are to be recorded as used, by stream.
+pub(crate) struct PreparedEnvironment {
+    pub(crate) environment: JobEnvironment,
+    pub(crate) used: BTreeMap<String, Vec<UsedSecret>>,
+}
+
+/// The inputs of a job apart from its steps. They include secrets: pass them only to the worker, or to a person with permission to read
+/// them, and record their use before.
 pub(crate) async fn job_environment(
     sources: JobEnvironmentSources<'_>,
     state: &RunState,
     key: &JobKey,
-) -> Result<JobEnvironment, JobEnvironmentError> {
+) -> Result<PreparedEnvironment, JobEnvironmentError> {
     let known = (state.0.as_deref()).ok_or(JobEnvironmentError::RunNotOpen)?;
     let run = &known.spec;
     let artifacts = known.artifacts.iter().map(|artifact| StoredArtifact {
@@ -48,13 +61,15 @@ pub(crate) async fn job_environment(
         digest: artifact.digest.to_string(),
         size: artifact.size,
     });
-    Ok(JobEnvironment {
-        secrets: sources.inputs.secrets.all().clone(),
-        // A job that is started has passed the gates of its environment.
-        environment_secrets: (environment(known, key))
-            .map(|name| sources.inputs.secrets.for_environment(name))
-            .unwrap_or_default(),
-        vars: BTreeMap::new(),
+    let environment = environment(known, key);
+    let service = &run.id.service;
+    // A job that is started has passed the gates of its environment.
+    let secrets = sources.inputs.secrets.job_secrets(service, environment)?;
+    let variables = |name| sources.inputs.secrets.variables(service, Some(name));
+    let environment = JobEnvironment {
+        secrets: secrets.shared,
+        environment_secrets: secrets.environment,
+        vars: environment.map(variables).unwrap_or_default(),
         env: shipway_variables(sources, run).await,
         source: SourceTree::Git {
             repository: run.location().repository.to_string(),
@@ -67,7 +82,26 @@ pub(crate) async fn job_environment(
             token: job_token(sources.inputs, known, key),
         }),
         actions: sources.inputs.actions.without_local_files(),
+    };
+    Ok(PreparedEnvironment {
+        environment,
+        used: secrets.used,
     })
+}
+
+/// Records the use of secrets, before they are given out.
+pub(crate) async fn record_secret_use(
+    engines: &DeliveryEngines,
+    user: &SecretUser,
+    used: BTreeMap<String, Vec<UsedSecret>>,
+    by: &Actor,
+) -> Result<(), EngineError<SecretRejection>> {
+    for (stream, secrets) in used {
+        let user = user.clone();
+        let input = SecretInput::RecordUse { user, secrets };
+        engines.secrets.send(&stream, input, by.clone()).await?;
+    }
+    Ok(())
 }
 
 /// The token for the attempt at a job that is under way; of a run without a uid one that opens nothing.

@@ -43,6 +43,6 @@ mod workspaces;
 
 pub use api::openapi;
 pub use app::App;
-pub use secrets::{SecretStore, SecretsError};
+pub use secrets::SecretsError;
 pub use start::{RunningServer, start};
 pub use start_options::{MissingLog, ServerOptions, StartError};

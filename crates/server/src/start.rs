@@ -15,6 +15,7 @@ use shipway_core::{
     },
     aggregate::Aggregate,
     delivery::DeliveryCounts,
+    secret::SecretUser,
     source_repository::SourceRepository,
     target::{RouterKind, TargetKind},
 };
@@ -53,7 +54,8 @@ use crate::{
     delivery_engines::DeliveryEngines,
     delivery_matrix::{MatrixFeed, follow_matrix},
     effects::{
-        self, AddressDriver, GroupDriver, NoticeDelivery, RolloutDriver, RunDriver, ServiceDriver,
+        self, AddressDriver, GroupDriver, NoticeDelivery, RolloutDriver, RunDriver, SecretDriver,
+        ServiceDriver,
     },
     file_storage::FileStorage,
     job_logs::JobLogReader,
@@ -65,7 +67,8 @@ use crate::{
     push::PushReceiver,
     recorded_routes::recorded_routes,
     retention::FilePruner,
-    secrets::SecretStore,
+    sealing::SealingKeys,
+    secrets::{SecretPlace, SecretStore, SecretsFile},
     start_options::{MissingLog, ServerOptions, StartError, io_error},
     test_reports::TestReports,
     workspaces::{self, RunStorage},
@@ -127,8 +130,8 @@ struct ServerParts {
 
 impl ServerParts {
     async fn open(options: &ServerOptions, data: &Path) -> Result<(Self, TcpListener), StartError> {
-        let secrets = options.secrets.as_deref().map(SecretStore::read);
-        let secrets = secrets.transpose()?.unwrap_or_default();
+        let file = options.secrets.as_deref().map(SecretsFile::read);
+        let file = file.transpose()?.unwrap_or_default();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(
             &data.join("shipway.db"),
             SqliteOptions {
@@ -136,6 +139,11 @@ impl ServerParts {
                 pages_max: None,
             },
         )?);
+        let internal_token =
+            open_internal_token(data).map_err(io_error("keeping the internal token"))?;
+        let keys = SealingKeys::open(&data.join("keys"))
+            .map_err(io_error("reading the keys that encrypt secrets"))?;
+        let secrets = SecretStore::open(file, Arc::new(keys), &*store).await?;
         let blobs = FileBlobs::open(&data.join("blobs")).map_err(io_error("opening the blobs"))?;
         let blobs: Arc<dyn Blobs> = Arc::new(blobs);
         let listener = TcpListener::bind(options.listen).await;
@@ -156,8 +164,6 @@ impl ServerParts {
             .with_target(TargetKind::Process, target)
             .with_router(RouterKind::Proxy, Arc::new(router));
         let clock = Arc::new(RealClock::after(last_event_at(&*store).await?));
-        let internal_token =
-            open_internal_token(data).map_err(io_error("keeping the internal token"))?;
         let job_tokens = JobTokens::open(&data.join("keys"))
             .map_err(io_error("keeping the key of jobs' tokens"))?;
         let repos = Arc::new(GitRepositories::open(data.join("git"))?);
@@ -285,6 +291,7 @@ fn start_engines(
         workloads: shared.workloads.clone(),
         baseline_history: shared.observations.baseline_history.clone(),
         notices: notices.clone(),
+        secrets: parts.secrets.clone(),
     };
     let runs = RunDriver {
         engines: engines.clone(),
@@ -316,6 +323,7 @@ fn start_engines(
         groups: start_engine(store, clock, groups),
         rollouts: start_engine(store, clock, rollouts),
         addresses: start_engine(store, clock, AddressDriver),
+        secrets: start_engine(store, clock, SecretDriver),
     }
 }
 
@@ -445,6 +453,7 @@ fn spawn_tasks(
         policy: app.pruner.policy,
     }));
     tasks.spawn(app.pruner.clone().run());
+    tasks.spawn(app.job_inputs.secrets.uses().run(app.engines.clone()));
     let Workloads { targets, traffic } = app.workloads.clone();
     tasks.spawn(record_history(
         app.observations.baseline_history.clone(),
@@ -569,10 +578,16 @@ async fn last_event_at(store: &dyn Store) -> Result<Option<jiff::Timestamp>, Sto
 }
 
 fn secret_resolver(secrets: SecretStore) -> process::SecretResolver {
-    Arc::new(move |place, name| {
-        secrets
-            .get_in(place.environment.as_str(), name)
-            .map(str::to_owned)
+    Arc::new(move |set, name| {
+        let place = SecretPlace {
+            service: &set.place.service,
+            environment: Some(&set.place.environment),
+        };
+        let user = SecretUser::Instances {
+            environment: set.place.environment.clone(),
+            release: set.release.released(),
+        };
+        secrets.find(place, name, &user)
     })
 }
 

@@ -216,7 +216,7 @@ pub enum TargetError {
         image: ImageReference,
     },
     /// A secret used by the workload isn't set.
-    #[error("the secret {0} is not set on the server (--secrets FILE)")]
+    #[error("the secret {0} is not set: `shipway secret set {0}`")]
     Secret(String),
     /// An operation on files or processes failed.
     #[error("{what}: {source}")]

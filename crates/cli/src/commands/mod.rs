@@ -6,6 +6,7 @@ pub mod delete;
 pub mod demo;
 pub mod deploy;
 mod deploy_outcome;
+pub mod env;
 pub mod eval;
 mod gate_decisions;
 pub mod history;
@@ -20,12 +21,14 @@ pub mod rollout_actions;
 mod rollout_line;
 pub mod run;
 pub mod runs;
+pub mod secret;
 pub mod server;
 mod service_logs;
 pub mod shell;
 pub mod simulate;
 pub mod status;
 pub mod test_results;
+mod value_scope;
 pub mod watch;
 
 /// The default number of parallel jobs: two per core, because jobs often wait for the disk; at least four.

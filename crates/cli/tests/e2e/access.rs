@@ -197,6 +197,24 @@ const DESCRIBED: &[Row] = &[
         People,
     ),
     ("DELETE", "/api/v1/services/{service}", "{}", People),
+    ("GET", "/api/v1/secrets", "", People),
+    ("PUT", "/api/v1/secrets/{name}", r#"{"value":"x"}"#, People),
+    ("DELETE", "/api/v1/secrets/{name}", "", People),
+    (
+        "POST",
+        "/api/v1/secrets/import",
+        r#"{"secrets":{"A":"x"}}"#,
+        People,
+    ),
+    ("POST", "/api/v1/secrets/rotate", "{}", People),
+    ("GET", "/api/v1/variables", "", People),
+    (
+        "PUT",
+        "/api/v1/variables/{name}",
+        r#"{"value":"x"}"#,
+        People,
+    ),
+    ("DELETE", "/api/v1/variables/{name}", "", People),
     // The last one: it ends the run whose job asks.
     (
         "POST",

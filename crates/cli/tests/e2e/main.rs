@@ -53,6 +53,7 @@ mod run_page;
 mod runners;
 mod runs;
 mod screen;
+mod secrets;
 mod shop;
 mod simulate;
 mod site;

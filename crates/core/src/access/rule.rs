@@ -90,14 +90,16 @@ pub const fn required_role(verb: Verb) -> PrincipalRole {
         | Verb::Dispatch
         | Verb::Quarantine
         | Verb::OpenShell
-        | Verb::ReportMetrics => PrincipalRole::Deployer,
+        | Verb::ReportMetrics
+        | Verb::ReadSecrets => PrincipalRole::Deployer,
         Verb::Approve | Verb::Reject => PrincipalRole::Approver,
         Verb::ReportPush
         | Verb::ShowSecrets
         | Verb::FetchInputs
         | Verb::SendRecords
         | Verb::Delete
-        | Verb::Prune => PrincipalRole::Admin,
+        | Verb::Prune
+        | Verb::ChangeSecrets => PrincipalRole::Admin,
     }
 }
 

@@ -40,11 +40,15 @@ pub enum Verb {
     Delete,
     /// Remove files that the retention rule no longer covers.
     Prune,
+    /// List secrets, without their values.
+    ReadSecrets,
+    /// Set and remove secrets and variables.
+    ChangeSecrets,
 }
 
 impl Verb {
     /// Every verb, in the order of their declaration.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Read,
         Self::Browse,
         Self::Push,
@@ -70,6 +74,8 @@ impl Verb {
         Self::SendRecords,
         Self::Delete,
         Self::Prune,
+        Self::ReadSecrets,
+        Self::ChangeSecrets,
     ];
 }
 
@@ -101,6 +107,8 @@ impl fmt::Display for Verb {
             Self::SendRecords => "send records of",
             Self::Delete => "delete",
             Self::Prune => "remove old files of",
+            Self::ReadSecrets => "list the secrets of",
+            Self::ChangeSecrets => "change the secrets of",
         })
     }
 }

@@ -35,7 +35,7 @@ pub fn schema() -> Value {
                 "description": "How to start an instance.",
                 "properties": {
                     "command": { "type": "string", "description": "A shell command; $PORT is the port to listen on." },
-                    "env": { "$ref": "#/$defs/env", "description": "Environment variables of the instances; `$NAME` is a secret of the server." },
+                    "env": { "$ref": "#/$defs/env", "description": "Environment variables of the instances; `$NAME` is a secret (`shipway secret set NAME`)." },
                     "health": { "$ref": "#/$defs/health", "description": "Health checks of the instances; without it an instance is ready when its port accepts connections." },
                     "limits": limits(),
                     "grace": { "$ref": "#/$defs/duration", "default": "10s", "description": "Time from the stop signal to SIGKILL." },
@@ -230,7 +230,7 @@ fn provider() -> Value {
                     "web": text("URL that returns JSON."),
                     "exec": text("A shell command that prints a number or JSON."),
                     "query": text("The query. Placeholders: {{release}}, {{stable}}, {{service}}, {{environment}}, {{window}}."),
-                    "headers": { "$ref": "#/$defs/env", "description": "Headers of the request; `$NAME` is a secret of the server." },
+                    "headers": { "$ref": "#/$defs/env", "description": "Headers of the request; `$NAME` is a secret (`shipway secret set NAME`)." },
                     "method": { "type": "string", "default": "GET", "description": "Method of the request to `web`." },
                     "body": text("Body of the request to `web`."),
                     "path": text("Path of the number in the response, such as data.items[0].value."),

@@ -44,6 +44,8 @@ pub enum SecretInput {
         environment: Option<EnvironmentName>,
         name: SecretName,
     },
+    /// Removes all values: the service is deleted, and its name may later belong to others.
+    RemoveAll,
     RecordUse {
         user: SecretUser,
         secrets: Vec<UsedSecret>,
@@ -54,7 +56,9 @@ pub enum SecretInput {
 /// Why a change is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretRejection {
-    #[error("at most {VALUES_MAX} secrets and {VALUES_MAX} variables can be set in one place: remove some first")]
+    #[error(
+        "at most {VALUES_MAX} secrets and {VALUES_MAX} variables can be set in one place: remove some first"
+    )]
     TooMany,
     #[error("there is no secret {name}: see `shipway secret list`")]
     NoSecret { name: SecretName },
@@ -84,7 +88,12 @@ pub(super) fn decide(
             expected_version,
         } => {
             let values = state.values(environment.as_ref());
-            Some(set_secrets(values, environment.clone(), secrets, expected_version)?)
+            Some(set_secrets(
+                values,
+                environment.clone(),
+                secrets,
+                expected_version,
+            )?)
         }
         SecretInput::ResealSecrets {
             environment,
@@ -108,6 +117,7 @@ pub(super) fn decide(
             }
             Some(SecretEvent::VariableRemoved { environment, name })
         }
+        SecretInput::RemoveAll => (!state.is_empty()).then_some(SecretEvent::AllRemoved),
         SecretInput::RecordUse { user, secrets } => record_use(state, user, secrets, now),
         SecretInput::TimerFired => None,
     };

@@ -86,7 +86,11 @@ impl DotenvReader<'_> {
     }
 
     fn skip_blanks(&mut self) {
-        while self.rest.next_if(|c| matches!(c, ' ' | '\t' | '\r')).is_some() {}
+        while self
+            .rest
+            .next_if(|c| matches!(c, ' ' | '\t' | '\r'))
+            .is_some()
+        {}
     }
 
     /// The next name with its line, up to and including `=`; none at the end of the file.
@@ -110,7 +114,9 @@ impl DotenvReader<'_> {
         }
         let name = name.trim();
         let name = name.strip_prefix("export ").unwrap_or(name).trim();
-        let name = name.parse().map_err(|reason| DotenvError::BadName { line, reason })?;
+        let name = name
+            .parse()
+            .map_err(|reason| DotenvError::BadName { line, reason })?;
         Ok(Some((line, name)))
     }
 

@@ -40,6 +40,8 @@ pub enum SecretEvent {
         environment: Option<EnvironmentName>,
         name: SecretName,
     },
+    /// Nothing is set any more: the service was deleted.
+    AllRemoved,
     /// Values were given to a user of secrets.
     SecretsUsed {
         user: SecretUser,

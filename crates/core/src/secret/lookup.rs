@@ -48,7 +48,11 @@ impl<'a> SecretScopes<'a> {
         name: &SecretName,
     ) -> Option<FoundSecret<'a>> {
         let places = [environment, None];
-        let places = if environment.is_some() { &places[..] } else { &places[1..] };
+        let places = if environment.is_some() {
+            &places[..]
+        } else {
+            &places[1..]
+        };
         places.iter().find_map(|place| {
             let found = |(scope, values): (SecretScope, &'a ValueSet)| {
                 let (version, value) = values.secret(name)?;

@@ -1,4 +1,4 @@
-//! What is set in one stream of secrets and variables.
+//! The secrets and variables of one stream.
 
 use std::collections::BTreeMap;
 
@@ -69,6 +69,12 @@ impl SecretState {
         [(None, &self.shared)].into_iter().chain(environments)
     }
 
+    /// Whether no secret and no variable is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all_values().all(|(_, values)| values.is_empty())
+    }
+
     fn values_mut(&mut self, environment: Option<&EnvironmentName>) -> &mut ValueSet {
         match environment {
             None => &mut self.shared,
@@ -103,10 +109,7 @@ impl SecretState {
             }
             SecretEvent::SecretRemoved { environment, name } => {
                 let values = self.values_mut(environment.as_ref());
-                if let Some(secret) = values.secrets.get_mut(name) {
-                    secret.value = None;
-                    secret.changed = changed;
-                }
+                values.remove_secret(name, changed);
             }
             SecretEvent::VariablesSet {
                 environment,
@@ -123,6 +126,11 @@ impl SecretState {
             }
             SecretEvent::VariableRemoved { environment, name } => {
                 (self.values_mut(environment.as_ref()).variables).remove(name);
+            }
+            SecretEvent::AllRemoved => {
+                self.shared.remove_all(&changed);
+                let environments = self.environments.values_mut();
+                environments.for_each(|values| values.remove_all(&changed));
             }
             SecretEvent::SecretsUsed { user, secrets } => {
                 for used in secrets {
@@ -159,6 +167,27 @@ impl ValueSet {
             uses: Vec::new(),
         };
         self.secrets.insert(secret.name.clone(), stored);
+    }
+
+    fn remove_secret(&mut self, name: &SecretName, changed: SecretChange) {
+        if let Some(secret) = self.secrets.get_mut(name) {
+            secret.value = None;
+            secret.changed = changed;
+        }
+    }
+
+    fn remove_all(&mut self, changed: &SecretChange) {
+        self.variables.clear();
+        for secret in self.secrets.values_mut() {
+            if secret.value.take().is_some() {
+                secret.changed = changed.clone();
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let is_set = |secret: &StoredSecret| secret.value.is_some();
+        self.variables.is_empty() && !self.secrets.values().any(is_set)
     }
 
     fn reseal(&mut self, secret: &SealedSecret) {

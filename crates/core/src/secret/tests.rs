@@ -49,7 +49,10 @@ fn send(
     assert_eq!(read, events, "an event is read as it was written");
     fold::<SecretAggregate>(state, &events);
     let stored = serde_json::to_string(state).unwrap();
-    assert_eq!(serde_json::from_str::<SecretState>(&stored).unwrap(), *state);
+    assert_eq!(
+        serde_json::from_str::<SecretState>(&stored).unwrap(),
+        *state
+    );
     Ok(events.len())
 }
 
@@ -69,7 +72,11 @@ fn versions_grow_and_a_change_of_another_version_is_refused() {
     let refused = send(&mut state, set("", "KEY", "c", Some(1)), START);
     assert!(matches!(
         refused,
-        Err(SecretRejection::OtherVersion { current: 2, expected: 1, .. })
+        Err(SecretRejection::OtherVersion {
+            current: 2,
+            expected: 1,
+            ..
+        })
     ));
     let name: SecretName = "Key".parse().unwrap();
     let remove = SecretInput::RemoveSecret {
@@ -88,7 +95,11 @@ fn versions_grow_and_a_change_of_another_version_is_refused() {
 #[test]
 fn own_values_come_before_those_of_all_services_and_those_of_an_environment_before_shared_ones() {
     let (mut own, mut all) = (SecretState::default(), SecretState::default());
-    for (place, name, value) in [("", "A", "own"), ("", "B", "own"), ("live", "C", "own live")] {
+    for (place, name, value) in [
+        ("", "A", "own"),
+        ("", "B", "own"),
+        ("live", "C", "own live"),
+    ] {
         send(&mut own, set(place, name, value, None), START).unwrap();
     }
     for (place, name) in [("", "A"), ("live", "B"), ("live", "C"), ("", "D")] {
@@ -113,16 +124,25 @@ fn own_values_come_before_those_of_all_services_and_those_of_an_environment_befo
         ("live", "C", "own live (shop in live)"),
         ("live", "D", "all  (all services)"),
     ] {
-        assert_eq!(find(place, name).as_deref(), Some(expected), "{place} {name}");
+        assert_eq!(
+            find(place, name).as_deref(),
+            Some(expected),
+            "{place} {name}"
+        );
     }
     assert_eq!(find("", "C"), None, "outside of its environment");
     let names = |found: BTreeMap<&SecretName, FoundSecret<'_>>| {
-        let shown = found.into_iter().map(|(name, it)| format!("{name}={}", it.value.data));
+        let shown = found
+            .into_iter()
+            .map(|(name, it)| format!("{name}={}", it.value.data));
         shown.collect::<Vec<_>>()
     };
     assert_eq!(names(scopes.shared_secrets()), ["A=own", "B=own", "D=all "]);
     let live = environment("live").unwrap();
-    assert_eq!(names(scopes.environment_secrets(&live)), ["B=all live", "C=own live"]);
+    assert_eq!(
+        names(scopes.environment_secrets(&live)),
+        ["B=all live", "C=own live"]
+    );
 }
 
 #[test]
@@ -139,7 +159,10 @@ fn a_use_is_recorded_once_an_hour_for_each_user_and_again_for_a_new_version() {
     let later = |minutes: i64| START + SignedDuration::from_mins(minutes);
     assert_eq!(send(&mut state, record(&provider, 1), START), Ok(1));
     assert_eq!(send(&mut state, record(&provider, 1), later(59)), Ok(0));
-    assert_eq!(send(&mut state, record(&SecretUser::Notification, 1), later(59)), Ok(1));
+    assert_eq!(
+        send(&mut state, record(&SecretUser::Notification, 1), later(59)),
+        Ok(1)
+    );
     assert_eq!(send(&mut state, record(&provider, 1), later(61)), Ok(1));
     send(&mut state, set("live", "KEY", "b", None), later(62)).unwrap();
     assert_eq!(send(&mut state, record(&provider, 2), later(63)), Ok(1));
@@ -180,13 +203,28 @@ fn variables_are_readable_and_an_unchanged_one_is_no_event() {
     assert_eq!(send(&mut state, set("info"), START), Ok(1));
     assert_eq!(send(&mut state, set("info"), START), Ok(0));
     let views = variable_views(None, &state);
-    assert_eq!((views[0].name.as_str(), views[0].value.as_str()), ("LEVEL", "info"));
+    assert_eq!(
+        (views[0].name.as_str(), views[0].value.as_str()),
+        ("LEVEL", "info")
+    );
     let remove = SecretInput::RemoveVariable {
         environment: environment("live"),
         name: "level".parse().unwrap(),
     };
     assert_eq!(send(&mut state, remove.clone(), START), Ok(1));
     assert!(send(&mut state, remove, START).is_err());
+}
+
+#[test]
+fn a_deleted_service_leaves_no_value_and_versions_go_on() {
+    let mut state = SecretState::default();
+    send(&mut state, set("", "KEY", "a", None), START).unwrap();
+    send(&mut state, set("live", "KEY", "b", None), START).unwrap();
+    assert_eq!(send(&mut state, SecretInput::RemoveAll, START), Ok(1));
+    assert_eq!(send(&mut state, SecretInput::RemoveAll, START), Ok(0));
+    assert!(state.is_empty() && secret_views(None, &state).is_empty());
+    send(&mut state, set("live", "KEY", "c", None), START).unwrap();
+    assert_eq!(secret_views(None, &state)[0].version, 2);
 }
 
 #[test]
@@ -214,7 +252,16 @@ fn names_are_as_on_github() {
         let parsed: SecretName = name.parse().unwrap();
         assert_eq!(parsed.as_str(), name.to_ascii_uppercase());
     }
-    for name in ["", "1a", "a-b", "a b", "ä", "a\u{202e}", "GitHub_Token", &"a".repeat(256)] {
+    for name in [
+        "",
+        "1a",
+        "a-b",
+        "a b",
+        "ä",
+        "a\u{202e}",
+        "GitHub_Token",
+        &"a".repeat(256),
+    ] {
         assert!(name.parse::<SecretName>().is_err(), "{name:?}");
     }
     let error = "p4ss=word".parse::<SecretName>().unwrap_err().to_string();
@@ -225,10 +272,22 @@ fn names_are_as_on_github() {
 fn a_dotenv_file_is_read_or_refused_with_its_line() {
     let text = "\u{feff}# comment\n\n export  A = plain # comment\nB=has#hash\nC='it is \\n $A'\nD=\"two\nlines\\t\\$\\\"\\q\"  # end\nE=\nF=\"\"\r\nG= a b \r\nH=#none\n";
     let values = parse_dotenv(text).unwrap();
-    let shown: Vec<_> = values.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let shown: Vec<_> = values
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     assert_eq!(
         shown,
-        ["A=plain", "B=has#hash", "C=it is \\n $A", "D=two\nlines\t$\"\\q", "E=", "F=", "G=a b", "H="]
+        [
+            "A=plain",
+            "B=has#hash",
+            "C=it is \\n $A",
+            "D=two\nlines\t$\"\\q",
+            "E=",
+            "F=",
+            "G=a b",
+            "H="
+        ]
     );
     for (text, expected) in [
         ("A=1\nnot an assignment\n", "line 2 is not NAME=value"),

@@ -47,19 +47,21 @@ pub fn secret_views(service: Option<&ServiceName>, state: &SecretState) -> Vec<S
     let mut views = Vec::new();
     for (environment, values) in state.all_values() {
         let set = (values.secrets.iter()).filter(|(_, secret)| secret.value.is_some());
-        views.extend(set.map(|(name, secret)| SecretView {
-            name: name.clone(),
-            service: service.cloned(),
-            environment: environment.cloned(),
-            version: secret.version,
-            changed_at: secret.changed.at,
-            changed_by: secret.changed.by.clone(),
-            uses: (secret.uses.iter())
-                .map(|(user, at)| SecretUseView {
-                    user: user.to_string(),
-                    at: *at,
-                })
-                .collect(),
+        views.extend(set.map(|(name, secret)| {
+            SecretView {
+                name: name.clone(),
+                service: service.cloned(),
+                environment: environment.cloned(),
+                version: secret.version,
+                changed_at: secret.changed.at,
+                changed_by: secret.changed.by.clone(),
+                uses: (secret.uses.iter())
+                    .map(|(user, at)| SecretUseView {
+                        user: user.to_string(),
+                        at: *at,
+                    })
+                    .collect(),
+            }
         }));
     }
     views
@@ -70,14 +72,19 @@ pub fn secret_views(service: Option<&ServiceName>, state: &SecretState) -> Vec<S
 pub fn variable_views(service: Option<&ServiceName>, state: &SecretState) -> Vec<VariableView> {
     let mut views = Vec::new();
     for (environment, values) in state.all_values() {
-        views.extend(values.variables.iter().map(|(name, variable)| VariableView {
-            name: name.clone(),
-            service: service.cloned(),
-            environment: environment.cloned(),
-            value: variable.value.clone(),
-            changed_at: variable.changed.at,
-            changed_by: variable.changed.by.clone(),
-        }));
+        views.extend(
+            values
+                .variables
+                .iter()
+                .map(|(name, variable)| VariableView {
+                    name: name.clone(),
+                    service: service.cloned(),
+                    environment: environment.cloned(),
+                    value: variable.value.clone(),
+                    changed_at: variable.changed.at,
+                    changed_by: variable.changed.by.clone(),
+                }),
+        );
     }
     views
 }

@@ -25,7 +25,7 @@ const HEAD: &str = "# Configuration reference
 Generated from the JSON Schema of `shipway.yaml` (`shipway schema`, `/schema/shipway.json`) by a test
 (`UPDATE_DOCS=1 cargo test -p shipway-core --test configuration_reference`), which also reads every example. `shipway check` reports errors in a file.
 
-Durations are written `250ms`, `2s`, `5m`, `1h30m`; shares `5%`; memory `512MiB`. `$NAME` is a secret of the server (`--secrets`).
+Durations are written `250ms`, `2s`, `5m`, `1h30m`; shares `5%`; memory `512MiB`. `$NAME` is a [secret](secrets.md).
 ";
 
 fn file_with(section: &Section, example: &str) -> String {

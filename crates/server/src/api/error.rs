@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use shipway_api::Problem;
-use shipway_core::{rollout, run, service, testing::QuarantineRejection};
+use shipway_core::{rollout, run, secret::SecretRejection, service, testing::QuarantineRejection};
 use shipway_engine::{EngineError, StoreError};
 
 use crate::{
@@ -165,6 +165,16 @@ impl RejectionStatus for rollout::RolloutRejection {
             | Self::NoPendingApproval { .. }
             | Self::SubjectChanged { .. }
             | Self::RollingBack { .. } => StatusCode::CONFLICT,
+        }
+    }
+}
+
+impl RejectionStatus for SecretRejection {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoSecret { .. } | Self::NoVariable { .. } => StatusCode::NOT_FOUND,
+            Self::OtherVersion { .. } => StatusCode::PRECONDITION_FAILED,
+            Self::TooMany => StatusCode::CONFLICT,
         }
     }
 }

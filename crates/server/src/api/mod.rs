@@ -31,9 +31,11 @@ pub(crate) mod releases;
 pub(crate) mod rollouts;
 pub(crate) mod runs;
 pub(crate) mod same_origin;
+mod secrets;
 mod services;
 mod shell;
 mod test_results;
+mod variables;
 
 use axum::Router;
 use utoipa::OpenApi;
@@ -95,6 +97,12 @@ pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(approvals::act_on_job_gate))
         .routes(routes!(delivery::list))
         .routes(routes!(prune::show, prune::remove))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::set, secrets::remove))
+        .routes(routes!(secrets::import))
+        .routes(routes!(secrets::rotate))
+        .routes(routes!(variables::list))
+        .routes(routes!(variables::set, variables::remove))
         .routes(routes!(events::events))
         .split_for_parts()
 }

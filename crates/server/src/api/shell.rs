@@ -5,7 +5,7 @@
 //! has access to the data directory. Secrets are included only on request, and that request is recorded in the log before the
 //! file is written.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json,
@@ -16,6 +16,7 @@ use shipway_core::{
     access::{JobIdentity, Resource, Verb},
     ids::RunId,
     run::{self, RunInput, RunRejection, job_spec},
+    secret::{SecretUser, UsedSecret},
 };
 use shipway_drivers::jobs::{
     AttemptProgress, InvalidShellFileName, JobExecutor, ShellFileError, ShellFileName,
@@ -30,7 +31,7 @@ use super::{ApiError, Caller, error::RejectionStatus, json_body::OptionalJson, r
 use crate::{
     capabilities::ShellSources,
     delivery_engines::DeliveryEngines,
-    job_environment::{JobEnvironmentSources, job_environment},
+    job_environment::{JobEnvironmentSources, job_environment, record_secret_use},
     read_models::run_view,
 };
 
@@ -70,8 +71,13 @@ pub(super) async fn prepare(
         key: key.clone(),
         attempt: location.attempt,
     };
-    let mut spec = build_spec(&shell, &engines, &state, &job, &location).await?;
+    let (mut spec, used) = build_spec(&shell, &engines, &state, &job, &location).await?;
     if body.secrets {
+        let user = SecretUser::Shell {
+            run: id.clone(),
+            job: key.to_string(),
+        };
+        record_secret_use(&engines, &user, used, &caller.actor()).await?;
         let input = RunInput::ShowSecrets {
             key,
             step: location.step.clone(),
@@ -158,20 +164,20 @@ async fn build_spec(
     state: &run::RunState,
     job: &JobIdentity,
     location: &ShellLocation,
-) -> Result<JobSpec, ApiError> {
+) -> Result<(JobSpec, BTreeMap<String, Vec<UsedSecret>>), ApiError> {
     let sources = JobEnvironmentSources {
         inputs: &shell.job_inputs,
         engines,
         traffic: &shell.traffic,
         server: &shell.server_addresses,
     };
-    let environment = job_environment(sources, state, &job.key).await;
-    let environment = environment.map_err(|error| ApiError::conflict(error.to_string()))?;
-    let spec = job_spec(state, &job.key, environment);
+    let prepared = job_environment(sources, state, &job.key).await;
+    let prepared = prepared.map_err(|error| ApiError::conflict(error.to_string()))?;
+    let spec = job_spec(state, &job.key, prepared.environment);
     let mut spec = spec.map_err(|error| ApiError::conflict(error.to_string()))?;
     spec.resume = Some(ResumePoint {
         attempt: location.attempt,
         step: location.step.clone(),
     });
-    Ok(spec)
+    Ok((spec, prepared.used))
 }

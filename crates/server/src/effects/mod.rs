@@ -12,6 +12,7 @@ mod removal;
 mod rollout;
 mod rollout_group;
 mod run;
+mod secrets;
 mod service;
 
 pub(crate) use addresses::{AddressDriver, reconcile as reconcile_addresses};
@@ -19,4 +20,5 @@ pub(crate) use concurrency_groups::GroupDriver;
 pub(crate) use notice_delivery::NoticeDelivery;
 pub(crate) use rollout::RolloutDriver;
 pub(crate) use run::{RunDriver, reserve_job_slots};
+pub(crate) use secrets::SecretDriver;
 pub(crate) use service::ServiceDriver;

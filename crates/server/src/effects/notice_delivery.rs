@@ -1,15 +1,15 @@
 //! Delivers notices of services and rollouts to the destinations that their configuration names.
 
-use shipway_core::config::NotificationTarget;
+use shipway_core::{config::NotificationTarget, secret::SecretUser};
 use shipway_drivers::{
     notify::{
         InvalidWebhookAddress, Notification, NotificationSender, NotifyError, RetryPolicy,
         WebhookDestination,
     },
-    secret_expansion::SecretNotSet,
+    secret_expansion::{SecretNotSet, expand_secrets},
 };
 
-use crate::secrets::SecretStore;
+use crate::secrets::{SecretPlace, SecretStore};
 
 /// Delivers notifications.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl NoticeDelivery {
         index: usize,
         notification: &Notification,
     ) -> Result<(), DeliveryError> {
-        let to = self.destination(to.ok_or(DeliveryError::NoEntry(index + 1))?)?;
+        let to = self.destination(to.ok_or(DeliveryError::NoEntry(index + 1))?, notification)?;
         let policy = RetryPolicy::default();
         let mut failed = 0;
         loop {
@@ -65,13 +65,24 @@ impl NoticeDelivery {
     }
 
     /// The destination with its secrets filled in.
-    fn destination(&self, to: &NotificationTarget) -> Result<WebhookDestination, DeliveryError> {
+    fn destination(
+        &self,
+        to: &NotificationTarget,
+        notification: &Notification,
+    ) -> Result<WebhookDestination, DeliveryError> {
+        let find = |name: &str| {
+            let place = SecretPlace {
+                service: notification.service.as_ref()?,
+                environment: notification.environment.as_ref(),
+            };
+            self.secrets.find(place, name, &SecretUser::Notification)
+        };
         Ok(match to {
             NotificationTarget::Slack(url) => {
-                WebhookDestination::slack(&self.secrets.expand(url)?)?
+                WebhookDestination::slack(&expand_secrets(url, find)?)?
             }
             NotificationTarget::Webhook(url) => {
-                WebhookDestination::webhook(&self.secrets.expand(url)?, None)?
+                WebhookDestination::webhook(&expand_secrets(url, find)?, None)?
             }
         })
     }

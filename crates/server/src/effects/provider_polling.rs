@@ -15,7 +15,8 @@ use shipway_core::{
     config::{MetricSource, ProviderQuery},
     ids::ReleaseNumber,
     rollout::Rollout,
-    target::ReplicaSetKey,
+    secret::SecretUser,
+    target::{ReplicaSetKey, ServiceEnvironment},
 };
 use shipway_drivers::metrics::{MetricError, QuerySubject};
 use shipway_targets::target::{CommandPlace, Target};
@@ -24,6 +25,7 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 use crate::{
     baseline_history,
     capabilities::{MeasurementSources, MetricProviders},
+    secrets::SecretPlace,
 };
 
 /// The last answers for both sides.
@@ -60,6 +62,21 @@ impl PolledReleases {
             runner: &*self.target,
             set: &self.set,
         }
+    }
+
+    fn find_secret(&self, providers: &MetricProviders, name: &str) -> Option<String> {
+        let ServiceEnvironment {
+            service,
+            environment,
+        } = &self.set.place;
+        let place = SecretPlace {
+            service,
+            environment: Some(environment),
+        };
+        let user = SecretUser::MetricProvider {
+            environment: environment.clone(),
+        };
+        providers.secrets.find(place, name, &user)
     }
 }
 
@@ -164,13 +181,7 @@ async fn poll(
     let mut ticks = tokio::time::interval(source.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let place = sides.metric_commands();
-    let environment = sides.canary.environment.clone();
-    let secrets = |name: &str| {
-        providers
-            .secrets
-            .get_in(&environment, name)
-            .map(str::to_owned)
-    };
+    let secrets = |name: &str| sides.find_secret(&providers, name);
     // A query that names stable compares by itself.
     let stable = sides.stable.as_ref().filter(|_| !source.query.compares());
     loop {
@@ -208,13 +219,7 @@ async fn poll_earlier_values(
 ) {
     let now = providers.clock.now();
     let place = sides.metric_commands();
-    let environment = stable.environment.clone();
-    let secrets = |name: &str| {
-        providers
-            .secrets
-            .get_in(&environment, name)
-            .map(str::to_owned)
-    };
+    let secrets = |name: &str| sides.find_secret(&providers, name);
     let (mut found, mut unanswered) = (Vec::new(), 0);
     for back in 1..=PAST_VALUES {
         let Some(at) = source

@@ -19,6 +19,7 @@ use shipway_core::{
         ArtifactRecord, GateInput, JobView, RunAggregate, RunEffect, RunInput, RunSpec, RunState,
         RunStatus, RunView, StepLine, job_spec,
     },
+    secret::SecretUser,
     service,
 };
 use shipway_drivers::jobs::{JobError, JobExecutor, JobSlot, JournalOffset};
@@ -34,7 +35,7 @@ use crate::{
     capabilities::{JobInputs, JobPlatform, ServerAddresses, Workloads},
     delivery_engines::DeliveryEngines,
     file_storage::{FileStorage, JobFile},
-    job_environment::{JobEnvironmentSources, job_environment},
+    job_environment::{JobEnvironmentSources, job_environment, record_secret_use},
     test_reports::TestReports,
 };
 
@@ -200,10 +201,20 @@ impl<'a> RunningJob<'a> {
             slot = executor.slots().acquire(job) => slot,
             () = work.cancelled.cancelled() => return Err(JobNotStarted::Cancelled),
         };
-        let environment = job_environment(self.environment_sources(), &work.state, &job.key)
+        let prepared = job_environment(self.environment_sources(), &work.state, &job.key)
             .await
             .map_err(JobNotStarted::failure)?;
-        let spec = job_spec(&work.state, &job.key, environment).map_err(JobNotStarted::failure)?;
+        let spec = job_spec(&work.state, &job.key, prepared.environment);
+        let spec = spec.map_err(JobNotStarted::failure)?;
+        let user = SecretUser::Job {
+            run: job.run.clone(),
+            job: job.key.to_string(),
+            attempt: job.attempt,
+        };
+        let by = Actor::Shipway(job.to_string());
+        record_secret_use(self.engines, &user, prepared.used, &by)
+            .await
+            .map_err(JobNotStarted::failure)?;
         executor
             .start_job(job, spec)
             .await

@@ -5,9 +5,10 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use shipway_core::{
     aggregate::Actor,
-    ids::{EnvironmentName, RolloutId, RunId},
+    ids::{EnvironmentName, RolloutId, RunId, ServiceName},
     rollout::{self, AbortCause},
     run::{RunInput, RunRejection, RunSpec},
+    secret::{SecretInput, SecretRejection, secret_stream},
     service::{Preemption, RunOrder, ServiceAggregate, ServiceEffect, ServiceInput, ServiceState},
     source_repository::SourceRepository,
 };
@@ -26,6 +27,7 @@ use crate::{
     baseline_history::{BaselineHistory, with_stable_traffic},
     capabilities::{WorkflowSources, Workloads},
     delivery_engines::DeliveryEngines,
+    secrets::SecretStore,
 };
 
 /// Carries out the effects of services.
@@ -42,6 +44,7 @@ pub(crate) struct ServiceDriver {
     pub(crate) workloads: Workloads,
     pub(crate) baseline_history: Arc<BaselineHistory>,
     pub(crate) notices: NoticeDelivery,
+    pub(crate) secrets: SecretStore,
 }
 
 #[async_trait]
@@ -94,7 +97,7 @@ impl Driver<ServiceAggregate> for ServiceDriver {
             ServiceEffect::RemoveEnvironment(environment) => {
                 self.remove_environment(&work.state, environment).await
             }
-            ServiceEffect::RemoveService => self.remove_service(&work.state).await,
+            ServiceEffect::RemoveService => self.remove_service(&engines, &work.state).await,
             ServiceEffect::SendPreemption { number, preemption } => {
                 let Some(service) = service else {
                     return ServiceInput::TimerFired;
@@ -151,15 +154,38 @@ impl ServiceDriver {
         }
     }
 
-    async fn remove_service(&self, state: &ServiceState) -> ServiceInput {
+    async fn remove_service(
+        &self,
+        engines: &DeliveryEngines,
+        state: &ServiceState,
+    ) -> ServiceInput {
         match state.name.clone() {
             Some(service) => {
+                if let Err(error) = self.remove_secrets(engines, &service).await {
+                    tracing::warn!(%error, %service, "the secrets of a service can't be removed yet");
+                    return ServiceInput::TimerFired;
+                }
                 let location = state.location.as_ref();
                 let repositories = self.repositories.clone();
                 removal::remove_service(&*self.store, repositories, service, location).await
             }
             None => ServiceInput::TimerFired,
         }
+    }
+
+    async fn remove_secrets(
+        &self,
+        engines: &DeliveryEngines,
+        service: &ServiceName,
+    ) -> Result<(), EngineError<SecretRejection>> {
+        let stream = secret_stream(Some(service));
+        if engines.secrets.state(&stream).await?.is_some() {
+            let by = Actor::Shipway("the service was deleted".to_owned());
+            let input = SecretInput::RemoveAll;
+            let outcome = engines.secrets.send(&stream, input, by).await?;
+            self.secrets.refresh(&stream, outcome.state);
+        }
+        Ok(())
     }
 
     async fn open_run(
@@ -207,6 +233,7 @@ impl ServiceDriver {
         let uid = uid.parse().expect("a UUID is a valid uid");
         let mut spec = RunSpec::from_order(id.clone(), uid, order);
         spec.repository = spec.repository.or_else(|| self.repository.clone());
+        spec.vars = self.secrets.variables(&id.service, None);
         let input = RunInput::Open(Box::new(spec));
         let opened = engines.runs.send(&id.stream(), input, by).await?;
         if let Some(run) = opened.state.0.as_deref()

@@ -83,7 +83,7 @@ pub(super) fn instance_environment(
         .collect();
     let mut all = ours.clone();
     for (name, value) in &launch.env {
-        let known = |name: &str| ours.get(name).cloned().or_else(|| secrets(place, name));
+        let known = |name: &str| ours.get(name).cloned().or_else(|| secrets(&id.set, name));
         all.insert(name.clone(), expand_variables(value, known)?);
     }
     // Set last: the routes lead to this port, so the configuration can't override it.

@@ -50,7 +50,7 @@ mod target_state;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use shipway_core::{ids::Digest, target::ServiceEnvironment};
+use shipway_core::{ids::Digest, target::ReplicaSetKey};
 use shipway_engine::{BlobError, Reader};
 
 pub use process_target::{ProcessTarget, ProcessTargetOptions};
@@ -62,5 +62,5 @@ pub trait ArtifactSource: Send + Sync {
     async fn open(&self, digest: &Digest) -> Result<Reader, BlobError>;
 }
 
-/// Returns the value of a secret in an environment, if it is set.
-pub type SecretResolver = Arc<dyn Fn(&ServiceEnvironment, &str) -> Option<String> + Send + Sync>;
+/// Returns the value of a secret for the instances of a release, if it is set.
+pub type SecretResolver = Arc<dyn Fn(&ReplicaSetKey, &str) -> Option<String> + Send + Sync>;

@@ -149,8 +149,8 @@ impl Machine {
             data: self.scratch("data"),
             shim: vec![env!("CARGO_BIN_EXE_shipway-instance").into()],
             artifacts: self.shelf.clone(),
-            secrets: Arc::new(|place: &ServiceEnvironment, name: &str| {
-                let known = place.service.as_str() == "shop" && name == "TOKEN";
+            secrets: Arc::new(|set: &ReplicaSetKey, name: &str| {
+                let known = set.place.service.as_str() == "shop" && name == "TOKEN";
                 known.then(|| "s3cr3t-value".to_owned())
             }),
         })

@@ -1,15 +1,13 @@
-//! SecretStore and variables: a file of `NAME=value` lines, readable by its owner alone. Lines below a header such as `[production]`
+//! Secrets in a file that an operator keeps: a file of `NAME=value` lines, readable by its owner alone. Lines below a header such as `[production]`
 //! are secrets of that environment: only what runs there gets them, in place of those of the same name above.
 //!
 //! Values go to jobs, instances and notification addresses that name them; they are never put into events, rows or logs.
 
 use std::{collections::BTreeMap, fs, io, os::unix::fs::PermissionsExt, path::Path};
 
-use shipway_drivers::secret_expansion::{SecretNotSet, expand_secrets};
-
-/// The secrets of a server.
+/// The secrets of a file.
 #[derive(Clone, Default)]
-pub struct SecretStore {
+pub(crate) struct SecretsFile {
     values: BTreeMap<String, String>,
     /// By environment, in lower case.
     of_environments: BTreeMap<String, BTreeMap<String, String>>,
@@ -42,9 +40,9 @@ pub enum SecretsError {
     },
 }
 
-impl SecretStore {
+impl SecretsFile {
     /// Reads a file of `NAME=value` lines and headers; empty lines and lines that begin with `#` are passed over.
-    pub fn read(path: &Path) -> Result<Self, SecretsError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, SecretsError> {
         let shown = path.display().to_string();
         let unreadable = |source| SecretsError::Unreadable {
             path: shown.clone(),
@@ -79,14 +77,13 @@ impl SecretStore {
     }
 
     /// One secret.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
+    fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
     }
 
     /// One secret, as an environment sees it.
     #[must_use]
-    pub fn get_in(&self, environment: &str, name: &str) -> Option<&str> {
+    pub(crate) fn get_in(&self, environment: &str, name: &str) -> Option<&str> {
         let own = self.of_environments.get(&environment.to_lowercase());
         own.and_then(|own| own.get(name))
             .map(String::as_str)
@@ -95,20 +92,15 @@ impl SecretStore {
 
     /// Those of no environment, which every job sees.
     #[must_use]
-    pub const fn all(&self) -> &BTreeMap<String, String> {
+    pub(crate) const fn all(&self) -> &BTreeMap<String, String> {
         &self.values
     }
 
     /// Those of an environment alone.
     #[must_use]
-    pub fn for_environment(&self, environment: &str) -> BTreeMap<String, String> {
+    pub(crate) fn for_environment(&self, environment: &str) -> BTreeMap<String, String> {
         let own = self.of_environments.get(&environment.to_lowercase());
         own.cloned().unwrap_or_default()
-    }
-
-    /// `text` with each `$NAME` replaced. Unknown names are an error that names them, and no value.
-    pub fn expand(&self, text: &str) -> Result<String, SecretNotSet> {
-        expand_secrets(text, |name| self.get(name))
     }
 }
 
@@ -139,7 +131,7 @@ mod tests {
         )
         .unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let secrets = SecretStore::read(&path).unwrap();
+        let secrets = SecretsFile::read(&path).unwrap();
         let seen = |values: &BTreeMap<String, String>| {
             let shown = values.iter().map(|(name, value)| format!("{name}={value}"));
             shown.collect::<Vec<_>>()
@@ -154,7 +146,7 @@ mod tests {
         assert_eq!(secrets.get_in("test", "B"), Some("2"));
         assert_eq!(secrets.get("C"), None);
         fs::write(&path, "[a\n").unwrap();
-        assert!(SecretStore::read(&path).is_err());
+        assert!(SecretsFile::read(&path).is_err());
     }
 
     #[test]
@@ -164,14 +156,14 @@ mod tests {
         fs::write(&path, "A=1\n# no\n\nB = 2\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(
-            SecretStore::read(&path),
+            SecretsFile::read(&path),
             Err(SecretsError::Exposed { .. })
         ));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(SecretStore::read(&path).unwrap().get("B"), Some("2"));
+        assert_eq!(SecretsFile::read(&path).unwrap().get("B"), Some("2"));
         fs::write(&path, "no equals sign\n").unwrap();
         assert!(
-            SecretStore::read(&path)
+            SecretsFile::read(&path)
                 .err()
                 .unwrap()
                 .to_string()
