@@ -12,7 +12,9 @@
   const NEAR = 600;
 
   let lines = () => panel.querySelector(".log-lines");
-  let loading = false;
+  // Loads happen one after the other; `loads` counts those that are not done.
+  let loading = Promise.resolve();
+  let loads = 0;
   let follower = null;
 
   const number = (name) => Number(lines()?.dataset[name] ?? 0);
@@ -88,55 +90,64 @@
     const all = [...lines().querySelectorAll("[data-line]")];
     const surplus = all.length - LINES_MAX;
     if (surplus <= 0) return;
+    const height = lines().scrollHeight;
     for (const line of fromStart ? all.slice(0, surplus) : all.slice(-surplus)) line.remove();
     for (const empty of lines().querySelectorAll("details")) if (!empty.querySelector("[data-line]")) empty.remove();
+    if (fromStart) lines().scrollTop -= height - lines().scrollHeight;
   }
 
-  async function load(query, where) {
-    if (loading) return;
-    loading = true;
-    try {
-      const fragment = await fetchFragment(query);
-      const fresh = fragment?.querySelector(".log-lines");
-      const box = lines();
-      if (!fresh || fresh.dataset.job !== box.dataset.job || fresh.dataset.attempt !== box.dataset.attempt) return;
-      box.dataset.total = fresh.dataset.total;
-      const before = box.scrollHeight - box.scrollTop;
-      if (!fresh.querySelector("[data-line]")) return;
-      const hadNone = !box.querySelector("[data-line]");
-      if (hadNone) box.replaceChildren();
-      if (where === "after") {
-        joinSteps(box.lastElementChild, fresh.firstElementChild);
-        box.append(...fresh.childNodes);
-        trim(true);
-      } else {
-        const joined = fresh.lastElementChild && box.firstElementChild?.dataset.step === fresh.lastElementChild.dataset.step;
-        if (joined) {
-          const old = box.firstElementChild;
-          joinSteps(fresh.lastElementChild, old);
-        }
-        box.prepend(...fresh.childNodes);
-        trim(false);
+  // `query` is asked for the parameters once the loads before are done.
+  function load(query, where) {
+    loads += 1;
+    loading = loading.then(() => loadLines(query(), where)).catch(() => {}).finally(() => { loads -= 1; });
+    return loading;
+  }
+
+  async function loadLines(query, where) {
+    const fragment = await fetchFragment(query);
+    const fresh = fragment?.querySelector(".log-lines");
+    const box = lines();
+    if (!fresh || fresh.dataset.job !== box.dataset.job || fresh.dataset.attempt !== box.dataset.attempt) return;
+    box.dataset.total = fresh.dataset.total;
+    const before = box.scrollHeight - box.scrollTop;
+    if (!fresh.querySelector("[data-line]")) return;
+    const isKnown = where === "after" ? Number(fresh.dataset.first) <= number("last") : Number(fresh.dataset.last) >= number("first");
+    if (isKnown) return;
+    const hadNone = !box.querySelector("[data-line]");
+    if (hadNone) box.replaceChildren();
+    if (where === "after") {
+      joinSteps(box.lastElementChild, fresh.firstElementChild);
+      box.append(...fresh.childNodes);
+      trim(true);
+    } else {
+      const joined = fresh.lastElementChild && box.firstElementChild?.dataset.step === fresh.lastElementChild.dataset.step;
+      if (joined) {
+        const old = box.firstElementChild;
+        joinSteps(fresh.lastElementChild, old);
       }
-      updateNumbers();
-      if (where === "before") box.scrollTop = box.scrollHeight - before;
-    } finally {
-      loading = false;
+      box.prepend(...fresh.childNodes);
+      trim(false);
     }
+    updateNumbers();
+    if (where === "before") box.scrollTop = box.scrollHeight - before;
   }
 
   function later() {
-    return load(jobQuery({ from: number("last") + 1, count: LINES }), "after");
+    return load(() => jobQuery({ from: number("last") + 1, count: LINES }), "after");
   }
 
   function earlier() {
-    const first = number("first");
-    const from = Math.max(1, first - LINES);
-    return load(jobQuery({ from, count: first - from }), "before");
+    const query = () => {
+      const first = number("first");
+      const from = Math.max(1, first - LINES);
+      return jobQuery({ from, count: first - from });
+    };
+    return load(query, "before");
   }
 
   function scrolled() {
     const box = lines();
+    if (loads) return;
     if (box.scrollTop + box.clientHeight > box.scrollHeight - NEAR && number("last") < number("total")) later();
     else if (box.scrollTop < NEAR && number("first") > 1) earlier();
   }
@@ -159,12 +170,21 @@
       if (follower !== source || total <= number("total") && number("last") >= total) return;
       const follows = isAtEnd(here) && number("last") >= number("total");
       here.dataset.total = total;
-      if (follows) {
-        await later();
-        lines().scrollTop = lines().scrollHeight;
-      }
+      if (follows) await showNewLines(total);
     };
     source.addEventListener("end", () => source.close());
+  }
+
+  // Loads up to the end and shows it; after a large burst of lines only the last ones.
+  async function showNewLines(total) {
+    if (total - number("last") > LINES_MAX) {
+      await open(jobQuery({ at: "end" }));
+    }
+    for (let before = -1; number("last") < number("total") && number("last") !== before;) {
+      before = number("last");
+      await later();
+    }
+    lines().scrollTop = lines().scrollHeight;
   }
 
   async function search(form) {

@@ -148,7 +148,11 @@ impl RunPageSources {
             }
             RunStatus::Skipped => "This job was skipped: it has no log.".to_owned(),
             RunStatus::Running => "This job has not printed anything yet.".to_owned(),
-            _ if is_kept => "This job never started: it has no log.".to_owned(),
+            _ if job.started_at.is_none() => "This job never started: it has no log.".to_owned(),
+            _ if is_kept => format!(
+                "The log is missing in the data directory, though it is not old enough for the retention rule. Restore it from a backup, or run the job again: shipway retry {} --job {}",
+                run.id, job.key
+            ),
             _ => format!(
                 "The log was removed by the retention rule. Results and annotations stay; run the job again for a new log: shipway retry {} --job {}",
                 run.id, job.key

@@ -24,23 +24,44 @@ const CHUNK: usize = 64 * 1024;
 const END_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Limit for [`read_last_lines`]: the reason of a failure is near the end of a log.
-const LAST_BYTES: u64 = 256 * 1024;
+const LAST_BYTES: usize = 256 * 1024;
 
-/// The last complete lines of a file, up to 256 KiB.
+/// Bytes that are read for them: room for some very long lines, which are cut.
+const READ_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Longest line of [`read_last_lines`] in bytes.
+const LINE_BYTES: usize = 1_000;
+
+/// The last complete lines of a file, up to 256 KiB; each is cut at 1,000 bytes, so that a long one doesn't displace the others.
 pub fn read_last_lines(path: &Path) -> io::Result<String> {
     let mut file = std::fs::File::open(path)?;
-    let from = file.metadata()?.len().saturating_sub(LAST_BYTES);
+    let from = file.metadata()?.len().saturating_sub(READ_BYTES);
     std::io::Seek::seek(&mut file, SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, LAST_BYTES), &mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    // The first line may be incomplete.
-    let begin = text.find('\n').map_or(0, |at| at + 1);
-    Ok(if from > 0 {
-        text[begin..].to_owned()
-    } else {
-        text
-    })
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, READ_BYTES), &mut bytes)?;
+    let mut lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+    if from > 0 && !lines.is_empty() {
+        // The first line may be incomplete.
+        lines.remove(0);
+    }
+    let mut kept = 0;
+    let mut length = 0;
+    for line in lines.iter().rev() {
+        length += line.len().min(LINE_BYTES + 1);
+        if length > LAST_BYTES {
+            break;
+        }
+        kept += 1;
+    }
+    let mut text = Vec::with_capacity(length.min(LAST_BYTES));
+    for line in &lines[lines.len() - kept..] {
+        let end = line.strip_suffix(b"\n").unwrap_or(line);
+        text.extend_from_slice(&end[..end.len().min(LINE_BYTES)]);
+        if end.len() < line.len() {
+            text.push(b'\n');
+        }
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// A file that another process appends to. It need not exist yet; its folder must.
@@ -141,5 +162,25 @@ async fn next_chunk<F: Future<Output = bool>>(
             let rest = tail.read().await.unwrap_or_default();
             return Ok((!rest.is_empty()).then_some(rest));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_very_long_line_does_not_displace_the_lines_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let long = "x".repeat(1_100_000);
+        std::fs::write(&path, format!("one\nerror: two\n{long}\nend")).unwrap();
+        let text = read_last_lines(&path).unwrap();
+        let cut = "x".repeat(LINE_BYTES);
+        assert_eq!(text, format!("one\nerror: two\n{cut}\nend"));
+        std::fs::write(&path, "a line\n".repeat(1_000_000)).unwrap();
+        let text = read_last_lines(&path).unwrap();
+        assert!(text.len() <= LAST_BYTES && text.len() > LAST_BYTES - 100);
+        assert!(text.starts_with("a line\n") && text.ends_with("a line\n"));
     }
 }

@@ -220,6 +220,15 @@ impl Browser {
         self.evaluate(&script) == true
     }
 
+    /// Waits until [`Browser::is_on_screen`].
+    pub fn wait_until_on_screen(&mut self, selector: &str) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !self.is_on_screen(selector) {
+            assert!(Instant::now() < deadline, "{selector} is not on the screen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Stores the screen below `target/screenshots`, in all variants.
     pub fn take_screenshots(&mut self, name: &str) {
         for (variant, screen) in SCREENS {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     browser::Browser,
-    site::{Site, said},
+    site::{Site, said, until},
 };
 
 /// A job with hostile names and output that fails in the middle of a long log.
@@ -63,7 +63,7 @@ fn the_failing_line_is_on_the_screen_after_one_click() {
     browser.wait_for(
         "document.querySelector('.log-line.focus') && document.body.classList.contains('follows')",
     );
-    assert!(browser.is_on_screen(".log-line.focus"));
+    browser.wait_until_on_screen(".log-line.focus");
     let line = browser.evaluate("document.querySelector('.log-line.focus .log-text').textContent");
     assert_eq!(
         line,
@@ -91,8 +91,11 @@ fn the_failing_line_is_on_the_screen_after_one_click() {
     assert!(link.starts_with("#build:1:"), "{link}");
     browser.open("about:blank");
     browser.open(&site.url(&format!("/runs/shop/1{link}")));
-    browser.wait_for("document.querySelector('.log-line.focus')");
-    assert!(browser.is_on_screen(".log-line.focus"));
+    browser.wait_until_on_screen(".log-line.focus");
+    assert_eq!(
+        browser.evaluate("'#' + document.querySelector('.log-line.focus').id"),
+        link.as_str()
+    );
 
     // Scrolling up loads what comes before, without losing the place.
     browser.evaluate("document.querySelector('.log-lines').scrollTop = 0");
@@ -196,4 +199,53 @@ fn a_log_of_200_megabytes_is_read_in_windows() {
         cold < 4_000 && warm < 1_000 && search < 10_000,
         "{cold} {warm} {search}"
     );
+}
+
+#[test]
+fn the_log_of_a_running_job_is_followed_and_a_missing_one_is_explained() {
+    let Some(mut browser) = Browser::start() else {
+        eprintln!("no Chromium: skipped");
+        return;
+    };
+    let site = Site::started();
+    let shop = site.shop();
+    let gate = site.folder.path().join("gate");
+    let wait = format!(
+        "- run: |\n          for i in $(seq 1 200); do echo \"begun $i\"; done\n          until [ -e {0} ]; do sleep 0.1; done\n          for i in $(seq 1 900); do echo \"later $i\"; done\n          until [ -e {0}2 ]; do sleep 0.1; done\n      - run: python3 -m py_compile shop.py",
+        gate.display()
+    );
+    shop.edit(
+        ".github/workflows/cd.yml",
+        "- run: python3 -m py_compile shop.py",
+        &wait,
+    );
+    shop.commit("1.0");
+    let push = shop.push_begun("main");
+    until("the job to run", || {
+        let run = site.get("/api/v1/runs/shop/1").unwrap_or_default();
+        run["jobs"][0]["status"] == "running"
+    });
+    browser.open(&site.url("/runs/shop/1"));
+    browser.wait_for("document.querySelector('.log-lines').textContent.includes('begun 200')");
+    browser.evaluate("window.opened = true");
+    fs::write(&gate, "").unwrap();
+    browser.wait_for("document.querySelector('.log-lines').textContent.includes('later 900')");
+    // It shows the end of what comes in, in the place where it was.
+    browser.wait_for("(() => { const box = document.querySelector('.log-lines'); return box.scrollTop + box.clientHeight >= box.scrollHeight - 30; })()");
+    browser.take_screenshots("run-running");
+    fs::write(site.folder.path().join("gate2"), "").unwrap();
+    push.wait_with_output().unwrap();
+    browser.wait_for("document.querySelector('h1').textContent.includes('success')");
+    assert_eq!(browser.evaluate("window.opened"), true);
+    browser.wait_for("document.querySelector('#release').textContent.includes('#1')");
+    browser.take_screenshots("run-green");
+    assert!(browser.errors.is_empty(), "{:?}", browser.errors);
+
+    fs::remove_dir_all(site.data().join("runs/shop/1/build")).unwrap();
+    browser.open(&site.url("/runs/shop/1"));
+    browser.wait_for(
+        "document.querySelector('.log-lines').textContent.includes('The log is missing')",
+    );
+    let text = browser.evaluate("document.querySelector('.jobs').textContent");
+    assert!(text.as_str().unwrap().contains("success"), "{text}");
 }

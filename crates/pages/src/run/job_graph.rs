@@ -22,7 +22,7 @@ const MARGIN: usize = 8;
 /// Jobs of a matrix that are drawn one by one; the others are counted.
 const CELLS_MAX: usize = 8;
 /// Letters of a name that fit into a box.
-const NAME_CHARS: usize = 26;
+const NAME_CHARS: usize = 24;
 
 /// A job of the workflow with its cells.
 struct GraphNode<'r> {
@@ -209,7 +209,7 @@ fn node_box(run: &RunView, node: &GraphNode<'_>) -> Markup {
             rect.box x=(left) y=(top) width=(NODE_WIDTH) height=(node.height()) rx="8" {}
             (node_link(run, node.jobs.iter().max_by_key(|job| severity(job.status)).copied(), &html! {
                 (mark(status, left + 18, top + 16))
-                text.name x=(left + 34) y=(top + 20) { (cut_text(name, NAME_CHARS)) }
+                text.name x=(left + 34) y=(top + 20) { (short_name(name)) }
                 text.about x=(left + 34) y=(top + 37) { (about) }
             }))
             @if node.jobs.len() > 1 { (cells(run, node)) }
@@ -227,7 +227,7 @@ fn cells(run: &RunView, node: &GraphNode<'_>) -> Markup {
         @for (row, job) in jobs.iter().take(CELLS_MAX).enumerate() {
             g.cell.(tone(job.status)) { (node_link(run, Some(job), &html! {
                 (mark(job.status, left + 26, top(row) + 8))
-                text.about x=(left + 40) y=(top(row) + 12) { (cut_text(&job.name, NAME_CHARS)) ", " (enum_text(&job.status)) }
+                text.about x=(left + 40) y=(top(row) + 12) { (short_name(&job.name)) ", " (enum_text(&job.status)) }
             })) }
         }
         @if jobs.len() > CELLS_MAX { text.about x=(left + 40) y=(top(CELLS_MAX) + 12) { (jobs.len() - CELLS_MAX) " more in the list of jobs" } }
@@ -243,6 +243,11 @@ fn node_link(run: &RunView, job: Option<&JobView>, content: &Markup) -> Markup {
         run.id.service, run.id.number.0, job.key
     );
     html! { a href=(address) data-log-link { title { (cut_text(&job.name, 120)) ": " (job_about(job)) } (content) } }
+}
+
+/// A name that fits into a box; code points that stand for invisible characters count as they are written.
+fn short_name(name: &str) -> String {
+    cut_text(&cut_text(name, 2 * NAME_CHARS), NAME_CHARS)
 }
 
 /// `failure, 12.3 s`.

@@ -2,15 +2,14 @@
 //!
 //! # Invariants
 //!
-//! A mark is the place of the first byte of a line. From one mark to the next there are at most [`LINES_PER_MARK`] lines, and at most
-//! [`BYTES_PER_MARK`] bytes plus one line, so that finding a line reads little.
+//! A mark is the place of the first byte of a line. From one mark to the next there are at most twice [`BYTES_PER_MARK`] bytes plus one
+//! line, so that finding a line reads little.
 
 use std::collections::BTreeMap;
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter, memrchr};
 
-const LINES_PER_MARK: u64 = 256;
-const BYTES_PER_MARK: u64 = 256 * 1024;
+const BYTES_PER_MARK: usize = 64 * 1024;
 
 /// The first byte of a line whose number is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,22 +50,28 @@ impl Default for LogIndex {
 impl LogIndex {
     /// Adds the next bytes of the log.
     pub(super) fn add(&mut self, block: &[u8]) {
-        for at in memchr_iter(b'\n', block) {
-            self.complete += 1;
-            self.line_start = self.bytes + at as u64 + 1;
+        for part in block.chunks(BYTES_PER_MARK) {
+            self.add_part(part);
+        }
+    }
+
+    fn add_part(&mut self, part: &[u8]) {
+        if let Some(first) = memchr(b'\n', part) {
             let next = LineMark {
-                number: self.complete + 1,
-                offset: self.line_start,
+                number: self.complete + 2,
+                offset: self.bytes + first as u64 + 1,
             };
-            let is_due = self.marks.last().is_none_or(|last| {
-                next.number - last.number >= LINES_PER_MARK
-                    || next.offset - last.offset >= BYTES_PER_MARK
-            });
-            if is_due {
+            let last = self.marks.last().map_or(0, |mark| mark.offset);
+            if next.offset - last >= BYTES_PER_MARK as u64 {
                 self.marks.push(next);
             }
         }
-        self.bytes += block.len() as u64;
+        // Counted as a whole, which the processor does many bytes at a time.
+        self.complete += memchr_iter(b'\n', part).count() as u64;
+        if let Some(last) = memrchr(b'\n', part) {
+            self.line_start = self.bytes + last as u64 + 1;
+        }
+        self.bytes += part.len() as u64;
     }
 
     /// Bytes that were added.
@@ -114,17 +119,19 @@ mod tests {
         let text: String = (1..=10_000)
             .map(|number| format!("line {number}\n"))
             .collect();
+        assert!(text.len() > BYTES_PER_MARK);
         for size in [1, 7, 4_096, text.len()] {
             let mut index = LogIndex::default();
             text.as_bytes()
                 .chunks(size)
                 .for_each(|block| index.add(block));
             assert_eq!((index.lines(), index.bytes()), (10_000, text.len() as u64));
-            for number in [1, 2, 255, 256, 257, 9_999, 10_000] {
+            for number in [1, 2, 5_000, 7_001, 9_999, 10_000] {
                 let mark = index.mark_before_line(number);
-                assert!(mark.number <= number && number - mark.number < LINES_PER_MARK);
-                let at = text[usize::try_from(mark.offset).unwrap()..].lines().next();
-                assert_eq!(at, Some(format!("line {}", mark.number).as_str()));
+                let rest = &text[usize::try_from(mark.offset).unwrap()..];
+                let wanted = format!("line {number}\n");
+                assert!(rest.starts_with(&format!("line {}\n", mark.number)));
+                assert!(rest.find(&wanted).unwrap() <= 2 * BYTES_PER_MARK + 20);
                 assert_eq!(index.mark_before_offset(mark.offset + 1), mark);
             }
         }
