@@ -32,7 +32,7 @@ pub(crate) fn test_section(tests: &RunTests, now: Timestamp) -> Markup {
             @for why in excuses { p.trouble { "Quarantine does not apply here: " (why) } }
             @for warning in warnings { p.trouble { "A report could not be read whole. " (warning) } }
             @if !tests.failing.is_empty() {
-                div.scroll { table {
+                div.scroll tabindex="0" role="region" aria-label="Failing tests" { table {
                     thead { tr { th { "Failing" } th { "Why" } th { "Job" } } }
                     tbody { @for test in &tests.failing { (failing_row(test, now)) } }
                 } }
@@ -45,7 +45,7 @@ pub(crate) fn test_section(tests: &RunTests, now: Timestamp) -> Markup {
             @if !tests.compared.fixed.is_empty() { p.dim { (tests.compared.fixed.len()) " that failed in the last green run pass" } }
             @if !tests.slowest.is_empty() {
                 details { summary { "Slowest" }
-                    div.scroll { table { tbody { @for case in &tests.slowest { tr { td { code { (case.id) } } td.dim.number { (duration_text(case.took_ms)) } } } } } }
+                    div.scroll tabindex="0" role="region" aria-label="Slowest tests" { table { tbody { @for case in &tests.slowest { tr { td { code { (case.id) } } td.dim.number { (duration_text(case.took_ms)) } } } } } }
                 }
             }
             @if let Some(base) = &tests.base { p.dim { "Compared with " a href={ "/runs/" (base.service) "/" (base.number.0) } { (base.number) } ", the last green run." } }

@@ -41,7 +41,7 @@ pub(super) fn metrics_table(view: &RolloutView) -> Markup {
             .map_or_else(|| "–".to_owned(), |value| format!("{value:.1} {unit}"))
     };
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" role="region" aria-label="Counts of both releases" { table {
             thead { tr { th { "release" } th.number { "requests" } th.number { "errors" } th.number { "abandoned" } th.number { "unanswered" } th.number { "p99" } th.number { "cpu" } th.number { "memory" } th.number { "restarts" } } }
             tbody { @for side in sides { @if let Some(sample) = &side.sample { tr {
                 td { (side.release) } td.number { (sample.requests) }
@@ -90,7 +90,7 @@ pub(super) fn evidence_section(view: &RolloutView, all: &[MetricSeries], now: Ti
                 (PreEscaped(plot::svg(series)))
                 details id={ "numbers-" (series.metric) } {
                     summary { (series.summary()) }
-                    div.scroll { table {
+                    div.scroll tabindex="0" role="region" aria-label={ "Values of " (series.metric) } { table {
                         thead { tr { th { "time" } th { "weight" } th.number { (series.canary) } @if let Some(stable) = &series.stable { th.number { (stable) } } } }
                         tbody { @for point in plot::thin_points(&series.points, ROWS) { tr {
                             td.tight { (clock_time(point.at, now)) } td.tight { (format!("{}%", (point.weight * 1_000.0).round() / 10.0)) }
@@ -116,7 +116,7 @@ pub(super) fn smoke_section(view: &RolloutView) -> Markup {
         section.card id="smoke" {
             h2 { "Smoke tests" }
             p { (report.summary()) }
-            div.scroll { table { tbody { @for result in &report.results { tr {
+            div.scroll tabindex="0" role="region" aria-label="Results of smoke tests" { table { tbody { @for result in &report.results { tr {
                 td.tight { (status_badge(if result.passed { "success" } else { "failure" })) }
                 td { (foreign_text(&result.name)) @for difference in &result.differences { p.trouble { (foreign_text(&difference.0)) } } }
                 td.dim { (result.instance) } td.number { (result.took.as_millis()) " ms" }

@@ -129,7 +129,7 @@ fn timeline_section(view: &RolloutView, now: Timestamp) -> Markup {
         section.card id="timeline" {
             h2 { "Timeline" }
             p.dim { "Times in UTC, newest first." }
-            div.scroll { table {
+            div.scroll tabindex="0" role="region" aria-label="Timeline" { table {
                 thead { tr { th { "Time" } th { "What happened" } th { "By" } } }
                 tbody { @for note in view.notes.iter().rev() { tr { td.dim.tight { (clock_time(note.at, now)) } td { (foreign_text(&note.text)) } td.dim { (foreign_text(person_name(&note.by))) } } } }
             } }

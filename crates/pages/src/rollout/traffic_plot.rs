@@ -74,7 +74,7 @@ pub(super) fn traffic_plot(view: &RolloutView, history: &RolloutHistory, now: Ti
             }
             details id="traffic-table" {
                 summary { (about) }
-                div.scroll { table { thead { tr { th { "Time (UTC)" } th.number { "Share of " (view.release) } } }
+                div.scroll tabindex="0" role="region" aria-label="Shares of traffic" { table { thead { tr { th { "Time (UTC)" } th.number { "Share of " (view.release) } } }
                     tbody { @for step in &steps { tr { td { (clock_time(step.at, now)) } td.number { (percent_text(step.percent)) } } } } } }
             }
         }

@@ -91,7 +91,7 @@ fn toolbar(base: &str, job: &str, attempt: u32, search: Option<&LogSearchResults
     html! {
         header.log-tools {
             h2 { "Log of " code { (job) } @if attempt > 1 { span.dim { " attempt " (attempt) } } }
-            form method="get" action=(base) role="search" {
+            form method="get" action=(base) role="search" aria-label="Search this log" {
                 input type="hidden" name="job" value=(job);
                 input type="hidden" name="attempt" value=(attempt);
                 label { span.visually-hidden { "Search this log" } input type="search" name="search" maxlength="200" placeholder="Search this log" value=[asked]; }
@@ -201,7 +201,7 @@ fn step_section(window: &LogWindow, step: Option<&LogStep>, lines: &[LogLine]) -
                     FoldedLines::Plain(lines) => (shown(lines)),
                     FoldedLines::Group(head, lines) => {
                         @let is_open = lines.iter().any(|line| Some(line.number) == window.focus || line.text.starts_with("##[error]"));
-                        details.log-group open[is_open] { summary { (log_line(window, &anchor(head), head)) } (shown(lines)) }
+                        details.log-group open[is_open] { summary { (group_head(window, &anchor(head), head)) } (shown(lines)) }
                     },
                 }
             }
@@ -258,6 +258,18 @@ fn marked(text: &str) -> (&'static str, &'static str, &str) {
         .into_iter()
         .filter_map(|(mark, class, word)| Some((class, word, text.strip_prefix(mark)?)));
     found.next().unwrap_or(("log-line", "", text))
+}
+
+/// The first line of a group: without a link, because a `summary` may not contain one.
+fn group_head(window: &LogWindow, anchor: &str, line: &LogLine) -> Markup {
+    let (class, _, text) = marked(&line.text);
+    let is_focus = window.focus == Some(line.number);
+    html! {
+        span class={ (class) @if is_focus { " focus" } } id=(anchor) data-line=(line.number) {
+            span.line-number { (line.number) }
+            span.log-text { (ansi_text(text)) }
+        }
+    }
 }
 
 fn log_line(window: &LogWindow, anchor: &str, line: &LogLine) -> Markup {

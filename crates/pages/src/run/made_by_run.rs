@@ -46,7 +46,7 @@ pub(super) fn artifact_section(run: &RunView) -> Markup {
             @if run.artifacts.is_empty() {
                 p.dim { "None. A step stores one with " code { "uses: actions/upload-artifact@v4" } "; a release is made of it." }
             } @else {
-                div.scroll { table {
+                div.scroll tabindex="0" role="region" aria-label="Artifacts" { table {
                     thead { tr { th { "Name" } th.number { "Size" } th { "Digest" } } }
                     tbody { @for artifact in &run.artifacts { tr {
                         td { a href={ (address) (path_segment(&artifact.name)) } download={ (artifact.name) ".tar" } { (foreign_text(&artifact.name)) } }
