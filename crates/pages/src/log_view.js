@@ -76,6 +76,16 @@
     return true;
   }
 
+  // Steps that were running when their lines were loaded may have ended.
+  function updateHeads(fragment) {
+    const heads = fragment?.querySelector("template.log-heads")?.content;
+    for (const step of heads ? lines().querySelectorAll("details.log-step") : []) {
+      const head = heads.querySelector(`[data-step="${step.dataset.step}"]`);
+      const shown = step.querySelector(":scope > summary");
+      if (head && shown && shown.innerHTML !== head.innerHTML) shown.replaceChildren(...head.cloneNode(true).childNodes);
+    }
+  }
+
   function updateNumbers() {
     const all = lines().querySelectorAll("[data-line]");
     if (!all.length) return;
@@ -105,6 +115,7 @@
 
   async function loadLines(query, where) {
     const fragment = await fetchFragment(query);
+    updateHeads(fragment);
     const fresh = fragment?.querySelector(".log-lines");
     const box = lines();
     if (!fresh || fresh.dataset.job !== box.dataset.job || fresh.dataset.attempt !== box.dataset.attempt) return;
@@ -172,7 +183,10 @@
       here.dataset.total = total;
       if (follows) await showNewLines(total);
     };
-    source.addEventListener("end", () => source.close());
+    source.addEventListener("end", async () => {
+      source.close();
+      if (follower === source && number("last")) updateHeads(await fetchFragment(jobQuery({ from: number("last"), count: 1 })));
+    });
   }
 
   // Loads up to the end and shows it; after a large burst of lines only the last ones.

@@ -238,6 +238,8 @@ fn the_log_of_a_running_job_is_followed_and_a_missing_one_is_explained() {
     browser.wait_for("document.querySelector('h1').textContent.includes('success')");
     assert_eq!(browser.evaluate("window.opened"), true);
     browser.wait_for("document.querySelector('#release').textContent.includes('#1')");
+    // The step that was running when its lines were loaded has ended.
+    browser.wait_for("!document.querySelector('.log-lines').textContent.includes('running')");
     browser.take_screenshots("run-green");
     assert!(browser.errors.is_empty(), "{:?}", browser.errors);
 

@@ -22,7 +22,7 @@ pub(super) fn instance_section(
             h2 { "Instances" }
             @if instances.is_empty() { p.dim { "None runs in " (view.environment) " now." } }
             @else { div.scroll tabindex="0" role="region" aria-label="Instances" { table {
-                thead { tr { th { "Instance" } th { "Release" } th { "State" } th { "Restarts" } th { "Since" } th { "Log" } } }
+                thead { tr { th { "Instance" } th { "Release" } th { "State" } th.number { "Restarts" } th { "Since" } th { "Log" } } }
                 tbody { @for instance in instances { (instance_row(view, instance, now)) } }
             } } }
         }

@@ -145,6 +145,8 @@ pub fn log_fragment(window: &LogWindow) -> Markup {
             @if window.total == 0 { p.dim { "The job has not printed anything yet." } }
             @for (step, lines) in by_step(window) { (step_section(window, step, lines)) }
         }
+        // The heads of all steps, for those that the panel shows and that have ended meanwhile.
+        template.log-heads { @for step in &window.steps { div data-step=(step.index) { (step_head(step)) } } }
     }
 }
 
@@ -192,10 +194,7 @@ fn step_section(window: &LogWindow, step: Option<&LogStep>, lines: &[LogLine]) -
     };
     html! {
         details.log-step data-step=(step.index) open {
-            summary {
-                (status_badge(&enum_text(&step.status))) " " (foreign_text(&step.name))
-                @if let Some(took) = step.took_ms { span.dim.number { " " (duration_text(took)) } }
-            }
+            summary { (step_head(step)) }
             @for part in by_group(lines) {
                 @match part {
                     FoldedLines::Plain(lines) => (shown(lines)),
@@ -206,6 +205,13 @@ fn step_section(window: &LogWindow, step: Option<&LogStep>, lines: &[LogLine]) -
                 }
             }
         }
+    }
+}
+
+fn step_head(step: &LogStep) -> Markup {
+    html! {
+        (status_badge(&enum_text(&step.status))) " " (foreign_text(&step.name))
+        @if let Some(took) = step.took_ms { span.dim.number { " " (duration_text(took)) } }
     }
 }
 
