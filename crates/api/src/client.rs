@@ -14,11 +14,12 @@ use shipway_core::{
 use crate::{
     AcceptedDeletion, AddressPage, AnalysisReport, CancelRunRequest, DeletionRequest,
     DeployOutcome, DeployPlan, DeployRequest, DispatchRequest, DispatchedRun, EnvironmentStatus,
-    FailureSummary, ImportSecretsRequest, JobGateAction, JobGateRequest, Page, PendingApproval,
-    PruneReport, PruneRequest, QuarantineRequest, ReadinessReport, ReleaseTestRequest,
-    ReleasedTest, RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest,
-    RolloutAction, RolloutActionRequest, RotatedSecrets, RunTests, ServiceTests, SetSecretRequest,
-    SetVariableRequest, ShellLocation, ShellRequest,
+    FailureSummary, ImportSecretsRequest, JobGateAction, JobGateRequest, ListedRelease, Page,
+    PendingApproval, PruneReport, PruneRequest, QuarantineRequest, ReadinessReport,
+    ReleaseListQuery, ReleaseTestRequest, ReleasedTest, RerunRequest, ResumeEnvironmentRequest,
+    ResumedEnvironment, RollbackRequest, RolloutAction, RolloutActionRequest, RotatedSecrets,
+    RunListQuery, RunTests, ServiceTests, SetSecretRequest, SetVariableRequest, ShellLocation,
+    ShellRequest,
 };
 
 /// Entries of a page at most; the server gives no more.
@@ -312,6 +313,20 @@ pub trait ApiClient {
         self.list_entries(&format!("/api/v1/runs?service={service}"), limit)
     }
 
+    /// The newest runs of a query; its `limit` and `cursor` don't count.
+    fn runs_of_query(&self, query: &RunListQuery, limit: u32) -> Result<Vec<RunView>, Self::Error> {
+        self.list_entries(&format!("/api/v1/runs?{}", encode_query(query)), limit)
+    }
+
+    /// The newest releases of a query; its `limit` and `cursor` don't count.
+    fn releases_of_query(
+        &self,
+        query: &ReleaseListQuery,
+        limit: u32,
+    ) -> Result<Vec<ListedRelease>, Self::Error> {
+        self.list_entries(&format!("/api/v1/releases?{}", encode_query(query)), limit)
+    }
+
     fn run(&self, id: &RunId) -> Result<RunView, Self::Error> {
         self.get(&run_path(id))
     }
@@ -418,4 +433,23 @@ fn value_path(kind: &str, rest: &str, service: Option<&str>, environment: Option
     let environment = environment.map(|environment| format!("environment={environment}"));
     let query: Vec<String> = service.into_iter().chain(environment).collect();
     format!("/api/v1/{kind}{rest}?{}", query.join("&"))
+}
+
+/// The parameters of an address.
+fn encode_query(query: &impl Serialize) -> String {
+    let document = serde_json::to_value(query).unwrap_or_default();
+    let fields = document.as_object().into_iter().flatten();
+    let parameters = fields.map(|(name, value)| {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        let bytes = text.bytes().map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        });
+        format!("{name}={}", bytes.collect::<String>())
+    });
+    parameters.collect::<Vec<_>>().join("&")
 }

@@ -21,8 +21,8 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use client::{GLOBAL_OPTIONS, ServerConnection};
 use commands::{
-    admin, check, delete, demo, deploy, env, eval, history, init, internal, logs, rollout_actions,
-    run, runs, secret, server, shell, simulate, status, test_results, watch,
+    admin, check, delete, delivery_lists, demo, deploy, env, eval, history, init, internal, logs,
+    rollout_actions, run, runs, secret, server, shell, simulate, status, test_results, watch,
 };
 use exit::Failure;
 use print::Output;
@@ -80,6 +80,9 @@ enum Command {
     Plan(deploy::Plan),
     Status(status::Args),
     History(history::Args),
+    Runs(delivery_lists::RunsArgs),
+    Releases(delivery_lists::ReleasesArgs),
+    Open(delivery_lists::OpenArgs),
     Logs(logs::Args),
     Shell(shell::Args),
     Tests(test_results::Args),
@@ -158,6 +161,9 @@ fn carry_out(
         Command::Plan(args) => done(deploy::plan(server, &args, output)),
         Command::Status(args) => done(status::run(server, &args, output)),
         Command::History(args) => done(history::run(server, &args, output)),
+        Command::Runs(args) => done(delivery_lists::list_runs(server, &args, output)),
+        Command::Releases(args) => done(delivery_lists::list_releases(server, &args, output)),
+        Command::Open(args) => done(delivery_lists::open_page(server, &args, output)),
         Command::Logs(args) => done(logs::run(server, &args)),
         Command::Shell(args) => shell::run(server, &args, output),
         Command::Tests(args) => done(test_results::run(server, &args, output)),

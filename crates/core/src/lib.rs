@@ -14,6 +14,7 @@ pub mod aggregate;
 pub mod check;
 pub mod concurrency;
 pub mod config;
+pub mod configuration_changes;
 pub mod delivery;
 pub mod duration_text;
 mod field_values;

@@ -47,7 +47,8 @@ pub(crate) fn action_bar(buttons: &[ActionButton]) -> Markup {
     } }
 }
 
-fn action_button(button: &ActionButton) -> Markup {
+/// One button; for places that show the command themselves.
+pub(crate) fn action_button(button: &ActionButton) -> Markup {
     let class = match button.tone {
         ButtonTone::Plain => "act",
         ButtonTone::Strong => "act strong",

@@ -10,19 +10,35 @@
 
 mod action_button;
 mod ansi_text;
+mod approvals;
+mod badge;
+mod compare;
+mod delivery_lists;
+mod environment;
 mod environment_card;
 mod foreign_text;
 mod format;
 mod layout;
+mod list_filters;
 mod markdown;
 mod overview;
+mod release;
+mod release_contents;
 mod rollout;
 mod run;
 mod service;
 mod test_results;
 
+pub use approvals::{ApprovalsPage, InboxEntry, InboxRollout};
+pub use badge::badge_svg;
+pub use compare::ComparePage;
+pub use delivery_lists::ListPage;
+pub use environment::EnvironmentPage;
 pub use layout::{CONTENT_SECURITY_POLICY, not_found_page};
+pub use list_filters::ListFilters;
 pub use overview::{OverviewPage, overview_row, overview_row_id};
+pub use release::{ReleasePage, ReleasePlace};
+pub use release_contents::ReleasedCommits;
 pub use rollout::RolloutPage;
 pub use run::{
     LogSearchOutcome, LogSearchResults, RunPage, ShownLog, default_job, log_fragment,

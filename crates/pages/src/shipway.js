@@ -37,7 +37,7 @@ if (wanted) {
 // `/` focuses the search box, as long as nothing is being typed elsewhere.
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+  if (event.target.closest?.("input, textarea, select, [contenteditable]")) return;
   event.preventDefault();
   document.getElementById("search")?.select();
 });

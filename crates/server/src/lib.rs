@@ -30,6 +30,7 @@ mod projections;
 mod push;
 mod read_models;
 mod recorded_routes;
+mod release_comparison;
 mod retention;
 mod run_page;
 mod sealing;

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod check;
 pub mod delete;
+pub mod delivery_lists;
 pub mod demo;
 pub mod deploy;
 mod deploy_outcome;

@@ -15,6 +15,7 @@ mod crashes;
 mod days;
 mod defaults;
 mod deletion;
+mod delivery_pages;
 mod documentation;
 mod doors;
 mod durable;

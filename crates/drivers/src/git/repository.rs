@@ -317,7 +317,7 @@ impl GitRepository {
     /// # Errors
     /// When it is not in the repository, or git fails.
     pub async fn commit_info(&self, commit: &CommitId) -> Result<CommitInfo, GitError> {
-        let mut found = self.read_log(commit).await?;
+        let mut found = self.read_log(&[commit.as_str()], 1).await?;
         found
             .pop()
             .ok_or_else(|| GitError::answer("read a commit", b""))
@@ -364,21 +364,41 @@ impl GitRepository {
         })
     }
 
-    async fn read_log(&self, commit: &CommitId) -> Result<Vec<CommitInfo>, GitError> {
+    /// What the commits in `new` and not in `old` say about themselves, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When one of them is not in the repository, or git fails.
+    pub async fn log_between(
+        &self,
+        old: &CommitId,
+        new: &CommitId,
+        limit: usize,
+    ) -> Result<Vec<CommitInfo>, GitError> {
+        let without = format!("^{old}");
+        self.read_log(&[new.as_str(), &without], limit).await
+    }
+
+    async fn read_log(
+        &self,
+        revisions: &[&str],
+        limit: usize,
+    ) -> Result<Vec<CommitInfo>, GitError> {
         const WHAT: &str = "read commits";
+        let max = format!("--max-count={limit}");
         let args = [
             "log",
             "--no-show-signature",
             "--no-color",
             "--no-mailmap",
             "--encoding=UTF-8",
-            "--max-count=1",
+            &max,
             LOG_FORMAT,
         ];
         let answer = self
             .call(WHAT)
             .args(args)
-            .args([commit.as_str(), "--"])
+            .args(revisions)
+            .args(["--"])
             .run()
             .await?
             .into_success()?;

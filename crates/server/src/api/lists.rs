@@ -167,7 +167,7 @@ pub(super) async fn read_joined_page(
 }
 
 /// The resource of a list: one service, or all of them.
-pub(super) fn listed_resource(service: Option<&str>) -> Resource {
+pub(crate) fn listed_resource(service: Option<&str>) -> Resource {
     // A malformed name gives an empty list.
     let service = service.and_then(|service| service.parse().ok());
     service.map_or(Resource::Server, Resource::Service)

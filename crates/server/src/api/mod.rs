@@ -20,7 +20,7 @@ pub(crate) mod identity;
 pub(crate) mod job_inputs;
 pub(crate) mod job_records;
 mod json_body;
-mod lists;
+pub(crate) mod lists;
 mod log_windows;
 mod logs;
 mod matrix;

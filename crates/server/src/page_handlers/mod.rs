@@ -1,8 +1,13 @@
 //! The addresses of the pages: each handler gathers what its page shows. The HTML is made by `shipway_pages`.
 
+mod approvals;
 mod assets;
+mod environment;
+mod list_parameters;
+mod lists;
 mod overview;
 mod page_error;
+mod release;
 mod rollout;
 mod run;
 mod service;
@@ -26,6 +31,17 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/rollouts/{service}/{number}", get(rollout::show))
         .route("/runs/{service}/{number}", get(run::show))
         .route("/runs/{service}/{number}/log", get(run::show_log))
+        .route("/runs", get(lists::runs))
+        .route("/rollouts", get(lists::rollouts))
+        .route("/releases", get(lists::releases))
+        .route("/approvals", get(approvals::show))
+        .route("/services/{service}/releases/{number}", get(release::show))
+        .route("/services/{service}/compare", get(release::compare))
+        .route(
+            "/services/{service}/environments/{environment}",
+            get(environment::show),
+        )
+        .route("/badge/{service}/{file}", get(environment::badge))
         .merge(assets::routes())
 }
 

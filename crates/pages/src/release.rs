@@ -1,0 +1,214 @@
+//! A release: its contents, its environments and its history, with the buttons that deploy it or roll back to it.
+
+use jiff::Timestamp;
+use maud::{Markup, html};
+use serde_json::json;
+use shipway_core::{
+    configuration_changes::ConfigurationChange,
+    ids::{EnvironmentName, ReleaseNumber},
+    release::Release,
+    rollout::{RolloutStatus, RolloutView},
+};
+
+use crate::{
+    action_button::{ActionButton, ButtonTone, ReasonField, action_button},
+    delivery_lists::{person_cell, release_link, rollout_row},
+    foreign_text::foreign_text,
+    format::{relative_time, status_badge},
+    layout::{NavigationSection, PageFrame, page},
+    release_contents::{ReleasedCommits, commit_list, configuration_table, size_text},
+};
+
+/// The page of `/services/{service}/releases/{number}`.
+#[derive(Clone, Debug)]
+pub struct ReleasePage {
+    pub release: Release,
+    /// The size of the artifact in bytes; none when it is not stored here.
+    pub artifact_size: Option<u64>,
+    pub is_artifact_removed: bool,
+    /// The release before.
+    pub previous: Option<ReleaseNumber>,
+    /// Since the release before.
+    pub commits: ReleasedCommits,
+    /// Since the release before.
+    pub changes: Vec<ConfigurationChange>,
+    /// In the order of promotion.
+    pub environments: Vec<ReleasePlace>,
+    /// Its rollouts, the newest first.
+    pub rollouts: Vec<RolloutView>,
+    pub now: Timestamp,
+}
+
+/// An environment that a release can go to.
+#[derive(Clone, Debug)]
+pub struct ReleasePlace {
+    pub environment: EnvironmentName,
+    /// The release that serves there.
+    pub stable: Option<ReleaseNumber>,
+    /// Since when that one serves.
+    pub since: Option<Timestamp>,
+    /// The strategy that this release has there; none if it doesn't name the environment.
+    pub strategy: Option<String>,
+}
+
+impl ReleasePage {
+    #[must_use]
+    pub fn to_html(&self) -> String {
+        let release = &self.release;
+        let (service, number, now) = (&release.service, release.number, self.now);
+        let content = html! {
+            p.dim { a href={ "/services/" (service) } { (service) } " / " a href={ "/releases?service=" (service) } { "releases" } }
+            h1 { (service) " " (number) }
+            p.lead { (foreign_text(&release.commit.subject)) }
+            section.card { h2 { "Contents" } (self.facts()) }
+            section.card { h2 { "Where it serves" } (self.environment_table()) }
+            section.card {
+                h2 { "Commits" @if let Some(previous) = self.previous { " since " (release_link(service, previous.0)) } }
+                (commit_list(&self.commits))
+            }
+            @if let Some(previous) = self.previous {
+                section.card { h2 { "Configuration since " (release_link(service, previous.0)) } (configuration_table(&self.changes)) }
+            }
+            section.card {
+                h2 { "History" }
+                @if self.rollouts.is_empty() { p.dim { "It was never rolled out." } }
+                @else { table.cards.list { tbody { @for rollout in &self.rollouts { (rollout_row(rollout, now)) } } } }
+            }
+        };
+        let frame = PageFrame {
+            title: &format!("{service} {number}"),
+            section: Some(NavigationSection::Releases),
+            events: &format!("service={service}"),
+            ..PageFrame::default()
+        };
+        page(&frame, &content)
+    }
+
+    fn facts(&self) -> Markup {
+        let release = &self.release;
+        html! {
+            dl.facts {
+                dt { "Commit" } dd { code { (release.commit.id) } }
+                dt { "Author" } dd { (foreign_text(&release.commit.author)) }
+                dt { "Branch" } dd { (foreign_text(&release.config.branch)) }
+                dt { "Made" } dd {
+                    (relative_time(release.created_at, self.now))
+                    @if let Some(by) = &release.by { " by " (person_cell(&by.to_string())) }
+                    @if let Some(run) = release.run { ", built by run " a href={ "/runs/" (release.service) "/" (run.0) } { (run) } }
+                    @else { ", from the commit's own files" }
+                }
+                dt { "Artifact" } dd {
+                    code { (release.artifact) }
+                    @if let Some(size) = self.artifact_size { " · " (size_text(size)) }
+                    @if self.is_artifact_removed { " " (status_badge("removed")) " It can't be deployed any more: retention removed its artifact." }
+                }
+                dt { "Configuration" } dd { code { (release.config.digest()) } }
+            }
+        }
+    }
+
+    fn environment_table(&self) -> Markup {
+        let service = &self.release.service;
+        html! {
+            table.cards { tbody { @for place in &self.environments { tr {
+                th scope="row" { a href={ "/services/" (service) "/environments/" (place.environment) } { (place.environment) } }
+                td { (self.serving(place)) }
+                td.actions.needs-script {
+                    @if let Some(button) = self.button(place) { (action_button(&button)) " " code { (button.command) } }
+                    @for rollout in self.waiting(place) { @let button = reject_button(rollout); (action_button(&button)) " " code { (button.command) } }
+                    p.refusal role="alert" {}
+                }
+            } } } }
+        }
+    }
+
+    fn serving(&self, place: &ReleasePlace) -> Markup {
+        let (service, number) = (&self.release.service, self.release.number);
+        html! {
+            @match place.stable {
+                Some(stable) if stable == number => {
+                    (status_badge("serves")) @if let Some(since) = place.since { " since " (relative_time(since, self.now)) }
+                },
+                Some(stable) => {
+                    (release_link(service, stable.0)) " serves. "
+                    a href={ "/services/" (service) "/compare?from=" (stable.0) "&to=" (number.0) } { "Compare" }
+                },
+                None => span.dim { "nothing is deployed" },
+            }
+        }
+    }
+
+    /// Rollouts of this release that wait for an approval in the environment.
+    fn waiting(&self, place: &ReleasePlace) -> impl Iterator<Item = &RolloutView> {
+        let rollouts = self.rollouts.iter();
+        rollouts.filter(|rollout| {
+            rollout.status == RolloutStatus::Waiting && rollout.environment == place.environment
+        })
+    }
+
+    /// Deploys it, or returns to it; none where it serves already or can't be deployed.
+    fn button(&self, place: &ReleasePlace) -> Option<ActionButton> {
+        let (service, number) = (&self.release.service, self.release.number);
+        let environment = &place.environment;
+        let strategy = place.strategy.as_ref()?;
+        if self.is_artifact_removed || place.stable == Some(number) {
+            return None;
+        }
+        let is_rollback = place.stable.is_some_and(|stable| stable > number);
+        let body = json!({ "environment": environment, "release": number.0 });
+        if let Some(stable) = place.stable.filter(|_| is_rollback) {
+            return Some(ActionButton {
+                label: "Roll back to this release",
+                address: format!("/api/v1/services/{service}/rollbacks"),
+                body,
+                effect: format!(
+                    "{number} replaces {stable} in {environment}. Automatic promotion into {environment} then stops until a person resumes it."
+                ),
+                command: format!(
+                    "shipway rollback {service} --env {environment} --release {}",
+                    number.0
+                ),
+                reason: ReasonField::Optional,
+                tone: ButtonTone::Strong,
+            });
+        }
+        let replaced = place
+            .stable
+            .map(|stable| format!(" and replaces {stable}"))
+            .unwrap_or_default();
+        Some(ActionButton {
+            label: "Deploy",
+            address: format!("/api/v1/services/{service}/deploys"),
+            body,
+            effect: format!(
+                "A rollout of {number} into {environment} starts{replaced}, by the strategy {strategy}. Other environments stay as they are."
+            ),
+            command: format!(
+                "shipway deploy {service} --env {environment} --release {}",
+                number.0
+            ),
+            reason: ReasonField::Optional,
+            tone: ButtonTone::Strong,
+        })
+    }
+}
+
+fn reject_button(rollout: &RolloutView) -> ActionButton {
+    let id = &rollout.id;
+    let seen = rollout.gate.as_ref().and_then(|gate| gate.binding.as_ref());
+    ActionButton {
+        label: "Reject",
+        address: format!("/api/v1/rollouts/{}/{}/reject", id.service, id.number.0),
+        body: match seen {
+            Some(seen) => json!({ "seen": seen }),
+            None => json!({}),
+        },
+        effect: format!(
+            "The rollout {id} ends as rejected, and {} does not go into {}. It can be deployed again later.",
+            rollout.release, rollout.environment
+        ),
+        command: format!("shipway reject {id}"),
+        reason: ReasonField::Optional,
+        tone: ButtonTone::Plain,
+    }
+}
