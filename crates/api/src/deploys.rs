@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use shipway_core::{
-    ids::{EnvironmentName, ReleaseNumber, ServiceName},
+    ids::{Digest, EnvironmentName, ReleaseNumber, ServiceName},
     release::Commit,
     rollout::RolloutKind,
     service::{EnvironmentHold, WaitsFor},
@@ -30,6 +30,8 @@ pub struct DeployPlan {
     /// In words, in the order of their execution.
     pub actions: Vec<String>,
     pub notes: Vec<String>,
+    /// Identifies what the actions do: an approval with `--plan-digest` is for exactly this.
+    pub digest: Digest,
     /// The release that serves now.
     pub stable: Option<ReleaseNumber>,
 }

@@ -55,6 +55,10 @@ pub enum RolloutAction {
     Approve,
     /// Reject it at its gate.
     Reject,
+    /// Open all gates in an emergency.
+    BreakGlass,
+    /// Confirm, as another person, that an emergency was looked at.
+    Review,
     /// Stop shifting traffic.
     Pause,
     /// Continue after a pause.
@@ -74,6 +78,8 @@ impl RolloutAction {
         match self {
             Self::Approve => "approve",
             Self::Reject => "reject",
+            Self::BreakGlass => "break_glass",
+            Self::Review => "review",
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Promote => "promote",

@@ -21,6 +21,9 @@ pub struct Release {
     /// The order of the push that made it: a release of an older push never replaces one of a newer push by itself.
     pub sequence: u64,
     pub commit: Commit,
+    /// The branch that it was made of; none in logs from before this was recorded, and for runs that no push started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     pub artifact: Digest,
     /// The run that built them; none when the artifact is the commit's own tree.
     pub run: Option<RunNumber>,

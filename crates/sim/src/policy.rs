@@ -330,6 +330,7 @@ fn release(config: &ServiceConfig, number: ReleaseNumber) -> Release {
             committer: None,
             at: beginning(),
         },
+        branch: None,
         artifact: Digest::compute(name.as_bytes()),
         run: None,
         config: config.clone(),

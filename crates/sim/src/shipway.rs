@@ -26,8 +26,8 @@ use crate::{
 
 /// All people and groups that a gate names, as the groups of one person.
 fn every_group(gate: &GateSpec) -> Vec<String> {
-    let GateSpec::Approval(policy) = gate;
-    let entries = policy.rules.iter().flat_map(|rule| &rule.from);
+    let policies = gate.approvals().into_iter();
+    let entries = policies.flat_map(|policy| policy.rules.iter().flat_map(|rule| &rule.from));
     entries.cloned().collect()
 }
 
@@ -140,7 +140,10 @@ impl RealRollout {
                 | RolloutEffect::Notify { .. } => {}
             }
         }
-        if let Some(PlanAction::Ask { gate }) = self.rollout().action().cloned() {
+        let asked = self.rollout().action().cloned();
+        if let Some(PlanAction::Ask { gate }) = asked
+            && gate.approvals().is_some()
+        {
             let approvals = (self.rollout().gate.as_ref()).map_or(0, |it| it.decisions.len());
             let by = Principal::person(&format!("person {}", approvals + 1)).actor();
             return self.decide_as(

@@ -138,5 +138,6 @@ pub fn plan(server: &ServerConnection, args: &Plan, output: Output) -> Result<()
     for note in &plan.notes {
         line(&format!("  note: {note}"));
     }
+    line(&format!("  plan digest: {}", plan.digest));
     Ok(())
 }

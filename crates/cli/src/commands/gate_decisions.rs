@@ -4,6 +4,7 @@ use shipway_api::{
     ApiClient, JobGateAction, JobGateRequest, PendingApproval, RolloutAction, RolloutActionRequest,
 };
 use shipway_core::{
+    gate::BrokenGlass,
     ids::Digest,
     rollout::RolloutView,
     run::{JobApproval, JobView, RunView},
@@ -33,6 +34,38 @@ pub struct GateAnswer {
     /// Reason, for the audit log
     #[arg(long)]
     reason: Option<String>,
+}
+
+/// An emergency, and its reason.
+#[derive(Debug, clap::Args)]
+pub struct EmergencyReason {
+    /// The rollout, such as ro7 or shop/ro7
+    id: String,
+    /// Reason, sent with the notifications and kept in the history
+    #[arg(long)]
+    reason: String,
+}
+
+/// Opens all gates of a rollout.
+pub(super) fn break_glass(
+    server: &ServerConnection,
+    emergency: &EmergencyReason,
+    output: Output,
+) -> Result<(), Failure> {
+    let id = rollout_id(server, &emergency.id)?;
+    let request = RolloutActionRequest {
+        reason: Some(emergency.reason.clone()),
+        seen: server.rollout(&id)?.gate.and_then(|gate| gate.binding),
+        ..RolloutActionRequest::default()
+    };
+    let view = server.act_on_rollout(&id, RolloutAction::BreakGlass, &request)?;
+    show_rollout(&view, output)?;
+    if !output.json && !output.quiet {
+        line(&format!(
+            "all gates of {id} are open; another person must review it: shipway review {id}"
+        ));
+    }
+    Ok(())
 }
 
 /// Sends a decision, or lists pending approvals.
@@ -132,7 +165,10 @@ fn list_waiting(
     }
     for approval in &waiting {
         line(&match approval {
-            PendingApproval::Rollout(view) => waiting_rollout(view, action),
+            PendingApproval::Rollout(view) => match &view.broken_glass {
+                Some(glass) => waiting_review(view, glass),
+                None => waiting_rollout(view, action),
+            },
             PendingApproval::Job(job) => waiting_job(job, action),
         });
     }
@@ -152,6 +188,14 @@ fn waiting_rollout(view: &RolloutView, action: JobGateAction) -> String {
         action.as_str(),
         view.id,
         digest.unwrap_or_default()
+    )
+}
+
+/// A break-glass that no second person has reviewed.
+pub(super) fn waiting_review(view: &RolloutView, glass: &BrokenGlass) -> String {
+    format!(
+        "{} {} → {} · break-glass by {}: {}; to be reviewed by another person\n  shipway review {}",
+        view.id, view.release, view.environment, glass.by.name, glass.reason, view.id
     )
 }
 

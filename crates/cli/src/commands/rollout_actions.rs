@@ -8,9 +8,9 @@ use shipway_core::rollout::{RolloutPause, RolloutStatus, RolloutView};
 
 use super::{
     deploy,
-    gate_decisions::{GateAnswer, answer_gate},
+    gate_decisions::{EmergencyReason, GateAnswer, answer_gate, break_glass},
     id_args::{Kind, kind_of, rollout_id, run_id},
-    rollout_line::{missing_answers, show_rollout},
+    rollout_line::{is_waiting_for_people, missing_answers, show_rollout},
 };
 use crate::{
     client::ServerConnection,
@@ -72,6 +72,10 @@ pub enum Command {
     Approve(GateAnswer),
     /// Reject a rollout or a job that is waiting for approval
     Reject(GateAnswer),
+    /// Open all gates of a rollout in an emergency; another person must review it
+    BreakGlass(EmergencyReason),
+    /// Confirm that you have reviewed a break-glass of another person
+    Review(RolloutReason),
     /// Pause a rollout: traffic stays where it is, the analysis continues
     Pause(RolloutReason),
     /// Resume a paused rollout, or with --env the automatic promotion to a held environment
@@ -93,6 +97,8 @@ pub fn run(server: &ServerConnection, command: &Command, output: Output) -> Resu
         Command::Reject(answer) => {
             return answer_gate(server, JobGateAction::Reject, answer, output);
         }
+        Command::BreakGlass(emergency) => return break_glass(server, emergency, output),
+        Command::Review(target) => (RolloutAction::Review, target),
         Command::Pause(target) => (RolloutAction::Pause, target),
         Command::Resume(resume) => return continue_paused(server, resume, output),
         Command::Promote(target) => (RolloutAction::Promote, target),
@@ -166,6 +172,9 @@ pub(super) fn pending_action_text(view: &RolloutView) -> Option<String> {
             pause.reason,
             RolloutPause::commands(id)
         )),
+        (_, RolloutStatus::Waiting) if !is_waiting_for_people(view) => {
+            Some(format!("{id} waits{}", missing_answers(view)))
+        }
         (_, RolloutStatus::Waiting) => Some(format!(
             "{id} waits{}; approve: shipway approve {id}; reject: shipway reject {id}",
             missing_answers(view)

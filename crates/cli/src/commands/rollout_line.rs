@@ -1,5 +1,6 @@
 //! One line that says where a rollout is, and what it waits for.
 
+use jiff::Timestamp;
 use shipway_core::{
     gate::GateState,
     rollout::{RolloutProgress, RolloutStatus, RolloutView},
@@ -45,8 +46,15 @@ pub(super) fn missing_answers(view: &RolloutView) -> String {
         .iter()
         .find(|it| it.progress == RolloutProgress::Now);
     let asked = asked.map_or("an answer", |it| it.text.as_str());
-    let so_far = view.gate.as_ref().map(GateState::describe_progress);
-    let so_far = so_far.filter(|it| !it.is_empty());
-    let so_far = so_far.map(|it| format!("; {it}")).unwrap_or_default();
-    format!(" · {asked}{so_far}")
+    let progress = view.gate.as_ref().map(GateState::describe_progress);
+    let progress = progress.filter(|it| !it.is_empty());
+    let opens = (view.gate.as_ref()).and_then(|gate| gate.describe_time(Timestamp::now()));
+    let details = progress.into_iter().chain(opens);
+    let details: String = details.map(|it| format!("; {it}")).collect();
+    format!(" · {asked}{details}")
+}
+
+/// Whether people open the gate that it waits at; else time does.
+pub(super) fn is_waiting_for_people(view: &RolloutView) -> bool {
+    (view.gate.as_ref()).is_none_or(|gate| gate.spec.approvals().is_some())
 }

@@ -9,7 +9,7 @@ use shipway_core::{
     run::newest_run_of_each_workflow,
 };
 
-use super::rollout_actions::pending_action_text;
+use super::{gate_decisions::waiting_review, rollout_actions::pending_action_text};
 use crate::{
     client::ServerConnection,
     exit::Failure,
@@ -215,14 +215,21 @@ fn print_notices(environment: &EnvironmentStatus) {
     }
 }
 
-/// Jobs of runs that wait for approval.
+/// Jobs of runs that wait for approval, and emergencies that wait for a review.
 fn print_waiting_jobs(
     server: &ServerConnection,
     services: &BTreeSet<ServiceName>,
 ) -> Result<(), Failure> {
     for approval in server.approvals()? {
-        let PendingApproval::Job(job) = approval else {
-            continue;
+        let job = match approval {
+            PendingApproval::Job(job) => job,
+            PendingApproval::Rollout(view) => {
+                let glass = view.broken_glass.as_ref();
+                if let Some(glass) = glass.filter(|_| services.contains(&view.id.service)) {
+                    line(&waiting_review(&view, glass));
+                }
+                continue;
+            }
         };
         if services.contains(&job.id.service) {
             let reason = job.waits_for.unwrap_or_default();

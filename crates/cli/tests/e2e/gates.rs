@@ -245,3 +245,75 @@ fn a_webhook_that_never_answers_keeps_nothing_from_the_others() {
     });
     assert!(arrived("was promoted"), "{:#?}", listener.at("/second"));
 }
+
+/// Approved by two people of whom none wrote the commit, with a freeze that is in force at all times of the test.
+const GUARDED: &str = "  production:
+    strategy: rolling
+    drain: 1s
+    approvals: [{ from: [alice, bob, Ada], not: [author] }, { from: [bob, carol] }]
+    freeze: [{ cron: '0 0 * * *', for: 23h59m, zone: UTC, reason: inventory }]
+    break_glass: [dave]
+";
+
+#[test]
+fn a_frozen_release_is_approved_by_two_people_opened_by_break_glass_and_reviewed_by_another() {
+    let site = Site::started();
+    let shop = shop(&site, GUARDED);
+    shop.ship("1.0");
+    let plan = said(&site.shipway(&["plan", "shop", "--env", "production"]));
+    assert_says(
+        &plan,
+        &["the end of a freeze", "frozen until", "inventory", "plan digest: sha256:"],
+    );
+    let listed = site.shipway(&["approve"]);
+    assert_ends(
+        &listed,
+        0,
+        &["shop/ro1", "shipway approve shop/ro1 --plan-digest sha256:"],
+    );
+    let other = "sha256:".to_owned() + &"0".repeat(64);
+    let stale = as_user(&site, "alice", &["approve", "ro1", "--plan-digest", &other]);
+    assert_ends(&stale, 1, &["the plan of shop/ro1 is not what you saw"]);
+    let first = as_user(&site, "bob", &["approve", "ro1"]);
+    assert_ends(&first, 0, &["approved by bob", "missing"]);
+    let second = as_user(&site, "alice", &["approve", "ro1", "--reason", "fine"]);
+    assert_ends(&second, 0, &["the end of a freeze", "frozen until", "inventory"]);
+    assert_says(&said(&site.shipway(&["status"])), &["frozen until"]);
+
+    let refused = as_user(&site, "alice", &["break-glass", "ro1", "--reason", "please"]);
+    assert_ends(&refused, 3, &["production allows it to dave"]);
+    let opened = as_user(&site, "dave", &["break-glass", "ro1", "--reason", "shop is down"]);
+    assert_ends(&opened, 0, &["shipway review shop/ro1"]);
+    let watched = site.shipway(&["watch", "ro1"]);
+    assert_ends(&watched, 0, &["BREAK-GLASS", "shop is down"]);
+    assert_says(&said(&site.shipway(&["status"])), &["shipway review shop/ro1"]);
+    let own = as_user(&site, "dave", &["review", "ro1"]);
+    assert_ends(&own, 3, &["another person must review it"]);
+    let reviewed = as_user(&site, "alice", &["review", "ro1", "--reason", "was right"]);
+    assert_ends(&reviewed, 0, &["shop/ro1"]);
+    assert_ends(&site.shipway(&["approve"]), 0, &["nothing is waiting"]);
+}
+
+#[test]
+fn the_author_is_refused_and_a_superseded_rollout_names_the_one_that_replaced_it() {
+    let site = Site::started();
+    let shop = shop(
+        &site,
+        "  production: { strategy: rolling, drain: 1s, approvals: { count: 1, not: [author] } }\n",
+    );
+    shop.ship("1.0");
+    let refused = as_user(&site, "ann", &["approve", "ro1"]);
+    assert_ends(&refused, 3, &["is the author of the change"]);
+    shop.ship("1.1");
+    until("the second rollout waits", || {
+        let inbox = site.get("/api/v1/approvals").unwrap_or_default();
+        inbox["items"][0]["id"] == "shop/ro2"
+    });
+    let late = as_user(&site, "bob", &["approve", "ro1"]);
+    assert_ends(&late, 1, &["shop/ro1 was superseded by rollout shop/ro2"]);
+    let (status, problem) = site.post("/api/v1/rollouts/shop/1/approve", &serde_json::json!({}));
+    assert_eq!(status, 409, "{problem}");
+    assert_eq!(problem["type"], "superseded", "{problem}");
+    assert_ends(&as_user(&site, "bob", &["approve", "ro2"]), 0, &["shop/ro2"]);
+    assert_ends(&site.shipway(&["watch", "ro2"]), 0, &["approved by bob"]);
+}

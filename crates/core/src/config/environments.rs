@@ -7,8 +7,8 @@ use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode, YamlVal
 
 use super::{
     AnalysisSource, EnvironmentConfig, NotificationTarget, StickyKey, StickyScope, Strategy,
-    WhenBusy, approvals, checks, guard, metrics, promotion_groups, rollback, targets::NamedTarget,
-    timeouts,
+    WhenBusy, approvals, checks, deployment_rules, guard, metrics, promotion_groups, rollback,
+    targets::NamedTarget, timeouts,
 };
 use crate::{
     address::PublicAddress,
@@ -29,6 +29,10 @@ pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
     "port",
     "sticky",
     "approvals",
+    "wait",
+    "branches",
+    "freeze",
+    "break_glass",
     "smoke",
     "tests",
     "analysis",
@@ -50,7 +54,6 @@ pub(super) const ENVIRONMENT_KEYS: &[&str] = &[
 /// Keys that the format knows and this version doesn't do: refused with that, never passed over.
 const LATER: &[(&str, &str)] = &[
     ("migrations", "database migrations"),
-    ("freeze", "freezes"),
     ("infrastructure", "infrastructure as code"),
 ];
 
@@ -227,6 +230,7 @@ fn environment_fields(
         sticky,
         sticky_to,
         approvals: approvals::approvals(fields, problems),
+        rules: deployment_rules::deployment_rules(fields, problems),
         smoke: fields
             .list("smoke", problems)
             .iter()

@@ -7,6 +7,7 @@ mod addresses;
 mod approvals;
 mod checks;
 mod decode;
+mod deployment_rules;
 mod environments;
 mod guard;
 mod metrics;
@@ -38,7 +39,7 @@ pub use timeouts::RequestTimeouts;
 
 use crate::{
     check::{HealthCheck, SmokeTest},
-    gate::ApprovalPolicy,
+    gate::{ApprovalPolicy, DeploymentRules},
     ids::{Digest, EnvironmentName, ServiceName},
     source_repository::SourceRepository,
     target::{ResourceLimits, RouterKind, StopSignal, TargetKind},
@@ -134,6 +135,9 @@ pub struct EnvironmentConfig {
     pub sticky_to: StickyScope,
     /// The approvals that a rollout needs before it begins; none: continuous deployment.
     pub approvals: Option<ApprovalPolicy>,
+    /// Its requirements in addition to approvals.
+    #[serde(default, skip_serializing_if = "DeploymentRules::is_default")]
+    pub rules: DeploymentRules,
     /// Put to the new instances before they get traffic.
     pub smoke: Vec<SmokeTest>,
     /// Workflow that tests the environment after a promotion; only when it succeeds is the release promoted to the next
@@ -183,6 +187,12 @@ pub enum AnalysisSource {
 }
 
 impl EnvironmentConfig {
+    /// Whether a rollout into it may wait for approval.
+    #[must_use]
+    pub fn needs_approvals(&self) -> bool {
+        self.approvals.is_some() || self.strategy.needs_approvals()
+    }
+
     /// The host that probes and smoke tests ask for: the first of `hosts` that names one.
     #[must_use]
     pub fn request_host(&self) -> Option<&str> {

@@ -59,6 +59,7 @@ pub fn schema() -> Value {
             "metric": metric(),
             "provider": provider(),
             "approval_rule": approval_rule(),
+            "freeze_window": freeze_window(),
             "environment": environment()
         }
     })
@@ -243,6 +244,16 @@ fn provider() -> Value {
     })
 }
 
+/// One window of `freeze`.
+fn freeze_window() -> Value {
+    json!({ "type": "object", "required": ["cron", "for"], "additionalProperties": false, "properties": {
+        "cron": { "type": "string", "description": "When the window starts: five fields of cron." },
+        "for": { "$ref": "#/$defs/duration", "description": "How long it lasts by the wall clock of its zone, from 1 minute to 366 days." },
+        "zone": { "type": "string", "default": "UTC", "description": "A time zone of the IANA database." },
+        "reason": { "type": "string", "maxLength": 500, "description": "Shown while it is in force." }
+    } })
+}
+
 /// One rule of `approvals`.
 fn approval_rule() -> Value {
     json!({ "type": "object", "additionalProperties": false, "properties": {
@@ -280,6 +291,10 @@ fn environment() -> Value {
                 } }]
             },
             "approvals": { "oneOf": [{ "type": "integer", "minimum": 1, "maximum": 100 }, { "$ref": "#/$defs/approval_rule" }, { "type": "array", "minItems": 1, "maxItems": 50, "items": { "$ref": "#/$defs/approval_rule" } }], "x-default": "no approval", "description": "Approvals that a rollout or a job needs before it goes to the environment: a number, a rule or a list of rules that must all hold." },
+            "wait": { "$ref": "#/$defs/duration", "x-default": "no wait", "description": "Time between the order of a rollout and its first action; it continues by itself." },
+            "branches": { "$ref": "#/$defs/texts", "x-default": "all", "description": "Patterns of the branches whose releases and jobs may go to the environment; the last that matches decides." },
+            "freeze": { "type": "array", "minItems": 1, "maxItems": 20, "items": { "$ref": "#/$defs/freeze_window" }, "x-default": "never", "description": "Windows of time in which no rollout starts. A rollback is always allowed." },
+            "break_glass": { "$ref": "#/$defs/texts", "x-default": "no one", "description": "People and groups that may open all gates of a rollout in an emergency: `shipway break-glass`." },
             "smoke": { "type": "array", "items": { "$ref": "#/$defs/smoke" }, "description": "Smoke tests of new instances before they get traffic." },
             "tests": { "type": "string", "description": "A workflow that tests the environment; it must succeed before the release is promoted to the next one." },
             "analysis": { "oneOf": [{ "const": "none" }, { "type": "array", "minItems": 1, "items": { "$ref": "#/$defs/metric" } }], "x-default": "error-rate and slow-rate compared with stable, restarts and availability", "description": "The rules of the analysis; none: no analysis." },

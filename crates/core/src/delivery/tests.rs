@@ -178,6 +178,7 @@ fn release(sequence: u64) -> Arc<Release> {
         number: ReleaseNumber(u32::try_from(sequence).unwrap()),
         sequence,
         commit: head(),
+        branch: None,
         artifact: Digest::compute(b"tree"),
         run: None,
         config,

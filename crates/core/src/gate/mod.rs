@@ -20,10 +20,16 @@ use crate::{duration_text::DurationText, ids::Digest};
 mod approval_rules;
 mod approver;
 mod binding;
+mod break_glass;
+mod deployment_rules;
+mod freeze;
 
 pub use approval_rules::{ApprovalPolicy, ApprovalRule, OWNERS_FILE, RuleTally};
 pub use approver::{ApprovingPerson, ChangePeople, ChangeRole};
 pub use binding::{ApprovalBinding, BoundPart, SeenSubject, describe_parts};
+pub use break_glass::{BrokenGlass, GlassReview};
+pub use deployment_rules::DeploymentRules;
+pub use freeze::{ActiveFreeze, FreezeCalendar, FreezeWindow};
 
 /// An approval gate that is still pending after this time fails, as on GitHub.
 pub const GATE_EXPIRY: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -34,14 +40,30 @@ pub const GATE_EXPIRY: SignedDuration = SignedDuration::from_hours(30 * 24);
 pub enum GateSpec {
     /// People must approve.
     Approval(ApprovalPolicy),
+    /// This much time must have passed since the rollout was ordered.
+    Wait(Duration),
+    /// No window of the calendar may be in force.
+    Freeze(FreezeCalendar),
 }
 
 impl GateSpec {
+    /// The rules of approval, where people open the gate.
+    #[must_use]
+    pub const fn approvals(&self) -> Option<&ApprovalPolicy> {
+        match self {
+            Self::Approval(policy) => Some(policy),
+            Self::Wait(_) | Self::Freeze(_) => None,
+        }
+    }
+
+    fn rules(&self) -> &[ApprovalRule] {
+        self.approvals().map_or(&[], |policy| &policy.rules)
+    }
+
     /// Those of `groups` that its rules name.
     #[must_use]
     pub fn relevant_groups(&self, groups: &[String]) -> Vec<String> {
-        let Self::Approval(policy) = self;
-        let is_named = |group: &&String| policy.rules.iter().any(|rule| rule.from.contains(group));
+        let is_named = |group: &&String| self.rules().iter().any(|rule| rule.from.contains(group));
         groups.iter().filter(is_named).cloned().collect()
     }
 }
@@ -50,17 +72,22 @@ impl fmt::Display for GateSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Approval(policy) => policy.fmt(f),
+            Self::Wait(duration) => write!(f, "{} since the order", DurationText(*duration)),
+            Self::Freeze(calendar) => write!(f, "the end of a freeze: {calendar}"),
         }
     }
 }
 
 /// The rules of an environment, as of when a run was ordered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EnvironmentRules {
     pub environment: String,
     /// The approvals that a job needs before it goes there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvals: Option<ApprovalPolicy>,
+    /// Its further requirements; only `branches` applies to jobs.
+    #[serde(default, skip_serializing_if = "DeploymentRules::is_default")]
+    pub rules: DeploymentRules,
 }
 
 /// The result of a gate so far.
@@ -164,18 +191,28 @@ pub struct GateState {
     #[serde(default)]
     pub people: ChangePeople,
     pub opened_at: Timestamp,
+    /// When time alone opens it, as far as was known at its opening: the end of a wait or of a freeze.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens_at: Option<Timestamp>,
     pub decisions: Vec<GateDecision>,
 }
 
 impl GateState {
+    /// A gate that is reached at `opened_at`, of a rollout or run ordered at `ordered_at`.
     #[must_use]
-    pub fn new(spec: GateSpec, opened_at: Timestamp) -> Self {
+    pub fn new(spec: GateSpec, ordered_at: Timestamp, opened_at: Timestamp) -> Self {
+        let opens_at = match &spec {
+            GateSpec::Approval(_) => None,
+            GateSpec::Wait(duration) => ordered_at.checked_add(*duration).ok(),
+            GateSpec::Freeze(calendar) => calendar.next_opening(opened_at),
+        };
         Self {
             spec,
             subject: None,
             binding: None,
             people: ChangePeople::default(),
             opened_at,
+            opens_at,
             decisions: Vec::new(),
         }
     }
@@ -205,7 +242,9 @@ impl GateState {
     /// Each rule with the approvals that count for it; empty for gates that people do not open.
     #[must_use]
     pub fn tallies(&self) -> Vec<RuleTally> {
-        let GateSpec::Approval(policy) = &self.spec;
+        let Some(policy) = self.spec.approvals() else {
+            return Vec::new();
+        };
         let expires_at = self.expires_at();
         // An approval that arrives after the expiry and before its timer comes too late.
         let is_in_time = |it: &&GateDecision| expires_at.is_none_or(|at| it.at < at);
@@ -240,18 +279,39 @@ impl GateState {
         }
     }
 
-    /// When it fails unless it is decided before.
+    /// When it fails unless it is decided before; gates that time opens never fail.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
+        self.spec.approvals()?;
         self.opened_at.checked_add(self.expiry()).ok()
+    }
+
+    /// The next moment at which time alone changes the verdict.
+    #[must_use]
+    pub fn wakes_at(&self, now: Timestamp) -> Option<Timestamp> {
+        match &self.spec {
+            GateSpec::Approval(_) => self.expires_at(),
+            GateSpec::Wait(_) => self.opens_at,
+            GateSpec::Freeze(calendar) => calendar.next_opening(now),
+        }
+    }
+
+    /// The end of a wait, or the freeze in force at `now`; none where people open the gate.
+    #[must_use]
+    pub fn describe_time(&self, now: Timestamp) -> Option<String> {
+        match &self.spec {
+            GateSpec::Approval(_) => None,
+            GateSpec::Wait(_) => self.opens_at.map(|at| format!("continues at {at:.0}")),
+            GateSpec::Freeze(calendar) => calendar.active(now).map(|it| it.to_string()),
+        }
     }
 
     /// How long it may be pending.
     #[must_use]
     pub fn expiry(&self) -> SignedDuration {
-        let GateSpec::Approval(policy) = &self.spec;
-        let expires: Option<Duration> = policy.expires;
-        expires
+        let policy = self.spec.approvals();
+        policy
+            .and_then(|policy| policy.expires)
             .and_then(|it| SignedDuration::try_from(it).ok())
             .unwrap_or(GATE_EXPIRY)
     }
@@ -272,6 +332,15 @@ impl GateState {
     #[must_use]
     pub fn verdict(&self, now: Timestamp) -> GateVerdict {
         let is_rejected = (self.decisions.iter()).any(|it| it.verdict == GateVerdict::Fail);
+        let opened = |is_open: bool| match is_open {
+            true => GateVerdict::Pass,
+            false => GateVerdict::Pending,
+        };
+        match &self.spec {
+            GateSpec::Approval(_) => {}
+            GateSpec::Wait(_) => return opened(self.opens_at.is_none_or(|at| at <= now)),
+            GateSpec::Freeze(calendar) => return opened(calendar.active(now).is_none()),
+        }
         if is_rejected {
             GateVerdict::Fail
         } else if self.tallies().iter().all(|tally| tally.missing == 0) {
@@ -289,8 +358,7 @@ impl GateState {
     ///
     /// No rule names the person or one of their groups.
     pub fn accept_decider(&self, who: &ApprovingPerson) -> Result<(), UnacceptedDecider> {
-        let GateSpec::Approval(policy) = &self.spec;
-        if policy.rules.iter().any(|rule| rule.names(who)) {
+        if self.spec.rules().iter().any(|rule| rule.names(who)) {
             return Ok(());
         }
         Err(self.unaccepted(who, None))
@@ -303,9 +371,8 @@ impl GateState {
     /// No rule names the person, or those that do exclude them for their part in the change.
     pub fn accept_approver(&self, who: &ApprovingPerson) -> Result<(), UnacceptedDecider> {
         self.accept_decider(who)?;
-        let GateSpec::Approval(policy) = &self.spec;
         let mut excluded = None;
-        for rule in policy.rules.iter().filter(|rule| rule.names(who)) {
+        for rule in self.spec.rules().iter().filter(|rule| rule.names(who)) {
             match rule.excluded_role(who, &self.people) {
                 None => return Ok(()),
                 role => excluded = excluded.or(role),
@@ -319,10 +386,11 @@ impl GateState {
         who: &ApprovingPerson,
         excluded_as: Option<ChangeRole>,
     ) -> UnacceptedDecider {
-        let GateSpec::Approval(policy) = &self.spec;
+        let policy = self.spec.approvals();
+        let accepted = policy.map(ApprovalPolicy::accepted).unwrap_or_default();
         UnacceptedDecider {
             who: who.name.clone(),
-            accepted: policy.accepted().join(", "),
+            accepted: accepted.join(", "),
             excluded_as,
         }
     }
@@ -354,7 +422,14 @@ mod tests {
             from: from.iter().map(ToString::to_string).collect(),
             not: Vec::new(),
         };
-        GateState::new(GateSpec::Approval(rule.into()), START)
+        GateState::new(GateSpec::Approval(rule.into()), START, START)
+    }
+
+    fn change_policy(gate: &mut GateState, change: impl FnOnce(&mut ApprovalPolicy)) {
+        match &mut gate.spec {
+            GateSpec::Approval(policy) => change(policy),
+            GateSpec::Wait(_) | GateSpec::Freeze(_) => panic!("an approval"),
+        }
     }
 
     fn person(name: &str, groups: &[&str]) -> ApprovingPerson {
@@ -395,8 +470,9 @@ mod tests {
         assert_eq!(late, "1970-01-31T00:00:00Z".parse().unwrap());
         assert_eq!(gate.verdict(late), GateVerdict::Fail);
         let mut hurried = gate.clone();
-        let GateSpec::Approval(policy) = &mut hurried.spec;
-        policy.expires = Some(Duration::from_secs(60));
+        change_policy(&mut hurried, |policy| {
+            policy.expires = Some(Duration::from_secs(60));
+        });
         assert_eq!(
             hurried.verdict(START + Duration::from_secs(60)),
             GateVerdict::Fail
@@ -425,8 +501,9 @@ mod tests {
     #[test]
     fn the_author_may_reject_and_not_approve_and_groups_count_as_of_the_decision() {
         let mut gate = gate(1, &["ada", "@ops"]);
-        let GateSpec::Approval(policy) = &mut gate.spec;
-        policy.rules[0].not = vec![ChangeRole::Author];
+        change_policy(&mut gate, |policy| {
+            policy.rules[0].not = vec![ChangeRole::Author];
+        });
         gate.people.author = Some("Ada <ada@example.com>".to_owned());
         let ada = person("ada", &[]);
         assert_eq!(gate.accept_decider(&ada), Ok(()));
@@ -445,5 +522,39 @@ mod tests {
         ));
         assert_eq!(gate.verdict(START), GateVerdict::Pass);
         assert_eq!(gate.tallies()[0].approved_by, ["bob"]);
+    }
+
+    #[test]
+    fn a_wait_counts_from_the_order_and_a_freeze_opens_with_its_window() {
+        let ordered = "2026-12-04T15:00:00Z".parse().unwrap();
+        let opened = "2026-12-04T16:30:00Z".parse().unwrap();
+        let hour = Duration::from_secs(3600);
+        let wait = GateState::new(GateSpec::Wait(2 * hour), ordered, opened);
+        assert_eq!(wait.verdict(opened), GateVerdict::Pending);
+        assert_eq!(
+            wait.wakes_at(opened).unwrap().to_string(),
+            "2026-12-04T17:00:00Z"
+        );
+        assert_eq!(wait.verdict(ordered + 2 * hour), GateVerdict::Pass);
+        // A clock that goes back makes it wait again, and never fails it.
+        assert_eq!(wait.verdict(START), GateVerdict::Pending);
+        let window = FreezeWindow {
+            cron: "0 16 * * FRI".to_owned(),
+            lasts: hour,
+            zone: None,
+            reason: Some("inventory".to_owned()),
+        };
+        let calendar = FreezeCalendar {
+            windows: vec![window],
+        };
+        let freeze = GateState::new(GateSpec::Freeze(calendar), ordered, opened);
+        assert_eq!(freeze.verdict(opened), GateVerdict::Pending);
+        assert_eq!(freeze.opens_at, freeze.wakes_at(opened));
+        assert_eq!(
+            freeze.describe_time(opened).unwrap(),
+            "frozen until 2026-12-04 17:00 UTC (inventory)"
+        );
+        assert_eq!(freeze.verdict(freeze.opens_at.unwrap()), GateVerdict::Pass);
+        assert!(freeze.accept_approver(&person("ada", &[])).is_err());
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Rollout, RolloutSpec};
+use super::{Rollout, RolloutKind, RolloutSpec};
 use crate::{
     config::EnvironmentConfig,
+    gate::GateSpec,
     ids::ReleaseNumber,
     strategy::{AddressChange, StrategyInput, describe_needed_traffic},
 };
@@ -26,6 +27,7 @@ impl Rollout {
             stable_traffic: spec.stable_traffic,
             drain: spec.environment.drain,
             approvals: spec.environment.approvals.clone(),
+            time_gates: time_gates(spec),
             leftovers: spec
                 .observed
                 .counts
@@ -38,6 +40,20 @@ impl Rollout {
             watch: spec.environment.watch.duration(),
         }
     }
+}
+
+/// The wait and the freeze before a rollout. A rollback is always allowed.
+fn time_gates(spec: &RolloutSpec) -> Vec<GateSpec> {
+    match spec.kind {
+        RolloutKind::Rollback => return Vec::new(),
+        RolloutKind::Deploy | RolloutKind::Retry => {}
+    }
+    let rules = &spec.environment.rules;
+    let freeze = Some(&rules.freeze).filter(|it| !it.is_empty());
+    let wait = rules.wait.map(GateSpec::Wait);
+    wait.into_iter()
+        .chain(freeze.cloned().map(GateSpec::Freeze))
+        .collect()
 }
 
 /// The change of addresses that a rollout brings, if it brings one.
@@ -65,6 +81,7 @@ pub fn needed_traffic(environment: &EnvironmentConfig) -> Vec<String> {
         stable_traffic: None,
         drain: environment.drain,
         approvals: None,
+        time_gates: Vec::new(),
         leftovers: Vec::new(),
         peers: Vec::new(),
         address_change: None,

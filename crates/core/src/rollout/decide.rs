@@ -9,7 +9,7 @@ use super::{
     },
     failure::{FailureResponse, response_to_failure},
     metric_evaluation::MetricEvaluation,
-    outcome::{RollbackCause, RolloutOutcome, RolloutPace},
+    outcome::{RollbackCause, RolloutKind, RolloutOutcome, RolloutPace},
     plan::{HoldReason, PlanAction},
     state::{Rollout, RolloutState},
     strategy::{OnInconclusive, compile, straight},
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     aggregate::{Actor, Event},
     duration_text::DurationText,
-    gate::{ApprovingPerson, GateState, GateVerdict, SeenSubject, UnacceptedDecider},
+    gate::{ApprovingPerson, GateSpec, GateState, GateVerdict, SeenSubject, UnacceptedDecider},
 };
 use jiff::Timestamp;
 use shipway_analysis::Observation;
@@ -151,9 +151,17 @@ pub(super) fn next_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
 
 fn gate_step(rollout: &Rollout, now: Timestamp) -> Option<NextStep> {
     let gate = rollout.gate.as_ref()?;
+    if let Some(glass) = &rollout.broken_glass {
+        let note = format!("opened by break-glass of {}", glass.by.name);
+        return Some(NextStep::Done(rollout.cursor, Some(note)));
+    }
     match gate.verdict(now) {
         GateVerdict::Pass => {
-            let note = format!("approved by {}", gate.approvers().join(", "));
+            let note = match &gate.spec {
+                GateSpec::Approval(_) => format!("approved by {}", gate.approvers().join(", ")),
+                GateSpec::Wait(_) => "the time is over".to_owned(),
+                GateSpec::Freeze(_) => "not frozen".to_owned(),
+            };
             Some(NextStep::Done(rollout.cursor, Some(note)))
         }
         GateVerdict::Fail => Some(NextStep::TurnBack(
@@ -332,6 +340,12 @@ fn handle_input(
             let why = format!("rejected by {}: {reason}", decider.by);
             decider.roll_back(RollbackCause::Rejected, &why);
         }
+        RolloutInput::BreakGlass {
+            groups,
+            seen,
+            reason,
+        } => decider.break_glass(rollout, &groups, &seen, reason)?,
+        RolloutInput::ReviewBreakGlass { comment } => decider.review_glass(rollout, comment)?,
         RolloutInput::Pause { reason } => {
             forward(rollout, "pausing")?;
             if rollout.paused.is_none() {
@@ -347,6 +361,7 @@ fn handle_input(
         }
         RolloutInput::Promote { reason } => {
             forward(rollout, "promoting")?;
+            refuse_frozen(decider, rollout)?;
             promote(decider, rollout, reason);
         }
         RolloutInput::EndKeep { next } if running => match rollout.direction {
@@ -467,20 +482,27 @@ fn waiting_gate<'r>(
 ) -> Result<&'r GateState, RolloutRejection> {
     running(rollout, "approving or rejecting it")?;
     let id = || rollout.spec.id.clone();
-    let Some(gate) = &rollout.gate else {
+    let is_approval = |gate: &&GateState| gate.spec.approvals().is_some();
+    let Some(gate) = rollout.gate.as_ref().filter(is_approval) else {
         let at = rollout.action().map(ToString::to_string);
         return Err(RolloutRejection::NoPendingApproval {
             rollout: id(),
             at: at.unwrap_or_else(|| "the end".to_owned()),
         });
     };
+    require_seen(rollout, seen)?;
+    Ok(gate)
+}
+
+/// Refuses a decision about something else than the rollout brings.
+pub(super) fn require_seen(rollout: &Rollout, seen: &SeenSubject) -> Result<(), RolloutRejection> {
     let binding = rollout.approval_binding();
     let changed = seen.outdated_parts(&binding);
     if changed.is_empty() {
-        return Ok(gate);
+        return Ok(());
     }
     Err(RolloutRejection::SubjectChanged {
-        rollout: id(),
+        rollout: rollout.spec.id.clone(),
         environment: binding.environment,
         changed,
         current: binding.plan,
@@ -513,7 +535,23 @@ fn abort(decider: &mut RolloutDecider, rollout: &Rollout, cause: RollbackCause, 
     }
 }
 
-fn running(rollout: &Rollout, what: &'static str) -> Result<(), RolloutRejection> {
+/// A person's promotion shifts traffic as a deployment does: a freeze stops it, too.
+fn refuse_frozen(decider: &RolloutDecider, rollout: &Rollout) -> Result<(), RolloutRejection> {
+    let is_exempt = rollout.spec.kind == RolloutKind::Rollback
+        || rollout.broken_glass.is_some()
+        || rollout.guarded_until().is_some();
+    let calendar = &rollout.spec.environment.rules.freeze;
+    match calendar.active(decider.now).filter(|_| !is_exempt) {
+        Some(freeze) => Err(RolloutRejection::Frozen {
+            rollout: rollout.spec.id.clone(),
+            environment: rollout.spec.environment.name.clone(),
+            freeze: Box::new(freeze),
+        }),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn running(rollout: &Rollout, what: &'static str) -> Result<(), RolloutRejection> {
     match &rollout.ended {
         Some(end) => Err(RolloutRejection::Ended {
             rollout: rollout.spec.id.clone(),
@@ -524,7 +562,7 @@ fn running(rollout: &Rollout, what: &'static str) -> Result<(), RolloutRejection
     }
 }
 
-fn forward(rollout: &Rollout, what: &'static str) -> Result<(), RolloutRejection> {
+pub(super) fn forward(rollout: &Rollout, what: &'static str) -> Result<(), RolloutRejection> {
     running(rollout, what)?;
     match rollout.direction {
         PlanDirection::Forward => Ok(()),

@@ -18,7 +18,7 @@ use crate::{
     aggregate::Actor,
     check::SmokeReport,
     config::EnvironmentConfig,
-    gate::{BoundPart, ChangePeople, SeenSubject, UnacceptedDecider, describe_parts},
+    gate::{ActiveFreeze, BoundPart, ChangePeople, SeenSubject, UnacceptedDecider, describe_parts},
     ids::{Digest, EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, ServiceName},
     release::Release,
 };
@@ -207,6 +207,17 @@ pub enum RolloutEvent {
     Rejected {
         reason: String,
     },
+    /// A person has opened all gates of the rollout in an emergency.
+    GlassBroken {
+        /// The digest of the plan at that moment.
+        plan: Digest,
+        reason: String,
+    },
+    /// A second person has looked at the emergency.
+    GlassReviewed {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment: Option<String>,
+    },
     /// Nothing more is shifted until it is resumed.
     Paused {
         reason: String,
@@ -308,6 +319,18 @@ pub enum RolloutInput {
         /// What the person has seen: a rejection of anything else is refused.
         seen: SeenSubject,
         reason: String,
+    },
+    /// Opens all gates of the rollout in an emergency.
+    BreakGlass {
+        /// Groups of the person, each as `@name`.
+        groups: Vec<String>,
+        /// What the person has seen.
+        seen: SeenSubject,
+        reason: String,
+    },
+    /// Confirms that a second person has looked at the emergency.
+    ReviewBreakGlass {
+        comment: Option<String>,
     },
     Pause {
         reason: String,
@@ -455,6 +478,35 @@ pub enum RolloutRejection {
         /// The digest of the plan that waits now.
         current: Digest,
     },
+    #[error(
+        "{rollout} can't be promoted: {environment} is {freeze}; wait for the opening, or in an emergency: shipway break-glass {rollout} --reason …"
+    )]
+    Frozen {
+        rollout: RolloutId,
+        environment: EnvironmentName,
+        freeze: Box<ActiveFreeze>,
+    },
+    #[error(
+        "{} may not break the glass of {rollout}: {}",
+        decider.who,
+        match decider.accepted.as_str() {
+            "" => format!("{environment} names no one in `break_glass`"),
+            named => format!("{environment} allows it to {named}"),
+        }
+    )]
+    NoBreakGlass {
+        rollout: RolloutId,
+        environment: EnvironmentName,
+        decider: Box<UnacceptedDecider>,
+    },
+    #[error("break-glass needs a reason: shipway break-glass {0} --reason …")]
+    NoReason(RolloutId),
+    #[error("the glass of {0} was not broken: there is nothing to review")]
+    NoGlassBroken(RolloutId),
+    #[error(
+        "{who} broke the glass of {rollout}: another person must review it: shipway review {rollout}"
+    )]
+    OwnReview { rollout: RolloutId, who: String },
     /// It goes back already.
     #[error("{rollout} is rolling back to stable: {what} is no longer possible")]
     RollingBack {

@@ -37,6 +37,16 @@ impl RolloutDecider {
             .stable()
             .map(|stable| (stable.release.number, stable.instances))
             .filter(|(stable, _)| *stable != rollout.candidate());
+        if has_only_waited(rollout) {
+            // Nothing to undo: the environment is free at once.
+            self.emit(RolloutEvent::Planned {
+                direction: PlanDirection::Back,
+                plan: RolloutPlan::default(),
+                cause: Some(cause),
+                why: why.to_owned(),
+            });
+            return;
+        }
         match rollback_plan::compile(
             rollout.candidate(),
             stable,
@@ -202,6 +212,16 @@ impl RolloutDecider {
         self.roll_back(cause, why);
         self.by = by;
     }
+}
+
+/// Whether the rollout has done nothing but wait at its first gates.
+fn has_only_waited(rollout: &Rollout) -> bool {
+    let passed = &rollout.plan.actions[..rollout.cursor.min(rollout.plan.actions.len())];
+    let is_gate = |action: &PlanAction| matches!(action, PlanAction::Ask { .. });
+    rollout.plan_number == 1
+        && rollout.action().is_some_and(is_gate)
+        && passed.iter().all(is_gate)
+        && rollout.observed == rollout.spec.observed
 }
 
 /// The instances that certainly still run: those being stopped may already be gone without a report.

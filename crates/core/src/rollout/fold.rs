@@ -17,7 +17,9 @@ use crate::{
     aggregate::{Actor, Event},
     check::SmokeReport,
     duration_text::DurationText,
-    gate::{ApprovingPerson, GateDecision, GateState, GateVerdict},
+    gate::{
+        ApprovingPerson, BrokenGlass, GateDecision, GateSpec, GateState, GateVerdict, GlassReview,
+    },
 };
 
 impl Rollout {
@@ -79,15 +81,11 @@ impl Rollout {
         self.hold_spent = Duration::ZERO;
         self.gate = None;
         if let Some(PlanAction::Ask { gate }) = self.action() {
-            let state = GateState::new(gate.clone(), event.at)
+            let state = GateState::new(gate.clone(), self.opened_at, event.at)
                 .bound_to(self.approval_binding())
                 .for_change_of(self.spec.change_people());
-            let (title, text) = (
-                format!("{} is waiting for approval", self.headline()),
-                format!("{gate}; shipway approve {}", self.spec.id),
-            );
+            self.notice_gate(event, &state);
             self.gate = Some(state);
-            self.notice(event, NoticeTone::Asking, title, text);
         }
     }
 
@@ -126,6 +124,8 @@ impl Rollout {
                 comment, groups, ..
             } => self.approved(event, groups, comment.as_deref()),
             RolloutEvent::Rejected { reason } => self.rejected(event, reason),
+            RolloutEvent::GlassBroken { reason, .. } => self.glass_broken(event, reason),
+            RolloutEvent::GlassReviewed { comment } => self.glass_reviewed(event, comment.as_ref()),
             RolloutEvent::Paused { reason, .. } => self.pause(event, reason),
             RolloutEvent::Resumed => self.resumed(event),
             RolloutEvent::HoldsSkipped { reason } => self.holds_skipped(event, reason),
@@ -222,6 +222,70 @@ impl Rollout {
             let decision = GateDecision::new(person, event.at, verdict);
             gate.record_decision(decision.with_reason(reason.map(ToOwned::to_owned)));
         }
+    }
+
+    /// Notifies people of the gate: the release, its plan, the rules and the command to paste.
+    fn notice_gate(&mut self, event: &Event<RolloutEvent>, gate: &GateState) {
+        if self.broken_glass.is_some() || gate.verdict(event.at) == GateVerdict::Pass {
+            return;
+        }
+        let headline = self.headline();
+        let (tone, title, text) = match &gate.spec {
+            GateSpec::Approval(policy) => {
+                let release = self.spec.release();
+                let (id, digest) = (&self.spec.id, self.plan.digest());
+                let steps = self.plan.actions.iter();
+                let steps = steps.filter(|it| !matches!(it, PlanAction::Ask { .. }));
+                let steps: Vec<String> = steps.map(ToString::to_string).collect();
+                let text = format!(
+                    "{policy}; {} {} by {}; the plan: {}; shipway approve {id} --plan-digest {digest}",
+                    release.commit.id.short(),
+                    release.commit.subject,
+                    release.commit.author,
+                    steps.join(", "),
+                );
+                (
+                    NoticeTone::Asking,
+                    format!("{headline} is waiting for approval"),
+                    text,
+                )
+            }
+            GateSpec::Wait(_) => return,
+            GateSpec::Freeze(_) => {
+                let freeze = gate.describe_time(event.at).unwrap_or_default();
+                let title = format!("{headline} waits for the end of a freeze");
+                (NoticeTone::Neutral, title, freeze)
+            }
+        };
+        self.notice(event, tone, title, text);
+    }
+
+    fn glass_broken(&mut self, event: &Event<RolloutEvent>, reason: &str) {
+        self.broken_glass = Some(BrokenGlass {
+            by: ApprovingPerson::new(&event.by, &[]),
+            at: event.at,
+            reason: reason.to_owned(),
+            review: None,
+        });
+        self.note_of_person(event, format!("BREAK-GLASS, all gates opened: {reason}"));
+        let title = format!("{}: break-glass by {}", self.headline(), event.by);
+        let text = format!(
+            "{reason}; all gates were opened; another person must review it: shipway review {}",
+            self.spec.id
+        );
+        self.notice(event, NoticeTone::Bad, title, text);
+    }
+
+    fn glass_reviewed(&mut self, event: &Event<RolloutEvent>, comment: Option<&String>) {
+        if let Some(glass) = &mut self.broken_glass {
+            glass.review = Some(GlassReview {
+                by: event.by.to_string(),
+                at: event.at,
+                comment: comment.cloned(),
+            });
+        }
+        let comment = comment.map(|it| format!(": {it}")).unwrap_or_default();
+        self.note_of_person(event, format!("break-glass reviewed{comment}"));
     }
 
     fn rejected(&mut self, event: &Event<RolloutEvent>, reason: &str) {

@@ -17,6 +17,7 @@ mod event;
 mod evidence;
 mod failure;
 mod fold;
+mod glass;
 mod history;
 mod metric_evaluation;
 mod outcome;

@@ -8,10 +8,7 @@ use super::{
     plan::PlanAction,
     state::{Rollout, RolloutState},
 };
-use crate::{
-    aggregate::{EffectKey, PendingWork},
-    gate::GateState,
-};
+use crate::aggregate::{EffectKey, PendingWork};
 
 /// What the world still owes the rollout.
 pub(super) fn pending(state: &RolloutState, now: Timestamp) -> PendingWork<RolloutEffect> {
@@ -132,7 +129,7 @@ fn wake_at(rollout: &Rollout, now: Timestamp) -> Option<Timestamp> {
             rollout.hold_deadline()
         }
     });
-    let gate = rollout.gate.as_ref().and_then(GateState::expires_at);
+    let gate = (rollout.gate.as_ref()).and_then(|gate| gate.wakes_at(now));
     let deadlines = hold.into_iter().chain(gate);
     deadlines.chain(rollout.progress_deadline()).min()
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     aggregate::{Actor, Event},
     check::SmokeReport,
-    gate::{ApprovalBinding, GateState},
+    gate::{ApprovalBinding, BrokenGlass, GateState},
     ids::{ReleaseNumber, RolloutId},
     target::RouterKind,
 };
@@ -72,6 +72,9 @@ pub struct Rollout {
     pub smoke: Option<SmokeReport>,
     /// The gate at the cursor.
     pub gate: Option<GateState>,
+    /// Whether all its gates were opened in an emergency.
+    #[serde(default)]
+    pub broken_glass: Option<BrokenGlass>,
     /// Since when fewer instances of the new release are ready than its weight needs.
     pub shortage: Option<CapacityShortage>,
     /// What speaks against the release only in comparison with the past, once a reverse canary has shown that it is not its
@@ -164,6 +167,7 @@ impl Rollout {
             checkpointed_at: None,
             smoke: None,
             gate: None,
+            broken_glass: None,
             shortage: None,
             unattributed_fault: None,
             rollback_retry: None,
@@ -364,6 +368,15 @@ impl Rollout {
                 )
             )
             && self.direction == PlanDirection::Forward
+    }
+
+    /// Whether it waits for people: at a gate, or for the review of a break-glass.
+    #[must_use]
+    pub fn needs_people(&self) -> bool {
+        let gate = self.gate.as_ref();
+        let is_asking = self.status() == RolloutStatus::Waiting
+            && gate.is_some_and(|gate| gate.spec.approvals().is_some());
+        is_asking || (self.broken_glass.as_ref()).is_some_and(|it| it.review.is_none())
     }
 
     /// One word for lists.

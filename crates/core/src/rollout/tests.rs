@@ -5,6 +5,7 @@ mod baked;
 mod capacity;
 mod compared;
 mod gates;
+mod guards;
 mod looks;
 mod notices;
 mod quiet;
@@ -59,6 +60,7 @@ fn environment(strategy: Strategy, instances: u32) -> EnvironmentConfig {
         sticky: config::StickyKey::default(),
         sticky_to: config::StickyScope::default(),
         approvals: None,
+        rules: Default::default(),
         smoke: Vec::new(),
         tests: None,
         analysis: Analysis::new(vec![
@@ -113,6 +115,7 @@ fn release(number: u32, environment: &EnvironmentConfig) -> Arc<Release> {
             committer: None,
             at: start(),
         },
+        branch: None,
         artifact: Digest::compute(&[number as u8]),
         run: None,
         config,
@@ -200,8 +203,7 @@ impl RolloutHarness {
         if let Some(row) = rows.iter().find(|row| row.kind == ROLLOUT_APPROVAL_ROWS) {
             self.has_live_approval = row.live;
         }
-        let is_waiting = self.rollout().status() == RolloutStatus::Waiting;
-        assert_eq!(self.has_live_approval, is_waiting);
+        assert_eq!(self.has_live_approval, self.rollout().needs_people());
     }
 
     fn say(&mut self, input: RolloutInput) -> Result<usize, RolloutRejection> {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     aggregate::{Event, ViewRow},
     check::SmokeReport,
-    gate::GateState,
+    gate::{BrokenGlass, GateState, RuleTally},
     ids::{EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, ServiceName},
 };
 
@@ -57,6 +57,12 @@ pub struct RolloutView {
     /// The gate that it waits at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<GateState>,
+    /// The rules of the gate with the approvals that count, and the number of missing ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<RuleTally>,
+    /// All gates were opened in an emergency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken_glass: Option<BrokenGlass>,
     /// Fewer instances of the new release are ready than its weight needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shortage: Option<super::CapacityShortage>,
@@ -145,6 +151,8 @@ impl From<&Rollout> for RolloutView {
             reach: rollout.observed.split.reach.clone(),
             peers: spec.peers.clone(),
             gate: rollout.gate.clone(),
+            approvals: (rollout.gate.as_ref()).map_or_else(Vec::new, GateState::tallies),
+            broken_glass: rollout.broken_glass.clone(),
             shortage: rollout.shortage.clone(),
             unattributed_fault: rollout.unattributed_fault.clone(),
             rollback_retry: rollout.rollback_retry,
@@ -182,14 +190,15 @@ fn plan_lines(rollout: &Rollout) -> Vec<PlanLine> {
     rollout.plan.actions.iter().enumerate().map(line).collect()
 }
 
-/// The kind of the rows of rollouts that have waited for approval, live as long as they wait.
+/// The kind of the rows of rollouts that have waited for people, live as long as they wait for approval or for the review of a
+/// break-glass.
 pub const ROLLOUT_APPROVAL_ROWS: &str = "rollout-approval";
 
-/// The row of the rollout, and that of its approval if it waits, or waited before these events.
+/// The row of the rollout, and that of its approval if it waits for people, or waited before these events.
 pub(super) fn rows(rollout: &Rollout, events: &[Event<RolloutEvent>]) -> Vec<ViewRow> {
     let row = row(rollout);
     let mut rows = Vec::from([row.clone()]);
-    if rollout.spec.environment.approvals.is_none() {
+    if !rollout.spec.environment.needs_approvals() && rollout.broken_glass.is_none() {
         return rows;
     }
     let may_end_approval = events.iter().any(|event| {
@@ -198,10 +207,12 @@ pub(super) fn rows(rollout: &Rollout, events: &[Event<RolloutEvent>]) -> Vec<Vie
             RolloutEvent::Planned { .. }
                 | RolloutEvent::ActionDone { .. }
                 | RolloutEvent::Paused { .. }
+                | RolloutEvent::GlassBroken { .. }
+                | RolloutEvent::GlassReviewed { .. }
                 | RolloutEvent::Ended { .. }
         )
     });
-    let is_waiting = rollout.status() == RolloutStatus::Waiting;
+    let is_waiting = rollout.needs_people();
     if is_waiting || may_end_approval {
         rows.push(ViewRow {
             kind: ROLLOUT_APPROVAL_ROWS.to_owned(),

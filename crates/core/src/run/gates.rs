@@ -128,7 +128,7 @@ impl RunGates {
         self.jobs.entry(key.clone()).or_default().approval = Some(EnvironmentGate {
             environment: environment.clone(),
             rule: rule.clone(),
-            state: GateState::new(spec, event.at).for_change_of(people.clone()),
+            state: GateState::new(spec, event.at, event.at).for_change_of(people.clone()),
         });
     }
 

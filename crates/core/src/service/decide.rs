@@ -416,6 +416,7 @@ impl ServiceDecider {
             ),
         };
         require_environment(&release, &environment)?;
+        self.refuse_branch(&environment, &release)?;
         self.refuse_bad(&environment, &release, force)?;
         self.refuse_busy(&environment, &release)?;
         self.request(RolloutRequest {
@@ -573,12 +574,14 @@ impl ServiceDecider {
                     .expect("a releasable push has a configuration")
                     .clone();
                 let first = config.environments.first().map(|first| first.name.clone());
+                let branch = push.push.branch().map(str::to_owned);
                 let Push { commit, tests, .. } = push.push;
                 let release = Arc::new(Release {
                     service: config.service.clone(),
                     number: self.state.last_release.next(),
                     sequence,
                     commit,
+                    branch,
                     artifact,
                     run,
                     config,

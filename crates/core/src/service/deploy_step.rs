@@ -92,6 +92,10 @@ impl ServiceDecider {
                 self.state.pushes
             }
         };
+        let branch = match (&push, before) {
+            (Some(push), _) => push.push.branch().map(str::to_owned),
+            (None, before) => before.and_then(|it| it.branch.clone()),
+        };
         let (tests, by) = match (push, before) {
             (Some(push), _) => (push.push.tests, push.by),
             (None, Some(before)) => (before.tests.clone(), before.by.clone()),
@@ -102,6 +106,7 @@ impl ServiceDecider {
             number: self.state.last_release.next(),
             sequence,
             commit: run.commit.clone(),
+            branch,
             artifact: artifact.digest,
             run: Some(run.number),
             config,

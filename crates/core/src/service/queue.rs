@@ -107,7 +107,9 @@ impl ServiceDecider {
         let refuses = release
             .environment(&request.environment)
             .is_some_and(|it| it.when_busy == WhenBusy::Refuse);
-        let why = if let Err(refusal) = self.refuse_deleted(&request.environment) {
+        let refused = (self.refuse_deleted(&request.environment))
+            .and_then(|()| self.refuse_branch(&request.environment, release));
+        let why = if let Err(refusal) = refused {
             Some(refusal.to_string())
         } else if place.is_some_and(|place| place.last_push > release.sequence) {
             Some("a newer push has already been deployed there".to_owned())

@@ -30,6 +30,17 @@ pub enum ServiceRejection {
         environment: String,
         known: String,
     },
+    /// The environment accepts only releases of other branches.
+    #[error(
+        "{environment} accepts only releases of {accepted}, and {release} is of {}: merge it into one of them, or change `branches` in shipway.yaml",
+        branch.as_deref().unwrap_or("an unknown branch")
+    )]
+    BranchNotAccepted {
+        release: ReleaseNumber,
+        branch: Option<String>,
+        environment: EnvironmentName,
+        accepted: String,
+    },
     /// There is nothing to go back from.
     #[error("{release} is already stable in {environment}: nothing to roll back")]
     StableAlready {

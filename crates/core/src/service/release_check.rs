@@ -1,6 +1,6 @@
 //! What a push is released as, or why it isn't.
 
-use super::{rejection::ServiceRejection, state::OpenPush};
+use super::{ServiceDecider, rejection::ServiceRejection, state::OpenPush};
 use crate::{
     config::ArtifactSource,
     ids::{Digest, EnvironmentName, RunNumber},
@@ -27,6 +27,35 @@ pub(super) fn require_environment(
         environment: environment.to_string(),
         known,
     })
+}
+
+impl ServiceDecider {
+    /// Refuses a release of a branch that the environment does not accept. The rules are those of the released branch, so that a
+    /// branch can't admit itself.
+    pub(super) fn refuse_branch(
+        &self,
+        environment: &EnvironmentName,
+        release: &Release,
+    ) -> Result<(), ServiceRejection> {
+        let config = self.state.config.as_deref();
+        let mut known = config.iter().flat_map(|config| &config.environments);
+        let known = known.find(|it| it.name == *environment);
+        let Some(rules) = known
+            .or_else(|| release.environment(environment))
+            .map(|it| &it.rules)
+        else {
+            return Ok(());
+        };
+        if rules.accept_branch(release.branch.as_deref()) {
+            return Ok(());
+        }
+        Err(ServiceRejection::BranchNotAccepted {
+            release: release.number,
+            branch: release.branch.clone(),
+            environment: environment.clone(),
+            accepted: rules.branch_list(),
+        })
+    }
 }
 
 /// Why a settled push becomes no release.

@@ -188,6 +188,7 @@ impl ServiceDecider {
                 self.roll_back(&environment, Some(release), Override::Yes, why)
             }
             RolloutKind::Deploy | RolloutKind::Retry => {
+                self.refuse_branch(&environment, &release)?;
                 self.refuse_busy(&environment, &release)?;
                 self.request(RolloutRequest {
                     kind: RolloutKind::Retry,

@@ -15,6 +15,7 @@ impl ServiceDecider {
                 rules.push(EnvironmentRules {
                     environment: name.to_owned(),
                     approvals: environment.approvals.clone(),
+                    rules: environment.rules.clone(),
                 });
             }
         }

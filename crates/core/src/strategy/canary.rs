@@ -135,6 +135,10 @@ impl PlanCompiler for Canary {
         self.steps.iter().filter_map(|step| step.hold).max()
     }
 
+    fn needs_approvals(&self) -> bool {
+        self.steps.iter().any(|step| step.ask)
+    }
+
     /// For each step: instances, smoke, ask, shift, hold; then everything, promote, and the old sets go.
     fn compile(&self, brief: &StrategyInput) -> RolloutPlan {
         let Some(stable) = brief.stable else {

@@ -53,6 +53,12 @@ macro_rules! strategies {
                 match self { $(Self::$name(it) => it.holds(),)* }
             }
 
+            /// Whether it waits for approval between its steps.
+            #[must_use]
+            pub fn needs_approvals(&self) -> bool {
+                match self { $(Self::$name(it) => it.needs_approvals(),)* }
+            }
+
             /// How long its longest hold for evidence lasts; none: it has no such hold.
             #[must_use]
             pub fn longest_hold(&self) -> Option<Duration> {
@@ -110,6 +116,11 @@ pub trait PlanCompiler: Default {
     fn longest_hold(&self) -> Option<Duration> {
         None
     }
+
+    /// Whether it waits for approval between its steps.
+    fn needs_approvals(&self) -> bool {
+        false
+    }
 }
 
 impl Default for Strategy {
@@ -142,6 +153,8 @@ pub struct StrategyInput {
     pub drain: Duration,
     /// Approvals for the gates of the steps.
     pub approvals: Option<ApprovalPolicy>,
+    /// Gates that time opens, after the approvals and before everything else.
+    pub time_gates: Vec<GateSpec>,
     /// Other releases that still run here, left by a rollout that failed; they are taken down at the end.
     pub leftovers: Vec<ReleaseNumber>,
     /// Services whose rollouts are promoted together with this one.
@@ -240,14 +253,13 @@ pub fn compile(strategy: &Strategy, brief: &StrategyInput) -> RolloutPlan {
     }
     insert_barrier(&mut plan, &brief.peers);
     claim_addresses(&mut plan, brief);
-    if let Some(gate) = &brief.approvals {
-        plan.actions.insert(
-            0,
-            PlanAction::Ask {
-                gate: GateSpec::Approval(gate.clone()),
-            },
-        );
-    }
+    let approvals = brief.approvals.clone().map(GateSpec::Approval);
+    // A freeze comes last: it is looked at in the moment before the first action.
+    let gates = approvals
+        .into_iter()
+        .chain(brief.time_gates.iter().cloned());
+    let gates = gates.map(|gate| PlanAction::Ask { gate });
+    plan.actions.splice(0..0, gates);
     plan
 }
 

@@ -144,6 +144,13 @@ pub const SECTIONS: &[Section] = &[
             ("port", "{ port: 9000 }"),
             ("sticky", "{ sticky: address }"),
             ("approvals", "{ approvals: 1 }"),
+            ("wait", "{ wait: 30m }"),
+            ("branches", "{ branches: [main, \"release/*\"] }"),
+            (
+                "freeze",
+                "{ freeze: [{ cron: \"0 17 * * FRI\", for: 64h, zone: Europe/Berlin, reason: weekend }] }",
+            ),
+            ("break_glass", "{ break_glass: [alice, \"@oncall\"] }"),
             ("smoke", "{ smoke: [{ get: /, expect: { status: 200 } }] }"),
             ("tests", "{ tests: .github/workflows/e2e.yml }"),
             (
@@ -268,6 +275,24 @@ pub const SECTIONS: &[Section] = &[
                 "[{ count: 2 }, { from: [\"@security\"], not: [author, triggerer] }]",
             ),
             ("expires", "{ expires: 7d }"),
+        ],
+    },
+    Section {
+        title: "`freeze`",
+        intro: "A list of windows:",
+        pointer: "/$defs/freeze_window",
+        around: "service: shop\nrun: { command: ./shop }\nenvironments: { production: { freeze: [@] } }",
+        examples: &[
+            ("cron", "{ cron: \"0 17 * * FRI\", for: 64h }"),
+            ("for", "{ cron: \"0 0 20 12 *\", for: 14d }"),
+            (
+                "zone",
+                "{ cron: \"0 17 * * FRI\", for: 64h, zone: Europe/Berlin }",
+            ),
+            (
+                "reason",
+                "{ cron: \"0 17 * * FRI\", for: 64h, reason: weekend }",
+            ),
         ],
     },
     Section {

@@ -454,6 +454,7 @@ pub fn release(config: &ServiceConfig, number: ReleaseNumber) -> Release {
             committer: None,
             at: start(),
         },
+        branch: None,
         artifact: Digest::compute(&number.0.to_be_bytes()),
         run: None,
         config: config.clone(),

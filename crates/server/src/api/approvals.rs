@@ -88,8 +88,8 @@ pub(super) fn verified_groups(
     )))
 }
 
-/// Rollouts, and after them jobs of runs, that are waiting for approval.
-#[utoipa::path(get, path = "/api/v1/approvals", params(ApprovalListQuery), responses((status = 200, description = "Rollouts and jobs that are waiting for approval; entries of jobs have a `job`", body = Value)))]
+/// Rollouts, and after them jobs of runs, that are waiting for approval, or for the review of a break-glass.
+#[utoipa::path(get, path = "/api/v1/approvals", params(ApprovalListQuery), responses((status = 200, description = "Rollouts and jobs that are waiting for approval; entries of jobs have a `job`. A rollout with a `broken_glass` waits for its review", body = Value)))]
 pub(super) async fn approvals(
     State(store): State<Arc<dyn Store>>,
     State(clock): State<Arc<dyn Clock>>,

@@ -7,6 +7,7 @@ use axum::{
     extract::{Path, Query, State},
     http::StatusCode,
 };
+use jiff::Timestamp;
 use shipway_api::{DeployOutcome, DeployPlan, DeployRequest, PlanQuery, RollbackRequest};
 use shipway_core::{
     access::{Resource, Verb},
@@ -76,12 +77,16 @@ pub(super) async fn plan(
     let spec = with_stable_traffic(&planning.targets, &planning.baseline_history, spec).await;
     let mut plan = strategy::compile(&configured.strategy, &rollout::Rollout::brief(&spec));
     plan.notes.extend(address_notes(&planning, &spec).await?);
+    let freeze = configured.rules.freeze.active(Timestamp::now());
+    plan.notes
+        .extend(freeze.map(|it| format!("{environment} is {it}: a rollout waits for its opening")));
     Ok(Json(DeployPlan {
         release: release.number,
         commit: release.commit.clone(),
         environment,
         strategy: configured.strategy.keyword().to_owned(),
         actions: plan.actions.iter().map(ToString::to_string).collect(),
+        digest: plan.digest(),
         notes: plan.notes,
         stable: spec.stable().map(|stable| stable.release.number),
     }))

@@ -159,8 +159,13 @@ impl RejectionStatus for rollout::RolloutRejection {
     fn status(&self) -> StatusCode {
         match self {
             Self::NotOpened => StatusCode::NOT_FOUND,
-            Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
-            Self::OpenedAlready(_)
+            Self::NotAllowed { .. } | Self::NoBreakGlass { .. } | Self::OwnReview { .. } => {
+                StatusCode::FORBIDDEN
+            }
+            Self::NoReason(_) => StatusCode::BAD_REQUEST,
+            Self::Frozen { .. }
+            | Self::NoGlassBroken(_)
+            | Self::OpenedAlready(_)
             | Self::Ended { .. }
             | Self::NoPendingApproval { .. }
             | Self::SubjectChanged { .. }
@@ -199,6 +204,7 @@ impl RejectionStatus for service::ServiceRejection {
             | Self::EnvironmentDeleted(_)
             | Self::ServiceDeleted
             | Self::MarkedBad { .. }
+            | Self::BranchNotAccepted { .. }
             | Self::Busy { .. }
             | Self::NothingBefore { .. }
             | Self::StableAlready { .. } => StatusCode::CONFLICT,

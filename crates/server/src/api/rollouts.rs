@@ -15,10 +15,10 @@ use shipway_api::{
 use shipway_core::{
     access::{Resource, Verb, VisibleServices},
     ids::{RolloutId, RolloutNumber, ServiceName},
-    rollout::{AbortCause, RolloutInput, RolloutState, RolloutView},
+    rollout::{AbortCause, RollbackCause, RolloutInput, RolloutState, RolloutView},
     service::{self, RetryRequest},
 };
-use shipway_engine::{Clock, RowFacets, RowScope, Store, StoreError};
+use shipway_engine::{Clock, RowFacets, RowFilter, RowQuery, RowScope, Store, StoreError};
 
 use super::{
     ApiError, Caller,
@@ -137,6 +137,14 @@ pub(super) async fn act(
             seen: body.seen_subject(),
             reason,
         },
+        RolloutAction::BreakGlass => RolloutInput::BreakGlass {
+            groups: verified_groups(&caller, &body.groups)?,
+            seen: body.seen_subject(),
+            reason: body.reason.unwrap_or_default(),
+        },
+        RolloutAction::Review => RolloutInput::ReviewBreakGlass {
+            comment: body.reason,
+        },
         RolloutAction::Pause => RolloutInput::Pause { reason },
         RolloutAction::Resume => RolloutInput::Resume,
         RolloutAction::Promote => RolloutInput::Promote { reason },
@@ -151,7 +159,13 @@ pub(super) async fn act(
                 .into_response());
         }
     };
-    rollout_view(&requests.engines, &observations.live_evidence, &id).await?;
+    let before = rollout_view(&requests.engines, &observations.live_evidence, &id).await?;
+    if matches!(
+        action,
+        RolloutAction::Approve | RolloutAction::Reject | RolloutAction::BreakGlass
+    ) {
+        refuse_superseded(&*requests.store, &before).await?;
+    }
     requests
         .engines
         .rollouts
@@ -163,9 +177,45 @@ pub(super) async fn act(
     )
 }
 
+/// Refuses a decision about a rollout that another one has replaced, and names that.
+pub(super) async fn refuse_superseded(
+    store: &dyn Store,
+    view: &RolloutView,
+) -> Result<(), ApiError> {
+    let turned = view.rollback_start.as_ref().map(|start| start.cause);
+    if turned != Some(RollbackCause::Superseded) {
+        return Ok(());
+    }
+    let id = &view.id;
+    let rows = RowQuery {
+        service: Some(id.service.as_str()),
+        filter: Some(RowFilter::Equals {
+            path: "environment",
+            value: view.environment.as_str(),
+        }),
+        ..RowQuery::new("rollout")
+    };
+    let rows = store.rows_of_all_pages(rows).await?;
+    let numbers = rows.iter().filter_map(|row| {
+        let number = row.key.rsplit_once('/')?.1.parse::<u32>().ok()?;
+        Some(RolloutNumber(number))
+    });
+    let next = numbers.filter(|number| *number > id.number).min();
+    let by = match next {
+        Some(number) => {
+            let service = id.service.clone();
+            let next = RolloutId { service, number };
+            format!("rollout {next}: decide about that one, shipway approve {next}")
+        }
+        None => "a newer release, whose rollout starts next: shipway approve".to_owned(),
+    };
+    let why = format!("{id} was superseded by {by}");
+    Err(ApiError::conflict(why).with_type("superseded"))
+}
+
 const fn action_verb(action: RolloutAction) -> Verb {
     match action {
-        RolloutAction::Approve => Verb::Approve,
+        RolloutAction::Approve | RolloutAction::BreakGlass | RolloutAction::Review => Verb::Approve,
         RolloutAction::Reject => Verb::Reject,
         RolloutAction::Pause => Verb::Pause,
         RolloutAction::Resume => Verb::Resume,

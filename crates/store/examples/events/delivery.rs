@@ -85,6 +85,7 @@ fn config(service: &ServiceName) -> ServiceConfig {
         sticky: StickyKey::default(),
         sticky_to: StickyScope::default(),
         approvals: None,
+        rules: Default::default(),
         smoke: Vec::new(),
         tests: None,
         analysis: Default::default(),

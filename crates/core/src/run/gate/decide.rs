@@ -5,7 +5,7 @@ use shipway_workflow::{
     job::{Conclusion, JobKey},
 };
 
-use super::{approval_awaited, cells_to_job, holds_slot, rule};
+use super::{approval_awaited, cells_to_job, holds_slot, refused_branch, rule};
 use crate::{
     concurrency::{SlotChange, SlotPosition},
     gate::{ApprovingPerson, ChangePeople, UnacceptedDecider},
@@ -298,6 +298,10 @@ impl RunDecider {
 
     fn request_approval(&mut self, cell: MatrixCell) {
         let Some(run) = self.run() else { return };
+        if let Some(why) = refused_branch(run, &cell) {
+            self.ended_at_gate(cell.key, Conclusion::Failure, why);
+            return;
+        }
         let gate = run.gates.jobs.get(&cell.key);
         if gate.is_some_and(|gate| gate.approval.is_some()) {
             return;

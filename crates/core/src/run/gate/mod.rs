@@ -15,7 +15,11 @@ use super::{
     gates::{EnvironmentGate, GroupSlot},
     state::Run,
 };
-use crate::{aggregate::EffectKey, concurrency::SlotPosition, gate::ApprovalPolicy};
+use crate::{
+    aggregate::EffectKey,
+    concurrency::SlotPosition,
+    gate::{ApprovalPolicy, EnvironmentRules},
+};
 
 mod decide;
 #[cfg(test)]
@@ -36,15 +40,32 @@ pub struct AwaitedApproval {
     pub since: Timestamp,
 }
 
-/// Who must say yes before this job starts.
-fn rule<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a ApprovalPolicy> {
+/// The rules of the environment that a job goes to.
+fn environment_rules<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a EnvironmentRules> {
     let wanted = cell.gate.environment.as_deref()?;
-    let rules = &run.spec.environments;
-    rules
-        .iter()
-        .find(|rules| rules.environment.eq_ignore_ascii_case(wanted))?
-        .approvals
-        .as_ref()
+    let mut rules = run.spec.environments.iter();
+    rules.find(|rules| rules.environment.eq_ignore_ascii_case(wanted))
+}
+
+/// The approvals that a job needs before it starts.
+fn rule<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a ApprovalPolicy> {
+    environment_rules(run, cell)?.approvals.as_ref()
+}
+
+/// Why a job of this branch may not go to its environment.
+fn refused_branch(run: &Run, cell: &MatrixCell) -> Option<String> {
+    let environment = environment_rules(run, cell)?;
+    let reference = &run.spec.reference;
+    let branch = reference.strip_prefix("refs/heads/");
+    let is_refused = !environment.rules.accept_branch(branch);
+    is_refused.then(|| {
+        format!(
+            "{} accepts only branches {}, and this run is of {}",
+            environment.environment,
+            environment.rules.branch_list(),
+            branch.unwrap_or(reference)
+        )
+    })
 }
 
 fn approval_awaited<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a EnvironmentGate> {
@@ -76,6 +97,7 @@ pub(super) fn is_open(run: &Run, cell: &MatrixCell) -> bool {
     let gate = run.gates.jobs.get(&cell.key);
     let approval = gate.and_then(|gate| gate.approval.as_ref());
     cells_to_job(run, cell).all(|it| holds_slot(run, it))
+        && refused_branch(run, cell).is_none()
         && (rule(run, cell).is_none() || approval.is_some_and(EnvironmentGate::is_passed))
 }
 

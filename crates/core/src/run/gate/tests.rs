@@ -22,6 +22,7 @@ fn spec(number: u32, text: &str) -> RunSpec {
         id: format!("shop/r{number}").parse().unwrap(),
         uid: None,
         environments: vec![EnvironmentRules {
+            rules: Default::default(),
             environment: "production".to_owned(),
             approvals: Some(
                 ApprovalRule {
