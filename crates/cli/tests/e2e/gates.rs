@@ -263,7 +263,12 @@ fn a_frozen_release_is_approved_by_two_people_opened_by_break_glass_and_reviewed
     let plan = said(&site.shipway(&["plan", "shop", "--env", "production"]));
     assert_says(
         &plan,
-        &["the end of a freeze", "frozen until", "inventory", "plan digest: sha256:"],
+        &[
+            "the end of a freeze",
+            "frozen until",
+            "inventory",
+            "plan digest: sha256:",
+        ],
     );
     let listed = site.shipway(&["approve"]);
     assert_ends(
@@ -277,16 +282,31 @@ fn a_frozen_release_is_approved_by_two_people_opened_by_break_glass_and_reviewed
     let first = as_user(&site, "bob", &["approve", "ro1"]);
     assert_ends(&first, 0, &["approved by bob", "missing"]);
     let second = as_user(&site, "alice", &["approve", "ro1", "--reason", "fine"]);
-    assert_ends(&second, 0, &["the end of a freeze", "frozen until", "inventory"]);
+    assert_ends(
+        &second,
+        0,
+        &["the end of a freeze", "frozen until", "inventory"],
+    );
     assert_says(&said(&site.shipway(&["status"])), &["frozen until"]);
 
-    let refused = as_user(&site, "alice", &["break-glass", "ro1", "--reason", "please"]);
+    let refused = as_user(
+        &site,
+        "alice",
+        &["break-glass", "ro1", "--reason", "please"],
+    );
     assert_ends(&refused, 3, &["production allows it to dave"]);
-    let opened = as_user(&site, "dave", &["break-glass", "ro1", "--reason", "shop is down"]);
+    let opened = as_user(
+        &site,
+        "dave",
+        &["break-glass", "ro1", "--reason", "shop is down"],
+    );
     assert_ends(&opened, 0, &["shipway review shop/ro1"]);
     let watched = site.shipway(&["watch", "ro1"]);
     assert_ends(&watched, 0, &["BREAK-GLASS", "shop is down"]);
-    assert_says(&said(&site.shipway(&["status"])), &["shipway review shop/ro1"]);
+    assert_says(
+        &said(&site.shipway(&["status"])),
+        &["shipway review shop/ro1"],
+    );
     let own = as_user(&site, "dave", &["review", "ro1"]);
     assert_ends(&own, 3, &["another person must review it"]);
     let reviewed = as_user(&site, "alice", &["review", "ro1", "--reason", "was right"]);
@@ -314,6 +334,10 @@ fn the_author_is_refused_and_a_superseded_rollout_names_the_one_that_replaced_it
     let (status, problem) = site.post("/api/v1/rollouts/shop/1/approve", &serde_json::json!({}));
     assert_eq!(status, 409, "{problem}");
     assert_eq!(problem["type"], "superseded", "{problem}");
-    assert_ends(&as_user(&site, "bob", &["approve", "ro2"]), 0, &["shop/ro2"]);
+    assert_ends(
+        &as_user(&site, "bob", &["approve", "ro2"]),
+        0,
+        &["shop/ro2"],
+    );
     assert_ends(&site.shipway(&["watch", "ro2"]), 0, &["approved by bob"]);
 }

@@ -153,6 +153,8 @@ impl HistoryReader {
             | RolloutEvent::RollbackDelayed { .. }
             | RolloutEvent::Approved { .. }
             | RolloutEvent::Rejected { .. }
+            | RolloutEvent::GlassBroken { .. }
+            | RolloutEvent::GlassReviewed { .. }
             | RolloutEvent::Paused { .. }
             | RolloutEvent::Resumed
             | RolloutEvent::HoldsSkipped { .. }
