@@ -5,7 +5,7 @@ use std::time::Duration;
 use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode};
 
 use crate::{
-    field_values::{Problems, unknown_choice},
+    field_values::{Problems, later, unknown_choice},
     gate::{ApprovalPolicy, ApprovalRule, ChangeRole, OWNERS_FILE},
 };
 
@@ -73,9 +73,13 @@ fn rule(node: &YamlNode, problems: &mut Problems) -> Option<(ApprovalRule, Optio
         ));
     }
     let count = fields.integer("count", 1, COUNT_MAX, problems);
+    let from = people(&fields, "from", problems);
+    if from.iter().any(|entry| entry == OWNERS_FILE) {
+        problems.push(later(node.span, "`owners-file`").help("name people or groups in `from`"));
+    }
     let rule = ApprovalRule {
         count: count.unwrap_or(1),
-        from: people(&fields, "from", problems),
+        from,
         not: excluded_roles(&fields, problems),
     };
     Some((rule, expires))
@@ -127,9 +131,7 @@ fn is_valid_name(name: &Spanned<String>, problems: &mut Problems) -> bool {
                 name.span,
                 format!("`{shown}` is not the name of a person or a group"),
             )
-            .help(format!(
-                "write a user name, a group as \"@platform\", or {OWNERS_FILE}"
-            )),
+            .help("write a user name, or a group as \"@platform\""),
         );
     }
     is_valid
@@ -213,12 +215,12 @@ mod tests {
             "1 approval from alice, @ops, not by the author or the triggerer"
         );
         let several = read(
-            "[{ count: 2, from: ['@platform'], expires: 7d }, { from: owners-file, not: author, expires: 2d }]",
+            "[{ count: 2, from: ['@platform'], expires: 7d }, { from: '@security', not: author, expires: 2d }]",
         )
         .unwrap();
         assert_eq!(
             several.to_string(),
-            "2 approvals from @platform and 1 approval from owners-file, not by the author"
+            "2 approvals from @platform and 1 approval from @security, not by the author"
         );
         assert_eq!(several.expires.unwrap().as_secs(), 2 * 86_400);
         assert_eq!(several.rules[1].not, [ChangeRole::Author]);
@@ -248,6 +250,10 @@ mod tests {
             ),
             ("{ not: [writer] }", "`not` must be one of author"),
             ("{ expires: 0s }", "rejects every rollout at once"),
+            (
+                "{ from: owners-file }",
+                "`owners-file` is not supported yet",
+            ),
             ("{ people: 2 }", "people"),
         ] {
             let refused = read(written).unwrap_err();

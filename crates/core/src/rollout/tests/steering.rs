@@ -168,11 +168,11 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
     }
     insta::assert_snapshot!(table.join("\n"), @r##"
     waiting     approve  Moving
-    waiting     reject   RollingBack
+    waiting     reject   Rejected
     waiting     pause    Paused
     waiting     resume   nothing changes
     waiting     promote  Waiting
-    waiting     abort    RollingBack
+    waiting     abort    Aborted
     moving      approve  refused: shop/ro7 is not waiting for an approval: it is at "start 1 instance of #4, without traffic"
     moving      reject   refused: shop/ro7 is not waiting for an approval: it is at "start 1 instance of #4, without traffic"
     moving      pause    Paused
