@@ -65,8 +65,8 @@ pub struct EnvironmentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub deletion: Option<RequestedDeletion>,
-    /// The weight of each release.
-    #[schema(value_type = Vec<Object>)]
+    /// The weight of each release in basis points: pairs of a release and its weight.
+    #[schema(value_type = Vec<Vec<u32>>)]
     pub split: TrafficSplit,
     /// Instances of all releases.
     #[schema(value_type = Vec<Object>)]

@@ -11,6 +11,7 @@ mod browser;
 mod calls;
 mod commands;
 mod confined;
+mod conformance;
 mod crashes;
 mod days;
 mod defaults;

@@ -17,7 +17,7 @@ use shipway_core::{
 use shipway_engine::Store;
 use shipway_targets::router::TrafficRoute;
 
-use super::{ApiError, Caller, services::parse};
+use super::{ApiError, Caller, json_body::JsonObject, services::parse};
 use crate::{
     business_events::EventReport,
     capabilities::{ReleaseObservations, Workloads},
@@ -38,7 +38,7 @@ pub(super) async fn report(
     State(workloads): State<Workloads>,
     Path(service): Path<String>,
     caller: Caller,
-    Json(reported): Json<BusinessEventReport>,
+    JsonObject(reported): JsonObject<BusinessEventReport>,
 ) -> Result<Json<BusinessEventsCounted>, ApiError> {
     let name = parse::<ServiceName>(&service)?;
     let environment = reported.environment.as_deref();

@@ -24,6 +24,7 @@ use shipway_engine::{RowFilter, RowQuery, Store};
 use super::{
     ApiError, Caller,
     deploy_outcome::{NO_REASON, send_request},
+    json_body::JsonObject,
     services::{parse, unknown},
 };
 use crate::{
@@ -157,7 +158,7 @@ pub(super) async fn deploy(
     State(requests): State<ServiceRequests>,
     Path(service): Path<String>,
     caller: Caller,
-    Json(wanted): Json<DeployRequest>,
+    JsonObject(wanted): JsonObject<DeployRequest>,
 ) -> Result<(StatusCode, Json<DeployOutcome>), ApiError> {
     let name = parse::<ServiceName>(&service)?;
     let environment = wanted
@@ -335,7 +336,7 @@ pub(super) async fn rollback(
     State(requests): State<ServiceRequests>,
     Path(service): Path<String>,
     caller: Caller,
-    Json(wanted): Json<RollbackRequest>,
+    JsonObject(wanted): JsonObject<RollbackRequest>,
 ) -> Result<(StatusCode, Json<DeployOutcome>), ApiError> {
     let name = parse::<ServiceName>(&service)?;
     let environment = parse::<EnvironmentName>(&wanted.environment)?;

@@ -12,7 +12,7 @@ use shipway_engine::{RowFacets, RowQuery, RowScope, Store, StoreError, row_order
 /// Entries of a page by default.
 const LIMIT: u32 = 50;
 /// Entries of a page at most.
-const LIMIT_MAX: u32 = 200;
+pub(super) const LIMIT_MAX: u32 = 200;
 
 fn page_limit(page: &PageQuery) -> u32 {
     page.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX)

@@ -10,6 +10,7 @@ mod deletion;
 mod delivery;
 mod deploy_outcome;
 mod deploys;
+mod description;
 mod environments;
 pub(crate) mod error;
 mod events;
@@ -49,15 +50,23 @@ use crate::app::AppState;
 
 /// What the API is about.
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Shipway",
-    description = "Delivers commits to production and rolls back bad releases automatically. Errors are problem documents (RFC 9457). A POST needs `Content-Type: application/json`, also without a body; unknown fields and query parameters are refused. It may carry an `Idempotency-Key`: a repeated request with the same key within 24 h returns the original response and has no effect."
-))]
+#[openapi(
+    components(schemas(
+        shipway_api::Problem,
+        shipway_api::RolloutAction,
+        shipway_api::JobGateAction,
+        shipway_api::LogPlace
+    )),
+    info(
+        title = "Shipway",
+        description = "Delivers commits to production and rolls back bad releases automatically. Errors are problem documents (RFC 9457). A POST needs `Content-Type: application/json`, also without a body; unknown fields and query parameters are refused. It may carry an `Idempotency-Key`: a repeated request with the same key within 24 h returns the original response and has no effect."
+    )
+)]
 struct ApiDescription;
 
 /// The routes of the API with their description.
 pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(ApiDescription::openapi())
+    let (router, mut description) = OpenApiRouter::with_openapi(ApiDescription::openapi())
         .routes(routes!(services::list))
         .routes(routes!(services::show))
         .routes(routes!(services::releases))
@@ -104,7 +113,9 @@ pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(variables::list))
         .routes(routes!(variables::set, variables::remove))
         .routes(routes!(events::events))
-        .split_for_parts()
+        .split_for_parts();
+    description::complete_description(&mut description);
+    (router, description)
 }
 
 /// The description of the API, without a server.

@@ -87,7 +87,7 @@ fn check_origin(
         return Ok(());
     }
     check_site(origin.headers, &hosts, own)?;
-    if is_git || is_json(origin.headers) || is_worker_record(origin) {
+    if is_git || is_json(origin.headers) || is_worker_record(origin) || !is_routed(origin.method) {
         return Ok(());
     }
     Err(ApiError::new(
@@ -110,6 +110,14 @@ fn hosts(origin: &RequestOrigin<'_>) -> Result<Vec<Authority>, ApiError> {
         );
     }
     Ok(hosts)
+}
+
+/// Whether any address has a handler for the method. The router answers all others with 405.
+fn is_routed(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::POST | Method::PUT | Method::PATCH | Method::DELETE
+    )
 }
 
 /// Whether a worker sends records of its job. Handlers require its token, which no form has.

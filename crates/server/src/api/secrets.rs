@@ -23,7 +23,11 @@ use shipway_core::{
     target::ServiceEnvironment,
 };
 
-use super::{ApiError, Caller, json_body::OptionalJson, services::parse};
+use super::{
+    ApiError, Caller,
+    json_body::{JsonObject, OptionalJson},
+    services::parse,
+};
 use crate::{capabilities::SecretEditing, delivery_engines::DeliveryEngines, secrets::ResealError};
 
 /// Secrets without their values: those of a service, or those that all services see. All of them, at most 1,000 for each environment.
@@ -58,7 +62,7 @@ pub(super) async fn set(
     Query(query): Query<SecretScopeQuery>,
     headers: HeaderMap,
     caller: Caller,
-    Json(request): Json<SetSecretRequest>,
+    JsonObject(request): JsonObject<SetSecretRequest>,
 ) -> Result<Response, ApiError> {
     let scope = parse_scope(&query)?;
     caller.require(Verb::ChangeSecrets, &secrets_resource(&scope))?;
@@ -82,7 +86,7 @@ pub(super) async fn import(
     State(editing): State<SecretEditing>,
     Query(query): Query<SecretScopeQuery>,
     caller: Caller,
-    Json(request): Json<ImportSecretsRequest>,
+    JsonObject(request): JsonObject<ImportSecretsRequest>,
 ) -> Result<Json<Page<SecretView>>, ApiError> {
     let scope = parse_scope(&query)?;
     caller.require(Verb::ChangeSecrets, &secrets_resource(&scope))?;

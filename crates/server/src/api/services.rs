@@ -20,6 +20,7 @@ use shipway_engine::{Blobs, RowQuery, Store};
 
 use super::{
     ApiError, Caller,
+    json_body::JsonObject,
     lists::{listed_resource, read_page},
 };
 use crate::{delivery_engines::DeliveryEngines, retention::release_view};
@@ -87,7 +88,7 @@ pub(super) async fn dispatch(
     State(repos): State<Arc<GitRepositories>>,
     Path(service): Path<String>,
     caller: Caller,
-    Json(request): Json<DispatchRequest>,
+    JsonObject(request): JsonObject<DispatchRequest>,
 ) -> Result<(StatusCode, Json<DispatchedRun>), ApiError> {
     let name = parse::<ServiceName>(&service)?;
     caller.require(Verb::Dispatch, &Resource::Service(name.clone()))?;

@@ -19,7 +19,7 @@ use shipway_core::{
 use shipway_drivers::jobs::JobExecutor;
 use shipway_engine::{Clock, Store};
 
-use super::{ApiError, Caller, runs};
+use super::{ApiError, Caller, json_body::JsonObject, runs};
 use crate::{
     delivery_engines::DeliveryEngines,
     failure_summary,
@@ -127,7 +127,7 @@ pub(super) async fn quarantine(
     State(clock): State<Arc<dyn Clock>>,
     Path(service): Path<String>,
     caller: Caller,
-    Json(request): Json<QuarantineRequest>,
+    JsonObject(request): JsonObject<QuarantineRequest>,
 ) -> Result<Json<Option<QuarantinedTest>>, ApiError> {
     let service = name(&service)?;
     caller.require(Verb::Quarantine, &Resource::Service(service.clone()))?;
@@ -163,7 +163,7 @@ pub(super) async fn release(
     State(test_reports): State<TestReports>,
     Path(service): Path<String>,
     caller: Caller,
-    Json(request): Json<ReleaseTestRequest>,
+    JsonObject(request): JsonObject<ReleaseTestRequest>,
 ) -> Result<Json<ReleasedTest>, ApiError> {
     let service = name(&service)?;
     caller.require(Verb::Quarantine, &Resource::Service(service.clone()))?;

@@ -17,7 +17,7 @@ use shipway_core::{
 
 use super::{
     ApiError, Caller,
-    json_body::OptionalJson,
+    json_body::{JsonObject, OptionalJson},
     secrets::{
         check_value, parse_name, parse_scope, parse_service, secret_state, secrets_resource,
         send_change,
@@ -55,7 +55,7 @@ pub(super) async fn set(
     Path(name): Path<String>,
     Query(query): Query<SecretScopeQuery>,
     caller: Caller,
-    Json(request): Json<SetVariableRequest>,
+    JsonObject(request): JsonObject<SetVariableRequest>,
 ) -> Result<Json<Page<VariableView>>, ApiError> {
     let scope = parse_scope(&query)?;
     caller.require(Verb::ChangeSecrets, &secrets_resource(&scope))?;
