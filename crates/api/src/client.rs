@@ -12,14 +12,16 @@ use shipway_core::{
 };
 
 use crate::{
-    AcceptedDeletion, AddressPage, AnalysisReport, CancelRunRequest, DeletionRequest,
-    DeployOutcome, DeployPlan, DeployRequest, DispatchRequest, DispatchedRun, EnvironmentStatus,
-    FailureSummary, ImportSecretsRequest, JobGateAction, JobGateRequest, ListedRelease, Page,
-    PendingApproval, PruneReport, PruneRequest, QuarantineRequest, ReadinessReport,
-    ReleaseListQuery, ReleaseTestRequest, ReleasedTest, RerunRequest, ResumeEnvironmentRequest,
-    ResumedEnvironment, RollbackRequest, RolloutAction, RolloutActionRequest, RotatedSecrets,
-    RunListQuery, RunTests, ServiceTests, SetSecretRequest, SetVariableRequest, ShellLocation,
-    ShellRequest,
+    AcceptedDeletion, AddressPage, AnalysisReport, CallerView, CancelRunRequest, CreatedToken,
+    DeletionRequest, DeployOutcome, DeployPlan, DeployRequest, DispatchRequest, DispatchedRun,
+    EnvironmentStatus, FailureSummary, GroupRequest, GroupView, ImportSecretsRequest,
+    JobGateAction, JobGateRequest, ListedRelease, LoginRequest, LoginResult, NewGroupRequest,
+    NewTokenRequest, NewUserRequest, Page, PasswordRequest, PendingApproval, PruneReport,
+    PruneRequest, QuarantineRequest, ReadinessReport, ReleaseListQuery, ReleaseTestRequest,
+    ReleasedTest, RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest,
+    RolloutAction, RolloutActionRequest, RotatedSecrets, RunListQuery, RunTests, ServiceTests,
+    SetSecretRequest, SetVariableRequest, ShellLocation, ShellRequest, TokenView, UserAction,
+    UserProfileRequest, UserView,
 };
 
 /// Entries of a page at most; the server gives no more.
@@ -57,6 +59,17 @@ pub trait ApiClient {
     fn replace<T: DeserializeOwned>(
         &self,
         path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Self::Error>;
+
+    /// PUTs a JSON document in place of the version that the caller has read, and reads the JSON answer.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is a problem.
+    fn replace_version<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        version: u64,
         body: &impl Serialize,
     ) -> Result<T, Self::Error>;
 
@@ -407,6 +420,89 @@ pub trait ApiClient {
             "{}/plan?to={environment}{release}",
             service_path(service)
         ))
+    }
+
+    fn caller(&self) -> Result<CallerView, Self::Error> {
+        self.get("/api/v1/me")
+    }
+
+    fn log_in(&self, request: &LoginRequest) -> Result<LoginResult, Self::Error> {
+        self.post("/api/v1/login", request)
+    }
+
+    fn log_out(&self) -> Result<(), Self::Error> {
+        self.post("/api/v1/logout", &serde_json::json!({}))
+    }
+
+    fn users(&self) -> Result<Page<UserView>, Self::Error> {
+        self.get("/api/v1/users")
+    }
+
+    fn user(&self, user: &str) -> Result<UserView, Self::Error> {
+        self.get(&format!("/api/v1/users/{user}"))
+    }
+
+    fn add_user(&self, request: &NewUserRequest) -> Result<UserView, Self::Error> {
+        self.post("/api/v1/users", request)
+    }
+
+    fn change_user(
+        &self,
+        user: &str,
+        version: u64,
+        request: &UserProfileRequest,
+    ) -> Result<UserView, Self::Error> {
+        self.replace_version(&format!("/api/v1/users/{user}"), version, request)
+    }
+
+    fn act_on_user(&self, user: &str, action: UserAction) -> Result<UserView, Self::Error> {
+        let path = format!("/api/v1/users/{user}/{}", action.as_str());
+        self.post(&path, &serde_json::json!({}))
+    }
+
+    fn set_password(&self, user: &str, request: &PasswordRequest) -> Result<(), Self::Error> {
+        self.post(&format!("/api/v1/users/{user}/password"), request)
+    }
+
+    fn remove_user(&self, user: &str) -> Result<(), Self::Error> {
+        self.delete(&format!("/api/v1/users/{user}"), &serde_json::json!({}))
+    }
+
+    fn groups(&self) -> Result<Page<GroupView>, Self::Error> {
+        self.get("/api/v1/groups")
+    }
+
+    fn group(&self, group: &str) -> Result<GroupView, Self::Error> {
+        self.get(&format!("/api/v1/groups/{group}"))
+    }
+
+    fn add_group(&self, request: &NewGroupRequest) -> Result<GroupView, Self::Error> {
+        self.post("/api/v1/groups", request)
+    }
+
+    fn change_group(
+        &self,
+        group: &str,
+        version: u64,
+        request: &GroupRequest,
+    ) -> Result<GroupView, Self::Error> {
+        self.replace_version(&format!("/api/v1/groups/{group}"), version, request)
+    }
+
+    fn remove_group(&self, group: &str) -> Result<(), Self::Error> {
+        self.delete(&format!("/api/v1/groups/{group}"), &serde_json::json!({}))
+    }
+
+    fn tokens(&self) -> Result<Page<TokenView>, Self::Error> {
+        self.get("/api/v1/tokens")
+    }
+
+    fn create_token(&self, request: &NewTokenRequest) -> Result<CreatedToken, Self::Error> {
+        self.post("/api/v1/tokens", request)
+    }
+
+    fn revoke_token(&self, token: &str) -> Result<(), Self::Error> {
+        self.delete(&format!("/api/v1/tokens/{token}"), &serde_json::json!({}))
     }
 
     /// The address of a job's log.

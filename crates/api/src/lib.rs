@@ -28,6 +28,7 @@ mod secrets;
 mod shell;
 mod test_results;
 mod time_bound;
+mod users;
 
 pub use addresses::AddressPage;
 pub use business_events::{BusinessEvent, BusinessEventReport, BusinessEventsCounted};
@@ -65,3 +66,8 @@ pub use test_results::{
     FailingTest, QuarantineRequest, ReleaseTestRequest, ReleasedTest, RunTests, ServiceTests,
 };
 pub use time_bound::{TimeBound, TimeBoundError};
+pub use users::{
+    CallerView, CreatedToken, EmptyRequest, GroupRequest, GroupView, LoginRequest, LoginResult,
+    NewGroupRequest, NewTokenRequest, NewUserRequest, PasswordRequest, TokenView, UserAction,
+    UserProfileRequest, UserView,
+};

@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 use serde::{Serialize, de::DeserializeOwned};
 use shipway_api::{ApiClient, DEFAULT_SERVER_URL, Problem};
 
+use crate::credentials;
+
 /// The heading in the help above the options that every command has.
 pub const GLOBAL_OPTIONS: &str = "Global options";
 
@@ -56,7 +58,7 @@ pub enum ClientError {
         why: String,
     },
     /// The token is missing or wrong.
-    #[error("the server requires a token: {0}")]
+    #[error("{0}")]
     Unauthorized(String),
     /// This person may not.
     #[error("{0}")]
@@ -85,7 +87,9 @@ impl ClientError {
             Self::Unreachable { .. } => Some(
                 "start one with `shipway server`, or set the URL of another with --server or SHIPWAY_URL",
             ),
-            Self::Unauthorized(_) => Some("set SHIPWAY_TOKEN or pass --token"),
+            Self::Unauthorized(_) => {
+                Some("sign in with `shipway login`, set SHIPWAY_TOKEN or pass --token")
+            }
             Self::Strange { .. } => {
                 Some("check that the server and this command have the same version")
             }
@@ -157,7 +161,8 @@ impl ServerConnection {
     }
 
     fn head<B>(&self, mut request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        if let Some(token) = &self.token {
+        let given = self.token.clone().filter(|token| !token.is_empty());
+        if let Some(token) = given.or_else(|| credentials::read_token(&self.server)) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let user = self
@@ -174,6 +179,14 @@ impl ServerConnection {
         answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<T, ClientError> {
         let mut answer = self.check(path, answer)?;
+        if answer.status() == 204 {
+            return serde_json::from_value(serde_json::Value::Null).map_err(|error| {
+                ClientError::Strange {
+                    url: self.url(path),
+                    why: error.to_string(),
+                }
+            });
+        }
         answer
             .body_mut()
             .read_json()
@@ -220,6 +233,17 @@ impl ApiClient for ServerConnection {
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         let request = self.head(agent().get(self.url(path)));
         self.read(path, request.call())
+    }
+
+    fn replace_version<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        version: u64,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let request = self.head(agent().put(self.url(path)));
+        let request = request.header("if-match", format!("\"{version}\""));
+        self.read(path, request.send_json(body))
     }
 
     fn delete<T: DeserializeOwned>(

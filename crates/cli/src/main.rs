@@ -6,10 +6,12 @@
 mod client;
 mod commands;
 mod committed_paths;
+mod credentials;
 mod exit;
 mod forge;
 mod limits;
 mod live;
+mod password_input;
 mod print;
 mod report;
 mod retention;
@@ -21,8 +23,9 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use client::{GLOBAL_OPTIONS, ServerConnection};
 use commands::{
-    admin, check, delete, delivery_lists, demo, deploy, env, eval, history, init, internal, logs,
-    rollout_actions, run, runs, secret, server, shell, simulate, status, test_results, watch,
+    accounts, admin, check, delete, delivery_lists, demo, deploy, env, eval, history, init,
+    internal, logs, rollout_actions, run, runs, secret, server, shell, simulate, status,
+    test_results, watch,
 };
 use exit::Failure;
 use print::Output;
@@ -96,6 +99,15 @@ enum Command {
     Dispatch(runs::Dispatch),
     Cancel(runs::Cancel),
     Eval(eval::Args),
+    #[command(subcommand)]
+    User(accounts::UserCommand),
+    #[command(subcommand)]
+    Group(accounts::GroupCommand),
+    #[command(subcommand)]
+    Token(accounts::TokenCommand),
+    Login(accounts::LoginArgs),
+    Logout(accounts::LogoutArgs),
+    Whoami(accounts::WhoamiArgs),
     Admin(admin::Args),
     Proxy(internal::Proxy),
     #[command(hide = true)]
@@ -176,6 +188,12 @@ fn carry_out(
         Command::Dispatch(args) => done(runs::dispatch(server, &args, output)),
         Command::Cancel(args) => done(runs::cancel(server, &args, output)),
         Command::Eval(args) => eval::run(&args, output),
+        Command::User(command) => done(accounts::run_user(server, &command, output)),
+        Command::Group(command) => done(accounts::run_group(server, &command, output)),
+        Command::Token(command) => done(accounts::run_token(server, &command, output)),
+        Command::Login(args) => done(accounts::log_in(server, &args, output)),
+        Command::Logout(_) => done(accounts::log_out(server, output)),
+        Command::Whoami(_) => done(accounts::show_caller(server, output)),
         Command::Admin(args) => done(admin::run(&args, server, output, &mut Cli::command())),
         Command::Proxy(args) => done(internal::proxy(args)),
         Command::Worker(args) => Ok(internal::worker(&args)),

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::principal_id::PrincipalId;
+use crate::{ids::AccessTokenId, principal_id::PrincipalId};
 
 /// One fact: when, who or what caused it, and the fact itself. This is what the log stores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub enum Actor {
     Person {
         principal: PrincipalId,
         name: String,
+        /// The access token that the person's program presented.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<AccessTokenId>,
     },
     /// Shipway itself, and why: "the analysis failed".
     Shipway(String),

@@ -79,6 +79,22 @@ name!(
     "an environment name"
 );
 
+name!(
+    /// The name of a user; unique on a server.
+    UserName,
+    "a user name"
+);
+name!(
+    /// The name of a group of users; unique on a server.
+    GroupName,
+    "a group name"
+);
+name!(
+    /// Identifies an access token: `t7`. It is not the secret.
+    AccessTokenId,
+    "the id of a token"
+);
+
 /// Tells runs of one number apart: a log that lost its last events gives their numbers again. Random, made when the run is opened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -37,4 +37,5 @@ pub mod strategy;
 pub mod target;
 pub mod terminal;
 pub mod testing;
+pub mod user_directory;
 pub mod weight;

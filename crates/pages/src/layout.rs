@@ -2,6 +2,8 @@
 
 use maud::{DOCTYPE, Markup, html};
 
+use crate::account_frame::{head_mark, header_mark};
+
 /// Whom the browser may load what from, as the header `Content-Security-Policy` of every page: this server alone.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
@@ -79,6 +81,7 @@ pub(crate) fn page(frame: &PageFrame<'_>, content: &Markup) -> String {
                 link rel="stylesheet" href="/assets/shipway.css";
                 link rel="icon" href="data:,";
                 script src="/assets/shipway.js" defer {}
+                (head_mark())
                 @for script in frame.scripts { script src=(script) defer {} }
             }
             body data-events=(frame.events) data-changes=[(!frame.changes.is_empty()).then_some(frame.changes)] {
@@ -93,6 +96,7 @@ pub(crate) fn page(frame: &PageFrame<'_>, content: &Markup) -> String {
                         span.live title="This page follows the log" { "live" }
                         span.stale title="Reload the page for updates" { "not live" }
                     }
+                    (header_mark())
                 }
                 main id="content" tabindex="-1" { (content) }
             }

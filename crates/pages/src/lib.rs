@@ -8,6 +8,7 @@
     reason = "fields of views are documented where their name doesn't say it all"
 )]
 
+mod account_frame;
 mod action_button;
 mod ansi_text;
 mod approvals;
@@ -20,6 +21,7 @@ mod foreign_text;
 mod format;
 mod layout;
 mod list_filters;
+mod login;
 mod markdown;
 mod overview;
 mod release;
@@ -27,8 +29,10 @@ mod release_contents;
 mod rollout;
 mod run;
 mod service;
+mod settings;
 mod test_results;
 
+pub use account_frame::{SignedInUser, add_account};
 pub use approvals::{ApprovalsPage, InboxEntry, InboxRollout};
 pub use badge::badge_svg;
 pub use compare::ComparePage;
@@ -36,6 +40,7 @@ pub use delivery_lists::ListPage;
 pub use environment::EnvironmentPage;
 pub use layout::{CONTENT_SECURITY_POLICY, not_found_page};
 pub use list_filters::ListFilters;
+pub use login::{LoginPage, SetupPage};
 pub use overview::{OverviewPage, overview_row, overview_row_id};
 pub use release::{ReleasePage, ReleasePlace};
 pub use release_contents::ReleasedCommits;
@@ -45,6 +50,7 @@ pub use run::{
     log_search_fragment,
 };
 pub use service::ServicePage;
+pub use settings::{SettingsPage, SettingsSection};
 
 /// The script of all pages.
 pub const SCRIPT: &str = concat!(

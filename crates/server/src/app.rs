@@ -11,6 +11,7 @@ use shipway_drivers::{
 use shipway_engine::{Blobs, Clock, Store};
 
 use crate::{
+    accounts::UserAccounts,
     capabilities::{
         AuthenticationSources, ClientTokens, DataFolder, DeployPlanning, JobInputs, JobLogs,
         ReleaseObservations, RunFiles, SecretEditing, ServerAddresses, ServiceRequests,
@@ -61,6 +62,8 @@ pub struct App {
     pub(crate) server_addresses: ServerAddresses,
     pub(crate) data: DataFolder,
     pub(crate) client_tokens: Arc<ClientTokens>,
+    /// Users, their tokens and their sessions.
+    pub(crate) accounts: Arc<UserAccounts>,
 }
 
 impl App {
@@ -68,6 +71,15 @@ impl App {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.server_addresses.url
+    }
+
+    /// The address at which the first admin is made, once, within an hour; none when there are users.
+    pub async fn setup_url(&self) -> Option<String> {
+        if self.accounts.has_users().await.unwrap_or(true) {
+            return None;
+        }
+        let link = self.accounts.issue_setup_link().ok()?;
+        Some(format!("{}/setup?link={}", self.url(), link.as_str()))
     }
 
     /// Where the proxy is, as people reach it.
@@ -112,6 +124,7 @@ capabilities! {
     server_addresses: ServerAddresses,
     data: DataFolder,
     client_tokens: Arc<ClientTokens>,
+    accounts: Arc<UserAccounts>,
 }
 
 impl FromRef<AppState> for ServiceRequests {
@@ -172,6 +185,7 @@ impl FromRef<AppState> for AuthenticationSources {
     fn from_ref(AppState(app): &AppState) -> Self {
         Self {
             client_tokens: app.client_tokens.clone(),
+            accounts: app.accounts.clone(),
             job_tokens: app.job_inputs.tokens.clone(),
             engines: app.engines.clone(),
             data: app.data.clone(),

@@ -16,7 +16,7 @@ use shipway_targets::{target_registry::TargetRegistry, traffic_registry::Traffic
 use shipway_workflow::job::ActionSource;
 
 use crate::{
-    baseline_history::BaselineHistory, business_events::BusinessEventStore,
+    accounts::UserAccounts, baseline_history::BaselineHistory, business_events::BusinessEventStore,
     delivery_engines::DeliveryEngines, file_storage::FileStorage, job_token::JobTokens,
     live_evidence::LiveEvidence, secrets::SecretStore,
 };
@@ -111,6 +111,7 @@ impl ServerAddresses {
 #[derive(Clone)]
 pub(crate) struct AuthenticationSources {
     pub(crate) client_tokens: Arc<ClientTokens>,
+    pub(crate) accounts: Arc<UserAccounts>,
     pub(crate) job_tokens: Arc<JobTokens>,
     pub(crate) engines: Arc<DeliveryEngines>,
     pub(crate) data: DataFolder,

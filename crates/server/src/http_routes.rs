@@ -11,6 +11,7 @@ use axum::{
 };
 
 use crate::{
+    accepted_content::accepts_html,
     api::{
         self, ApiError, QueryParameters, error, git, health, idempotency, identity, job_inputs,
         job_records, prometheus, query, same_origin,
@@ -19,12 +20,30 @@ use crate::{
     page_handlers,
 };
 
+/// The routes of this server's own git hooks.
+fn hook_routes(app: &AppState) -> Router<AppState> {
+    Router::new()
+        .route("/internal/push", post(git::push_report))
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            identity::authenticate_hook,
+        ))
+}
+
 /// All routes of the server.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let app = AppState(app);
-    let (guarded, description) = api::routes();
+    let (guarded, mut description) = api::routes();
+    let (unguarded, unguarded_description) = api::unguarded_routes();
+    description.merge(unguarded_description);
     let text = serde_json::to_string(&description).expect("a description is plain data");
     let parameters = Arc::new(QueryParameters::new(&description));
+    let unguarded = unguarded
+        .layer(middleware::from_fn_with_state(
+            parameters.clone(),
+            query::refuse_unknown,
+        ))
+        .layer(middleware::from_fn(error::in_one_form));
     let guarded = guarded
         .route(
             "/api/openapi.json",
@@ -45,12 +64,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             app.clone(),
             identity::authenticate,
         ));
-    let internal = Router::new()
-        .route("/internal/push", post(git::push_report))
-        .layer(middleware::from_fn_with_state(
-            app.clone(),
-            identity::authenticate_hook,
-        ));
+    let internal = hook_routes(&app);
     let workers = job_inputs::routes()
         .merge(job_records::routes())
         .layer(middleware::from_fn(error::in_one_form))
@@ -64,6 +78,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(prometheus::metrics))
         .route("/schema/shipway.json", get(health::schema));
     open.merge(internal)
+        .merge(page_handlers::open_routes())
+        .merge(unguarded)
         .merge(workers)
         .merge(guarded)
         .fallback(answer_unknown_address)
@@ -77,7 +93,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 
 /// An unknown address is a page for a browser, and a problem document for a program and below `/api/`.
 async fn answer_unknown_address(uri: Uri, headers: HeaderMap) -> Response {
-    if !uri.path().starts_with("/api/") && page_handlers::accepts_html(&headers) {
+    if !uri.path().starts_with("/api/") && accepts_html(&headers) {
         return page_handlers::respond_unknown_address(uri.path());
     }
     ApiError::missing("not found; see /api/openapi.json").into_response()

@@ -3,6 +3,8 @@
 //! Must not: decide anything about delivery (the core does), touch the world other than through a driver, or block traffic (the data
 //! plane is a separate process).
 
+mod accepted_content;
+mod accounts;
 mod address_book;
 mod api;
 mod app;

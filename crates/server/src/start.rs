@@ -44,6 +44,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    accounts::{NoDirectoryEffects, UserAccounts, recorded_directory},
     app::App,
     baseline_history::record_history,
     business_events::BusinessEventStore,
@@ -85,13 +86,10 @@ pub struct RunningServer {
 
 /// Starts a server. It serves until [`RunningServer::stop`]; jobs, instances and the proxy continue without it.
 pub async fn start(options: ServerOptions) -> Result<RunningServer, StartError> {
-    if options.token.is_none() && !options.listen.ip().is_loopback() {
-        return Err(StartError::Open(options.listen));
-    }
     let data = DataDir::lock(&options.data)?;
     ensure_log(&data, options.missing_log).await?;
     let (parts, listener) = ServerParts::open(&options, data.path()).await?;
-    let app = Arc::new(build_app(&options, data.path(), parts));
+    let app = Arc::new(build_app(&options, data.path(), parts)?);
     let claims = app.engines.addresses.read(STREAM).await?;
     let claims = claims.unwrap_or_default();
     rebuild_missing_rows(&*app.store, &claims).await?;
@@ -124,6 +122,7 @@ struct ServerParts {
     clock: Arc<dyn Clock>,
     internal_token: String,
     job_tokens: Arc<JobTokens>,
+    sealing: Arc<SealingKeys>,
     repos: Arc<GitRepositories>,
     business_events: Arc<BusinessEventStore>,
 }
@@ -139,11 +138,17 @@ impl ServerParts {
                 pages_max: None,
             },
         )?);
+        let is_open = options.token.is_none() && !options.listen.ip().is_loopback();
+        if is_open && !recorded_directory(&*store).await?.has_users() {
+            return Err(StartError::Open(options.listen));
+        }
         let internal_token =
             open_internal_token(data).map_err(io_error("keeping the internal token"))?;
-        let keys = SealingKeys::open(&data.join("keys"))
-            .map_err(io_error("reading the keys that encrypt secrets"))?;
-        let secrets = SecretStore::open(file, Arc::new(keys), &*store).await?;
+        let sealing = Arc::new(
+            SealingKeys::open(&data.join("keys"))
+                .map_err(io_error("reading the keys that encrypt secrets"))?,
+        );
+        let secrets = SecretStore::open(file, sealing.clone(), &*store).await?;
         let blobs = FileBlobs::open(&data.join("blobs")).map_err(io_error("opening the blobs"))?;
         let blobs: Arc<dyn Blobs> = Arc::new(blobs);
         let listener = TcpListener::bind(options.listen).await;
@@ -179,6 +184,7 @@ impl ServerParts {
             clock,
             internal_token,
             job_tokens: Arc::new(job_tokens),
+            sealing,
             repos,
             business_events: Arc::new(business_events),
         };
@@ -361,7 +367,13 @@ fn build_job_executor(
     Arc::new(ProcessJobExecutor::new(runner, options.jobs, sources))
 }
 
-fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
+fn open_accounts(data: &Path, parts: &ServerParts) -> Result<UserAccounts, StartError> {
+    let directory = start_engine(&parts.store, &parts.clock, NoDirectoryEffects);
+    UserAccounts::open(data, directory, parts.clock.clone(), parts.sealing.clone())
+        .map_err(|error| StartError::Accounts(error.to_string()))
+}
+
+fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> Result<App, StartError> {
     let keyed_requests = start_engine(&parts.store, &parts.clock, NoEffects);
     let actions = ActionSource {
         cache: Some(data.join("actions")),
@@ -374,7 +386,8 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
     };
     let shared = SharedParts::new(options, &parts, jobs, actions);
     let engines = Arc::new_cyclic(|engines| start_engines(data, &parts, &shared, engines));
-    App {
+    Ok(App {
+        accounts: Arc::new(open_accounts(data, &parts)?),
         pushes: PushReceiver {
             engines: engines.clone(),
             store: parts.store.clone(),
@@ -420,7 +433,7 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> App {
         blobs: parts.blobs,
         clock: parts.clock,
         repos: parts.repos,
-    }
+    })
 }
 
 /// Restores the routes that the log describes, and starts the task that gives them to the proxy.
@@ -454,6 +467,7 @@ fn spawn_tasks(
     }));
     tasks.spawn(app.pruner.clone().run());
     tasks.spawn(app.job_inputs.secrets.uses().run(app.engines.clone()));
+    tasks.spawn(app.accounts.clone().save_usage());
     let Workloads { targets, traffic } = app.workloads.clone();
     tasks.spawn(record_history(
         app.observations.baseline_history.clone(),
@@ -496,6 +510,7 @@ impl RunningServer {
     pub async fn stop(mut self) {
         self.stop.cancel();
         self.app.keyed_requests.stop().await;
+        self.app.accounts.stop().await;
         self.app.engines.stop().await;
         self.tasks.shutdown().await;
         if let Err(error) = self.app.store.checkpoint().await {

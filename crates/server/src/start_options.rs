@@ -91,11 +91,14 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
-    /// Listening beyond the machine without a token.
+    /// Listening beyond the machine without users and without a token.
     #[error(
-        "listening on {0}, which other machines can reach, needs a token: set SHIPWAY_TOKEN or --token"
+        "listening on {0}, which other machines can reach, needs users or a token: start the server without --listen once and make the first admin with the setup link that it prints (or `shipway user add NAME --role admin`), or set SHIPWAY_TOKEN or --token"
     )]
     Open(SocketAddr),
+    /// The accounts of users.
+    #[error("the accounts of users can't be opened: {0}")]
+    Accounts(String),
     /// The proxy.
     #[error("the proxy does not start: {0} (--proxy-listen names another address)")]
     Proxy(String),

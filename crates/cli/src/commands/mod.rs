@@ -1,5 +1,6 @@
 //! One file for each group of commands. A command parses, asks, prints; it decides nothing.
 
+pub mod accounts;
 pub mod admin;
 pub mod check;
 pub mod delete;

@@ -137,6 +137,9 @@ pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
         tracing::info!("proxy          {}", running.app.proxy_url());
         tracing::info!("data           {}", data.display());
         tracing::info!("push to        {}/git/SERVICE", running.app.url());
+        if let Some(url) = running.app.setup_url().await {
+            tracing::info!("first admin    {url}  (once, within an hour; until then everyone on this machine may do everything)");
+        }
         terminated().await;
         tracing::info!("stopping; the proxy, instances and jobs keep running");
         running.stop().await;

@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod accounts;
 mod addresses;
 mod browser;
 mod calls;

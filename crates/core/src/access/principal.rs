@@ -6,7 +6,11 @@ use super::{
     job_identity::JobIdentity,
     role::{PrincipalRole, RoleBinding},
 };
-use crate::{aggregate::Actor, principal_id::PrincipalId};
+use crate::{
+    aggregate::Actor,
+    ids::{AccessTokenId, UserName},
+    principal_id::PrincipalId,
+};
 
 /// The name of a person who gives none.
 const UNNAMED: &str = "someone";
@@ -40,6 +44,8 @@ pub struct Principal {
     pub roles: Vec<RoleBinding>,
     /// A second set of roles that must also allow a request: a token has its owner's roles within its own.
     pub limit: Option<Vec<RoleBinding>>,
+    /// The access token that it presented.
+    pub token: Option<AccessTokenId>,
 }
 
 impl Principal {
@@ -51,6 +57,7 @@ impl Principal {
             groups: Vec::new(),
             roles: Vec::new(),
             limit: None,
+            token: None,
         }
     }
 
@@ -71,6 +78,28 @@ impl Principal {
     pub fn unnamed_person() -> Self {
         let id = "person".to_owned();
         Self::new(id, PrincipalKind::Person, None).with_all_permissions()
+    }
+
+    /// A user of this server, with its groups and all of its roles.
+    #[must_use]
+    pub fn user(name: &UserName, groups: Vec<String>, roles: Vec<RoleBinding>) -> Self {
+        let id = format!("user:{name}");
+        Self {
+            groups,
+            roles,
+            ..Self::new(id, PrincipalKind::Person, Some(name.to_string()))
+        }
+    }
+
+    /// The same with an access token, which limits it.
+    #[must_use]
+    pub fn with_token(self, token: AccessTokenId, limit: Vec<RoleBinding>) -> Self {
+        Self {
+            kind: PrincipalKind::Token,
+            limit: Some(limit),
+            token: Some(token),
+            ..self
+        }
     }
 
     /// The holder of the server's token, with the name they give.
@@ -129,6 +158,7 @@ impl Principal {
             PrincipalKind::Person | PrincipalKind::Token => Actor::Person {
                 principal,
                 name: self.display_name(),
+                token: self.token.clone(),
             },
             PrincipalKind::Job(_)
             | PrincipalKind::JobProcess(_)

@@ -94,6 +94,14 @@ impl RoleBinding {
         self.concerns_service(service) && self.environment.is_none()
     }
 
+    /// Whether it allows everything that another binding allows.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        let has_service = self.service.is_none() || self.service == other.service;
+        let has_environment = self.environment.is_none() || self.environment == other.environment;
+        self.role.includes(other.role) && has_service && has_environment
+    }
+
     /// Whether it holds for all services and environments.
     #[must_use]
     pub const fn covers_everything(&self) -> bool {

@@ -75,7 +75,7 @@ pub fn may(principal: &Principal, verb: Verb, resource: &Resource) -> Result<(),
 #[must_use]
 pub const fn required_role(verb: Verb) -> PrincipalRole {
     match verb {
-        Verb::Read | Verb::Browse => PrincipalRole::Viewer,
+        Verb::Read | Verb::Browse | Verb::UseAccount => PrincipalRole::Viewer,
         Verb::Push
         | Verb::Deploy
         | Verb::ForceDeploy
@@ -99,7 +99,8 @@ pub const fn required_role(verb: Verb) -> PrincipalRole {
         | Verb::SendRecords
         | Verb::Delete
         | Verb::Prune
-        | Verb::ChangeSecrets => PrincipalRole::Admin,
+        | Verb::ChangeSecrets
+        | Verb::ManageUsers => PrincipalRole::Admin,
     }
 }
 

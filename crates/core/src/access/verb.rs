@@ -44,11 +44,15 @@ pub enum Verb {
     ReadSecrets,
     /// Set and remove secrets and variables.
     ChangeSecrets,
+    /// Read and change users, groups, and the tokens of others.
+    ManageUsers,
+    /// Read and change the own account: its tokens, sessions and password.
+    UseAccount,
 }
 
 impl Verb {
     /// Every verb, in the order of their declaration.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Read,
         Self::Browse,
         Self::Push,
@@ -76,6 +80,8 @@ impl Verb {
         Self::Prune,
         Self::ReadSecrets,
         Self::ChangeSecrets,
+        Self::ManageUsers,
+        Self::UseAccount,
     ];
 }
 
@@ -109,6 +115,8 @@ impl fmt::Display for Verb {
             Self::Prune => "remove old files of",
             Self::ReadSecrets => "list the secrets of",
             Self::ChangeSecrets => "change the secrets of",
+            Self::ManageUsers => "manage the users and tokens of",
+            Self::UseAccount => "use an account of",
         })
     }
 }

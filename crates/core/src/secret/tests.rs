@@ -16,6 +16,7 @@ fn ada() -> Actor {
     Actor::Person {
         principal: "person:ada".parse::<PrincipalId>().unwrap(),
         name: "ada".to_owned(),
+        token: None,
     }
 }
 

@@ -5,12 +5,15 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use base64::Engine as _;
+use shipway_api::CallerView;
 use shipway_core::{
     access::{
         JobIdentity, Principal, PrincipalKind, PushPrincipal, Resource, Verb, VisibleServices, may,
         visible_services,
     },
     aggregate::Actor,
+    ids::{AccessTokenId, UserName},
+    user_directory::UserDirectoryState,
 };
 
 use super::error::ApiError;
@@ -44,6 +47,33 @@ impl Caller {
     pub(super) fn may_read_events(&self, stream: &str) -> bool {
         let stream = Some(stream.to_owned());
         may(&self.0, Verb::Read, &Resource::Events { stream }).is_ok()
+    }
+
+    pub(super) const fn from_principal(principal: Principal) -> Self {
+        Self(principal)
+    }
+
+    /// The user that it is, or that its token acts for.
+    pub(crate) fn user(&self) -> Option<UserName> {
+        self.0.id.as_str().strip_prefix("user:")?.parse().ok()
+    }
+
+    /// The access token that it presented.
+    pub(super) fn token(&self) -> Option<AccessTokenId> {
+        self.0.token.clone()
+    }
+
+    /// The caller as the API shows it.
+    pub(super) fn view(&self, directory: &UserDirectoryState) -> CallerView {
+        CallerView {
+            principal: self.0.id.to_string(),
+            name: self.0.display_name(),
+            token: self.0.token.clone(),
+            groups: self.0.groups.clone(),
+            roles: self.0.roles.clone(),
+            limit: self.0.limit.clone(),
+            has_users: directory.has_users(),
+        }
     }
 
     /// The actor of the events that the request causes.

@@ -43,10 +43,19 @@ pub(crate) async fn once(
     if !is_keyed {
         return next.run(request).await;
     }
+    if has_secrets(request.uri().path()) {
+        let why = "an Idempotency-Key can't be used here: the log must not hold passwords and tokens; send the request without it";
+        return ApiError::bad_request(why).into_response();
+    }
     match answered_once(&keyed_requests, &caller, request, next).await {
         Ok(answer) => response_of(answer),
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Whether requests to this address, or their responses, have secrets.
+fn has_secrets(path: &str) -> bool {
+    path.starts_with("/api/v1/users") || path.starts_with("/api/v1/tokens")
 }
 
 async fn answered_once(

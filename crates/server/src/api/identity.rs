@@ -7,7 +7,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
 };
 use shipway_core::{
     access::{JobIdentity, Principal},
@@ -24,6 +24,8 @@ use super::{
     error::ApiError,
 };
 use crate::{
+    accepted_content::accepts_html,
+    accounts::{AccessSecret, TOKEN_PREFIX},
     capabilities::{AuthenticationSources, ClientTokens},
     job_token::{self, PresentedToken},
     listener::ConnectionAddresses,
@@ -38,11 +40,37 @@ pub(crate) async fn authenticate(
     let sent = SentRequest::from_request(&request);
     match find_principal(&authentication, &sent).await {
         Ok(principal) => {
+            if let Some(session) = sent.session() {
+                request.extensions_mut().insert(session);
+            }
             request.extensions_mut().insert(principal);
             next.run(request).await
         }
+        Err(problem) if sent.is_page() && problem.0.status == 401 => {
+            Redirect::to(&login_address(&sent.uri)).into_response()
+        }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// The page to sign in at, which leads back to an address of this server.
+fn login_address(uri: &Uri) -> String {
+    let next = uri.path_and_query().map_or("/", |it| it.as_str());
+    match next {
+        "/" => "/login".to_owned(),
+        next => format!("/login?next={}", percent_encode(next)),
+    }
+}
+
+/// A text as the value of a query parameter.
+fn percent_encode(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
 }
 
 /// Passes on what the hooks of this server's repositories report.
@@ -72,9 +100,28 @@ async fn find_principal(
     if let Some(token) = given.iter().find(|it| it.starts_with(job_token::PREFIX)) {
         return Ok(Principal::job(find_job(sources, token).await?));
     }
-    if let Some(wanted) = &sources.client_tokens.server_token {
-        check_token(wanted, &given)?;
+    refuse_token_in_address(&sent.uri)?;
+    if let Some(token) = given.iter().find(|it| it.starts_with(TOKEN_PREFIX)) {
+        let secret = AccessSecret::from_client(token);
+        let found = sources.accounts.find_token(&secret).await?;
+        return found.map_err(|problem| unauthorized(problem.to_string()));
+    }
+    let server_token = sources.client_tokens.server_token.as_deref();
+    if server_token.is_some_and(|wanted| given.iter().any(|given| is_same(given, wanted))) {
         return Ok(Principal::server_token(name()));
+    }
+    if given.is_empty()
+        && let Some(SessionSecret(secret)) = sent.session()
+        && let Some(user) = sources.accounts.find_session(&secret).await?
+    {
+        sent.require_csrf_token(&secret)?;
+        return Ok(user);
+    }
+    if sources.accounts.has_users().await? {
+        return Err(unauthorized(LOGIN_REQUIRED));
+    }
+    if server_token.is_some() {
+        return Err(unauthorized(TOKEN_REQUIRED));
     }
     if sent.changes_something()
         && let Some(process) = find_local_process(&sources.data.0, sent).await?
@@ -99,14 +146,23 @@ fn is_same(given: &str, wanted: &str) -> bool {
     bool::from(given.as_bytes().ct_eq(wanted.as_bytes()))
 }
 
-fn check_token(wanted: &str, given: &[String]) -> Result<(), ApiError> {
-    if given.iter().any(|given| is_same(given, wanted)) {
-        return Ok(());
+fn unauthorized(why: impl Into<String>) -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, why)
+}
+
+const TOKEN_REQUIRED: &str =
+    "the server requires a token: pass it as SHIPWAY_TOKEN, --token, or as the git password";
+const LOGIN_REQUIRED: &str = "authentication required: sign in with `shipway login`, pass an access token as SHIPWAY_TOKEN, --token, or as the git password, or sign in at /login in a browser";
+
+/// Refuses a token in an address, which ends up in logs and histories.
+fn refuse_token_in_address(uri: &Uri) -> Result<(), ApiError> {
+    let query = uri.query().unwrap_or_default();
+    match query.contains(TOKEN_PREFIX) {
+        true => Err(ApiError::bad_request(
+            "a token must not be part of an address, which is written to logs and histories: revoke it with `shipway token revoke`, create another, and send it in the header `Authorization: Bearer TOKEN`",
+        )),
+        false => Ok(()),
     }
-    Err(ApiError::new(
-        StatusCode::UNAUTHORIZED,
-        "authentication required: pass the token as SHIPWAY_TOKEN, --token, or as the git password",
-    ))
 }
 
 /// The job behind a token, if it runs.
@@ -127,6 +183,15 @@ async fn find_job(sources: &AuthenticationSources, token: &str) -> Result<JobIde
     is_valid.then_some(presented.job).ok_or_else(unauthorized)
 }
 
+/// The cookie of a session.
+pub(crate) const SESSION_COOKIE: &str = "shipway_session";
+/// The header with the token against cross-site requests.
+const CSRF_HEADER: &str = "x-shipway-csrf";
+
+/// The secret of the session that a request belongs to.
+#[derive(Clone)]
+pub(crate) struct SessionSecret(pub(crate) AccessSecret);
+
 /// A request without its body.
 struct SentRequest {
     method: Method,
@@ -143,6 +208,47 @@ impl SentRequest {
             headers: request.headers().clone(),
             addresses: request.extensions().get().copied(),
         }
+    }
+
+    /// The secret of its session's cookie. Of several cookies of this name none counts: another application of the host may have set one.
+    fn session(&self) -> Option<SessionSecret> {
+        let cookies = self.headers.get_all(header::COOKIE).iter();
+        let cookies = cookies.filter_map(|value| value.to_str().ok());
+        let mut values = cookies
+            .flat_map(|value| value.split(';'))
+            .filter_map(|cookie| {
+                let (name, value) = cookie.trim().split_once('=')?;
+                (name == SESSION_COOKIE).then_some(value)
+            });
+        let (value, None) = (values.next()?, values.next()) else {
+            return None;
+        };
+        Some(SessionSecret(AccessSecret::from_client(value)))
+    }
+
+    /// Requires of a change by cookie the token that only pages of this server have. Forms carry it as a field, which their handlers
+    /// check.
+    fn require_csrf_token(&self, secret: &AccessSecret) -> Result<(), ApiError> {
+        let kind = self.headers.get(header::CONTENT_TYPE);
+        let is_form = kind.is_some_and(|kind| kind == "application/x-www-form-urlencoded");
+        let is_form_page = is_form && !self.uri.path().starts_with("/api/");
+        if !self.changes_something() || is_form_page {
+            return Ok(());
+        }
+        let given = self.headers.get(CSRF_HEADER);
+        let given = given.and_then(|value| value.to_str().ok());
+        match given.is_some_and(|given| is_same(given, &secret.csrf_token())) {
+            true => Ok(()),
+            false => Err(ApiError::forbidden(
+                "a change with the cookie of a session needs the header `X-Shipway-Csrf` with the token of the page; programs use an access token instead",
+            )),
+        }
+    }
+
+    /// Whether a browser asks for a page.
+    fn is_page(&self) -> bool {
+        let is_read = matches!(self.method, Method::GET | Method::HEAD);
+        is_read && !self.uri.path().starts_with("/api/") && accepts_html(&self.headers)
     }
 
     /// Whether it may change something. Reading through git is a POST, too.

@@ -1,5 +1,6 @@
 //! The HTTP API. Handlers translate: they parse, ask the engines or the store, and answer; they decide nothing.
 
+pub(crate) mod account;
 mod addresses;
 mod analysis;
 pub(crate) mod approvals;
@@ -11,10 +12,12 @@ mod delivery;
 mod deploy_outcome;
 mod deploys;
 mod description;
+mod edit_version;
 mod environments;
 pub(crate) mod error;
 mod events;
 pub(crate) mod git;
+pub(crate) mod groups;
 pub(crate) mod health;
 pub(crate) mod idempotency;
 pub(crate) mod identity;
@@ -36,6 +39,8 @@ mod secrets;
 mod services;
 mod shell;
 mod test_results;
+pub(crate) mod tokens;
+pub(crate) mod users;
 mod variables;
 
 use axum::Router;
@@ -113,6 +118,25 @@ pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(variables::list))
         .routes(routes!(variables::set, variables::remove))
         .routes(routes!(events::events))
+        .routes(routes!(users::list, users::add))
+        .routes(routes!(users::show, users::change, users::remove))
+        .routes(routes!(users::set_password))
+        .routes(routes!(users::act))
+        .routes(routes!(groups::list, groups::add))
+        .routes(routes!(groups::show, groups::change, groups::remove))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(account::show))
+        .routes(routes!(account::log_out))
+        .split_for_parts();
+    description::complete_description(&mut description);
+    (router, description)
+}
+
+/// The routes that need no authentication, with their description.
+pub(crate) fn unguarded_routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
+    let (router, mut description) = OpenApiRouter::new()
+        .routes(routes!(account::log_in))
         .split_for_parts();
     description::complete_description(&mut description);
     (router, description)
@@ -121,5 +145,7 @@ pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
 /// The description of the API, without a server.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().1
+    let mut all = routes().1;
+    all.merge(unguarded_routes().1);
+    all
 }

@@ -19,7 +19,10 @@ use axum::{
 };
 
 use super::error::ApiError;
-use crate::capabilities::{ClientTokens, ServerAddresses};
+use crate::{
+    accounts::UserAccounts,
+    capabilities::{ClientTokens, ServerAddresses},
+};
 
 /// What a request says about where it comes from and where it goes.
 struct RequestOrigin<'r> {
@@ -32,6 +35,7 @@ struct RequestOrigin<'r> {
 pub(crate) async fn require_same_origin(
     State(server_addresses): State<ServerAddresses>,
     State(client_tokens): State<Arc<ClientTokens>>,
+    State(accounts): State<Arc<UserAccounts>>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -40,9 +44,10 @@ pub(crate) async fn require_same_origin(
         uri: request.uri(),
         headers: request.headers(),
     };
-    let protection = match client_tokens.server_token {
-        Some(_) => OriginProtection::Token,
-        None => OriginProtection::ThisMachine,
+    let has_users = accounts.has_users().await.unwrap_or_default();
+    let protection = match has_users || client_tokens.server_token.is_some() {
+        true => OriginProtection::Token,
+        false => OriginProtection::ThisMachine,
     };
     match check_origin(&origin, &server_addresses.url, protection) {
         Ok(()) => next.run(request).await,
@@ -87,7 +92,12 @@ fn check_origin(
         return Ok(());
     }
     check_site(origin.headers, &hosts, own)?;
-    if is_git || is_json(origin.headers) || is_worker_record(origin) || !is_routed(origin.method) {
+    if is_git
+        || is_json(origin.headers)
+        || is_worker_record(origin)
+        || is_own_form(origin)
+        || !is_routed(origin.method)
+    {
         return Ok(());
     }
     Err(ApiError::new(
@@ -125,6 +135,14 @@ fn is_worker_record(origin: &RequestOrigin<'_>) -> bool {
     let kind = origin.headers.get(header::CONTENT_TYPE);
     origin.uri.path().starts_with("/internal/job/")
         && kind.is_some_and(|kind| kind == "application/octet-stream")
+}
+
+/// Whether it is a form of a page of this server. Its handler requires the token of the form, which no other site has.
+fn is_own_form(origin: &RequestOrigin<'_>) -> bool {
+    let kind = origin.headers.get(header::CONTENT_TYPE);
+    let is_form = kind.is_some_and(|kind| kind == "application/x-www-form-urlencoded");
+    let path = origin.uri.path();
+    is_form && (matches!(path, "/login" | "/logout" | "/setup") || path.starts_with("/settings/"))
 }
 
 /// Whether a host is this machine as seen from itself, or the one of `--public-url`. Without a token the server listens on loopback

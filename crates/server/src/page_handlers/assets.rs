@@ -1,18 +1,13 @@
-//! The style sheet and the scripts of the pages.
+//! The style sheet and the scripts of the pages. They need no session: the page of `/login` has them, too.
 
 use std::sync::LazyLock;
 
+use crate::app::AppState;
 use axum::{
     Router,
     http::header,
     response::{IntoResponse, Response},
     routing::get,
-};
-use shipway_core::access::{Resource, Verb};
-
-use crate::{
-    api::{ApiError, Caller},
-    app::AppState,
 };
 
 const CSS: &str = "text/css; charset=utf-8";
@@ -22,33 +17,25 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 pub(super) fn routes() -> Router<AppState> {
     static STYLE: LazyLock<String> = LazyLock::new(shipway_pages::style_sheet);
     Router::new()
-        .route(
-            "/assets/shipway.css",
-            get(|caller| asset(caller, CSS, &STYLE)),
-        )
+        .route("/assets/shipway.css", get(|| asset(CSS, &STYLE)))
         .route(
             "/assets/shipway.js",
-            get(|caller| asset(caller, SCRIPT, shipway_pages::SCRIPT)),
+            get(|| asset(SCRIPT, shipway_pages::SCRIPT)),
         )
         .route(
             "/assets/log_view.js",
-            get(|caller| asset(caller, SCRIPT, shipway_pages::LOG_VIEW_SCRIPT)),
+            get(|| asset(SCRIPT, shipway_pages::LOG_VIEW_SCRIPT)),
         )
         .route(
             "/assets/overview.js",
-            get(|caller| asset(caller, SCRIPT, shipway_pages::OVERVIEW_SCRIPT)),
+            get(|| asset(SCRIPT, shipway_pages::OVERVIEW_SCRIPT)),
         )
 }
 
-async fn asset(
-    caller: Caller,
-    content_type: &'static str,
-    text: &'static str,
-) -> Result<Response, ApiError> {
-    caller.require(Verb::Browse, &Resource::Server)?;
+async fn asset(content_type: &'static str, text: &'static str) -> Response {
     let headers = [
         (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, "max-age=60"),
     ];
-    Ok((headers, text).into_response())
+    (headers, text).into_response()
 }

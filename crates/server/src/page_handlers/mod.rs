@@ -11,10 +11,13 @@ mod release;
 mod rollout;
 mod run;
 mod service;
+mod settings;
+mod sign_in;
 
 use axum::{
     Router,
-    http::{HeaderMap, header},
+    http::header,
+    middleware,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -42,7 +45,14 @@ pub(crate) fn routes() -> Router<AppState> {
             get(environment::show),
         )
         .route("/badge/{service}/{file}", get(environment::badge))
-        .merge(assets::routes())
+        .merge(settings::routes())
+        .merge(sign_in::routes())
+        .layer(middleware::from_fn(sign_in::add_session))
+}
+
+/// The routes of pages and assets that need no session.
+pub(crate) fn open_routes() -> Router<AppState> {
+    sign_in::open_routes().merge(assets::routes())
 }
 
 /// A page as a response.
@@ -52,12 +62,6 @@ fn html(page: String) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, Html(page)).into_response()
-}
-
-/// Whether the client prefers a page: browsers name `text/html` in `Accept`, programs don't.
-pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
-    let mut accepted = headers.get_all(header::ACCEPT).iter();
-    accepted.any(|value| value.to_str().is_ok_and(|text| text.contains("text/html")))
 }
 
 /// The page of an unknown address.

@@ -1,0 +1,11 @@
+//! Users at run time: secrets of tokens and sessions, passwords, logins, and when a token or a session was last used.
+//! [`shipway_core::user_directory`] decides; `api/identity.rs` authenticates requests with it.
+
+mod access_secret;
+mod login_limiter;
+mod password_hash;
+mod usage_times;
+mod user_accounts;
+
+pub(crate) use access_secret::{AccessSecret, TOKEN_PREFIX};
+pub(crate) use user_accounts::{LoginError, NoDirectoryEffects, UserAccounts, recorded_directory};
