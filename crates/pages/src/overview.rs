@@ -8,7 +8,7 @@ use shipway_api::{
 };
 use shipway_core::{
     ids::{EnvironmentName, ServiceName},
-    rollout::{RolloutKind, RolloutOutcome},
+    rollout::{RolloutKind, RolloutOutcome, RolloutStatus},
 };
 
 use crate::{
@@ -291,15 +291,19 @@ fn health_mark(cell: &EnvironmentCell) -> Markup {
     }
 }
 
-/// Where a rollout in progress is: `moving to #5, 10%`.
+/// Where a rollout in progress is: `moving to #5, 10%`. After its promotion a release is only watched.
 fn moving(rollout: &MatrixRollout) -> Markup {
+    let address = format!("/rollouts/{}/{}", rollout.id.service, rollout.id.number.0);
+    if rollout.status == RolloutStatus::Promoted {
+        return html! { p.note { a href=(address) { "watching " (rollout.release) " after its promotion" } } };
+    }
     let verb = match rollout.kind {
         RolloutKind::Rollback => "rolling back to",
         RolloutKind::Deploy | RolloutKind::Retry => "moving to",
     };
     html! {
         p.note {
-            a href={ "/rollouts/" (rollout.id.service) "/" (rollout.id.number.0) } { (verb) " " (rollout.release) ", " (rollout.weight) }
+            a href=(address) { (verb) " " (rollout.release) ", " (rollout.weight) }
             " " (status_badge(&rollout.status.to_string()))
             @if let Some(pause) = &rollout.paused { " by " (visible_text(&cut_text(person_name(&pause.by), 40))) ": " (visible_text(&cut_text(&pause.reason, 80))) }
             @else { span.dim { " by " (visible_text(&cut_text(person_name(&rollout.by), 40))) } }

@@ -24,6 +24,7 @@ const ROLE_HELP: &str = "viewer, deployer, approver or admin, as ROLE, ROLE:SERV
 pub enum UserCommand {
     /// Add a user; the first one must be an admin
     Add {
+        /// User name: lower-case letters, digits and hyphens
         name: String,
         #[arg(long = "role", value_name = "ROLE", help = ROLE_HELP)]
         roles: Vec<RoleBinding>,
@@ -46,21 +47,37 @@ pub enum UserCommand {
     /// List users with their roles
     List,
     /// Show one user
-    Show { name: String },
+    Show {
+        /// User name
+        name: String,
+    },
     /// Change the roles, groups, names or password of a user
     Set(UserChanges),
     /// Disable a user: sessions end, tokens are refused
-    Disable { name: String },
+    Disable {
+        /// User name
+        name: String,
+    },
     /// Enable a disabled user
-    Enable { name: String },
+    Enable {
+        /// User name
+        name: String,
+    },
     /// End all sessions of a user
-    Logout { name: String },
+    Logout {
+        /// User name
+        name: String,
+    },
     /// Remove a user with its tokens; what it did stays in the log
-    Remove { name: String },
+    Remove {
+        /// User name
+        name: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]
 pub struct UserChanges {
+    /// User name: lower-case letters, digits and hyphens
     name: String,
     #[arg(
         long = "role",
@@ -99,6 +116,7 @@ pub struct UserChanges {
 pub enum GroupCommand {
     /// Add a group; approval rules name it as @GROUP
     Add {
+        /// The group: lower-case letters, digits and hyphens
         name: GroupName,
         #[arg(long = "role", value_name = "ROLE", help = ROLE_HELP)]
         roles: Vec<RoleBinding>,
@@ -107,12 +125,16 @@ pub enum GroupCommand {
     List,
     /// Replace the roles of a group
     Set {
+        /// The group: lower-case letters, digits and hyphens
         name: GroupName,
         #[arg(long = "role", value_name = "ROLE", help = ROLE_HELP)]
         roles: Vec<RoleBinding>,
     },
     /// Remove a group; its members lose its roles
-    Remove { name: GroupName },
+    Remove {
+        /// The group
+        name: GroupName,
+    },
 }
 
 /// Create, list and revoke access tokens
@@ -198,6 +220,7 @@ pub fn run_user(
                 }
                 false => None,
             };
+            let has_password = password.is_some();
             let added = server.add_user(&NewUserRequest {
                 name: name.clone(),
                 display_name: display_name.clone(),
@@ -206,11 +229,13 @@ pub fn run_user(
                 roles: roles.clone(),
                 password,
             })?;
-            print_change(
-                &added,
-                &format!("added: {name}. Sign in with: shipway login {name}"),
-                output,
-            )
+            let next = match has_password {
+                true => format!("Sign in with: shipway login {name}"),
+                false => format!(
+                    "Without a password {name} can't sign in; set one: shipway user set {name} --password-stdin"
+                ),
+            };
+            print_change(&added, &format!("added: {name}. {next}"), output)
         }
         UserCommand::List => list_users(server, output),
         UserCommand::Show { name } => {

@@ -17,7 +17,7 @@ use super::{ApiError, Caller, lists::read_page};
 use crate::capabilities::ServerAddresses;
 
 /// Addresses with their owners, the newest first, and the ports of Shipway itself.
-#[utoipa::path(get, path = "/api/v1/addresses", params(PageQuery), responses((status = 200, body = AddressPage)))]
+#[utoipa::path(get, path = "/api/v1/addresses", operation_id = "list_addresses", params(PageQuery), responses((status = 200, body = AddressPage)))]
 pub(super) async fn list(
     State(store): State<Arc<dyn Store>>,
     State(server_addresses): State<ServerAddresses>,

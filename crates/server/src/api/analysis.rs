@@ -22,7 +22,7 @@ use crate::{
 
 /// The analysis of a rollout: for each metric the values of both releases with their 95% confidence sequences over time (at most 240
 /// points), the limit, the weights, and the moment of the decision.
-#[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}/analysis", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
+#[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}/analysis", operation_id = "show_analysis", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
     responses((status = 200, body = serde_json::Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
     State(store): State<Arc<dyn Store>>,
@@ -42,7 +42,7 @@ pub(super) async fn show(
 }
 
 /// One metric of a rollout, drawn: an SVG that is legible in light and dark.
-#[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}/analysis/{metric}",
+#[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}/analysis/{metric}", operation_id = "draw_metric",
     params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`"), ("metric" = String, Path, description = "`error-rate`, or `error-rate.svg`")),
     responses((status = 200, content_type = "image/svg+xml", body = String), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn drawing(

@@ -26,7 +26,7 @@ use super::{
 use crate::{delivery_engines::DeliveryEngines, read_models::run_view};
 
 /// Approves or rejects a job that is waiting for approval. Returns the run.
-#[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/jobs/{job}/{verb}",
+#[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/jobs/{job}/{verb}", operation_id = "act_on_job_gate",
     params(("service" = String, Path), ("number" = String, Path), ("job" = String, Path, description = "Its key, such as `deploy`"), ("verb" = JobGateAction, Path)), request_body = JobGateRequest,
     responses((status = 200, body = Value), (status = 403, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn act_on_job_gate(
@@ -83,13 +83,13 @@ pub(super) fn verified_groups(
         return Ok(caller.groups());
     }
     Err(ApiError::bad_request(format!(
-        "groups can't be passed in a request ({}): anyone could claim them, and groups are not supported yet; name people in `approvals: {{ from: [...] }}`",
+        "groups can't be passed in a request ({}): anyone could claim them; an admin puts users into groups with `shipway user set NAME --add-group GROUP`",
         claimed.join(", ")
     )))
 }
 
 /// Rollouts, and after them jobs of runs, that are waiting for approval, or for the review of a break-glass.
-#[utoipa::path(get, path = "/api/v1/approvals", params(ApprovalListQuery), responses((status = 200, description = "Rollouts and jobs that are waiting for approval; entries of jobs have a `job`. A rollout with a `broken_glass` waits for its review", body = Value)))]
+#[utoipa::path(get, path = "/api/v1/approvals", operation_id = "list_approvals", params(ApprovalListQuery), responses((status = 200, description = "Rollouts and jobs that are waiting for approval; entries of jobs have a `job`. A rollout with a `broken_glass` waits for its review", body = Value)))]
 pub(super) async fn approvals(
     State(store): State<Arc<dyn Store>>,
     State(clock): State<Arc<dyn Clock>>,

@@ -20,7 +20,7 @@ use super::{ApiError, Caller, runs};
 use crate::read_models::run_view;
 
 /// An artifact of a run, as a tar file. The connection is closed early if its bytes do not match its digest.
-#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/artifacts/{name}", params(("service" = String, Path), ("number" = String, Path, description = "`12` or `r12`"), ("name" = String, Path)),
+#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/artifacts/{name}", operation_id = "download_artifact", params(("service" = String, Path), ("number" = String, Path, description = "`12` or `r12`"), ("name" = String, Path)),
     responses((status = 200, content_type = "application/x-tar"), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn download(
     State(store): State<Arc<dyn Store>>,

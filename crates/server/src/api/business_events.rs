@@ -30,7 +30,7 @@ const COUNT_MAX: u64 = 1_000_000;
 
 /// Counts business events. Once this is answered they are on disk; a report that may not have arrived is sent again with the same
 /// `Idempotency-Key`.
-#[utoipa::path(post, path = "/api/v1/services/{service}/metrics", params(("service" = String, Path)), request_body = BusinessEventReport,
+#[utoipa::path(post, path = "/api/v1/services/{service}/metrics", operation_id = "report_business_events", params(("service" = String, Path)), request_body = BusinessEventReport,
     responses((status = 200, body = BusinessEventsCounted), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn report(
     State(store): State<Arc<dyn Store>>,

@@ -23,7 +23,7 @@ use super::{
 use crate::delivery_engines::DeliveryEngines;
 
 /// Deletes a service with all its environments and its repository. Its log is not deleted.
-#[utoipa::path(delete, path = "/api/v1/services/{service}", params(("service" = String, Path)), request_body = DeletionRequest,
+#[utoipa::path(delete, path = "/api/v1/services/{service}", operation_id = "delete_service", params(("service" = String, Path)), request_body = DeletionRequest,
     responses((status = 202, body = AcceptedDeletion), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn delete_service(
     State(engines): State<Arc<DeliveryEngines>>,
@@ -37,7 +37,7 @@ pub(super) async fn delete_service(
 }
 
 /// Deletes an environment. A configuration that still names it creates it again with the next release.
-#[utoipa::path(delete, path = "/api/v1/services/{service}/environments/{environment}",
+#[utoipa::path(delete, path = "/api/v1/services/{service}/environments/{environment}", operation_id = "delete_environment",
     params(("service" = String, Path), ("environment" = String, Path)), request_body = DeletionRequest,
     responses((status = 202, body = AcceptedDeletion), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn delete_environment(

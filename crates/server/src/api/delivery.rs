@@ -18,7 +18,7 @@ use super::{
 
 /// Deployments, change failures and lead times by service, environment and day (UTC), most recently changed first. Days without any are left
 /// out.
-#[utoipa::path(get, path = "/api/v1/delivery", params(DeliveryQuery), responses((status = 200, description = "A page of days", body = Value)))]
+#[utoipa::path(get, path = "/api/v1/delivery", operation_id = "list_delivery_days", params(DeliveryQuery), responses((status = 200, description = "A page of days", body = Value)))]
 pub(super) async fn list(
     State(store): State<Arc<dyn Store>>,
     Query(filter): Query<DeliveryQuery>,

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// What a deploy would do, action by action. Nothing is changed.
-#[utoipa::path(get, path = "/api/v1/services/{service}/plan", params(("service" = String, Path), PlanQuery), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
+#[utoipa::path(get, path = "/api/v1/services/{service}/plan", operation_id = "plan_deploy", params(("service" = String, Path), PlanQuery), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn plan(
     State(store): State<Arc<dyn Store>>,
     State(planning): State<DeployPlanning>,
@@ -152,7 +152,7 @@ async fn address_notes(
 }
 
 /// Deploys a release.
-#[utoipa::path(post, path = "/api/v1/services/{service}/deploys", params(("service" = String, Path)), request_body = DeployRequest,
+#[utoipa::path(post, path = "/api/v1/services/{service}/deploys", operation_id = "deploy", params(("service" = String, Path)), request_body = DeployRequest,
     responses((status = 202, body = DeployOutcome), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn deploy(
     State(requests): State<ServiceRequests>,
@@ -330,7 +330,7 @@ async fn made_by(
 }
 
 /// Rolls back to an earlier release, without steps and analysis if it was stable recently (`rollback_window`).
-#[utoipa::path(post, path = "/api/v1/services/{service}/rollbacks", params(("service" = String, Path)), request_body = RollbackRequest,
+#[utoipa::path(post, path = "/api/v1/services/{service}/rollbacks", operation_id = "roll_back", params(("service" = String, Path)), request_body = RollbackRequest,
     responses((status = 202, body = DeployOutcome), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn rollback(
     State(requests): State<ServiceRequests>,

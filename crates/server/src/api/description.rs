@@ -118,3 +118,52 @@ const fn integer_maximum(schema: &Object) -> Option<usize> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    const SCHEMAS: &str = "#/components/schemas/";
+
+    fn collect_references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+        match value {
+            Value::Object(fields) => {
+                let reference = fields.get("$ref").and_then(Value::as_str);
+                found.extend(reference.and_then(|it| it.strip_prefix(SCHEMAS)));
+                fields
+                    .values()
+                    .for_each(|value| collect_references(value, found));
+            }
+            Value::Array(items) => items
+                .iter()
+                .for_each(|item| collect_references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_schema_that_the_description_refers_to_is_in_it() {
+        let description = serde_json::to_value(crate::api::openapi()).unwrap();
+        let mut found = BTreeSet::new();
+        collect_references(&description, &mut found);
+        let schemas = description["components"]["schemas"].as_object().unwrap();
+        let missing: Vec<_> = found
+            .into_iter()
+            .filter(|name| !schemas.contains_key(*name))
+            .collect();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn operation_ids_are_unique() {
+        let description = crate::api::openapi();
+        let operations = super::super::query::operations(&description);
+        let mut ids = BTreeSet::new();
+        for (method, path, operation) in operations {
+            let id = operation.operation_id.clone();
+            assert!(id.is_some_and(|id| ids.insert(id)), "{method} {path}");
+        }
+    }
+}

@@ -32,7 +32,7 @@ use crate::{
 
 /// Environments of all services, or of one, the newest first; `position` is the order of promotion: the stable release, its instances, the
 /// traffic of each release, the measured metrics.
-#[utoipa::path(get, path = "/api/v1/environments", params(EnvironmentListQuery), responses((status = 200, description = "A page of environments", body = Page<EnvironmentStatus>)))]
+#[utoipa::path(get, path = "/api/v1/environments", operation_id = "list_environments", params(EnvironmentListQuery), responses((status = 200, description = "A page of environments", body = Page<EnvironmentStatus>)))]
 pub(super) async fn list(
     State(store): State<Arc<dyn Store>>,
     State(status): State<StatusSources>,
@@ -60,7 +60,7 @@ pub(super) async fn list(
 }
 
 /// Resumes automatic promotion into a held environment. Nothing changes if it is not held.
-#[utoipa::path(post, path = "/api/v1/services/{service}/environments/{environment}/resume",
+#[utoipa::path(post, path = "/api/v1/services/{service}/environments/{environment}/resume", operation_id = "resume_environment",
     params(("service" = String, Path), ("environment" = String, Path)), request_body = ResumeEnvironmentRequest,
     responses((status = 200, body = ResumedEnvironment), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn resume(

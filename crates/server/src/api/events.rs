@@ -29,7 +29,7 @@ pub(super) struct EventQuery {
 }
 
 /// Streams the events of the log. `id` is the position, the event's name is the kind of its stream.
-#[utoipa::path(get, path = "/api/v1/events", params(EventQuery), responses((status = 200, content_type = "text/event-stream", body = String)))]
+#[utoipa::path(get, path = "/api/v1/events", operation_id = "stream_events", params(EventQuery), responses((status = 200, content_type = "text/event-stream", body = String)))]
 pub(super) async fn events(
     State(store): State<Arc<dyn Store>>,
     Query(from): Query<EventQuery>,

@@ -30,7 +30,7 @@ const GROWTH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Lines of a job's log by their numbers, with the steps of the job and the numbers of their lines. With `Accept: text/event-stream`
 /// an event tells how long the log is each time it has grown, even if the job has not started yet; the last event is `end`.
-#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/jobs/{key}/log/lines", params(("service" = String, Path), ("number" = String, Path), ("key" = String, Path), LogWindowQuery),
+#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/jobs/{key}/log/lines", operation_id = "read_log_lines", params(("service" = String, Path), ("number" = String, Path), ("key" = String, Path), LogWindowQuery),
     responses((status = 200, body = Value), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn lines(
     State(logs): State<JobLogs>,
@@ -57,7 +57,7 @@ pub(super) async fn lines(
 }
 
 /// The lines of a job's log that contain a text, whatever its case.
-#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/jobs/{key}/log/search", params(("service" = String, Path), ("number" = String, Path), ("key" = String, Path), LogSearchQuery),
+#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/jobs/{key}/log/search", operation_id = "search_log", params(("service" = String, Path), ("number" = String, Path), ("key" = String, Path), LogSearchQuery),
     responses((status = 200, body = Value), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn search(
     State(logs): State<JobLogs>,

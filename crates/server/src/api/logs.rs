@@ -34,7 +34,7 @@ use crate::{
 
 /// The log of a job. With `Accept: text/event-stream` it is followed from the beginning, even if the job has not started yet, in
 /// events of whole lines; the `id` of each is the position of the next byte, and `Last-Event-ID` resumes there. The last event is `end`.
-#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/jobs/{key}/log", params(("service" = String, Path), ("number" = String, Path), ("key" = String, Path), LogQuery),
+#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/jobs/{key}/log", operation_id = "read_job_log", params(("service" = String, Path), ("number" = String, Path), ("key" = String, Path), LogQuery),
     responses((status = 200, content_type = "text/plain", body = String), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn job(
     State(logs): State<JobLogs>,
@@ -224,7 +224,7 @@ impl LineBuffer {
 }
 
 /// The log of an instance, by its name: `shop.production.3.1`.
-#[utoipa::path(get, path = "/api/v1/instances/{name}/log", params(("name" = String, Path), LogQuery),
+#[utoipa::path(get, path = "/api/v1/instances/{name}/log", operation_id = "read_instance_log", params(("name" = String, Path), LogQuery),
     responses((status = 200, content_type = "text/plain", body = String), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn instance(
     State(workloads): State<Workloads>,

@@ -11,7 +11,7 @@ use super::{ApiError, Caller};
 use crate::delivery_matrix::MatrixFeed;
 
 /// The overview: the stable release of each environment of each service, its age and health, and the rollout in progress.
-#[utoipa::path(get, path = "/api/v1/matrix", params(MatrixQuery), responses((status = 200, body = DeliveryMatrix)))]
+#[utoipa::path(get, path = "/api/v1/matrix", operation_id = "show_matrix", params(MatrixQuery), responses((status = 200, body = DeliveryMatrix)))]
 pub(super) async fn show(
     State(feed): State<MatrixFeed>,
     Query(query): Query<MatrixQuery>,

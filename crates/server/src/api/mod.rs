@@ -60,7 +60,8 @@ use crate::app::AppState;
         shipway_api::Problem,
         shipway_api::RolloutAction,
         shipway_api::JobGateAction,
-        shipway_api::LogPlace
+        shipway_api::LogPlace,
+        shipway_api::UserAction
     )),
     info(
         title = "Shipway",

@@ -8,7 +8,7 @@ use super::{ApiError, Caller, json_body::OptionalJson};
 use crate::retention::{CollectedRepositories, FilePruner};
 
 /// The files that a removal would remove now. Nothing is changed.
-#[utoipa::path(get, path = "/api/v1/prune", responses((status = 200, body = PruneReport)))]
+#[utoipa::path(get, path = "/api/v1/prune", operation_id = "preview_prune", responses((status = 200, body = PruneReport)))]
 pub(super) async fn show(
     State(pruner): State<FilePruner>,
     caller: Caller,
@@ -18,7 +18,7 @@ pub(super) async fn show(
 }
 
 /// Removes old files now, instead of within 6 hours.
-#[utoipa::path(post, path = "/api/v1/prune", request_body = PruneRequest,
+#[utoipa::path(post, path = "/api/v1/prune", operation_id = "prune", request_body = PruneRequest,
     responses((status = 200, body = PruneReport), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn remove(
     State(pruner): State<FilePruner>,

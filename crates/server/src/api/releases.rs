@@ -22,7 +22,7 @@ use super::{
 use crate::retention::release_view;
 
 /// Releases of all services, the newest first.
-#[utoipa::path(get, path = "/api/v1/releases", params(ReleaseListQuery), responses((status = 200, description = "A page of releases", body = Value)))]
+#[utoipa::path(get, path = "/api/v1/releases", operation_id = "list_releases", params(ReleaseListQuery), responses((status = 200, description = "A page of releases", body = Value)))]
 pub(super) async fn list(
     State(store): State<Arc<dyn Store>>,
     State(blobs): State<Arc<dyn Blobs>>,

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Rollouts, most recently changed first.
-#[utoipa::path(get, path = "/api/v1/rollouts", params(RolloutListQuery), responses((status = 200, description = "A page of rollouts", body = Value)))]
+#[utoipa::path(get, path = "/api/v1/rollouts", operation_id = "list_rollouts", params(RolloutListQuery), responses((status = 200, description = "A page of rollouts", body = Value)))]
 pub(super) async fn list(
     State(store): State<Arc<dyn Store>>,
     State(clock): State<Arc<dyn Clock>>,
@@ -80,7 +80,7 @@ pub(crate) async fn read_rollouts(
 }
 
 /// One rollout: its plan and current action, the traffic of each release, the evidence, its history.
-#[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
+#[utoipa::path(get, path = "/api/v1/rollouts/{service}/{number}", operation_id = "show_rollout", params(("service" = String, Path), ("number" = String, Path, description = "`7` or `ro7`")),
     responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
     State(engines): State<Arc<DeliveryEngines>>,
@@ -109,7 +109,7 @@ fn controlled_rollout(id: &RolloutId, rollout: Option<&RolloutState>) -> Resourc
 
 /// Acts on a rollout. Idempotent; an action that is no longer possible is refused with the current state. Returns the rollout, or
 /// for a retry with the outcome of its deploy.
-#[utoipa::path(post, path = "/api/v1/rollouts/{service}/{number}/{verb}",
+#[utoipa::path(post, path = "/api/v1/rollouts/{service}/{number}/{verb}", operation_id = "act_on_rollout",
     params(("service" = String, Path), ("number" = String, Path), ("verb" = RolloutAction, Path)), request_body = RolloutActionRequest,
     responses((status = 200, body = Value), (status = 403, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn act(

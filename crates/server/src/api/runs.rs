@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Runs, most recently changed first.
-#[utoipa::path(get, path = "/api/v1/runs", params(RunListQuery), responses((status = 200, description = "A page of runs", body = Value)))]
+#[utoipa::path(get, path = "/api/v1/runs", operation_id = "list_runs", params(RunListQuery), responses((status = 200, description = "A page of runs", body = Value)))]
 pub(super) async fn list(
     State(store): State<Arc<dyn Store>>,
     State(clock): State<Arc<dyn Clock>>,
@@ -76,7 +76,7 @@ pub(crate) async fn read_runs(
 }
 
 /// One run: its jobs and steps with their results.
-#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}", params(("service" = String, Path), ("number" = String, Path, description = "`12` or `r12`")),
+#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}", operation_id = "show_run", params(("service" = String, Path), ("number" = String, Path, description = "`12` or `r12`")),
     responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
     State(store): State<Arc<dyn Store>>,
@@ -90,7 +90,7 @@ pub(super) async fn show(
 }
 
 /// Cancels a run. Running jobs get time to clean up.
-#[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/cancel", params(("service" = String, Path), ("number" = String, Path)), request_body = CancelRunRequest,
+#[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/cancel", operation_id = "cancel_run", params(("service" = String, Path), ("number" = String, Path)), request_body = CancelRunRequest,
     responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn cancel(
     State(store): State<Arc<dyn Store>>,
@@ -114,7 +114,7 @@ pub(super) async fn cancel(
 
 /// Re-runs jobs of a finished run: all, the failed ones or one, and the jobs that need them. Successful jobs that are not re-run keep
 /// their results and outputs. With `from_failed_step` or `step` a job resumes in the workspace in which it failed.
-#[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/rerun", params(("service" = String, Path), ("number" = String, Path)), request_body = RerunRequest,
+#[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/rerun", operation_id = "rerun_run", params(("service" = String, Path), ("number" = String, Path)), request_body = RerunRequest,
     responses((status = 200, body = Value), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn rerun(
     State(store): State<Arc<dyn Store>>,

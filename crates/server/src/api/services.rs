@@ -26,7 +26,7 @@ use super::{
 use crate::{delivery_engines::DeliveryEngines, retention::release_view};
 
 /// All services.
-#[utoipa::path(get, path = "/api/v1/services", params(PageQuery), responses((status = 200, body = Value)))]
+#[utoipa::path(get, path = "/api/v1/services", operation_id = "list_services", params(PageQuery), responses((status = 200, body = Value)))]
 pub(super) async fn list(
     State(store): State<Arc<dyn Store>>,
     Query(query): Query<PageQuery>,
@@ -43,7 +43,7 @@ pub(super) async fn list(
 }
 
 /// One service: the stable release, rollout and queue of each of its environments.
-#[utoipa::path(get, path = "/api/v1/services/{service}", params(("service" = String, Path)), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
+#[utoipa::path(get, path = "/api/v1/services/{service}", operation_id = "show_service", params(("service" = String, Path)), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn show(
     State(store): State<Arc<dyn Store>>,
     Path(service): Path<String>,
@@ -56,7 +56,7 @@ pub(super) async fn show(
 }
 
 /// Releases, newest first.
-#[utoipa::path(get, path = "/api/v1/services/{service}/releases", params(("service" = String, Path), PageQuery), responses((status = 200, body = Value)))]
+#[utoipa::path(get, path = "/api/v1/services/{service}/releases", operation_id = "list_service_releases", params(("service" = String, Path), PageQuery), responses((status = 200, body = Value)))]
 pub(super) async fn releases(
     State(store): State<Arc<dyn Store>>,
     State(blobs): State<Arc<dyn Blobs>>,
@@ -80,7 +80,7 @@ pub(super) async fn releases(
 }
 
 /// Starts a workflow manually (`workflow_dispatch`).
-#[utoipa::path(post, path = "/api/v1/services/{service}/runs", params(("service" = String, Path)), request_body = DispatchRequest,
+#[utoipa::path(post, path = "/api/v1/services/{service}/runs", operation_id = "dispatch_workflow", params(("service" = String, Path)), request_body = DispatchRequest,
     responses((status = 202, body = Value), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn dispatch(
     State(store): State<Arc<dyn Store>>,

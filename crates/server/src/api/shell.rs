@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Prepares a shell at a step of a finished job, for a caller on the server's machine.
-#[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/jobs/{job}/shell",
+#[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/jobs/{job}/shell", operation_id = "prepare_shell",
     params(("service" = String, Path), ("number" = String, Path), ("job" = String, Path, description = "Its key, such as `test.2`")), request_body = ShellRequest,
     responses((status = 200, body = ShellLocation), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn prepare(

@@ -39,7 +39,7 @@ fn name(service: &str) -> Result<ServiceName, ApiError> {
 }
 
 /// The tests of a service: those in quarantine, and those that passed and failed on one commit.
-#[utoipa::path(get, path = "/api/v1/services/{service}/tests", params(("service" = String, Path)), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
+#[utoipa::path(get, path = "/api/v1/services/{service}/tests", operation_id = "list_service_tests", params(("service" = String, Path)), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn service(
     State(store): State<Arc<dyn Store>>,
     Path(service): Path<String>,
@@ -80,7 +80,7 @@ async fn find_test(
 
 /// The tests of a run: totals, failing ones (new and blocking first), the slowest, coverage, and the differences from the last successful
 /// run.
-#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/tests", params(("service" = String, Path), ("number" = String, Path)), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
+#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/tests", operation_id = "list_run_tests", params(("service" = String, Path), ("number" = String, Path)), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn run(
     State(store): State<Arc<dyn Store>>,
     State(engines): State<Arc<DeliveryEngines>>,
@@ -101,7 +101,7 @@ pub(super) async fn run(
 }
 
 /// Why a run failed, in three lines; no lines for one that hasn't.
-#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/why", params(("service" = String, Path), ("number" = String, Path)), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
+#[utoipa::path(get, path = "/api/v1/runs/{service}/{number}/why", operation_id = "explain_run_failure", params(("service" = String, Path), ("number" = String, Path)), responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn why(
     State(store): State<Arc<dyn Store>>,
     State(job_executor): State<Arc<dyn JobExecutor>>,
@@ -118,7 +118,7 @@ pub(super) async fn why(
 }
 
 /// Quarantines a flaky test: it still runs, but can't fail the run; with an owner, a reason and an end.
-#[utoipa::path(post, path = "/api/v1/services/{service}/tests/quarantine", params(("service" = String, Path)), request_body = QuarantineRequest,
+#[utoipa::path(post, path = "/api/v1/services/{service}/tests/quarantine", operation_id = "quarantine_test", params(("service" = String, Path)), request_body = QuarantineRequest,
     responses((status = 200, body = Value), (status = 400, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
 pub(super) async fn quarantine(
     State(store): State<Arc<dyn Store>>,
@@ -155,7 +155,7 @@ pub(super) async fn quarantine(
 }
 
 /// Releases a test from quarantine: its failures fail the run again.
-#[utoipa::path(post, path = "/api/v1/services/{service}/tests/release", params(("service" = String, Path)), request_body = ReleaseTestRequest,
+#[utoipa::path(post, path = "/api/v1/services/{service}/tests/release", operation_id = "release_test", params(("service" = String, Path)), request_body = ReleaseTestRequest,
     responses((status = 200, body = Value), (status = 404, body = shipway_api::Problem)))]
 pub(super) async fn release(
     State(store): State<Arc<dyn Store>>,
