@@ -92,9 +92,11 @@ pub(crate) fn page(frame: &PageFrame<'_>, content: &Markup) -> String {
                     form.search role="search" action="/" {
                         input type="search" name="q" id="search" value=(frame.search) placeholder="Search services" maxlength="100" aria-label="Search services (press / to focus)" autocomplete="off";
                     }
-                    p.connection {
-                        span.live title="This page follows the log" { "live" }
-                        span.stale title="Reload the page for updates" { "not live" }
+                    @if !(frame.events.is_empty() && frame.changes.is_empty()) {
+                        p.connection {
+                            span.live title="This page follows the log" { "live" }
+                            span.stale title="Reload the page for updates" { "not live" }
+                        }
                     }
                     (header_mark())
                 }

@@ -11,6 +11,7 @@ use shipway_core::{
 
 use crate::{
     environment_card::environment_card,
+    foreign_text::{cut_text, visible_text},
     format::{enum_text, person_name, relative_time, status_badge},
     layout::{NavigationSection, PageFrame, page},
     rollout::kind_prefix,
@@ -35,6 +36,12 @@ impl ServicePage {
         let (service, now) = (&self.service, self.now);
         let content = html! {
             h1 { (service) }
+            p {
+                @for environment in &self.environments {
+                    a href={ "/services/" (service) "/environments/" (environment.environment) } { (environment.environment) } " · "
+                }
+                a href={ "/services/" (service) "/compare" } { "Compare releases" }
+            }
             div.places { @for environment in &self.environments { (environment_card(environment, now)) } }
             section.card {
                 h2 { "Rollouts" }
@@ -60,12 +67,12 @@ impl ServicePage {
             section.card {
                 h2 { "Releases" }
                 div.scroll { table { tbody { @for release in &self.releases { tr {
-                    td.tight { strong { (release.number) } }
+                    td.tight { a href={ "/services/" (service) "/releases/" (release.number.0) } { strong { (release.number) } } }
                     td {
-                        code { (release.commit.id.short()) } " " (release.commit.subject)
+                        code { (release.commit.id.short()) } " " (visible_text(&cut_text(&release.commit.subject, 120)))
                         @if release.is_artifact_removed { p.dim { "can't be deployed: the artifact was removed" } }
                     }
-                    td { (person_name(&release.commit.author)) }
+                    td { (visible_text(&cut_text(person_name(&release.commit.author), 40))) }
                     td.dim.tight { (relative_time(release.created_at, now)) }
                 } } } } }
             }
