@@ -113,7 +113,7 @@ fn a_pushed_workflow_calls_others_and_is_released() {
     assert_says(&said(&log), &["key *** loud=true [] [inner] of pack"]);
     assert_silent_of(&said(&log), &["hunter2"]);
     let page = ureq_text(&site, "/runs/shop/1");
-    assert_says(&page, &["build / check / lint (b)", "<h1>Ship main"]);
+    assert_says(&page, &["build / check / lint (b)", "<h1><bdi>Ship main"]);
     assert_says(&ureq_text(&site, "/services/shop"), &["Ship main"]);
     let watched = said(&site.shipway(&["watch", "r1"]));
     assert_says(&watched, &["shop/r1: Ship main"]);

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::site::{Site, said};
 
 /// Requests for each operation. More find little: most faults show with the boundaries that are tried first.
-const EXAMPLES: &str = "12";
+const EXAMPLES: &str = "5";
 
 /// Where `./test` has installed it; none where it is not.
 fn schemathesis() -> Option<String> {
