@@ -345,6 +345,9 @@ async fn plot(log: &dyn Store, rollout: &Rollout, notice: &RolloutNotice) -> Opt
         .await
         .unwrap_or_default();
     let metric = rollout.evidence.judgement().and_then(|it| it.metric);
-    let line = sparkline(deciding_series(&all, metric)?, PLOT_COLUMNS);
-    (!line.is_empty()).then_some(line)
+    let series = deciding_series(&all, metric)?;
+    // A release that is promoted at once has been observed, and nothing of it measured.
+    let is_measured = series.points.iter().any(|point| point.canary.is_some());
+    let line = is_measured.then(|| sparkline(series, PLOT_COLUMNS));
+    line.filter(|line| !line.is_empty())
 }
