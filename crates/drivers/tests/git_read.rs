@@ -230,7 +230,7 @@ async fn commits_say_who_when_and_why() {
     );
     assert_eq!(
         (info.author.email.as_str(), info.committer.as_str()),
-        ("ada@example.com", "Ada")
+        ("ada@example.com", "Ada <ada@example.com>")
     );
     assert_eq!(info.message, "Subject: ünïcode\n\nBody with\n\ntwo parts");
     assert_eq!(info.at.to_string(), "2026-01-02T03:04:05Z");

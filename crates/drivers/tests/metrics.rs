@@ -228,7 +228,7 @@ async fn a_web_provider_gets_what_was_configured_and_secrets_stay_secret() {
     let why = ask(query("$OTHER")).await.unwrap_err();
     assert_eq!(
         why,
-        "the secret OTHER is not set on the server (--secrets FILE)"
+        "the secret OTHER is not set: `shipway secret set OTHER`"
     );
     let gone = ProviderQuery::Web {
         url: "http://127.0.0.1:1/$KEY".into(),

@@ -15,16 +15,21 @@ const shipwayMorph = (() => {
       if (old.getAttribute(name) !== value && !isTheirs(name)) old.setAttribute(name, value);
   }
 
+  function nextAlike(at, wanted) {
+    for (let node = at; node; node = node.nextSibling) if (isAlike(node, wanted)) return node;
+    return null;
+  }
+
   function morphChildren(old, fresh) {
     const keyed = new Map();
     for (const child of old.childNodes) if (keyOf(child)) keyed.set(keyOf(child), child);
     let at = old.firstChild;
     for (const wanted of [...fresh.childNodes]) {
-      const known = keyOf(wanted) && keyed.get(keyOf(wanted));
-      if (known && known !== at && isAlike(known, wanted)) old.insertBefore(known, at);
-      const match = known || at;
+      // Without a key the next node of its kind: one before it may have gone.
+      const match = keyOf(wanted) ? keyed.get(keyOf(wanted)) : nextAlike(at, wanted);
       if (match && isAlike(match, wanted)) {
         if (match === at) at = at.nextSibling;
+        else old.insertBefore(match, at);
         morphNode(match, wanted);
       } else {
         old.insertBefore(document.importNode(wanted, true), at);

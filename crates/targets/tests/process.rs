@@ -498,7 +498,7 @@ async fn a_secret_that_is_not_set_is_said_before_anything_is_started() {
     let error = target.ensure(&set(1), &launch, 1).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the secret TOKEN_OF_NOBODY is not set on the server (--secrets FILE)"
+        "the secret TOKEN_OF_NOBODY is not set: `shipway secret set TOKEN_OF_NOBODY`"
     );
     assert!(!machine.set_folder(&set(1)).exists());
 }

@@ -57,7 +57,7 @@ pub(super) fn traffic_plot(view: &RolloutView, history: &RolloutHistory, now: Ti
         steps.len()
     );
     html! {
-        figure.traffic {
+        figure.traffic id="traffic-plot" {
             svg.traffic-plot viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(about) {
                 @for percent in [0.0, 50.0, 100.0] {
                     path.axis d={ "M" (LEFT) " " (format!("{:.1}", height(percent))) "H" (RIGHT) } {}
