@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// An operation that a request asks for. Its text is followed by the text of a [`Resource`].
+/// An operation that a request asks for. Its text is followed by the text of a [`Resource`](super::Resource).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verb {
     Read,
