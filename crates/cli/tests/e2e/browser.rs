@@ -1,5 +1,5 @@
-//! A real browser: Debian's Chromium without a window, driven over the pipe of its debugging protocol (`--remote-debugging-pipe`), so
-//! that no port is taken and no driver is needed beside it.
+//! A real browser: Debian's Chromium without a window, driven through its debugging protocol over a pipe
+//! (`--remote-debugging-pipe`): it needs neither a port nor a separate driver.
 
 use std::{
     fs::{self, File},

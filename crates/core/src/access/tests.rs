@@ -153,7 +153,7 @@ fn person(roles: &[&str]) -> Principal {
     principal
 }
 
-fn place(service: &str, environment: &str) -> Resource {
+fn environment_resource(service: &str, environment: &str) -> Resource {
     Resource::Environment(crate::target::ServiceEnvironment {
         service: service.parse().unwrap(),
         environment: environment.parse().unwrap(),
@@ -162,7 +162,7 @@ fn place(service: &str, environment: &str) -> Resource {
 
 #[test]
 fn each_role_may_do_what_it_is_for_and_includes_viewing() {
-    let production = place("shop", "production");
+    let production = environment_resource("shop", "production");
     for verb in Verb::ALL {
         for role in PrincipalRole::ALL {
             let expected = match (role, required_role(verb)) {
@@ -183,13 +183,13 @@ fn a_role_holds_for_its_service_and_environment_only() {
         (
             "deployer:shop",
             Verb::Deploy,
-            place("shop", "staging"),
+            environment_resource("shop", "staging"),
             true,
         ),
         (
             "deployer:shop",
             Verb::Deploy,
-            place("cart", "staging"),
+            environment_resource("cart", "staging"),
             false,
         ),
         ("deployer:shop", Verb::Deploy, service.clone(), true),
@@ -202,32 +202,32 @@ fn a_role_holds_for_its_service_and_environment_only() {
         (
             "deployer:shop/staging",
             Verb::Deploy,
-            place("shop", "staging"),
+            environment_resource("shop", "staging"),
             true,
         ),
         (
             "deployer:shop/staging",
             Verb::Deploy,
-            place("shop", "production"),
+            environment_resource("shop", "production"),
             false,
         ),
         (
             "approver:*/staging",
             Verb::Approve,
-            place("cart", "staging"),
+            environment_resource("cart", "staging"),
             true,
         ),
         (
             "approver:*/staging",
             Verb::Approve,
-            place("cart", "production"),
+            environment_resource("cart", "production"),
             false,
         ),
         ("viewer:shop/staging", Verb::Read, service.clone(), true),
         (
             "viewer:shop/staging",
             Verb::Read,
-            place("shop", "production"),
+            environment_resource("shop", "production"),
             true,
         ),
         ("viewer:shop/staging", Verb::Read, rollout("shop/ro3"), true),
@@ -286,13 +286,34 @@ fn a_role_holds_for_its_service_and_environment_only() {
 fn a_limit_takes_permissions_away_and_gives_none() {
     let mut token = person(&["deployer:shop"]);
     token.limit = Some(vec!["admin".parse().unwrap()]);
-    assert!(may(&token, Verb::Deploy, &place("shop", "staging")).is_ok());
-    assert!(may(&token, Verb::Delete, &place("shop", "staging")).is_err());
+    assert!(
+        may(
+            &token,
+            Verb::Deploy,
+            &environment_resource("shop", "staging")
+        )
+        .is_ok()
+    );
+    assert!(
+        may(
+            &token,
+            Verb::Delete,
+            &environment_resource("shop", "staging")
+        )
+        .is_err()
+    );
     token.limit = Some(vec!["viewer".parse().unwrap()]);
-    assert!(may(&token, Verb::Deploy, &place("shop", "staging")).is_err());
-    assert!(may(&token, Verb::Read, &place("shop", "staging")).is_ok());
+    assert!(
+        may(
+            &token,
+            Verb::Deploy,
+            &environment_resource("shop", "staging")
+        )
+        .is_err()
+    );
+    assert!(may(&token, Verb::Read, &environment_resource("shop", "staging")).is_ok());
     token.limit = Some(vec!["deployer:cart".parse().unwrap()]);
-    assert!(may(&token, Verb::Read, &place("shop", "staging")).is_err());
+    assert!(may(&token, Verb::Read, &environment_resource("shop", "staging")).is_err());
     assert_eq!(
         visible_services(&token),
         VisibleServices::Only(std::collections::BTreeSet::new())

@@ -44,7 +44,7 @@ pub(crate) async fn once(
         return next.run(request).await;
     }
     if has_secrets(request.uri().path()) {
-        let why = "an Idempotency-Key can't be used here: the log must not hold passwords and tokens; send the request without it";
+        let why = "an Idempotency-Key can't be used here: the log must not hold passwords, tokens and secrets; send the request without it";
         return ApiError::bad_request(why).into_response();
     }
     match answered_once(&keyed_requests, &caller, request, next).await {
@@ -53,9 +53,12 @@ pub(crate) async fn once(
     }
 }
 
-/// Whether requests to this address, or their responses, have secrets.
+/// Whether requests to this address, or their responses, have secrets. The log would have the response, and a digest of the body, from
+/// which a weak secret can be guessed.
 fn has_secrets(path: &str) -> bool {
-    path.starts_with("/api/v1/users") || path.starts_with("/api/v1/tokens")
+    ["/api/v1/users", "/api/v1/tokens", "/api/v1/secrets"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix))
 }
 
 async fn answered_once(

@@ -211,7 +211,7 @@ impl<'t> LogSearch<'t> {
 mod tests {
     use super::*;
 
-    fn found(log: &str, text: &str, block: usize) -> (u64, Vec<u64>) {
+    fn find_matches(log: &str, text: &str, block: usize) -> (u64, Vec<u64>) {
         let text = SearchText::parse(text).unwrap();
         let mut search = LogSearch::new(&text);
         log.as_bytes()
@@ -229,11 +229,15 @@ mod tests {
             "{stamp}one\n{stamp}An Error, error\n{stamp}\n{stamp}no\n{stamp}2026 error\n{stamp}ÄRGER error"
         );
         for block in [1, 2, 3, 7, 30, 64, 1_000] {
-            assert_eq!(found(&log, "ERROR", block), (3, vec![2, 5, 6]), "{block}");
+            assert_eq!(
+                find_matches(&log, "ERROR", block),
+                (3, vec![2, 5, 6]),
+                "{block}"
+            );
             // The timestamp is not part of the line.
-            assert_eq!(found(&log, "2026", block), (1, vec![5]), "{block}");
-            assert_eq!(found(&log, "ärger", block), (1, vec![6]), "{block}");
-            assert_eq!(found(&log, ".*", block), (0, vec![]), "{block}");
+            assert_eq!(find_matches(&log, "2026", block), (1, vec![5]), "{block}");
+            assert_eq!(find_matches(&log, "ärger", block), (1, vec![6]), "{block}");
+            assert_eq!(find_matches(&log, ".*", block), (0, vec![]), "{block}");
         }
     }
 
@@ -243,7 +247,7 @@ mod tests {
         log.push_str("needle");
         log.push_str(&"x".repeat(2 * PART_BYTES_MAX));
         log.push_str("needle\nneedle\n");
-        assert_eq!(found(&log, "needle", 64 * 1024), (2, vec![1, 2]));
+        assert_eq!(find_matches(&log, "needle", 64 * 1024), (2, vec![1, 2]));
         let text = SearchText::parse("needle").unwrap();
         let mut search = LogSearch::new(&text);
         for _ in 0..64 {
@@ -254,7 +258,7 @@ mod tests {
 
     #[test]
     fn many_lines_are_counted_and_the_first_are_returned() {
-        let (count, numbers) = found(&"error\n".repeat(2_000), "error", 65_536);
+        let (count, numbers) = find_matches(&"error\n".repeat(2_000), "error", 65_536);
         assert_eq!((count, numbers.len()), (2_000, LINES_MAX));
         for (text, error) in [
             ("", InvalidSearchText::Empty),

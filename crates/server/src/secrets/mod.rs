@@ -59,6 +59,13 @@ pub(crate) struct ResealedSecrets {
     pub(crate) secrets: Vec<SealedSecret>,
 }
 
+/// A secret of the log with its value.
+struct OpenedSecret {
+    stream: String,
+    secret: UsedSecret,
+    value: String,
+}
+
 /// The secrets of a job.
 #[derive(Default)]
 pub(crate) struct JobSecrets {
@@ -184,13 +191,26 @@ impl SecretStore {
         name: &str,
         user: &SecretUser,
     ) -> Option<String> {
-        if let Some((found, value)) = self.find_in_log(place, name) {
-            self.uses.report(SecretUse {
-                stream: found.0,
-                user: user.clone(),
-                secret: found.1,
-            });
-            return Some(value);
+        match self.find_in_log(place, name) {
+            Some(Ok(OpenedSecret {
+                stream,
+                secret,
+                value,
+            })) => {
+                let user = user.clone();
+                self.uses.report(SecretUse {
+                    stream,
+                    user,
+                    secret,
+                });
+                return Some(value);
+            }
+            // Not the value of the file, which this secret has replaced.
+            Some(Err(error)) => {
+                tracing::error!(%error, "a secret is treated as not set");
+                return None;
+            }
+            None => {}
         }
         let environment = place.environment.map_or("", |it| it.as_str());
         self.file.get_in(environment, name).map(str::to_owned)
@@ -200,19 +220,19 @@ impl SecretStore {
         &self,
         place: SecretPlace<'_>,
         name: &str,
-    ) -> Option<((String, UsedSecret), String)> {
+    ) -> Option<Result<OpenedSecret, LockedSecretError>> {
         let name: SecretName = name.parse().ok()?;
         let states = self.states_of(place.service);
         let found = states
             .scopes(place.service)
             .find_secret(place.environment, &name)?;
-        match self.unseal(&name, &found.scope, found.value) {
-            Ok(value) => Some((used_secret(&name, &found), value)),
-            Err(error) => {
-                tracing::error!(%error, "a secret counts as not set");
-                None
-            }
-        }
+        let value = self.unseal(&name, &found.scope, found.value);
+        let (stream, secret) = used_secret(&name, &found);
+        Some(value.map(|value| OpenedSecret {
+            stream,
+            secret,
+            value,
+        }))
     }
 
     /// The secrets for a job, which may go to an environment.
