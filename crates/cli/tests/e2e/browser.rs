@@ -89,6 +89,8 @@ impl Browser {
         let child = Command::new("sh")
             .args(["-c", r#"exec "$1" --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --user-data-dir="$2" --remote-debugging-pipe about:blank 3<"$3" 4>"$4""#, "sh", program])
             .args([&data, &requests, &answers])
+            // A killed browser leaves its temporary folders behind.
+            .env("TMPDIR", folder.path())
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
