@@ -10,6 +10,31 @@
 //! assert_eq!(choose_variant(&[0, 10_000], bucket), Some(1));
 //! ```
 
+use serde::{Deserialize, Serialize};
+
+use crate::cbor::{push_array_head, push_text};
+
+/// How a `fractional` hashes its subject. A set of flags has one and it is never changed for the user: every subject would get
+/// another bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BucketingVersion {
+    /// The UTF-8 of a string: the flag's key and the targeting key, one after the other, or a string that the rule computes.
+    V2,
+    /// Deterministic CBOR: the array of both keys, or any value but an array that the rule computes.
+    #[default]
+    V3,
+}
+
+impl std::fmt::Display for BucketingVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            BucketingVersion::V2 => "v2",
+            BucketingVersion::V3 => "v3",
+        })
+    }
+}
+
 /// The bucket of `key` under `salt`, in `0..total`. `total` is at most 2³¹−1; 0 gives 0.
 #[must_use]
 pub fn bucket_for(salt: &str, key: &str, total: u32) -> u32 {
@@ -20,7 +45,7 @@ pub fn bucket_for(salt: &str, key: &str, total: u32) -> u32 {
 #[must_use]
 pub fn hash_key(salt: &str, key: &str) -> u32 {
     let mut cbor = Vec::with_capacity(salt.len() + key.len() + 11);
-    cbor.push(0x82);
+    push_array_head(&mut cbor, 2);
     push_text(&mut cbor, salt);
     push_text(&mut cbor, key);
     murmur3_32(&cbor)
@@ -67,23 +92,6 @@ pub fn murmur3_32(bytes: &[u8]) -> u32 {
 pub fn scale_hash(hash: u32, total: u32) -> u32 {
     u32::try_from((u64::from(hash) * u64::from(total)) >> 32)
         .expect("a product shifted by 32 bits fits 32 bits")
-}
-
-/// A CBOR text string: major type 3, shortest length form (RFC 8949, deterministic encoding).
-fn push_text(out: &mut Vec<u8>, text: &str) {
-    match text.len() {
-        short @ 0..=23 => out.push(0x60 | short as u8),
-        byte @ 24..=0xff => out.extend([0x78, byte as u8]),
-        word @ 0x100..=0xffff => {
-            out.push(0x79);
-            out.extend((word as u16).to_be_bytes());
-        }
-        long => {
-            out.push(0x7a);
-            out.extend((long as u32).to_be_bytes());
-        }
-    }
-    out.extend(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -1,0 +1,79 @@
+//! Whether the constant results of a rule name variants of its flag.
+
+use serde_json::Value;
+
+use crate::definition::FlagVariants;
+use crate::diagnostic::{FlagProblem, NearestWord};
+use crate::json_document::PathSegment;
+use crate::problem_list::ProblemList;
+use crate::schema::describe_type;
+
+/// Reports constant results of a rule that name no variant. Results that are computed are checked by evaluations.
+pub(crate) fn check_results<'v>(
+    rule: &'v Value,
+    variants: &FlagVariants,
+    problems: &mut ProblemList<'v>,
+) {
+    match rule {
+        Value::Null => {}
+        Value::String(name) => check_variant(name, variants, problems),
+        Value::Bool(boolean) => {
+            check_variant(if *boolean { "true" } else { "false" }, variants, problems);
+        }
+        Value::Number(_) | Value::Array(_) => problems.report_rule(FlagProblem::ResultNotVariant {
+            actual: describe_type(rule),
+        }),
+        Value::Object(operator) => {
+            let Some((name, Value::Array(arguments))) = operator.iter().next() else {
+                return;
+            };
+            problems.push_key(name);
+            match name.as_str() {
+                "if" => check_branches(arguments, variants, problems),
+                "fractional" => check_buckets(arguments, variants, problems),
+                _ => {}
+            }
+            problems.pop();
+        }
+    }
+}
+
+fn check_branches<'v>(
+    arguments: &'v [Value],
+    variants: &FlagVariants,
+    problems: &mut ProblemList<'v>,
+) {
+    let is_otherwise = |index: usize| index + 1 == arguments.len() && index > 0;
+    for (index, branch) in arguments.iter().enumerate() {
+        if index % 2 == 1 || is_otherwise(index) {
+            problems.push(PathSegment::Index(index));
+            check_results(branch, variants, problems);
+            problems.pop();
+        }
+    }
+}
+
+fn check_buckets<'v>(
+    arguments: &'v [Value],
+    variants: &FlagVariants,
+    problems: &mut ProblemList<'v>,
+) {
+    for (index, bucket) in arguments.iter().enumerate() {
+        if let Some(name) = bucket.as_array().and_then(|bucket| bucket.first()) {
+            problems.push(PathSegment::Index(index));
+            problems.push(PathSegment::Index(0));
+            check_results(name, variants, problems);
+            problems.pop();
+            problems.pop();
+        }
+    }
+}
+
+fn check_variant(name: &str, variants: &FlagVariants, problems: &mut ProblemList<'_>) {
+    if variants.index_of(name).is_none() {
+        problems.report_rule(FlagProblem::UnknownVariant {
+            variant: name.to_owned(),
+            nearest: NearestWord::find(name, variants.names()),
+        });
+    }
+}
