@@ -21,6 +21,7 @@ mod field_values;
 pub mod gate;
 pub mod ids;
 pub mod keyed_request;
+pub mod outbox;
 pub mod principal_id;
 pub mod projection;
 pub mod release;

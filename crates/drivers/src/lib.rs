@@ -5,7 +5,8 @@
 //! | [`jobs`] | jobs of workflows as worker processes |
 //! | [`git`] | repositories, pushes, following a local repository |
 //! | [`metrics`] | values from metric providers |
-//! | [`notify`] | notifications by webhook |
+//! | [`notify`] | notifications by chat, webhook, mail and pager |
+//! | [`outbox`] | what a destination of messages implements |
 //!
 //! # Invariants
 //!
@@ -16,7 +17,9 @@ pub mod git;
 mod http_client;
 pub mod jobs;
 pub mod metrics;
+pub mod network_guard;
 pub mod notify;
+pub mod outbox;
 pub mod peer;
 pub mod reusable_workflows;
 pub mod secret_expansion;

@@ -7,8 +7,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use shipway_drivers::notify::{
-    Notification, NotificationSender, NotificationSeverity, NotifyError, WebhookDestination,
+use serde_json::json;
+use shipway_core::outbox::AttemptFailure;
+use shipway_drivers::{
+    network_guard::NetworkGuard,
+    notify::{Notification, NotificationSeverity, destinations},
+    outbox::DestinationRegistry,
 };
 use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::mpsc, task::JoinSet};
 
@@ -97,6 +101,19 @@ impl Receiver {
     }
 }
 
+/// Delivers a notification once to a destination of this kind.
+async fn send(
+    kind: &str,
+    settings: serde_json::Value,
+    notification: &Notification,
+) -> Result<String, AttemptFailure> {
+    let registry = DestinationRegistry::new(destinations(&NetworkGuard::default()));
+    let destination = registry.find(kind).unwrap();
+    destination
+        .deliver(&settings, &notification.to_message())
+        .await
+}
+
 fn promoted() -> Notification {
     Notification {
         id: "rollout/shop/7#1".to_owned(),
@@ -117,11 +134,9 @@ fn promoted() -> Notification {
 #[tokio::test]
 async fn a_signed_webhook_can_be_verified_from_its_body() {
     let mut receiver = Receiver::start(204, &[], "").await;
-    let to = WebhookDestination::webhook(&receiver.url(), Some("key".to_owned())).unwrap();
-    NotificationSender::new()
-        .send(&to, &promoted())
-        .await
-        .unwrap();
+    let settings = json!({ "url": receiver.url(), "secret": "key" });
+    let answer = send("webhook", settings, &promoted()).await.unwrap();
+    assert_eq!(answer, "204 No Content");
     let received = receiver.next().await;
     // What a receiver would do, with another implementation.
     let folder = tempfile::tempdir().unwrap();
@@ -153,28 +168,14 @@ async fn a_signed_webhook_can_be_verified_from_its_body() {
 #[tokio::test]
 async fn without_a_key_nothing_is_signed() {
     let mut receiver = Receiver::start(200, &[], "ok").await;
-    let notifier = NotificationSender::new();
-    notifier
-        .send(
-            &WebhookDestination::webhook(&receiver.url(), None).unwrap(),
-            &promoted(),
-        )
+    let settings = json!({ "url": receiver.url() });
+    send("webhook", settings.clone(), &promoted())
         .await
         .unwrap();
-    assert!(
-        !receiver
-            .next()
-            .await
-            .headers
-            .contains_key("x-shipway-signature")
-    );
-    notifier
-        .send(
-            &WebhookDestination::slack(&receiver.url()).unwrap(),
-            &promoted(),
-        )
-        .await
-        .unwrap();
+    let headers = receiver.next().await.headers;
+    assert!(!headers.contains_key("x-shipway-signature"));
+    assert!(!headers.contains_key("webhook-signature"));
+    send("slack", settings, &promoted()).await.unwrap();
     let message: serde_json::Value = serde_json::from_slice(&receiver.next().await.body).unwrap();
     assert_eq!(
         message["text"],
@@ -190,13 +191,11 @@ async fn a_verdict_comes_with_its_plot_in_one_line() {
         plot: Some(line.to_owned()),
         ..promoted()
     };
-    let notifier = NotificationSender::new();
-    let program = WebhookDestination::webhook(&receiver.url(), None).unwrap();
-    notifier.send(&program, &told).await.unwrap();
+    let settings = json!({ "url": receiver.url() });
+    send("webhook", settings.clone(), &told).await.unwrap();
     let body: serde_json::Value = serde_json::from_slice(&receiver.next().await.body).unwrap();
     assert_eq!(body["plot"], line);
-    let people = WebhookDestination::slack(&receiver.url()).unwrap();
-    notifier.send(&people, &told).await.unwrap();
+    send("slack", settings, &told).await.unwrap();
     let body: serde_json::Value = serde_json::from_slice(&receiver.next().await.body).unwrap();
     assert_eq!(body["blocks"][2]["text"]["text"], format!("`{line}`"));
     assert!(body["text"].as_str().unwrap().ends_with(line), "{body:#}");
@@ -219,21 +218,36 @@ async fn what_may_succeed_later_is_told_from_what_never_will() {
             "invalid_payload\n",
         )
         .await;
-        let to = WebhookDestination::slack(&receiver.url()).unwrap();
-        let error = NotificationSender::new()
-            .send(&to, &promoted())
-            .await
-            .unwrap_err();
-        assert_eq!(error.is_retryable(), retryable, "{error}");
+        let settings = json!({ "url": receiver.url() });
+        let error = send("slack", settings, &promoted()).await.unwrap_err();
+        assert_eq!(error.is_retryable, retryable, "{error:?}");
         assert_eq!(
-            error.retry_after(),
+            error.retry_after,
             retryable.then_some(Duration::from_secs(7))
         );
         assert!(
-            error.to_string().contains(&status.to_string())
-                && error.to_string().ends_with("invalid_payload"),
-            "{error}"
+            error.why.contains(&status.to_string()) && error.why.ends_with("invalid_payload"),
+            "{error:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_web_address_and_what_is_a_metadata_service_are_refused_without_being_repeated()
+{
+    for bad in [
+        "",
+        "hooks.example.com/top-secret",
+        "ftp://example.com/top-secret",
+        "https://",
+        "file:///top-secret",
+        "http://169.254.169.254/latest/top-secret",
+        "http://[::ffff:169.254.169.254]/top-secret",
+    ] {
+        let sent = send("slack", json!({ "url": bad }), &promoted()).await;
+        let error = sent.unwrap_err();
+        assert!(!error.is_retryable, "{bad}: {error:?}");
+        assert!(!error.why.contains("top-secret"), "{bad}: {error:?}");
     }
 }
 
@@ -242,12 +256,9 @@ async fn redirects_are_not_followed() {
     let mut elsewhere = Receiver::start(200, &[], "").await;
     for status in [301, 302, 307, 308] {
         let receiver = Receiver::start(status, &[("location", elsewhere.url())], "").await;
-        let to = WebhookDestination::webhook(&receiver.url(), Some("key".to_owned())).unwrap();
-        let error = NotificationSender::new()
-            .send(&to, &promoted())
-            .await
-            .unwrap_err();
-        assert!(matches!(error, NotifyError::Refused { .. }), "{error}");
+        let settings = json!({ "url": receiver.url(), "secret": "key" });
+        let error = send("webhook", settings, &promoted()).await.unwrap_err();
+        assert!(!error.is_retryable, "{error:?}");
     }
     assert!(elsewhere.received.try_recv().is_err());
 }
@@ -266,15 +277,9 @@ async fn an_address_is_in_no_error() {
         "nowhere.invalid".to_owned(),
     ];
     for host in &hosts {
-        let to = WebhookDestination::slack(&format!(
-            "http://{host}/services/T0/top-secret?token=hidden"
-        ))
-        .unwrap();
-        let error = NotificationSender::new()
-            .send(&to, &promoted())
-            .await
-            .unwrap_err();
-        let shown = format!("{error} {error:?} {to:?}");
+        let url = format!("http://{host}/services/T0/top-secret?token=hidden");
+        let error = send("slack", json!({ "url": url }), &promoted()).await;
+        let shown = format!("{:?}", error.unwrap_err());
         assert!(shown.contains(host.as_str()), "{shown}");
         assert!(
             !shown.contains("top-secret") && !shown.contains("hidden"),
@@ -286,24 +291,23 @@ async fn an_address_is_in_no_error() {
 #[tokio::test]
 async fn a_receiver_that_never_answers_costs_ten_seconds() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let to =
-        WebhookDestination::slack(&format!("http://{}/x", listener.local_addr().unwrap())).unwrap();
+    let url = format!("http://{}/x", listener.local_addr().unwrap());
     let silent = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = Vec::new();
         let _ = stream.read_to_end(&mut request).await;
         request
     };
-    let (notifier, notification) = (NotificationSender::new(), promoted());
+    let notification = promoted();
     let (error, request) = tokio::time::timeout(PATIENCE, async {
-        tokio::join!(notifier.send(&to, &notification), silent)
+        tokio::join!(send("slack", json!({ "url": url }), &notification), silent)
     })
     .await
     .expect("it gives up");
     let error = error.unwrap_err();
     assert!(
-        error.is_retryable() && error.to_string().ends_with("no response within 10 s"),
-        "{error}"
+        error.is_retryable && error.why.ends_with("no response within 10 s"),
+        "{error:?}"
     );
     assert!(request.starts_with(b"POST /x HTTP/1.1"));
 }
@@ -369,12 +373,8 @@ async fn https_is_spoken_and_strangers_are_not_trusted() {
         }
     };
     let port = tokio::time::timeout(PATIENCE, port).await.unwrap();
-    let to = WebhookDestination::slack(&format!("https://localhost:{port}/top-secret")).unwrap();
-    let error = NotificationSender::new()
-        .send(&to, &promoted())
-        .await
-        .unwrap_err()
-        .to_string();
+    let settings = json!({ "url": format!("https://localhost:{port}/top-secret") });
+    let error = send("slack", settings, &promoted()).await.unwrap_err().why;
     assert!(
         error.starts_with(&format!(
             "the Slack webhook at localhost:{port} could not be reached: "

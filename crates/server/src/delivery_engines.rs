@@ -7,6 +7,9 @@ use shipway_core::{
     aggregate::{Actor, Aggregate as _},
     concurrency::ConcurrencyGroups,
     ids::{RolloutId, ServiceName},
+    outbox::{
+        ChannelId, OutboxAddress, OutboxAggregate, OutboxInput, OutboxMessage, OutboxRejection,
+    },
     rollout::{RolloutAggregate, RolloutState},
     run::RunAggregate,
     secret::SecretAggregate,
@@ -28,6 +31,8 @@ pub(crate) struct DeliveryEngines {
     pub(crate) addresses: Engine<AddressClaims>,
     /// Secrets and variables.
     pub(crate) secrets: Engine<SecretAggregate>,
+    /// Messages on their way to receivers outside Shipway.
+    pub(crate) outbox: Engine<OutboxAggregate>,
 }
 
 impl DeliveryEngines {
@@ -58,6 +63,19 @@ impl DeliveryEngines {
             .await
     }
 
+    /// Puts a message into the queue of its address. It is durable when this returns; the same id is accepted once.
+    pub(crate) async fn enqueue(
+        &self,
+        address: OutboxAddress,
+        message: OutboxMessage,
+    ) -> Result<(), EngineError<OutboxRejection>> {
+        let stream = ChannelId::for_address(&address).stream();
+        let (address, message) = (Box::new(address), Box::new(message));
+        let input = OutboxInput::Enqueue { address, message };
+        let by = Actor::Shipway("a notification".to_owned());
+        self.outbox.send(&stream, input, by).await.map(|_| ())
+    }
+
     /// The state of a rollout.
     pub(crate) async fn rollout(&self, id: &RolloutId) -> Option<Arc<RolloutState>> {
         self.rollouts.state(&id.stream()).await.ok().flatten()
@@ -75,6 +93,7 @@ impl DeliveryEngines {
         self.services.resume().await?;
         self.rollouts.resume().await?;
         self.groups.resume().await?;
+        self.outbox.resume().await?;
         self.runs.resume().await
     }
 
@@ -86,6 +105,7 @@ impl DeliveryEngines {
         self.groups.stop().await;
         self.addresses.stop().await;
         self.secrets.stop().await;
+        self.outbox.stop().await;
     }
 }
 

@@ -26,7 +26,9 @@ use shipway_drivers::{
         RemoteJobExecutor,
     },
     metrics::MetricReader,
-    notify::NotificationSender,
+    network_guard::NetworkGuard,
+    notify,
+    outbox::DestinationRegistry,
 };
 use shipway_engine::{
     BlobError, Blobs, Clock, Driver, Engine, Options as EngineOptions, RealClock, Store, StoreError,
@@ -55,8 +57,8 @@ use crate::{
     delivery_engines::DeliveryEngines,
     delivery_matrix::{MatrixFeed, follow_matrix},
     effects::{
-        self, AddressDriver, GroupDriver, NoticeDelivery, RolloutDriver, RunDriver, SecretDriver,
-        ServiceDriver,
+        self, AddressDriver, GroupDriver, NoticeDelivery, OutboxDriver, RolloutDriver, RunDriver,
+        SecretDriver, ServiceDriver,
     },
     file_storage::FileStorage,
     job_logs::JobLogReader,
@@ -279,9 +281,11 @@ fn start_engines(
     engines: &Weak<DeliveryEngines>,
 ) -> DeliveryEngines {
     let (store, clock) = (&parts.store, &parts.clock);
-    let notices = NoticeDelivery {
-        sender: NotificationSender::new(),
+    let outbox = OutboxDriver {
+        destinations: outbox_destinations(parts),
         secrets: parts.secrets.clone(),
+    };
+    let notices = NoticeDelivery {
         pages_url: shared.server.url.clone(),
     };
     let services = ServiceDriver {
@@ -330,7 +334,15 @@ fn start_engines(
         rollouts: start_engine(store, clock, rollouts),
         addresses: start_engine(store, clock, AddressDriver),
         secrets: start_engine(store, clock, SecretDriver),
+        outbox: start_engine(store, clock, outbox),
     }
+}
+
+/// Every kind of destination that messages of the outbox go to.
+fn outbox_destinations(parts: &ServerParts) -> DestinationRegistry {
+    let own_ports = vec![parts.address.port(), parts.proxy_address.port()];
+    let guard = NetworkGuard::new(own_ports);
+    DestinationRegistry::new(notify::destinations(&guard))
 }
 
 fn start_engine<A: Aggregate>(

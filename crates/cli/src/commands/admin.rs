@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use shipway_core::{
-    address::claims::AddressClaims, delivery::DeliveryCounts, rollout::RolloutAggregate,
-    run::RunAggregate, service::ServiceAggregate,
+    address::claims::AddressClaims, delivery::DeliveryCounts, outbox::OutboxAggregate,
+    rollout::RolloutAggregate, run::RunAggregate, service::ServiceAggregate,
 };
 use shipway_store::{DataDir, SqliteOptions, SqliteStore, rebuild_projection, rebuild_rows};
 
@@ -100,6 +100,9 @@ async fn rebuild(data: &DataDir) -> Result<(), Failure> {
         .await
         .map_err(failed)?;
     rows += rebuild_rows::<RunAggregate>(&store).await.map_err(failed)?;
+    rows += rebuild_rows::<OutboxAggregate>(&store)
+        .await
+        .map_err(failed)?;
     rows += rebuild_rows::<RolloutAggregate>(&store)
         .await
         .map_err(failed)?;

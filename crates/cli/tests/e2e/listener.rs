@@ -3,7 +3,10 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
     thread,
 };
 
@@ -13,6 +16,7 @@ use serde_json::Value;
 pub struct Listener {
     pub address: String,
     heard: Arc<Mutex<Vec<(String, Value)>>>,
+    status: Arc<AtomicU16>,
 }
 
 impl Listener {
@@ -21,6 +25,8 @@ impl Listener {
         let address = listener.local_addr().unwrap().to_string();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let into = heard.clone();
+        let status = Arc::new(AtomicU16::new(200));
+        let answered = status.clone();
         thread::spawn(move || {
             for connection in listener.incoming() {
                 let mut connection = connection.unwrap();
@@ -43,13 +49,26 @@ impl Listener {
                 reader.read_exact(&mut body).unwrap();
                 let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
                 let body = serde_json::from_slice(&body).unwrap();
-                into.lock().unwrap().push((path, body));
-                let _ = connection.write_all(
-                    b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                let status = answered.load(Ordering::SeqCst);
+                if status == 200 {
+                    into.lock().unwrap().push((path, body));
+                }
+                let answer = format!(
+                    "HTTP/1.1 {status} Said\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
                 );
+                let _ = connection.write_all(answer.as_bytes());
             }
         });
-        Self { address, heard }
+        Self {
+            address,
+            heard,
+            status,
+        }
+    }
+
+    /// Answers with this status from now on; only what is answered with 200 is kept.
+    pub fn answer(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
     }
 
     /// Accepts connections and never answers: the address.

@@ -44,6 +44,7 @@ mod load;
 mod local;
 mod misbehaving;
 mod monorepo;
+mod notifications;
 mod pages;
 mod people;
 mod printed_commands;

@@ -260,3 +260,27 @@ pub enum NotificationTarget {
     Slack(String),
     Webhook(String),
 }
+
+impl NotificationTarget {
+    /// Its text for readers: the host, or the names of the secrets.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let (kind, url) = match self {
+            Self::Slack(url) => ("Slack webhook", url),
+            Self::Webhook(url) => ("webhook", url),
+        };
+        format!("{kind} at {}", public_part(url))
+    }
+}
+
+/// The part of a URL that is not secret: its host, or the secret's name that it starts with.
+fn public_part(url: &str) -> &str {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = after_scheme
+        .split(['/', '?', '#'])
+        .next()
+        .unwrap_or_default();
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
+}

@@ -1,36 +1,40 @@
-//! Notifications by webhook.
-//!
-//! [`NotificationSender::send`] delivers once and tells whether a retry makes sense; the outbox (order, retries, dead letters)
-//! belongs to the caller, with [`RetryPolicy`] as its schedule. Deliveries may be repeated; receivers deduplicate by id.
+//! Notifications, and the kinds of destinations that deliver them: one file for each, and one line in [`destinations`].
 //!
 //! # Invariants
 //!
-//! URLs of webhooks are secrets: only the host is printed, logged or put into an error.
-//!
-//! ```no_run
-//! # async fn example(notification: shipway_drivers::notify::Notification) -> Result<(), Box<dyn std::error::Error>> {
-//! use shipway_drivers::notify::{NotificationSender, WebhookDestination};
-//! let to = WebhookDestination::slack("https://hooks.slack.com/services/T0/B0/x")?;
-//! if let Err(error) = NotificationSender::new().send(&to, &notification).await {
-//! println!("{error}; {}", if error.is_retryable() { "trying again later" } else { "giving up" });
-//! }
-//! # Ok(()) }
-//! ```
+//! - URLs and keys of destinations are secrets: only the host is printed, logged or put into an error.
+//! - Titles and texts contain foreign text (commit messages, reasons): each destination escapes them for its format.
 
-mod notification_sender;
-mod retry;
 mod slack;
 mod webhook;
+mod webhook_client;
 
-pub use notification_sender::{NotificationSender, NotifyError};
-pub use retry::RetryPolicy;
+use std::sync::Arc;
 
-use std::fmt;
+pub use webhook_client::WebhookClient;
 
-use http::Uri;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use shipway_core::ids::{EnvironmentName, ReleaseNumber, RolloutNumber, ServiceName};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use shipway_core::{
+    ids::{EnvironmentName, ReleaseNumber, RolloutNumber, ServiceName},
+    outbox::{AttemptFailure, OutboxMessage},
+};
+
+use crate::{
+    network_guard::NetworkGuard,
+    outbox::{OutboxDestination, permanent_failure},
+};
+
+/// Every kind of destination that delivers notifications.
+#[must_use]
+pub fn destinations(guard: &NetworkGuard) -> Vec<Arc<dyn OutboxDestination>> {
+    let client = WebhookClient::new(guard.clone());
+    vec![
+        Arc::new(slack::SlackDestination(client.clone())),
+        Arc::new(webhook::WebhookDestination(client)),
+    ]
+}
 
 /// A notification, for a reader without other context.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,87 +78,28 @@ pub enum NotificationSeverity {
     Bad,
 }
 
-/// The receiver of notifications.
-#[derive(Clone, PartialEq, Eq)]
-pub struct WebhookDestination {
-    address: Uri,
-    format: WebhookFormat,
-}
-
-/// The format that the receiver understands.
-#[derive(Clone, PartialEq, Eq)]
-enum WebhookFormat {
-    /// Shipway's JSON, with a key to sign it.
-    Webhook { secret: Option<String> },
-    /// Slack's incoming webhooks, also accepted by Mattermost, Rocket.Chat and Discord (`/slack`).
-    Slack,
-}
-
-/// The URL is not a valid destination. Does not repeat the URL, which is a secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a webhook needs a URL such as https://example.com/hook (http and https only)")]
-pub struct InvalidWebhookAddress;
-
-impl WebhookDestination {
-    /// A receiver of Shipway's JSON; with a `secret`, each body is signed with HMAC-SHA256 in `X-Shipway-Signature`.
-    ///
-    /// # Errors
-    /// When `address` isn't an http or https URL.
-    pub fn webhook(address: &str, secret: Option<String>) -> Result<Self, InvalidWebhookAddress> {
-        Ok(Self {
-            address: parse_address(address)?,
-            format: WebhookFormat::Webhook { secret },
-        })
-    }
-
-    /// A receiver of Slack's incoming webhooks.
-    ///
-    /// # Errors
-    /// When `address` isn't an http or https URL.
-    pub fn slack(address: &str) -> Result<Self, InvalidWebhookAddress> {
-        Ok(Self {
-            address: parse_address(address)?,
-            format: WebhookFormat::Slack,
-        })
-    }
-
-    /// Host and port, which are not secret.
+impl Notification {
+    /// The message that carries it through the outbox.
     #[must_use]
-    pub fn host(&self) -> &str {
-        let authority = self
-            .address
-            .authority()
-            .map_or("", http::uri::Authority::as_str);
-        authority
-            .rsplit_once('@')
-            .map_or(authority, |(_, host)| host)
-    }
-}
-
-fn parse_address(address: &str) -> Result<Uri, InvalidWebhookAddress> {
-    let uri: Uri = address.trim().parse().map_err(|_| InvalidWebhookAddress)?;
-    let fine = matches!(uri.scheme_str(), Some("http" | "https"))
-        && uri.host().is_some_and(|host| !host.is_empty());
-    if fine {
-        Ok(uri)
-    } else {
-        Err(InvalidWebhookAddress)
-    }
-}
-
-impl fmt::Display for WebhookDestination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.format {
-            WebhookFormat::Webhook { .. } => write!(f, "the webhook at {}", self.host()),
-            WebhookFormat::Slack => write!(f, "the Slack webhook at {}", self.host()),
+    pub fn to_message(&self) -> OutboxMessage {
+        OutboxMessage {
+            id: self.id.clone(),
+            title: self.title.clone(),
+            payload: serde_json::to_value(self).expect("strings and numbers always serialise"),
         }
     }
 }
 
-impl fmt::Debug for WebhookDestination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Destination({self})")
-    }
+/// The notification in a message.
+fn read_notification(message: &OutboxMessage) -> Result<Notification, AttemptFailure> {
+    serde_json::from_value(message.payload.clone())
+        .map_err(|error| permanent_failure(format!("the message is not a notification: {error}")))
+}
+
+/// The settings of an address. The error doesn't repeat them.
+fn read_settings<S: DeserializeOwned>(settings: &Value) -> Result<S, AttemptFailure> {
+    serde_json::from_value(settings.clone())
+        .map_err(|_| permanent_failure("the settings of this destination can't be read"))
 }
 
 #[cfg(test)]
@@ -180,32 +125,5 @@ pub(crate) mod tests {
                 ("took".to_owned(), "84 ms".to_owned()),
             ],
         }
-    }
-
-    #[test]
-    fn what_is_no_web_address_is_refused_without_being_repeated() {
-        for bad in [
-            "",
-            "hooks.example.com/secret",
-            "ftp://example.com/secret",
-            "https://",
-            "file:///secret",
-        ] {
-            let error = WebhookDestination::slack(bad).unwrap_err();
-            assert!(!error.to_string().contains("secret"), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_destination_shows_its_host_and_nothing_else() {
-        let to = WebhookDestination::webhook(
-            "https://me:pass@example.com:8443/secret?token=t",
-            Some("key".to_owned()),
-        )
-        .unwrap();
-        assert_eq!(
-            format!("{to} {to:?}"),
-            "the webhook at example.com:8443 Destination(the webhook at example.com:8443)"
-        );
     }
 }

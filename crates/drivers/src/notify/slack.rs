@@ -2,15 +2,54 @@
 //!
 //! Slack rejects a message that exceeds its limits, so each part is shortened to them.
 
+use async_trait::async_trait;
+use serde::Deserialize;
 use serde_json::{Value, json};
+use shipway_core::outbox::{AttemptFailure, OutboxMessage};
 
-use super::{Notification, NotificationSeverity};
+use super::{
+    Notification, NotificationSeverity, read_notification, read_settings,
+    webhook_client::{WebhookClient, WebhookRequest, host, parse_address},
+};
+use crate::outbox::{OutboxDestination, permanent_failure};
 
 /// Slack's limits: characters of a header, of a section's text, of a field; fields of a section.
 const HEADER_CHARS_MAX: usize = 150;
 const TEXT_CHARS_MAX: usize = 3000;
 const FIELD_CHARS_MAX: usize = 2000;
 const FIELDS_MAX: usize = 10;
+
+/// Slack's incoming webhooks, also accepted by Mattermost, Rocket.Chat and Discord (`/slack`).
+pub(super) struct SlackDestination(pub(super) WebhookClient);
+
+#[derive(Deserialize)]
+struct SlackSettings {
+    url: String,
+}
+
+#[async_trait]
+impl OutboxDestination for SlackDestination {
+    fn kind(&self) -> &'static str {
+        "slack"
+    }
+
+    async fn deliver(
+        &self,
+        settings: &Value,
+        message: &OutboxMessage,
+    ) -> Result<String, AttemptFailure> {
+        let settings: SlackSettings = read_settings(settings)?;
+        let address = parse_address(&settings.url).map_err(permanent_failure)?;
+        let request = WebhookRequest {
+            name: format!("the Slack webhook at {}", host(&address)),
+            address,
+            delivery: message.id.clone(),
+            headers: Vec::new(),
+            body: slack_message(&read_notification(message)?),
+        };
+        Ok(self.0.post(request).await?)
+    }
+}
 
 /// The JSON of a message.
 pub(super) fn slack_message(notification: &Notification) -> Vec<u8> {

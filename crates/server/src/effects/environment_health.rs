@@ -138,12 +138,12 @@ async fn degraded_environments(store: &dyn Store) -> BTreeSet<ServiceEnvironment
         .collect()
 }
 
-/// Delivers a notice to one destination; the answer for the service.
+/// Queues a notice for one destination; the answer for the service.
 pub(super) async fn notify(
     notices: &NoticeDelivery,
+    engines: &DeliveryEngines,
     service: &ServiceName,
-    notice: &HealthNotice,
-    destination: usize,
+    (notice, destination): (&HealthNotice, usize),
 ) -> ServiceInput {
     let notification = Notification {
         id: format!("{service}-health-{}", notice.number),
@@ -164,17 +164,17 @@ pub(super) async fn notify(
         facts: Vec::new(),
     };
     let to = notice.destinations.get(destination);
-    let delivered = notices.deliver(to, destination, &notification).await;
-    if let Err(error) = &delivered {
-        tracing::error!(
-            %error,
-            title = notification.title,
-            "a notification was not delivered"
-        );
-    }
+    let queued = notices.enqueue(engines, to, destination, &notification);
+    let failed = match queued.await {
+        Err(error) if error.is_temporary() => {
+            tracing::warn!(%error, "a notification can't be queued; retrying");
+            return ServiceInput::TimerFired;
+        }
+        queued => queued.err().map(|error| error.to_string()),
+    };
     ServiceInput::HealthNotificationFinished {
         number: notice.number,
         destination,
-        failed: delivered.err().map(|error| error.to_string()),
+        failed,
     }
 }

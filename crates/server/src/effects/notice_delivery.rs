@@ -1,89 +1,75 @@
-//! Delivers notices of services and rollouts to the destinations that their configuration names.
+//! Hands notices of services and rollouts to the outbox, for the destinations that their configuration names.
 
-use shipway_core::{config::NotificationTarget, secret::SecretUser};
-use shipway_drivers::{
-    notify::{
-        InvalidWebhookAddress, Notification, NotificationSender, NotifyError, RetryPolicy,
-        WebhookDestination,
-    },
-    secret_expansion::{SecretNotSet, expand_secrets},
+use serde_json::json;
+use shipway_core::{
+    config::NotificationTarget,
+    ids::{EnvironmentName, ServiceName},
+    outbox::{OutboxAddress, OutboxRejection},
 };
+use shipway_drivers::notify::Notification;
+use shipway_engine::EngineError;
 
-use crate::secrets::{SecretPlace, SecretStore};
+use crate::delivery_engines::DeliveryEngines;
 
-/// Delivers notifications.
+/// Hands notices to the outbox.
 #[derive(Clone)]
 pub(crate) struct NoticeDelivery {
-    pub(crate) sender: NotificationSender,
-    /// Fills in the secrets of addresses.
-    pub(crate) secrets: SecretStore,
     /// Where pages are, for links.
     pub(crate) pages_url: String,
 }
 
-/// Why a notification was not delivered.
+/// Why a notice is not in the outbox.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DeliveryError {
+pub(super) enum NoticeError {
     /// The configuration has fewer destinations.
     #[error("`notify` has no entry {0}")]
     NoEntry(usize),
-    /// The address names a secret that the server does not have.
+    /// The log can't be written now.
     #[error(transparent)]
-    Secret(#[from] SecretNotSet),
-    /// The address, with its secrets filled in, is not a URL of a webhook.
-    #[error(transparent)]
-    Address(#[from] InvalidWebhookAddress),
-    /// The last of several attempts failed.
-    #[error(transparent)]
-    Send(#[from] NotifyError),
+    Engine(#[from] EngineError<OutboxRejection>),
+}
+
+impl NoticeError {
+    /// Whether a later attempt may succeed.
+    pub(super) const fn is_temporary(&self) -> bool {
+        match self {
+            Self::NoEntry(_) => false,
+            Self::Engine(_) => true,
+        }
+    }
 }
 
 impl NoticeDelivery {
-    /// Delivers a notification to the destination `to`, the entry `index` of `notify`; retries while the receiver may recover. A
-    /// destination that is down delays only its own notices.
-    pub(super) async fn deliver(
+    /// Queues a notification for the destination `to`, the entry `index` of `notify`. It is durable when this returns.
+    pub(super) async fn enqueue(
         &self,
+        engines: &DeliveryEngines,
         to: Option<&NotificationTarget>,
         index: usize,
         notification: &Notification,
-    ) -> Result<(), DeliveryError> {
-        let to = self.destination(to.ok_or(DeliveryError::NoEntry(index + 1))?, notification)?;
-        let policy = RetryPolicy::default();
-        let mut failed = 0;
-        loop {
-            let Err(error) = self.sender.send(&to, notification).await else {
-                return Ok(());
-            };
-            failed += 1;
-            let wait = policy.wait(failed, error.retry_after());
-            let Some(wait) = wait.filter(|_| error.is_retryable()) else {
-                return Err(error.into());
-            };
-            tracing::warn!(%error, "a notification is retried");
-            tokio::time::sleep(wait).await;
-        }
+    ) -> Result<(), NoticeError> {
+        let service = notification.service.as_ref();
+        let (to, service) = to.zip(service).ok_or(NoticeError::NoEntry(index + 1))?;
+        let address = configured_address(to, service, notification.environment.as_ref());
+        Ok(engines.enqueue(address, notification.to_message()).await?)
     }
+}
 
-    /// The destination with its secrets filled in.
-    fn destination(
-        &self,
-        to: &NotificationTarget,
-        notification: &Notification,
-    ) -> Result<WebhookDestination, DeliveryError> {
-        let find = |name: &str| {
-            let place = SecretPlace {
-                service: notification.service.as_ref()?,
-                environment: notification.environment.as_ref(),
-            };
-            self.secrets.find(place, name, &SecretUser::Notification)
-        };
-        Ok(match to {
-            NotificationTarget::Slack(url) => {
-                WebhookDestination::slack(&expand_secrets(url, find)?)?
-            }
-            NotificationTarget::Webhook(url) => {
-                WebhookDestination::webhook(&expand_secrets(url, find)?, None)?
-            }
-        })
+/// The address of an entry of `notify`.
+fn configured_address(
+    to: &NotificationTarget,
+    service: &ServiceName,
+    environment: Option<&EnvironmentName>,
+) -> OutboxAddress {
+    let (kind, url) = match to {
+        NotificationTarget::Slack(url) => ("slack", url),
+        NotificationTarget::Webhook(url) => ("webhook", url),
+    };
+    OutboxAddress::Configured {
+        kind: kind.to_owned(),
+        label: to.label(),
+        settings: json!({ "url": url }),
+        service: service.clone(),
+        environment: environment.cloned(),
     }
 }

@@ -23,7 +23,7 @@ use shipway_targets::action_executor::{ActionExecutor, ActionReport, ExecutionEr
 use super::{
     addresses::RolloutAddresses,
     measure::{self, MeasuredSides},
-    notice_delivery::{DeliveryError, NoticeDelivery},
+    notice_delivery::NoticeDelivery,
     readiness,
     rollout_group::{self, BarrierError},
 };
@@ -128,15 +128,10 @@ impl Driver<RolloutAggregate> for RolloutDriver {
                 index,
                 destination,
                 notice,
-            } => RolloutInput::NotificationFinished {
-                index: *index,
-                destination: *destination,
-                failed: self
-                    .notify(rollout, (*index, notice), *destination)
-                    .await
-                    .err()
-                    .map(|error| error.to_string()),
-            },
+            } => {
+                let notice = (*index, notice);
+                self.notify(&engines, rollout, notice, *destination).await
+            }
         }
     }
 }
@@ -298,13 +293,14 @@ impl RolloutDriver {
         RolloutInput::ServiceNotified
     }
 
-    /// Delivers a notice to one destination, with retries.
+    /// Queues a notice for one destination.
     async fn notify(
         &self,
+        engines: &DeliveryEngines,
         rollout: &Rollout,
         (index, notice): (usize, &RolloutNotice),
         destination: usize,
-    ) -> Result<(), DeliveryError> {
+    ) -> RolloutInput {
         let spec = &rollout.spec;
         let notification = Notification {
             id: format!("{}-notice-{index}", spec.id),
@@ -335,7 +331,19 @@ impl RolloutDriver {
             )],
         };
         let to = spec.environment.notify.get(destination);
-        self.notices.deliver(to, destination, &notification).await
+        let notices = &self.notices;
+        let queued = notices.enqueue(engines, to, destination, &notification);
+        match queued.await {
+            Err(error) if error.is_temporary() => {
+                tracing::warn!(%error, "a notification can't be queued; retrying");
+                RolloutInput::TimerFired
+            }
+            queued => RolloutInput::NotificationFinished {
+                index,
+                destination,
+                failed: queued.err().map(|error| error.to_string()),
+            },
+        }
     }
 }
 

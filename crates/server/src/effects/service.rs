@@ -90,7 +90,8 @@ impl Driver<ServiceAggregate> for ServiceDriver {
                 destination,
             } => match service {
                 Some(service) => {
-                    environment_health::notify(&self.notices, &service, &notice, destination).await
+                    let notice = (&*notice, destination);
+                    environment_health::notify(&self.notices, &engines, &service, notice).await
                 }
                 None => ServiceInput::TimerFired,
             },

@@ -1,26 +1,68 @@
-//! Delivers a notification over HTTP or HTTPS, one attempt per call.
+//! Posts one message to a webhook over HTTP or HTTPS, one attempt per call.
 
 use std::{io, time::Duration};
 
+use http::Uri;
 use jiff::Timestamp;
+use shipway_core::outbox::AttemptFailure;
+use ureq::unversioned::{resolver::DefaultResolver, transport::DefaultConnector};
 
-use super::{Notification, WebhookDestination, WebhookFormat, slack, webhook};
-use crate::http_client::http_client_config;
+use crate::{
+    http_client::http_client_config,
+    network_guard::{GuardedResolver, NetworkGuard, REFUSED_ADDRESS},
+};
 
-/// Timeout of a delivery; a slow receiver must not delay the next ones in the outbox.
+/// Timeout of a delivery, until the last byte of the answer that is read.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of an error response that are kept: a word such as Slack's `invalid_payload`.
 const EXCERPT_BYTES_MAX: u64 = 200;
 
-/// Sends notifications. Cheap to clone; connections are reused.
+/// Posts to webhooks. Cheap to clone; connections are reused.
 #[derive(Clone, Debug)]
-pub struct NotificationSender {
+pub struct WebhookClient {
     agent: ureq::Agent,
+}
+
+/// A message for a webhook.
+pub(super) struct WebhookRequest {
+    /// What errors call the receiver: `the Slack webhook at hooks.slack.com`.
+    pub(super) name: String,
+    pub(super) address: Uri,
+    /// `X-Shipway-Delivery`: the id of the message.
+    pub(super) delivery: String,
+    pub(super) headers: Vec<(&'static str, String)>,
+    /// JSON.
+    pub(super) body: Vec<u8>,
+}
+
+/// The URL is not a valid destination. Does not repeat the URL, which is a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a webhook needs a URL such as https://example.com/hook (http and https only)")]
+pub(super) struct InvalidWebhookAddress;
+
+/// The URL of a webhook.
+pub(super) fn parse_address(address: &str) -> Result<Uri, InvalidWebhookAddress> {
+    let uri: Uri = address.trim().parse().map_err(|_| InvalidWebhookAddress)?;
+    let fine = matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|host| !host.is_empty());
+    if fine {
+        Ok(uri)
+    } else {
+        Err(InvalidWebhookAddress)
+    }
+}
+
+/// Host and port of a URL, which are not secret.
+pub(super) fn host(address: &Uri) -> &str {
+    let authority = address.authority().map_or("", http::uri::Authority::as_str);
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
 }
 
 /// Why a notification was not delivered. Contains the host, never the URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotifyError {
+pub(super) enum NotifyError {
     /// The receiver could not be reached or did not answer. It may have received the notification.
     #[error("{to} could not be reached: {why}")]
     Unreachable {
@@ -47,77 +89,58 @@ pub enum NotifyError {
         /// Status, and the first words of its answer.
         answer: String,
     },
+    /// Nothing may be sent to its address.
+    #[error("{to} is not contacted: {REFUSED_ADDRESS}")]
+    Forbidden {
+        /// The destination.
+        to: String,
+    },
 }
 
-impl NotifyError {
-    /// Whether a retry may succeed.
-    #[must_use]
-    pub const fn is_retryable(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } | Self::Busy { .. } => true,
-            Self::Refused { .. } => false,
-        }
-    }
-
-    /// The requested pause, for [`super::RetryPolicy::wait`].
-    #[must_use]
-    pub const fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Busy { retry_after, .. } => *retry_after,
-            Self::Unreachable { .. } | Self::Refused { .. } => None,
-        }
-    }
-}
-
-impl Default for NotificationSender {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl NotificationSender {
-    /// A sender that trusts the system's certificates.
-    #[must_use]
-    pub fn new() -> Self {
-        let agent = http_client_config()
-            .timeout_global(Some(DEADLINE))
-            .build()
-            .new_agent();
-        Self { agent }
-    }
-
-    /// Tries once. A cancelled attempt may still be delivered.
-    ///
-    /// # Errors
-    /// When the receiver can't be reached or doesn't answer with success.
-    pub async fn send(
-        &self,
-        to: &WebhookDestination,
-        notification: &Notification,
-    ) -> Result<(), NotifyError> {
-        let (body, signature) = match &to.format {
-            WebhookFormat::Webhook { secret } => {
-                let body = webhook::webhook_body(notification);
-                let signature = secret
-                    .as_ref()
-                    .map(|secret| webhook::sign_body(secret, &body));
-                (body, signature)
-            }
-            WebhookFormat::Slack => (slack::slack_message(notification), None),
+impl From<NotifyError> for AttemptFailure {
+    fn from(error: NotifyError) -> Self {
+        let (is_retryable, retry_after) = match &error {
+            NotifyError::Unreachable { .. } => (true, None),
+            NotifyError::Busy { retry_after, .. } => (true, *retry_after),
+            NotifyError::Refused { .. } | NotifyError::Forbidden { .. } => (false, None),
         };
-        let mut request = self
-            .agent
-            .post(&to.address)
-            .header("Content-Type", "application/json");
-        request = request.header("X-Shipway-Delivery", header_safe(&notification.id));
-        if let Some(signature) = signature {
-            request = request.header(webhook::SIGNATURE, signature);
+        Self {
+            why: error.to_string(),
+            is_retryable,
+            retry_after,
         }
-        let name = to.to_string();
-        let secrets = address_secrets(to);
-        let attempt = tokio::task::spawn_blocking(move || match request.send(&body) {
-            Ok(response) => check_response(name, response, &secrets),
-            Err(error) => Err(unreachable_error(name, &error)),
+    }
+}
+
+impl WebhookClient {
+    /// A client that trusts the system's certificates, and connects where `guard` allows it.
+    #[must_use]
+    pub fn new(guard: NetworkGuard) -> Self {
+        let config = http_client_config().timeout_global(Some(DEADLINE)).build();
+        let resolver = GuardedResolver {
+            guard,
+            names: DefaultResolver::default(),
+        };
+        let connector = DefaultConnector::default();
+        Self {
+            agent: ureq::Agent::with_parts(config, connector, resolver),
+        }
+    }
+
+    /// Tries once; returns the status of the answer. A cancelled attempt may still be delivered.
+    pub(super) async fn post(&self, request: WebhookRequest) -> Result<String, NotifyError> {
+        let mut post = self
+            .agent
+            .post(&request.address)
+            .header("Content-Type", "application/json")
+            .header("X-Shipway-Delivery", header_safe(&request.delivery));
+        for (name, value) in &request.headers {
+            post = post.header(*name, value);
+        }
+        let secrets = address_secrets(&request.address);
+        let attempt = tokio::task::spawn_blocking(move || match post.send(&request.body) {
+            Ok(response) => check_response(request.name, response, &secrets),
+            Err(error) => Err(unreachable_error(request.name, &error)),
         });
         attempt
             .await
@@ -125,16 +148,16 @@ impl NotificationSender {
     }
 }
 
-fn header_safe(id: &str) -> String {
+/// The id as a header can have it.
+pub(super) fn header_safe(id: &str) -> String {
     id.chars()
         .map(|c| if c.is_ascii_graphic() { c } else { '-' })
         .collect()
 }
 
 /// Parts of the URL that a receiver might repeat in its response.
-fn address_secrets(to: &WebhookDestination) -> Vec<String> {
-    let path = to
-        .address
+fn address_secrets(address: &Uri) -> Vec<String> {
+    let path = address
         .path_and_query()
         .map_or("", http::uri::PathAndQuery::as_str);
     let parts = path.split(['/', '?', '&', '=']);
@@ -148,10 +171,10 @@ fn check_response(
     to: String,
     response: ureq::http::Response<ureq::Body>,
     secrets: &[String],
-) -> Result<(), NotifyError> {
+) -> Result<String, NotifyError> {
     let status = response.status();
     if status.is_success() {
-        return Ok(());
+        return Ok(status.to_string());
     }
     let retry_after = response
         .headers()
@@ -209,6 +232,9 @@ fn unreachable_error(to: String, error: &ureq::Error) -> NotifyError {
         ureq::Error::Timeout(_) => format!("no response within {} s", DEADLINE.as_secs()),
         ureq::Error::HostNotFound => "unknown host".to_owned(),
         ureq::Error::ConnectionFailed => "it refused the connection".to_owned(),
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return NotifyError::Forbidden { to };
+        }
         ureq::Error::Io(error) => error.to_string(),
         ureq::Error::Tls(why) => format!("TLS failed: {why}"),
         ureq::Error::Rustls(error) => format!("TLS failed: {error}"),
