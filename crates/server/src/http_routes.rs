@@ -14,7 +14,7 @@ use crate::{
     accepted_content::accepts_html,
     api::{
         self, ApiError, QueryParameters, error, git, health, idempotency, identity, job_inputs,
-        job_records, prometheus, query, same_origin,
+        job_records, prometheus, query, route_permissions, same_origin,
     },
     app::{App, AppState},
     page_handlers,
@@ -82,6 +82,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(unguarded)
         .merge(workers)
         .merge(guarded)
+        .layer(middleware::from_fn(route_permissions::attach_declaration))
         .fallback(answer_unknown_address)
         // The outermost layer: it also applies to unknown addresses.
         .layer(middleware::from_fn_with_state(

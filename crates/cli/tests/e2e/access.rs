@@ -1,15 +1,16 @@
-//! Who is allowed what, of every address: one table.
+//! Every request of the table in `docs/access.md`, sent by every kind of principal: with each role, for each scope, by jobs, and without a
+//! login. The table is made from the code (`server/api/route_permissions`); this test compares it with what the server does.
 
 use std::{
-    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
+    path::Path,
     process::Command,
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     shop::Shop,
@@ -17,343 +18,235 @@ use crate::{
 };
 
 const TOKEN: &str = "correct-horse-battery";
+const ROLES: [&str; 4] = ["viewer", "deployer", "approver", "admin"];
 
-/// Who may send a request to an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Access {
-    /// Any client, also without a token.
-    Open,
-    /// Holders of the server's token; without a token, every process of this machine except jobs and instances.
-    People,
-    /// People, and the jobs of the service.
-    ServiceJobs,
-    /// People, and the jobs of the run that the request is about.
-    RunJobs,
-    /// Jobs alone, each for itself: the address names no job.
-    Workers,
+/// The cells of a row.
+struct Row {
+    /// `POST /api/v1/services/{service}/deploys` and its case.
+    method: String,
+    path: String,
+    case: String,
+    /// Where each of [`ROLES`] must hold.
+    roles: [String; 4],
+    jobs: String,
+    without_login: bool,
+}
+
+/// The table of the docs.
+fn rows() -> Vec<Row> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/access.md");
+    let page = fs::read_to_string(path).unwrap();
+    let (_, rest) = page.split_once("<!-- requests -->\n").unwrap();
+    let (table, _) = rest.split_once("<!-- /requests -->").unwrap();
+    let rows: Vec<Row> = table.lines().skip(2).map(read_row).collect();
+    assert!(rows.len() > 100, "{table}");
+    rows
+}
+
+fn read_row(line: &str) -> Row {
+    let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+    let [
+        request,
+        viewer,
+        deployer,
+        approver,
+        admin,
+        jobs,
+        _,
+        without_login,
+    ] = cells[..]
+    else {
+        panic!("{line}");
+    };
+    let (request, case) = request.trim_start_matches('`').split_once('`').unwrap();
+    let (method, path) = request.split_once(' ').unwrap();
+    Row {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        case: case.trim().to_owned(),
+        roles: [viewer, deployer, approver, admin].map(str::to_owned),
+        jobs: jobs.to_owned(),
+        without_login: without_login == "yes",
+    }
 }
 
 /// What a client presents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Presented {
-    /// Nothing, to a server without a token.
-    NoTokenSet,
-    RightToken,
-    WrongToken,
-    /// The token of a job of `shop/r1`, which all requests of the table are about.
+    /// A role, and where it holds; by the token of a user of its own.
+    Role {
+        index: usize,
+        scope: Scope,
+    },
+    /// The token of a user without a role.
+    NoRole,
+    /// No token, or one that is wrong.
+    NoLogin,
+    /// The token of a job: of `shop/r1`, which all requests are about, of another run of `shop`, or of another service.
     JobOfThisRun,
     JobOfAnotherRun,
     JobOfAnotherService,
 }
 
-impl Access {
-    fn is_allowed(self, presented: Presented) -> bool {
-        match presented {
-            Presented::NoTokenSet | Presented::RightToken => self != Self::Workers,
-            Presented::WrongToken => self == Self::Open,
-            Presented::JobOfAnotherService => matches!(self, Self::Open | Self::Workers),
-            Presented::JobOfThisRun => self != Self::People,
-            Presented::JobOfAnotherRun => {
-                matches!(self, Self::Open | Self::ServiceJobs | Self::Workers)
-            }
+/// Where a role holds. All requests are about `shop/production`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    AnotherService,
+    AnotherEnvironment,
+    Environment,
+    EnvironmentOfAll,
+    Service,
+    Everywhere,
+}
+
+const SCOPES: [(Scope, &str); 6] = [
+    (Scope::AnotherService, ":cart"),
+    (Scope::AnotherEnvironment, ":shop/staging"),
+    (Scope::Environment, ":shop/production"),
+    (Scope::EnvironmentOfAll, ":*/production"),
+    (Scope::Service, ":shop"),
+    (Scope::Everywhere, ""),
+];
+
+impl Scope {
+    /// Whether a role that holds here is enough where the table has `needed`.
+    fn is_enough(self, needed: &str) -> bool {
+        match needed {
+            "anywhere" => true,
+            "service" => self >= Self::AnotherEnvironment,
+            "environment" => self >= Self::Environment,
+            "all environments" => self >= Self::Service,
+            "everywhere" => self == Self::Everywhere,
+            "–" => false,
+            other => panic!("{other}"),
         }
     }
 }
 
-use Access::{Open, People, RunJobs, ServiceJobs, Workers};
+impl Row {
+    fn allows(&self, presented: &Presented) -> bool {
+        let is_open = self.without_login;
+        match presented {
+            Presented::Role { index, scope } => scope.is_enough(&self.roles[*index]),
+            Presented::NoRole => is_open || self.path == "/logout",
+            Presented::NoLogin => is_open,
+            Presented::JobOfThisRun => self.jobs != "–",
+            Presented::JobOfAnotherRun => matches!(self.jobs.as_str(), "all" | "of the service"),
+            Presented::JobOfAnotherService => self.jobs == "all",
+        }
+    }
 
-/// Method, address as the description has it, body and who may send it.
-type Row = (&'static str, &'static str, &'static str, Access);
+    /// Address and body of the request by a user. Requests that are allowed are refused later, or change nothing that others need.
+    fn request(&self, user: &str) -> (String, &'static str, &'static str) {
+        let is_own = self.case.ends_with("of the caller");
+        let parts = self.path.split('/').map(|part| match part {
+            "{number}" => "1",
+            "{environment}" => "production",
+            "{name}" if self.path.contains("/instances/") => "shop.production.1.1",
+            "{name}" => "NAME",
+            "{job}" if self.path.ends_with("approve") || self.path.ends_with("reject") => "deploy",
+            "{job}" | "{key}" => "build",
+            "{metric}" => "error-rate",
+            "{digest}" => NO_DIGEST,
+            "{file}" => "production.svg",
+            "{step}" => "1",
+            "{user}" if is_own => user,
+            "{user}" | "{group}" => "unknown",
+            "{token}" => "t9999",
+            "{*path}" if self.method == "POST" && self.case == "push" => "git-receive-pack",
+            "{*path}" if self.method == "POST" => "git-upload-pack",
+            "{*path}" => "info/refs",
+            "{service}" => "shop",
+            part => {
+                assert!(!part.contains('{'), "{}: a value for {part}", self.path);
+                part
+            }
+        });
+        let path = parts.collect::<Vec<_>>().join("/") + self.query();
+        let (kind, body) = self.body();
+        (path, kind, body)
+    }
 
-/// Every address of the description.
-const DESCRIBED: &[Row] = &[
-    ("GET", "/api/v1/services", "", People),
-    ("GET", "/api/v1/services/{service}", "", People),
-    ("GET", "/api/v1/services/{service}/releases", "", People),
-    ("GET", "/api/v1/services/{service}/plan", "", People),
-    (
-        "POST",
-        "/api/v1/services/{service}/deploys",
-        r#"{"run":"1","environment":"production"}"#,
-        RunJobs,
-    ),
-    (
-        "POST",
-        "/api/v1/services/{service}/rollbacks",
-        r#"{"environment":"production"}"#,
-        People,
-    ),
-    ("POST", "/api/v1/services/{service}/runs", "{}", People),
-    ("GET", "/api/v1/environments", "", People),
-    (
-        "POST",
-        "/api/v1/services/{service}/environments/{environment}/resume",
-        "{}",
-        People,
-    ),
-    ("GET", "/api/v1/addresses", "", People),
-    (
-        "POST",
-        "/api/v1/services/{service}/metrics",
-        r#"{"events":[{"name":"orders","release":1}]}"#,
-        People,
-    ),
-    ("GET", "/api/v1/matrix", "", People),
-    ("GET", "/api/v1/releases", "", People),
-    ("GET", "/api/v1/runs", "", People),
-    ("GET", "/api/v1/runs/{service}/{number}", "", ServiceJobs),
-    (
-        "POST",
-        "/api/v1/runs/{service}/{number}/rerun",
-        "{}",
-        People,
-    ),
-    (
-        "GET",
-        "/api/v1/runs/{service}/{number}/artifacts/{name}",
-        "",
-        ServiceJobs,
-    ),
-    (
-        "POST",
-        "/api/v1/runs/{service}/{number}/jobs/{job}/shell",
-        "{}",
-        People,
-    ),
-    (
-        "GET",
-        "/api/v1/runs/{service}/{number}/jobs/{key}/log",
-        "",
-        People,
-    ),
-    (
-        "GET",
-        "/api/v1/runs/{service}/{number}/jobs/{key}/log/lines",
-        "",
-        People,
-    ),
-    (
-        "GET",
-        "/api/v1/runs/{service}/{number}/jobs/{key}/log/search",
-        "",
-        People,
-    ),
-    ("GET", "/api/v1/instances/{name}/log", "", People),
-    ("GET", "/api/v1/services/{service}/tests", "", People),
-    ("GET", "/api/v1/runs/{service}/{number}/tests", "", People),
-    (
-        "POST",
-        "/api/v1/services/{service}/tests/quarantine",
-        r#"{"test":"t","owner":"ann","reason":"flaky"}"#,
-        People,
-    ),
-    (
-        "POST",
-        "/api/v1/services/{service}/tests/release",
-        r#"{"test":"t"}"#,
-        People,
-    ),
-    ("GET", "/api/v1/runs/{service}/{number}/why", "", People),
-    ("GET", "/api/v1/rollouts", "", People),
-    (
-        "GET",
-        "/api/v1/rollouts/{service}/{number}",
-        "",
-        ServiceJobs,
-    ),
-    (
-        "POST",
-        "/api/v1/rollouts/{service}/{number}/{verb}",
-        "{}",
-        People,
-    ),
-    (
-        "GET",
-        "/api/v1/rollouts/{service}/{number}/analysis",
-        "",
-        People,
-    ),
-    (
-        "GET",
-        "/api/v1/rollouts/{service}/{number}/analysis/{metric}",
-        "",
-        People,
-    ),
-    ("GET", "/api/v1/approvals", "", People),
-    (
-        "POST",
-        "/api/v1/runs/{service}/{number}/jobs/{job}/{verb}",
-        "{}",
-        People,
-    ),
-    ("GET", "/api/v1/delivery", "", People),
-    ("GET", "/api/v1/prune", "", People),
-    ("POST", "/api/v1/prune", "{}", People),
-    ("GET", "/api/v1/events", "", People),
-    (
-        "DELETE",
-        "/api/v1/services/{service}/environments/{environment}",
-        "{}",
-        People,
-    ),
-    ("DELETE", "/api/v1/services/{service}", "{}", People),
-    ("GET", "/api/v1/secrets", "", People),
-    ("PUT", "/api/v1/secrets/{name}", r#"{"value":"x"}"#, People),
-    ("DELETE", "/api/v1/secrets/{name}", "", People),
-    (
-        "POST",
-        "/api/v1/secrets/import",
-        r#"{"secrets":{"A":"x"}}"#,
-        People,
-    ),
-    ("POST", "/api/v1/secrets/rotate", "{}", People),
-    ("GET", "/api/v1/variables", "", People),
-    (
-        "PUT",
-        "/api/v1/variables/{name}",
-        r#"{"value":"x"}"#,
-        People,
-    ),
-    ("DELETE", "/api/v1/variables/{name}", "", People),
-    ("GET", "/api/v1/users", "", People),
-    (
-        "POST",
-        "/api/v1/users",
-        r#"{"name":"x","password":"short"}"#,
-        People,
-    ),
-    ("GET", "/api/v1/users/{user}", "", People),
-    ("PUT", "/api/v1/users/{user}", "{}", People),
-    ("DELETE", "/api/v1/users/{user}", "{}", People),
-    (
-        "POST",
-        "/api/v1/users/{user}/password",
-        r#"{"password":"x"}"#,
-        People,
-    ),
-    ("POST", "/api/v1/users/{user}/{action}", "{}", People),
-    ("GET", "/api/v1/groups", "", People),
-    ("POST", "/api/v1/groups", r#"{"name":"x"}"#, People),
-    ("GET", "/api/v1/groups/{group}", "", People),
-    ("PUT", "/api/v1/groups/{group}", r#"{"roles":[]}"#, People),
-    ("DELETE", "/api/v1/groups/{group}", "{}", People),
-    ("GET", "/api/v1/tokens", "", People),
-    ("POST", "/api/v1/tokens", r#"{"name":"ci"}"#, People),
-    ("DELETE", "/api/v1/tokens/{token}", "{}", People),
-    ("GET", "/api/v1/me", "", People),
-    ("POST", "/api/v1/login", "{}", Open),
-    ("POST", "/api/v1/logout", "{}", People),
-    // The last one: it ends the run whose job asks.
-    (
-        "POST",
-        "/api/v1/runs/{service}/{number}/cancel",
-        "{}",
-        People,
-    ),
-];
+    fn query(&self) -> &'static str {
+        match (self.method.as_str(), self.path.as_str(), self.case.as_str()) {
+            (_, "/api/v1/services/{service}/plan", _) => "?to=production",
+            (_, "/git/{service}/{*path}", "push") if self.method == "GET" => {
+                "?service=git-receive-pack"
+            }
+            (_, "/git/{service}/{*path}", _) if self.method == "GET" => "?service=git-upload-pack",
+            (_, "/api/v1/events", "of a rollout") => "?stream=rollout/shop/1",
+            (_, "/api/v1/events", "of a run") => "?stream=run/shop/1",
+            (_, "/api/v1/events", "of users") => "?stream=users",
+            (_, "/internal/job/journal" | "/internal/job/log", _) => "?offset=0",
+            (_, "/overview/changes", _) => "?after=0",
+            (_, "/services/{service}/compare", _) => "?from=1&to=1",
+            (_, _, "of a service") => "?service=shop",
+            (_, _, "of an environment") => "?service=shop&environment=production",
+            ("DELETE" | "PUT", path, "") if path.ends_with("/{name}") => {
+                "?service=shop&environment=production"
+            }
+            (_, "/api/v1/secrets/import", _) => "?service=shop&environment=production",
+            _ => "",
+        }
+    }
+
+    /// The media type and the body.
+    fn body(&self) -> (&'static str, &'static str) {
+        let form = "application/x-www-form-urlencoded";
+        let body = match (self.method.as_str(), self.path.as_str(), self.case.as_str()) {
+            ("GET", ..) => "",
+            (_, _, "a user or a group") => return (form, "csrf=&action=remove_user&name=unknown"),
+            (_, _, "a token of the caller") => {
+                return (form, "csrf=&action=revoke_token&name=t9999");
+            }
+            (_, "/logout", _) => return (form, "csrf="),
+            (_, "/api/v1/services/{service}/deploys", "a release") => {
+                r#"{"release":77,"environment":"production"}"#
+            }
+            (_, "/api/v1/services/{service}/deploys", "by force") => {
+                r#"{"release":77,"environment":"production","force":true}"#
+            }
+            (_, "/api/v1/services/{service}/deploys", _) => {
+                r#"{"run":"1","environment":"production"}"#
+            }
+            (_, "/api/v1/services/{service}/rollbacks", _) => r#"{"environment":"production"}"#,
+            (_, "/api/v1/services/{service}/metrics", _) => {
+                r#"{"environment":"production","events":[{"name":"orders","release":1}]}"#
+            }
+            (_, _, "with secrets") => r#"{"secrets":true}"#,
+            (_, "/api/v1/services/{service}/tests/quarantine", _) => {
+                r#"{"test":"t","owner":"ann","reason":"flaky"}"#
+            }
+            (_, "/api/v1/services/{service}/tests/release", _) => r#"{"test":"t"}"#,
+            ("PUT", "/api/v1/secrets/{name}" | "/api/v1/variables/{name}", _) => r#"{"value":"x"}"#,
+            (_, "/api/v1/secrets/import", _) => r#"{"secrets":{"A":"x"}}"#,
+            ("POST", "/api/v1/users", _) => r#"{"name":"x","password":"short"}"#,
+            (_, "/api/v1/users/{user}/password", "of the caller") => {
+                r#"{"password":"short","current":"not this one"}"#
+            }
+            (_, "/api/v1/users/{user}/password", _) => r#"{"password":"x"}"#,
+            ("POST", "/api/v1/groups", _) => r#"{"name":"extra"}"#,
+            ("PUT", "/api/v1/groups/{group}", _) => r#"{"roles":[]}"#,
+            (_, "/api/v1/tokens", "for the caller") => r#"{"name":"ci"}"#,
+            ("POST", "/api/v1/tokens", _) => r#"{"name":"ci","owner":"unknown"}"#,
+            _ => "{}",
+        };
+        ("application/json", body)
+    }
+}
 
 /// The digest of nothing that a run has stored.
 const NO_DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Addresses that are not described, and cases of those that are.
-const OTHERS: &[Row] = &[
-    ("GET", "/", "", People),
-    ("GET", "/services/shop", "", People),
-    ("GET", "/runs/shop/1", "", People),
-    ("GET", "/runs/shop/1/log", "", People),
-    ("GET", "/assets/log_view.js", "", Open),
-    ("GET", "/rollouts/shop/1", "", People),
-    ("GET", "/assets/shipway.css", "", Open),
-    ("GET", "/assets/shipway.js", "", Open),
-    ("GET", "/settings", "", People),
-    ("GET", "/settings/users", "", People),
-    ("GET", "/settings/groups", "", People),
-    ("GET", "/settings/tokens", "", People),
-    ("GET", "/login", "", Open),
-    ("POST", "/login", "", Open),
-    ("GET", "/setup", "", Open),
-    ("POST", "/setup", "", Open),
-    ("GET", "/api/openapi.json", "", People),
-    ("GET", "/healthz", "", Open),
-    ("GET", "/readyz", "", Open),
-    ("GET", "/metrics", "", Open),
-    ("GET", "/schema/shipway.json", "", Open),
-    (
-        "GET",
-        "/git/shop/info/refs?service=git-upload-pack",
-        "",
-        People,
-    ),
-    (
-        "GET",
-        "/git/shop/info/refs?service=git-receive-pack",
-        "",
-        People,
-    ),
-    ("GET", "/internal/job/source", "", Workers),
-    ("GET", "/internal/job/artifacts/{digest}", "", Workers),
-    ("PUT", "/internal/job/journal?offset=0", "", Workers),
-    ("PUT", "/internal/job/log?offset=0", "", Workers),
-    ("PUT", "/internal/job/files/{digest}", "", Workers),
-    ("PUT", "/internal/job/summaries/1", "", Workers),
-    ("GET", "/internal/job/cancellation", "", Workers),
-    ("GET", "/api/v1/rollouts?service=shop", "", People),
-    ("GET", "/api/v1/delivery?service=shop", "", People),
-    (
-        "GET",
-        "/api/v1/events?stream=rollout/shop/1",
-        "",
-        ServiceJobs,
-    ),
-    ("GET", "/api/v1/events?stream=run/shop/1", "", People),
-    (
-        "POST",
-        "/api/v1/services/shop/deploys",
-        r#"{"release":1}"#,
-        People,
-    ),
-    (
-        "POST",
-        "/api/v1/services/shop/deploys",
-        r#"{"run":"1","environment":"production","force":true}"#,
-        People,
-    ),
-];
-
-/// An address of the description with something in the place of each parameter.
-fn filled(path: &str) -> String {
-    let parts = path.split('/').map(|part| match part {
-        "{verb}" => "approve",
-        "{number}" => "1",
-        "{environment}" => "production",
-        "{name}" => "shop.production.1.1",
-        "{job}" | "{key}" => "build",
-        "{action}" => "disable",
-        "{metric}" => "error-rate",
-        "{digest}" => NO_DIGEST,
-        part if part.starts_with('{') => "shop",
-        part => part,
-    });
-    let path = parts.collect::<Vec<_>>().join("/");
-    match path.ends_with("/plan") {
-        true => path + "?to=production",
-        false => path,
-    }
-}
-
-fn rows() -> impl Iterator<Item = Row> {
-    OTHERS.iter().chain(DESCRIBED).copied()
-}
-
 /// The status of an answer, whose body is not read: some never end.
-fn status(site: &Site, method: &str, path: &str, body: &str, token: Option<&str>) -> u16 {
+fn status(site: &Site, row: &Row, user: &str, token: Option<&str>) -> u16 {
+    let (method, (path, kind, body)) = (&row.method, row.request(user));
     let mut stream = TcpStream::connect(&site.listen).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let authorization = token.map_or_else(String::new, |token| {
         format!("authorization: Bearer {token}\r\n")
     });
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{authorization}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{authorization}content-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
         site.listen,
         body.len()
     );
@@ -364,18 +257,41 @@ fn status(site: &Site, method: &str, path: &str, body: &str, token: Option<&str>
     status.unwrap_or_else(|| panic!("{method} {path}: {line:?}"))
 }
 
-/// Sends all requests of the table and compares.
-fn check_table(site: &Site, presented: Presented, token: Option<&str>) {
-    let mut wrong = Vec::new();
-    for (method, path, body, access) in rows() {
-        let status = status(site, method, &filled(path), body, token);
-        assert!(status < 500, "{method} {path}: {status}");
-        let is_allowed = !matches!(status, 401 | 403);
-        if is_allowed != access.is_allowed(presented) {
-            wrong.push(format!("{method} {path} {body} ({access:?}): {status}"));
+/// A client and its token.
+struct Client {
+    name: String,
+    token: Option<String>,
+    presented: Presented,
+}
+
+impl Client {
+    fn new(name: &str, token: Option<&str>, presented: Presented) -> Self {
+        Self {
+            name: name.to_owned(),
+            token: token.map(str::to_owned),
+            presented,
         }
     }
-    assert!(wrong.is_empty(), "{presented:?}: {wrong:#?}");
+}
+
+/// Sends all requests of the table, each by all clients, and compares.
+fn check_table(site: &Site, rows: &[Row], clients: &[Client]) {
+    let mut wrong = Vec::new();
+    for row in rows {
+        for client in clients {
+            let status = status(site, row, &client.name, client.token.as_deref());
+            let is_allowed = !matches!(status, 401 | 403);
+            // The wrong password of the caller's own account is refused after the permission is checked.
+            let is_own_password = row.case == "of the caller" && status == 401;
+            if status >= 500 && status != 501
+                || (is_allowed != row.allows(&client.presented) && !is_own_password)
+            {
+                let request = format!("{} {} {}", row.method, row.path, row.case);
+                wrong.push(format!("{} sends {request}: {status}", client.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// The token of the job `build` of a run, as its worker has it.
@@ -409,6 +325,19 @@ fn get(site: &Site, path: &str) -> Value {
     answer.body_mut().read_json().unwrap_or(Value::Null)
 }
 
+/// What a guarded server answers to a change.
+fn post(site: &Site, path: &str, body: &Value) -> Value {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(20)))
+        .build()
+        .into();
+    let request = agent.post(site.url(path));
+    let request = request.header("authorization", &format!("Bearer {TOKEN}"));
+    let mut answer = request.send_json(body).unwrap();
+    answer.body_mut().read_json().unwrap_or(Value::Null)
+}
+
 /// The uid of a run, from its log.
 fn run_uid(site: &Site, run: &str) -> String {
     let address = format!("/api/v1/events?after=0&stream=run/{run}");
@@ -427,55 +356,116 @@ fn run_uid(site: &Site, run: &str) -> String {
     panic!("{run} has no uid");
 }
 
-/// Pushes versions of a service, each with a run whose job goes on until there is a file.
+/// The first job of a run waits for a file, the other for approval. A quick version is released at once.
+const WORKFLOW: &str = "on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps: [{ run: 'until [ -e FILE ]; do sleep 0.1; done' }]
+  deploy:
+    runs-on: ubuntu-latest
+    environment: production
+    steps: [{ run: 'true' }]
+";
+
+const QUICK_WORKFLOW: &str = "on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/upload-artifact@v4
+        with: { name: shop, path: . }
+";
+
+const CONFIG: &str = "service: NAME
+run: { command: exec python3 shop.py }
+environments:
+  production: { strategy: recreate, approvals: 100 }
+  staging: { strategy: recreate }
+";
+
+/// Pushes versions of a service. Runs of versions that are not quick go on until there is a file.
 fn push_versions(site: &Site, service: &str, versions: &[&str], until_file: &str) {
     let remote = format!("http://ann:{TOKEN}@{}/git/{service}", site.listen);
     let shop = Shop::create(&site.folder.path().join(service), &remote);
-    let config = "service: NAME\nrun: { command: exec python3 shop.py }\nenvironments: { production: { strategy: recreate } }\n";
-    shop.write("shipway.yaml", &config.replace("NAME", service));
-    shop.write(
-        ".github/workflows/cd.yml",
-        &format!("on: push\njobs:\n  build:\n    runs-on: ubuntu-latest\n    steps:\n      - run: until [ -e {until_file} ]; do sleep 0.1; done\n"),
-    );
+    shop.write("shipway.yaml", &CONFIG.replace("NAME", service));
     for (index, version) in versions.iter().enumerate() {
+        let is_quick = *version == "quick";
+        let workflow = match is_quick {
+            true => QUICK_WORKFLOW.to_owned(),
+            false => WORKFLOW.replace("FILE", until_file),
+        };
+        shop.write(".github/workflows/cd.yml", &workflow);
         let mut push = shop.ship_begun(version);
         let path = format!("/api/v1/runs/{service}/{}", index + 1);
-        until("the job to run", || {
-            get(site, &path)["jobs"][0]["status"] == "running"
+        let wanted = if is_quick { "success" } else { "running" };
+        until("the first job", || {
+            get(site, &path)["jobs"][0]["status"] == wanted
         });
         push.kill().unwrap();
         push.wait().unwrap();
     }
 }
 
-#[test]
-fn the_table_has_every_address_of_the_description() {
-    let site = Site::started();
-    let description = site.get("/api/openapi.json").unwrap();
-    let paths = description["paths"].as_object().unwrap();
-    let described: BTreeSet<(String, String)> = paths
-        .iter()
-        .flat_map(|(path, item)| {
-            let methods = item.as_object().unwrap().keys();
-            methods.map(|method| (method.to_uppercase(), path.clone()))
-        })
-        .collect();
-    let listed = DESCRIBED.iter();
-    let listed = listed.map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned()));
-    assert_eq!(described, listed.collect::<BTreeSet<_>>());
-    check_table(&site, Presented::NoTokenSet, None);
+/// A user with a role, and its token.
+fn add_user(site: &Site, name: &str, roles: &Value) -> String {
+    let user = json!({ "name": name, "roles": roles, "password": "correct horse battery" });
+    let user = post(site, "/api/v1/users", &user);
+    assert_eq!(user["name"], name, "{user:#}");
+    let token = post(
+        site,
+        "/api/v1/tokens",
+        &json!({ "name": "t", "owner": name }),
+    );
+    let secret = token["secret"].as_str();
+    secret.unwrap_or_else(|| panic!("{token:#}")).to_owned()
+}
+
+/// A user for each role and scope, and one without a role.
+fn users(site: &Site) -> Vec<Client> {
+    let mut clients = Vec::new();
+    // The first user has to be an admin.
+    add_user(site, "ada", &json!(["admin"]));
+    for (index, role) in ROLES.into_iter().enumerate() {
+        for (scope, suffix) in SCOPES {
+            let binding = format!("{role}{suffix}");
+            let name = format!("{role}-{}", clients.len());
+            let token = add_user(site, &name, &json!([binding]));
+            clients.push(Client::new(
+                &name,
+                Some(&token),
+                Presented::Role { index, scope },
+            ));
+        }
+    }
+    let token = add_user(site, "nothing", &json!([]));
+    clients.push(Client::new("nothing", Some(&token), Presented::NoRole));
+    clients
 }
 
 #[test]
-fn each_address_is_open_to_whom_the_table_says() {
+fn every_request_is_allowed_to_every_role_and_scope_as_the_table_says() {
     let mut site = Site::new();
     site.env.push(("SHIPWAY_TOKEN", TOKEN.to_owned()));
     site.flags = ["--jobs", "4"].map(str::to_owned).to_vec();
     site.start();
     let end = site.folder.path().join("end");
     let end_path = end.display().to_string();
-    push_versions(&site, "shop", &["1.0", "2.0"], &end_path);
+    push_versions(&site, "shop", &["1.0", "2.0", "quick"], &end_path);
     push_versions(&site, "cart", &["1.0"], &end_path);
+    until("a rollout", || {
+        get(&site, "/api/v1/rollouts/shop/1")["id"] == "shop/ro1"
+    });
+    let mut clients = vec![
+        Client::new("no-token", None, Presented::NoLogin),
+        Client::new("a-wrong-token", Some("wrong"), Presented::NoLogin),
+        Client::new(
+            "a-forged-token-of-a-job",
+            Some("shipway-job/shop/1/build/1/0123456789abcdef"),
+            Presented::NoLogin,
+        ),
+    ];
     for (service, number, presented) in [
         ("shop", 1, Presented::JobOfThisRun),
         ("shop", 2, Presented::JobOfAnotherRun),
@@ -483,12 +473,20 @@ fn each_address_is_open_to_whom_the_table_says() {
     ] {
         let uid = run_uid(&site, &format!("{service}/{number}"));
         let token = job_token(&site, service, number, &uid);
-        check_table(&site, presented, Some(&token));
+        let name = format!("job-of-{service}-{number}");
+        clients.push(Client::new(&name, Some(&token), presented));
     }
-    check_table(&site, Presented::WrongToken, Some("wrong"));
-    check_table(&site, Presented::WrongToken, None);
-    let forged = "shipway-job/shop/1/build/1/0123456789abcdef";
-    check_table(&site, Presented::WrongToken, Some(forged));
-    check_table(&site, Presented::RightToken, Some(TOKEN));
+    clients.extend(users(&site));
+    check_table(&site, &rows(), &clients);
     fs::write(end, "").unwrap();
+}
+
+#[test]
+fn a_server_without_users_answers_every_person_of_its_machine() {
+    let site = Site::started();
+    let everywhere = Presented::Role {
+        index: 3,
+        scope: Scope::Everywhere,
+    };
+    check_table(&site, &rows(), &[Client::new("ann", None, everywhere)]);
 }

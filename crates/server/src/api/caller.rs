@@ -16,21 +16,42 @@ use shipway_core::{
     user_directory::UserDirectoryState,
 };
 
-use super::error::ApiError;
+use super::{error::ApiError, route_permissions::DeclaredVerbs};
 
 /// The caller of a request. Every handler takes one, and requires a permission of it before it does anything.
 #[derive(Clone, Debug)]
-pub struct Caller(Principal);
+pub struct Caller {
+    principal: Principal,
+    /// The verbs that the route of the request declares; none where there is no request.
+    declared: Option<DeclaredVerbs>,
+}
 
 impl Caller {
-    /// Refuses a caller that may not do this.
+    /// Refuses a caller that may not do this. The route must declare the verb.
     pub(crate) fn require(&self, verb: Verb, resource: &Resource) -> Result<(), ApiError> {
-        may(&self.0, verb, resource).map_err(|forbidden| ApiError::forbidden(forbidden.to_string()))
+        if self
+            .declared
+            .is_some_and(|declared| !declared.contains(verb))
+        {
+            return Err(ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!(
+                    "this endpoint does not declare that it may {verb} something: please report this as a bug in Shipway"
+                ),
+            ));
+        }
+        may(&self.principal, verb, resource)
+            .map_err(|forbidden| ApiError::forbidden(forbidden.to_string()))
+    }
+
+    /// Whether it may do this; for responses that show more to some.
+    pub(crate) fn is_allowed(&self, verb: Verb, resource: &Resource) -> bool {
+        may(&self.principal, verb, resource).is_ok()
     }
 
     /// The job whose worker the caller is, if it may do this for itself.
     pub(super) fn require_job(&self, verb: Verb) -> Result<&JobIdentity, ApiError> {
-        let PrincipalKind::Job(job) = &self.0.kind else {
+        let PrincipalKind::Job(job) = &self.principal.kind else {
             let why = "only the worker of a job may do this, with the token of its job";
             return Err(ApiError::forbidden(why));
         };
@@ -40,38 +61,46 @@ impl Caller {
 
     /// The services that it may read: lists over all services return these.
     pub(crate) fn visible_services(&self) -> VisibleServices {
-        visible_services(&self.0)
+        visible_services(&self.principal)
     }
 
     /// Whether it may read the events of a stream.
     pub(super) fn may_read_events(&self, stream: &str) -> bool {
         let stream = Some(stream.to_owned());
-        may(&self.0, Verb::Read, &Resource::Events { stream }).is_ok()
+        may(&self.principal, Verb::Read, &Resource::Events { stream }).is_ok()
     }
 
     pub(super) const fn from_principal(principal: Principal) -> Self {
-        Self(principal)
+        Self {
+            principal,
+            declared: None,
+        }
     }
 
     /// The user that it is, or that its token acts for.
     pub(crate) fn user(&self) -> Option<UserName> {
-        self.0.id.as_str().strip_prefix("user:")?.parse().ok()
+        self.principal
+            .id
+            .as_str()
+            .strip_prefix("user:")?
+            .parse()
+            .ok()
     }
 
     /// The access token that it presented.
     pub(super) fn token(&self) -> Option<AccessTokenId> {
-        self.0.token.clone()
+        self.principal.token.clone()
     }
 
     /// The caller as the API shows it.
     pub(super) fn view(&self, directory: &UserDirectoryState) -> CallerView {
         CallerView {
-            principal: self.0.id.to_string(),
-            name: self.0.display_name(),
-            token: self.0.token.clone(),
-            groups: self.0.groups.clone(),
-            roles: self.0.roles.clone(),
-            limit: self.0.limit.clone(),
+            principal: self.principal.id.to_string(),
+            name: self.principal.display_name(),
+            token: self.principal.token.clone(),
+            groups: self.principal.groups.clone(),
+            roles: self.principal.roles.clone(),
+            limit: self.principal.limit.clone(),
             has_users: directory.has_users(),
         }
     }
@@ -79,37 +108,37 @@ impl Caller {
     /// The actor of the events that the request causes.
     #[must_use]
     pub fn actor(&self) -> Actor {
-        self.0.actor()
+        self.principal.actor()
     }
 
     /// Whose push the request is.
     pub(super) fn pusher(&self) -> PushPrincipal {
-        self.0.pusher()
+        self.principal.pusher()
     }
 
     /// How messages call the caller.
     #[must_use]
     pub fn name(&self) -> String {
-        self.0.display_name()
+        self.principal.display_name()
     }
 
     /// The caller's groups, for approvals.
     pub(super) fn groups(&self) -> Vec<String> {
-        self.0.groups.clone()
+        self.principal.groups.clone()
     }
 
     /// Whether it may use an `Idempotency-Key`. Steps of jobs that present no token may change nothing, and must not fill the log
     /// with keys either.
     pub(super) const fn may_use_keys(&self) -> bool {
-        !matches!(self.0.kind, PrincipalKind::JobProcess(_))
+        !matches!(self.principal.kind, PrincipalKind::JobProcess(_))
     }
 
     /// The principal and its name: what tells callers apart that hold the same token.
     pub(super) fn key(&self) -> String {
         format!(
             "{} {}",
-            self.0.id,
-            self.0.name.as_deref().unwrap_or_default()
+            self.principal.id,
+            self.principal.name.as_deref().unwrap_or_default()
         )
     }
 }
@@ -119,12 +148,17 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
         let principal = parts.extensions.get::<Principal>().cloned();
-        principal.map(Self).ok_or_else(|| {
-            ApiError::new(
+        let declared = parts.extensions.get::<DeclaredVerbs>().copied();
+        match (principal, declared) {
+            (Some(principal), Some(declared)) => Ok(Self {
+                principal,
+                declared: Some(declared),
+            }),
+            _ => Err(ApiError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "this endpoint has no authentication: please report this as a bug in Shipway",
-            )
-        })
+            )),
+        }
     }
 }
 

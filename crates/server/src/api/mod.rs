@@ -33,6 +33,7 @@ mod prune;
 pub(crate) mod query;
 pub(crate) mod releases;
 pub(crate) mod rollouts;
+pub(crate) mod route_permissions;
 pub(crate) mod runs;
 pub(crate) mod same_origin;
 mod secrets;

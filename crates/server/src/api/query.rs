@@ -140,7 +140,7 @@ fn check_ranges(known: &KnownParameters, given: &[(String, String)]) -> Result<(
 }
 
 /// The operations of a description: method, address and what it says of them.
-pub(super) fn operations(description: &OpenApi) -> Vec<(Method, &str, &Operation)> {
+pub(crate) fn operations(description: &OpenApi) -> Vec<(Method, &str, &Operation)> {
     let mut all = Vec::new();
     for (path, item) in &description.paths.paths {
         let by_method = [

@@ -39,7 +39,7 @@ pub(crate) async fn visible_tokens(
     accounts: &UserAccounts,
     caller: &Caller,
 ) -> Result<Vec<TokenView>, ApiError> {
-    let is_admin = caller.require(Verb::ManageUsers, &Resource::Server).is_ok();
+    let is_admin = caller.is_allowed(Verb::ManageUsers, &Resource::Server);
     let own = caller.user();
     let directory = accounts.directory().await?;
     let tokens = directory.tokens.values();

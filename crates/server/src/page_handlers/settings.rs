@@ -69,7 +69,7 @@ type FormSession = Option<Extension<SessionSecret>>;
 
 async fn show_first(caller: Caller) -> Result<Redirect, PageError> {
     caller.require(Verb::Browse, &Resource::Server)?;
-    let is_admin = caller.require(Verb::ManageUsers, &Resource::Server).is_ok();
+    let is_admin = caller.is_allowed(Verb::ManageUsers, &Resource::Server);
     let section = match is_admin {
         true => SettingsSection::Users,
         false => SettingsSection::Tokens,
@@ -133,7 +133,7 @@ async fn show(
     outcome: FormOutcome,
 ) -> Result<Response, PageError> {
     let directory = sources.accounts.directory().await?;
-    let is_admin = caller.require(Verb::ManageUsers, &Resource::Server).is_ok();
+    let is_admin = caller.is_allowed(Verb::ManageUsers, &Resource::Server);
     let mut events = Vec::new();
     if is_admin {
         let stored = sources.store.read(STREAM, 0).await?;
