@@ -21,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use shipway_api::{PruneReport, PrunedFiles, PrunedRelease};
@@ -416,6 +417,11 @@ pub(crate) async fn release_view(blobs: &dyn Blobs, release: &Release) -> Releas
         is_artifact_removed: !is_image && matches!(size, Ok(None)),
         ..ReleaseView::from(release)
     }
+}
+
+/// [`release_view`] of each, their artifacts looked up at the same time.
+pub(crate) async fn release_views(blobs: &dyn Blobs, releases: &[Release]) -> Vec<ReleaseView> {
+    join_all(releases.iter().map(|release| release_view(blobs, release))).await
 }
 
 /// Before a request for a release is recorded: its artifact is there, and stays until the request is recorded.

@@ -19,7 +19,7 @@ use super::{
     ApiError, Caller,
     lists::{ListConditions, conditional_rows, listed_resource, read_page},
 };
-use crate::retention::release_view;
+use crate::retention::release_views;
 
 /// Releases of all services, the newest first.
 #[utoipa::path(get, path = "/api/v1/releases", operation_id = "list_releases", params(ReleaseListQuery), responses((status = 200, description = "A page of releases", body = Value)))]
@@ -68,18 +68,21 @@ pub(crate) async fn read_releases(
     };
     let rows = conditional_rows(store, now, "release", conditions).await?;
     let page: Page<Value> = read_page(store, rows, &query).await?;
-    let mut items = Vec::new();
-    for doc in page.items {
-        let Ok(release) = serde_json::from_value::<Release>(doc) else {
-            continue;
-        };
-        items.push(ListedRelease {
-            release: release_view(blobs, &release).await,
+    let docs = page.items.into_iter();
+    let releases: Vec<Release> = docs
+        .filter_map(|doc| serde_json::from_value(doc).ok())
+        .collect();
+    let views = release_views(blobs, &releases).await;
+    let items = views
+        .into_iter()
+        .zip(releases)
+        .map(|(view, release)| ListedRelease {
+            release: view,
             branch: release.config.branch.clone(),
             by: release.by.as_ref().map(ToString::to_string),
             service: release.service,
-        });
-    }
+        })
+        .collect();
     Ok(Page {
         items,
         next: page.next,

@@ -13,7 +13,7 @@ use shipway_core::{
     access::{Resource, Verb},
     ids::{CommitId, ServiceName},
     release::{Release, WorkflowFile},
-    service::{ServiceEvent, ServiceInput},
+    service::{ReleaseView, ServiceEvent, ServiceInput},
 };
 use shipway_drivers::git::{GitError, GitRepositories, GitRepository};
 use shipway_engine::{Blobs, RowQuery, Store};
@@ -23,7 +23,7 @@ use super::{
     json_body::JsonObject,
     lists::{listed_resource, read_page},
 };
-use crate::{delivery_engines::DeliveryEngines, retention::release_view};
+use crate::{delivery_engines::DeliveryEngines, retention::release_views};
 
 /// All services.
 #[utoipa::path(get, path = "/api/v1/services", operation_id = "list_services", params(PageQuery), responses((status = 200, body = Value)))]
@@ -63,20 +63,21 @@ pub(super) async fn releases(
     Path(service): Path<String>,
     Query(query): Query<PageQuery>,
     caller: Caller,
-) -> Result<Json<Page<Value>>, ApiError> {
+) -> Result<Json<Page<ReleaseView>>, ApiError> {
     caller.require(Verb::Read, &listed_resource(Some(&service)))?;
     let rows = RowQuery {
         service: Some(&service),
         ..RowQuery::new("release")
     };
-    let mut page = read_page(&*store, rows, &query).await?;
-    for doc in &mut page.items {
-        if let Ok(release) = serde_json::from_value::<Release>(doc.take()) {
-            let view = release_view(&*blobs, &release).await;
-            *doc = serde_json::to_value(view).expect("a view is plain data");
-        }
-    }
-    Ok(Json(page))
+    let page = read_page(&*store, rows, &query).await?;
+    let docs = page.items.into_iter();
+    let releases: Vec<Release> = docs
+        .filter_map(|doc| serde_json::from_value(doc).ok())
+        .collect();
+    Ok(Json(Page {
+        items: release_views(&*blobs, &releases).await,
+        next: page.next,
+    }))
 }
 
 /// Starts a workflow manually (`workflow_dispatch`).

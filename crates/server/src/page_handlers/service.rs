@@ -19,7 +19,7 @@ use crate::{
     api::Caller,
     environment_status::{StatusSources, all_environment_statuses},
     read_models::{ReadModelError, newest_rows},
-    retention::release_view,
+    retention::release_views,
 };
 
 /// Entries of each list.
@@ -45,15 +45,11 @@ pub(super) async fn show(
         return Err(PageError::NotFound(format!("No such service: {service}.")));
     }
     let releases: Vec<Release> = newest_rows(&*store, "release", &service, LIST_ENTRIES).await?;
-    let mut release_views = Vec::new();
-    for release in &releases {
-        release_views.push(release_view(&*blobs, release).await);
-    }
     let page = ServicePage {
         environments,
         rollouts: newest_rows(&*store, "rollout", &service, LIST_ENTRIES).await?,
         runs: newest_rows(&*store, "run", &service, LIST_ENTRIES).await?,
-        releases: release_views,
+        releases: release_views(&*blobs, &releases).await,
         service,
         now: clock.now(),
     };
