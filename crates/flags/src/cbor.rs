@@ -1,12 +1,12 @@
 //! Deterministic CBOR (RFC 8949, 4.2.1) of JSON values: what bucketing v3 hashes.
 //!
-//! Numbers are integers when they have no fraction and no more than 2⁵³ in magnitude, so that `1` and `1.0` are the same subject in
-//! every language; other numbers take the shortest float that holds them exactly.
+//! Numbers without a fraction are integers as far as CBOR's go (2⁶⁴), so that `1` and `1.0` are the same subject in every language; other
+//! numbers take the shortest float that holds them exactly.
 
 use serde_json::{Map, Number, Value};
 
-/// Magnitude up to which a float without a fraction is encoded as an integer.
-const INTEGRAL_FLOAT_MAX: f64 = 9_007_199_254_740_992.0;
+/// From this magnitude on a number is no CBOR integer: 2⁶⁴.
+const INTEGER_BOUND: f64 = 18_446_744_073_709_551_616.0;
 
 pub(crate) fn push_value(out: &mut Vec<u8>, value: &Value) {
     match value {
@@ -37,8 +37,12 @@ pub(crate) fn push_array_head(out: &mut Vec<u8>, length: usize) {
 }
 
 pub(crate) fn push_float(out: &mut Vec<u8>, number: f64) {
-    if number.fract() == 0.0 && number.abs() <= INTEGRAL_FLOAT_MAX {
-        push_integer(out, number as i64);
+    if number.fract() == 0.0 && number.abs() < INTEGER_BOUND {
+        if number < 0.0 {
+            push_head(out, 1, number.abs() as u64 - 1);
+        } else {
+            push_head(out, 0, number as u64);
+        }
         return;
     }
     let single = number as f32;
@@ -149,6 +153,8 @@ mod tests {
             (json!(-1000), "3903e7"),
             (json!(1.0), "01"),
             (json!(-0.0), "00"),
+            (json!(1e18), "1b0de0b6b3a7640000"),
+            (json!(-1e18), "3b0de0b6b3a763ffff"),
             (json!(1.1), "fb3ff199999999999a"),
             (json!(1.5), "f93e00"),
             (json!(5.960_464_477_539_063e-8), "f90001"),

@@ -137,11 +137,15 @@ impl FlagSet {
             return Ok((None, EvaluationReason::Disabled, None));
         }
         for prerequisite in &flag.prerequisites {
+            budget.charge(1).map_err(|_| too_many_steps())?;
             let (other_key, other) = self.flag_at(prerequisite.flag);
-            // A prerequisite that can't be evaluated is not met; its own evaluation says why.
             let is_met = match self.choose_variant(other_key, other, context, budget) {
-                Ok((Some(variant), _, _)) => prerequisite.variants.contains(&variant),
-                Ok(_) | Err(_) => false,
+                Ok((variant, _, _)) => {
+                    variant.is_some_and(|variant| prerequisite.variants.contains(&variant))
+                }
+                Err(error) if budget.is_exhausted() => return Err(error),
+                // Its own evaluation says why.
+                Err(_) => false,
             };
             if !is_met {
                 let variant = flag.unmet_variant.or(flag.default_variant);
@@ -185,12 +189,7 @@ fn evaluate_targeting<'a>(
     let result = match interpreter.evaluate_rule(rule) {
         Ok(result) => result,
         Err(RuleInterruption::OperatorFailed) => TargetingOperand::Null,
-        Err(RuleInterruption::BudgetExceeded) => {
-            return Err(EvaluationError::new(
-                EvaluationErrorCode::General,
-                "the targeting rule takes too many steps for this context; send a smaller context or simplify the rule",
-            ));
-        }
+        Err(RuleInterruption::BudgetExceeded) => return Err(too_many_steps()),
     };
     let name = match &result {
         TargetingOperand::Null => {
@@ -218,4 +217,11 @@ fn evaluate_targeting<'a>(
             format!("targeting gave `{name}`, which is none of the flag's variants"),
         )),
     }
+}
+
+fn too_many_steps() -> EvaluationError {
+    EvaluationError::new(
+        EvaluationErrorCode::General,
+        "the flag's rules take too many steps for this context; send a smaller context or simplify them",
+    )
 }

@@ -30,12 +30,12 @@
 //! assert_eq!(evaluation.reason, EvaluationReason::TargetingMatch);
 //!
 //! // A bad file changes nothing and says where it is wrong.
-//! let broken = file.replace("\"defaultVariant\": \"off\"", "\"defaultVariant\": \"of\"");
+//! let broken = file.replace("\"defaultVariant\": \"off\"", "\"defaultVariant\": \"offf\"");
 //! let source = FlagSetSource { definitions: &broken, details: None, strictness: Default::default() };
 //! let error = flags.reload(&source).unwrap_err();
 //! assert_eq!(
 //!     error.to_string(),
-//!     "6:25: /flags/new-checkout/defaultVariant: `of` is none of the flag's variants; did you mean `off`?",
+//!     "6:25: /flags/new-checkout/defaultVariant: `offf` is none of the flag's variants; did you mean `off`?",
 //! );
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -45,10 +45,13 @@ impl EvaluationBudget {
     pub(crate) fn charge(&mut self, steps: usize) -> Result<(), RuleInterruption> {
         let left = u32::try_from(steps)
             .ok()
-            .and_then(|steps| self.steps_left.checked_sub(steps))
-            .ok_or(RuleInterruption::BudgetExceeded)?;
-        self.steps_left = left;
-        Ok(())
+            .and_then(|steps| self.steps_left.checked_sub(steps));
+        self.steps_left = left.unwrap_or(0);
+        left.map(|_| ()).ok_or(RuleInterruption::BudgetExceeded)
+    }
+
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.steps_left == 0
     }
 
     pub(crate) fn charge_text(&mut self, bytes: usize) -> Result<(), RuleInterruption> {
