@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::bucketing::BucketingVersion;
 use crate::diagnostic::{FlagDiagnostic, FlagDocument, FlagFileError, FlagProblem};
-use crate::json_document::{TextPosition, parse_unique_json};
+use crate::document_value::DocumentValue;
+use crate::json_position::TextPosition;
 use crate::limits::FLAG_FILE_BYTES_MAX;
 
 /// Shipway's own facts about a set of flags.
@@ -88,7 +89,7 @@ impl FlagSetDetails {
             let problem = FlagProblem::FileTooLarge { bytes: text.len() };
             return Err(refuse_details(problem, None));
         }
-        parse_unique_json(text)
+        serde_json::from_str::<DocumentValue<'_>>(text)
             .and_then(|_| serde_json::from_str(text))
             .map_err(|error| {
                 let position = TextPosition {

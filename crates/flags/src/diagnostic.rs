@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::bucketing::BucketingVersion;
-use crate::json_document::TextPosition;
+use crate::json_position::TextPosition;
 use crate::limits::{
     FLAG_FILE_BYTES_MAX, FLAGS_MAX, NAME_BYTES_MAX, PREREQUISITE_CHAIN_MAX, SAFE_INTEGER_MAX,
     TARGETING_DEPTH_MAX, VARIANTS_MAX, WEIGHT_TOTAL_MAX,

@@ -61,10 +61,11 @@ mod context;
 mod definition;
 mod details;
 mod diagnostic;
+mod document_value;
 mod evaluation;
 mod evaluation_error;
 mod handle;
-mod json_document;
+mod json_position;
 pub mod limits;
 mod prerequisites;
 mod problem_list;
@@ -86,5 +87,9 @@ pub use diagnostic::{FlagDiagnostic, FlagDocument, FlagFileError, FlagProblem, N
 pub use evaluation::{EvaluationReason, FlagEvaluation};
 pub use evaluation_error::{EvaluationError, EvaluationErrorCode};
 pub use handle::FlagSetHandle;
-pub use json_document::TextPosition;
+pub use json_position::TextPosition;
 pub use typed_value::FlagValue;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/flags.md")]
+struct FlagsPage;

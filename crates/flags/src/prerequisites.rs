@@ -3,7 +3,7 @@
 use crate::definition::{FlagMap, PrerequisiteIndex};
 use crate::details::{FlagPrerequisite, FlagSetDetails};
 use crate::diagnostic::{FlagProblem, NearestWord};
-use crate::json_document::PathSegment;
+use crate::json_position::PathSegment;
 use crate::limits::PREREQUISITE_CHAIN_MAX;
 use crate::problem_list::ProblemList;
 

@@ -1,7 +1,7 @@
 //! Collects problems while a document is walked, with the path of each.
 
 use crate::diagnostic::{FlagDiagnostic, FlagDocument, FlagFileError, FlagProblem};
-use crate::json_document::{PathSegment, PathTarget, locate, to_json_pointer};
+use crate::json_position::{PathSegment, PathTarget, locate, to_json_pointer};
 use crate::limits::PROBLEMS_REPORTED_MAX;
 
 /// The problems found so far, and where the walk is.

@@ -9,7 +9,8 @@ use crate::definition::{
 };
 use crate::details::{FlagDetails, FlagKind, FlagSetDetails};
 use crate::diagnostic::{FlagDiagnostic, FlagDocument, FlagFileError, FlagProblem, NearestWord};
-use crate::json_document::{TextPosition, parse_unique_json};
+use crate::document_value::{DocumentObject, DocumentValue};
+use crate::json_position::TextPosition;
 use crate::limits::{FLAG_FILE_BYTES_MAX, FLAGS_MAX, VARIANTS_MAX};
 use crate::prerequisites::link_prerequisites;
 use crate::problem_list::ProblemList;
@@ -45,7 +46,7 @@ fn read_flag_set(source: &FlagSetSource<'_>) -> Result<FlagSet, FlagFileError> {
         let problem = FlagProblem::FileTooLarge { bytes: text.len() };
         return Err(refuse_file(problem, None));
     }
-    let document = parse_unique_json(text).map_err(|error| {
+    let document = serde_json::from_str(text).map_err(|error| {
         let position = TextPosition {
             line: error.line(),
             column: error.column().max(1),
@@ -53,8 +54,14 @@ fn read_flag_set(source: &FlagSetSource<'_>) -> Result<FlagSet, FlagFileError> {
         let message = error.to_string();
         refuse_file(FlagProblem::InvalidJson { message }, Some(position))
     })?;
+    let segments: Vec<(&str, DocumentValue<'_>)> = source
+        .details
+        .iter()
+        .flat_map(|details| &details.segments)
+        .map(|(name, rule)| (name.as_str(), DocumentValue::from_json(rule)))
+        .collect();
     let mut problems = ProblemList::new();
-    let flag_set = read_document(&document, source, &mut problems);
+    let flag_set = read_document(&document, source, &segments, &mut problems);
     let is_refused = match source.strictness {
         FlagFileStrictness::Strict => problems.count() > 0,
         FlagFileStrictness::Lenient => problems.has_structural(),
@@ -82,11 +89,12 @@ fn refuse_file(problem: FlagProblem, position: Option<TextPosition>) -> FlagFile
 
 /// `None` when there is nothing to walk; the problem is reported.
 fn read_document<'v>(
-    document: &'v Value,
+    document: &'v DocumentValue<'v>,
     source: &FlagSetSource<'v>,
+    segments: &'v [(&'v str, DocumentValue<'v>)],
     problems: &mut ProblemList<'v>,
 ) -> Option<FlagSet> {
-    let Value::Object(root) = document else {
+    let DocumentValue::Object(root) = document else {
         report_type("the file", "an object", document, problems);
         return None;
     };
@@ -96,10 +104,10 @@ fn read_document<'v>(
         problems,
     );
     let metadata = read_metadata(root, problems);
-    let rules = read_named_rules(root, source.details, problems);
+    let rules = read_named_rules(root, segments, problems);
     let mut compiler = TargetingCompiler::new(rules);
     let definitions = match root.get("flags") {
-        Some(Value::Object(definitions)) => definitions,
+        Some(DocumentValue::Object(definitions)) => definitions,
         Some(other) => {
             problems.push_key("flags");
             report_type("flags", "an object of flags by their keys", other, problems);
@@ -119,11 +127,11 @@ fn read_document<'v>(
         return None;
     }
     let mut flags = FlagMap::with_capacity_and_hasher(definitions.len(), FixedState::default());
-    for (key, definition) in definitions {
+    for (key, definition) in definitions.iter() {
         problems.push_key(key);
         check_name(key, problems);
         if let Some(flag) = read_flag(definition, &metadata, &mut compiler, problems) {
-            flags.insert(Box::from(key.as_str()), flag);
+            flags.insert(Box::from(key), flag);
         }
         problems.pop();
     }
@@ -144,15 +152,15 @@ fn read_document<'v>(
 }
 
 fn read_named_rules<'v>(
-    root: &'v Map<String, Value>,
-    details: Option<&'v FlagSetDetails>,
+    root: &'v DocumentObject<'v>,
+    segments: &'v [(&'v str, DocumentValue<'v>)],
     problems: &mut ProblemList<'v>,
 ) -> NamedRules<'v> {
     let mut rules = NamedRules::default();
     problems.push_key("$evaluators");
     match root.get("$evaluators") {
-        Some(Value::Object(evaluators)) => {
-            for (name, value) in evaluators {
+        Some(DocumentValue::Object(evaluators)) => {
+            for (name, value) in evaluators.iter() {
                 problems.push_key(name);
                 check_name(name, problems);
                 problems.pop();
@@ -168,14 +176,15 @@ fn read_named_rules<'v>(
         None => {}
     }
     problems.pop();
-    let Some(details) = details else { return rules };
     problems.document = FlagDocument::Details;
     problems.push_key("segments");
-    for (name, value) in &details.segments {
+    for (name, value) in segments {
         problems.push_key(name);
         check_name(name, problems);
-        if rules.contains_key(name.as_str()) {
-            problems.report_key(FlagProblem::SegmentNameTaken { name: name.clone() });
+        if rules.contains_key(name) {
+            problems.report_key(FlagProblem::SegmentNameTaken {
+                name: (*name).to_owned(),
+            });
         } else {
             rules.insert(name, new_rule(value, FlagDocument::Details));
         }
@@ -186,7 +195,7 @@ fn read_named_rules<'v>(
     rules
 }
 
-fn new_rule(value: &Value, document: FlagDocument) -> NamedRule<'_> {
+fn new_rule<'v>(value: &'v DocumentValue<'v>, document: FlagDocument) -> NamedRule<'v> {
     NamedRule {
         value,
         document,
@@ -196,12 +205,12 @@ fn new_rule(value: &Value, document: FlagDocument) -> NamedRule<'_> {
 
 /// `None` when the flag can't be evaluated in any way; the problem is reported.
 fn read_flag<'v>(
-    definition: &'v Value,
+    definition: &'v DocumentValue<'v>,
     set_metadata: &Map<String, Value>,
     compiler: &mut TargetingCompiler<'v>,
     problems: &mut ProblemList<'v>,
 ) -> Option<FlagDefinition> {
-    let Value::Object(definition) = definition else {
+    let DocumentValue::Object(definition) = definition else {
         report_type("a flag", "an object", definition, problems);
         return None;
     };
@@ -215,7 +224,7 @@ fn read_flag<'v>(
     check_property_names(definition, &known, problems);
     let state = read_state(definition, problems);
     let variants = read_variants(definition, problems);
-    let metadata = definition.contains_key("metadata").then(|| {
+    let metadata = definition.get("metadata").map(|_| {
         let mut metadata = set_metadata.clone();
         metadata.extend(read_metadata(definition, problems));
         metadata
@@ -237,11 +246,11 @@ fn read_flag<'v>(
 }
 
 fn read_state<'v>(
-    definition: &'v Map<String, Value>,
+    definition: &'v DocumentObject<'v>,
     problems: &mut ProblemList<'v>,
 ) -> Option<FlagState> {
     let state = match definition.get("state") {
-        Some(Value::String(state)) => state,
+        Some(DocumentValue::String(state)) => state,
         Some(other) => {
             problems.push_key("state");
             report_type("state", "`ENABLED` or `DISABLED`", other, problems);
@@ -253,13 +262,13 @@ fn read_state<'v>(
             return None;
         }
     };
-    match state.as_str() {
+    match state.as_ref() {
         "ENABLED" => Some(FlagState::Enabled),
         "DISABLED" => Some(FlagState::Disabled),
         _ => {
             problems.push_key("state");
             problems.report(FlagProblem::UnknownState {
-                actual: state.clone(),
+                actual: state.to_string(),
                 nearest: NearestWord::find(state, ["ENABLED", "DISABLED"]),
             });
             problems.pop();
@@ -269,7 +278,7 @@ fn read_state<'v>(
 }
 
 fn read_variants<'v>(
-    definition: &'v Map<String, Value>,
+    definition: &'v DocumentObject<'v>,
     problems: &mut ProblemList<'v>,
 ) -> Option<(FlagValueType, FlagVariants)> {
     let Some(variants) = definition.get("variants") else {
@@ -278,10 +287,10 @@ fn read_variants<'v>(
     };
     problems.push_key("variants");
     let read = match variants {
-        Value::Object(variants) if (1..=VARIANTS_MAX).contains(&variants.len()) => {
+        DocumentValue::Object(variants) if (1..=VARIANTS_MAX).contains(&variants.len()) => {
             read_variant_values(variants, problems)
         }
-        Value::Object(variants) => {
+        DocumentValue::Object(variants) => {
             problems.report(FlagProblem::VariantCount {
                 count: variants.len(),
             });
@@ -302,12 +311,12 @@ fn read_variants<'v>(
 }
 
 fn read_variant_values<'v>(
-    variants: &'v Map<String, Value>,
+    variants: &'v DocumentObject<'v>,
     problems: &mut ProblemList<'v>,
 ) -> Option<(FlagValueType, FlagVariants)> {
     let mut flag_type: Option<(&str, FlagValueType)> = None;
     let mut entries = Vec::with_capacity(variants.len());
-    for (name, value) in variants {
+    for (name, value) in variants.iter() {
         problems.push_key(name);
         check_name(name, problems);
         check_safe_integer(value, problems);
@@ -321,43 +330,43 @@ fn read_variant_values<'v>(
             (Some(found), None) => flag_type = Some((name, found)),
             (Some(found), Some((first, expected))) if found != expected => {
                 problems.report(FlagProblem::MixedVariants {
-                    variant: name.clone(),
+                    variant: name.to_string(),
                     actual: describe_type(value),
                     first: first.to_owned(),
-                    expected: describe_type(&variants[first]),
+                    expected: variants.get(first).map_or("of another type", describe_type),
                 });
             }
             (Some(_), Some(_)) => {}
         }
         problems.pop();
-        entries.push((Box::from(name.as_str()), value.clone()));
+        entries.push((Box::from(name), value.to_json()));
     }
     flag_type.map(|(_, value_type)| (value_type, FlagVariants { entries }))
 }
 
-fn find_value_type(value: &Value) -> Option<FlagValueType> {
+fn find_value_type(value: &DocumentValue<'_>) -> Option<FlagValueType> {
     match value {
-        Value::Bool(_) => Some(FlagValueType::Boolean),
-        Value::String(_) => Some(FlagValueType::Text),
-        Value::Number(_) => Some(FlagValueType::Number),
-        Value::Object(_) => Some(FlagValueType::Object),
-        Value::Null | Value::Array(_) => None,
+        DocumentValue::Bool(_) => Some(FlagValueType::Boolean),
+        DocumentValue::String(_) => Some(FlagValueType::Text),
+        DocumentValue::Number(_) => Some(FlagValueType::Number),
+        DocumentValue::Object(_) => Some(FlagValueType::Object),
+        DocumentValue::Null | DocumentValue::Array(_) => None,
     }
 }
 
 fn read_default_variant<'v>(
-    definition: &'v Map<String, Value>,
+    definition: &'v DocumentObject<'v>,
     variants: &FlagVariants,
     problems: &mut ProblemList<'v>,
 ) -> Option<usize> {
     problems.push_key("defaultVariant");
     let default = match definition.get("defaultVariant") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(name)) => {
+        None | Some(DocumentValue::Null) => None,
+        Some(DocumentValue::String(name)) => {
             let index = variants.index_of(name);
             if index.is_none() {
                 problems.report(FlagProblem::UnknownVariant {
-                    variant: name.clone(),
+                    variant: name.to_string(),
                     nearest: NearestWord::find(name, variants.names()),
                 });
             }
@@ -378,18 +387,18 @@ fn read_default_variant<'v>(
 }
 
 fn read_targeting<'v>(
-    definition: &'v Map<String, Value>,
+    definition: &'v DocumentObject<'v>,
     variants: &FlagVariants,
     compiler: &mut TargetingCompiler<'v>,
     problems: &mut ProblemList<'v>,
 ) -> FlagTargeting {
     let rule = match definition.get("targeting") {
-        None | Some(Value::Null) => return FlagTargeting::None,
-        Some(Value::Object(rule)) if rule.is_empty() => return FlagTargeting::None,
+        None | Some(DocumentValue::Null) => return FlagTargeting::None,
+        Some(DocumentValue::Object(rule)) if rule.is_empty() => return FlagTargeting::None,
         Some(rule) => rule,
     };
     problems.push_key("targeting");
-    if !rule.is_object() {
+    if !matches!(rule, DocumentValue::Object(_)) {
         problems.report_rule(FlagProblem::WrongType {
             name: "targeting".to_owned(),
             expected: "a rule",
@@ -411,25 +420,28 @@ fn read_targeting<'v>(
 }
 
 fn read_metadata<'v>(
-    owner: &'v Map<String, Value>,
+    owner: &'v DocumentObject<'v>,
     problems: &mut ProblemList<'v>,
 ) -> Map<String, Value> {
     problems.push_key("metadata");
     let metadata = match owner.get("metadata") {
         None => Map::new(),
-        Some(Value::Object(metadata)) => {
-            for (name, value) in metadata {
-                if matches!(value, Value::Null | Value::Array(_) | Value::Object(_)) {
+        Some(DocumentValue::Object(metadata)) => {
+            for (name, value) in metadata.iter() {
+                if matches!(
+                    value,
+                    DocumentValue::Null | DocumentValue::Array(_) | DocumentValue::Object(_)
+                ) {
                     problems.push_key(name);
                     problems.report_rule(FlagProblem::WrongType {
-                        name: name.clone(),
+                        name: name.to_string(),
                         expected: "a string, a number or a boolean",
                         actual: describe_type(value),
                     });
                     problems.pop();
                 }
             }
-            metadata.clone()
+            metadata.to_json()
         }
         Some(other) => {
             report_type("metadata", "an object", other, problems);
@@ -483,7 +495,7 @@ fn find_unmet_variant(
     if index.is_none() {
         problems.push_key("unmetVariant");
         problems.report(FlagProblem::UnknownVariant {
-            variant: name.clone(),
+            variant: name.to_string(),
             nearest: NearestWord::find(name, flag.variants.names()),
         });
         problems.pop();
@@ -491,7 +503,12 @@ fn find_unmet_variant(
     index
 }
 
-fn report_type(name: &str, expected: &'static str, actual: &Value, problems: &mut ProblemList<'_>) {
+fn report_type(
+    name: &str,
+    expected: &'static str,
+    actual: &DocumentValue<'_>,
+    problems: &mut ProblemList<'_>,
+) {
     problems.report(FlagProblem::WrongType {
         name: name.to_owned(),
         expected,

@@ -1,34 +1,35 @@
 //! Whether the constant results of a rule name variants of its flag.
 
-use serde_json::Value;
-
 use crate::definition::FlagVariants;
 use crate::diagnostic::{FlagProblem, NearestWord};
-use crate::json_document::PathSegment;
+use crate::document_value::DocumentValue;
+use crate::json_position::PathSegment;
 use crate::problem_list::ProblemList;
 use crate::schema::describe_type;
 
 /// Reports constant results of a rule that name no variant. Results that are computed are checked by evaluations.
 pub(crate) fn check_results<'v>(
-    rule: &'v Value,
+    rule: &'v DocumentValue<'v>,
     variants: &FlagVariants,
     problems: &mut ProblemList<'v>,
 ) {
     match rule {
-        Value::Null => {}
-        Value::String(name) => check_variant(name, variants, problems),
-        Value::Bool(boolean) => {
+        DocumentValue::Null => {}
+        DocumentValue::String(name) => check_variant(name, variants, problems),
+        DocumentValue::Bool(boolean) => {
             check_variant(if *boolean { "true" } else { "false" }, variants, problems);
         }
-        Value::Number(_) | Value::Array(_) => problems.report_rule(FlagProblem::ResultNotVariant {
-            actual: describe_type(rule),
-        }),
-        Value::Object(operator) => {
-            let Some((name, Value::Array(arguments))) = operator.iter().next() else {
+        DocumentValue::Number(_) | DocumentValue::Array(_) => {
+            problems.report_rule(FlagProblem::ResultNotVariant {
+                actual: describe_type(rule),
+            })
+        }
+        DocumentValue::Object(operator) => {
+            let Some((name, DocumentValue::Array(arguments))) = operator.iter().next() else {
                 return;
             };
             problems.push_key(name);
-            match name.as_str() {
+            match name {
                 "if" => check_branches(arguments, variants, problems),
                 "fractional" => check_buckets(arguments, variants, problems),
                 _ => {}
@@ -39,7 +40,7 @@ pub(crate) fn check_results<'v>(
 }
 
 fn check_branches<'v>(
-    arguments: &'v [Value],
+    arguments: &'v [DocumentValue<'v>],
     variants: &FlagVariants,
     problems: &mut ProblemList<'v>,
 ) {
@@ -54,7 +55,7 @@ fn check_branches<'v>(
 }
 
 fn check_buckets<'v>(
-    arguments: &'v [Value],
+    arguments: &'v [DocumentValue<'v>],
     variants: &FlagVariants,
     problems: &mut ProblemList<'v>,
 ) {

@@ -1,20 +1,19 @@
 //! Rules of flagd's schema about names and values.
 
-use serde_json::Value;
-
 use crate::diagnostic::{FlagProblem, NearestWord};
+use crate::document_value::{DocumentObject, DocumentValue};
 use crate::limits::{NAME_BYTES_MAX, SAFE_INTEGER_MAX};
 use crate::problem_list::ProblemList;
 
 /// The JSON type of a value, for people.
-pub(crate) fn describe_type(value: &Value) -> &'static str {
+pub(crate) fn describe_type(value: &DocumentValue<'_>) -> &'static str {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+        DocumentValue::Null => "null",
+        DocumentValue::Bool(_) => "a boolean",
+        DocumentValue::Number(_) => "a number",
+        DocumentValue::String(_) => "a string",
+        DocumentValue::Array(_) => "an array",
+        DocumentValue::Object(_) => "an object",
     }
 }
 
@@ -26,12 +25,15 @@ pub(crate) fn check_name(name: &str, problems: &mut ProblemList<'_>) {
 }
 
 /// Reports an integer that a double doesn't hold exactly.
-pub(crate) fn check_safe_integer(value: &Value, problems: &mut ProblemList<'_>) {
-    let magnitude = value
+pub(crate) fn check_safe_integer(value: &DocumentValue<'_>, problems: &mut ProblemList<'_>) {
+    let DocumentValue::Number(number) = value else {
+        return;
+    };
+    let magnitude = number
         .as_u64()
-        .or_else(|| value.as_i64().map(i64::unsigned_abs));
-    let is_unsafe_float = value.is_f64()
-        && value
+        .or_else(|| number.as_i64().map(i64::unsigned_abs));
+    let is_unsafe_float = number.is_f64()
+        && number
             .as_f64()
             .is_some_and(|number| number.abs() > SAFE_INTEGER_MAX as f64);
     if magnitude.is_some_and(|magnitude| magnitude > SAFE_INTEGER_MAX) || is_unsafe_float {
@@ -41,16 +43,16 @@ pub(crate) fn check_safe_integer(value: &Value, problems: &mut ProblemList<'_>) 
 
 /// Reports unknown members whose name is near to a known one. Others are extensions of tools, which flagd ignores too.
 pub(crate) fn check_property_names<'v>(
-    object: &'v serde_json::Map<String, Value>,
+    object: &'v DocumentObject<'v>,
     known: &[&str],
     problems: &mut ProblemList<'v>,
 ) {
-    for name in object.keys().filter(|name| !known.contains(&name.as_str())) {
+    for (name, _) in object.iter().filter(|(name, _)| !known.contains(name)) {
         let nearest = NearestWord::find(name, known.iter().copied());
         if nearest.0.is_some() {
             problems.push_key(name);
             problems.report_rule_key(FlagProblem::UnknownProperty {
-                name: name.clone(),
+                name: name.to_owned(),
                 nearest,
             });
             problems.pop();

@@ -5,13 +5,12 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
 use super::evaluators::{NamedRuleState, NamedRules};
 use super::expression::{TargetingExpression, VariablePath};
 use super::operators::{OPERATORS, OperatorKind, OperatorRule, find_operator};
 use crate::diagnostic::{FlagProblem, NearestWord};
-use crate::json_document::PathSegment;
+use crate::document_value::{DocumentObject, DocumentValue};
+use crate::json_position::PathSegment;
 use crate::limits::TARGETING_DEPTH_MAX;
 use crate::problem_list::ProblemList;
 use crate::schema::describe_type;
@@ -36,7 +35,7 @@ pub(crate) enum CompiledRule {
 /// The arguments of an operator: those of an array, or one without an array around it.
 #[derive(Clone, Copy)]
 pub(super) struct OperatorArguments<'v> {
-    pub(super) values: &'v [Value],
+    pub(super) values: &'v [DocumentValue<'v>],
     is_bare: bool,
 }
 
@@ -53,7 +52,7 @@ impl<'v> TargetingCompiler<'v> {
     /// Compiles a rule; `problems` is at its place.
     pub(crate) fn compile_rule(
         &mut self,
-        rule: &'v Value,
+        rule: &'v DocumentValue<'v>,
         problems: &mut ProblemList<'v>,
     ) -> CompiledRule {
         self.deepest = 0;
@@ -75,7 +74,7 @@ impl<'v> TargetingCompiler<'v> {
 
     pub(super) fn compile(
         &mut self,
-        value: &'v Value,
+        value: &'v DocumentValue<'v>,
         level: usize,
         problems: &mut ProblemList<'v>,
     ) -> TargetingExpression {
@@ -85,29 +84,29 @@ impl<'v> TargetingCompiler<'v> {
         }
         self.deepest = self.deepest.max(level);
         match value {
-            Value::Null => TargetingExpression::Null,
-            Value::Bool(boolean) => TargetingExpression::Boolean(*boolean),
-            Value::Number(number) => {
+            DocumentValue::Null => TargetingExpression::Null,
+            DocumentValue::Bool(boolean) => TargetingExpression::Boolean(*boolean),
+            DocumentValue::Number(number) => {
                 TargetingExpression::Number(number.as_f64().unwrap_or(f64::NAN))
             }
-            Value::String(text) => TargetingExpression::Text(Box::from(text.as_str())),
-            Value::Array(elements) if elements.iter().all(is_scalar) => {
-                TargetingExpression::ConstantArray(Box::new(value.clone()))
+            DocumentValue::String(text) => TargetingExpression::Text(Box::from(text.as_ref())),
+            DocumentValue::Array(elements) if elements.iter().all(is_scalar) => {
+                TargetingExpression::ConstantArray(Box::new(value.to_json()))
             }
-            Value::Array(elements) => {
+            DocumentValue::Array(elements) => {
                 TargetingExpression::Array(self.compile_all(elements, level, problems))
             }
-            Value::Object(operator) => self.compile_operator(operator, level, problems),
+            DocumentValue::Object(operator) => self.compile_operator(operator, level, problems),
         }
     }
 
     fn compile_all(
         &mut self,
-        values: &'v [Value],
+        values: &'v [DocumentValue<'v>],
         level: usize,
         problems: &mut ProblemList<'v>,
     ) -> Box<[TargetingExpression]> {
-        let compile_at = |(index, value): (usize, &'v Value)| {
+        let compile_at = |(index, value): (usize, &'v DocumentValue<'v>)| {
             problems.push(PathSegment::Index(index));
             let expression = self.compile(value, level + 1, problems);
             problems.pop();
@@ -118,7 +117,7 @@ impl<'v> TargetingCompiler<'v> {
 
     fn compile_operator(
         &mut self,
-        operator: &'v Map<String, Value>,
+        operator: &'v DocumentObject<'v>,
         level: usize,
         problems: &mut ProblemList<'v>,
     ) -> TargetingExpression {
@@ -130,12 +129,12 @@ impl<'v> TargetingCompiler<'v> {
             return self.invalidate();
         };
         problems.push_key(name);
-        let expression = match (name.as_str(), find_operator(name)) {
+        let expression = match (name, find_operator(name)) {
             ("$ref", _) => self.compile_reference(arguments, level, problems),
             (_, Some(rule)) => self.compile_operator_call(rule, arguments, level, problems),
             (_, None) => {
                 problems.report_rule_key(FlagProblem::UnknownOperator {
-                    operator: name.clone(),
+                    operator: name.to_owned(),
                     nearest: NearestWord::find(name, OPERATORS.iter().map(|rule| rule.name)),
                 });
                 self.invalidate()
@@ -148,12 +147,12 @@ impl<'v> TargetingCompiler<'v> {
     fn compile_operator_call(
         &mut self,
         rule: &'static OperatorRule,
-        arguments: &'v Value,
+        arguments: &'v DocumentValue<'v>,
         level: usize,
         problems: &mut ProblemList<'v>,
     ) -> TargetingExpression {
         let arguments = match arguments {
-            Value::Array(values) => OperatorArguments {
+            DocumentValue::Array(values) => OperatorArguments {
                 values,
                 is_bare: false,
             },
@@ -232,9 +231,9 @@ impl<'v> TargetingCompiler<'v> {
         problems: &mut ProblemList<'v>,
     ) -> TargetingExpression {
         let path = match &arguments.values[0] {
-            Value::String(path) => VariablePath::parse(path),
-            Value::Number(number) => VariablePath::parse(&number.to_string()),
-            Value::Null => VariablePath::Whole,
+            DocumentValue::String(path) => VariablePath::parse(path),
+            DocumentValue::Number(number) => VariablePath::parse(&number.to_string()),
+            DocumentValue::Null => VariablePath::Whole,
             _ => {
                 return TargetingExpression::ComputedVariable(
                     self.compile_arguments(arguments, level, problems),
@@ -249,11 +248,11 @@ impl<'v> TargetingCompiler<'v> {
 
     fn compile_reference(
         &mut self,
-        name: &'v Value,
+        name: &'v DocumentValue<'v>,
         level: usize,
         problems: &mut ProblemList<'v>,
     ) -> TargetingExpression {
-        let Value::String(name) = name else {
+        let DocumentValue::String(name) = name else {
             problems.report_rule(FlagProblem::ArgumentType {
                 operator: "$ref",
                 expected: "the name of an evaluator",
@@ -261,9 +260,9 @@ impl<'v> TargetingCompiler<'v> {
             });
             return self.invalidate();
         };
-        let Some(index) = self.rules.get_index_of(name.as_str()) else {
+        let Some(index) = self.rules.get_index_of(name.as_ref()) else {
             problems.report_rule(FlagProblem::UnknownEvaluator {
-                name: name.clone(),
+                name: name.to_string(),
                 nearest: NearestWord::find(name, self.rules.keys().copied()),
             });
             return self.invalidate();
@@ -323,7 +322,7 @@ impl<'v> TargetingCompiler<'v> {
     fn compile_open_rule(
         &mut self,
         name: &'v str,
-        value: &'v Value,
+        value: &'v DocumentValue<'v>,
         problems: &mut ProblemList<'v>,
     ) -> NamedRuleState {
         let outer = (
@@ -351,8 +350,8 @@ impl<'v> TargetingCompiler<'v> {
     }
 }
 
-fn is_scalar(value: &Value) -> bool {
-    !matches!(value, Value::Array(_) | Value::Object(_))
+fn is_scalar(value: &DocumentValue<'_>) -> bool {
+    !matches!(value, DocumentValue::Array(_) | DocumentValue::Object(_))
 }
 
 /// The operators whose arguments are compiled alike. The others are compiled by [`TargetingCompiler::compile_operator_call`].
@@ -397,7 +396,10 @@ fn check_edge_arguments<'v>(
     problems: &mut ProblemList<'v>,
 ) {
     for (index, argument) in arguments.values.iter().enumerate() {
-        if !matches!(argument, Value::String(_) | Value::Object(_)) {
+        if !matches!(
+            argument,
+            DocumentValue::String(_) | DocumentValue::Object(_)
+        ) {
             problems.push(PathSegment::Index(index));
             problems.report_rule(FlagProblem::ArgumentType {
                 operator: rule.name,
@@ -409,12 +411,14 @@ fn check_edge_arguments<'v>(
     }
 }
 
-fn check_flagd_property(path: &Value, problems: &mut ProblemList<'_>) {
+fn check_flagd_property(path: &DocumentValue<'_>, problems: &mut ProblemList<'_>) {
     const PROPERTIES: [&str; 2] = ["$flagd.flagKey", "$flagd.timestamp"];
-    let Value::String(path) = path else { return };
-    if (path == "$flagd" || path.starts_with("$flagd.")) && !PROPERTIES.contains(&path.as_str()) {
+    let DocumentValue::String(path) = path else {
+        return;
+    };
+    if (path == "$flagd" || path.starts_with("$flagd.")) && !PROPERTIES.contains(&path.as_ref()) {
         problems.report_rule(FlagProblem::UnknownFlagdProperty {
-            name: path.clone(),
+            name: path.to_string(),
             nearest: NearestWord::find(path, PROPERTIES),
         });
     }

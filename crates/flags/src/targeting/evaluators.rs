@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
-use serde_json::Value;
 
 use super::expression::TargetingExpression;
 use crate::diagnostic::FlagDocument;
+use crate::document_value::DocumentValue;
 
 pub(crate) struct NamedRule<'v> {
-    pub(crate) value: &'v Value,
+    pub(crate) value: &'v DocumentValue<'v>,
     pub(crate) document: FlagDocument,
     pub(crate) state: NamedRuleState,
 }

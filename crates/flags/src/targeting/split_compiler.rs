@@ -1,7 +1,5 @@
 //! Compiles the two operators whose arguments have a form of their own: `fractional` and `sem_ver`.
 
-use serde_json::Value;
-
 use super::compiler::{OperatorArguments, TargetingCompiler};
 use super::expression::{
     BucketWeight, FractionalSplit, TargetingExpression, VersionComparison, VersionOperatorSource,
@@ -9,7 +7,8 @@ use super::expression::{
 };
 use super::version_test::{VERSION_OPERATORS, VersionOperator, parse_padded_version};
 use crate::diagnostic::{FlagProblem, NearestWord};
-use crate::json_document::PathSegment;
+use crate::document_value::DocumentValue;
+use crate::json_position::PathSegment;
 use crate::limits::WEIGHT_TOTAL_MAX;
 use crate::problem_list::ProblemList;
 use crate::schema::describe_type;
@@ -21,7 +20,7 @@ impl<'v> TargetingCompiler<'v> {
         level: usize,
         problems: &mut ProblemList<'v>,
     ) -> TargetingExpression {
-        let has_subject = !matches!(arguments.values[0], Value::Array(_));
+        let has_subject = !matches!(arguments.values[0], DocumentValue::Array(_));
         let subject = has_subject.then(|| self.compile_argument(arguments, 0, level, problems));
         let first_bucket = usize::from(has_subject);
         let mut buckets = Vec::with_capacity(arguments.values.len());
@@ -54,11 +53,11 @@ impl<'v> TargetingCompiler<'v> {
     /// `None` when the bucket is malformed; the problem is reported.
     fn compile_bucket(
         &mut self,
-        bucket: &'v Value,
+        bucket: &'v DocumentValue<'v>,
         level: usize,
         problems: &mut ProblemList<'v>,
     ) -> Option<WeightedBucket> {
-        let (name, weight) = match bucket.as_array().map(Vec::as_slice) {
+        let (name, weight) = match bucket.as_array() {
             Some([name]) => (name, None),
             Some([name, weight]) => (name, Some(weight)),
             _ => {
@@ -72,7 +71,7 @@ impl<'v> TargetingCompiler<'v> {
         problems.push(PathSegment::Index(1));
         let weight = match weight {
             None => Some(BucketWeight::Constant(1)),
-            Some(Value::Object(_)) => {
+            Some(DocumentValue::Object(_)) => {
                 let weight = weight.map(|weight| self.compile(weight, level + 2, problems));
                 weight.map(BucketWeight::Computed)
             }
@@ -92,12 +91,12 @@ impl<'v> TargetingCompiler<'v> {
         problems: &mut ProblemList<'v>,
     ) -> TargetingExpression {
         let operator = match &arguments.values[1] {
-            Value::String(text) => match VersionOperator::parse(text) {
+            DocumentValue::String(text) => match VersionOperator::parse(text) {
                 Some(operator) => Some(VersionOperatorSource::Constant(operator)),
                 None => {
                     problems.push(PathSegment::Index(1));
                     problems.report_rule(FlagProblem::UnknownVersionOperator {
-                        actual: text.clone(),
+                        actual: text.to_string(),
                         nearest: NearestWord::find(text, VERSION_OPERATORS),
                     });
                     problems.pop();
@@ -130,13 +129,13 @@ impl<'v> TargetingCompiler<'v> {
         problems: &mut ProblemList<'v>,
     ) -> Option<VersionSource> {
         let problem = match &arguments.values[index] {
-            Value::String(text) => match parse_padded_version(text) {
+            DocumentValue::String(text) => match parse_padded_version(text) {
                 Some(version) => return Some(VersionSource::Constant(version)),
                 None => FlagProblem::InvalidVersion {
-                    actual: text.clone(),
+                    actual: text.to_string(),
                 },
             },
-            Value::Object(_) => {
+            DocumentValue::Object(_) => {
                 let computed = self.compile_argument(arguments, index, level, problems);
                 return Some(VersionSource::Computed(computed));
             }
@@ -154,7 +153,10 @@ impl<'v> TargetingCompiler<'v> {
 }
 
 /// A negative weight is reported, and 0 for a lenient reader.
-fn compile_constant_weight(weight: &Value, problems: &mut ProblemList<'_>) -> Option<BucketWeight> {
+fn compile_constant_weight(
+    weight: &DocumentValue<'_>,
+    problems: &mut ProblemList<'_>,
+) -> Option<BucketWeight> {
     if let Some(number) = weight.as_f64()
         && number >= 0.0
         && number.fract() == 0.0
@@ -169,7 +171,7 @@ fn compile_constant_weight(weight: &Value, problems: &mut ProblemList<'_>) -> Op
     }
     problems.report_rule(FlagProblem::InvalidWeight {
         actual: match weight {
-            Value::Number(number) => number.to_string(),
+            DocumentValue::Number(number) => number.to_string(),
             other => describe_type(other).to_owned(),
         },
     });

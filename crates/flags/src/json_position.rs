@@ -1,10 +1,6 @@
-//! JSON text to values, without repeated keys; and values back to lines and columns, looked up only when there is a problem.
+//! From values back to lines and columns, looked up only when there is a problem.
 
 use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::map::Entry;
-use serde_json::{Map, Number, Value};
 
 /// Where something is in a text. Lines and columns start at 1; columns count characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,85 +35,6 @@ pub(crate) fn to_json_pointer(path: &[PathSegment<'_>]) -> String {
         }
     }
     pointer
-}
-
-/// Parses JSON and refuses a key that an object has twice: serde_json would keep the last one silently.
-pub(crate) fn parse_unique_json(text: &str) -> Result<Value, serde_json::Error> {
-    serde_json::from_str::<UniqueKeys>(text).map(|UniqueKeys(value)| value)
-}
-
-struct UniqueKeys(Value);
-
-impl<'de> Deserialize<'de> for UniqueKeys {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer
-            .deserialize_any(UniqueKeysVisitor)
-            .map(UniqueKeys)
-    }
-}
-
-struct UniqueKeysVisitor;
-
-impl<'de> Visitor<'de> for UniqueKeysVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
-        let mut array = Vec::new();
-        while let Some(UniqueKeys(element)) = elements.next_element()? {
-            array.push(element);
-        }
-        Ok(Value::Array(array))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            match object.entry(key) {
-                Entry::Occupied(occupied) => {
-                    return Err(A::Error::custom(format_args!(
-                        "the key `{}` is there twice",
-                        occupied.key()
-                    )));
-                }
-                Entry::Vacant(vacant) => {
-                    vacant.insert(entries.next_value::<UniqueKeys>()?.0);
-                }
-            }
-        }
-        Ok(Value::Object(object))
-    }
 }
 
 /// Where the value at `path` starts in `text`, or its key if `at_key`. The text is valid JSON; otherwise the answer may be `None`.
@@ -264,12 +181,5 @@ mod tests {
         let third = [Key("a"), Key("x, y"), Index(2)];
         assert_eq!(at(&third, PathTarget::Value).as_deref(), Some("2:35"));
         assert_eq!(at(&[Key("c")], PathTarget::Value), None);
-    }
-
-    #[test]
-    fn a_repeated_key_is_refused_with_its_position() {
-        let error = parse_unique_json("{\"a\": 1,\n \"a\": 2}").unwrap_err();
-        assert_eq!(error.line(), 2);
-        assert!(error.to_string().contains("`a` is there twice"));
     }
 }
