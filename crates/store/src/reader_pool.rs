@@ -14,6 +14,9 @@ use crate::schema;
 /// Idle reader connections that are kept open.
 const READERS_MAX: usize = 8;
 
+/// Pages that a reader keeps in memory, in KiB. Small, as there are several readers and the system caches the file as well.
+const READER_CACHE_KIB: i64 = 4_000;
+
 /// A pool of connections for reading in blocking threads.
 #[derive(Clone, Default)]
 pub(crate) struct ReaderPool(Arc<Mutex<Vec<Connection>>>);
@@ -34,6 +37,7 @@ impl ReaderPool {
                     let connection = Connection::open(&path)?;
                     schema::configure(&connection)?;
                     connection.pragma_update(None, "query_only", true)?;
+                    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
                     connection
                 }
             };
