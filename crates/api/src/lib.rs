@@ -67,7 +67,7 @@ pub use test_results::{
 };
 pub use time_bound::{TimeBound, TimeBoundError};
 pub use users::{
-    CallerView, CreatedToken, EmptyRequest, GroupRequest, GroupView, LoginRequest, LoginResult,
-    NewGroupRequest, NewTokenRequest, NewUserRequest, PasswordRequest, TokenView, UserAction,
-    UserProfileRequest, UserView,
+    CallerView, CreatedToken, EmptyRequest, ExternalAccountView, GroupRequest, GroupView,
+    LoginRequest, LoginResult, NewGroupRequest, NewTokenRequest, NewUserRequest, PasswordRequest,
+    TokenView, UserAction, UserProfileRequest, UserView,
 };

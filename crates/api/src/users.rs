@@ -33,6 +33,23 @@ pub struct UserView {
     pub created_at: Timestamp,
     /// For `If-Match`: changes with every change.
     pub version: u64,
+    /// The person of an OpenID Connect provider that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalAccountView>,
+}
+
+/// A person of an OpenID Connect provider, as the provider described them at the last login.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ExternalAccountView {
+    pub issuer: String,
+    pub subject: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Groups of this server, beyond those of the user itself.
+    #[schema(value_type = Vec<String>)]
+    pub groups: BTreeSet<GroupName>,
 }
 
 /// A new user.

@@ -11,6 +11,7 @@ mod exit;
 mod forge;
 mod limits;
 mod live;
+mod openid;
 mod password_input;
 mod print;
 mod report;

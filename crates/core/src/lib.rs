@@ -19,6 +19,7 @@ pub mod delivery;
 pub mod duration_text;
 mod field_values;
 pub mod gate;
+pub mod identity_token;
 pub mod ids;
 pub mod keyed_request;
 pub mod outbox;

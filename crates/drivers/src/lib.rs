@@ -7,6 +7,7 @@
 //! | [`metrics`] | values from metric providers |
 //! | [`notify`] | notifications by chat, webhook, mail and pager |
 //! | [`outbox`] | what a destination of messages implements |
+//! | [`openid`] | keys and logins of OpenID Connect providers |
 //!
 //! # Invariants
 //!
@@ -19,6 +20,7 @@ pub mod jobs;
 pub mod metrics;
 pub mod network_guard;
 pub mod notify;
+pub mod openid;
 pub mod outbox;
 pub mod peer;
 pub mod reusable_workflows;

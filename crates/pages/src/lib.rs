@@ -40,7 +40,7 @@ pub use delivery_lists::ListPage;
 pub use environment::EnvironmentPage;
 pub use layout::{CONTENT_SECURITY_POLICY, not_found_page};
 pub use list_filters::ListFilters;
-pub use login::{LoginPage, SetupPage};
+pub use login::{LoginPage, LoginProvider, SetupPage};
 pub use overview::{OverviewPage, overview_row, overview_row_id};
 pub use release::{ReleasePage, ReleasePlace};
 pub use release_contents::ReleasedCommits;

@@ -14,6 +14,15 @@ pub struct LoginPage<'a> {
     /// The value of the cookie that belongs to the form.
     pub form_token: &'a str,
     pub has_users: bool,
+    pub provider: Option<LoginProvider<'a>>,
+}
+
+/// A provider to sign in with.
+#[derive(Clone, Debug)]
+pub struct LoginProvider<'a> {
+    pub name: &'a str,
+    /// The address on this server that leads to it.
+    pub address: String,
 }
 
 impl LoginPage<'_> {
@@ -24,6 +33,10 @@ impl LoginPage<'_> {
                 h1 { "Sign in" }
                 (problem(self.problem))
                 @if self.has_users {
+                    @if let Some(provider) = &self.provider {
+                        p { a.button.primary href=(provider.address) { "Log in with " (provider.name) } }
+                        p.dim { "or with a password of this server:" }
+                    }
                     form.fields method="post" action="/login" {
                         input type="hidden" name="form_token" value=(self.form_token);
                         input type="hidden" name="next" value=(self.next);

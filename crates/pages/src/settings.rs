@@ -1,11 +1,14 @@
 //! The settings of users, groups and tokens, with who changed what.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use maud::{Markup, html};
 use shipway_api::{CreatedToken, GroupView, TokenView, UserView};
 use shipway_core::{
     access::RoleBinding,
     aggregate::Event,
+    ids::GroupName,
     user_directory::{UserDirectoryEvent, UserProfile},
 };
 
@@ -137,15 +140,18 @@ impl SettingsPage {
 
     fn user(&self, user: &UserView) -> Markup {
         let name = user.name.as_str();
-        let groups: Vec<&str> = user.groups.iter().map(|group| group.as_str()).collect();
         html! {
             details.entry {
                 summary {
                     strong { (name) }
-                    @if let Some(shown) = &user.display_name { " " span { (shown) } }
+                    @if let Some(shown) = shown_name(user) { " " span { (shown) } }
                     " " span.dim { (role_list(&user.effective_roles)) }
                     @if user.disabled { " " span.badge.bad { "disabled" } }
-                    @if !user.has_password { " " span.badge.ask { "no password" } }
+                    @if let Some(account) = &user.external { " " span.badge title=(account.subject) { "signs in with " (account.issuer) } }
+                    @else if !user.has_password { " " span.badge.ask { "no password" } }
+                }
+                @if let Some(account) = user.external.as_ref().filter(|it| !it.groups.is_empty()) {
+                    p.dim { "Groups by the provider, as of the last login: " (group_list(&account.groups)) }
                 }
                 (self.form("change_user", &html! {
                     input type="hidden" name="name" value=(name);
@@ -153,7 +159,7 @@ impl SettingsPage {
                     label { "Display name" input name="display_name" value=[user.display_name.as_deref()] maxlength="200"; }
                     label { "E-mail" input name="email" value=[user.email.as_deref()] maxlength="200"; }
                     (roles_field(&user.roles))
-                    label { "Groups" input name="groups" value=(groups.join(" ")) maxlength="4000"; }
+                    label { "Groups" input name="groups" value=(group_list(&user.groups)) maxlength="4000"; }
                     button type="submit" { "Save" }
                 }))
                 (self.form("set_password", &html! {
@@ -285,6 +291,18 @@ fn role_list(roles: &[RoleBinding]) -> String {
     }
 }
 
+/// The name that an administrator gave, or else the one of the provider.
+fn shown_name(user: &UserView) -> Option<&str> {
+    let external = user.external.as_ref();
+    let external = external.and_then(|it| it.display_name.as_deref());
+    user.display_name.as_deref().or(external)
+}
+
+fn group_list(groups: &BTreeSet<GroupName>) -> String {
+    let groups: Vec<_> = groups.iter().map(|group| group.as_str()).collect();
+    groups.join(" ")
+}
+
 fn time_or(at: Option<Timestamp>, missing: &str) -> String {
     at.map_or_else(|| missing.to_owned(), |at| format!("{at:.0}"))
 }
@@ -312,6 +330,19 @@ fn describe_event(event: &UserDirectoryEvent) -> Option<String> {
         UserDirectoryEvent::UserDisabled { user } => format!("disabled user {user}"),
         UserDirectoryEvent::UserEnabled { user } => format!("enabled user {user}"),
         UserDirectoryEvent::UserRemoved { user } => format!("removed user {user}"),
+        UserDirectoryEvent::IdentityLinked { user, identity } => {
+            format!(
+                "linked user {user} to {} of {}",
+                identity.subject, identity.issuer
+            )
+        }
+        UserDirectoryEvent::ExternalProfileChanged { user, profile } => {
+            let groups: Vec<_> = profile.groups.iter().map(|it| it.as_str()).collect();
+            match groups.is_empty() {
+                true => format!("signed in as {user}, without groups of the provider"),
+                false => format!("signed in as {user}, in the groups {}", groups.join(", ")),
+            }
+        }
         UserDirectoryEvent::PasswordSet { user, .. } => format!("set the password of {user}"),
         UserDirectoryEvent::GroupAdded { group, roles } => {
             format!("added group {group} ({})", role_list(roles))

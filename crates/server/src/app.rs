@@ -11,7 +11,7 @@ use shipway_drivers::{
 use shipway_engine::{Blobs, Clock, Store};
 
 use crate::{
-    accounts::UserAccounts,
+    accounts::{OpenIdLogin, UserAccounts},
     capabilities::{
         AuthenticationSources, ClientTokens, DataFolder, DeployPlanning, JobInputs, JobLogs,
         ReleaseObservations, RunFiles, SecretEditing, ServerAddresses, ServiceRequests,
@@ -64,6 +64,8 @@ pub struct App {
     pub(crate) client_tokens: Arc<ClientTokens>,
     /// Users, their tokens and their sessions.
     pub(crate) accounts: Arc<UserAccounts>,
+    /// Logins with a provider, if one is configured.
+    pub(crate) openid: Option<Arc<OpenIdLogin>>,
 }
 
 impl App {
@@ -125,6 +127,7 @@ capabilities! {
     data: DataFolder,
     client_tokens: Arc<ClientTokens>,
     accounts: Arc<UserAccounts>,
+    openid: Option<Arc<OpenIdLogin>>,
 }
 
 impl FromRef<AppState> for ServiceRequests {

@@ -48,4 +48,4 @@ pub use api::openapi;
 pub use app::App;
 pub use secrets::SecretsError;
 pub use start::{RunningServer, start};
-pub use start_options::{MissingLog, ServerOptions, StartError};
+pub use start_options::{MissingLog, OpenIdOptions, ServerOptions, StartError};

@@ -46,7 +46,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accounts::{NoDirectoryEffects, UserAccounts, recorded_directory},
+    accounts::{NoDirectoryEffects, OpenIdLogin, UserAccounts, recorded_directory},
     app::App,
     baseline_history::record_history,
     business_events::BusinessEventStore,
@@ -387,10 +387,7 @@ fn open_accounts(data: &Path, parts: &ServerParts) -> Result<UserAccounts, Start
 
 fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> Result<App, StartError> {
     let keyed_requests = start_engine(&parts.store, &parts.clock, NoEffects);
-    let actions = ActionSource {
-        cache: Some(data.join("actions")),
-        ..options.actions.clone()
-    };
+    let actions = options.cached_actions(data);
     let jobs = JobPlatform {
         executor: build_job_executor(options, data, &parts, &actions),
         storage: Arc::new(FileStorage::new(options.storage_wait)),
@@ -399,6 +396,7 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> Result
     let shared = SharedParts::new(options, &parts, jobs, actions);
     let engines = Arc::new_cyclic(|engines| start_engines(data, &parts, &shared, engines));
     Ok(App {
+        openid: OpenIdLogin::open(options, &shared.server.url, &parts.sealing, &parts.clock),
         accounts: Arc::new(open_accounts(data, &parts)?),
         pushes: PushReceiver {
             engines: engines.clone(),
@@ -569,7 +567,12 @@ fn hidden_from_jobs(options: &ServerOptions, data: &Path) -> Vec<PathBuf> {
     }
     let token_file = options.actions.token_file.as_ref();
     let of_web = options.actions.forge.starts_with("http");
+    let client_secret = options
+        .openid
+        .as_ref()
+        .and_then(|it| it.secret_file.as_ref());
     let files = options.secrets.iter().chain(token_file.filter(|_| of_web));
+    let files = files.chain(client_secret);
     // A link is hidden as well as its target, which holds the content.
     let files = files.flat_map(|file| [Some(file.clone()), file.canonicalize().ok()]);
     let mut hidden = vec![data.to_owned()];

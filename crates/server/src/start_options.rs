@@ -1,10 +1,15 @@
 //! How a server is started, and why it doesn't start.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use shipway_core::{
-    retention::RetentionPolicy, source_repository::SourceRepository, target::ResourceLimits,
+    identity_token::SignInPolicy, retention::RetentionPolicy, source_repository::SourceRepository,
+    target::ResourceLimits,
 };
+use shipway_drivers::openid::{IssuerUrl, OpenIdClient};
 use shipway_workflow::{job::ActionSource, runner::RunnerLabels};
 
 use crate::secrets::SecretsError;
@@ -54,6 +59,35 @@ pub struct ServerOptions {
     pub missing_log: MissingLog,
     /// How long files are retained.
     pub retention: RetentionPolicy,
+    /// The provider that people may sign in with.
+    pub openid: Option<OpenIdOptions>,
+}
+
+impl ServerOptions {
+    /// Where actions come from, with a cache in the data directory.
+    pub(crate) fn cached_actions(&self, data: &Path) -> ActionSource {
+        ActionSource {
+            cache: Some(data.join("actions")),
+            ..self.actions.clone()
+        }
+    }
+}
+
+/// The OpenID Connect provider that people may sign in with.
+#[derive(Clone, Debug)]
+pub struct OpenIdOptions {
+    /// The issuer of its tokens.
+    pub issuer: IssuerUrl,
+    /// This server as its client.
+    pub client: OpenIdClient,
+    /// The file that the client's secret was read from; jobs must not see it.
+    pub secret_file: Option<PathBuf>,
+    /// Its name on the login page; the host of the issuer by default.
+    pub name: Option<String>,
+    /// The scopes that are requested.
+    pub scopes: Vec<String>,
+    /// The rules of logins, and the mapping of groups.
+    pub policy: SignInPolicy,
 }
 
 /// What to do when a used data directory has no event log.

@@ -548,18 +548,22 @@ fn join_roles(roles: &[RoleBinding]) -> String {
 
 fn print_users(users: &[UserView]) {
     let row = |user: &UserView| {
-        let groups = user.groups.iter().map(ToString::to_string);
-        let state = match (user.disabled, user.has_password) {
-            (true, _) => "disabled",
-            (false, true) => "",
-            (false, false) => "no password",
+        let external = user.external.iter();
+        let groups = (user.groups.iter())
+            .chain(external.flat_map(|it| &it.groups))
+            .map(ToString::to_string);
+        let state = match (user.disabled, &user.external, user.has_password) {
+            (true, ..) => "disabled".to_owned(),
+            (false, Some(account), _) => format!("signs in with {}", account.issuer),
+            (false, None, true) => String::new(),
+            (false, None, false) => "no password".to_owned(),
         };
         vec![
             user.name.to_string(),
             user.display_name.clone().unwrap_or_default(),
             join_roles(&user.effective_roles),
             groups.collect::<Vec<_>>().join(", "),
-            state.to_owned(),
+            state,
         ]
     };
     table(

@@ -6,7 +6,7 @@ use shipway_workflow::job::ActionSource;
 
 use crate::{
     client::ServerConnection, exit::Failure, forge::Forge, limits::JobLimits,
-    retention::RetentionOptions, runner::RunnerOptions,
+    openid::OpenIdLoginOptions, retention::RetentionOptions, runner::RunnerOptions,
 };
 
 /// Start a server: git remote, runs, rollouts, API and pages; the proxy and instances outlive it
@@ -79,17 +79,16 @@ pub struct Args {
 
     #[command(flatten)]
     forge: Forge,
+
+    #[command(flatten)]
+    openid: OpenIdLoginOptions,
 }
 
 /// Runs the server until SIGTERM or Ctrl-C.
 pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
     crate::print::log_to_stderr();
     shipway_targets::open_files::raise_limit();
-    // Jobs of a server that isn't root have its user: they must not read its memory, or its token in its environment.
-    let private = rustix::process::DumpableBehavior::NotDumpable;
-    if let Err(error) = rustix::process::set_dumpable_behavior(private) {
-        tracing::debug!(%error, "other processes of the server's user can read the server's memory");
-    }
+    protect_memory();
     let data = args.data.map_or_else(default_data, Ok)?;
     let exe = std::env::current_exe()
         .map_err(|error| Failure::Failed(format!("can't locate this program: {error}")))?;
@@ -120,6 +119,7 @@ pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
         empty_job_folders: args.jobs_in_empty_folders,
         storage_wait: args.storage_wait.unsigned_abs(),
         retention: args.retention.policy(),
+        openid: args.openid.provider()?,
         missing_log: match args.new_log {
             true => shipway_server::MissingLog::StartEmpty,
             false => shipway_server::MissingLog::Refuse,
@@ -145,6 +145,14 @@ pub fn run(args: Args, shared: &ServerConnection) -> Result<(), Failure> {
         running.stop().await;
         Ok(())
     })
+}
+
+/// Jobs of a server that isn't root have its user: they must not read its memory, or its token in its environment.
+fn protect_memory() {
+    let private = rustix::process::DumpableBehavior::NotDumpable;
+    if let Err(error) = rustix::process::set_dumpable_behavior(private) {
+        tracing::debug!(%error, "other processes of the server's user can read the server's memory");
+    }
 }
 
 /// `~/.local/share/shipway`, as the desktop's rules have it.

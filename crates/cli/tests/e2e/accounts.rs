@@ -14,19 +14,19 @@ use crate::{
     words::assert_ends,
 };
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 
 /// A response without redirects followed.
-struct Answer {
-    status: u16,
-    location: String,
+pub struct Answer {
+    pub status: u16,
+    pub location: String,
     /// `name=value` of the cookies that it sets.
-    cookies: Vec<String>,
-    body: String,
+    pub cookies: Vec<String>,
+    pub body: String,
 }
 
 /// A browser's request.
-fn send(site: &Site, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub fn send(site: &Site, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     try_send(site, method, path, headers, body).unwrap()
 }
 
@@ -68,25 +68,25 @@ fn try_send(
     })
 }
 
-fn value_between<'t>(text: &'t str, before: &str, after: char) -> &'t str {
+pub fn value_between<'t>(text: &'t str, before: &str, after: char) -> &'t str {
     let (_, rest) = text
         .split_once(before)
         .unwrap_or_else(|| panic!("no {before} in {text}"));
     rest.split(after).next().unwrap()
 }
 
-fn form(fields: &[(&str, &str)]) -> String {
+pub fn form(fields: &[(&str, &str)]) -> String {
     let fields = fields
         .iter()
         .map(|(name, value)| format!("{name}={}", value.replace(' ', "+")));
     fields.collect::<Vec<_>>().join("&")
 }
 
-const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
-const JSON: (&str, &str) = ("content-type", "application/json");
+pub const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+pub const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// A command of the binary, with its own folder of credentials.
-fn shipway(site: &Site, words: &[&str], input: &str) -> Output {
+pub fn shipway(site: &Site, words: &[&str], input: &str) -> Output {
     let mut child = Command::new(SHIPWAY)
         .args(words)
         .env("SHIPWAY_URL", site.url(""))
@@ -103,7 +103,7 @@ fn shipway(site: &Site, words: &[&str], input: &str) -> Output {
 }
 
 /// Makes the first admin with the setup link of the server's log; the session's cookie.
-fn set_up(site: &Site) -> String {
+pub fn set_up(site: &Site) -> String {
     until("the setup link", || site.log().contains("/setup?link="));
     let log = site.log();
     let link = value_between(&log, "/setup?link=", ' ').to_owned();

@@ -45,6 +45,8 @@ mod local;
 mod misbehaving;
 mod monorepo;
 mod notifications;
+mod openid;
+mod openid_provider;
 mod pages;
 mod people;
 mod printed_commands;

@@ -6,6 +6,7 @@ use super::{
     GROUPS_MAX, ROLES_MAX, TEXT_CHARS_MAX, TOKEN_LIFETIME_MAX, USER_SESSIONS_MAX, USER_TOKENS_MAX,
     USERS_MAX, UserDirectory, UserDirectoryInput, UserDirectoryState,
     event::{IssuedToken, UserDirectoryEvent, UserProfile},
+    external_login,
     rejection::UserDirectoryRejection,
     state::DirectoryUser,
 };
@@ -90,6 +91,7 @@ fn decide_input(
         | UserDirectoryInput::CreateToken { .. }
         | UserDirectoryInput::RevokeToken { .. }) => return decide_group_or_token(decider, input),
         input @ (UserDirectoryInput::StartSession { .. }
+        | UserDirectoryInput::StartExternalSession { .. }
         | UserDirectoryInput::EndSession { .. }
         | UserDirectoryInput::EndSessions { .. }
         | UserDirectoryInput::TimerFired) => return decide_session(decider, input),
@@ -151,6 +153,7 @@ fn decide_group_or_token(
         | UserDirectoryInput::RemoveUser { .. }
         | UserDirectoryInput::SetPassword { .. }
         | UserDirectoryInput::StartSession { .. }
+        | UserDirectoryInput::StartExternalSession { .. }
         | UserDirectoryInput::EndSession { .. }
         | UserDirectoryInput::EndSessions { .. }
         | UserDirectoryInput::TimerFired => {}
@@ -165,6 +168,15 @@ fn decide_session(
 ) -> Result<(), UserDirectoryRejection> {
     match input {
         UserDirectoryInput::StartSession { session, user } => {
+            start_session(decider, session, user)?;
+        }
+        UserDirectoryInput::StartExternalSession {
+            session,
+            identity,
+            profile,
+            preferred_name,
+        } => {
+            let user = external_login::admit_user(decider, identity, profile, &preferred_name)?;
             start_session(decider, session, user)?;
         }
         UserDirectoryInput::EndSession { session } => {
@@ -203,7 +215,7 @@ fn add_user(
     if decider.state.users.contains_key(&user) {
         return Err(UserDirectoryRejection::UserExists(user));
     }
-    require_at_most(
+    UserDirectoryRejection::require_at_most(
         "the server",
         decider.state.users.len() + 1,
         USERS_MAX,
@@ -234,7 +246,7 @@ fn add_group(
     if decider.state.groups.contains_key(&group) {
         return Err(UserDirectoryRejection::GroupExists(group));
     }
-    require_at_most(
+    UserDirectoryRejection::require_at_most(
         "the server",
         decider.state.groups.len() + 1,
         GROUPS_MAX,
@@ -298,20 +310,8 @@ const fn require_version(current: u64, given: Option<u64>) -> Result<(), UserDir
     }
 }
 
-const fn require_at_most(
-    what: &'static str,
-    count: usize,
-    max: usize,
-    unit: &'static str,
-) -> Result<(), UserDirectoryRejection> {
-    if count > max {
-        return Err(UserDirectoryRejection::TooMany { what, max, unit });
-    }
-    Ok(())
-}
-
 const fn check_roles(roles: &[RoleBinding]) -> Result<(), UserDirectoryRejection> {
-    require_at_most(
+    UserDirectoryRejection::require_at_most(
         "a user, a group or a token",
         roles.len(),
         ROLES_MAX,
@@ -319,16 +319,21 @@ const fn check_roles(roles: &[RoleBinding]) -> Result<(), UserDirectoryRejection
     )
 }
 
-fn check_text(what: &'static str, text: &str) -> Result<(), UserDirectoryRejection> {
+/// Whether a text can be a display name, an address or the name of a token.
+#[must_use]
+pub fn is_valid_text(text: &str) -> bool {
     // Bidirectional controls would let a name pose as another one.
     let is_misleading = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
     };
-    let is_valid = !text.trim().is_empty()
+    !text.trim().is_empty()
         && text.chars().count() <= TEXT_CHARS_MAX
-        && !text.contains(is_misleading);
-    is_valid
+        && !text.contains(is_misleading)
+}
+
+fn check_text(what: &'static str, text: &str) -> Result<(), UserDirectoryRejection> {
+    is_valid_text(text)
         .then_some(())
         .ok_or(UserDirectoryRejection::InvalidText(what))
 }
@@ -361,7 +366,7 @@ fn check_token(
     check_roles(&token.roles)?;
     let own = state.tokens.values();
     let own = own.filter(|(_, other)| other.owner == token.owner).count();
-    require_at_most("a user", own + 1, USER_TOKENS_MAX, "tokens")?;
+    UserDirectoryRejection::require_at_most("a user", own + 1, USER_TOKENS_MAX, "tokens")?;
     if let Some(at) = token.expires_at {
         let latest = now.saturating_add(TOKEN_LIFETIME_MAX).unwrap_or(now);
         if at <= now || at > latest {

@@ -26,6 +26,27 @@ pub struct UserProfile {
     pub roles: Vec<RoleBinding>,
 }
 
+/// A person of an OpenID Connect provider. The subject is unique at its issuer and never given to another person.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalIdentity {
+    pub issuer: String,
+    pub subject: String,
+}
+
+/// The data of a user that its provider sends at each login.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalProfile {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Groups of this server that groups of the provider are mapped to.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub groups: BTreeSet<GroupName>,
+}
+
 /// An access token without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +86,16 @@ pub enum UserDirectoryEvent {
     },
     UserRemoved {
         user: UserName,
+    },
+    /// A user signs in with a provider from now on: it is this person there.
+    IdentityLinked {
+        user: UserName,
+        identity: ExternalIdentity,
+    },
+    /// At a login, the provider sent other data of a user than before.
+    ExternalProfileChanged {
+        user: UserName,
+        profile: ExternalProfile,
     },
     /// The argon2id hash of a password, encrypted with a key outside the log.
     PasswordSet {

@@ -6,10 +6,12 @@
 //! - Of the users, if there are any, at least one is enabled and an admin of everything.
 //! - A token has its owner's rights within its own roles. A token made with another token has no role that the other lacks, expires no
 //!   later, and is revoked with it.
+//! - A person of a provider is one user, by issuer and subject. It never becomes a user that exists already, whatever its name or address.
 //! - Removing or disabling a user, and a new password, end the user's sessions; tokens of a disabled user are refused.
 
 mod decide;
 mod event;
+mod external_login;
 mod rejection;
 mod state;
 #[cfg(test)]
@@ -18,9 +20,10 @@ mod tests;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-pub use event::{IssuedToken, UserDirectoryEvent, UserProfile};
+pub use decide::is_valid_text;
+pub use event::{ExternalIdentity, ExternalProfile, IssuedToken, UserDirectoryEvent, UserProfile};
 pub use rejection::{TokenProblem, UserDirectoryRejection};
-pub use state::{DirectoryGroup, DirectoryUser, UserDirectoryState};
+pub use state::{DirectoryGroup, DirectoryUser, ExternalAccount, UserDirectoryState};
 
 use crate::{
     access::RoleBinding,
@@ -120,6 +123,14 @@ pub enum UserDirectoryInput {
     StartSession {
         session: Digest,
         user: UserName,
+    },
+    /// A person whom a provider has authenticated signs in.
+    StartExternalSession {
+        session: Digest,
+        identity: ExternalIdentity,
+        profile: ExternalProfile,
+        /// The name of a new user, where no other one has it.
+        preferred_name: UserName,
     },
     EndSession {
         session: Digest,

@@ -57,8 +57,26 @@ pub enum UserDirectoryRejection {
         parent: AccessTokenId,
         role: Box<RoleBinding>,
     },
+    #[error(
+        "this server has no users yet: make the first admin with the setup link that it printed when it started"
+    )]
+    NoUsers,
     #[error("this server has users already: sign in")]
     AlreadySetUp,
+}
+
+impl UserDirectoryRejection {
+    pub(super) const fn require_at_most(
+        what: &'static str,
+        count: usize,
+        max: usize,
+        unit: &'static str,
+    ) -> Result<(), Self> {
+        if count > max {
+            return Err(Self::TooMany { what, max, unit });
+        }
+        Ok(())
+    }
 }
 
 /// Why a token is refused.

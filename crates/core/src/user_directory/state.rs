@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     SESSION_LIFETIME,
-    event::{IssuedToken, UserDirectoryEvent, UserProfile},
+    event::{ExternalIdentity, ExternalProfile, IssuedToken, UserDirectoryEvent, UserProfile},
     rejection::TokenProblem,
 };
 use crate::{
@@ -26,6 +26,30 @@ pub struct DirectoryUser {
     pub created_at: Timestamp,
     /// The number of changes, from 1.
     pub version: u64,
+    /// The person at a provider that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalAccount>,
+}
+
+/// A person at a provider, and what the provider sent at the last login.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalAccount {
+    pub identity: ExternalIdentity,
+    pub profile: ExternalProfile,
+}
+
+impl DirectoryUser {
+    /// Its groups: those that an administrator set, and those of its provider.
+    #[must_use]
+    pub fn groups(&self) -> BTreeSet<GroupName> {
+        let external = self.external.iter().flat_map(|it| &it.profile.groups);
+        self.profile
+            .groups
+            .iter()
+            .chain(external)
+            .cloned()
+            .collect()
+    }
 }
 
 /// A group.
@@ -71,15 +95,29 @@ impl UserDirectoryState {
     /// The roles of a user: its own and those of its groups.
     #[must_use]
     pub fn roles(&self, user: &DirectoryUser) -> Vec<RoleBinding> {
-        let groups = user.profile.groups.iter();
-        let groups = groups.filter_map(|name| self.groups.get(name));
+        self.roles_with_groups(user, &user.groups())
+    }
+
+    fn roles_with_groups(
+        &self,
+        user: &DirectoryUser,
+        groups: &BTreeSet<GroupName>,
+    ) -> Vec<RoleBinding> {
+        let groups = groups.iter().filter_map(|name| self.groups.get(name));
         let inherited = groups.flat_map(|group| &group.roles);
-        user.profile
-            .roles
-            .iter()
-            .chain(inherited)
-            .cloned()
-            .collect()
+        let own = user.profile.roles.iter();
+        own.chain(inherited).cloned().collect()
+    }
+
+    /// The user that is a person of a provider.
+    #[must_use]
+    pub fn linked_user(&self, identity: &ExternalIdentity) -> Option<&UserName> {
+        let mut users = self.users.iter();
+        let linked = users.find(|(_, user)| {
+            let external = user.external.as_ref();
+            external.is_some_and(|it| it.identity == *identity)
+        });
+        linked.map(|(name, _)| name)
     }
 
     /// The principal of a user; none when there is no such user, or it is disabled.
@@ -87,8 +125,8 @@ impl UserDirectoryState {
     pub fn principal(&self, name: &UserName) -> Option<Principal> {
         let user = self.users.get(name).filter(|user| !user.is_disabled)?;
         // Approval rules write groups with an `@`.
-        let groups = user.profile.groups.iter();
-        let groups = groups.map(|group| format!("@{group}")).collect();
+        let groups = user.groups();
+        let groups = groups.iter().map(|group| format!("@{group}")).collect();
         Some(Principal::user(name, groups, self.roles(user)))
     }
 
@@ -133,11 +171,14 @@ impl UserDirectoryState {
         session.is_some_and(|it| !it.is_over(now))
     }
 
-    /// Whether a user that is not disabled is an admin of everything.
+    /// Whether a user that is not disabled is an admin of everything, without the groups that a provider gives and takes.
     pub(super) fn has_admin(&self) -> bool {
         let admin = RoleBinding::everywhere(PrincipalRole::Admin);
         let mut active = self.users.values().filter(|user| !user.is_disabled);
-        active.any(|user| self.roles(user).contains(&admin))
+        active.any(|user| {
+            let roles = self.roles_with_groups(user, &user.profile.groups);
+            roles.contains(&admin)
+        })
     }
 
     /// The sessions of a user, the oldest first.
@@ -171,23 +212,27 @@ impl UserDirectoryState {
                 self.tokens.retain(|_, (_, token)| token.owner != *user);
                 self.drop_hashes();
             }
+            UserDirectoryEvent::IdentityLinked { user, identity } => {
+                let account = ExternalAccount {
+                    identity: identity.clone(),
+                    profile: ExternalProfile::default(),
+                };
+                self.change_user(user, |it| it.external = Some(account));
+            }
+            UserDirectoryEvent::ExternalProfileChanged { user, profile } => {
+                self.change_user(user, |it| {
+                    if let Some(account) = &mut it.external {
+                        account.profile = profile.clone();
+                    }
+                });
+            }
             UserDirectoryEvent::PasswordSet { user, password } => {
                 self.change_user(user, |it| it.password = Some(password.clone()));
                 self.end_sessions(user);
             }
             UserDirectoryEvent::GroupAdded { group, roles }
-            | UserDirectoryEvent::GroupChanged { group, roles } => {
-                let version = self.groups.get(group).map_or(1, |it| it.version + 1);
-                let roles = roles.clone();
-                let changed = DirectoryGroup { roles, version };
-                self.groups.insert(group.clone(), changed);
-            }
-            UserDirectoryEvent::GroupRemoved { group } => {
-                self.groups.remove(group);
-                for user in self.users.values_mut() {
-                    user.profile.groups.remove(group);
-                }
-            }
+            | UserDirectoryEvent::GroupChanged { group, roles } => self.set_group(group, roles),
+            UserDirectoryEvent::GroupRemoved { group } => self.remove_group(group),
             UserDirectoryEvent::TokenCreated { token } => {
                 self.add_token(token, event.at);
             }
@@ -214,8 +259,26 @@ impl UserDirectoryState {
             password: None,
             created_at: at,
             version: 1,
+            external: None,
         };
         self.users.insert(name.clone(), added);
+    }
+
+    fn set_group(&mut self, group: &GroupName, roles: &[RoleBinding]) {
+        let version = self.groups.get(group).map_or(1, |it| it.version + 1);
+        let roles = roles.to_vec();
+        let changed = DirectoryGroup { roles, version };
+        self.groups.insert(group.clone(), changed);
+    }
+
+    fn remove_group(&mut self, group: &GroupName) {
+        self.groups.remove(group);
+        for user in self.users.values_mut() {
+            user.profile.groups.remove(group);
+            if let Some(account) = &mut user.external {
+                account.profile.groups.remove(group);
+            }
+        }
     }
 
     fn add_token(&mut self, token: &IssuedToken, at: Timestamp) {

@@ -320,3 +320,95 @@ fn the_state_is_the_fold_of_its_events_as_they_are_stored() {
     let read: UserDirectoryState = serde_json::from_str(&snapshot).unwrap();
     assert_eq!(read, directory.state);
 }
+
+impl Directory {
+    /// Ada of a provider signs in, in groups.
+    fn sign_in(&mut self, subject: &str, groups: &[&str]) -> Result<usize, UserDirectoryRejection> {
+        self.send(UserDirectoryInput::StartExternalSession {
+            session: hash(subject),
+            identity: ExternalIdentity {
+                issuer: "https://login.example.com".to_owned(),
+                subject: subject.to_owned(),
+            },
+            profile: ExternalProfile {
+                groups: groups.iter().map(|it| it.parse().unwrap()).collect(),
+                ..ExternalProfile::default()
+            },
+            preferred_name: "ada".parse().unwrap(),
+        })
+    }
+
+    fn session(&self, subject: &str) -> Principal {
+        let session = self.state.session_principal(&hash(subject), self.now);
+        session.unwrap().0
+    }
+}
+
+#[test]
+fn a_person_of_a_provider_is_never_a_user_that_exists() {
+    let mut directory = Directory::new();
+    assert_eq!(
+        directory.sign_in("1", &[]),
+        Err(UserDirectoryRejection::NoUsers)
+    );
+    directory.add("ada", &["admin"]).unwrap();
+    directory.add("ada-2", &["admin"]).unwrap();
+    for (subject, name) in [
+        ("1", "user:ada-3"),
+        ("2", "user:ada-4"),
+        ("1", "user:ada-3"),
+    ] {
+        directory.sign_in(subject, &[]).unwrap();
+        let principal = directory.session(subject);
+        assert_eq!((principal.id.as_str(), principal.roles.len()), (name, 0));
+    }
+    let disable = UserDirectoryInput::DisableUser {
+        user: "ada-3".parse().unwrap(),
+        version: None,
+    };
+    directory.send(disable).unwrap();
+    assert!(matches!(
+        directory.sign_in("1", &[]),
+        Err(UserDirectoryRejection::UserDisabled(_))
+    ));
+}
+
+#[test]
+fn groups_of_a_provider_come_and_go_and_are_no_reason_to_have_no_other_admin() {
+    let mut directory = Directory::with_users();
+    let group = || "ops".parse().unwrap();
+    let roles = profile(&["admin"]).roles;
+    directory
+        .send(UserDirectoryInput::AddGroup {
+            group: group(),
+            roles,
+        })
+        .unwrap();
+    directory.sign_in("1", &["ops", "unknown"]).unwrap();
+    assert_eq!(directory.session("1").groups, ["@ops"]);
+    assert_eq!(directory.session("1").roles.len(), 1);
+    let remove = UserDirectoryInput::RemoveUser {
+        user: "ada".parse().unwrap(),
+        version: None,
+    };
+    assert_eq!(
+        directory.send(remove),
+        Err(UserDirectoryRejection::LastAdmin)
+    );
+    // A session of an earlier login loses the role, too.
+    directory.sign_in("1", &[]).unwrap();
+    assert!(directory.session("1").roles.is_empty());
+    directory.sign_in("1", &["ops"]).unwrap();
+    directory
+        .send(UserDirectoryInput::RemoveGroup {
+            group: group(),
+            version: None,
+        })
+        .unwrap();
+    assert!(directory.session("1").groups.is_empty());
+    let stored = serde_json::to_string(&directory.state).unwrap();
+    assert_eq!(
+        serde_json::from_str::<UserDirectoryState>(&stored).unwrap(),
+        directory.state
+    );
+}

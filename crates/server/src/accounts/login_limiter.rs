@@ -50,7 +50,7 @@ impl LoginLimiter {
     /// The number of seconds to wait before the next login; none when it may be tried now.
     pub(super) fn wait_seconds(
         &self,
-        user: &str,
+        user: Option<&str>,
         address: Option<IpAddr>,
         now: Timestamp,
     ) -> Option<i64> {
@@ -67,7 +67,12 @@ impl LoginLimiter {
         waits.max()
     }
 
-    pub(super) fn record_failure(&self, user: &str, address: Option<IpAddr>, now: Timestamp) {
+    pub(super) fn record_failure(
+        &self,
+        user: Option<&str>,
+        address: Option<IpAddr>,
+        now: Timestamp,
+    ) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         for (party, _) in parties(user, address) {
             let known = failures.get(&party).copied();
@@ -94,10 +99,10 @@ impl LoginLimiter {
     }
 }
 
-fn parties(user: &str, address: Option<IpAddr>) -> Vec<(LimitedParty, u32)> {
-    let user = (LimitedParty::User(shortened(user)), USER_FAILURES);
+fn parties(user: Option<&str>, address: Option<IpAddr>) -> Vec<(LimitedParty, u32)> {
+    let user = user.map(|it| (LimitedParty::User(shortened(it)), USER_FAILURES));
     let address = address.map(|it| (LimitedParty::Address(it), ADDRESS_FAILURES));
-    [user].into_iter().chain(address).collect()
+    user.into_iter().chain(address).collect()
 }
 
 fn shortened(user: &str) -> String {
@@ -114,17 +119,17 @@ mod tests {
         let mut now: Timestamp = "2026-11-30T09:00:00Z".parse().unwrap();
         let mut waits = Vec::new();
         for _ in 0..14 {
-            limiter.record_failure("ada", None, now);
-            let wait = limiter.wait_seconds("ada", None, now);
+            limiter.record_failure(Some("ada"), None, now);
+            let wait = limiter.wait_seconds(Some("ada"), None, now);
             waits.push(wait.unwrap_or(0));
             now += SignedDuration::from_secs(wait.unwrap_or(0));
-            assert_eq!(limiter.wait_seconds("ada", None, now), None);
+            assert_eq!(limiter.wait_seconds(Some("ada"), None, now), None);
         }
         assert_eq!(waits, [0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
-        limiter.record_failure("ada", None, now);
-        assert_eq!(limiter.wait_seconds("bob", None, now), None);
+        limiter.record_failure(Some("ada"), None, now);
+        assert_eq!(limiter.wait_seconds(Some("bob"), None, now), None);
         limiter.record_success("ada");
-        assert_eq!(limiter.wait_seconds("ada", None, now), None);
+        assert_eq!(limiter.wait_seconds(Some("ada"), None, now), None);
     }
 
     #[test]
@@ -133,10 +138,14 @@ mod tests {
         let now: Timestamp = "2026-11-30T09:00:00Z".parse().unwrap();
         let address = Some(IpAddr::from([192, 0, 2, 1]));
         for number in 0..ADDRESS_FAILURES {
-            limiter.record_failure(&format!("user{number}"), address, now);
+            limiter.record_failure(Some(&format!("user{number}")), address, now);
         }
-        assert!(limiter.wait_seconds("someone", address, now).is_some());
-        assert_eq!(limiter.wait_seconds("someone", None, now), None);
+        assert!(
+            limiter
+                .wait_seconds(Some("someone"), address, now)
+                .is_some()
+        );
+        assert_eq!(limiter.wait_seconds(Some("someone"), None, now), None);
         for number in 0..ENTRIES_MAX + 10 {
             let at = now + SignedDuration::from_millis(i64::try_from(number).unwrap());
             limiter.failures.lock().unwrap().insert(
@@ -144,7 +153,7 @@ mod tests {
                 LoginFailures { count: 1, last: at },
             );
         }
-        limiter.record_failure(&"long".repeat(1 << 18), None, now);
+        limiter.record_failure(Some(&"long".repeat(1 << 18)), None, now);
         assert!(limiter.failures.lock().unwrap().len() <= ENTRIES_MAX);
     }
 }

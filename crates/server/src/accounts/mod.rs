@@ -2,10 +2,14 @@
 //! [`shipway_core::user_directory`] decides; `api/identity.rs` authenticates requests with it.
 
 mod access_secret;
+mod login_error;
 mod login_limiter;
+mod openid_login;
 mod password_hash;
 mod usage_times;
 mod user_accounts;
 
 pub(crate) use access_secret::{AccessSecret, TOKEN_PREFIX};
-pub(crate) use user_accounts::{LoginError, NoDirectoryEffects, UserAccounts, recorded_directory};
+pub(crate) use login_error::LoginError;
+pub(crate) use openid_login::{AuthorizationResponse, OpenIdLogin, OpenIdLoginError};
+pub(crate) use user_accounts::{NoDirectoryEffects, UserAccounts, recorded_directory};

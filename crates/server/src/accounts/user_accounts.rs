@@ -23,10 +23,8 @@ use shipway_engine::{Clock, Driver, Engine, EngineError, Outcome, Store, StoreEr
 use tokio::sync::Semaphore;
 
 use super::{
-    access_secret::AccessSecret,
-    login_limiter::LoginLimiter,
-    password_hash::{PasswordError, PasswordHash},
-    usage_times::UsageTimes,
+    access_secret::AccessSecret, login_error::LoginError, login_limiter::LoginLimiter,
+    openid_login::AuthenticatedPerson, password_hash::PasswordHash, usage_times::UsageTimes,
 };
 use crate::sealing::SealingKeys;
 
@@ -45,27 +43,6 @@ impl Driver<UserDirectory> for NoDirectoryEffects {
     async fn carry_out(&self, work: Work<UserDirectory>) -> UserDirectoryInput {
         match work.effect {}
     }
-}
-
-/// Why a login is refused.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LoginError {
-    #[error("the user name or the password is wrong")]
-    Wrong,
-    #[error("too many failed logins: try again in {seconds} s")]
-    TooMany { seconds: i64 },
-    #[error(transparent)]
-    Directory(#[from] EngineError<UserDirectoryRejection>),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Password(#[from] PasswordError),
-    #[error("the system failed: {0}")]
-    System(#[from] std::io::Error),
-    #[error(
-        "this setup link is not valid any more: it can be used once, within an hour. Restart the server for a new one, or run `shipway user add NAME --role admin` on the server's machine"
-    )]
-    InvalidSetupLink,
 }
 
 /// Users, their tokens and their sessions.
@@ -186,11 +163,11 @@ impl UserAccounts {
         address: Option<IpAddr>,
     ) -> Result<UserName, LoginError> {
         let now = self.clock.now();
-        if let Some(seconds) = self.limiter.wait_seconds(user, address, now) {
+        if let Some(seconds) = self.limiter.wait_seconds(Some(user), address, now) {
             return Err(LoginError::TooMany { seconds });
         }
         // Counted before the check, so that many logins at once are not all checked.
-        self.limiter.record_failure(user, address, now);
+        self.limiter.record_failure(Some(user), address, now);
         let directory = self.directory().await?;
         let name = user.parse::<UserName>().ok();
         let known = name.as_ref().and_then(|name| directory.users.get(name));
@@ -231,6 +208,50 @@ impl UserAccounts {
         let by = Principal::user(user, Vec::new(), Vec::new()).actor();
         self.change(input, by).await?;
         Ok(secret)
+    }
+
+    /// Starts a session of a person whom a provider has authenticated; its secret is the cookie.
+    pub(crate) async fn start_external_session(
+        &self,
+        person: AuthenticatedPerson,
+    ) -> Result<AccessSecret, LoginError> {
+        let secret = AccessSecret::random("")?;
+        let directory = self.directory().await?;
+        let by = match directory.linked_user(&person.identity) {
+            Some(user) => Principal::user(user, Vec::new(), Vec::new()).actor(),
+            None => Actor::Shipway(format!("the first login with {}", person.identity.issuer)),
+        };
+        let input = UserDirectoryInput::StartExternalSession {
+            session: secret.hash(),
+            identity: person.identity,
+            profile: person.profile,
+            preferred_name: person.preferred_name,
+        };
+        self.change(input, by).await?;
+        Ok(secret)
+    }
+
+    /// The user of a session, if it has no role.
+    pub(crate) async fn user_without_role(
+        &self,
+        secret: &AccessSecret,
+    ) -> Result<Option<UserName>, StoreError> {
+        let (directory, now) = (self.directory().await?, self.clock.now());
+        let session = directory.session_principal(&secret.hash(), now);
+        let principal = session.map(|(principal, _)| principal);
+        let roleless = principal.filter(|principal| principal.roles.is_empty());
+        Ok(roleless.and_then(|it| it.name?.parse().ok()))
+    }
+
+    /// The number of seconds for which a client's address must wait before the next login; none when it may be tried now.
+    pub(crate) fn login_wait_seconds(&self, address: Option<IpAddr>) -> Option<i64> {
+        let now = self.clock.now();
+        self.limiter.wait_seconds(None, address, now)
+    }
+
+    /// Counts a failed login of a client's address.
+    pub(crate) fn record_failed_login(&self, address: Option<IpAddr>) {
+        self.limiter.record_failure(None, address, self.clock.now());
     }
 
     /// Makes the setup link of a server without users.

@@ -27,7 +27,7 @@ use crate::accounts::UserAccounts;
 pub(crate) fn group_views(directory: &UserDirectoryState) -> Vec<GroupView> {
     let view = |(name, group): (&GroupName, &shipway_core::user_directory::DirectoryGroup)| {
         let users = directory.users.iter();
-        let members = users.filter(|(_, user)| user.profile.groups.contains(name));
+        let members = users.filter(|(_, user)| user.groups().contains(name));
         GroupView {
             name: name.clone(),
             roles: group.roles.clone(),

@@ -63,7 +63,7 @@ fn login_address(uri: &Uri) -> String {
 }
 
 /// A text as the value of a query parameter.
-fn percent_encode(text: &str) -> String {
+pub(crate) fn percent_encode(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => {
             char::from(byte).to_string()

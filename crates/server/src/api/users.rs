@@ -9,7 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use shipway_api::{
-    EmptyRequest, NewUserRequest, Page, PasswordRequest, UserAction, UserProfileRequest, UserView,
+    EmptyRequest, ExternalAccountView, NewUserRequest, Page, PasswordRequest, UserAction,
+    UserProfileRequest, UserView,
 };
 use shipway_core::{
     access::{Resource, Verb},
@@ -40,6 +41,7 @@ impl RejectionStatus for UserDirectoryRejection {
             | Self::FirstUserNotAdmin(_)
             | Self::FirstUserWithoutPassword
             | Self::LastAdmin
+            | Self::NoUsers
             | Self::AlreadySetUp => StatusCode::CONFLICT,
             Self::Stale { .. } => StatusCode::PRECONDITION_FAILED,
             Self::UnknownMembership(_)
@@ -82,6 +84,13 @@ fn view(directory: &UserDirectoryState, name: &UserName, user: &DirectoryUser) -
         has_password: user.password.is_some(),
         created_at: user.created_at,
         version: user.version,
+        external: user.external.as_ref().map(|it| ExternalAccountView {
+            issuer: it.identity.issuer.clone(),
+            subject: it.identity.subject.clone(),
+            display_name: it.profile.display_name.clone(),
+            email: it.profile.email.clone(),
+            groups: it.profile.groups.clone(),
+        }),
     }
 }
 

@@ -5,6 +5,7 @@ mod assets;
 mod environment;
 mod list_parameters;
 mod lists;
+mod openid_sign_in;
 mod overview;
 mod page_error;
 mod release;
@@ -52,7 +53,9 @@ pub(crate) fn routes() -> Router<AppState> {
 
 /// The routes of pages and assets that need no session.
 pub(crate) fn open_routes() -> Router<AppState> {
-    sign_in::open_routes().merge(assets::routes())
+    sign_in::open_routes()
+        .merge(openid_sign_in::open_routes())
+        .merge(assets::routes())
 }
 
 /// A page as a response.

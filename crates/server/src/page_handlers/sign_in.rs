@@ -11,15 +11,15 @@ use axum::{
     routing::{get, post},
 };
 use serde::Deserialize;
-use shipway_pages::{LoginPage, SetupPage, SignedInUser, add_account};
+use shipway_pages::{LoginPage, LoginProvider, SetupPage, SignedInUser, add_account};
 
 use super::{html, page_error::PageError};
 use crate::{
-    accounts::{AccessSecret, LoginError, UserAccounts},
+    accounts::{AccessSecret, LoginError, OpenIdLogin, UserAccounts},
     api::{
         ApiError, Caller,
         account::{end_session, refused_login, removed_session_cookie, session_cookie},
-        identity::SessionSecret,
+        identity::{SessionSecret, percent_encode},
     },
     app::AppState,
     capabilities::ServerAddresses,
@@ -42,7 +42,7 @@ pub(super) fn routes() -> Router<AppState> {
 }
 
 /// A local address to go to after a login. An address of another site would make this server a part of a fraud.
-fn local_address(next: &str) -> &str {
+pub(super) fn local_address(next: &str) -> &str {
     let is_local = next.starts_with('/')
         && !next.starts_with("//")
         && !next.contains(['\\', '\r', '\n', '\t'])
@@ -54,7 +54,7 @@ fn local_address(next: &str) -> &str {
 }
 
 /// The token of a form: that of its cookie, or a new one.
-fn form_token(headers: &HeaderMap) -> Result<AccessSecret, PageError> {
+pub(super) fn form_token(headers: &HeaderMap) -> Result<AccessSecret, PageError> {
     match cookie_token(headers) {
         Some(token) => Ok(AccessSecret::from_client(token)),
         None => Ok(AccessSecret::random("")
@@ -86,7 +86,11 @@ fn require_form_token(headers: &HeaderMap, given: &str) -> Result<(), ApiError> 
 }
 
 /// A page with the cookie of its form.
-fn form_page(page: String, token: &AccessSecret, addresses: &ServerAddresses) -> Response {
+pub(super) fn form_page(
+    page: String,
+    token: &AccessSecret,
+    addresses: &ServerAddresses,
+) -> Response {
     let secure = match addresses.url.starts_with("https:") {
         true => "; Secure",
         false => "",
@@ -104,14 +108,15 @@ fn form_page(page: String, token: &AccessSecret, addresses: &ServerAddresses) ->
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct LoginParameters {
+pub(super) struct LoginParameters {
     #[serde(default)]
-    next: String,
+    pub(super) next: String,
 }
 
 async fn show_login(
     State(accounts): State<Arc<UserAccounts>>,
     State(addresses): State<ServerAddresses>,
+    State(openid): State<Option<Arc<OpenIdLogin>>>,
     Query(parameters): Query<LoginParameters>,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
@@ -122,8 +127,21 @@ async fn show_login(
         next: local_address(&parameters.next),
         form_token: token.as_str(),
         has_users: accounts.has_users().await?,
+        provider: provider_link(openid.as_deref(), local_address(&parameters.next)),
     };
     Ok(form_page(page.to_html(), &token, &addresses))
+}
+
+/// The link of the login page to the provider.
+pub(super) fn provider_link<'a>(
+    openid: Option<&'a OpenIdLogin>,
+    next: &str,
+) -> Option<LoginProvider<'a>> {
+    let openid = openid?;
+    Some(LoginProvider {
+        name: openid.name(),
+        address: format!("/login/oidc?next={}", percent_encode(next)),
+    })
 }
 
 #[derive(Deserialize)]
@@ -138,6 +156,7 @@ struct LoginForm {
 async fn log_in(
     State(accounts): State<Arc<UserAccounts>>,
     State(addresses): State<ServerAddresses>,
+    State(openid): State<Option<Arc<OpenIdLogin>>>,
     client: Option<Extension<ConnectionAddresses>>,
     headers: HeaderMap,
     Form(form): Form<LoginForm>,
@@ -162,6 +181,7 @@ async fn log_in(
                 next: local_address(&form.next),
                 form_token: token.as_str(),
                 has_users: true,
+                provider: provider_link(openid.as_deref(), local_address(&form.next)),
             };
             let refused = refused_login(error);
             let mut response = form_page(page.to_html(), &token, &addresses);
@@ -175,7 +195,11 @@ async fn log_in(
     }
 }
 
-fn signed_in(addresses: &ServerAddresses, secret: &AccessSecret, next: &str) -> Response {
+pub(super) fn signed_in(
+    addresses: &ServerAddresses,
+    secret: &AccessSecret,
+    next: &str,
+) -> Response {
     let cookie = [(header::SET_COOKIE, session_cookie(addresses, secret))];
     (cookie, Redirect::to(next)).into_response()
 }
