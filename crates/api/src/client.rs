@@ -3,6 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 use shipway_core::{
     address::view::AddressClaimsView,
+    forge::ForgeView,
     ids::{RolloutId, RunId},
     rollout::RolloutView,
     run::RunView,
@@ -12,16 +13,16 @@ use shipway_core::{
 };
 
 use crate::{
-    AcceptedDeletion, AddressPage, AnalysisReport, CallerView, CancelRunRequest, CreatedToken,
-    DeletionRequest, DeployOutcome, DeployPlan, DeployRequest, DispatchRequest, DispatchedRun,
-    EnvironmentStatus, FailureSummary, GroupRequest, GroupView, ImportSecretsRequest,
-    JobGateAction, JobGateRequest, ListedRelease, LoginRequest, LoginResult, NewGroupRequest,
-    NewTokenRequest, NewUserRequest, Page, PasswordRequest, PendingApproval, PruneReport,
-    PruneRequest, QuarantineRequest, ReadinessReport, ReleaseListQuery, ReleaseTestRequest,
-    ReleasedTest, RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest,
-    RolloutAction, RolloutActionRequest, RotatedSecrets, RunListQuery, RunTests, ServiceTests,
-    SetSecretRequest, SetVariableRequest, ShellLocation, ShellRequest, TokenView, UserAction,
-    UserProfileRequest, UserView,
+    AcceptedDeletion, AddressPage, AnalysisReport, CallerView, CancelRunRequest,
+    ConnectForgeRequest, CreatedToken, DeletionRequest, DeployOutcome, DeployPlan, DeployRequest,
+    DispatchRequest, DispatchedRun, EnvironmentStatus, FailureSummary, GroupRequest, GroupView,
+    ImportSecretsRequest, JobGateAction, JobGateRequest, ListedRelease, LoginRequest, LoginResult,
+    NewGroupRequest, NewTokenRequest, NewUserRequest, Page, PasswordRequest, PendingApproval,
+    PruneReport, PruneRequest, QuarantineRequest, ReadinessReport, ReleaseListQuery,
+    ReleaseTestRequest, ReleasedTest, RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment,
+    RollbackRequest, RolloutAction, RolloutActionRequest, RotatedSecrets, RunListQuery, RunTests,
+    ServiceTests, SetSecretRequest, SetVariableRequest, ShellLocation, ShellRequest, TokenView,
+    UserAction, UserProfileRequest, UserView,
 };
 
 /// Entries of a page at most; the server gives no more.
@@ -144,6 +145,27 @@ pub trait ApiClient {
         environment: Option<&str>,
     ) -> Result<Page<SecretView>, Self::Error> {
         let path = value_path("secrets", &format!("/{name}"), service, environment);
+        self.delete(&path, &serde_json::json!({}))
+    }
+
+    /// The connection of a repository to a forge.
+    ///
+    /// # Errors
+    /// As [`ApiClient::get`].
+    fn forge(&self, repository: &str) -> Result<ForgeView, Self::Error> {
+        self.get(&format!("/api/v1/forges/{repository}"))
+    }
+
+    fn connect_forge(
+        &self,
+        repository: &str,
+        request: &ConnectForgeRequest,
+    ) -> Result<ForgeView, Self::Error> {
+        self.replace(&format!("/api/v1/forges/{repository}"), request)
+    }
+
+    fn disconnect_forge(&self, repository: &str) -> Result<ForgeView, Self::Error> {
+        let path = format!("/api/v1/forges/{repository}");
         self.delete(&path, &serde_json::json!({}))
     }
 

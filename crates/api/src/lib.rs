@@ -15,6 +15,7 @@ mod client;
 mod delivery;
 mod deploys;
 mod environments;
+mod forges;
 mod health;
 mod logs;
 mod matrix;
@@ -39,6 +40,7 @@ pub use environments::{
     AcceptedDeletion, DeletionRequest, EnvironmentListQuery, EnvironmentStatus, ReleaseTraffic,
     ResumeEnvironmentRequest, ResumedEnvironment,
 };
+pub use forges::{ConnectForgeRequest, WebhookAnswer};
 pub use health::{HealthReport, ReadinessChecks, ReadinessReasons, ReadinessReport};
 pub use logs::{
     LogGrowth, LogLine, LogMatches, LogPlace, LogSearchQuery, LogStep, LogWindow, LogWindowQuery,

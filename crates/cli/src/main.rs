@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use client::{GLOBAL_OPTIONS, ServerConnection};
 use commands::{
-    accounts, admin, check, delete, delivery_lists, demo, deploy, env, eval, history, init,
+    accounts, admin, check, delete, delivery_lists, demo, deploy, env, eval, forges, history, init,
     internal, logs, rollout_actions, run, runs, secret, server, shell, simulate, status,
     test_results, watch,
 };
@@ -97,6 +97,7 @@ enum Command {
     Delete(delete::DeleteArgs),
     Secret(secret::SecretArgs),
     Env(env::EnvArgs),
+    Forge(forges::ForgeArgs),
     Dispatch(runs::Dispatch),
     Cancel(runs::Cancel),
     Eval(eval::Args),
@@ -186,6 +187,7 @@ fn carry_out(
         Command::Delete(args) => done(delete::run(server, &args, output)),
         Command::Secret(args) => done(secret::run(server, &args, output)),
         Command::Env(args) => done(env::run(server, &args, output)),
+        Command::Forge(args) => done(forges::run(server, &args, output)),
         Command::Dispatch(args) => done(runs::dispatch(server, &args, output)),
         Command::Cancel(args) => done(runs::cancel(server, &args, output)),
         Command::Eval(args) => eval::run(&args, output),

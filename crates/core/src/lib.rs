@@ -18,6 +18,7 @@ pub mod configuration_changes;
 pub mod delivery;
 pub mod duration_text;
 mod field_values;
+pub mod forge;
 pub mod gate;
 pub mod identity_token;
 pub mod ids;

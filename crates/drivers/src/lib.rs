@@ -5,6 +5,7 @@
 //! | [`jobs`] | jobs of workflows as worker processes |
 //! | [`git`] | repositories, pushes, following a local repository |
 //! | [`metrics`] | values from metric providers |
+//! | [`forge_api`] | statuses, deployments and comments at forges |
 //! | [`notify`] | notifications by chat, webhook, mail and pager |
 //! | [`outbox`] | what a destination of messages implements |
 //! | [`openid`] | keys and logins of OpenID Connect providers |
@@ -14,6 +15,7 @@
 //! A driver decides nothing: it carries out an effect, idempotently, and reports what happened.
 
 mod folder_size;
+pub mod forge_api;
 pub mod git;
 mod http_client;
 pub mod jobs;

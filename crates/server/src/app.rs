@@ -21,6 +21,7 @@ use crate::{
     delivery_matrix::MatrixFeed,
     environment_status::StatusSources,
     file_storage::FileStorage,
+    forges::ForgeConnections,
     job_logs::JobLogReader,
     keyed_requests::KeyedRequestRunner,
     push::PushReceiver,
@@ -44,6 +45,8 @@ pub struct App {
     /// Git repositories.
     pub(crate) repos: Arc<GitRepositories>,
     pub(crate) pushes: PushReceiver,
+    /// Connections to forges.
+    pub(crate) forges: ForgeConnections,
     /// Removes old files.
     pub(crate) pruner: FilePruner,
     /// Where the hooks of the repositories report pushes.
@@ -115,6 +118,7 @@ capabilities! {
     workloads: Workloads,
     repos: Arc<GitRepositories>,
     pushes: PushReceiver,
+    forges: ForgeConnections,
     pruner: FilePruner,
     hook: HookTarget,
     job_executor: Arc<dyn JobExecutor>,

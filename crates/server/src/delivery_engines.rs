@@ -6,6 +6,7 @@ use shipway_core::{
     address::claims::{AddressClaims, ClaimsState, STREAM},
     aggregate::{Actor, Aggregate as _},
     concurrency::ConcurrencyGroups,
+    forge::ForgeAggregate,
     ids::{RolloutId, ServiceName},
     outbox::{
         ChannelId, OutboxAddress, OutboxAggregate, OutboxInput, OutboxMessage, OutboxRejection,
@@ -33,6 +34,8 @@ pub(crate) struct DeliveryEngines {
     pub(crate) secrets: Engine<SecretAggregate>,
     /// Messages on their way to receivers outside Shipway.
     pub(crate) outbox: Engine<OutboxAggregate>,
+    /// Connections to forges.
+    pub(crate) forges: Engine<ForgeAggregate>,
 }
 
 impl DeliveryEngines {
@@ -97,8 +100,14 @@ impl DeliveryEngines {
         self.runs.resume().await
     }
 
+    /// Resumes webhooks and reports. After the pushes that were missed, which are older.
+    pub(crate) async fn resume_forges(&self) -> Result<(), StoreError> {
+        self.forges.resume().await
+    }
+
     /// Stops all engines; their streams resume at the next start.
     pub(crate) async fn stop(&self) {
+        self.forges.stop().await;
         self.services.stop().await;
         self.rollouts.stop().await;
         self.runs.stop().await;

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use shipway_core::{
     access::JobIdentity,
     aggregate::Actor,
+    forge::forge_stream,
     ids::RunId,
     run::{JobEnvironment, JobRecord, Run, RunSpec, RunState},
     secret::{SecretInput, SecretRejection, SecretUser, UsedSecret},
     service::RunPurpose,
     target::ServiceEnvironment,
 };
-use shipway_engine::EngineError;
+use shipway_engine::{EngineError, StoreError};
 use shipway_targets::traffic_registry::TrafficRegistry;
 use shipway_workflow::job::{JobKey, ServerAccess, SourceTree, StoredArtifact};
 
@@ -19,7 +20,7 @@ use crate::{
     address_book::find_addresses,
     capabilities::{JobInputs, ServerAddresses},
     delivery_engines::DeliveryEngines,
-    secrets::LockedSecretError,
+    secrets::{JobSecrets, LockedSecretError},
 };
 
 /// Where the environment of a job comes from.
@@ -39,6 +40,8 @@ pub(crate) enum JobEnvironmentError {
     RunNotOpen,
     #[error(transparent)]
     LockedSecret(#[from] LockedSecretError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// The inputs of a job apart from its steps, with the secrets among them that are to be recorded as used, by stream.
@@ -64,7 +67,7 @@ pub(crate) async fn job_environment(
     let environment = environment(known, key);
     let service = &run.id.service;
     // A job that is started has passed the gates of its environment.
-    let secrets = sources.inputs.secrets.job_secrets(service, environment)?;
+    let secrets = job_secrets(sources, run, environment).await?;
     let variables = |name| sources.inputs.secrets.variables(service, Some(name));
     let environment = JobEnvironment {
         secrets: secrets.shared,
@@ -87,6 +90,31 @@ pub(crate) async fn job_environment(
         environment,
         used: secrets.used,
     })
+}
+
+/// The secrets of a job: none for a fork, and none that are for the forge.
+async fn job_secrets(
+    sources: JobEnvironmentSources<'_>,
+    run: &RunSpec,
+    environment: Option<&str>,
+) -> Result<JobSecrets, JobEnvironmentError> {
+    if run.is_from_fork() {
+        return Ok(JobSecrets::default());
+    }
+    let service = &run.id.service;
+    let mut secrets = sources.inputs.secrets.job_secrets(service, environment)?;
+    let stream = forge_stream(&run.location().repository);
+    let state = sources.engines.forges.state(&stream).await?;
+    if let Some(connection) = state.as_ref().and_then(|state| state.connection.as_ref()) {
+        let is_for_job = |name: &str| !connection.uses_secret(name);
+        secrets.shared.retain(|name, _| is_for_job(name));
+        secrets.environment.retain(|name, _| is_for_job(name));
+        for used in secrets.used.values_mut() {
+            used.retain(|it| is_for_job(it.name.as_str()));
+        }
+        secrets.used.retain(|_, used| !used.is_empty());
+    }
+    Ok(secrets)
 }
 
 /// Records the use of secrets, before they are given out.

@@ -18,6 +18,7 @@ mod environment_status;
 mod failure_summary;
 mod file_storage;
 mod followed_repo;
+mod forges;
 mod http_routes;
 mod job_environment;
 mod job_logs;

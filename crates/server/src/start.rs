@@ -57,17 +57,18 @@ use crate::{
     delivery_engines::DeliveryEngines,
     delivery_matrix::{MatrixFeed, follow_matrix},
     effects::{
-        self, AddressDriver, GroupDriver, NoticeDelivery, OutboxDriver, RolloutDriver, RunDriver,
-        SecretDriver, ServiceDriver,
+        self, AddressDriver, ForgeDriver, GroupDriver, NoticeDelivery, OutboxDriver, RolloutDriver,
+        RunDriver, SecretDriver, ServiceDriver,
     },
     file_storage::FileStorage,
+    forges::{ForgeConnections, ReportFollower},
     job_logs::JobLogReader,
     job_token::JobTokens,
     key_files::open_internal_token,
     keyed_requests::{KeyedRequestRunner, NoEffects},
     missing_rows::rebuild_missing_rows,
     projections::follow_log,
-    push::PushReceiver,
+    push::PushSources,
     recorded_routes::recorded_routes,
     retention::FilePruner,
     sealing::SealingKeys,
@@ -95,12 +96,14 @@ pub async fn start(options: ServerOptions) -> Result<RunningServer, StartError> 
     let claims = app.engines.addresses.read(STREAM).await?;
     let claims = claims.unwrap_or_default();
     rebuild_missing_rows(&*app.store, &claims).await?;
+    app.forges.load(&*app.store, &app.engines).await?;
     let mut tasks = JoinSet::new();
     restore_traffic(&app, &claims, &mut tasks).await?;
     // Before any driver asks for a job slot.
     effects::reserve_job_slots(&*app.store, &*app.job_executor).await?;
     app.engines.resume().await?;
     app.pushes.recover_missed_pushes().await?;
+    app.engines.resume_forges().await?;
     effects::reconcile_addresses(&app.engines).await?;
     let stop = CancellationToken::new();
     spawn_tasks(&app, options.repos, listener, &stop, &mut tasks);
@@ -225,6 +228,8 @@ struct SharedParts {
     tests: TestReports,
     observations: ReleaseObservations,
     server: ServerAddresses,
+    pushes: PushSources,
+    forges: ForgeConnections,
     /// The repository of services whose configuration names none.
     repository: Option<SourceRepository>,
 }
@@ -232,12 +237,29 @@ struct SharedParts {
 impl SharedParts {
     fn new(
         options: &ServerOptions,
+        data: &Path,
         parts: &ServerParts,
         jobs: JobPlatform,
         actions: ActionSource,
     ) -> Self {
         let local_url = format!("http://{}", reachable(parts.address));
         let public_url = options.public_url.clone();
+        let server = ServerAddresses {
+            url: public_url.unwrap_or_else(|| local_url.clone()),
+            proxy_url: format!("http://{}", reachable(parts.proxy_address)),
+            proxy_address: parts.proxy_address,
+            api_port: parts.address.port(),
+            local_url,
+        };
+        let pushes = PushSources {
+            store: parts.store.clone(),
+            blobs: parts.blobs.clone(),
+            repositories: parts.repos.clone(),
+            server: server.clone(),
+            targets: parts.targets.available(),
+            jobs: jobs.executor.clone(),
+            scratch: data.to_owned(),
+        };
         Self {
             workloads: Workloads {
                 traffic: Arc::new(TrafficRegistry::new(parts.targets.clone())),
@@ -262,13 +284,9 @@ impl SharedParts {
                 baseline_history: Arc::default(),
             },
             repository: options.repository.clone(),
-            server: ServerAddresses {
-                url: public_url.unwrap_or_else(|| local_url.clone()),
-                proxy_url: format!("http://{}", reachable(parts.proxy_address)),
-                proxy_address: parts.proxy_address,
-                api_port: parts.address.port(),
-                local_url,
-            },
+            pushes,
+            forges: ForgeConnections::new(parts.secrets.clone()),
+            server,
         }
     }
 }
@@ -327,6 +345,7 @@ fn start_engines(
     let groups = GroupDriver {
         engines: engines.clone(),
     };
+    let forges = ForgeDriver::new(engines.clone(), &shared.pushes, &shared.forges);
     DeliveryEngines {
         services: start_engine(store, clock, services),
         runs: start_engine(store, clock, runs),
@@ -335,6 +354,7 @@ fn start_engines(
         addresses: start_engine(store, clock, AddressDriver),
         secrets: start_engine(store, clock, SecretDriver),
         outbox: start_engine(store, clock, outbox),
+        forges: start_engine(store, clock, forges),
     }
 }
 
@@ -393,21 +413,13 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> Result
         storage: Arc::new(FileStorage::new(options.storage_wait)),
         blobs: parts.blobs.clone(),
     };
-    let shared = SharedParts::new(options, &parts, jobs, actions);
+    let shared = SharedParts::new(options, data, &parts, jobs, actions);
     let engines = Arc::new_cyclic(|engines| start_engines(data, &parts, &shared, engines));
     Ok(App {
         openid: OpenIdLogin::open(options, &shared.server.url, &parts.sealing, &parts.clock),
         accounts: Arc::new(open_accounts(data, &parts)?),
-        pushes: PushReceiver {
-            engines: engines.clone(),
-            store: parts.store.clone(),
-            blobs: parts.blobs.clone(),
-            repositories: parts.repos.clone(),
-            server: shared.server.clone(),
-            targets: shared.workloads.targets.available(),
-            jobs: shared.jobs.executor.clone(),
-            scratch: data.to_owned(),
-        },
+        pushes: shared.pushes.receiver(engines.clone()),
+        forges: shared.forges.clone(),
         pruner: FilePruner {
             policy: options.retention,
             store: parts.store.clone(),
@@ -505,6 +517,7 @@ fn spawn_tasks(
             }
         });
     }
+    tasks.spawn(ReportFollower::new(&app.pushes, &app.forges).run());
     let (store, clock) = (app.store.clone(), app.clock.clone());
     tasks.spawn(app.keyed_requests.prune(store, clock));
     tasks.spawn(crate::listener::serve(

@@ -10,6 +10,7 @@ pub mod deploy;
 mod deploy_outcome;
 pub mod env;
 pub mod eval;
+pub mod forges;
 mod gate_decisions;
 pub mod history;
 pub mod id_args;

@@ -155,7 +155,9 @@ impl Row {
             "{*path}" if self.method == "POST" && self.case == "push" => "git-receive-pack",
             "{*path}" if self.method == "POST" => "git-upload-pack",
             "{*path}" => "info/refs",
-            "{service}" => "shop",
+            "{service}" | "{repository}" => "shop",
+            // A webhook of a known one is refused without its signature: see `forges.rs`.
+            "{forge}" => "unknown",
             part => {
                 assert!(!part.contains('{'), "{}: a value for {part}", self.path);
                 part
@@ -224,6 +226,9 @@ impl Row {
                 r#"{"password":"short","current":"not this one"}"#
             }
             (_, "/api/v1/users/{user}/password", _) => r#"{"password":"x"}"#,
+            ("PUT", "/api/v1/forges/{repository}", _) => {
+                r#"{"forge":"unknown","project":"acme/shop","webhook_secret":"HOOK"}"#
+            }
             ("POST", "/api/v1/groups", _) => r#"{"name":"extra"}"#,
             ("PUT", "/api/v1/groups/{group}", _) => r#"{"roles":[]}"#,
             (_, "/api/v1/tokens", "for the caller") => r#"{"name":"ci"}"#,

@@ -135,7 +135,9 @@ fn every_address_is_closed_to_other_sites_and_other_hosts() {
 fn every_address_refuses_what_it_does_not_know() {
     let site = Site::started();
     let mut changes = 0;
-    for (path, methods) in described(&site) {
+    // Forges add fields to their webhooks.
+    let is_strict = |(path, _): &(String, _)| !path.starts_with("/hooks/");
+    for (path, methods) in described(&site).into_iter().filter(is_strict) {
         for method in methods {
             let method = method.to_uppercase();
             let asked = format!("{path}?surely_unknown=1");

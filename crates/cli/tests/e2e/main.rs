@@ -27,6 +27,7 @@ mod examples;
 mod faults;
 mod first_use;
 mod foreign_content;
+mod forges;
 mod gates;
 mod getting_started;
 mod github_files;

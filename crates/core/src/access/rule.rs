@@ -100,6 +100,7 @@ pub const fn required_role(verb: Verb) -> PrincipalRole {
         | Verb::Delete
         | Verb::Prune
         | Verb::ChangeSecrets
+        | Verb::ConnectForge
         | Verb::ManageUsers => PrincipalRole::Admin,
     }
 }

@@ -44,6 +44,8 @@ pub enum Verb {
     ReadSecrets,
     /// Set and remove secrets and variables.
     ChangeSecrets,
+    /// Connect a repository to one of a forge, or end that.
+    ConnectForge,
     /// Read and change users, groups, and the tokens of others.
     ManageUsers,
     /// Read and change the own account: its tokens, sessions and password.
@@ -52,7 +54,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb, in the order of their declaration.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Read,
         Self::Browse,
         Self::Push,
@@ -80,6 +82,7 @@ impl Verb {
         Self::Prune,
         Self::ReadSecrets,
         Self::ChangeSecrets,
+        Self::ConnectForge,
         Self::ManageUsers,
         Self::UseAccount,
     ];
@@ -115,6 +118,7 @@ impl fmt::Display for Verb {
             Self::Prune => "remove old files of",
             Self::ReadSecrets => "list the secrets of",
             Self::ChangeSecrets => "change the secrets of",
+            Self::ConnectForge => "connect a forge to",
             Self::ManageUsers => "manage the users and tokens of",
             Self::UseAccount => "use an account of",
         })

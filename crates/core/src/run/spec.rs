@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use shipway_workflow::report::ReportPaths;
 
 use crate::{
+    forge::PullRequestOrigin,
     gate::EnvironmentRules,
     ids::{CommitId, RunId, RunUid},
     release::{Commit, WorkflowFile},
@@ -66,6 +67,10 @@ impl RunSpec {
     /// The run that a service ordered.
     #[must_use]
     pub fn from_order(id: RunId, uid: RunUid, order: RunOrder) -> Self {
+        let (payload, event_payload) = match &order.purpose {
+            RunPurpose::PullRequest { .. } => (order.event_payload, None),
+            _ => (None, order.event_payload),
+        };
         Self {
             id,
             uid: Some(uid),
@@ -76,17 +81,26 @@ impl RunSpec {
             before: order.before,
             event: order.event,
             inputs: order.inputs,
-            payload: None,
+            payload,
             vars: BTreeMap::new(),
             actor: None,
             reports: order.reports.paths,
             coverage_min: order.reports.minimum,
             environments: order.environments,
-            event_payload: order.event_payload,
+            event_payload,
             repository: order.repository,
             default_branch: order.default_branch,
             location: order.location,
         }
+    }
+
+    /// Whether strangers may have written what it runs: it gets no secrets.
+    #[must_use]
+    pub const fn is_from_fork(&self) -> bool {
+        let RunPurpose::PullRequest { origin, .. } = &self.purpose else {
+            return false;
+        };
+        matches!(origin, PullRequestOrigin::Fork)
     }
 
     /// Where the service is.

@@ -90,6 +90,8 @@ pub enum SecretUser {
     MetricProvider { environment: EnvironmentName },
     /// The address of a notification.
     Notification,
+    /// Webhooks of a forge, and its API.
+    Forge,
 }
 
 impl fmt::Display for SecretUser {
@@ -105,6 +107,7 @@ impl fmt::Display for SecretUser {
                 write!(f, "a metric provider of {environment}")
             }
             Self::Notification => f.write_str("a notification"),
+            Self::Forge => f.write_str("a forge"),
         }
     }
 }

@@ -59,6 +59,7 @@ impl ServiceDecider {
                 reference,
                 inputs,
             } => self.dispatch(workflow, commit, reference, inputs),
+            ServiceInput::PullRequest(runs) => self.start_pull_request(*runs),
             ServiceInput::RunOpened(number) => {
                 let run = self.state.open_runs.get(&number);
                 if run.is_some_and(|run| !run.opened) {

@@ -39,6 +39,9 @@ impl ServiceDecider {
         }
         let push = match run.purpose {
             RunPurpose::Push { sequence } => self.state.push(sequence).cloned(),
+            RunPurpose::PullRequest { number, .. } => {
+                return Err(ServiceRejection::PullRequest(number));
+            }
             RunPurpose::Dispatch | RunPurpose::ByItself | RunPurpose::Tests { .. } => None,
         };
         let by_push = push.iter().flat_map(|push| &push.deployed_by_step);
@@ -88,9 +91,10 @@ impl ServiceDecider {
             .clone();
         let sequence = match run.purpose {
             RunPurpose::Push { sequence } => sequence,
-            RunPurpose::Dispatch | RunPurpose::ByItself | RunPurpose::Tests { .. } => {
-                self.state.pushes
-            }
+            RunPurpose::Dispatch
+            | RunPurpose::ByItself
+            | RunPurpose::PullRequest { .. }
+            | RunPurpose::Tests { .. } => self.state.pushes,
         };
         let branch = match (&push, before) {
             (Some(push), _) => push.push.branch().map(str::to_owned),

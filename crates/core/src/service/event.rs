@@ -17,6 +17,7 @@ use crate::{
     address::claims::AskedAddresses,
     aggregate::Actor,
     config::{ReportsConfig, ServiceConfig},
+    forge::PullRequestOrigin,
     gate::EnvironmentRules,
     ids::{
         CommitId, Digest, EnvironmentName, ReleaseNumber, RolloutNumber, RunNumber, ServiceName,
@@ -116,6 +117,15 @@ pub enum RunPurpose {
     Dispatch,
     /// A schedule has started it, or another run that was over.
     ByItself,
+    /// A pull request was opened or changed at a forge. It is never released.
+    PullRequest {
+        number: u64,
+        /// The head commit, which the forge shows the result at; the run is of its merge.
+        head: CommitId,
+        origin: PullRequestOrigin,
+        /// The number of the webhook that reported it.
+        delivery: u64,
+    },
     /// Tests an environment after a deployment; the release is promoted further only if it succeeds.
     Tests {
         environment: EnvironmentName,
@@ -161,6 +171,23 @@ pub struct RunOrder {
     pub location: Option<ServiceLocation>,
     /// How many runs led to it, each by being over.
     pub chain: u8,
+}
+
+/// The runs that a pull request asks for.
+#[derive(Clone, Debug)]
+pub struct PullRequestRuns {
+    pub number: u64,
+    pub head: CommitId,
+    pub origin: PullRequestOrigin,
+    /// The number of the webhook that reported it: the runs of one start once.
+    pub delivery: u64,
+    /// The merge of the head into the base branch.
+    pub commit: Commit,
+    /// `refs/pull/7/merge`
+    pub reference: String,
+    pub workflows: Vec<WorkflowFile>,
+    /// `github.event`
+    pub payload: serde_json::Value,
 }
 
 /// An artifact that a run stored.
@@ -477,6 +504,8 @@ pub enum ServiceInput {
         reference: String,
         inputs: BTreeMap<String, String>,
     },
+    /// Start workflows for a pull request.
+    PullRequest(Box<PullRequestRuns>),
     /// The run's stream exists.
     RunOpened(RunNumber),
     /// A run has ended.

@@ -20,6 +20,7 @@ mod holding;
 mod pending;
 mod placement;
 mod promotion_groups;
+mod pull_requests;
 mod queue;
 mod rejection;
 mod release_check;
@@ -34,9 +35,10 @@ mod tests;
 mod view;
 
 pub use event::{
-    AutoPromotion, DeletionScope, DeployingRun, Override, Preemption, Push, PushedCommit,
-    ReleaseOrigin, RepositoryRemoval, RetryRequest, RolloutGroups, RolloutRequest, RolloutTrigger,
-    RunArtifact, RunOrder, RunPurpose, ServiceEffect, ServiceEvent, ServiceInput, WaitsFor,
+    AutoPromotion, DeletionScope, DeployingRun, Override, Preemption, PullRequestRuns, Push,
+    PushedCommit, ReleaseOrigin, RepositoryRemoval, RetryRequest, RolloutGroups, RolloutRequest,
+    RolloutTrigger, RunArtifact, RunOrder, RunPurpose, ServiceEffect, ServiceEvent, ServiceInput,
+    WaitsFor,
 };
 pub use health::{EnvironmentDegradation, HealthNotice, HealthReport};
 pub use hold::EnvironmentHold;

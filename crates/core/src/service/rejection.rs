@@ -41,6 +41,11 @@ pub enum ServiceRejection {
         environment: EnvironmentName,
         accepted: String,
     },
+    /// What a pull request proposes is not released.
+    #[error(
+        "this run is for pull request {0}, and pull requests are not released: merge it, and its commits are released from the branch"
+    )]
+    PullRequest(u64),
     /// There is nothing to go back from.
     #[error("{release} is already stable in {environment}: nothing to roll back")]
     StableAlready {

@@ -46,6 +46,9 @@ pub struct ServiceState {
     pub references: BTreeMap<String, CommitId>,
     /// The last run's number.
     pub last_run: RunNumber,
+    /// The last webhook of a forge that runs were started for.
+    #[serde(default)]
+    pub last_delivery: u64,
     /// The last release's number.
     pub last_release: ReleaseNumber,
     /// The last rollout's number.
@@ -271,6 +274,7 @@ impl ServiceState {
                         .insert(order.number, (environment.clone(), stable));
                 }
             }
+            RunPurpose::PullRequest { delivery, .. } => self.last_delivery = *delivery,
             RunPurpose::Dispatch | RunPurpose::ByItself => {}
         }
         self.open_runs.insert(

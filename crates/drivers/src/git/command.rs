@@ -143,6 +143,12 @@ impl GitCall {
         self
     }
 
+    /// Sets an environment variable, which other users of the machine can't read.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
     /// Sets the standard input.
     pub(crate) fn stdin(mut self, bytes: Vec<u8>) -> Self {
         self.stdin = bytes;

@@ -24,7 +24,7 @@ use super::{
 pub type GitRefs = BTreeMap<String, CommitId>;
 
 /// Deadline for copying a large repository within one machine: 10 GB at 30 MB/s.
-const FETCH_DEADLINE: Duration = Duration::from_secs(330);
+pub(super) const FETCH_DEADLINE: Duration = Duration::from_secs(330);
 /// Deadline for repacking a large repository on a small machine.
 pub(super) const MAINTAIN_DEADLINE: Duration = Duration::from_secs(1800);
 /// Fields per commit in [`LOG_FORMAT`].
@@ -491,7 +491,7 @@ pub(super) fn split_records(answer: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|record| !record.is_empty())
 }
 
-fn parse_id(what: &'static str, answer: &[u8]) -> Result<CommitId, GitError> {
+pub(super) fn parse_id(what: &'static str, answer: &[u8]) -> Result<CommitId, GitError> {
     let text = String::from_utf8_lossy(answer);
     text.trim()
         .parse()

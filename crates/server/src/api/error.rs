@@ -9,7 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use shipway_api::Problem;
-use shipway_core::{rollout, run, secret::SecretRejection, service, testing::QuarantineRejection};
+use shipway_core::{
+    forge::ForgeRejection, rollout, run, secret::SecretRejection, service,
+    testing::QuarantineRejection,
+};
 use shipway_engine::{EngineError, StoreError};
 
 use crate::{
@@ -184,6 +187,16 @@ impl RejectionStatus for SecretRejection {
     }
 }
 
+impl RejectionStatus for ForgeRejection {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotConnected => StatusCode::NOT_FOUND,
+            Self::Repeated => StatusCode::CONFLICT,
+            Self::TooMany(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
 impl RejectionStatus for service::ServiceRejection {
     fn status(&self) -> StatusCode {
         match self {
@@ -199,6 +212,7 @@ impl RejectionStatus for service::ServiceRejection {
                 | QuarantineRejection::CleanRuns(_),
             ) => StatusCode::BAD_REQUEST,
             Self::OtherRepository { .. }
+            | Self::PullRequest(_)
             | Self::RolloutInProgress(_)
             | Self::RunInProgress(_)
             | Self::EnvironmentDeleted(_)

@@ -16,9 +16,11 @@ mod edit_version;
 mod environments;
 pub(crate) mod error;
 mod events;
+mod forges;
 pub(crate) mod git;
 pub(crate) mod groups;
 pub(crate) mod health;
+mod hooks;
 pub(crate) mod idempotency;
 pub(crate) mod identity;
 pub(crate) mod job_inputs;
@@ -119,7 +121,17 @@ pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(secrets::rotate))
         .routes(routes!(variables::list))
         .routes(routes!(variables::set, variables::remove))
+        .routes(routes!(forges::show, forges::connect, forges::disconnect))
         .routes(routes!(events::events))
+        .merge(account_routes())
+        .split_for_parts();
+    description::complete_description(&mut description);
+    (router, description)
+}
+
+/// Users, groups, tokens, and the account of the caller.
+fn account_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
         .routes(routes!(users::list, users::add))
         .routes(routes!(users::show, users::change, users::remove))
         .routes(routes!(users::set_password))
@@ -130,15 +142,13 @@ pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(tokens::revoke))
         .routes(routes!(account::show))
         .routes(routes!(account::log_out))
-        .split_for_parts();
-    description::complete_description(&mut description);
-    (router, description)
 }
 
 /// The routes that need no authentication, with their description.
 pub(crate) fn unguarded_routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
     let (router, mut description) = OpenApiRouter::new()
         .routes(routes!(account::log_in))
+        .routes(routes!(hooks::receive))
         .split_for_parts();
     description::complete_description(&mut description);
     (router, description)

@@ -4,6 +4,7 @@ mod addresses;
 mod annotations;
 mod concurrency_groups;
 pub(crate) mod environment_health;
+mod forges;
 mod measure;
 mod notice_delivery;
 mod outbox;
@@ -18,6 +19,7 @@ mod service;
 
 pub(crate) use addresses::{AddressDriver, reconcile as reconcile_addresses};
 pub(crate) use concurrency_groups::GroupDriver;
+pub(crate) use forges::ForgeDriver;
 pub(crate) use notice_delivery::NoticeDelivery;
 pub(crate) use outbox::OutboxDriver;
 pub(crate) use rollout::RolloutDriver;

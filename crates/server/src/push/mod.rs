@@ -5,6 +5,7 @@
 mod commit_files;
 mod dispatchable;
 mod progress;
+mod pull_request;
 mod pushed_workflows;
 mod read;
 mod recovery;
@@ -12,6 +13,7 @@ mod repository_push;
 mod repository_services;
 
 pub(crate) use dispatchable::find_dispatchable;
+pub(crate) use pull_request::PullRequestPush;
 pub(crate) use read::commit_of;
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -107,6 +109,34 @@ pub(crate) struct PushReceiver {
     pub(crate) jobs: Arc<dyn JobExecutor>,
     /// A folder for temporary files.
     pub(crate) scratch: PathBuf,
+}
+
+/// What a [`PushReceiver`] needs apart from the engines, for drivers: the engines hold them.
+#[derive(Clone)]
+pub(crate) struct PushSources {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) repositories: Arc<GitRepositories>,
+    pub(crate) server: ServerAddresses,
+    pub(crate) targets: AvailableTargets,
+    pub(crate) jobs: Arc<dyn JobExecutor>,
+    pub(crate) scratch: PathBuf,
+}
+
+impl PushSources {
+    pub(crate) fn receiver(&self, engines: Arc<DeliveryEngines>) -> PushReceiver {
+        let sources = self.clone();
+        PushReceiver {
+            engines,
+            store: sources.store,
+            blobs: sources.blobs,
+            repositories: sources.repositories,
+            server: sources.server,
+            targets: sources.targets,
+            jobs: sources.jobs,
+            scratch: sources.scratch,
+        }
+    }
 }
 
 impl PushReceiver {

@@ -279,7 +279,7 @@ impl PushProgress {
         let is_followed = match &order.purpose {
             RunPurpose::Push { sequence } => self.pushes.contains(sequence),
             RunPurpose::Tests { release, .. } => self.releases.contains_key(release),
-            RunPurpose::Dispatch | RunPurpose::ByItself => false,
+            RunPurpose::Dispatch | RunPurpose::ByItself | RunPurpose::PullRequest { .. } => false,
         };
         if !is_followed {
             return Vec::new();

@@ -13,6 +13,10 @@ use super::{
 /// Workflow files that are read of a commit, in the order of their names.
 pub(super) const WORKFLOW_FILES_MAX: usize = 200;
 
+pub(super) fn is_workflow_path(path: &str) -> bool {
+    path.ends_with(".yml") || path.ends_with(".yaml")
+}
+
 /// Workflows of a commit, for one service.
 #[derive(Default)]
 pub(super) struct PushedWorkflows {
@@ -59,7 +63,7 @@ impl PushedWorkflowReader<'_, '_> {
         } else {
             named.to_vec()
         };
-        paths.retain(|path| path.ends_with(".yml") || path.ends_with(".yaml"));
+        paths.retain(|path| is_workflow_path(path));
         if let Some(first) = paths.get(WORKFLOW_FILES_MAX) {
             self.problems.push(format!(
                 "{WORKFLOWS} has {} workflow files, but only {WORKFLOW_FILES_MAX} are read: {} and later ones do not run",

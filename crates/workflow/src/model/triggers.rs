@@ -411,4 +411,18 @@ impl OtherEvent {
             types => types.iter().any(|known| known == activity),
         }
     }
+
+    /// Whether an activity of a pull request into the branch `base` starts the workflow; `changed` are its paths.
+    #[must_use]
+    pub fn takes_pull_request(&self, activity: &str, base: &str, changed: &[String]) -> bool {
+        let takes_branch = self.branches.as_ref().is_none_or(|it| it.takes(base));
+        let takes_paths = || {
+            let paths = self.paths.as_ref();
+            paths.is_none_or(|it| it.takes(Some(changed)))
+        };
+        self.name == "pull_request"
+            && self.takes_activity(activity)
+            && takes_branch
+            && takes_paths()
+    }
 }

@@ -113,6 +113,10 @@ pub(super) const DECLARED: &[RoutePermission] = declare! {
     DELETE "/api/v1/tokens/{token}" => Permitted(UseAccount on Server);
     GET "/api/v1/me" => Permitted(UseAccount on Server);
     POST "/api/v1/login" => Everyone;
+    GET "/api/v1/forges/{repository}" => Permitted(Read on Repository);
+    PUT "/api/v1/forges/{repository}" => Permitted(ConnectForge on Repository);
+    DELETE "/api/v1/forges/{repository}" => Permitted(ConnectForge on Repository);
+    POST "/hooks/{forge}" => Everyone;
     GET "/api/openapi.json" => Permitted(Read on Server);
 
     GET "/" => Permitted(Browse on Server);
