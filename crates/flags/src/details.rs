@@ -94,7 +94,7 @@ impl FlagSetDetails {
             .map_err(|error| {
                 let position = TextPosition {
                     line: error.line(),
-                    column: error.column(),
+                    column: error.column().max(1),
                 };
                 let message = error.to_string();
                 refuse_details(FlagProblem::InvalidJson { message }, Some(position))

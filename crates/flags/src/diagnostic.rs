@@ -6,7 +6,7 @@ use crate::bucketing::BucketingVersion;
 use crate::json_position::TextPosition;
 use crate::limits::{
     FLAG_FILE_BYTES_MAX, FLAGS_MAX, NAME_BYTES_MAX, PREREQUISITE_CHAIN_MAX, SAFE_INTEGER_MAX,
-    TARGETING_DEPTH_MAX, VARIANTS_MAX, WEIGHT_TOTAL_MAX,
+    SUGGESTION_WORDS_MAX, TARGETING_DEPTH_MAX, VARIANTS_MAX, WEIGHT_TOTAL_MAX,
 };
 
 /// The document that a problem is in.
@@ -59,7 +59,10 @@ pub struct NearestWord(pub Option<String>);
 
 impl NearestWord {
     pub(crate) fn find<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> NearestWord {
-        NearestWord(shipway_syntax::nearest(word, known).map(str::to_owned))
+        NearestWord(
+            shipway_syntax::nearest(word, known.into_iter().take(SUGGESTION_WORDS_MAX))
+                .map(str::to_owned),
+        )
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::context::EvaluationContext;
 use crate::definition::{FlagDefinition, FlagSet, FlagState, FlagTargeting};
 use crate::evaluation_error::{EvaluationError, EvaluationErrorCode};
+use crate::limits::{BULK_EVALUATION_STEPS_MAX, EVALUATION_STEPS_MAX};
 use crate::targeting::{
     EvaluationBudget, RuleInterpreter, RuleInterruption, TargetingExpression, TargetingOperand,
 };
@@ -85,28 +86,35 @@ impl FlagSet {
                 format!("there is no flag `{key}` in the set"),
             )
         })?;
-        self.evaluate_at(index, context)
+        let mut budget = EvaluationBudget::new(EVALUATION_STEPS_MAX);
+        self.evaluate_at(index, context, &mut budget)
     }
 
     /// Evaluates all flags, in the order of the file. An error is that of its flag only.
+    ///
+    /// Together they may take [`BULK_EVALUATION_STEPS_MAX`] steps; the rules of flags after that give `GENERAL`.
     pub fn evaluate_all<'s>(
         &'s self,
         context: &'s EvaluationContext,
     ) -> impl ExactSizeIterator<Item = (&'s str, Result<FlagEvaluation<'s>, EvaluationError>)> {
-        self.flags
-            .keys()
-            .enumerate()
-            .map(|(index, key)| (key.as_ref(), self.evaluate_at(index, context)))
+        let mut steps_left = BULK_EVALUATION_STEPS_MAX;
+        self.flags.keys().enumerate().map(move |(index, key)| {
+            let steps = steps_left.min(EVALUATION_STEPS_MAX);
+            let mut budget = EvaluationBudget::new(steps);
+            let result = self.evaluate_at(index, context, &mut budget);
+            steps_left -= steps - budget.remaining_steps();
+            (key.as_ref(), result)
+        })
     }
 
     fn evaluate_at(
         &self,
         index: usize,
         context: &EvaluationContext,
+        budget: &mut EvaluationBudget,
     ) -> Result<FlagEvaluation<'_>, EvaluationError> {
         let (key, flag) = self.flag_at(index);
-        let mut budget = EvaluationBudget::new();
-        let (variant, reason, unmet) = self.choose_variant(key, flag, context, &mut budget)?;
+        let (variant, reason, unmet) = self.choose_variant(key, flag, context, budget)?;
         let entry = variant.and_then(|variant| flag.variants.entries.get(variant));
         Ok(FlagEvaluation {
             key,

@@ -20,6 +20,10 @@ pub const CONTEXT_VALUE_BYTES: usize = 8;
 pub const CONTEXT_DEPTH_MAX: usize = 32;
 /// Operators, elements and blocks of 16 bytes of text that one evaluation may compute: 10 ms or so.
 pub const EVALUATION_STEPS_MAX: u32 = 500_000;
+/// The same for an evaluation of all flags of a set: 200 ms or so.
+pub const BULK_EVALUATION_STEPS_MAX: u32 = 20 * EVALUATION_STEPS_MAX;
+/// Words that a suggestion is searched among.
+pub(crate) const SUGGESTION_WORDS_MAX: usize = 2_000;
 /// Flags in a chain of prerequisites.
 pub const PREREQUISITE_CHAIN_MAX: usize = 16;
 /// Problems of a file that are reported; there may be more.

@@ -2,7 +2,7 @@
 
 use crate::definition::{FlagMap, PrerequisiteIndex};
 use crate::details::{FlagPrerequisite, FlagSetDetails};
-use crate::diagnostic::{FlagProblem, NearestWord};
+use crate::diagnostic::FlagProblem;
 use crate::json_position::PathSegment;
 use crate::limits::PREREQUISITE_CHAIN_MAX;
 use crate::problem_list::ProblemList;
@@ -39,7 +39,7 @@ fn link_prerequisite<'v>(
     let Some((index, _, required)) = flags.get_full(prerequisite.flag.as_str()) else {
         problems.report(FlagProblem::UnknownFlag {
             name: prerequisite.flag.clone(),
-            nearest: NearestWord::find(&prerequisite.flag, flags.keys().map(AsRef::as_ref)),
+            nearest: problems.find_nearest(&prerequisite.flag, flags.keys().map(AsRef::as_ref)),
         });
         return None;
     };
@@ -54,7 +54,7 @@ fn link_prerequisite<'v>(
             Some(variant) => variants.push(variant),
             None => problems.report(FlagProblem::UnknownVariant {
                 variant: name.clone(),
-                nearest: NearestWord::find(name, required.variants.names()),
+                nearest: problems.find_nearest(name, required.variants.names()),
             }),
         }
     }

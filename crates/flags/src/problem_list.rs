@@ -1,6 +1,6 @@
 //! Collects problems while a document is walked, with the path of each.
 
-use crate::diagnostic::{FlagDiagnostic, FlagDocument, FlagFileError, FlagProblem};
+use crate::diagnostic::{FlagDiagnostic, FlagDocument, FlagFileError, FlagProblem, NearestWord};
 use crate::json_position::{PathSegment, PathTarget, locate, to_json_pointer};
 use crate::limits::PROBLEMS_REPORTED_MAX;
 
@@ -86,6 +86,18 @@ impl<'v> ProblemList<'v> {
     pub(crate) fn report_key(&mut self, problem: FlagProblem) {
         self.has_structural = true;
         self.record(PathTarget::Key, problem);
+    }
+
+    /// The known word that was probably meant by `word`, for a problem that will be reported.
+    pub(crate) fn find_nearest<'k>(
+        &self,
+        word: &str,
+        known: impl IntoIterator<Item = &'k str>,
+    ) -> NearestWord {
+        if self.found.len() == PROBLEMS_REPORTED_MAX {
+            return NearestWord::default();
+        }
+        NearestWord::find(word, known)
     }
 
     fn record(&mut self, target: PathTarget, problem: FlagProblem) {

@@ -8,7 +8,7 @@ use crate::definition::{
     FlagValueType, FlagVariants,
 };
 use crate::details::{FlagDetails, FlagKind, FlagSetDetails};
-use crate::diagnostic::{FlagDiagnostic, FlagDocument, FlagFileError, FlagProblem, NearestWord};
+use crate::diagnostic::{FlagDiagnostic, FlagDocument, FlagFileError, FlagProblem};
 use crate::document_value::{DocumentObject, DocumentValue};
 use crate::json_position::TextPosition;
 use crate::limits::{FLAG_FILE_BYTES_MAX, FLAGS_MAX, VARIANTS_MAX};
@@ -269,7 +269,7 @@ fn read_state<'v>(
             problems.push_key("state");
             problems.report(FlagProblem::UnknownState {
                 actual: state.to_string(),
-                nearest: NearestWord::find(state, ["ENABLED", "DISABLED"]),
+                nearest: problems.find_nearest(state, ["ENABLED", "DISABLED"]),
             });
             problems.pop();
             None
@@ -367,7 +367,7 @@ fn read_default_variant<'v>(
             if index.is_none() {
                 problems.report(FlagProblem::UnknownVariant {
                     variant: name.to_string(),
-                    nearest: NearestWord::find(name, variants.names()),
+                    nearest: problems.find_nearest(name, variants.names()),
                 });
             }
             index
@@ -469,7 +469,7 @@ fn attach_details<'v>(
             }
             None => problems.report(FlagProblem::UnknownFlag {
                 name: key.clone(),
-                nearest: NearestWord::find(key, flags.keys().map(AsRef::as_ref)),
+                nearest: problems.find_nearest(key, flags.keys().map(AsRef::as_ref)),
             }),
         }
         problems.pop();
@@ -496,7 +496,7 @@ fn find_unmet_variant(
         problems.push_key("unmetVariant");
         problems.report(FlagProblem::UnknownVariant {
             variant: name.to_string(),
-            nearest: NearestWord::find(name, flag.variants.names()),
+            nearest: problems.find_nearest(name, flag.variants.names()),
         });
         problems.pop();
     }

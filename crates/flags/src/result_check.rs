@@ -1,7 +1,7 @@
 //! Whether the constant results of a rule name variants of its flag.
 
 use crate::definition::FlagVariants;
-use crate::diagnostic::{FlagProblem, NearestWord};
+use crate::diagnostic::FlagProblem;
 use crate::document_value::DocumentValue;
 use crate::json_position::PathSegment;
 use crate::problem_list::ProblemList;
@@ -74,7 +74,7 @@ fn check_variant(name: &str, variants: &FlagVariants, problems: &mut ProblemList
     if variants.index_of(name).is_none() {
         problems.report_rule(FlagProblem::UnknownVariant {
             variant: name.to_owned(),
-            nearest: NearestWord::find(name, variants.names()),
+            nearest: problems.find_nearest(name, variants.names()),
         });
     }
 }

@@ -185,6 +185,23 @@ fn segments_are_rules_that_flags_refer_to() {
 }
 
 #[test]
+fn suggestions_cost_little_in_large_sets() {
+    let flags: serde_json::Map<String, Value> = (0..20_000)
+        .map(|number| (format!("flag-{number}"), flag(json!({}))))
+        .collect();
+    let details: serde_json::Map<String, Value> = (0..20_000)
+        .map(|number| (format!("flog-{number}"), json!({})))
+        .collect();
+    let error = read(&Value::Object(flags), &json!({ "flags": details })).unwrap_err();
+    assert_eq!(error.unreported, 20_000 - error.diagnostics.len());
+    assert!(
+        error
+            .to_string()
+            .contains("there is no flag `flog-0`; did you mean `flag-0`?")
+    );
+}
+
+#[test]
 fn details_are_read_strictly_and_written_back() {
     let text = r#"{"bucketing":"v2","flags":{"a":{"kind":"release","owner":"shop","expires":"2027-01-31"}}}"#;
     let details = FlagSetDetails::parse(text).unwrap();

@@ -164,6 +164,49 @@ fn a_rule_that_explodes_ends_with_an_error() {
     }
 }
 
+/// What a loop reads is paid for by its size, not by how often it is named.
+#[test]
+fn large_values_in_loops_end_an_evaluation_soon() {
+    let accumulator = json!({"var": "accumulator"});
+    let long = json!({"cat": [{"var": "long"}, "x"]});
+    let is_same = json!({"==": [accumulator, accumulator]});
+    for rule in [
+        json!({"reduce": [{"var": "many"}, accumulator, long]}),
+        json!({"reduce": [{"var": "many"}, {"if": [is_same, accumulator, 0]}, {"var": "many"}]}),
+        json!({"reduce": [{"var": "many"}, {"if": [is_same, accumulator, 0]}, {"merge": [{"var": "many"}, 1]}]}),
+        json!({"reduce": [{"var": "many"}, {"merge": [[accumulator]]}, {"map": [{"var": "many"}, [1]]}]}),
+        json!({"reduce": [{"var": "many"}, {"if": [{"missing": [accumulator]}, accumulator, accumulator]}, long]}),
+    ] {
+        let set = read_leniently(&rule_file(&rule)).unwrap();
+        let data = json!({"many": vec![0; 50_000], "long": "x".repeat(400_000)});
+        let context = EvaluationContext::from_value(data, 0).unwrap();
+        let error = set.evaluate("f", &context).unwrap_err();
+        assert!(
+            error.message.contains("too many steps"),
+            "{rule}: {}",
+            error.message
+        );
+    }
+}
+
+#[test]
+fn a_bulk_evaluation_has_a_bound_of_its_own() {
+    let rule = json!({"some": [{"var": "many"}, {"==": [{"var": ""}, 1]}]});
+    let flag = json!({"state": "ENABLED", "variants": {"true": 1, "false": 2}, "targeting": rule});
+    let flags: serde_json::Map<String, Value> = (0..1_000)
+        .map(|number| (number.to_string(), flag.clone()))
+        .collect();
+    let set = FlagSet::parse(&json!({ "flags": flags }).to_string()).unwrap();
+    let context = EvaluationContext::from_value(json!({"many": vec![0; 50_000]}), 0).unwrap();
+    let results: Vec<bool> = set
+        .evaluate_all(&context)
+        .map(|(_, result)| result.is_ok())
+        .collect();
+    assert_eq!(results.len(), 1_000);
+    assert!(results[0] && !results[999]);
+    assert!(set.evaluate("999", &context).is_ok());
+}
+
 fn json_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::evaluators::{NamedRuleState, NamedRules};
 use super::expression::{TargetingExpression, VariablePath};
 use super::operators::{OPERATORS, OperatorKind, OperatorRule, find_operator};
-use crate::diagnostic::{FlagProblem, NearestWord};
+use crate::diagnostic::FlagProblem;
 use crate::document_value::{DocumentObject, DocumentValue};
 use crate::json_position::PathSegment;
 use crate::limits::TARGETING_DEPTH_MAX;
@@ -135,7 +135,7 @@ impl<'v> TargetingCompiler<'v> {
             (_, None) => {
                 problems.report_rule_key(FlagProblem::UnknownOperator {
                     operator: name.to_owned(),
-                    nearest: NearestWord::find(name, OPERATORS.iter().map(|rule| rule.name)),
+                    nearest: problems.find_nearest(name, OPERATORS.iter().map(|rule| rule.name)),
                 });
                 self.invalidate()
             }
@@ -263,7 +263,7 @@ impl<'v> TargetingCompiler<'v> {
         let Some(index) = self.rules.get_index_of(name.as_ref()) else {
             problems.report_rule(FlagProblem::UnknownEvaluator {
                 name: name.to_string(),
-                nearest: NearestWord::find(name, self.rules.keys().copied()),
+                nearest: problems.find_nearest(name, self.rules.keys().copied()),
             });
             return self.invalidate();
         };
@@ -419,7 +419,7 @@ fn check_flagd_property(path: &DocumentValue<'_>, problems: &mut ProblemList<'_>
     if (path == "$flagd" || path.starts_with("$flagd.")) && !PROPERTIES.contains(&path.as_ref()) {
         problems.report_rule(FlagProblem::UnknownFlagdProperty {
             name: path.to_string(),
-            nearest: NearestWord::find(path, PROPERTIES),
+            nearest: problems.find_nearest(path, PROPERTIES),
         });
     }
 }

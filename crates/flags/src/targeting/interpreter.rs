@@ -11,21 +11,17 @@ use super::expression::{
     LetterCase, OperandComparison, TargetingExpression, TextEdge, VariablePath, VersionComparison,
     VersionOperatorSource, VersionSource,
 };
-use super::operand::TargetingOperand;
+use super::operand::{TEXT_BYTES_PER_STEP, TargetingOperand};
 use super::version_test::{VersionOperator, version_from_operand};
 use crate::bucketing::BucketingVersion;
 use crate::context::EvaluationContext;
-use crate::limits::EVALUATION_STEPS_MAX;
-
-/// Bytes of text that cost one step.
-const TEXT_BYTES_PER_STEP: usize = 16;
 
 /// Why a rule ended without a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RuleInterruption {
     /// An operator could not use its arguments: the default variant is served.
     OperatorFailed,
-    /// Above [`EVALUATION_STEPS_MAX`].
+    /// No steps are left.
     BudgetExceeded,
 }
 
@@ -36,10 +32,12 @@ pub(crate) struct EvaluationBudget {
 }
 
 impl EvaluationBudget {
-    pub(crate) fn new() -> EvaluationBudget {
-        EvaluationBudget {
-            steps_left: EVALUATION_STEPS_MAX,
-        }
+    pub(crate) fn new(steps: u32) -> EvaluationBudget {
+        EvaluationBudget { steps_left: steps }
+    }
+
+    pub(crate) fn remaining_steps(&self) -> u32 {
+        self.steps_left
     }
 
     pub(crate) fn charge(&mut self, steps: usize) -> Result<(), RuleInterruption> {
@@ -102,7 +100,7 @@ impl<'a> RuleInterpreter<'a, '_> {
             Expression::Array(elements) => {
                 TargetingOperand::List(self.evaluate_all(elements, scope)?)
             }
-            Expression::Variable { path, default } => match self.find_variable(path, scope) {
+            Expression::Variable { path, default } => match self.find_variable(path, scope)? {
                 Some(value) => value,
                 None => match default {
                     Some(default) => self.evaluate(default, scope)?,
@@ -173,51 +171,67 @@ impl<'a> RuleInterpreter<'a, '_> {
     }
 
     /// `None` when the variable is missing; null when it is there and null.
+    ///
+    /// Within iterations a value costs steps by its size: it is copied or compared again for each element.
     pub(super) fn find_variable(
         &mut self,
         path: &VariablePath,
         scope: &VariableScope<'a>,
-    ) -> Option<TargetingOperand<'a>> {
-        match path {
+    ) -> Result<Option<TargetingOperand<'a>>, RuleInterruption> {
+        let value = match path {
             VariablePath::FlagKey => Some(TargetingOperand::Text(Cow::Borrowed(self.flag_key))),
             VariablePath::Timestamp => Some(TargetingOperand::from_number(
                 self.context.unix_seconds() as f64,
             )),
             VariablePath::Absent => None,
-            VariablePath::Whole => Some(match scope {
-                VariableScope::Context => TargetingOperand::Json(self.context.attributes()),
-                VariableScope::Element(element) => element.clone(),
-                VariableScope::Reduction { .. } => TargetingOperand::Null,
-            }),
-            VariablePath::Member(name) => self.find_member(name, scope),
-            VariablePath::Nested(names) => {
-                let (first, rest) = names.split_first()?;
-                let mut value = self.find_member(first, scope)?;
-                for name in rest {
-                    value = value.member(name)?;
+            VariablePath::Whole => match scope {
+                VariableScope::Context => Some(TargetingOperand::Json(self.context.attributes())),
+                VariableScope::Element(element) => Some(self.copy_value(element)?),
+                VariableScope::Reduction { .. } => None,
+            },
+            VariablePath::Member(name) => self.find_member(name, scope)?,
+            VariablePath::Nested(names) => match names.split_first() {
+                Some((first, rest)) => {
+                    let first = self.find_member(first, scope)?;
+                    rest.iter()
+                        .try_fold(first, |value, name| Some(value?.member(name)))
+                        .flatten()
                 }
-                Some(value)
-            }
-        }
+                None => None,
+            },
+        };
+        Ok(value)
     }
 
-    fn find_member(&self, name: &str, scope: &VariableScope<'a>) -> Option<TargetingOperand<'a>> {
-        match scope {
+    fn find_member(
+        &mut self,
+        name: &str,
+        scope: &VariableScope<'a>,
+    ) -> Result<Option<TargetingOperand<'a>>, RuleInterruption> {
+        Ok(match scope {
             VariableScope::Context => self
                 .context
                 .attributes()
                 .get(name)
                 .map(TargetingOperand::from_json),
-            VariableScope::Element(element) => element.member(name),
+            VariableScope::Element(element) => match element.member(name) {
+                Some(member) => Some(self.copy_value(&member)?),
+                None => None,
+            },
             VariableScope::Reduction {
                 current,
                 accumulator,
             } => match name {
-                "current" => Some(current.clone()),
-                "accumulator" => Some(accumulator.clone()),
+                "current" => Some(self.copy_value(current)?),
+                "accumulator" => Some(self.copy_value(accumulator)?),
                 _ => None,
             },
-        }
+        })
+    }
+
+    fn copy_value(&mut self, value: &TargetingOperand<'a>) -> OperandResult<'a> {
+        self.budget.charge(value.count_steps())?;
+        Ok(value.clone())
     }
 
     fn find_computed_variable(
@@ -230,7 +244,7 @@ impl<'a> RuleInterpreter<'a, '_> {
         };
         let path = self.evaluate(path, scope)?;
         let path = VariablePath::parse(&path.to_text());
-        match (self.find_variable(&path, scope), default.first()) {
+        match (self.find_variable(&path, scope)?, default.first()) {
             (Some(value), _) => Ok(value),
             (None, Some(default)) => self.evaluate(default, scope),
             (None, None) => Ok(TargetingOperand::Null),

@@ -20,8 +20,11 @@ impl<'a> RuleInterpreter<'a, '_> {
         scope: &VariableScope<'a>,
     ) -> OperandResult<'a> {
         let mut names = self.evaluate_all(arguments, scope)?;
-        if let Some(array) = names.first().and_then(TargetingOperand::elements) {
-            names = array;
+        if names
+            .first()
+            .is_some_and(|name| name.count_elements().is_some())
+        {
+            names = names.swap_remove(0).into_elements().unwrap_or_default();
         }
         self.list_missing(names, scope)
     }
@@ -32,10 +35,10 @@ impl<'a> RuleInterpreter<'a, '_> {
         scope: &VariableScope<'a>,
     ) -> OperandResult<'a> {
         let (required, names) = self.evaluate_pair(arguments, scope)?;
-        let names = names.elements().unwrap_or_default();
+        let names = names.into_elements().unwrap_or_default();
         let count = names.len();
         let missing = self.list_missing(names, scope)?;
-        let present = count - missing.elements().map_or(0, |missing| missing.len());
+        let present = count - missing.count_elements().unwrap_or(0);
         if present as f64 >= required.to_number().unwrap_or(f64::INFINITY) {
             return Ok(TargetingOperand::List(Vec::new()));
         }
@@ -47,16 +50,17 @@ impl<'a> RuleInterpreter<'a, '_> {
         names: Vec<TargetingOperand<'a>>,
         scope: &VariableScope<'a>,
     ) -> OperandResult<'a> {
-        self.budget.charge(names.len())?;
-        let is_missing = |name: &TargetingOperand<'a>| match self
-            .find_variable(&VariablePath::parse(&name.to_text()), scope)
-        {
-            None | Some(TargetingOperand::Null) => true,
-            Some(value) => value.as_text() == Some(""),
-        };
-        Ok(TargetingOperand::List(
-            names.into_iter().filter(is_missing).collect(),
-        ))
+        let mut missing = Vec::new();
+        for name in names {
+            self.budget.charge(1 + name.count_steps())?;
+            let value = self.find_variable(&VariablePath::parse(&name.to_text()), scope)?;
+            match value {
+                None | Some(TargetingOperand::Null) => missing.push(name),
+                Some(value) if value.as_text() == Some("") => missing.push(name),
+                Some(_) => {}
+            }
+        }
+        Ok(TargetingOperand::List(missing))
     }
 
     pub(super) fn calculate(
@@ -167,10 +171,10 @@ impl<'a> RuleInterpreter<'a, '_> {
         let mut merged = Vec::new();
         for operand in operands {
             let operand = self.evaluate(operand, scope)?;
-            match operand.elements() {
-                Some(elements) => {
-                    self.budget.charge(elements.len())?;
-                    merged.extend(elements);
+            match operand.count_elements() {
+                Some(count) => {
+                    self.budget.charge(count)?;
+                    merged.extend(operand.into_elements().unwrap_or_default());
                 }
                 None => merged.push(operand),
             }
@@ -187,7 +191,10 @@ impl<'a> RuleInterpreter<'a, '_> {
         let [array, rule] = operands else {
             return Err(RuleInterruption::OperatorFailed);
         };
-        let elements = self.evaluate(array, scope)?.elements().unwrap_or_default();
+        let elements = self
+            .evaluate(array, scope)?
+            .into_elements()
+            .unwrap_or_default();
         self.budget.charge(elements.len())?;
         let is_empty = elements.is_empty();
         let mut collected = Vec::new();
@@ -223,7 +230,10 @@ impl<'a> RuleInterpreter<'a, '_> {
         let [array, rule, initial] = operands else {
             return Err(RuleInterruption::OperatorFailed);
         };
-        let elements = self.evaluate(array, scope)?.elements().unwrap_or_default();
+        let elements = self
+            .evaluate(array, scope)?
+            .into_elements()
+            .unwrap_or_default();
         self.budget.charge(elements.len())?;
         let mut accumulator = self.evaluate(initial, scope)?;
         for current in elements {

@@ -7,6 +7,9 @@ use serde_json::{Number, Value};
 
 use crate::limits::SAFE_INTEGER_MAX;
 
+/// Bytes of text that cost one step.
+pub(super) const TEXT_BYTES_PER_STEP: usize = 16;
+
 /// A value in an evaluation. What the flag file and the context have is borrowed.
 #[derive(Clone, Debug)]
 pub(crate) enum TargetingOperand<'a> {
@@ -41,13 +44,37 @@ impl<'a> TargetingOperand<'a> {
     }
 
     /// Its elements, if it is an array.
-    pub(crate) fn elements(&self) -> Option<Vec<TargetingOperand<'a>>> {
+    pub(crate) fn into_elements(self) -> Option<Vec<TargetingOperand<'a>>> {
         match self {
-            TargetingOperand::List(elements) => Some(elements.clone()),
+            TargetingOperand::List(elements) => Some(elements),
             TargetingOperand::Json(Value::Array(elements)) => {
                 Some(elements.iter().map(TargetingOperand::from_json).collect())
             }
             _ => None,
+        }
+    }
+
+    /// How many elements it has, if it is an array.
+    pub(crate) fn count_elements(&self) -> Option<usize> {
+        match self {
+            TargetingOperand::List(elements) => Some(elements.len()),
+            TargetingOperand::Json(Value::Array(elements)) => Some(elements.len()),
+            _ => None,
+        }
+    }
+
+    /// The steps that copying or comparing it costs; nothing for a scalar.
+    pub(crate) fn count_steps(&self) -> usize {
+        match self {
+            TargetingOperand::Text(text) => text.len() / TEXT_BYTES_PER_STEP,
+            TargetingOperand::List(elements) => elements
+                .iter()
+                .map(|element| 1 + element.count_steps())
+                .sum(),
+            TargetingOperand::Json(value) => count_json_steps(value),
+            TargetingOperand::Null | TargetingOperand::Boolean(_) | TargetingOperand::Number(_) => {
+                0
+            }
         }
     }
 
@@ -143,17 +170,18 @@ impl<'a> TargetingOperand<'a> {
             (Number(left), Number(right)) => left == right,
             (Text(left), Text(right)) => left == right,
             (Json(left), Json(right)) => left == right,
-            (List(_), List(_) | Json(_)) | (Json(_), List(_)) => {
-                match (self.elements(), other.elements()) {
-                    (Some(left), Some(right)) => {
-                        left.len() == right.len()
-                            && left
-                                .iter()
-                                .zip(&right)
-                                .all(|(left, right)| left.strictly_equals(right))
-                    }
-                    _ => false,
-                }
+            (List(left), List(right)) => {
+                left.len() == right.len()
+                    && left
+                        .iter()
+                        .zip(right)
+                        .all(|(left, right)| left.strictly_equals(right))
+            }
+            (List(list), Json(Value::Array(array))) | (Json(Value::Array(array)), List(list)) => {
+                list.len() == array.len()
+                    && list.iter().zip(array).all(|(left, right)| {
+                        left.strictly_equals(&TargetingOperand::from_json(right))
+                    })
             }
             _ => false,
         }
@@ -183,6 +211,21 @@ impl<'a> TargetingOperand<'a> {
             return Some(left.cmp(right));
         }
         self.to_number()?.partial_cmp(&other.to_number()?)
+    }
+}
+
+fn count_json_steps(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len() / TEXT_BYTES_PER_STEP,
+        Value::Array(elements) => elements
+            .iter()
+            .map(|element| 1 + count_json_steps(element))
+            .sum(),
+        Value::Object(members) => members
+            .values()
+            .map(|member| 1 + count_json_steps(member))
+            .sum(),
     }
 }
 

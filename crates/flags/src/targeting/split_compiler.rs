@@ -6,7 +6,7 @@ use super::expression::{
     VersionSource, WeightedBucket,
 };
 use super::version_test::{VERSION_OPERATORS, VersionOperator, parse_padded_version};
-use crate::diagnostic::{FlagProblem, NearestWord};
+use crate::diagnostic::FlagProblem;
 use crate::document_value::DocumentValue;
 use crate::json_position::PathSegment;
 use crate::limits::WEIGHT_TOTAL_MAX;
@@ -97,7 +97,7 @@ impl<'v> TargetingCompiler<'v> {
                     problems.push(PathSegment::Index(1));
                     problems.report_rule(FlagProblem::UnknownVersionOperator {
                         actual: text.to_string(),
-                        nearest: NearestWord::find(text, VERSION_OPERATORS),
+                        nearest: problems.find_nearest(text, VERSION_OPERATORS),
                     });
                     problems.pop();
                     None
