@@ -4,6 +4,8 @@ use maud::{Markup, PreEscaped, html};
 
 /// Where the head of a page gets the token of the session. No text of users can contain it, because all of it is escaped.
 const HEAD_MARK: &str = "<!--shipway-csrf-->";
+/// Where a form gets the token of the session.
+const FORM_MARK: &str = "<!--shipway-form-->";
 /// Where the header of a page gets the name of the user.
 const HEADER_MARK: &str = "<!--shipway-account-->";
 
@@ -13,6 +15,11 @@ pub(crate) fn head_mark() -> Markup {
 
 pub(crate) fn header_mark() -> Markup {
     PreEscaped(HEADER_MARK.to_owned())
+}
+
+/// The token of the session as a field of a form; nothing without a session.
+pub(crate) fn csrf_mark() -> Markup {
+    PreEscaped(FORM_MARK.to_owned())
 }
 
 /// The user of a session.
@@ -35,6 +42,8 @@ pub fn add_account(page: &str, user: SignedInUser<'_>) -> String {
             button type="submit" { "Sign out" }
         }
     };
-    page.replacen(HEAD_MARK, &head.into_string(), 1)
+    let field = html! { input type="hidden" name="csrf" value=(user.csrf); };
+    page.replace(FORM_MARK, &field.into_string())
+        .replacen(HEAD_MARK, &head.into_string(), 1)
         .replacen(HEADER_MARK, &header.into_string(), 1)
 }

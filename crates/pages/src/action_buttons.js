@@ -1,9 +1,7 @@
 // Buttons that post to the API: first a question that says what will happen, then the request, as JSON and to this server only. A
-// refusal of the server is shown beside the button. The page follows the log, so what was done shows by itself.
+// refusal of the server stays at the foot of the window, also when the button goes. The page follows the log, so what was done shows by itself.
 (() => {
   "use strict";
-  document.documentElement.classList.add("scripted");
-
   const element = (name, properties, ...children) => {
     const made = Object.assign(document.createElement(name), properties);
     made.append(...children);
@@ -55,7 +53,7 @@
   }
 
   async function press(button) {
-    const refusal = button.closest(".actions")?.querySelector(".refusal") ?? button.parentElement;
+    const refusal = document.getElementById("refusal");
     const effect = button.dataset.effect;
     const reason = effect ? await confirmed(button) : "";
     if (reason === null) return;
@@ -68,6 +66,7 @@
       else document.dispatchEvent(new Event("shipway:changed"));
     } catch (error) {
       refusal.textContent = `Not done: ${error.message}`;
+      document.dispatchEvent(new Event("shipway:changed"));
     } finally {
       button.disabled = false;
     }
@@ -75,6 +74,8 @@
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("button[data-post]");
-    if (button) press(button);
+    if (!button) return;
+    event.preventDefault();
+    press(button);
   });
 })();

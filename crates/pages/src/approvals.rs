@@ -162,9 +162,8 @@ fn tests_text(tests: &TestsView) -> String {
 fn decision_buttons(buttons: &[ActionButton]) -> Markup {
     html! {
         div.actions {
-            span.buttons.needs-script { @for button in buttons { (action_button(button)) " " } }
-            span.dim { @for button in buttons { code { (button.command) } " " } }
-            p.refusal role="alert" {}
+            div.buttons { @for button in buttons { (action_button(button)) } }
+            div.dim { @for button in buttons { div { code { (button.command) } } } }
         }
     }
 }

@@ -10,7 +10,10 @@ use shipway_core::{
     target::InstancePhase,
 };
 
-use crate::format::{enum_text, person_name, relative_time, status_badge, traffic_shares};
+use crate::{
+    action_button::resume_button,
+    format::{enum_text, person_name, relative_time, status_badge, traffic_shares},
+};
 
 /// One environment of a service.
 pub(crate) fn environment_card(environment: &EnvironmentStatus, now: Timestamp) -> Markup {
@@ -83,9 +86,9 @@ fn pause_notice(rollout: &RolloutView, now: Timestamp) -> Markup {
     let address = format!("/api/v1/rollouts/{}/{}/resume", id.service, id.number.0);
     html! {
         @if let Some(pause) = &rollout.paused {
-            p.hold {
+            div.hold {
                 (status_badge("paused")) " by " (person_name(&pause.by)) " " (relative_time(pause.since, now)) ": " (pause.reason) ". "
-                button type="button" data-post=(address) { "Resume" }
+                (resume_button(&address, "The rollout continues where it was paused"))
                 " " code { "shipway resume " (id) } " or " code { "shipway abort " (id) }
             }
         }
@@ -100,10 +103,10 @@ fn hold_notice(environment: &EnvironmentStatus, now: Timestamp) -> Markup {
     );
     html! {
         @if let Some(hold) = &environment.hold {
-            p.hold {
+            div.hold {
                 (status_badge("held")) " by " (person_name(&hold.by)) " " (relative_time(hold.since, now)) ": " (hold.reason)
                 ". Automatic promotion is stopped. "
-                button type="button" data-post=(address) { "Resume" }
+                (resume_button(&address, &format!("Resume automatic promotion into {}", environment.environment)))
                 " " code { (EnvironmentHold::resume_command(&environment.service, &environment.environment)) }
             }
         }
@@ -136,7 +139,7 @@ fn traffic_table(environment: &EnvironmentStatus) -> Markup {
     html! {
         @if !shown.is_empty() {
             p.dim { "Traffic per release since its first deployment:" }
-            div.scroll { table {
+            div.scroll tabindex="0" { table {
                 thead { tr { th { "release" } th.number { "requests" } th.number { "errors" } th.number { "abandoned" } th.number { "unanswered" } th.number { "p50" } th.number { "p99" } } }
                 tbody {
                     @for traffic in shown {

@@ -2,7 +2,10 @@
 
 use maud::{DOCTYPE, Markup, html};
 
-use crate::account_frame::{head_mark, header_mark};
+use crate::{
+    account_frame::{head_mark, header_mark},
+    foreign_text::foreign_text,
+};
 
 /// Whom the browser may load what from, as the header `Content-Security-Policy` of every page: this server alone.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
@@ -101,6 +104,7 @@ pub(crate) fn page(frame: &PageFrame<'_>, content: &Markup) -> String {
                     (header_mark())
                 }
                 main id="content" tabindex="-1" { (content) }
+                p.refusal id="refusal" role="alert" {}
             }
         }
     };
@@ -115,6 +119,21 @@ fn navigation(current: Option<NavigationSection>) -> Markup {
             }
         }
     }
+}
+
+/// The page of a form that was refused, with the reason and the way to the page of the form.
+#[must_use]
+pub fn refused_action_page(reason: &str, back: &str) -> String {
+    let content = html! {
+        h1 { "Not done" }
+        p.lead.bad { (foreign_text(reason)) }
+        p { @if back == "/" { a href="/" { "All services" } } @else { a href=(back) { "See how it is now" } } }
+    };
+    let frame = PageFrame {
+        title: "Not done",
+        ..PageFrame::default()
+    };
+    page(&frame, &content)
 }
 
 /// The page of an address where there is nothing, with the reason.

@@ -38,7 +38,7 @@ pub use badge::badge_svg;
 pub use compare::ComparePage;
 pub use delivery_lists::ListPage;
 pub use environment::EnvironmentPage;
-pub use layout::{CONTENT_SECURITY_POLICY, not_found_page};
+pub use layout::{CONTENT_SECURITY_POLICY, not_found_page, refused_action_page};
 pub use list_filters::ListFilters;
 pub use login::{LoginPage, LoginProvider, SetupPage};
 pub use overview::{OverviewPage, overview_row, overview_row_id};

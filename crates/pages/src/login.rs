@@ -4,6 +4,9 @@ use maud::{Markup, html};
 
 use crate::layout::{PageFrame, page};
 
+/// Names of users and groups. Browsers compile a `pattern` with the flag `v`, which requires the escape.
+pub(crate) const NAME_PATTERN: &str = r"[a-z0-9][a-z0-9\-]*";
+
 /// The form to sign in with.
 #[derive(Clone, Debug)]
 pub struct LoginPage<'a> {
@@ -81,7 +84,7 @@ impl SetupPage<'_> {
                     form.fields method="post" action="/setup" {
                         input type="hidden" name="form_token" value=(self.form_token);
                         input type="hidden" name="link" value=(link);
-                        label { "User name" input name="user" value=(self.user) required pattern="[a-z0-9][a-z0-9-]*" title="lower-case letters, digits and hyphens" autocomplete="username" autocapitalize="none" spellcheck="false" maxlength="63" autofocus; }
+                        label { "User name" input name="user" value=(self.user) required pattern=(NAME_PATTERN) title="lower-case letters, digits and hyphens" autocomplete="username" autocapitalize="none" spellcheck="false" maxlength="63" autofocus; }
                         label { "Password (12 characters or more)" input type="password" name="password" required minlength="12" maxlength="1024" autocomplete="new-password"; }
                         button.primary type="submit" { "Make the first admin" }
                     }

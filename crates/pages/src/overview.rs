@@ -12,6 +12,7 @@ use shipway_core::{
 };
 
 use crate::{
+    action_button::resume_button,
     foreign_text::{cut_text, visible_text},
     format::{age, enum_text, person_name, status_badge},
     layout::{NavigationSection, PageFrame, page},
@@ -269,9 +270,9 @@ fn cell_content(service: &ServiceName, cell: &EnvironmentCell, now: Timestamp) -
         @if let Some(rollout) = &cell.rollout { (moving(rollout)) }
         @if let Some(last) = &cell.last_rollout { (last_result(service, last, now)) }
         @if let Some(hold) = &cell.hold {
-            p.note.ask {
+            div.note.ask {
                 "held by " (visible_text(&cut_text(person_name(&hold.by), 40))) ": " (visible_text(&cut_text(&hold.reason, 80))) " "
-                button type="button" data-post={ "/api/v1" (address) "/resume" } title={ "Resume automatic promotion into " (cell.environment) } { "Resume" }
+                (resume_button(&format!("/api/v1{address}/resume"), &format!("Resume automatic promotion into {}", cell.environment)))
             }
         }
         @if !cell.queue.is_empty() { p.note { "queued: " @for (index, release) in cell.queue.iter().take(3).enumerate() { @if index > 0 { ", " } (release) } } }

@@ -7,14 +7,14 @@ use shipway_core::{
     configuration_changes::ConfigurationChange,
     ids::{EnvironmentName, ReleaseNumber},
     release::Release,
-    rollout::{RolloutStatus, RolloutView},
+    rollout::{RolloutOutcome, RolloutStatus, RolloutView},
 };
 
 use crate::{
     action_button::{ActionButton, ButtonTone, ReasonField, action_button},
     delivery_lists::{person_cell, release_link, rollout_row},
     foreign_text::foreign_text,
-    format::{relative_time, status_badge},
+    format::{query_text, relative_time, status_badge},
     layout::{NavigationSection, PageFrame, page},
     release_contents::{ReleasedCommits, commit_list, configuration_table, size_text},
 };
@@ -26,6 +26,8 @@ pub struct ReleasePage {
     /// The size of the artifact in bytes; none when it is not stored here.
     pub artifact_size: Option<u64>,
     pub is_artifact_removed: bool,
+    /// Its name at the run that has stored it.
+    pub artifact_name: Option<String>,
     /// The release before.
     pub previous: Option<ReleaseNumber>,
     /// Since the release before.
@@ -49,6 +51,12 @@ pub struct ReleasePlace {
     pub since: Option<Timestamp>,
     /// The strategy that this release has there; none if it doesn't name the environment.
     pub strategy: Option<String>,
+    /// The release that it replaced there, or would replace.
+    pub replaced: Option<ReleaseNumber>,
+    /// Since `replaced`; none where these are the commits since the release before.
+    pub commits: Option<ReleasedCommits>,
+    /// How it was taken out there before. A second deployment needs `force`.
+    pub taken_out: Option<RolloutOutcome>,
 }
 
 impl ReleasePage {
@@ -65,6 +73,7 @@ impl ReleasePage {
             section.card {
                 h2 { "Commits" @if let Some(previous) = self.previous { " since " (release_link(service, previous.0)) } }
                 (commit_list(&self.commits))
+                @for place in &self.environments { (self.environment_commits(place)) }
             }
             @if let Some(previous) = self.previous {
                 section.card { h2 { "Configuration since " (release_link(service, previous.0)) } (configuration_table(&self.changes)) }
@@ -100,9 +109,26 @@ impl ReleasePage {
                 dt { "Artifact" } dd {
                     code { (release.artifact) }
                     @if let Some(size) = self.artifact_size { " · " (size_text(size)) }
+                    @if let (Some(name), Some(run), false) = (&self.artifact_name, release.run, self.is_artifact_removed) {
+                        " · " a href={ "/api/v1/runs/" (release.service) "/" (run.0) "/artifacts/" (query_text(name)) } download={ (name) ".tar" } { "Download" }
+                    }
                     @if self.is_artifact_removed { " " (status_badge("removed")) " It can't be deployed any more: retention removed its artifact." }
                 }
                 dt { "Configuration" } dd { code { (release.config.digest()) } }
+            }
+        }
+    }
+
+    /// The commits that it brought to an environment, or would bring.
+    fn environment_commits(&self, place: &ReleasePlace) -> Markup {
+        let (service, number) = (&self.release.service, self.release.number);
+        html! {
+            @if let (Some(replaced), Some(commits)) = (place.replaced, &place.commits) {
+                details id={ "commits-" (place.environment) } {
+                    summary { "In " (place.environment) ", since " (replaced) ": " (count_text(commits)) }
+                    (commit_list(commits))
+                    p { a href={ "/services/" (service) "/compare?from=" (replaced.0) "&to=" (number.0) } { "Compare " (replaced) " and " (number) } }
+                }
             }
         }
     }
@@ -113,10 +139,9 @@ impl ReleasePage {
             table.cards { tbody { @for place in &self.environments { tr {
                 th scope="row" { a href={ "/services/" (service) "/environments/" (place.environment) } { (place.environment) } }
                 td { (self.serving(place)) }
-                td.actions.needs-script {
-                    @if let Some(button) = self.button(place) { (action_button(&button)) " " code { (button.command) } }
-                    @for rollout in self.waiting(place) { @let button = reject_button(rollout); (action_button(&button)) " " code { (button.command) } }
-                    p.refusal role="alert" {}
+                td {
+                    @if let Some(button) = self.button(place) { div.actions { (action_button(&button)) code { (button.command) } } }
+                    @for rollout in self.waiting(place) { @let button = reject_button(rollout); div.actions { (action_button(&button)) code { (button.command) } } }
                 }
             } } } }
         }
@@ -155,17 +180,26 @@ impl ReleasePage {
             return None;
         }
         let is_rollback = place.stable.is_some_and(|stable| stable > number);
-        let body = json!({ "environment": environment, "release": number.0 });
+        let (mut body, mut flag, mut before) = (
+            json!({ "environment": environment, "release": number.0 }),
+            "",
+            String::new(),
+        );
+        if let Some(outcome) = place.taken_out {
+            body["force"] = json!(true);
+            flag = " --force";
+            before = format!(" It was {outcome} there before.");
+        }
         if let Some(stable) = place.stable.filter(|_| is_rollback) {
             return Some(ActionButton {
                 label: "Roll back to this release",
                 address: format!("/api/v1/services/{service}/rollbacks"),
                 body,
                 effect: format!(
-                    "{number} replaces {stable} in {environment}. Automatic promotion into {environment} then stops until a person resumes it."
+                    "{number} replaces {stable} in {environment}.{before} Automatic promotion into {environment} then stops until a person resumes it."
                 ),
                 command: format!(
-                    "shipway rollback {service} --env {environment} --release {}",
+                    "shipway rollback {service} --env {environment} --release {}{flag}",
                     number.0
                 ),
                 reason: ReasonField::Optional,
@@ -177,19 +211,32 @@ impl ReleasePage {
             .map(|stable| format!(" and replaces {stable}"))
             .unwrap_or_default();
         Some(ActionButton {
-            label: "Deploy",
+            label: match place.taken_out {
+                Some(_) => "Deploy again",
+                None => "Deploy",
+            },
             address: format!("/api/v1/services/{service}/deploys"),
             body,
             effect: format!(
-                "A rollout of {number} into {environment} starts{replaced}, by the strategy {strategy}. Other environments stay as they are."
+                "A rollout of {number} into {environment} starts{replaced}, by the strategy {strategy}.{before} Other environments stay as they are."
             ),
             command: format!(
-                "shipway deploy {service} --env {environment} --release {}",
+                "shipway deploy {service} --env {environment} --release {}{flag}",
                 number.0
             ),
             reason: ReasonField::Optional,
             tone: ButtonTone::Strong,
         })
+    }
+}
+
+/// `3 commits`
+fn count_text(commits: &ReleasedCommits) -> String {
+    match (&commits.problem, commits.commits.len(), commits.is_cut) {
+        (Some(_), _, _) => "unknown".to_owned(),
+        (None, 1, false) => "1 commit".to_owned(),
+        (None, count, false) => format!("{count} commits"),
+        (None, count, true) => format!("more than {count} commits"),
     }
 }
 

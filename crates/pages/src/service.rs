@@ -45,7 +45,7 @@ impl ServicePage {
             div.places { @for environment in &self.environments { (environment_card(environment, now)) } }
             section.card {
                 h2 { "Rollouts" }
-                div.scroll { table { tbody { @for rollout in &self.rollouts { tr {
+                div.scroll tabindex="0" { table { tbody { @for rollout in &self.rollouts { tr {
                     td.tight { a href={ "/rollouts/" (service) "/" (rollout.id.number.0) } { (rollout.id.number) } }
                     td.tight { (kind_prefix(rollout)) (rollout.release) " → " (rollout.environment) }
                     td {
@@ -57,7 +57,7 @@ impl ServicePage {
             }
             section.card {
                 h2 { "Runs" }
-                div.scroll { table { tbody { @for run in &self.runs { tr {
+                div.scroll tabindex="0" { table { tbody { @for run in &self.runs { tr {
                     td.tight { a href={ "/runs/" (service) "/" (run.number.0) } { (run.number) } }
                     td { (run_title(run)) " " span.dim { (run.workflow) } }
                     td { (status_badge(&enum_text(&run.status))) }
@@ -66,7 +66,7 @@ impl ServicePage {
             }
             section.card {
                 h2 { "Releases" }
-                div.scroll { table { tbody { @for release in &self.releases { tr {
+                div.scroll tabindex="0" { table { tbody { @for release in &self.releases { tr {
                     td.tight { a href={ "/services/" (service) "/releases/" (release.number.0) } { strong { (release.number) } } }
                     td {
                         code { (release.commit.id.short()) } " " (visible_text(&cut_text(&release.commit.subject, 120)))

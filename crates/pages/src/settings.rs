@@ -12,7 +12,10 @@ use shipway_core::{
     user_directory::{UserDirectoryEvent, UserProfile},
 };
 
-use crate::layout::{NavigationSection, PageFrame, page};
+use crate::{
+    layout::{NavigationSection, PageFrame, page},
+    login::NAME_PATTERN,
+};
 
 /// Changes that are shown.
 const CHANGES_MAX: usize = 100;
@@ -128,7 +131,7 @@ impl SettingsPage {
             div.card {
                 h2 { "Add a user" }
                 (self.form("add_user", &html! {
-                    label { "User name" input name="name" required pattern="[a-z0-9][a-z0-9-]*" maxlength="63" autocapitalize="none" spellcheck="false"; }
+                    label { "User name" input name="name" required pattern=(NAME_PATTERN) maxlength="63" autocapitalize="none" spellcheck="false"; }
                     (roles_field(&[]))
                     label { "Groups" input name="groups" placeholder="platform" maxlength="4000"; }
                     label { "Password (12 characters or more)" input type="password" name="password" minlength="12" maxlength="1024" autocomplete="new-password"; }
@@ -201,7 +204,7 @@ impl SettingsPage {
             div.card {
                 h2 { "Add a group" }
                 (self.form("add_group", &html! {
-                    label { "Group name" input name="name" required pattern="[a-z0-9][a-z0-9-]*" maxlength="63"; }
+                    label { "Group name" input name="name" required pattern=(NAME_PATTERN) maxlength="63"; }
                     (roles_field(&[]))
                     button.primary type="submit" { "Add" }
                 }))
@@ -215,16 +218,16 @@ impl SettingsPage {
                 h2 { "Access tokens" }
                 @if self.tokens.is_empty() { p { "There are no tokens yet. Programs and " code { "git push" } " use them in place of a password." } }
                 @else {
-                    table {
-                        thead { tr { th { "Token" } th { "Owner" } th { "Limited to" } th { "Expires" } th { "Last used" } th {} } }
+                    table.cards {
+                        thead { tr { th scope="col" { "Token" } th scope="col" { "Owner" } th scope="col" { "Limited to" } th scope="col" { "Expires" } th scope="col" { "Last used" } th scope="col" { span.visually-hidden { "Revoke" } } } }
                         tbody {
                             @for token in &self.tokens {
                                 tr {
                                     td { (token.name) " " span.dim { (token.id) } }
-                                    td { (token.owner) }
-                                    td { (role_list(&token.roles)) }
-                                    td { (time_or(token.expires_at, "never")) }
-                                    td { (time_or(token.last_used_at, "never")) }
+                                    td data-label="Owner" { (token.owner) }
+                                    td data-label="Limited to" { (role_list(&token.roles)) }
+                                    td data-label="Expires" { (time_or(token.expires_at, "never")) }
+                                    td data-label="Last used" { (time_or(token.last_used_at, "never")) }
                                     td { (self.button("revoke_token", token.id.as_str(), None, "Revoke")) }
                                 }
                             }

@@ -77,19 +77,26 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(prometheus::metrics))
         .route("/schema/shipway.json", get(health::schema));
-    open.merge(internal)
+    let routes = open
+        .merge(internal)
         .merge(page_handlers::open_routes())
         .merge(unguarded)
         .merge(workers)
-        .merge(guarded)
+        .merge(guarded);
+    let actions = page_handlers::action_routes(finish(routes.clone(), &app));
+    finish(routes.merge(actions), &app)
+}
+
+/// Routes with what applies to all of them, also to unknown addresses.
+fn finish(routes: Router<AppState>, app: &AppState) -> Router {
+    routes
         .layer(middleware::from_fn(route_permissions::attach_declaration))
         .fallback(answer_unknown_address)
-        // The outermost layer: it also applies to unknown addresses.
         .layer(middleware::from_fn_with_state(
             app.clone(),
             same_origin::require_same_origin,
         ))
-        .with_state(app)
+        .with_state(app.clone())
 }
 
 /// An unknown address is a page for a browser, and a problem document for a program and below `/api/`.

@@ -24,6 +24,8 @@ pub struct Browser {
     session: String,
     /// Exceptions of scripts and errors of the console, such as a refusal by the content policy.
     pub errors: Vec<String>,
+    /// Addresses that pages have loaded something from.
+    pub requested: Vec<String>,
     _folder: tempfile::TempDir,
 }
 
@@ -40,6 +42,23 @@ pub const WIDE: Screen = Screen {
     height: 800,
     scheme: "light",
 };
+
+/// Records what a page moves on the screen without an input of the person, until it shows something newer: ages have other widths then.
+const LAYOUT_SHIFTS: &str = "
+  window.layoutShifts = [];
+  const isNewer = (at) => performance.getEntriesByType('resource')
+    .some(({ name, responseEnd }) => name === location.href.split('#')[0] && responseEnd <= at);
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) {
+      const moved = entry.sources.map((source) => source.node?.outerHTML?.slice(0, 120) ?? String(source.node?.nodeName));
+      if (!entry.hadRecentInput && !isNewer(entry.startTime)) layoutShifts.push(`${entry.value}: ${moved.join(' | ')}`);
+    }
+  }).observe({ type: 'layout-shift', buffered: true });
+";
+
+/// Two frames: what has changed is laid out and painted.
+const PAINTED: &str =
+    "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))";
 
 /// The four variants that pages are looked at in, by their names.
 pub const SCREENS: [(&str, Screen); 4] = [
@@ -106,15 +125,23 @@ impl Browser {
             next: 0,
             session: String::new(),
             errors: Vec::new(),
+            requested: Vec::new(),
             _folder: folder,
         };
         let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let session = browser.call("Target.attachToTarget", attach);
         browser.session = session["sessionId"].as_str().unwrap().to_owned();
-        for domain in ["Page.enable", "Runtime.enable", "Log.enable"] {
+        for domain in [
+            "Page.enable",
+            "Runtime.enable",
+            "Log.enable",
+            "Network.enable",
+        ] {
             browser.call(domain, json!({}));
         }
+        let observe = json!({ "source": LAYOUT_SHIFTS });
+        browser.call("Page.addScriptToEvaluateOnNewDocument", observe);
         browser.show_on(WIDE);
         Some(browser)
     }
@@ -146,6 +173,12 @@ impl Browser {
         let is_error = match message["method"].as_str() {
             Some("Runtime.exceptionThrown") => true,
             Some("Log.entryAdded") => message["params"]["entry"]["level"] == "error",
+            Some("Runtime.consoleAPICalled") => message["params"]["type"] == "error",
+            Some("Network.requestWillBeSent") => {
+                let url = message["params"]["request"]["url"].as_str();
+                self.requested.push(url.unwrap_or_default().to_owned());
+                false
+            }
             _ => false,
         };
         if is_error {
@@ -198,6 +231,7 @@ impl Browser {
 
     /// Clicks with the mouse at the middle of the first element of a selector.
     pub fn click(&mut self, selector: &str) {
+        self.wait_for(&format!("document.querySelector({selector:?})"));
         let script = format!(
             "(() => {{ const it = document.querySelector({selector:?}); it.scrollIntoView({{ block: 'center' }}); const box = it.getBoundingClientRect(); return [box.left + box.width / 2, box.top + box.height / 2]; }})()"
         );
@@ -231,24 +265,68 @@ impl Browser {
         }
     }
 
+    /// Waits until two frames are painted; what the page has moved since it was opened.
+    pub fn layout_shifts(&mut self) -> Vec<String> {
+        self.evaluate(PAINTED);
+        let shifts = self.evaluate("window.layoutShifts ?? []");
+        serde_json::from_value(shifts).unwrap()
+    }
+
+    /// Lets pages run scripts, or not.
+    pub fn allow_scripts(&mut self, is_allowed: bool) {
+        let value = json!({ "value": !is_allowed });
+        self.call("Emulation.setScriptExecutionDisabled", value);
+    }
+
+    /// Types a text into a field.
+    pub fn fill(&mut self, selector: &str, text: &str) {
+        self.wait_for(&format!("document.querySelector({selector:?})"));
+        self.evaluate(&format!(
+            "(() => {{ const field = document.querySelector({selector:?}); field.focus(); field.select?.(); }})()"
+        ));
+        self.call("Input.insertText", json!({ "text": text }));
+    }
+
+    /// The text of a page as it is shown.
+    pub fn text(&mut self) -> String {
+        let text = self.evaluate("document.body.innerText");
+        text.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Stores a whole page below `target/screenshots`, in all variants, up to a height.
+    pub fn take_page_screenshots(&mut self, name: &str) {
+        for (variant, screen) in SCREENS {
+            self.show_on(screen);
+            self.evaluate(PAINTED);
+            let size = self.call("Page.getLayoutMetrics", json!({}));
+            let height = size["cssContentSize"]["height"].as_f64().unwrap();
+            let clip = json!({ "x": 0, "y": 0, "width": screen.width, "height": height.min(2_600.0), "scale": 1 });
+            let request = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
+            let image = self.call("Page.captureScreenshot", request);
+            store_screenshot(&format!("{name}-{variant}"), &image);
+        }
+        self.show_on(WIDE);
+    }
+
     /// Stores the screen below `target/screenshots`, in all variants.
     pub fn take_screenshots(&mut self, name: &str) {
         for (variant, screen) in SCREENS {
             self.show_on(screen);
-            // Two frames: the sizes of the new screen are laid out and painted.
-            self.evaluate(
-                "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))",
-            );
+            self.evaluate(PAINTED);
             let image = self.call("Page.captureScreenshot", json!({ "format": "png" }));
-            let bytes = base64::engine::general_purpose::STANDARD
-                .decode(image["data"].as_str().unwrap())
-                .unwrap();
-            let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/screenshots");
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join(format!("{name}-{variant}.png")), bytes).unwrap();
+            store_screenshot(&format!("{name}-{variant}"), &image);
         }
         self.show_on(WIDE);
     }
+}
+
+fn store_screenshot(name: &str, image: &Value) {
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(image["data"].as_str().unwrap())
+        .unwrap();
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/screenshots");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(format!("{name}.png")), bytes).unwrap();
 }
 
 impl Drop for Browser {

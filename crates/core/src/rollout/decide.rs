@@ -370,7 +370,7 @@ fn handle_input(
             PlanDirection::Back => decider.prefer_successor(describe_warm_set_end(next)),
         },
         RolloutInput::EndKeep { .. } => {}
-        RolloutInput::Abort { cause, reason } => abort(decider, rollout, cause.into(), &reason),
+        RolloutInput::Abort { cause, reason } => abort(decider, rollout, cause.into(), &reason)?,
         report => handle_report(decider, rollout, report),
     }
     Ok(())
@@ -519,11 +519,19 @@ fn promote(decider: &mut RolloutDecider, rollout: &Rollout, reason: String) {
     }
 }
 
-/// Idempotent: a rollout that has ended or is being rolled back is left alone. Aborting a rollback that keeps failing stops
-/// the retries: a person takes over.
-fn abort(decider: &mut RolloutDecider, rollout: &Rollout, cause: RollbackCause, reason: &str) {
-    if rollout.ended.is_some() {
-        return;
+/// Idempotent: a rollout that has ended or is being rolled back is left alone. After its promotion a person's abort is refused, because
+/// the release stays. Aborting a rollback that keeps failing stops the retries: a person takes over.
+fn abort(
+    decider: &mut RolloutDecider,
+    rollout: &Rollout,
+    cause: RollbackCause,
+    reason: &str,
+) -> Result<(), RolloutRejection> {
+    if let Some(end) = &rollout.ended {
+        return match (end.outcome, cause) {
+            (RolloutOutcome::Promoted, RollbackCause::Person) => running(rollout, "aborting"),
+            _ => Ok(()),
+        };
     }
     match rollout.direction {
         PlanDirection::Forward => decider.roll_back(cause, reason),
@@ -533,6 +541,7 @@ fn abort(decider: &mut RolloutDecider, rollout: &Rollout, cause: RollbackCause, 
         PlanDirection::Back if rollout.rollback_retry.is_some() => decider.give_rollback_up(reason),
         PlanDirection::Back => {}
     }
+    Ok(())
 }
 
 /// A person's promotion shifts traffic as a deployment does: a freeze stops it, too.
@@ -555,7 +564,7 @@ pub(super) fn running(rollout: &Rollout, what: &'static str) -> Result<(), Rollo
     match &rollout.ended {
         Some(end) => Err(RolloutRejection::Ended {
             rollout: rollout.spec.id.clone(),
-            outcome: end.why.clone(),
+            outcome: with_person(&end.why, &end.by),
             what,
         }),
         None => Ok(()),
@@ -568,7 +577,20 @@ pub(super) fn forward(rollout: &Rollout, what: &'static str) -> Result<(), Rollo
         PlanDirection::Forward => Ok(()),
         PlanDirection::Back => Err(RolloutRejection::RollingBack {
             rollout: rollout.spec.id.clone(),
+            why: rollout
+                .rollback_start
+                .as_ref()
+                .map(|start| with_person(&start.why, &start.by))
+                .unwrap_or_default(),
             what,
         }),
+    }
+}
+
+/// A reason with the person whose it is.
+fn with_person(why: &str, by: &Actor) -> String {
+    match by {
+        Actor::Person { name, .. } => format!("by {name}: {why}"),
+        Actor::Shipway(_) | Actor::Workload { .. } | Actor::Push { .. } => why.to_owned(),
     }
 }

@@ -508,9 +508,11 @@ pub enum RolloutRejection {
     )]
     OwnReview { rollout: RolloutId, who: String },
     /// It goes back already.
-    #[error("{rollout} is rolling back to stable: {what} is no longer possible")]
+    #[error("{rollout} is rolling back to stable ({why}): {what} is no longer possible")]
     RollingBack {
         rollout: RolloutId,
+        /// What made it go back, and the person who asked for it.
+        why: String,
         what: &'static str,
     },
 }

@@ -1,5 +1,6 @@
 //! The addresses of the pages: each handler gathers what its page shows. The HTML is made by `shipway_pages`.
 
+mod action_forms;
 mod approvals;
 mod assets;
 mod environment;
@@ -22,7 +23,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use shipway_pages::{CONTENT_SECURITY_POLICY, not_found_page};
+use shipway_pages::CONTENT_SECURITY_POLICY;
 
 use crate::app::AppState;
 
@@ -49,6 +50,11 @@ pub(crate) fn routes() -> Router<AppState> {
         .merge(settings::routes())
         .merge(sign_in::routes())
         .layer(middleware::from_fn(sign_in::add_session))
+}
+
+/// The route of the forms of buttons, which sends their requests to the other routes.
+pub(crate) fn action_routes(routes: Router) -> Router<AppState> {
+    action_forms::routes(routes)
 }
 
 /// The routes of pages and assets that need no session.

@@ -7,7 +7,9 @@ use axum::{
 use shipway_drivers::jobs::JobError;
 use shipway_engine::StoreError;
 
-use super::{html, not_found_page};
+use shipway_pages::{not_found_page, refused_action_page};
+
+use super::html;
 use crate::{api::ApiError, read_models::ReadModelError, run_page::RunPageError};
 
 /// Why a page can't be shown.
@@ -62,7 +64,11 @@ impl IntoResponse for PageError {
             Self::NotFound(reason) => {
                 (StatusCode::NOT_FOUND, html(not_found_page(&reason))).into_response()
             }
-            Self::Failed(problem) => problem.into_response(),
+            Self::Failed(problem) => {
+                let page = refused_action_page(&problem.0.detail, "/");
+                let status = problem.into_response().status();
+                (status, html(page)).into_response()
+            }
         }
     }
 }

@@ -11,10 +11,10 @@ use shipway_api::RolloutListQuery;
 use shipway_core::{
     access::{Resource, Verb},
     configuration_changes::compare_configurations,
-    ids::{ReleaseNumber, ServiceName},
+    ids::{ReleaseNumber, RunId, ServiceName},
     release::Release,
     rollout::{RolloutStatus, RolloutView},
-    service::ServiceView,
+    service::{EnvironmentView, ServiceView},
 };
 use shipway_drivers::git::GitRepositories;
 use shipway_engine::{Blobs, Clock, RowFilter, RowQuery, Store};
@@ -24,13 +24,15 @@ use super::{html, page_error::PageError};
 use crate::{
     api::{Caller, rollouts::read_rollouts},
     delivery_engines::DeliveryEngines,
-    read_models::{newest_rows, release},
+    read_models::{newest_rows, release, run_view},
     release_comparison::released_commits,
     retention::release_view,
 };
 
 /// Rollouts of a release that its page shows.
 const ROLLOUTS_SHOWN: u32 = 50;
+/// Environments whose commits are compared: each costs a walk through the history.
+const COMPARED_ENVIRONMENTS: usize = 8;
 /// Releases to choose from.
 const CHOICES: u32 = 60;
 
@@ -79,34 +81,95 @@ pub(super) async fn show(
     };
     let rollouts = store.rows(query).await?.rows.into_iter();
     let rollouts = rollouts.filter_map(|row| serde_json::from_value(row.doc).ok());
+    let rollouts: Vec<RolloutView> = rollouts.collect();
+    let mut places = list_release_environments(&view, &shown, &rollouts);
+    add_commits(&*store, &engines, &repositories, &shown, &mut places).await;
+    let state = engines.service(&view.name).await?;
+    for place in &mut places {
+        let known = state
+            .as_ref()
+            .and_then(|it| it.environments.get(&place.environment));
+        place.taken_out = known.and_then(|it| it.blocked_releases.get(&number).copied());
+    }
+    let is_artifact_removed = release_view(&*blobs, &shown).await.is_artifact_removed;
     let commits = released_commits(&engines, &repositories, previous.as_deref(), &shown).await;
     let page = ReleasePage {
         artifact_size: blobs.size(&shown.artifact).await.ok().flatten(),
-        is_artifact_removed: release_view(&*blobs, &shown).await.is_artifact_removed,
+        is_artifact_removed,
+        artifact_name: artifact_name(&*store, &shown).await,
         previous: previous.as_ref().map(|previous| previous.number),
         commits,
         changes: previous
             .as_ref()
             .map(|previous| compare_configurations(&previous.config, &shown.config))
             .unwrap_or_default(),
-        environments: list_release_environments(&view, &shown),
-        rollouts: rollouts.collect(),
+        environments: places,
+        rollouts,
         release: (*shown).clone(),
         now: clock.now(),
     };
     Ok(html(page.to_html()))
 }
 
-fn list_release_environments(view: &ServiceView, release: &Release) -> Vec<ReleasePlace> {
-    let place = |environment: &shipway_core::service::EnvironmentView| ReleasePlace {
-        environment: environment.name.clone(),
-        stable: environment.stable.as_ref().map(|stable| stable.number),
-        since: environment.since,
-        strategy: release
-            .environment(&environment.name)
-            .map(|config| config.strategy.keyword().to_owned()),
+fn list_release_environments(
+    view: &ServiceView,
+    release: &Release,
+    rollouts: &[RolloutView],
+) -> Vec<ReleasePlace> {
+    let place = |environment: &EnvironmentView| {
+        let stable = environment.stable.as_ref().map(|stable| stable.number);
+        let mut rollouts = rollouts.iter();
+        let promoted = rollouts.find(|rollout| {
+            rollout.environment == environment.name && rollout.status == RolloutStatus::Promoted
+        });
+        ReleasePlace {
+            environment: environment.name.clone(),
+            stable,
+            since: environment.since,
+            strategy: release
+                .environment(&environment.name)
+                .map(|config| config.strategy.keyword().to_owned()),
+            replaced: match stable == Some(release.number) {
+                true => promoted.and_then(|rollout| rollout.stable),
+                false => stable,
+            },
+            commits: None,
+            taken_out: None,
+        }
     };
     view.environments.iter().map(place).collect()
+}
+
+/// Adds the commits since the release that it replaced, or would replace, in each environment where that is not the one before it.
+async fn add_commits(
+    store: &dyn Store,
+    engines: &DeliveryEngines,
+    repositories: &GitRepositories,
+    shown: &Release,
+    places: &mut [ReleasePlace],
+) {
+    for place in places.iter_mut().take(COMPARED_ENVIRONMENTS) {
+        let other = place.replaced.filter(|it| it.0 + 1 != shown.number.0);
+        let Some(replaced) = other.filter(|it| *it < shown.number) else {
+            continue;
+        };
+        if let Some(old) = release(store, &shown.service, replaced).await {
+            let commits = released_commits(engines, repositories, Some(&old), shown).await;
+            place.commits = Some(commits);
+        }
+    }
+}
+
+/// The name of the artifact of a release at the run that has stored it.
+async fn artifact_name(store: &dyn Store, shown: &Release) -> Option<String> {
+    let id = RunId {
+        service: shown.service.clone(),
+        number: shown.run?,
+    };
+    let run = run_view(store, &id).await.ok()?;
+    let mut artifacts = run.artifacts.into_iter();
+    let artifact = artifacts.find(|artifact| artifact.digest == shown.artifact)?;
+    Some(artifact.name)
 }
 
 /// Which releases are compared.

@@ -101,7 +101,8 @@ pub(super) fn form_page(
     );
     let headers = [
         (header::SET_COOKIE, cookie),
-        (header::REFERRER_POLICY, "no-referrer".to_owned()),
+        // Not `no-referrer`: browsers then send `Origin: null` with the form, which is refused.
+        (header::REFERRER_POLICY, "same-origin".to_owned()),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
     (headers, html(page)).into_response()

@@ -205,27 +205,27 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
     meeting     abort    RollingBack
     rollback    approve  refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
     rollback    reject   refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
-    rollback    pause    refused: shop/ro7 is rolling back to stable: pausing is no longer possible
-    rollback    resume   refused: shop/ro7 is rolling back to stable: resuming is no longer possible
-    rollback    promote  refused: shop/ro7 is rolling back to stable: promoting is no longer possible
+    rollback    pause    refused: shop/ro7 is rolling back to stable (by ada: no): pausing is no longer possible
+    rollback    resume   refused: shop/ro7 is rolling back to stable (by ada: no): resuming is no longer possible
+    rollback    promote  refused: shop/ro7 is rolling back to stable (by ada: no): promoting is no longer possible
     rollback    abort    nothing changes
     promoted    approve  refused: shop/ro7 has already finished (#4 serves all traffic): approving or rejecting it is no longer possible
     promoted    reject   refused: shop/ro7 has already finished (#4 serves all traffic): approving or rejecting it is no longer possible
     promoted    pause    refused: shop/ro7 has already finished (#4 serves all traffic): pausing is no longer possible
     promoted    resume   refused: shop/ro7 has already finished (#4 serves all traffic): resuming is no longer possible
     promoted    promote  refused: shop/ro7 has already finished (#4 serves all traffic): promoting is no longer possible
-    promoted    abort    nothing changes
-    rolled back approve  refused: shop/ro7 has already finished (no; #3 serves all traffic): approving or rejecting it is no longer possible
-    rolled back reject   refused: shop/ro7 has already finished (no; #3 serves all traffic): approving or rejecting it is no longer possible
-    rolled back pause    refused: shop/ro7 has already finished (no; #3 serves all traffic): pausing is no longer possible
-    rolled back resume   refused: shop/ro7 has already finished (no; #3 serves all traffic): resuming is no longer possible
-    rolled back promote  refused: shop/ro7 has already finished (no; #3 serves all traffic): promoting is no longer possible
+    promoted    abort    refused: shop/ro7 has already finished (#4 serves all traffic): aborting is no longer possible
+    rolled back approve  refused: shop/ro7 has already finished (by ada: no; #3 serves all traffic): approving or rejecting it is no longer possible
+    rolled back reject   refused: shop/ro7 has already finished (by ada: no; #3 serves all traffic): approving or rejecting it is no longer possible
+    rolled back pause    refused: shop/ro7 has already finished (by ada: no; #3 serves all traffic): pausing is no longer possible
+    rolled back resume   refused: shop/ro7 has already finished (by ada: no; #3 serves all traffic): resuming is no longer possible
+    rolled back promote  refused: shop/ro7 has already finished (by ada: no; #3 serves all traffic): promoting is no longer possible
     rolled back abort    nothing changes
     retrying    approve  refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
     retrying    reject   refused: shop/ro7 is not waiting for an approval: it is at "shift traffic: 100% to #3"
-    retrying    pause    refused: shop/ro7 is rolling back to stable: pausing is no longer possible
-    retrying    resume   refused: shop/ro7 is rolling back to stable: resuming is no longer possible
-    retrying    promote  refused: shop/ro7 is rolling back to stable: promoting is no longer possible
+    retrying    pause    refused: shop/ro7 is rolling back to stable (by ada: no): pausing is no longer possible
+    retrying    resume   refused: shop/ro7 is rolling back to stable (by ada: no): resuming is no longer possible
+    retrying    promote  refused: shop/ro7 is rolling back to stable (by ada: no): promoting is no longer possible
     retrying    abort    Failed
     "##);
 }

@@ -143,6 +143,7 @@ pub(super) const DECLARED: &[RoutePermission] = declare! {
     GET "/settings/tokens" => Permitted(UseAccount on Server);
     POST "/settings/tokens" "a user or a group" => Permitted(ManageUsers on Server);
     POST "/settings/tokens" "a token of the caller" => Permitted(UseAccount on Server);
+    POST "/actions" => Everyone;
     GET "/login" => Everyone;
     POST "/login" => Everyone;
     GET "/login/oidc" => Everyone;
