@@ -4,25 +4,26 @@ use serde::{Serialize, de::DeserializeOwned};
 use shipway_core::{
     address::view::AddressClaimsView,
     forge::ForgeView,
-    ids::{RolloutId, RunId},
+    ids::{ReleaseNumber, RolloutId, RunId},
     rollout::RolloutView,
     run::RunView,
     secret::{SecretView, VariableView},
-    service::ServiceView,
+    service::{ReleaseView, ServiceView},
     testing::QuarantinedTest,
 };
 
 use crate::{
-    AcceptedDeletion, AddressPage, AnalysisReport, CallerView, CancelRunRequest,
-    ConnectForgeRequest, CreatedToken, DeletionRequest, DeployOutcome, DeployPlan, DeployRequest,
-    DispatchRequest, DispatchedRun, EnvironmentStatus, FailureSummary, GroupRequest, GroupView,
-    ImportSecretsRequest, JobGateAction, JobGateRequest, ListedRelease, LoginRequest, LoginResult,
-    NewGroupRequest, NewTokenRequest, NewUserRequest, Page, PasswordRequest, PendingApproval,
-    PruneReport, PruneRequest, QuarantineRequest, ReadinessReport, ReleaseListQuery,
-    ReleaseTestRequest, ReleasedTest, RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment,
-    RollbackRequest, RolloutAction, RolloutActionRequest, RotatedSecrets, RunListQuery, RunTests,
-    ServiceTests, SetSecretRequest, SetVariableRequest, ShellLocation, ShellRequest, TokenView,
-    UserAction, UserProfileRequest, UserView,
+    AcceptedDeletion, AddressPage, AnalysisReport, ApprovalLinkRequest, CallerView,
+    CancelRunRequest, ConnectForgeRequest, CreatedApprovalLink, CreatedToken, DeletionRequest,
+    DeployOutcome, DeployPlan, DeployRequest, DispatchRequest, DispatchedRun, EnvironmentStatus,
+    FailureSummary, GroupRequest, GroupView, ImportSecretsRequest, JobGateAction, JobGateRequest,
+    ListedRelease, LoginRequest, LoginResult, NewGroupRequest, NewTokenRequest, NewUserRequest,
+    Page, PasswordRequest, PendingApproval, PruneReport, PruneRequest, QuarantineRequest,
+    ReadinessReport, ReleaseAction, ReleaseActionRequest, ReleaseListQuery, ReleaseTestRequest,
+    ReleasedTest, RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest,
+    RolloutAction, RolloutActionRequest, RotatedSecrets, RunListQuery, RunTests, ServiceTests,
+    SetSecretRequest, SetVariableRequest, ShellLocation, ShellRequest, TokenView, UserAction,
+    UserProfileRequest, UserView,
 };
 
 /// Entries of a page at most; the server gives no more.
@@ -376,6 +377,33 @@ pub trait ApiClient {
 
     fn rerun(&self, id: &RunId, request: &RerunRequest) -> Result<RunView, Self::Error> {
         self.post(&format!("{}/rerun", run_path(id)), request)
+    }
+
+    fn create_approval_link(
+        &self,
+        id: &RolloutId,
+        request: &ApprovalLinkRequest,
+    ) -> Result<CreatedApprovalLink, Self::Error> {
+        let (service, number) = (&id.service, id.number.0);
+        self.post(
+            &format!("/api/v1/rollouts/{service}/{number}/links"),
+            request,
+        )
+    }
+
+    fn act_on_release(
+        &self,
+        service: &str,
+        number: ReleaseNumber,
+        action: ReleaseAction,
+        request: &ReleaseActionRequest,
+    ) -> Result<ReleaseView, Self::Error> {
+        let number = number.0;
+        let path = format!(
+            "/api/v1/services/{service}/releases/{number}/{}",
+            action.as_str()
+        );
+        self.post(&path, request)
     }
 
     fn act_on_job_gate(

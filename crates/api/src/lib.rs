@@ -52,8 +52,11 @@ pub use matrix::{
 pub use page::{Page, PageQuery};
 pub use problem::Problem;
 pub use prune::{PruneReport, PruneRequest, PrunedFiles, PrunedRelease};
-pub use releases::{ListedRelease, ReleaseListQuery};
-pub use rollouts::{AnalysisReport, RolloutAction, RolloutActionRequest, RolloutListQuery};
+pub use releases::{ListedRelease, ReleaseAction, ReleaseActionRequest, ReleaseListQuery};
+pub use rollouts::{
+    AnalysisReport, ApprovalLinkRequest, CreatedApprovalLink, LinkedDecision, RolloutAction,
+    RolloutActionRequest, RolloutListQuery,
+};
 pub use runs::{
     ApprovalListQuery, CancelRunRequest, DispatchRequest, DispatchedRun, FailureSummary,
     JobGateAction, JobGateRequest, LogChunk, LogQuery, PendingApproval, RerunRequest, RunDetails,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use shipway_core::{ids::ServiceName, service::ReleaseView};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::TimeBound;
 
@@ -33,6 +33,36 @@ pub struct ReleaseListQuery {
     /// `next` of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<u64>,
+}
+
+/// What a person can do to a release as such.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReleaseAction {
+    /// Refuse it in every environment, and roll its rollouts in progress back.
+    Reject,
+    /// Take a rejection back.
+    Accept,
+}
+
+impl ReleaseAction {
+    /// The last segment of its address.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Accept => "accept",
+        }
+    }
+}
+
+/// Details of an action.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseActionRequest {
+    /// Required to reject a release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A release with its service.

@@ -1,5 +1,6 @@
 //! Rollouts.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_analysis::{Judgement, plot::MetricSeries};
 use shipway_core::{
@@ -120,6 +121,36 @@ impl RolloutActionRequest {
             (None, None) => SeenSubject::Unspecified,
         }
     }
+}
+
+/// A link with which the caller decides about a rollout later, without signing in.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalLinkRequest {
+    /// `approve` or `reject`.
+    pub decision: LinkedDecision,
+    /// How long it can be used; 24 by default, at most 720.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 720)]
+    pub expires_in_hours: Option<u32>,
+}
+
+/// What a link decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkedDecision {
+    Approve,
+    Reject,
+}
+
+/// A link, which is shown once.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CreatedApprovalLink {
+    pub address: String,
+    /// The user for whom it decides.
+    pub user: String,
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
 }
 
 /// The analysis of a rollout over time.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
 use shipway_core::{
+    ids::Digest,
     rollout::RolloutView,
     run::{JobApproval, RunStatus, RunView},
 };
@@ -162,6 +163,10 @@ pub enum JobGateAction {
     Approve,
     /// Fail the job, with the reason.
     Reject,
+    /// Open all gates of the job in an emergency.
+    BreakGlass,
+    /// Confirm, as another person, that an emergency was looked at.
+    Review,
 }
 
 impl JobGateAction {
@@ -171,6 +176,8 @@ impl JobGateAction {
         match self {
             Self::Approve => "approve",
             Self::Reject => "reject",
+            Self::BreakGlass => "break_glass",
+            Self::Review => "review",
         }
     }
 }
@@ -180,6 +187,10 @@ impl JobGateAction {
 #[serde(deny_unknown_fields)]
 pub struct JobGateRequest {
     pub reason: Option<String>,
+    /// For a decision: `approval.subject` of the job as it was seen. The decision is refused if the job brings something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub seen: Option<Digest>,
     /// Refused unless empty: this server knows no groups yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,

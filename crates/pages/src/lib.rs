@@ -11,6 +11,7 @@
 mod account_frame;
 mod action_button;
 mod ansi_text;
+mod approval_link;
 mod approvals;
 mod badge;
 mod compare;
@@ -33,6 +34,7 @@ mod settings;
 mod test_results;
 
 pub use account_frame::{SignedInUser, add_account};
+pub use approval_link::{ApprovalLinkPage, ApprovalLinkStage};
 pub use approvals::{ApprovalsPage, InboxEntry, InboxRollout};
 pub use badge::badge_svg;
 pub use compare::ComparePage;

@@ -8,10 +8,11 @@ use shipway_core::{
     ids::{EnvironmentName, ReleaseNumber},
     release::Release,
     rollout::{RolloutOutcome, RolloutStatus, RolloutView},
+    service::RejectedRelease,
 };
 
 use crate::{
-    action_button::{ActionButton, ButtonTone, ReasonField, action_button},
+    action_button::{ActionButton, ButtonTone, ReasonField, action_bar, action_button},
     delivery_lists::{person_cell, release_link, rollout_row},
     foreign_text::foreign_text,
     format::{query_text, relative_time, status_badge},
@@ -28,6 +29,8 @@ pub struct ReleasePage {
     pub is_artifact_removed: bool,
     /// Its name at the run that has stored it.
     pub artifact_name: Option<String>,
+    /// Set when no environment accepts it.
+    pub rejected: Option<RejectedRelease>,
     /// The release before.
     pub previous: Option<ReleaseNumber>,
     /// Since the release before.
@@ -68,6 +71,7 @@ impl ReleasePage {
             p.dim { a href={ "/services/" (service) } { (service) } " / " a href={ "/releases?service=" (service) } { "releases" } }
             h1 { (service) " " (number) }
             p.lead { (foreign_text(&release.commit.subject)) }
+            (self.rejection())
             section.card { h2 { "Contents" } (self.facts()) }
             section.card { h2 { "Where it serves" } (self.environment_table()) }
             section.card {
@@ -91,6 +95,45 @@ impl ReleasePage {
             ..PageFrame::default()
         };
         page(&frame, &content)
+    }
+
+    /// Who rejected it and why, and the button that rejects it or takes that back.
+    fn rejection(&self) -> Markup {
+        let (service, number) = (&self.release.service, self.release.number);
+        let address = |action| format!("/api/v1/services/{service}/releases/{}/{action}", number.0);
+        let command = format!("shipway reject {service} --release {}", number.0);
+        let button = match &self.rejected {
+            None => ActionButton {
+                label: "Reject this release",
+                address: address("reject"),
+                body: json!({}),
+                effect: format!(
+                    "No environment accepts {number} any more, also not by force. Its rollouts in progress are rolled back. What it already serves stays. It needs a reason."
+                ),
+                command: format!("{command} --reason …"),
+                reason: ReasonField::Optional,
+                tone: ButtonTone::Plain,
+            },
+            Some(_) => ActionButton {
+                label: "Accept it again",
+                address: address("accept"),
+                body: json!({}),
+                effect: format!("{number} can be deployed again. Nothing is deployed now."),
+                command: format!("{command} --undo"),
+                reason: ReasonField::Optional,
+                tone: ButtonTone::Plain,
+            },
+        };
+        html! {
+            @if let Some(rejected) = &self.rejected {
+                section.card {
+                    h2 { "Rejected" }
+                    p.trouble { (status_badge("rejected")) " No environment accepts it: " (foreign_text(&rejected.reason)) }
+                    p.dim { "By " (person_cell(&rejected.by)) ", " (relative_time(rejected.at, self.now)) }
+                }
+            }
+            (action_bar(&[button]))
+        }
     }
 
     fn facts(&self) -> Markup {
@@ -176,7 +219,7 @@ impl ReleasePage {
         let (service, number) = (&self.release.service, self.release.number);
         let environment = &place.environment;
         let strategy = place.strategy.as_ref()?;
-        if self.is_artifact_removed || place.stable == Some(number) {
+        if self.is_artifact_removed || self.rejected.is_some() || place.stable == Some(number) {
             return None;
         }
         let is_rollback = place.stable.is_some_and(|stable| stable > number);

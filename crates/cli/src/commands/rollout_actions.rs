@@ -8,7 +8,10 @@ use shipway_core::rollout::{RolloutPause, RolloutStatus, RolloutView};
 
 use super::{
     deploy,
-    gate_decisions::{EmergencyReason, GateAnswer, answer_gate, break_glass},
+    gate_decisions::{
+        EmergencyReason, GateAnswer, GlassReviewAnswer, RejectionAnswer, answer_gate, break_glass,
+        reject, review,
+    },
     id_args::{Kind, kind_of, rollout_id, run_id},
     rollout_line::{is_waiting_for_people, missing_answers, show_rollout},
 };
@@ -70,12 +73,12 @@ pub struct Retry {
 pub enum Command {
     /// Approve a rollout or a job that is waiting for approval; without an ID list pending approvals
     Approve(GateAnswer),
-    /// Reject a rollout or a job that is waiting for approval
-    Reject(GateAnswer),
-    /// Open all gates of a rollout in an emergency; another person must review it
+    /// Reject a rollout or a job that is waiting for approval, or with --release a release in every environment
+    Reject(RejectionAnswer),
+    /// Open all gates of a rollout or a job in an emergency; another person must review it
     BreakGlass(EmergencyReason),
     /// Confirm that you have reviewed a break-glass of another person
-    Review(RolloutReason),
+    Review(GlassReviewAnswer),
     /// Pause a rollout: traffic stays where it is, the analysis continues
     Pause(RolloutReason),
     /// Resume a paused rollout, or with --env the automatic promotion to a held environment
@@ -94,11 +97,9 @@ pub fn run(server: &ServerConnection, command: &Command, output: Output) -> Resu
         Command::Approve(answer) => {
             return answer_gate(server, JobGateAction::Approve, answer, output);
         }
-        Command::Reject(answer) => {
-            return answer_gate(server, JobGateAction::Reject, answer, output);
-        }
+        Command::Reject(rejection) => return reject(server, rejection, output),
         Command::BreakGlass(emergency) => return break_glass(server, emergency, output),
-        Command::Review(target) => (RolloutAction::Review, target),
+        Command::Review(answer) => return review(server, answer, output),
         Command::Pause(target) => (RolloutAction::Pause, target),
         Command::Resume(resume) => return continue_paused(server, resume, output),
         Command::Promote(target) => (RolloutAction::Promote, target),

@@ -143,7 +143,9 @@ impl Row {
             "{environment}" => "production",
             "{name}" if self.path.contains("/instances/") => "shop.production.1.1",
             "{name}" => "NAME",
-            "{job}" if self.path.ends_with("approve") || self.path.ends_with("reject") => "deploy",
+            "{job}" if self.path.contains("/jobs/{job}/") && !self.path.ends_with("shell") => {
+                "deploy"
+            }
             "{job}" | "{key}" => "build",
             "{metric}" => "error-rate",
             "{digest}" => NO_DIGEST,
@@ -214,6 +216,8 @@ impl Row {
             (_, "/api/v1/services/{service}/metrics", _) => {
                 r#"{"environment":"production","events":[{"name":"orders","release":1}]}"#
             }
+            (_, _, "to approve") => r#"{"decision":"approve"}"#,
+            (_, _, "to reject") => r#"{"decision":"reject"}"#,
             (_, _, "with secrets") => r#"{"secrets":true}"#,
             (_, "/api/v1/services/{service}/tests/quarantine", _) => {
                 r#"{"test":"t","owner":"ann","reason":"flaky"}"#

@@ -29,6 +29,7 @@ mod faults;
 mod first_use;
 mod foreign_content;
 mod forges;
+mod gate_parity;
 mod gates;
 mod getting_started;
 mod github_files;

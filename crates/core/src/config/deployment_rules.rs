@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::DateTime};
 use shipway_syntax::{Diagnostic, MappingFields, Span, Spanned, YamlNode, nearest};
 use shipway_workflow::{cron::CronSchedule, model::FilterPattern};
 
 use super::approvals::people;
 use crate::{
-    field_values::{Problems, later},
-    gate::{DeploymentRules, FreezeCalendar, FreezeWindow},
+    field_values::Problems,
+    gate::{DeploymentRules, FreezeCalendar, FreezeWindow, RecurrenceRule, WindowStarts},
 };
 
 /// The longest delay before a rollout.
@@ -100,9 +100,8 @@ fn freeze(fields: &MappingFields<'_>, problems: &mut Problems) -> FreezeCalendar
 /// Whether the freeze in force after a start of each window has an end.
 fn has_openings(calendar: &FreezeCalendar) -> bool {
     let starts = calendar.windows.iter().filter_map(|window| {
-        let cron = CronSchedule::parse(&window.cron).ok()?;
         let zone = window.time_zone()?;
-        let start = cron.next(zone.to_datetime(CHECKED_FROM))?;
+        let start = window.starts.next(zone.to_datetime(CHECKED_FROM))?;
         zone.to_ambiguous_timestamp(start).compatible().ok()
     });
     let mut all = starts.chain([CHECKED_FROM]);
@@ -110,19 +109,9 @@ fn has_openings(calendar: &FreezeCalendar) -> bool {
 }
 
 fn window(node: &YamlNode, problems: &mut Problems) -> Option<FreezeWindow> {
-    let keys = ["cron", "rrule", "for", "zone", "reason"];
+    let keys = ["cron", "rrule", "start", "for", "zone", "reason"];
     let fields = MappingFields::read(node, "freeze", &keys, problems)?;
-    if let Some(rule) = fields.get("rrule") {
-        problems.push(
-            later(rule.span, "`rrule`")
-                .help("write the start as `cron`, such as \"0 17 * * FRI\" or \"0 0 20 12 *\""),
-        );
-        return None;
-    }
-    let cron = fields
-        .require("cron", problems)
-        .and(fields.string("cron", problems));
-    let cron = cron.and_then(|text| readable_cron(text, problems));
+    let starts = window_starts(&fields, node.span, problems);
     let lasts = fields
         .require("for", problems)
         .and(fields.duration("for", problems));
@@ -141,11 +130,70 @@ fn window(node: &YamlNode, problems: &mut Problems) -> Option<FreezeWindow> {
         problems.push(Diagnostic::error("bad-value", long.span, message));
     }
     Some(FreezeWindow {
-        cron: cron?,
+        starts: starts?,
         lasts: lasts?,
         zone,
         reason: reason.map(|it| it.value),
     })
+}
+
+/// `cron`, or `rrule` with its `start`.
+fn window_starts(
+    fields: &MappingFields<'_>,
+    span: Span,
+    problems: &mut Problems,
+) -> Option<WindowStarts> {
+    let (cron, rule) = (
+        fields.string("cron", problems),
+        fields.string("rrule", problems),
+    );
+    let start = fields.string("start", problems);
+    match (cron, rule) {
+        (Some(cron), None) => {
+            if let Some(start) = start {
+                let message = "`start` belongs to `rrule`: `cron` has the time of day itself";
+                problems.push(Diagnostic::error("bad-value", start.span, message));
+            }
+            readable_cron(cron, problems).map(WindowStarts::Cron)
+        }
+        (None, Some(rule)) => {
+            let start = match start {
+                Some(text) => Some(readable_start(&text, problems)?),
+                None => None,
+            };
+            let span = rule.span;
+            let rule = RecurrenceRule {
+                rule: rule.value,
+                start,
+            };
+            match rule.check() {
+                Ok(()) => Some(WindowStarts::Rrule(rule)),
+                Err(error) => {
+                    let help = "for example `rrule: \"FREQ=MONTHLY;BYDAY=-1FR\"`";
+                    let problem = Diagnostic::error("bad-value", span, error.to_string());
+                    problems.push(problem.help(help));
+                    None
+                }
+            }
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            let message = "a freeze window needs either `cron` or `rrule`";
+            problems.push(Diagnostic::error("missing-key", span, message).help(FREEZE_EXAMPLE));
+            None
+        }
+    }
+}
+
+fn readable_start(text: &Spanned<String>, problems: &mut Problems) -> Option<DateTime> {
+    match text.value.parse() {
+        Ok(start) => Some(start),
+        Err(error) => {
+            let message = format!("`{}` is not a local time: {error}", text.value);
+            let problem = Diagnostic::error("bad-value", text.span, message);
+            problems.push(problem.help("write it as \"2026-01-02T17:00\", without a zone"));
+            None
+        }
+    }
 }
 
 fn readable_cron(text: Spanned<String>, problems: &mut Problems) -> Option<String> {
@@ -237,7 +285,7 @@ mod tests {
                 "`break_glass` is an empty list",
             ),
             ("{ freeze: [] }".to_owned(), "must have 1 to 20 windows"),
-            (freeze("for: 1h"), "cron"),
+            (freeze("for: 1h"), "either `cron` or `rrule`"),
             (freeze("cron: '0 0 * * *'"), "for"),
             (freeze("cron: 'every day', for: 1h"), "five fields"),
             (freeze("cron: '0 0 31 2 *', for: 1h"), "never starts"),
@@ -253,8 +301,29 @@ mod tests {
             ),
             (
                 freeze("rrule: 'FREQ=SECONDLY', for: 1h"),
-                "`rrule` is not supported yet",
+                "once a day at most",
             ),
+            (
+                freeze("rrule: 'FREQ=DAILY;BYHOUR=1,2', for: 1h"),
+                "once a day at most",
+            ),
+            (
+                freeze("rrule: 'every day', for: 1h"),
+                "must begin with FREQ=",
+            ),
+            (
+                freeze("rrule: 'FREQ=WEEKLY;INTERVAL=2', for: 1h"),
+                "needs `start`",
+            ),
+            (
+                freeze("rrule: 'FREQ=DAILY', cron: '0 0 * * *', for: 1h"),
+                "either `cron` or `rrule`",
+            ),
+            (
+                freeze("rrule: 'FREQ=DAILY', start: noon, for: 1h"),
+                "not a local time",
+            ),
+            (freeze("rrule: 'FREQ=DAILY', for: 24h"), "leave no opening"),
         ] {
             let refused = read(&written).unwrap_err();
             assert!(refused.contains(expected), "{written}: {refused}");

@@ -246,8 +246,10 @@ fn provider() -> Value {
 
 /// One window of `freeze`.
 fn freeze_window() -> Value {
-    json!({ "type": "object", "required": ["cron", "for"], "additionalProperties": false, "properties": {
+    json!({ "type": "object", "required": ["for"], "oneOf": [{ "required": ["cron"] }, { "required": ["rrule"] }], "additionalProperties": false, "properties": {
         "cron": { "type": "string", "description": "When the window starts: five fields of cron." },
+        "rrule": { "type": "string", "maxLength": 500, "description": "When the window starts, as a recurrence rule of iCalendar (RFC 5545): `FREQ=MONTHLY;BYDAY=-1FR`." },
+        "start": { "type": "string", "x-default": "midnight of each day of `rrule`", "description": "The first start of `rrule` by the wall clock: `2026-01-02T17:00`. It has the time of day, and intervals are counted from it." },
         "for": { "$ref": "#/$defs/duration", "description": "How long it lasts by the wall clock of its zone, from 1 minute to 366 days." },
         "zone": { "type": "string", "default": "UTC", "description": "A time zone of the IANA database." },
         "reason": { "type": "string", "maxLength": 500, "description": "Shown while it is in force." }

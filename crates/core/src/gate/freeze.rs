@@ -2,7 +2,7 @@
 //!
 //! # Time zones
 //!
-//! A window is a span of wall-clock time: it starts at each time of its cron line and lasts `lasts` by the clock on the wall of its
+//! A window is a span of wall-clock time: it starts at each time of its cron line or recurrence rule and lasts `lasts` by the clock on the wall of its
 //! zone. Whether an instant is frozen depends on the time that the clock shows at that instant, and on nothing else:
 //!
 //! - When clocks are set forward, the skipped part of a window never comes.
@@ -21,20 +21,23 @@ use jiff::{
     tz::{AmbiguousOffset, TimeZone},
 };
 use serde::{Deserialize, Serialize};
-use shipway_workflow::cron::CronSchedule;
 
+use super::window_starts::{CompiledStarts, WindowStarts};
 use crate::duration_text::DurationText;
 
 /// Windows that the search for an opening passes at most.
 const STEPS_MAX: usize = 5_000;
 /// How far ahead an opening is searched for.
 const HORIZON: SignedDuration = SignedDuration::from_hours(24 * 366 * 2);
+/// Further than clocks are ever changed.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// A recurring window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FreezeWindow {
-    /// The times at which it starts, as five fields of cron.
-    pub cron: String,
+    /// When it starts.
+    #[serde(flatten)]
+    pub starts: WindowStarts,
     /// How long it lasts by the wall clock.
     #[serde(rename = "for")]
     pub lasts: Duration,
@@ -90,35 +93,35 @@ impl FreezeWindow {
         TimeZone::tzif(name, data).ok()
     }
 
-    fn compile(&self) -> Option<CompiledWindow<'_>> {
+    /// Prepared for a search that begins at `from`.
+    fn compile(&self, from: Timestamp) -> Option<CompiledWindow<'_>> {
+        let zone = self.time_zone()?;
+        let lasts = SignedDuration::try_from(self.lasts).ok()?;
+        let local = zone.to_datetime(from);
+        let earliest = local.checked_sub(lasts).ok()?.checked_sub(DAY).ok()?;
+        let latest = local.checked_add(HORIZON).unwrap_or(DateTime::MAX);
         Some(CompiledWindow {
             window: self,
-            cron: CronSchedule::parse(&self.cron).ok()?,
-            zone: self.time_zone()?,
-            lasts: SignedDuration::try_from(self.lasts).ok()?,
+            starts: self.starts.compile(earliest, latest)?,
+            zone,
+            lasts,
         })
     }
 }
 
-/// A window whose cron line and zone are read: the search for an opening asks it many times.
+/// A window whose starts and zone are read: the search for an opening asks it many times.
 struct CompiledWindow<'w> {
     window: &'w FreezeWindow,
-    cron: CronSchedule,
+    starts: CompiledStarts,
     zone: TimeZone,
     lasts: SignedDuration,
 }
 
 impl CompiledWindow<'_> {
-    /// The end of the window in force when the wall clock shows `local`; none outside of all windows. Of several that overlap it is
-    /// the end of the first, so that the search for an opening never skips one.
+    /// The end of the window in force when the wall clock shows `local`; none outside of all windows.
     fn end_at(&self, local: DateTime) -> Option<DateTime> {
-        let start = self.cron.next(local.checked_sub(self.lasts).ok()?)?;
-        let start = match start.checked_add(self.lasts) {
-            // `next` cuts the seconds off, so its first answer may have just ended.
-            Ok(end) if end <= local => self.cron.next(start)?,
-            _ => start,
-        };
-        (start <= local).then(|| start.checked_add(self.lasts).ok())?
+        let start = self.starts.active_at(local, self.lasts)?;
+        start.checked_add(self.lasts).ok()
     }
 
     /// When the window in force at `at` ends; none outside of all windows.
@@ -162,7 +165,7 @@ impl FreezeCalendar {
     /// The freeze in force at `at`. A window that can't be read, which the configuration refuses, is never in force.
     #[must_use]
     pub fn active(&self, at: Timestamp) -> Option<ActiveFreeze> {
-        let windows = self.compile();
+        let windows = self.compile(at);
         let active = (windows.iter()).find(|window| window.end_of_active(at).is_some())?;
         let opens_at = search_opening(&windows, at);
         let opens_locally = opens_at.map(|at| {
@@ -180,14 +183,12 @@ impl FreezeCalendar {
     /// The first instant from `from` on at which no window is in force; none if that is beyond the search.
     #[must_use]
     pub fn next_opening(&self, from: Timestamp) -> Option<Timestamp> {
-        search_opening(&self.compile(), from)
+        search_opening(&self.compile(from), from)
     }
 
-    fn compile(&self) -> Vec<CompiledWindow<'_>> {
-        self.windows
-            .iter()
-            .filter_map(FreezeWindow::compile)
-            .collect()
+    fn compile(&self, from: Timestamp) -> Vec<CompiledWindow<'_>> {
+        let windows = self.windows.iter();
+        windows.filter_map(|window| window.compile(from)).collect()
     }
 }
 
@@ -210,8 +211,8 @@ impl fmt::Display for FreezeWindow {
         let zone = self.zone.as_deref().unwrap_or("UTC");
         write!(
             f,
-            "from `{}` {zone} for {}",
-            self.cron,
+            "from {} {zone} for {}",
+            self.starts,
             DurationText(self.lasts)
         )?;
         match &self.reason {
@@ -233,10 +234,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::gate::RecurrenceRule;
 
     fn window(cron: &str, hours: f64, zone: &str) -> FreezeWindow {
         FreezeWindow {
-            cron: cron.to_owned(),
+            starts: WindowStarts::Cron(cron.to_owned()),
             lasts: Duration::from_secs_f64(hours * 3600.0),
             zone: Some(zone.to_owned()),
             reason: None,
@@ -338,7 +340,91 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_recurrence_rule_freezes_as_a_cron_line_does_over_both_changes_of_daylight_saving() {
+        let rule = |rule: &str, start: &str, hours: f64| FreezeWindow {
+            starts: WindowStarts::Rrule(RecurrenceRule {
+                rule: rule.to_owned(),
+                start: Some(start.parse().unwrap()),
+            }),
+            ..window("0 0 * * *", hours, "Europe/Berlin")
+        };
+        let weekend = calendar(vec![rule(
+            "FREQ=WEEKLY;BYDAY=FR",
+            "2026-01-02T17:00:00",
+            64.0,
+        )]);
+        for (inside, monday) in [
+            ("2026-03-28T12:00:00Z", Some("2026-03-30T07:00:00Z")),
+            ("2026-10-24T12:00:00Z", Some("2026-10-26T08:00:00Z")),
+            ("2026-12-04T15:59:59Z", None),
+            ("2026-12-04T16:00:00Z", Some("2026-12-07T08:00:00Z")),
+            ("2026-12-07T08:00:00Z", None),
+        ] {
+            assert_eq!(opening(&weekend, inside).as_deref(), monday, "{inside}");
+        }
+        // The skipped hour is not frozen, the one that comes twice is frozen both times.
+        let night = calendar(vec![rule("FREQ=DAILY", "2026-01-01T02:00:00", 0.5)]);
+        assert_eq!(opening(&night, "2026-03-29T01:00:00Z"), None);
+        for (inside, ends) in [
+            ("2026-10-25T00:10:00Z", "2026-10-25T00:30:00Z"),
+            ("2026-10-25T01:10:00Z", "2026-10-25T01:30:00Z"),
+        ] {
+            assert_eq!(opening(&night, inside).as_deref(), Some(ends));
+        }
+        // What cron can't say: the last Friday of every second month, until a day.
+        let months = calendar(vec![rule(
+            "FREQ=MONTHLY;INTERVAL=2;BYDAY=-1FR;UNTIL=20260930",
+            "2026-01-30T12:00:00",
+            6.0,
+        )]);
+        for (inside, is_frozen) in [
+            ("2026-03-27T12:00:00Z", true),
+            ("2026-04-24T12:00:00Z", false),
+            ("2026-09-25T11:00:00Z", true),
+            ("2026-11-27T12:00:00Z", false),
+        ] {
+            assert_eq!(months.active(at(inside)).is_some(), is_frozen, "{inside}");
+        }
+        let text = "from `FREQ=DAILY` since 2026-01-01 02:00 Europe/Berlin for 30 min";
+        assert_eq!(night.to_string(), text);
+    }
+
+    #[test]
+    fn a_rule_is_written_so_that_it_is_read_again_and_a_cron_line_as_it_always_was() {
+        let old = serde_json::json!({ "cron": "0 2 * * *", "for": { "secs": 60, "nanos": 0 } });
+        let read: FreezeWindow = serde_json::from_value(old.clone()).unwrap();
+        assert_eq!(read.starts, WindowStarts::Cron("0 2 * * *".to_owned()));
+        assert_eq!(serde_json::to_value(&read).unwrap(), old);
+        let rule = RecurrenceRule {
+            rule: "FREQ=DAILY".to_owned(),
+            start: None,
+        };
+        let read = FreezeWindow {
+            starts: WindowStarts::Rrule(rule),
+            ..read
+        };
+        let written = serde_json::to_value(&read).unwrap();
+        assert_eq!(
+            serde_json::from_value::<FreezeWindow>(written).unwrap(),
+            read
+        );
+    }
+
     proptest! {
+        /// Any text as a rule is refused or evaluated in bounded time, and never panics.
+        #[test]
+        fn any_rule_is_refused_or_evaluated(
+            rule in "FREQ=(DAILY|WEEKLY|MONTHLY|YEARLY|HOURLY)(;(BYDAY=-?[0-9]?(MO|FR)|BYMONTH=1?[0-9]|BYMONTHDAY=-?[1-3]?[0-9]|UNTIL=2027[01][0-9]01(T000000Z?)?|BYHOUR=[0-9]|BYSETPOS=-?[1-3])){0,3}",
+        ) {
+            let rule = RecurrenceRule { rule, start: None };
+            let is_usable = rule.check().is_ok();
+            let starts = WindowStarts::Rrule(rule);
+            let calendar = calendar(vec![FreezeWindow { starts, ..window("0 0 * * *", 1.0, "UTC") }]);
+            let opening = calendar.next_opening(at("2026-11-30T00:30:00Z"));
+            prop_assert!(opening.is_some(), "an hour a day always opens ({is_usable})");
+        }
+
         /// An opening is the first instant that is not frozen, wherever the search starts.
         #[test]
         fn nothing_between_a_moment_and_its_opening_is_open(

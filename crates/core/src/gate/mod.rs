@@ -23,6 +23,7 @@ mod binding;
 mod break_glass;
 mod deployment_rules;
 mod freeze;
+mod window_starts;
 
 pub use approval_rules::{ApprovalPolicy, ApprovalRule, OWNERS_FILE, RuleTally};
 pub use approver::{ApprovingPerson, ChangePeople, ChangeRole};
@@ -30,6 +31,7 @@ pub use binding::{ApprovalBinding, BoundPart, SeenSubject, describe_parts};
 pub use break_glass::{BrokenGlass, GlassReview};
 pub use deployment_rules::DeploymentRules;
 pub use freeze::{ActiveFreeze, FreezeCalendar, FreezeWindow};
+pub use window_starts::{RecurrenceRule, UnusableRule, WindowStarts};
 
 /// An approval gate that is still pending after this time fails, as on GitHub.
 pub const GATE_EXPIRY: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -539,7 +541,7 @@ mod tests {
         // A clock that goes back makes it wait again, and never fails it.
         assert_eq!(wait.verdict(START), GateVerdict::Pending);
         let window = FreezeWindow {
-            cron: "0 16 * * FRI".to_owned(),
+            starts: WindowStarts::Cron("0 16 * * FRI".to_owned()),
             lasts: hour,
             zone: None,
             reason: Some("inventory".to_owned()),

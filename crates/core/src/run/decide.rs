@@ -310,7 +310,7 @@ impl From<GraphDecision> for RunEvent {
 }
 
 /// What the world still owes the run.
-pub(super) fn pending(state: &RunState) -> PendingWork<RunEffect> {
+pub(super) fn pending(state: &RunState, now: Timestamp) -> PendingWork<RunEffect> {
     let Some(run) = &state.0 else {
         return PendingWork::nothing();
     };
@@ -345,7 +345,7 @@ pub(super) fn pending(state: &RunState) -> PendingWork<RunEffect> {
     }));
     PendingWork {
         effects,
-        wake_at: gate::wake_at(run),
+        wake_at: gate::wake_at(run, now),
         live: true,
     }
 }

@@ -286,6 +286,41 @@ pub enum RunRejection {
         key: JobKey,
         waiting: String,
     },
+    #[error(
+        "what {key} of {run} brings to {environment} is not what you saw: look again, and decide with `shipway approve {run} --job {key}` (it is {current} now)"
+    )]
+    SubjectChanged {
+        run: RunId,
+        key: JobKey,
+        environment: String,
+        current: Digest,
+    },
+    #[error(
+        "{} may not open the gates of {key} of {run}: {}", decider.who,
+        match decider.accepted.as_str() {
+            "" => "its environment names no one in `break_glass`".to_owned(),
+            named => format!("its environment allows it to {named}"),
+        }
+    )]
+    NoBreakGlass {
+        run: RunId,
+        key: JobKey,
+        decider: Box<UnacceptedDecider>,
+    },
+    #[error("break-glass needs a reason: shipway break-glass {run} --job {key} --reason …")]
+    NoBreakGlassReason { run: RunId, key: JobKey },
+    #[error("{key} of {run} does not wait at a gate: there is nothing to open")]
+    NothingToOpen { run: RunId, key: JobKey },
+    #[error("the glass of {key} of {run} was not broken: there is nothing to review")]
+    NoGlassBroken { run: RunId, key: JobKey },
+    #[error(
+        "{who} broke the glass of {key} of {run}: another person must review it: shipway review {run} --job {key}"
+    )]
+    OwnReview {
+        run: RunId,
+        key: JobKey,
+        who: String,
+    },
     /// This person may not say yes or no.
     #[error("{} may not approve or reject {key} of {run}: {decider}", decider.who)]
     NotAllowed {

@@ -1,12 +1,13 @@
 //! Inputs, events and effects of the gates of a run.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{graph::ConcurrencyGroup, job::JobKey};
 
 use crate::{
     concurrency::{SlotChange, SlotPosition},
-    gate::{ApprovalPolicy, ChangePeople},
-    ids::RunNumber,
+    gate::{ActiveFreeze, ApprovalPolicy, ChangePeople},
+    ids::{Digest, RunNumber},
 };
 
 /// The facts of gates.
@@ -63,6 +64,25 @@ pub enum GateFact {
     EnvironmentUrlSet { key: JobKey, url: String },
     /// A person has rejected a job.
     Rejected { key: JobKey, reason: String },
+    /// A job has come to an environment that has a wait or freezes.
+    EnvironmentReached {
+        key: JobKey,
+        environment: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ends_at: Option<Timestamp>,
+    },
+    /// A freeze keeps a job from starting.
+    EnvironmentFrozen { key: JobKey, freeze: ActiveFreeze },
+    /// The wait of a job has ended without a freeze in force.
+    EnvironmentOpened { key: JobKey },
+    /// A person has opened all gates of a job in an emergency.
+    GlassBroken { key: JobKey, reason: String },
+    /// Another person has looked at a break-glass.
+    GlassReviewed {
+        key: JobKey,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        comment: Option<String>,
+    },
 }
 
 /// Answers of groups and people.
@@ -94,12 +114,26 @@ pub enum GateInput {
         /// Groups of the person, each as `@name`.
         groups: Vec<String>,
         comment: Option<String>,
+        /// The subject that the person has seen.
+        seen: Option<Digest>,
     },
     Reject {
         key: JobKey,
         /// Groups of the person, each as `@name`.
         groups: Vec<String>,
         reason: String,
+        /// The subject that the person has seen.
+        seen: Option<Digest>,
+    },
+    BreakGlass {
+        key: JobKey,
+        /// Groups of the person, each as `@name`.
+        groups: Vec<String>,
+        reason: String,
+    },
+    ReviewBreakGlass {
+        key: JobKey,
+        comment: Option<String>,
     },
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shipway_workflow::{graph::ConcurrencyGroup, job::JobKey};
 
@@ -9,7 +10,10 @@ use super::{event::RunEvent, gate_event::GateFact};
 use crate::{
     aggregate::Event,
     concurrency::SlotPosition,
-    gate::{ApprovalPolicy, ApprovingPerson, GateDecision, GateSpec, GateState, GateVerdict},
+    gate::{
+        ActiveFreeze, ApprovalPolicy, ApprovingPerson, BrokenGlass, GateDecision, GateSpec,
+        GateState, GateVerdict, GlassReview,
+    },
 };
 
 /// Where the gates of a run stand.
@@ -34,6 +38,19 @@ pub(super) struct JobGate {
     /// Where its environment is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) url: Option<String>,
+    /// When it came to its environment, where that has a wait or freezes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reached_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) wait_ends_at: Option<Timestamp>,
+    /// The freeze that was in force when it was last looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) freeze: Option<ActiveFreeze>,
+    /// Whether its wait has ended without a freeze in force.
+    #[serde(default)]
+    pub(super) is_opened: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) broken_glass: Option<BrokenGlass>,
 }
 
 /// A slot of a group that was requested.
@@ -100,10 +117,12 @@ impl RunGates {
     /// A job begins anew: what it was let through before counts no more.
     pub(super) fn forget(&mut self, key: &JobKey) {
         if let Some(gate) = self.jobs.get_mut(key) {
-            (gate.approval, gate.url) = (None, None);
-            if let Some(slot) = &mut gate.slot {
-                slot.stale = true;
-            }
+            let mut slot = gate.slot.take();
+            slot.iter_mut().for_each(|slot| slot.stale = true);
+            *gate = JobGate {
+                slot,
+                ..JobGate::default()
+            };
         }
     }
 
@@ -181,13 +200,61 @@ impl RunGates {
             GateFact::EnvironmentUrlSet { key, url } => {
                 self.jobs.entry(key.clone()).or_default().url = Some(url.clone());
             }
+            fact => self.apply_delay(event, fact),
         }
     }
 
-    /// The jobs that wait for approval, or have waited for it in this attempt.
+    /// Facts of waits, freezes and emergencies.
+    fn apply_delay(&mut self, event: &Event<RunEvent>, fact: &GateFact) {
+        match fact {
+            GateFact::EnvironmentReached {
+                key, wait_ends_at, ..
+            } => {
+                let gate = self.jobs.entry(key.clone()).or_default();
+                gate.reached_at = Some(event.at);
+                gate.wait_ends_at = *wait_ends_at;
+            }
+            GateFact::EnvironmentFrozen { key, freeze } => {
+                self.jobs.entry(key.clone()).or_default().freeze = Some(freeze.clone());
+            }
+            GateFact::EnvironmentOpened { key } => {
+                self.jobs.entry(key.clone()).or_default().is_opened = true;
+            }
+            GateFact::GlassBroken { key, reason } => {
+                self.jobs.entry(key.clone()).or_default().broken_glass = Some(BrokenGlass {
+                    by: ApprovingPerson::new(&event.by, &[]),
+                    at: event.at,
+                    reason: reason.clone(),
+                    review: None,
+                });
+            }
+            GateFact::GlassReviewed { key, comment } => {
+                let gate = self.jobs.entry(key.clone()).or_default();
+                if let Some(glass) = &mut gate.broken_glass {
+                    glass.review = Some(GlassReview {
+                        by: event.by.to_string(),
+                        at: event.at,
+                        comment: comment.clone(),
+                    });
+                }
+            }
+            GateFact::SlotRequested { .. }
+            | GateFact::SlotRequestAnswered { .. }
+            | GateFact::SlotPositionChanged { .. }
+            | GateFact::SlotReleased { .. }
+            | GateFact::ApprovalRequested { .. }
+            | GateFact::Approved { .. }
+            | GateFact::EnvironmentUrlSet { .. }
+            | GateFact::Rejected { .. } => {}
+        }
+    }
+
+    /// The jobs that wait for approval or a review, or have waited for it in this attempt.
     pub(super) fn approval_keys(&self) -> impl Iterator<Item = &JobKey> {
         let gates = self.jobs.iter();
-        gates.filter_map(|(key, gate)| gate.approval.as_ref().map(|_| key))
+        gates.filter_map(|(key, gate)| {
+            (gate.approval.is_some() || gate.broken_glass.is_some()).then_some(key)
+        })
     }
 }
 

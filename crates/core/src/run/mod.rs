@@ -87,8 +87,8 @@ impl Aggregate for RunAggregate {
         state::apply(state, event);
     }
 
-    fn pending(state: &RunState, _now: Timestamp) -> PendingWork<RunEffect> {
-        decide::pending(state)
+    fn pending(state: &RunState, now: Timestamp) -> PendingWork<RunEffect> {
+        decide::pending(state, now)
     }
 
     fn rows(state: &RunState, events: &[Event<RunEvent>]) -> Vec<ViewRow> {

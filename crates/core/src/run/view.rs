@@ -20,6 +20,7 @@ use super::{
 use crate::{
     access::JobIdentity,
     aggregate::{Event, ViewRow},
+    gate::{ApprovalPolicy, BrokenGlass},
     ids::{CommitId, RunId, RunNumber},
 };
 
@@ -133,6 +134,9 @@ pub struct JobView {
     /// Whom it waits for, when that is people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<AwaitedApproval>,
+    /// Set when its gates were opened in an emergency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken_glass: Option<BrokenGlass>,
     /// Earlier attempts; their logs are requested with `attempt=1` and so on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<EarlierAttempt>,
@@ -302,6 +306,7 @@ impl ListedWorkflow<'_> {
             environment_url: None,
             waits_for: None,
             approval: None,
+            broken_glass: None,
             earlier: Vec::new(),
         }
     }
@@ -340,12 +345,13 @@ impl ListedWorkflow<'_> {
             environment_url: self.run.gates.url(&cell.key).map(str::to_owned),
             waits_for: waits_for.or(record.storage),
             approval: gate::awaited(self.run, cell),
+            broken_glass: gate::broken_glass(self.run, &cell.key).cloned(),
             earlier: record.earlier,
         }
     }
 }
 
-/// A job that is waiting for approval.
+/// A job that is waiting for approval, or whose break-glass is waiting for its review.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JobApproval {
     /// The run.
@@ -357,6 +363,9 @@ pub struct JobApproval {
     /// The first line of the commit's message.
     pub subject: String,
     pub approval: AwaitedApproval,
+    /// Set when its gates were opened in an emergency, and that is not reviewed: the approval is not needed any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken_glass: Option<BrokenGlass>,
     /// In words.
     pub waits_for: Option<String>,
 }
@@ -390,7 +399,19 @@ pub(super) fn rows(run: &Run, events: &[Event<RunEvent>]) -> Vec<ViewRow> {
 }
 
 fn job_approval(run: &RunView, job: &JobView) -> Option<JobApproval> {
-    let approval = job.approval.clone()?;
+    let glass = job.broken_glass.clone();
+    let glass = glass.filter(|glass| glass.review.is_none());
+    let unneeded = |glass: &BrokenGlass| AwaitedApproval {
+        environment: job.environment.clone().unwrap_or_default(),
+        rule: ApprovalPolicy {
+            rules: Vec::new(),
+            expires: None,
+        },
+        by: Vec::new(),
+        since: glass.at,
+        subject: None,
+    };
+    let approval = (job.approval.clone()).or_else(|| glass.as_ref().map(unneeded))?;
     Some(JobApproval {
         id: run.id.clone(),
         job: job.key.clone(),
@@ -398,6 +419,7 @@ fn job_approval(run: &RunView, job: &JobView) -> Option<JobApproval> {
         commit: run.commit.clone(),
         subject: run.subject.clone(),
         waits_for: job.waits_for.clone(),
+        broken_glass: glass,
         approval,
     })
 }

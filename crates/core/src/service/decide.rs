@@ -138,6 +138,12 @@ impl ServiceDecider {
                 why,
             } => self.roll_back(&environment, to, force, why)?,
             ServiceInput::Retry(request) => self.retry(*request)?,
+            ServiceInput::RejectRelease { release, reason } => {
+                self.reject_release(&release, reason)?;
+            }
+            ServiceInput::UndoReleaseRejection { release, reason } => {
+                self.undo_release_rejection(release, reason);
+            }
             ServiceInput::ResumeEnvironment {
                 environment,
                 reason,
@@ -417,6 +423,7 @@ impl ServiceDecider {
             ),
         };
         require_environment(&release, &environment)?;
+        self.refuse_rejected(&release)?;
         self.refuse_branch(&environment, &release)?;
         self.refuse_bad(&environment, &release, force)?;
         self.refuse_busy(&environment, &release)?;

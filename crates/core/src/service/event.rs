@@ -340,6 +340,17 @@ pub enum ServiceEvent {
         release: Arc<Release>,
         origin: ReleaseOrigin,
     },
+    /// A person rejected a release: no environment accepts it.
+    ReleaseRejected {
+        release: ReleaseNumber,
+        reason: String,
+    },
+    /// A person took the rejection of a release back.
+    ReleaseRejectionUndone {
+        release: ReleaseNumber,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// A rollout was requested and queued.
     RolloutRequested {
         request: Box<RolloutRequest>,
@@ -538,6 +549,16 @@ pub enum ServiceInput {
     },
     /// Roll the release of an ended rollout out once more.
     Retry(Box<RetryRequest>),
+    /// Accept a release in no environment any more, and stop its rollouts.
+    RejectRelease {
+        release: Arc<Release>,
+        reason: String,
+    },
+    /// Accept a rejected release again.
+    UndoReleaseRejection {
+        release: ReleaseNumber,
+        reason: Option<String>,
+    },
     /// Continue automatic promotion into an environment.
     ResumeEnvironment {
         environment: EnvironmentName,

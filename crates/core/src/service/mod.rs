@@ -22,8 +22,10 @@ mod placement;
 mod promotion_groups;
 mod pull_requests;
 mod queue;
+mod rejected_release;
 mod rejection;
 mod release_check;
+mod release_rejection;
 mod requested_deletion;
 mod rollback;
 mod rules;
@@ -42,6 +44,7 @@ pub use event::{
 };
 pub use health::{EnvironmentDegradation, HealthNotice, HealthReport};
 pub use hold::EnvironmentHold;
+pub use rejected_release::RejectedRelease;
 pub use rejection::ServiceRejection;
 pub use requested_deletion::RequestedDeletion;
 pub use schedules::{ScheduledWorkflow, WorkflowSchedules};

@@ -108,7 +108,8 @@ impl ServiceDecider {
             .environment(&request.environment)
             .is_some_and(|it| it.when_busy == WhenBusy::Refuse);
         let refused = (self.refuse_deleted(&request.environment))
-            .and_then(|()| self.refuse_branch(&request.environment, release));
+            .and_then(|()| self.refuse_branch(&request.environment, release))
+            .and_then(|()| self.refuse_rejected(release));
         let why = if let Err(refusal) = refused {
             Some(refusal.to_string())
         } else if place.is_some_and(|place| place.last_push > release.sequence) {

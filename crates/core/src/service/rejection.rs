@@ -1,5 +1,6 @@
 //! Why a service refuses an input.
 
+use super::rejected_release::RejectedRelease;
 use crate::{
     ids::{
         EnvironmentName, ReleaseNumber, RolloutId, RolloutNumber, RunId, RunNumber, ServiceName,
@@ -52,6 +53,18 @@ pub enum ServiceRejection {
         release: ReleaseNumber,
         environment: EnvironmentName,
     },
+    /// A person rejected it.
+    #[error(
+        "{release} was rejected by {}: {}; no environment accepts it, also not by force. Take the rejection back: shipway reject {service} --release {} --undo",
+        rejected.by, rejected.reason, release.0
+    )]
+    ReleaseRejected {
+        service: ServiceName,
+        release: ReleaseNumber,
+        rejected: Box<RejectedRelease>,
+    },
+    #[error("{0} is rejected for a reason only: say why with --reason")]
+    NoRejectionReason(ReleaseNumber),
     /// It was rolled back there.
     #[error(
         "{release} was {outcome} in {environment} before; use --force to deploy it there again"

@@ -68,11 +68,16 @@ impl EnvironmentState {
 
     /// The release that a rollback without a target goes to. What a rollback in progress is leaving is not gone back to.
     pub(super) fn release_before(&self) -> Option<&Arc<Release>> {
+        self.releases_before().next()
+    }
+
+    /// The releases that served before, the latest first.
+    fn releases_before(&self) -> impl Iterator<Item = &Arc<Release>> {
         let active = self.active.as_ref();
         let rollback = active.filter(|active| active.spec.kind == RolloutKind::Rollback);
         let leaving = rollback.and_then(|active| Some(active.spec.stable()?.release.number));
-        let mut former = self.former.iter().rev();
-        former.find(|release| Some(release.number) != leaving)
+        let former = self.former.iter().rev();
+        former.filter(move |release| Some(release.number) != leaving)
     }
 
     /// Whether a retry of this rollout runs or waits already.
@@ -103,6 +108,9 @@ impl ServiceDecider {
                 Ok(())
             }
             RollbackRoute::OwnRollout => {
+                if let Some(to) = &to {
+                    self.refuse_rejected(to)?;
+                }
                 if let Some(to) = to.as_ref().filter(|to| place.serves_only(to.number)) {
                     return Err(ServiceRejection::StableAlready {
                         release: to.number,
@@ -141,7 +149,9 @@ impl ServiceDecider {
         why: String,
     ) -> Result<(), ServiceRejection> {
         let place = self.state.environments.get(environment);
-        let before = place.and_then(|place| place.release_before().cloned());
+        let is_accepted =
+            |release: &&Arc<Release>| !self.state.rejected_releases.contains_key(&release.number);
+        let before = place.and_then(|place| place.releases_before().find(is_accepted).cloned());
         let release = to
             .or(before)
             .ok_or_else(|| ServiceRejection::NothingBefore {
@@ -183,6 +193,7 @@ impl ServiceDecider {
             why,
         } = request;
         require_environment(&release, &environment)?;
+        self.refuse_rejected(&release)?;
         match kind {
             RolloutKind::Rollback => {
                 self.roll_back(&environment, Some(release), Override::Yes, why)

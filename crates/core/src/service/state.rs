@@ -16,6 +16,7 @@ use super::event::{
 use super::{
     health::{EnvironmentDegradation, HealthNotice},
     hold::EnvironmentHold,
+    rejected_release::RejectedRelease,
     requested_deletion::RequestedDeletion,
     schedules::WorkflowSchedules,
 };
@@ -90,6 +91,9 @@ pub struct ServiceState {
     /// Set once the deletion of the whole service was requested.
     #[serde(default)]
     pub deletion: Option<RequestedDeletion>,
+    /// Releases that no environment accepts.
+    #[serde(default)]
+    pub rejected_releases: BTreeMap<ReleaseNumber, RejectedRelease>,
 }
 
 /// A push whose runs are not all over.
@@ -614,6 +618,13 @@ fn apply_to_rollout(state: &mut ServiceState, event: &Event<ServiceEvent>, fact:
         | ServiceEvent::EnvironmentDeleted { .. }
         | ServiceEvent::Deleted { .. }
         | ServiceEvent::PromotionBlocked { .. } => {}
+        ServiceEvent::ReleaseRejected { release, reason } => {
+            let rejected = RejectedRelease::new(event.at, &event.by, reason);
+            state.rejected_releases.insert(*release, rejected);
+        }
+        ServiceEvent::ReleaseRejectionUndone { release, .. } => {
+            state.rejected_releases.remove(release);
+        }
     }
 }
 

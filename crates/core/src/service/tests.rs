@@ -26,6 +26,7 @@ mod deletion;
 mod health;
 mod holds;
 mod monorepo;
+mod rejected;
 mod together;
 mod window;
 

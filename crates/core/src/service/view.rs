@@ -1,6 +1,6 @@
 //! A service and its releases as lists and pages show them.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use super::{
     event::{RunPurpose, ServiceEvent},
     health::EnvironmentDegradation,
     hold::EnvironmentHold,
+    rejected_release::RejectedRelease,
     requested_deletion::RequestedDeletion,
     state::{EndedRollout, EnvironmentState, ServiceState},
 };
@@ -32,6 +33,9 @@ pub struct ServiceView {
     pub environments: Vec<EnvironmentView>,
     /// Runs that are not over.
     pub running: Vec<RunNumber>,
+    /// Releases that no environment accepts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rejected_releases: BTreeMap<ReleaseNumber, RejectedRelease>,
 }
 
 impl ServiceView {
@@ -96,6 +100,9 @@ pub struct ReleaseView {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_artifact_removed: bool,
     pub created_at: Timestamp,
+    /// Set by the server if it was rejected: no environment accepts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<RejectedRelease>,
 }
 
 impl From<&Release> for ReleaseView {
@@ -107,6 +114,7 @@ impl From<&Release> for ReleaseView {
             artifact: release.artifact.clone(),
             is_artifact_removed: false,
             created_at: release.created_at,
+            rejected: None,
         }
     }
 }
@@ -156,6 +164,7 @@ pub(super) fn rows(state: &ServiceState, events: &[Event<ServiceEvent>]) -> Vec<
             .map(|(name, place)| EnvironmentView::new(name, place))
             .collect(),
         running: state.open_runs.keys().copied().collect(),
+        rejected_releases: state.rejected_releases.clone(),
     };
     let row = |kind: &str, key: String, live: bool, doc: serde_json::Value| ViewRow {
         kind: kind.to_owned(),
@@ -250,6 +259,8 @@ fn changes_environments(event: &Event<ServiceEvent>) -> bool {
         | ServiceEvent::RunEnded { .. }
         | ServiceEvent::PushNotReleased { .. }
         | ServiceEvent::ReleaseCreated { .. }
+        | ServiceEvent::ReleaseRejected { .. }
+        | ServiceEvent::ReleaseRejectionUndone { .. }
         | ServiceEvent::RolloutOpened { .. }
         | ServiceEvent::PreemptionRequested { .. }
         | ServiceEvent::PreemptionDelivered { .. }

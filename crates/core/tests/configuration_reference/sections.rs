@@ -284,6 +284,11 @@ pub const SECTIONS: &[Section] = &[
         around: "service: shop\nrun: { command: ./shop }\nenvironments: { production: { freeze: [@] } }",
         examples: &[
             ("cron", "{ cron: \"0 17 * * FRI\", for: 64h }"),
+            ("rrule", "{ rrule: \"FREQ=WEEKLY;BYDAY=FR\", for: 1d }"),
+            (
+                "start",
+                "{ rrule: \"FREQ=MONTHLY;BYDAY=-1FR\", start: \"2026-01-30T12:00\", for: 6h }",
+            ),
             ("for", "{ cron: \"0 0 20 12 *\", for: 14d }"),
             (
                 "zone",

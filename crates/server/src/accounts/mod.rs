@@ -2,6 +2,7 @@
 //! [`shipway_core::user_directory`] decides; `api/identity.rs` authenticates requests with it.
 
 mod access_secret;
+mod approval_link;
 mod login_error;
 mod login_limiter;
 mod openid_login;
@@ -10,6 +11,7 @@ mod usage_times;
 mod user_accounts;
 
 pub(crate) use access_secret::{AccessSecret, TOKEN_PREFIX};
+pub(crate) use approval_link::ApprovalLink;
 pub(crate) use login_error::LoginError;
 pub(crate) use openid_login::{AuthorizationResponse, OpenIdLogin, OpenIdLoginError};
 pub(crate) use user_accounts::{NoDirectoryEffects, UserAccounts, recorded_directory};

@@ -49,7 +49,7 @@ impl Driver<UserDirectory> for NoDirectoryEffects {
 pub(crate) struct UserAccounts {
     log: Engine<UserDirectory>,
     clock: Arc<dyn Clock>,
-    sealing: Arc<SealingKeys>,
+    pub(super) sealing: Arc<SealingKeys>,
     usage: UsageTimes,
     limiter: LoginLimiter,
     hashing: Semaphore,

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{delivery_engines::DeliveryEngines, read_models::run_view};
 
-/// Approves or rejects a job that is waiting for approval. Returns the run.
+/// Approves or rejects a job that is waiting for approval, opens its gates in an emergency, or confirms the review of that. Returns the run.
 #[utoipa::path(post, path = "/api/v1/runs/{service}/{number}/jobs/{job}/{verb}", operation_id = "act_on_job_gate",
     params(("service" = String, Path), ("number" = String, Path), ("job" = String, Path, description = "Its key, such as `deploy`"), ("verb" = JobGateAction, Path)), request_body = JobGateRequest,
     responses((status = 200, body = Value), (status = 403, body = shipway_api::Problem), (status = 404, body = shipway_api::Problem), (status = 409, body = shipway_api::Problem)))]
@@ -41,7 +41,7 @@ pub(super) async fn act_on_job_gate(
         .parse()
         .map_err(|error| ApiError::bad_request(format!("{error}")))?;
     let verb = match action {
-        JobGateAction::Approve => Verb::Approve,
+        JobGateAction::Approve | JobGateAction::BreakGlass | JobGateAction::Review => Verb::Approve,
         JobGateAction::Reject => Verb::Reject,
     };
     let run = run_view(&*store, &id).await;
@@ -60,11 +60,22 @@ pub(super) async fn act_on_job_gate(
             key,
             groups,
             comment: body.reason,
+            seen: body.seen,
         },
         JobGateAction::Reject => GateInput::Reject {
             key,
             groups,
             reason: body.reason.unwrap_or_else(|| "no reason given".to_owned()),
+            seen: body.seen,
+        },
+        JobGateAction::BreakGlass => GateInput::BreakGlass {
+            key,
+            groups,
+            reason: body.reason.unwrap_or_default(),
+        },
+        JobGateAction::Review => GateInput::ReviewBreakGlass {
+            key,
+            comment: body.reason,
         },
     };
     engines

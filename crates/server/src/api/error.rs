@@ -201,7 +201,9 @@ impl RejectionStatus for service::ServiceRejection {
     fn status(&self) -> StatusCode {
         match self {
             Self::NoService | Self::UnknownRun(_) => StatusCode::NOT_FOUND,
-            Self::UnknownEnvironment { .. } | Self::NoConfig(_) => StatusCode::BAD_REQUEST,
+            Self::UnknownEnvironment { .. } | Self::NoConfig(_) | Self::NoRejectionReason(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Testing(QuarantineRejection::Free(_)) => StatusCode::NOT_FOUND,
             Self::Testing(QuarantineRejection::Touched { .. } | QuarantineRejection::Full) => {
                 StatusCode::CONFLICT
@@ -218,6 +220,7 @@ impl RejectionStatus for service::ServiceRejection {
             | Self::EnvironmentDeleted(_)
             | Self::ServiceDeleted
             | Self::MarkedBad { .. }
+            | Self::ReleaseRejected { .. }
             | Self::BranchNotAccepted { .. }
             | Self::Busy { .. }
             | Self::NothingBefore { .. }
@@ -230,9 +233,16 @@ impl RejectionStatus for run::RunRejection {
     fn status(&self) -> StatusCode {
         match self {
             Self::UnknownJob { .. } => StatusCode::NOT_FOUND,
-            Self::NotFromThere { .. } | Self::StepOfSeveral { .. } => StatusCode::BAD_REQUEST,
-            Self::NotAllowed { .. } => StatusCode::FORBIDDEN,
+            Self::NotFromThere { .. }
+            | Self::StepOfSeveral { .. }
+            | Self::NoBreakGlassReason { .. } => StatusCode::BAD_REQUEST,
+            Self::NotAllowed { .. } | Self::NoBreakGlass { .. } | Self::OwnReview { .. } => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotOpen
+            | Self::SubjectChanged { .. }
+            | Self::NothingToOpen { .. }
+            | Self::NoGlassBroken { .. }
             | Self::NoPendingApproval { .. }
             | Self::UnderWay(_)
             | Self::NothingFailed(_)

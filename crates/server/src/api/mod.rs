@@ -3,6 +3,7 @@
 pub(crate) mod account;
 mod addresses;
 mod analysis;
+pub(crate) mod approval_links;
 pub(crate) mod approvals;
 mod artifacts;
 mod business_events;
@@ -63,6 +64,7 @@ use crate::app::AppState;
         shipway_api::Problem,
         shipway_api::RolloutAction,
         shipway_api::JobGateAction,
+        shipway_api::ReleaseAction,
         shipway_api::LogPlace,
         shipway_api::UserAction
     )),
@@ -90,6 +92,7 @@ pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(addresses::list))
         .routes(routes!(business_events::report))
         .routes(routes!(releases::list))
+        .routes(routes!(releases::act))
         .routes(routes!(matrix::show))
         .routes(routes!(runs::list))
         .routes(routes!(runs::show))
@@ -109,6 +112,7 @@ pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(rollouts::list))
         .routes(routes!(rollouts::show))
         .routes(routes!(rollouts::act))
+        .routes(routes!(approval_links::create))
         .routes(routes!(analysis::show))
         .routes(routes!(analysis::drawing))
         .routes(routes!(approvals::approvals))

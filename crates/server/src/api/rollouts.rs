@@ -96,7 +96,7 @@ pub(super) async fn show(
 }
 
 /// The rollout as the object of an action. One that doesn't exist belongs to all environments of its service.
-fn controlled_rollout(id: &RolloutId, rollout: Option<&RolloutState>) -> Resource {
+pub(super) fn controlled_rollout(id: &RolloutId, rollout: Option<&RolloutState>) -> Resource {
     let spec = rollout.and_then(|state| state.0.as_ref());
     match spec {
         Some(rollout) => Resource::RolloutControl {

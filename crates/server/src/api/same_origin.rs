@@ -143,8 +143,10 @@ fn is_own_form(origin: &RequestOrigin<'_>) -> bool {
     let is_form = kind.is_some_and(|kind| kind == "application/x-www-form-urlencoded");
     let path = origin.uri.path();
     is_form
-        && (matches!(path, "/login" | "/logout" | "/setup" | "/actions")
-            || path.starts_with("/settings/"))
+        && (matches!(
+            path,
+            "/login" | "/logout" | "/setup" | "/actions" | "/approval-link"
+        ) || path.starts_with("/settings/"))
 }
 
 /// Whether a host is this machine as seen from itself, or the one of `--public-url`. Without a token the server listens on loopback

@@ -1,6 +1,6 @@
 //! Services, their releases, environments and runs by hand.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -22,6 +22,7 @@ use super::{
     ApiError, Caller,
     json_body::JsonObject,
     lists::{listed_resource, read_page},
+    releases::rejected_releases,
 };
 use crate::{delivery_engines::DeliveryEngines, retention::release_views};
 
@@ -74,8 +75,16 @@ pub(super) async fn releases(
     let releases: Vec<Release> = docs
         .filter_map(|doc| serde_json::from_value(doc).ok())
         .collect();
+    let rejected = match service.parse() {
+        Ok(name) => rejected_releases(&*store, &name).await?,
+        Err(_) => BTreeMap::new(),
+    };
+    let mut items = release_views(&*blobs, &releases).await;
+    for view in &mut items {
+        view.rejected = rejected.get(&view.number).cloned();
+    }
     Ok(Json(Page {
-        items: release_views(&*blobs, &releases).await,
+        items,
         next: page.next,
     }))
 }

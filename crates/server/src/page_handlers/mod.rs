@@ -1,6 +1,7 @@
 //! The addresses of the pages: each handler gathers what its page shows. The HTML is made by `shipway_pages`.
 
 mod action_forms;
+mod approval_link;
 mod approvals;
 mod assets;
 mod environment;
@@ -61,6 +62,7 @@ pub(crate) fn action_routes(routes: Router) -> Router<AppState> {
 pub(crate) fn open_routes() -> Router<AppState> {
     sign_in::open_routes()
         .merge(openid_sign_in::open_routes())
+        .merge(approval_link::open_routes())
         .merge(assets::routes())
 }
 

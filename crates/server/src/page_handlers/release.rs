@@ -97,6 +97,7 @@ pub(super) async fn show(
         artifact_size: blobs.size(&shown.artifact).await.ok().flatten(),
         is_artifact_removed,
         artifact_name: artifact_name(&*store, &shown).await,
+        rejected: view.rejected_releases.get(&number).cloned(),
         previous: previous.as_ref().map(|previous| previous.number),
         commits,
         changes: previous

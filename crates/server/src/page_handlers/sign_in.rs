@@ -75,7 +75,7 @@ fn cookie_token(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Refuses a form whose page was not sent by this server to this browser.
-fn require_form_token(headers: &HeaderMap, given: &str) -> Result<(), ApiError> {
+pub(super) fn require_form_token(headers: &HeaderMap, given: &str) -> Result<(), ApiError> {
     let expected = cookie_token(headers).map(|token| AccessSecret::from_client(token).hash());
     match expected == Some(AccessSecret::from_client(given).hash()) {
         true => Ok(()),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::gate::{
     ApprovalBinding, BoundPart, ChangeRole, DeploymentRules, FreezeCalendar, FreezeWindow,
+    WindowStarts,
 };
 
 /// Frozen on the day of the tests from 09:00 to 11:00 UTC, when the rollout is opened.
@@ -10,7 +11,7 @@ fn frozen() -> DeploymentRules {
     DeploymentRules {
         freeze: FreezeCalendar {
             windows: vec![FreezeWindow {
-                cron: "0 9 21 11 *".to_owned(),
+                starts: WindowStarts::Cron("0 9 21 11 *".to_owned()),
                 lasts: Duration::from_secs(7200),
                 zone: None,
                 reason: Some("inventory".to_owned()),
@@ -119,7 +120,7 @@ fn a_rollback_passes_a_freeze_and_a_promotion_by_a_person_does_not() {
 
     // The freeze begins during the hold of the canary.
     let mut rules = frozen();
-    rules.freeze.windows[0].cron = "5 9 21 11 *".to_owned();
+    rules.freeze.windows[0].starts = WindowStarts::Cron("5 9 21 11 *".to_owned());
     let mut stage = RolloutHarness::open(guarded(rules));
     stage.carry();
     assert_eq!(stage.rollout().status(), RolloutStatus::Holding);

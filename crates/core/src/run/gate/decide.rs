@@ -5,10 +5,11 @@ use shipway_workflow::{
     job::{Conclusion, JobKey},
 };
 
-use super::{approval_awaited, cells_to_job, holds_slot, refused_branch, rule};
+use super::{approval_awaited, approval_subject, cells_to_job, holds_slot, refused_branch, rule};
 use crate::{
     concurrency::{SlotChange, SlotPosition},
     gate::{ApprovingPerson, ChangePeople, UnacceptedDecider},
+    ids::Digest,
     run::{
         RunDecider,
         event::{RunEvent, RunRejection},
@@ -20,11 +21,11 @@ use crate::{
 };
 
 impl RunDecider {
-    fn run(&self) -> Option<&Run> {
+    pub(super) fn run(&self) -> Option<&Run> {
         self.state.0.as_deref()
     }
 
-    fn fact(&mut self, fact: GateFact) {
+    pub(super) fn fact(&mut self, fact: GateFact) {
         self.emit(RunEvent::Gate(Box::new(fact)));
     }
 
@@ -64,12 +65,28 @@ impl RunDecider {
                 key,
                 groups,
                 comment,
-            } => self.approve_job(run, key, &groups, comment)?,
+                seen,
+            } => {
+                require_seen(run, &key, seen.as_ref())?;
+                self.approve_job(run, key, &groups, comment)?;
+            }
             GateInput::Reject {
                 key,
                 groups,
                 reason,
-            } => self.reject_job(run, key, &groups, reason)?,
+                seen,
+            } => {
+                require_seen(run, &key, seen.as_ref())?;
+                self.reject_job(run, key, &groups, reason)?;
+            }
+            GateInput::BreakGlass {
+                key,
+                groups,
+                reason,
+            } => self.break_glass_of_job(run, key, &groups, reason)?,
+            GateInput::ReviewBreakGlass { key, comment } => {
+                self.review_glass_of_job(run, key, comment)?;
+            }
         }
         Ok(())
     }
@@ -271,7 +288,9 @@ impl RunDecider {
             .collect();
         for cell in active {
             if self.request_slots(&cell) {
-                self.request_approval(cell);
+                self.reach_environment(&cell);
+                self.request_approval(cell.clone());
+                self.end_delays(&cell);
             }
         }
     }
@@ -303,7 +322,7 @@ impl RunDecider {
             return;
         }
         let gate = run.gates.jobs.get(&cell.key);
-        if gate.is_some_and(|gate| gate.approval.is_some()) {
+        if gate.is_some_and(|gate| gate.approval.is_some() || gate.broken_glass.is_some()) {
             return;
         }
         if let Some(rule) = rule(run, &cell).cloned() {
@@ -351,11 +370,27 @@ fn slot_with_ticket<'a>(run: &'a Run, job: Option<&JobKey>, ticket: u32) -> Opti
     run.gates.slot(job).filter(|slot| slot.ticket == ticket)
 }
 
+/// Refuses a decision whose subject has changed.
+fn require_seen(run: &Run, key: &JobKey, seen: Option<&Digest>) -> Result<(), RunRejection> {
+    let approval = waited_for(run, key)?;
+    let current = approval_subject(run, key, &approval.environment);
+    if seen.is_none_or(|seen| *seen == current) {
+        return Ok(());
+    }
+    Err(RunRejection::SubjectChanged {
+        run: run.spec.id.clone(),
+        key: key.clone(),
+        environment: approval.environment.clone(),
+        current,
+    })
+}
+
 fn waited_for<'a>(run: &'a Run, key: &JobKey) -> Result<&'a EnvironmentGate, RunRejection> {
     let over = is_over(run, key)?;
     let gate = run.gates.jobs.get(key);
     gate.and_then(|gate| gate.approval.as_ref())
         .filter(|approval| !over && !approval.is_passed())
+        .filter(|_| gate.is_some_and(|gate| gate.broken_glass.is_none()))
         .ok_or_else(|| RunRejection::NoPendingApproval {
             run: run.spec.id.clone(),
             key: key.clone(),

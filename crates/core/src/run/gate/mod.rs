@@ -8,7 +8,8 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use shipway_workflow::graph::MatrixCell;
+use serde_json::json;
+use shipway_workflow::{graph::MatrixCell, job::JobKey};
 
 use super::{
     gate_event::GateEffect,
@@ -19,13 +20,16 @@ use crate::{
     aggregate::EffectKey,
     concurrency::SlotPosition,
     gate::{ApprovalPolicy, EnvironmentRules},
+    ids::Digest,
 };
 
 mod decide;
+mod delays;
 #[cfg(test)]
 mod tests;
 mod words;
 
+pub(super) use delays::broken_glass;
 pub(super) use words::{job_waits_for, run_waits_for, story_lines};
 
 /// People that a job waits for.
@@ -38,6 +42,17 @@ pub struct AwaitedApproval {
     pub by: Vec<String>,
     /// Since when it waits.
     pub since: Timestamp,
+    /// What an approval is for: the commit, the workflow, the job and the environment. None in rows of before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Digest>,
+}
+
+/// The digest of what an approval of a job is for.
+fn approval_subject(run: &Run, key: &JobKey, environment: &str) -> Digest {
+    let (commit, workflow) = (&run.spec.commit.id, &run.spec.workflow);
+    let subject =
+        json!({ "commit": commit, "workflow": workflow, "job": key, "environment": environment });
+    Digest::compute(subject.to_string().as_bytes())
 }
 
 /// The rules of the environment that a job goes to.
@@ -69,7 +84,11 @@ fn refused_branch(run: &Run, cell: &MatrixCell) -> Option<String> {
 }
 
 fn approval_awaited<'a>(run: &'a Run, cell: &MatrixCell) -> Option<&'a EnvironmentGate> {
-    let approval = run.gates.jobs.get(&cell.key)?.approval.as_ref()?;
+    let gate = run.gates.jobs.get(&cell.key)?;
+    let approval = gate
+        .approval
+        .as_ref()
+        .filter(|_| gate.broken_glass.is_none())?;
     (!approval.is_passed() && cell.stopping.is_none() && cell.outcome.is_none()).then_some(approval)
 }
 
@@ -94,11 +113,19 @@ pub(super) fn is_open(run: &Run, cell: &MatrixCell) -> bool {
     if run.plan().is_ok_and(|plan| !plan.has_gates) {
         return true;
     }
-    let gate = run.gates.jobs.get(&cell.key);
-    let approval = gate.and_then(|gate| gate.approval.as_ref());
     cells_to_job(run, cell).all(|it| holds_slot(run, it))
         && refused_branch(run, cell).is_none()
-        && (rule(run, cell).is_none() || approval.is_some_and(EnvironmentGate::is_passed))
+        && approval_passed(run, cell)
+        && delays::is_undelayed(run, cell)
+}
+
+/// Whether no people are needed for a job to start, or they have approved, or it was an emergency.
+fn approval_passed(run: &Run, cell: &MatrixCell) -> bool {
+    let gate = run.gates.jobs.get(&cell.key);
+    let approval = gate.and_then(|gate| gate.approval.as_ref());
+    rule(run, cell).is_none()
+        || approval.is_some_and(EnvironmentGate::is_passed)
+        || gate.is_some_and(|gate| gate.broken_glass.is_some())
 }
 
 /// What gates ask of the world, also after the end of the run.
@@ -141,17 +168,21 @@ pub(super) fn awaited(run: &Run, cell: &MatrixCell) -> Option<AwaitedApproval> {
             .map(ToOwned::to_owned)
             .collect(),
         since: approval.state.opened_at,
+        subject: Some(approval_subject(run, &cell.key, &approval.environment)),
     })
 }
 
-/// When the next approval times out.
-pub(super) fn wake_at(run: &Run) -> Option<Timestamp> {
+/// When the next approval times out, or the next wait or freeze ends.
+pub(super) fn wake_at(run: &Run, now: Timestamp) -> Option<Timestamp> {
     if run.gates.jobs.is_empty() {
         return None;
     }
     run.progress
         .active()
         .into_iter()
-        .filter_map(|cell| approval_awaited(run, cell)?.state.expires_at())
+        .filter_map(|cell| match approval_awaited(run, cell) {
+            Some(approval) => approval.state.expires_at(),
+            None => delays::wakes_at(run, cell, now),
+        })
         .min()
 }

@@ -78,7 +78,10 @@ impl Log {
         let live = self.approvals.iter().filter(|(_, live)| **live);
         let live: Vec<String> = live.map(|(key, _)| key.clone()).collect();
         let view = RunView::from(self.state.0.as_deref().unwrap());
-        let waiting = view.jobs.iter().filter(|job| job.approval.is_some());
+        let waiting = view.jobs.iter().filter(|job| {
+            let glass = job.broken_glass.as_ref();
+            job.approval.is_some() || glass.is_some_and(|glass| glass.review.is_none())
+        });
         let id = format!("{}/{}", view.id.service, view.id.number.0);
         let mut waiting: Vec<String> = waiting.map(|job| format!("{id}/{}", job.key)).collect();
         waiting.sort();
@@ -251,6 +254,7 @@ fn a_job_waits_for_its_turn_and_then_for_people() {
             key: key.clone(),
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
             comment: None,
+            seen: None,
         })
     };
     let refused = log.say("mallory", yes(&key, &[])).unwrap_err();
@@ -282,6 +286,7 @@ fn a_job_that_is_rejected_fails_with_the_reason_and_never_starts() {
             key: "deploy.1".parse().unwrap(),
             groups: Vec::new(),
             reason: "not on a Friday".to_owned(),
+            seen: None,
         }),
     )
     .unwrap();
@@ -503,3 +508,5 @@ jobs:
         }
     }
 }
+
+mod delays;

@@ -2,7 +2,7 @@
 
 use shipway_workflow::{graph::MatrixCell, job::JobKey};
 
-use super::{approval_awaited, cells_to_job};
+use super::{approval_awaited, cells_to_job, delays};
 use crate::{
     concurrency::SlotPosition,
     gate::{ApprovalPolicy, ApprovalRule},
@@ -35,7 +35,10 @@ pub(in crate::run) fn job_waits_for(run: &Run, cell: &MatrixCell) -> Option<Stri
     if let Some(slot) = slot {
         return Some(slot_status(slot));
     }
-    approval_awaited(run, cell).map(|approval| approval_status(run, approval))
+    match approval_awaited(run, cell) {
+        Some(approval) => Some(approval_status(run, approval)),
+        None => delays::describe(run, cell),
+    }
 }
 
 fn slot_status(slot: &GroupSlot) -> String {
@@ -116,10 +119,28 @@ pub(in crate::run) fn story_lines(fact: &GateFact) -> Vec<String> {
         ),
         GateFact::Approved { key, .. } => vec![format!("· {key} is approved")],
         GateFact::EnvironmentUrlSet { key, url } => vec![format!("· {key} is at {url}")],
+        GateFact::EnvironmentReached {
+            key,
+            environment,
+            wait_ends_at: Some(end),
+        } => vec![format!(
+            "· {key} waits until {end:.0} before it goes to {environment}"
+        )],
+        GateFact::EnvironmentFrozen { key, freeze } => {
+            vec![format!("· {key} waits: its environment is {freeze}")]
+        }
+        GateFact::GlassBroken { key, reason } => {
+            vec![format!(
+                "! {key}: all gates are open by break-glass: {reason}"
+            )]
+        }
         GateFact::SlotRequested { .. }
         | GateFact::SlotRequestAnswered { .. }
         | GateFact::SlotPositionChanged { .. }
         | GateFact::SlotReleased { .. }
-        | GateFact::Rejected { .. } => Vec::new(),
+        | GateFact::Rejected { .. }
+        | GateFact::EnvironmentReached { .. }
+        | GateFact::EnvironmentOpened { .. }
+        | GateFact::GlassReviewed { .. } => Vec::new(),
     }
 }
