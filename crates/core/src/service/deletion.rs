@@ -9,11 +9,9 @@
 
 use super::{
     ServiceDecider,
-    event::{
-        DeletionScope, Preemption, RepositoryRemoval, ServiceEffect, ServiceEvent, ServiceInput,
-    },
+    event::{Preemption, ServiceEffect, ServiceEvent, ServiceInput},
     rejection::ServiceRejection,
-    requested_deletion::RequestedDeletion,
+    requested_deletion::{DeletionScope, RepositoryRemoval, RequestedDeletion},
     state::{EnvironmentState, ServiceState},
 };
 use crate::{

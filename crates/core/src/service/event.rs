@@ -11,6 +11,7 @@ use shipway_workflow::job::Conclusion;
 use super::{
     health::{HealthNotice, HealthReport},
     hold::EnvironmentHold,
+    requested_deletion::{DeletionScope, RepositoryRemoval},
     schedules::ScheduledWorkflow,
 };
 use crate::{
@@ -618,25 +619,6 @@ pub enum ServiceInput {
 pub enum Override {
     No,
     Yes,
-}
-
-/// What became of the repository of a deleted service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RepositoryRemoval {
-    /// It is gone, or there was none.
-    Removed,
-    /// It has the service's name, and stays for other services that are in it.
-    Shared,
-    /// It has another name: the service was one of several in it.
-    OtherName,
-}
-
-/// The extent of a deletion.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DeletionScope {
-    /// The service with all its environments.
-    Service,
-    Environment(EnvironmentName),
 }
 
 /// What a service asks of the world.

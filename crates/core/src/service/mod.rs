@@ -37,16 +37,15 @@ mod tests;
 mod view;
 
 pub use event::{
-    AutoPromotion, DeletionScope, DeployingRun, Override, Preemption, PullRequestRuns, Push,
-    PushedCommit, ReleaseOrigin, RepositoryRemoval, RetryRequest, RolloutGroups, RolloutRequest,
-    RolloutTrigger, RunArtifact, RunOrder, RunPurpose, ServiceEffect, ServiceEvent, ServiceInput,
-    WaitsFor,
+    AutoPromotion, DeployingRun, Override, Preemption, PullRequestRuns, Push, PushedCommit,
+    ReleaseOrigin, RetryRequest, RolloutGroups, RolloutRequest, RolloutTrigger, RunArtifact,
+    RunOrder, RunPurpose, ServiceEffect, ServiceEvent, ServiceInput, WaitsFor,
 };
 pub use health::{EnvironmentDegradation, HealthNotice, HealthReport};
 pub use hold::EnvironmentHold;
 pub use rejected_release::RejectedRelease;
 pub use rejection::ServiceRejection;
-pub use requested_deletion::RequestedDeletion;
+pub use requested_deletion::{DeletionScope, RepositoryRemoval, RequestedDeletion};
 pub use schedules::{ScheduledWorkflow, WorkflowSchedules};
 pub use state::{ActiveRollout, EndedRollout, EnvironmentState, OpenPush, OpenRun, ServiceState};
 pub use view::{EnvironmentRow, EnvironmentView, ReleaseView, ServiceView};

@@ -11,12 +11,28 @@ use std::sync::Arc;
 use super::{
     ServiceDecider,
     event::{Preemption, RolloutRequest, ServiceEvent},
+    rejected_release::RejectedRelease,
     rejection::ServiceRejection,
+    state::ServiceState,
 };
 use crate::{
+    aggregate::Event,
     ids::{EnvironmentName, ReleaseNumber},
     release::Release,
 };
+
+impl ServiceState {
+    /// Folds a rejection in, or its end.
+    pub(super) fn apply_release_rejection(&mut self, event: &Event<ServiceEvent>) {
+        if let ServiceEvent::ReleaseRejected { release, reason } = &event.body {
+            let rejected = RejectedRelease::new(event.at, &event.by, reason);
+            self.rejected_releases.insert(*release, rejected);
+        }
+        if let ServiceEvent::ReleaseRejectionUndone { release, .. } = &event.body {
+            self.rejected_releases.remove(release);
+        }
+    }
+}
 
 impl ServiceDecider {
     /// Rejects a release: its queued requests are dropped and its rollouts in progress are rolled back. Idempotent: the first reason stays.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::Actor;
+use crate::ids::EnvironmentName;
 
 /// A deletion that was requested and has not ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,4 +22,23 @@ impl RequestedDeletion {
             reason,
         }
     }
+}
+
+/// What became of the repository of a deleted service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepositoryRemoval {
+    /// It is gone, or there was none.
+    Removed,
+    /// It has the service's name, and stays for other services that are in it.
+    Shared,
+    /// It has another name: the service was one of several in it.
+    OtherName,
+}
+
+/// The extent of a deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeletionScope {
+    /// The service with all its environments.
+    Service,
+    Environment(EnvironmentName),
 }

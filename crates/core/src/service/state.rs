@@ -618,12 +618,8 @@ fn apply_to_rollout(state: &mut ServiceState, event: &Event<ServiceEvent>, fact:
         | ServiceEvent::EnvironmentDeleted { .. }
         | ServiceEvent::Deleted { .. }
         | ServiceEvent::PromotionBlocked { .. } => {}
-        ServiceEvent::ReleaseRejected { release, reason } => {
-            let rejected = RejectedRelease::new(event.at, &event.by, reason);
-            state.rejected_releases.insert(*release, rejected);
-        }
-        ServiceEvent::ReleaseRejectionUndone { release, .. } => {
-            state.rejected_releases.remove(release);
+        ServiceEvent::ReleaseRejected { .. } | ServiceEvent::ReleaseRejectionUndone { .. } => {
+            state.apply_release_rejection(event);
         }
     }
 }
