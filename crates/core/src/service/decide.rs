@@ -8,9 +8,10 @@ use shipway_workflow::job::Conclusion;
 use super::{
     ServiceDecider,
     event::{
-        AutoPromotion, Override, Push, ReleaseOrigin, RolloutRequest, RolloutTrigger, RunArtifact,
+        AutoPromotion, Override, ReleaseOrigin, RolloutRequest, RolloutTrigger, RunArtifact,
         RunOrder, RunPurpose, ServiceEvent, ServiceInput,
     },
+    push::Push,
     rejection::ServiceRejection,
     release_check::{release_of, require_environment},
     schedules::ScheduledWorkflow,

@@ -21,6 +21,7 @@ mod pending;
 mod placement;
 mod promotion_groups;
 mod pull_requests;
+mod push;
 mod queue;
 mod rejected_release;
 mod rejection;
@@ -37,12 +38,13 @@ mod tests;
 mod view;
 
 pub use event::{
-    AutoPromotion, DeployingRun, Override, Preemption, PullRequestRuns, Push, PushedCommit,
-    ReleaseOrigin, RetryRequest, RolloutGroups, RolloutRequest, RolloutTrigger, RunArtifact,
-    RunOrder, RunPurpose, ServiceEffect, ServiceEvent, ServiceInput, WaitsFor,
+    AutoPromotion, DeployingRun, Override, Preemption, PullRequestRuns, ReleaseOrigin,
+    RetryRequest, RolloutGroups, RolloutRequest, RolloutTrigger, RunArtifact, RunOrder, RunPurpose,
+    ServiceEffect, ServiceEvent, ServiceInput, WaitsFor,
 };
 pub use health::{EnvironmentDegradation, HealthNotice, HealthReport};
 pub use hold::EnvironmentHold;
+pub use push::{Push, PushedCommit};
 pub use rejected_release::RejectedRelease;
 pub use rejection::ServiceRejection;
 pub use requested_deletion::{DeletionScope, RepositoryRemoval, RequestedDeletion};

@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use shipway_workflow::job::Conclusion;
 
 use super::event::{
-    AutoPromotion, Preemption, Push, ReleaseOrigin, RolloutGroups, RolloutRequest, RunArtifact,
-    RunOrder, RunPurpose, ServiceEvent,
+    AutoPromotion, Preemption, ReleaseOrigin, RolloutGroups, RolloutRequest, RunArtifact, RunOrder,
+    RunPurpose, ServiceEvent,
 };
 use super::{
     health::{EnvironmentDegradation, HealthNotice},
     hold::EnvironmentHold,
+    push::Push,
     rejected_release::RejectedRelease,
     requested_deletion::RequestedDeletion,
     schedules::WorkflowSchedules,
