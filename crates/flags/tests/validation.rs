@@ -256,7 +256,7 @@ fn files_that_are_not_flag_files_are_refused() {
 #[test]
 fn files_with_everything_in_them_are_read() {
     let file = json!({
-        "$schema": "https://flagd.dev/schema/v0/flags.json",
+        "$schema": "https://example.com/schema/v0/flags.json",
         "metadata": {"team": "shop"},
         "$evaluators": {"inner": {"var": "a"}, "outer": {"!!": [{"$ref": "inner"}]}, "unused": {}},
         "flags": {"f": {"state": "ENABLED", "variants": {"on": {"x": 1}, "off": {}}, "defaultVariant": null, "description": "",
