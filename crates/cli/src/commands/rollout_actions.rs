@@ -106,17 +106,7 @@ pub fn run(server: &ServerConnection, command: &Command, output: Output) -> Resu
         Command::Abort(target) => (RolloutAction::Abort, target),
         Command::Retry(retry) => return run_again(server, retry, output),
     };
-    let view = act_on_rollout(server, &target.id, action, target.reason.as_ref(), output)?;
-    if action == RolloutAction::Abort
-        && view.status == RolloutStatus::Promoted
-        && !output.json
-        && !output.quiet
-    {
-        line(&format!(
-            "already finished, nothing to abort; to roll back: shipway rollback {} --env {}",
-            view.id.service, view.environment
-        ));
-    }
+    act_on_rollout(server, &target.id, action, target.reason.as_ref(), output)?;
     Ok(())
 }
 

@@ -267,11 +267,9 @@ fn a_rollout_is_paused_resumed_and_promoted_by_hand() {
         0,
         &["paused: lunch (by ann)", "resumed (by ann)"],
     );
-    // Too late: nothing is aborted, and nobody shall believe so.
     let late = site.shipway(&["abort", "ro4"]);
-    let way =
-        "already finished, nothing to abort; to roll back: shipway rollback shop --env production";
-    assert_ends(&late, 0, &["promoted", way]);
+    let way = "to roll back: shipway rollback shop --env production";
+    assert_ends(&late, 1, &["already finished", way]);
     assert_eq!(site.ask("/shop/"), Some((200, "1.1".to_owned())));
     let back = site.shipway(&["rollback", "--env", "production", "--watch"]);
     assert_ends(&back, 0, &["rollout", "#1"]);

@@ -212,6 +212,10 @@ fn an_approval_waits_in_the_inbox_with_what_is_approved_and_a_superseded_one_is_
     assert!(approved.status.success(), "{}", said(&approved));
     until("the rollout to leave its gate", || !waits(2));
     shows(&site, "/approvals", &["Nothing waits for an approval"]);
+    until("the second release to be promoted", || {
+        site.rollout("production", 2)
+            .is_some_and(|it| it["status"] == "promoted")
+    });
     first.wait_with_output().unwrap();
     second.wait_with_output().unwrap();
 }

@@ -67,6 +67,7 @@ fn described(site: &Site) -> Vec<(String, Vec<String>)> {
     let filled = |path: &String| {
         let parts = path.split('/').map(|part| match part {
             "{verb}" => "approve",
+            "{action}" if path.contains("/releases/") => "reject",
             "{action}" => "disable",
             "{number}" => "1",
             "{name}" => "shop.production.1.1",

@@ -136,17 +136,13 @@ pub struct ConnectionRequest<'a> {
 pub enum ConnectionError {
     #[error("{0:?} is not a project: write its path at the forge, such as acme/shop")]
     Project(String),
-    #[error("a project of {forge} has the form OWNER/NAME, but {project:?} has {count} parts", forge = forge.title())]
-    ProjectParts {
-        forge: ForgeKind,
-        project: String,
-        count: usize,
-    },
+    #[error("a project of {} is written {}, not {project:?}", forge.title(), project_form(*forge))]
+    ProjectForm { forge: ForgeKind, project: String },
     #[error(
         "{0:?} is not the address of a forge: write it with http:// or https://, without a user, a query or a fragment, such as https://git.example.com"
     )]
     Address(String),
-    #[error("{} is on a server of your own: give its address with --url", .0.title())]
+    #[error("{} is on a server of your own: give its address with --forge-url", .0.title())]
     NoAddress(ForgeKind),
     #[error("the webhook secret and the API token must be two different secrets")]
     SameSecret,
@@ -234,13 +230,19 @@ fn parse_project(forge: ForgeKind, text: &str) -> Result<String, ConnectionError
         ForgeKind::Gitlab => (2..=PROJECT_SEGMENTS_MAX).contains(&count),
     };
     if !is_complete {
-        return Err(ConnectionError::ProjectParts {
+        return Err(ConnectionError::ProjectForm {
             forge,
             project: path.to_owned(),
-            count,
         });
     }
     Ok(path.to_owned())
+}
+
+const fn project_form(forge: ForgeKind) -> &'static str {
+    match forge {
+        ForgeKind::Github | ForgeKind::Gitea => "OWNER/NAME",
+        ForgeKind::Gitlab => "GROUP/NAME",
+    }
 }
 
 fn parse_address(text: &str) -> Result<String, ConnectionError> {

@@ -112,7 +112,15 @@ fn addresses_follow_from_the_forge_and_mistakes_are_explained() {
         refused(ForgeKind::Github, "a/b", Some("https://me:secret@git.example.com")),
         refused(ForgeKind::Github, "a/b", Some("git.example.com")),
         "bitbucket".parse::<ForgeKind>().unwrap_err().to_string(),
-    ].join("\n"), @"");
+    ].join("\n"), @r#"
+    a project of GitHub is written OWNER/NAME, not "shop"
+    a project of Gitea is written OWNER/NAME, not "a/b/c"
+    "a/../b" is not a project: write its path at the forge, such as acme/shop
+    Gitea is on a server of your own: give its address with --forge-url
+    "git.example.com" is not the address of a forge: write it with http:// or https://, without a user, a query or a fragment, such as https://git.example.com
+    "git.example.com" is not the address of a forge: write it with http:// or https://, without a user, a query or a fragment, such as https://git.example.com
+    "bitbucket" is not a supported forge: use github, gitlab or gitea (also for Forgejo)
+    "#);
     assert_eq!("Forgejo".parse(), Ok(ForgeKind::Gitea));
 }
 
@@ -201,7 +209,14 @@ fn a_pull_request_has_one_comment_that_shows_its_latest_runs() {
         "the second report changes the text of the first comment"
     );
     let comment = state.pull_requests[&7].comment(&"shop".parse().unwrap());
-    insta::assert_snapshot!(comment, @"");
+    insta::assert_snapshot!(comment, @r"
+    <!-- shipway:shop -->
+    **Shipway** · bbbbbbb
+
+    | run | result |
+    |---|---|
+    | [shipway/shop/ci](https://ci.example.com/runs/shop/1) | ✅ 1 \| job &#64;all |
+    ");
     let sent = ForgeInput::ReportSent {
         number: 2,
         remote: Some(99),

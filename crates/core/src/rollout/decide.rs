@@ -529,7 +529,13 @@ fn abort(
 ) -> Result<(), RolloutRejection> {
     if let Some(end) = &rollout.ended {
         return match (end.outcome, cause) {
-            (RolloutOutcome::Promoted, RollbackCause::Person) => running(rollout, "aborting"),
+            (RolloutOutcome::Promoted, RollbackCause::Person) => {
+                Err(RolloutRejection::AbortAfterPromotion {
+                    rollout: rollout.spec.id.clone(),
+                    environment: rollout.spec.environment.name.clone(),
+                    outcome: with_person(&end.why, &end.by),
+                })
+            }
             _ => Ok(()),
         };
     }

@@ -450,6 +450,16 @@ pub enum RolloutRejection {
         outcome: String,
         what: &'static str,
     },
+    /// Its release stays: the way back is a rollback.
+    #[error(
+        "{rollout} has already finished ({outcome}): aborting is no longer possible; to roll back: shipway rollback {} --env {environment}",
+        rollout.service
+    )]
+    AbortAfterPromotion {
+        rollout: RolloutId,
+        environment: EnvironmentName,
+        outcome: String,
+    },
     /// No gate is waiting.
     #[error("{rollout} is not waiting for an approval: it is at \"{at}\"")]
     NoPendingApproval {

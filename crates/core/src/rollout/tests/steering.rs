@@ -214,7 +214,7 @@ fn every_command_in_every_state_is_done_once_or_refused_with_the_state() {
     promoted    pause    refused: shop/ro7 has already finished (#4 serves all traffic): pausing is no longer possible
     promoted    resume   refused: shop/ro7 has already finished (#4 serves all traffic): resuming is no longer possible
     promoted    promote  refused: shop/ro7 has already finished (#4 serves all traffic): promoting is no longer possible
-    promoted    abort    refused: shop/ro7 has already finished (#4 serves all traffic): aborting is no longer possible
+    promoted    abort    refused: shop/ro7 has already finished (#4 serves all traffic): aborting is no longer possible; to roll back: shipway rollback shop --env production
     rolled back approve  refused: shop/ro7 has already finished (by ada: no; #3 serves all traffic): approving or rejecting it is no longer possible
     rolled back reject   refused: shop/ro7 has already finished (by ada: no; #3 serves all traffic): approving or rejecting it is no longer possible
     rolled back pause    refused: shop/ro7 has already finished (by ada: no; #3 serves all traffic): pausing is no longer possible
