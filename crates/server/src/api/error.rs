@@ -170,6 +170,7 @@ impl RejectionStatus for rollout::RolloutRejection {
             | Self::NoGlassBroken(_)
             | Self::OpenedAlready(_)
             | Self::Ended { .. }
+            | Self::AbortAfterPromotion { .. }
             | Self::NoPendingApproval { .. }
             | Self::SubjectChanged { .. }
             | Self::RollingBack { .. } => StatusCode::CONFLICT,

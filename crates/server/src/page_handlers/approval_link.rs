@@ -62,7 +62,7 @@ async fn show(
     let opened = open_link(&requests, &observations, &accounts, &*clock, text).await;
     let (link, _) = match opened {
         Ok(opened) => opened,
-        Err(problem) => return Ok(refusal(problem, &headers, &addresses)?),
+        Err(problem) => return refusal(problem, &headers, &addresses),
     };
     let rollout = rollout_view(
         &requests.engines,
@@ -104,7 +104,7 @@ async fn use_link(
     };
     let link = match decided {
         Ok(link) => link,
-        Err(problem) => return Ok(refusal(problem, &headers, &addresses)?),
+        Err(problem) => return refusal(problem, &headers, &addresses),
     };
     let rollout = rollout_view(
         &requests.engines,
