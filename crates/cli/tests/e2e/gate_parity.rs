@@ -370,8 +370,8 @@ environments:
     );
     shop.ship("1.0");
     site.ended_rollout("production", 1);
-    for round in 0..3_u64 {
-        let number = round + 2;
+    let mut stable = "1.0".to_owned();
+    for number in 2..6_u64 {
         let mut push = shop.ship_begun(&format!("1.{number}"));
         let path = format!("/api/v1/rollouts/shop/{number}");
         until("the canary to hold", || {
@@ -399,6 +399,10 @@ environments:
             other => panic!("{other}: {:#}", aborted.1),
         };
         assert_eq!(status, expected, "{promoted:?} {aborted:?}");
+        if expected == "promoted" {
+            stable = format!("1.{number}");
+        }
+        assert_eq!(site.ask("/shop/"), Some((200, stable.clone())));
         for (status, refused) in [&promoted, &aborted] {
             assert!(matches!(status, 200 | 409), "{refused:#}");
             let detail = refused["detail"].as_str().unwrap_or_default();

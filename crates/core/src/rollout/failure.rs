@@ -14,7 +14,7 @@ use super::{
     readiness::SetReadiness,
     state::Rollout,
     strategy::{
-        ObservedState, Strategy,
+        ObservedState, RolloutVariant, Strategy,
         reverse_canary::ReverseCanary,
         rollback_plan::{self, RollbackReadiness},
     },
@@ -224,16 +224,23 @@ fn has_only_waited(rollout: &Rollout) -> bool {
         && rollout.observed == rollout.spec.observed
 }
 
-/// The instances that certainly still run: those being stopped may already be gone without a report.
+/// The state to go back from, with what the action in progress may have done before its report: instances that are being stopped
+/// may be gone, and the service may know the candidate as its stable release already.
 fn at_worst(rollout: &Rollout) -> ObservedState {
     let mut observed = rollout.observed.clone();
-    if let Some(PlanAction::Drain { release, keep, .. } | PlanAction::Stop { release, keep }) =
-        rollout.action()
-    {
-        observed.done(&PlanAction::Stop {
-            release: *release,
-            keep: *keep,
-        });
+    match rollout.action() {
+        Some(PlanAction::Drain { release, keep, .. } | PlanAction::Stop { release, keep }) => {
+            observed.done(&PlanAction::Stop {
+                release: *release,
+                keep: *keep,
+            });
+        }
+        Some(promotion @ PlanAction::Promote { variant })
+            if *variant == RolloutVariant::Release(rollout.candidate()) =>
+        {
+            observed.done(promotion);
+        }
+        _ => {}
     }
     observed
 }

@@ -18,7 +18,10 @@ use shipway_core::{
 };
 use shipway_drivers::notify::{Notification, NotificationSeverity};
 use shipway_engine::{Driver, EngineError, Store, Work};
-use shipway_targets::action_executor::{ActionExecutor, ActionReport, ExecutionError};
+use shipway_targets::{
+    action_executor::{ActionExecutor, ActionReport, ExecutionError},
+    target::ReadinessError,
+};
 
 use super::{
     addresses::RolloutAddresses,
@@ -234,6 +237,10 @@ impl ActionRun<'_> {
         };
         let by = Actor::Shipway(format!("rollout {}", spec.id.number));
         let service = &spec.id.service;
+        // A rollback that has begun meanwhile makes the old release stable: this must not come after it.
+        if self.work.cancelled.is_cancelled() {
+            return Err(ExecutionError::from(ReadinessError::Cancelled).into());
+        }
         engines.send_to_service(service, input, by).await?;
         let traffic = &self.driver.workloads.traffic;
         Ok(move_addresses(engines, traffic, service).await?)

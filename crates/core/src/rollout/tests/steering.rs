@@ -328,3 +328,26 @@ fn a_promotion_skips_the_holds_and_keeps_the_previous_set_warm() {
     assert_eq!(stage.rollout().status(), RolloutStatus::Promoted);
     assert_eq!(stage.rollout().observed.count(ReleaseNumber(3)), 0);
 }
+
+/// The service may have recorded the promotion whose report is still to come.
+#[test]
+fn an_abort_during_the_promotion_makes_the_old_release_stable_again() {
+    let mut stage = RolloutHarness::open(spec(Strategy::Rolling(Rolling::default()), 1, Some(3)));
+    while !matches!(stage.rollout().action(), Some(PlanAction::Promote { .. })) {
+        let (plan, index) = stage.carried().unwrap();
+        stage.say(done(plan, index)).unwrap();
+    }
+    let promotion = stage.carried().unwrap();
+    stage
+        .say(RolloutInput::Abort {
+            cause: AbortCause::Person,
+            reason: "no".to_owned(),
+        })
+        .unwrap();
+    let back = PlanAction::promote(ReleaseNumber(3));
+    assert!(stage.rollout().plan.actions.contains(&back));
+    stage.say(done(promotion.0, promotion.1)).unwrap();
+    stage.carry();
+    let observed = &stage.rollout().observed;
+    assert_eq!(observed.promoted, Some(ReleaseNumber(3)));
+}
