@@ -450,7 +450,7 @@ pub enum RolloutRejection {
         outcome: String,
         what: &'static str,
     },
-    /// Its release stays: the way back is a rollback.
+    /// A promoted release is taken back by a rollback.
     #[error(
         "{rollout} has already finished ({outcome}): aborting is no longer possible; to roll back: shipway rollback {} --env {environment}",
         rollout.service
