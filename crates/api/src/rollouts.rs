@@ -104,7 +104,7 @@ pub struct RolloutActionRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub seen: Option<ApprovalBinding>,
-    /// Refused unless empty: this server knows no groups yet.
+    /// Refused unless empty: the server knows the groups of the caller.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
 }

@@ -191,7 +191,7 @@ pub struct JobGateRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub seen: Option<Digest>,
-    /// Refused unless empty: this server knows no groups yet.
+    /// Refused unless empty: the server knows the groups of the caller.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What one evaluation costs in-process, beside flagd's own Rust evaluator and datalogic-rs.
+//! Measures in-process evaluation, with flagd's Rust evaluator and datalogic-rs in the same run.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -29,7 +29,7 @@ fn every_page_is_readable_and_every_form_works_without_a_script() {
     let rollout = team.site.url(&format!("/rollouts/shop/{number}"));
     let overview = team.site.url("/");
 
-    // A refusal is a page that says why, with the way back.
+    // A refused action is answered with a page: the reason, and a link back.
     submit(
         &mut team.ada,
         &rollout,

@@ -85,7 +85,7 @@ pub(super) async fn act_on_job_gate(
     Ok(Json(run_view(&*store, &id).await?))
 }
 
-/// The groups of the caller's principal. This server knows no groups yet, and does not accept the ones that a caller claims.
+/// The groups of the caller's principal. Groups that a request claims are refused.
 pub(super) fn verified_groups(
     caller: &Caller,
     claimed: &[String],
