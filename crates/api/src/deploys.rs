@@ -95,6 +95,8 @@ pub struct DeployOutcome {
     pub waits_for: Option<WaitsFor>,
     /// A rollout in progress that has been requested to end early.
     pub making_way: Option<String>,
+    /// Rollouts of later environments that are rolled back too: automatic promotion had brought the release there.
+    pub withdrawn: Vec<String>,
     /// Set while automatic promotion into the environment is stopped.
     #[schema(value_type = Option<Object>)]
     pub hold: Option<EnvironmentHold>,

@@ -76,6 +76,10 @@ fn outcome_lines(outcome: &DeployOutcome) -> Vec<String> {
         (_, true) => format!("{what}: {}", queue_text(outcome)),
         (None, false) => "nothing changes".to_owned(),
     }];
+    let withdrawn = outcome.withdrawn.iter();
+    lines.extend(withdrawn.map(|rollout| {
+        format!("rollout {rollout} of the same release is rolling back too; follow it: shipway watch {rollout}")
+    }));
     lines.extend(hold_line(outcome));
     lines
 }
@@ -184,6 +188,7 @@ mod tests {
             queued: false,
             waits_for: None,
             making_way: None,
+            withdrawn: Vec::new(),
             hold: None,
             unchanged: false,
             dropped: None,
@@ -193,6 +198,7 @@ mod tests {
     #[test]
     fn a_rollback_says_which_release_replaces_which_and_who_holds_the_environment() {
         let mut outcome = rollback();
+        outcome.withdrawn = vec!["shop/ro7".to_owned()];
         outcome.hold = Some(EnvironmentHold {
             since: "2026-11-21T09:00:00Z".parse().unwrap(),
             by: "ann".to_owned(),
@@ -202,6 +208,7 @@ mod tests {
             outcome_lines(&outcome),
             [
                 "rolling back shop in production from #4 to #3: rollout shop/ro6 started; follow it: shipway watch shop/ro6",
+                "rollout shop/ro7 of the same release is rolling back too; follow it: shipway watch shop/ro7",
                 "newer releases are queued: production is held by ann since 2026-11-21 09:00:00 UTC: customers call; resume: shipway resume shop --env production",
             ]
         );

@@ -80,4 +80,5 @@ mod unanswered;
 mod waiting;
 mod walk;
 mod watching;
+mod withdrawn;
 mod words;

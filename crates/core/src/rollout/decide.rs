@@ -544,6 +544,8 @@ fn abort(
         PlanDirection::Back if cause == RollbackCause::Superseded => {
             decider.prefer_successor(reason.to_owned());
         }
+        // Its rollback is in progress: the retries continue.
+        PlanDirection::Back if cause == RollbackCause::Withdrawn => {}
         PlanDirection::Back if rollout.rollback_retry.is_some() => decider.give_rollback_up(reason),
         PlanDirection::Back => {}
     }

@@ -71,6 +71,8 @@ pub enum RollbackCause {
     Superseded,
     /// The rollout of a tied service was rolled back.
     PeerRolledBack,
+    /// The release was rolled back in an earlier environment.
+    Withdrawn,
 }
 
 /// Who or what stops a rollout from outside.
@@ -80,6 +82,8 @@ pub enum AbortCause {
     Person,
     /// Another release is to be rolled out instead.
     Superseded,
+    /// Its release was rolled back in an earlier environment.
+    Withdrawn,
 }
 
 impl From<AbortCause> for RollbackCause {
@@ -87,6 +91,7 @@ impl From<AbortCause> for RollbackCause {
         match cause {
             AbortCause::Person => Self::Person,
             AbortCause::Superseded => Self::Superseded,
+            AbortCause::Withdrawn => Self::Withdrawn,
         }
     }
 }
@@ -102,7 +107,8 @@ impl RollbackCause {
             | Self::NoReadyInstance
             | Self::NoProgress
             | Self::Inconclusive
-            | Self::PeerRolledBack => RolloutOutcome::RolledBack,
+            | Self::PeerRolledBack
+            | Self::Withdrawn => RolloutOutcome::RolledBack,
             Self::Person => RolloutOutcome::Aborted,
             Self::Rejected => RolloutOutcome::Rejected,
             Self::Superseded => RolloutOutcome::Superseded,

@@ -283,10 +283,16 @@ impl ServiceDecider {
             artifacts,
         });
         if let Some((environment, release)) = tested {
-            if conclusion == Conclusion::Success {
+            let place = self.state.environments.get(&environment);
+            let is_retained = place.is_some_and(|place| place.retains(release.number));
+            if conclusion == Conclusion::Success && is_retained {
                 self.pass(&environment, &release);
             } else {
-                let why = format!("the tests of {environment} failed (run {number})");
+                let why = if conclusion == Conclusion::Success {
+                    format!("{} was rolled back in {environment}", release.number)
+                } else {
+                    format!("the tests of {environment} failed (run {number})")
+                };
                 self.emit(ServiceEvent::PromotionBlocked {
                     environment,
                     release: release.number,
@@ -315,8 +321,7 @@ impl ServiceDecider {
         });
         if let Some((environment, release)) = tested {
             let place = self.state.environments.get(&environment);
-            let stable = place.and_then(|place| place.stable.as_ref());
-            if stable.is_some_and(|stable| stable.number == release.number) {
+            if place.is_some_and(|place| place.retains(release.number)) {
                 self.pass(&environment, &release);
             }
         }
@@ -466,6 +471,7 @@ impl ServiceDecider {
             release: release.clone(),
         });
         if !forward {
+            self.withdraw_from_later_environments(&environment, spec.release());
             return;
         }
         self.end_warm_set_for_next(&environment);
@@ -518,6 +524,7 @@ impl ServiceDecider {
         };
         let (environment, active) = (environment.clone(), active.clone());
         let release = active.spec.release().number;
+        let was_superseded = end.cause == Some(RollbackCause::Superseded);
         self.emit(ServiceEvent::RolloutEnded {
             number,
             environment: environment.clone(),
@@ -542,6 +549,9 @@ impl ServiceDecider {
                 | RolloutOutcome::Superseded,
                 _,
             ) => {}
+        }
+        if end.outcome != RolloutOutcome::Promoted && !was_superseded {
+            self.withdraw_from_later_environments(&environment, active.spec.release());
         }
     }
 

@@ -209,6 +209,12 @@ pub enum Preemption {
     },
     /// Back to stable, because a person asked for a rollback.
     RollBack { by: Actor, reason: String },
+    /// Back to stable, because the release was rolled back in an earlier environment.
+    Withdraw {
+        release: ReleaseNumber,
+        /// Where it was rolled back.
+        environment: EnvironmentName,
+    },
     /// It is promoted already: stop keeping the previous set warm.
     Finish {
         /// The release that waits; none when the environment is being deleted.

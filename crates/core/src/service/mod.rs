@@ -36,6 +36,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod view;
+mod withdrawal;
 
 pub use event::{
     AutoPromotion, DeployingRun, Override, Preemption, PullRequestRuns, ReleaseOrigin,

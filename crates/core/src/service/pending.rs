@@ -32,6 +32,7 @@ pub(super) fn pending(state: &ServiceState) -> PendingWork<ServiceEffect> {
         let how = match preemption {
             Preemption::Supersede { .. } => "supersede",
             Preemption::RollBack { .. } => "back",
+            Preemption::Withdraw { .. } => "withdraw",
             Preemption::Finish { .. } => "finish",
         };
         Some((

@@ -135,10 +135,12 @@ impl ServiceDecider {
             return;
         };
         let number = active.spec.id.number;
+        let release = active.spec.release().clone();
         self.emit(ServiceEvent::PreemptionRequested {
             number,
             preemption: Preemption::RollBack { by, reason: why },
         });
+        self.withdraw_from_later_environments(environment, &release);
     }
 
     fn request_rollback(
@@ -159,6 +161,9 @@ impl ServiceDecider {
             })?;
         require_environment(&release, environment)?;
         self.refuse_bad(environment, &release, force)?;
+        let left = place
+            .and_then(|place| place.stable.clone())
+            .filter(|stable| stable.number != release.number);
         let by = self.by.clone();
         self.hold(environment, &by, &why);
         let (pace, why) = match self.outside(environment, &release) {
@@ -176,6 +181,9 @@ impl ServiceDecider {
             auto_promotion: AutoPromotion::Stay,
             why,
         });
+        if let Some(left) = left {
+            self.withdraw_from_later_environments(environment, &left);
+        }
         Ok(())
     }
 

@@ -29,6 +29,7 @@ mod monorepo;
 mod rejected;
 mod together;
 mod window;
+mod withdrawal;
 
 const FILE: &str = "service: shop\nrun: { command: ./shop }\nenvironments:\n  staging: { tests: e2e.yml }\n  production: {}\n";
 
@@ -260,6 +261,12 @@ fn word(body: &ServiceEvent) -> String {
             Preemption::Supersede { by } => format!("preemption {number} supersede by {by}"),
             Preemption::RollBack { by, reason } => {
                 format!("preemption {number} back: {reason} ({by})")
+            }
+            Preemption::Withdraw {
+                release,
+                environment,
+            } => {
+                format!("preemption {number} withdraw: {release} was rolled back in {environment}")
             }
             Preemption::Finish { next: Some(next) } => {
                 format!("preemption {number} finish for {next}")

@@ -62,6 +62,10 @@ fn record_event(outcome: &mut DeployOutcome, service: &ServiceName, event: &Even
             outcome.rollouts.push(spec.id.to_string());
             outcome.queued = false;
         }
+        ServiceEvent::PreemptionRequested {
+            number,
+            preemption: Preemption::Withdraw { .. },
+        } => outcome.withdrawn.push(format!("{service}/{number}")),
         ServiceEvent::PreemptionRequested { number, preemption } => {
             outcome.making_way = Some(format!("{service}/{number}"));
             if matches!(preemption, Preemption::RollBack { .. }) {

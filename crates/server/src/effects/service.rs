@@ -131,6 +131,18 @@ fn preemption_input(preemption: Preemption) -> (rollout::RolloutInput, Actor) {
             let cause = AbortCause::Person;
             (rollout::RolloutInput::Abort { cause, reason }, by)
         }
+        Preemption::Withdraw {
+            release,
+            environment,
+        } => {
+            let cause = AbortCause::Withdrawn;
+            let reason = format!("{release} was rolled back in {environment}");
+            let input = rollout::RolloutInput::Abort {
+                cause,
+                reason: reason.clone(),
+            };
+            (input, Actor::Shipway(reason))
+        }
         Preemption::Finish { next } => {
             let reason = rollout::describe_warm_set_end(next);
             (
