@@ -1,11 +1,14 @@
 //! The difference of two configurations, key by key.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::config::ServiceConfig;
+use crate::{
+    config::{EnvironmentConfig, RunConfig, ServiceConfig},
+    duration_text::DurationText,
+};
 
 /// A key of `shipway.yaml` whose value differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,6 +41,46 @@ pub fn compare_configurations(
             after: after.get(path).cloned(),
         })
         .collect()
+}
+
+/// A key of `shipway.yaml` with its value, which may be a default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredValue {
+    /// `run.command`
+    pub path: String,
+    /// As JSON; durations as people read them.
+    pub value: String,
+}
+
+/// The values that hold in an environment, in order of their keys.
+#[must_use]
+pub fn configured_values(run: &RunConfig, environment: &EnvironmentConfig) -> Vec<ConfiguredValue> {
+    let mut found = BTreeMap::new();
+    let run = serde_json::to_value(run).expect("a configuration is plain data");
+    let environment = serde_json::to_value(environment).expect("a configuration is plain data");
+    add_leaves("run".to_owned(), &with_duration_texts(run), &mut found);
+    add_leaves(String::new(), &with_duration_texts(environment), &mut found);
+    let values = found.into_iter();
+    values
+        .map(|(path, value)| ConfiguredValue { path, value })
+        .collect()
+}
+
+/// The same with durations as text.
+fn with_duration_texts(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => match serde_json::from_value::<Duration>(fields.clone().into()) {
+            Ok(duration) if fields.len() == 2 => DurationText(duration).to_string().into(),
+            _ => {
+                let fields = fields.into_iter();
+                fields
+                    .map(|(key, value)| (key, with_duration_texts(value)))
+                    .collect()
+            }
+        },
+        Value::Array(items) => items.into_iter().map(with_duration_texts).collect(),
+        other => other,
+    }
 }
 
 /// The values below a configuration by their path.
@@ -110,6 +153,23 @@ mod tests {
                 .all(|change| !change.path.contains("staging")),
             "{changes:?}"
         );
+    }
+
+    #[test]
+    fn the_values_of_an_environment_are_listed_with_defaults_and_durations_as_text() {
+        let config = parse(
+            "service: shop\nrun: { command: ./shop }\nenvironments: { production: { instances: 2, drain: 90s } }\n",
+        );
+        let values = configured_values(&config.run, &config.environments[0]);
+        for (path, value) in [
+            ("instances", "2"),
+            ("drain", "\"1 min 30 s\""),
+            ("run.command", "\"./shop\""),
+            ("when_busy", "\"supersede\""),
+        ] {
+            let known = values.iter().find(|it| it.path == path);
+            assert_eq!(known.map(|it| it.value.as_str()), Some(value), "{path}");
+        }
     }
 
     #[test]

@@ -3,11 +3,16 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 use shipway_api::EnvironmentStatus;
-use shipway_core::{rollout::RolloutView, target::InstanceStatus};
+use shipway_core::{
+    configuration_changes::configured_values, release::Release, rollout::RolloutView,
+    target::InstanceStatus,
+};
 
 use crate::{
     delivery_lists::{release_link, rollout_row},
     environment_card::environment_card,
+    environment_rules::environment_rules,
+    foreign_text::foreign_text,
     format::{relative_time, status_badge},
     layout::{NavigationSection, PageFrame, page},
 };
@@ -22,6 +27,8 @@ pub struct EnvironmentPage {
     pub before: Option<u32>,
     /// The share of time in which the stable release had ready instances, in percent; none if no target runs it.
     pub availability_percent: Option<f64>,
+    /// The stable release, whose configuration holds; the newest release where nothing is deployed.
+    pub configured: Option<Release>,
     /// The newest first.
     pub rollouts: Vec<RolloutView>,
     /// Whether there are older rollouts.
@@ -40,6 +47,7 @@ impl EnvironmentPage {
             (environment_card(&self.status, self.now))
             section.card { h2 { "Facts" } (self.facts()) }
             @if !self.status.instances.is_empty() { section.card { h2 { "Instances" } (self.instances()) } }
+            (self.rules())
             section.card {
                 h2 { "History" }
                 @if self.rollouts.is_empty() {
@@ -87,6 +95,41 @@ impl EnvironmentPage {
         }
     }
 
+    /// What a rollout into it must wait for, and all values of its configuration.
+    fn rules(&self) -> Markup {
+        let Some(release) = &self.configured else {
+            return html! {};
+        };
+        let (service, number) = (&release.service, release.number);
+        let is_stable = (self.status.stable.as_ref()).is_some_and(|stable| stable.number == number);
+        let which = match is_stable {
+            true => "which serves",
+            false => "the newest release; nothing is deployed here",
+        };
+        html! {
+            section.card {
+                h2 { "Rules for rollouts" }
+                @match release.environment(&self.status.environment) {
+                    None => p { (release_link(service, number.0)) ", " (which) ", does not configure this environment." },
+                    Some(config) => {
+                        p.dim { "From the " code { "shipway.yaml" } " of " (release_link(service, number.0)) ", " (which) ". A rollout follows the rules of the release that it brings." }
+                        (environment_rules(config, self.now))
+                        details.commands id="configuration" {
+                            summary { "All values of the configuration" }
+                            div.scroll tabindex="0" role="region" aria-label="Configuration" { table {
+                                thead { tr { th scope="col" { "Key" } th scope="col" { "Value" } } }
+                                tbody { @for entry in configured_values(&release.config.run, config) { tr {
+                                    th scope="row" { code { (foreign_text(&entry.path)) } }
+                                    td { code { (foreign_text(&entry.value)) } }
+                                } } }
+                            } }
+                        }
+                    },
+                }
+            }
+        }
+    }
+
     fn instances(&self) -> Markup {
         let row = |instance: &InstanceStatus| {
             html! { tr {
@@ -94,7 +137,7 @@ impl EnvironmentPage {
                 td data-label="Health" { @if instance.is_ready() { (status_badge("ready")) } @else { (status_badge("unready")) } }
                 td data-label="Restarts" { (instance.restarts) }
                 td data-label="Started" { (relative_time(instance.since, self.now)) }
-                td { a href={ "/api/v1/instances/" (instance.id) "/log" } { "log" } }
+                td { a href={ "/instances/" (instance.id) } aria-label={ "Log of " (instance.id) } { "log" } }
             } }
         };
         html! {

@@ -18,8 +18,10 @@ mod compare;
 mod delivery_lists;
 mod environment;
 mod environment_card;
+mod environment_rules;
 mod foreign_text;
 mod format;
+mod instance_log;
 mod layout;
 mod list_filters;
 mod login;
@@ -40,6 +42,7 @@ pub use badge::badge_svg;
 pub use compare::ComparePage;
 pub use delivery_lists::ListPage;
 pub use environment::EnvironmentPage;
+pub use instance_log::{InstanceLogPage, instance_log_lines};
 pub use layout::{CONTENT_SECURITY_POLICY, not_found_page, refused_action_page};
 pub use list_filters::ListFilters;
 pub use login::{LoginPage, LoginProvider, SetupPage};
@@ -52,7 +55,9 @@ pub use run::{
     log_search_fragment,
 };
 pub use service::ServicePage;
-pub use settings::{SettingsPage, SettingsSection};
+pub use settings::{
+    GroupSettingsPage, SettingsFrame, SettingsLink, TokenSettingsPage, UserSettingsPage,
+};
 
 /// The script of all pages.
 pub const SCRIPT: &str = concat!(
@@ -64,6 +69,9 @@ pub const SCRIPT: &str = concat!(
 
 /// The script of pages with a log.
 pub const LOG_VIEW_SCRIPT: &str = include_str!("log_view.js");
+
+/// The script of the log of an instance.
+pub const INSTANCE_LOG_SCRIPT: &str = include_str!("instance_log.js");
 
 /// The script of the overview.
 pub const OVERVIEW_SCRIPT: &str = include_str!("overview.js");

@@ -20,6 +20,7 @@ mod file_storage;
 mod followed_repo;
 mod forges;
 mod http_routes;
+mod instance_logs;
 mod job_environment;
 mod job_logs;
 mod job_token;

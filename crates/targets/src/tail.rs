@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, SeekFrom},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -114,8 +115,20 @@ impl FileTail {
         let mut chunk = vec![0; CHUNK];
         let count = file.read(&mut chunk).await?;
         chunk.truncate(count);
+        if count == 0 && self.is_rotated().await {
+            (self.file, self.offset) = (None, 0);
+            return Box::pin(self.read()).await;
+        }
         self.offset += count as u64;
         Ok(chunk.into())
+    }
+
+    /// Whether another file has its name now. The one that is open doesn't grow any more.
+    async fn is_rotated(&self) -> bool {
+        let Some(file) = &self.file else { return false };
+        let open = file.metadata().await;
+        let named = tokio::fs::metadata(&self.path).await;
+        matches!((open, named), (Ok(open), Ok(named)) if (open.dev(), open.ino()) != (named.dev(), named.ino()))
     }
 
     /// Waits for a change in the folder. May return for a change before the last [`FileTail::read`].
@@ -168,6 +181,21 @@ async fn next_chunk<F: Future<Output = bool>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_rotated_is_followed_in_the_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::fs::write(&path, "one\n").unwrap();
+        let mut tail = FileTail::open(&path, 2).unwrap();
+        assert_eq!(tail.read().await.unwrap(), "e\n");
+        assert_eq!(tail.read().await.unwrap(), "");
+        std::fs::rename(&path, folder.path().join("log.1")).unwrap();
+        assert_eq!(tail.read().await.unwrap(), "");
+        std::fs::write(&path, "two\n").unwrap();
+        assert_eq!(tail.read().await.unwrap(), "two\n");
+        assert_eq!(tail.offset(), 4);
+    }
 
     #[test]
     fn a_very_long_line_does_not_displace_the_lines_before_it() {

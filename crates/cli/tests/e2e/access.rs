@@ -198,7 +198,8 @@ impl Row {
         let form = "application/x-www-form-urlencoded";
         let body = match (self.method.as_str(), self.path.as_str(), self.case.as_str()) {
             ("GET", ..) => "",
-            (_, _, "a user or a group") => return (form, "csrf=&action=remove_user&name=unknown"),
+            (_, "/settings/users", _) => return (form, "csrf=&action=remove_user&name=unknown"),
+            (_, "/settings/groups", _) => return (form, "csrf=&action=remove_group&name=unknown"),
             (_, _, "a token of the caller") => {
                 return (form, "csrf=&action=revoke_token&name=t9999");
             }

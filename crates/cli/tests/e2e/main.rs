@@ -22,6 +22,7 @@ mod documentation;
 mod doors;
 mod durable;
 mod elsewhere;
+mod environment_pages;
 mod evidence;
 mod examined_page;
 mod examples;

@@ -58,6 +58,6 @@ fn instance_row(view: &RolloutView, instance: &InstanceStatus, now: Timestamp) -
         td { (status_badge(phase_name(&instance.phase))) @if let Some(reason) = phase_reason(&instance.phase) { " " (foreign_text(reason)) } }
         td.number { (instance.restarts) }
         td.dim.tight { (relative_time(instance.since, now)) }
-        td { a href={ "/api/v1/instances/" (id) "/log" } aria-label={ "log of " (id) } { "log" } }
+        td { a href={ "/instances/" (id) } aria-label={ "log of " (id) } { "log" } }
     } }
 }

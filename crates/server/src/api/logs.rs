@@ -259,7 +259,7 @@ pub(super) async fn instance(
 }
 
 /// How often a quiet connection is shown to be alive; proxies give up after a minute or so.
-pub(super) const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
+pub(crate) const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(15);
 
 fn text_stream(log: LogStream) -> Response {
     (

@@ -29,7 +29,7 @@ pub(crate) mod job_records;
 mod json_body;
 pub(crate) mod lists;
 mod log_windows;
-mod logs;
+pub(crate) mod logs;
 mod matrix;
 pub(crate) mod prometheus;
 mod prune;

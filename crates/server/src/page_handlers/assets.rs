@@ -27,6 +27,10 @@ pub(super) fn routes() -> Router<AppState> {
             get(|| asset(SCRIPT, shipway_pages::LOG_VIEW_SCRIPT)),
         )
         .route(
+            "/assets/instance_log.js",
+            get(|| asset(SCRIPT, shipway_pages::INSTANCE_LOG_SCRIPT)),
+        )
+        .route(
             "/assets/overview.js",
             get(|| asset(SCRIPT, shipway_pages::OVERVIEW_SCRIPT)),
         )

@@ -11,7 +11,8 @@ use shipway_api::RolloutListQuery;
 use shipway_core::{
     access::{Resource, Verb},
     ids::{EnvironmentName, ServiceName},
-    service::EnvironmentRow,
+    release::Release,
+    service::{EnvironmentRow, EnvironmentView},
     target::{ReplicaSetKey, ServiceEnvironment},
 };
 use shipway_engine::{Clock, Store};
@@ -22,6 +23,7 @@ use crate::{
     api::{Caller, rollouts::read_rollouts},
     delivery_matrix::MatrixFeed,
     environment_status::{StatusSources, environment_statuses},
+    read_models::{ReadModelError, newest_rows, release},
 };
 
 /// Rollouts that the page shows.
@@ -76,12 +78,27 @@ pub(super) async fn show(
         }),
         serves_since: view.since,
         before: view.before.map(|before| before.0),
+        configured: configured_release(&*store, &place.service, &view).await?,
         rollouts,
         has_older: filters.next.is_some(),
         status,
         now: clock.now(),
     };
     Ok(html(page.to_html()))
+}
+
+/// The release whose configuration holds: the stable one, or the newest where nothing is deployed.
+async fn configured_release(
+    store: &dyn Store,
+    service: &ServiceName,
+    view: &EnvironmentView,
+) -> Result<Option<Release>, ReadModelError> {
+    if let Some(stable) = &view.stable {
+        let stable = release(store, service, stable.number).await;
+        return Ok(stable.map(|stable| (*stable).clone()));
+    }
+    let newest: Vec<Release> = newest_rows(store, "release", service.as_str(), 1).await?;
+    Ok(newest.into_iter().next())
 }
 
 /// Shows the badge of an environment. An unknown one has a badge too, so that a page with it is not broken.

@@ -5,6 +5,7 @@ mod approval_link;
 mod approvals;
 mod assets;
 mod environment;
+mod instance;
 mod list_parameters;
 mod lists;
 mod openid_sign_in;
@@ -47,6 +48,8 @@ pub(crate) fn routes() -> Router<AppState> {
             "/services/{service}/environments/{environment}",
             get(environment::show),
         )
+        .route("/instances/{name}", get(instance::show))
+        .route("/instances/{name}/log", get(instance::follow))
         .route("/badge/{service}/{file}", get(environment::badge))
         .merge(settings::routes())
         .merge(sign_in::routes())
