@@ -123,7 +123,7 @@ impl FileTail {
         Ok(chunk.into())
     }
 
-    /// Whether another file has its name now. The one that is open doesn't grow any more.
+    /// Whether another file has its name now. The open file doesn't grow any more.
     async fn is_rotated(&self) -> bool {
         let Some(file) = &self.file else { return false };
         let open = file.metadata().await;

@@ -38,7 +38,7 @@ trait SettingsPage: FromRef<AppState> + Send + Sync + 'static {
     const VERB: Verb;
     /// The fields of its forms.
     type Form: DeserializeOwned + Send;
-    /// What is shown once, after a form.
+    /// Shown once, after a form.
     type Shown: Send;
 
     /// Whether the navigation leads this caller to it.
@@ -56,7 +56,7 @@ trait SettingsPage: FromRef<AppState> + Send + Sync + 'static {
         visit: SettingsVisit<'_, Self::Shown>,
     ) -> impl Future<Output = Result<String, PageError>> + Send;
 
-    /// Carries out a form; returns what is shown once.
+    /// Carries out a form; returns a result that is shown once.
     fn apply_form(
         &self,
         caller: &Caller,

@@ -37,7 +37,7 @@ impl FromRef<AppState> for UserSettings {
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum UserAction {
+enum UserFormAction {
     AddUser,
     ChangeUser,
     SetPassword,
@@ -50,7 +50,7 @@ enum UserAction {
 /// The fields of all forms. An empty one is as good as none.
 #[derive(Deserialize)]
 pub(super) struct UserForm {
-    action: UserAction,
+    action: UserFormAction,
     name: String,
     #[serde(default)]
     version: String,
@@ -116,7 +116,7 @@ impl SettingsPage for UserSettings {
         let user: UserName = parse_field(&form.name)?;
         let version = form.version.parse().ok();
         let input = match form.action {
-            UserAction::AddUser => UserDirectoryInput::AddUser {
+            UserFormAction::AddUser => UserDirectoryInput::AddUser {
                 password: match form.password.as_str() {
                     "" => None,
                     password => Some(self.seal_password(&user, password).await?),
@@ -124,19 +124,19 @@ impl SettingsPage for UserSettings {
                 profile: form.profile()?,
                 user,
             },
-            UserAction::SetPassword => UserDirectoryInput::SetPassword {
+            UserFormAction::SetPassword => UserDirectoryInput::SetPassword {
                 password: self.seal_password(&user, &form.password).await?,
                 user,
             },
-            UserAction::ChangeUser => UserDirectoryInput::ChangeUser {
+            UserFormAction::ChangeUser => UserDirectoryInput::ChangeUser {
                 user,
                 profile: form.profile()?,
                 version,
             },
-            UserAction::EndSessions => UserDirectoryInput::EndSessions { user },
-            UserAction::EnableUser => UserDirectoryInput::EnableUser { user, version },
-            UserAction::DisableUser => UserDirectoryInput::DisableUser { user, version },
-            UserAction::RemoveUser => UserDirectoryInput::RemoveUser { user, version },
+            UserFormAction::EndSessions => UserDirectoryInput::EndSessions { user },
+            UserFormAction::EnableUser => UserDirectoryInput::EnableUser { user, version },
+            UserFormAction::DisableUser => UserDirectoryInput::DisableUser { user, version },
+            UserFormAction::RemoveUser => UserDirectoryInput::RemoveUser { user, version },
         };
         self.accounts.change(input, caller.actor()).await?;
         Ok(None)
