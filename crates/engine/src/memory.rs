@@ -229,6 +229,10 @@ impl Store for MemoryStore {
         Ok(self.lock().streams_of_kind(kind, |_| true))
     }
 
+    async fn has_stream(&self, stream: &str) -> Result<bool, StoreError> {
+        Ok(self.lock().by_name.contains_key(stream))
+    }
+
     async fn subscribe(&self, after: u64) -> Result<Subscription, StoreError> {
         let (log, position) = (self.log.clone(), self.position.subscribe());
         let start = (log, position, after, VecDeque::new());

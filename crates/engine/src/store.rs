@@ -311,6 +311,9 @@ pub trait Store: Send + Sync {
     /// All streams of a kind.
     async fn streams(&self, kind: &str) -> Result<Vec<String>, StoreError>;
 
+    /// Whether a stream has events.
+    async fn has_stream(&self, stream: &str) -> Result<bool, StoreError>;
+
     /// All events after a position, then each new one, exactly once. A slow reader blocks no one else.
     async fn subscribe(&self, after: u64) -> Result<Subscription, StoreError>;
 

@@ -237,6 +237,9 @@ impl Store for Disk {
     async fn streams(&self, kind: &str) -> Result<Vec<String>, StoreError> {
         self.log.streams(kind).await
     }
+    async fn has_stream(&self, stream: &str) -> Result<bool, StoreError> {
+        self.log.has_stream(stream).await
+    }
     async fn subscribe(&self, after: u64) -> Result<Subscription, StoreError> {
         self.log.subscribe(after).await
     }

@@ -55,7 +55,10 @@ impl ReaderPool {
     }
 }
 
-/// Events after a position, at most `limit`.
+/// Bytes of events that one query returns, but at least one event: each follower of the log holds one result, and may never read it.
+const EVENT_BYTES_PER_QUERY: usize = 256 << 10;
+
+/// Events after a position, at most `limit`, and only so many that their texts are not much larger than [`EVENT_BYTES_PER_QUERY`].
 pub(crate) fn events_after(
     connection: &Connection,
     after: u64,
@@ -70,10 +73,18 @@ pub(crate) fn events_after(
             event: row.get(3)?,
         })
     };
-    connection
-        .prepare_cached(sql)?
-        .query_map(params![after, limit], read)?
-        .collect()
+    let mut query = connection.prepare_cached(sql)?;
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    for event in query.query_map(params![after, limit], read)? {
+        let event: Recorded = event?;
+        bytes += event.event.len();
+        events.push(event);
+        if bytes >= EVENT_BYTES_PER_QUERY {
+            break;
+        }
+    }
+    Ok(events)
 }
 
 /// The error of the store for an error of SQLite, with what to do.

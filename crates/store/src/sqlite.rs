@@ -258,6 +258,16 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn has_stream(&self, stream: &str) -> Result<bool, StoreError> {
+        let stream = stream.to_owned();
+        self.query(move |connection| {
+            connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM streams WHERE name = ?1)")?
+                .query_row([stream], |row| row.get(0))
+        })
+        .await
+    }
+
     async fn subscribe(&self, after: u64) -> Result<Subscription, StoreError> {
         Ok(subscribe::stream_events(
             self.readers.clone(),

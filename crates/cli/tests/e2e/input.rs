@@ -3,7 +3,7 @@
 
 use crate::{
     shop::Shop,
-    site::{Site, said},
+    site::{Site, raw, said},
     words::{assert_ends, assert_says, assert_silent_of},
 };
 
@@ -270,4 +270,10 @@ fn requests_that_cannot_be_are_told_as_problem_documents() {
         let detail = told["detail"].as_str().unwrap_or_default();
         assert!(detail.contains(words), "{told}");
     }
+    let unknown = raw(
+        &site.listen,
+        "GET /api/v1/events?stream=rollout/shop/9 HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n",
+    );
+    assert!(unknown.starts_with("HTTP/1.1 404"), "{unknown}");
+    assert_says(&unknown, &["application/problem+json", "rollout/shop/9"]);
 }

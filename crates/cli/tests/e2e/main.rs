@@ -68,6 +68,7 @@ mod secrets;
 mod shop;
 mod simulate;
 mod site;
+mod stalled_readers;
 mod standing;
 mod storage;
 mod strategies;

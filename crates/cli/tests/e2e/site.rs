@@ -117,6 +117,11 @@ impl Site {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
+    /// The process of the server, which runs.
+    pub fn server_pid(&self) -> u32 {
+        self.server.as_ref().unwrap().id()
+    }
+
     /// Whether the server has ended.
     pub fn ended(&mut self) -> bool {
         self.server

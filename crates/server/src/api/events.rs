@@ -38,6 +38,14 @@ pub(super) async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let stream = from.stream.clone();
     caller.require(Verb::Read, &Resource::Events { stream })?;
+    if let Some(stream) = &from.stream
+        && !store.has_stream(stream).await?
+    {
+        let detail = format!(
+            "the log has no stream {stream}; streams are service/NAME, run/NAME/NUMBER, rollout/NAME/NUMBER and the like"
+        );
+        return Err(ApiError::missing(detail));
+    }
     let seen = headers
         .get("last-event-id")
         .and_then(|value| value.to_str().ok())

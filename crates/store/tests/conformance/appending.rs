@@ -39,6 +39,8 @@ pub async fn texts_come_back_byte_by_byte(place: &impl Place) {
     store.append(facts(stream, 0, &events)).await.unwrap();
     assert_eq!(store.read(stream, 0).await.unwrap(), events);
     assert_eq!(store.streams("run").await.unwrap(), [stream]);
+    assert!(store.has_stream(stream).await.unwrap());
+    assert!(!store.has_stream("run/ein Dienst").await.unwrap());
 }
 
 pub async fn one_append_may_hold_many_and_large_events(place: &impl Place) {
