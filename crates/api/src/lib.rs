@@ -10,6 +10,7 @@
 )]
 
 mod addresses;
+mod audit;
 mod business_events;
 mod client;
 mod delivery;
@@ -32,6 +33,7 @@ mod time_bound;
 mod users;
 
 pub use addresses::AddressPage;
+pub use audit::AuditListQuery;
 pub use business_events::{BusinessEvent, BusinessEventReport, BusinessEventsCounted};
 pub use client::{ApiClient, DEFAULT_SERVER_URL};
 pub use delivery::DeliveryQuery;

@@ -11,6 +11,7 @@
 pub mod access;
 pub mod address;
 pub mod aggregate;
+pub mod audit;
 pub mod check;
 pub mod concurrency;
 pub mod config;

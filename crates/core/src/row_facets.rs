@@ -30,7 +30,7 @@ impl RowFacet {
             }
             ("run", Self::Branch) => &["/branch"],
             ("release", Self::Branch) => &["/config/branch"],
-            ("run" | "rollout" | "rollout-approval", Self::Person) => &["/by"],
+            ("run" | "rollout" | "rollout-approval" | "audit", Self::Person) => &["/by"],
             ("release", Self::Person) => &["/by/person/name", "/by/push/name", "/commit/author"],
             _ => &[],
         }

@@ -136,16 +136,26 @@ pub fn refused_action_page(reason: &str, back: &str) -> String {
     page(&frame, &content)
 }
 
-/// The page of an address where there is nothing, with the reason.
+/// The page of a request that was refused or failed: what kind of refusal it is by its HTTP status, and the reason.
 #[must_use]
-pub fn not_found_page(reason: &str) -> String {
+pub fn refusal_page(status: u16, reason: &str) -> String {
+    let title = match status {
+        401 => "Sign in first",
+        403 => "Not allowed",
+        404 | 410 => "Not found",
+        405 => "Not possible here",
+        413 => "Too large",
+        429 => "Too many requests",
+        500.. => "The server could not do this",
+        _ => "Not done",
+    };
     let content = html! {
-        h1 { "Not found" }
-        p { (reason) }
-        p { a href="/" { "All services" } }
+        h1 { (title) }
+        p { (foreign_text(reason)) }
+        p { @if status == 401 { a href="/login" { "Sign in" } " · " } a href="/" { "All services" } }
     };
     let frame = PageFrame {
-        title: "Not found",
+        title,
         ..PageFrame::default()
     };
     page(&frame, &content)

@@ -43,7 +43,7 @@ pub use compare::ComparePage;
 pub use delivery_lists::ListPage;
 pub use environment::EnvironmentPage;
 pub use instance_log::{InstanceLogPage, instance_log_lines};
-pub use layout::{CONTENT_SECURITY_POLICY, not_found_page, refused_action_page};
+pub use layout::{CONTENT_SECURITY_POLICY, refusal_page, refused_action_page};
 pub use list_filters::ListFilters;
 pub use login::{LoginPage, LoginProvider, SetupPage};
 pub use overview::{OverviewPage, overview_row, overview_row_id};
@@ -56,7 +56,9 @@ pub use run::{
 };
 pub use service::ServicePage;
 pub use settings::{
-    GroupSettingsPage, SettingsFrame, SettingsLink, TokenSettingsPage, UserSettingsPage,
+    AuditSettingsPage, FinishedRemoval, GroupSettingsPage, RefusedWebhook, RetentionResult,
+    RetentionSettingsPage, SecretAccess, SecretRow, SecretSettingsPage, SettingsFrame,
+    SettingsLink, StoredFiles, TokenSettingsPage, UserSettingsPage, WebhookSettingsPage,
 };
 
 /// The script of all pages.

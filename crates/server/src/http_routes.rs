@@ -6,7 +6,6 @@ use axum::{
     Router,
     http::{HeaderMap, Uri},
     middleware,
-    response::{IntoResponse, Response},
     routing::{get, post},
 };
 
@@ -96,13 +95,14 @@ fn finish(routes: Router<AppState>, app: &AppState) -> Router {
             app.clone(),
             same_origin::require_same_origin,
         ))
+        .layer(middleware::from_fn(page_handlers::show_refusals))
         .with_state(app.clone())
 }
 
-/// An unknown address is a page for a browser, and a problem document for a program and below `/api/`.
-async fn answer_unknown_address(uri: Uri, headers: HeaderMap) -> Response {
-    if !uri.path().starts_with("/api/") && accepts_html(&headers) {
-        return page_handlers::respond_unknown_address(uri.path());
+/// Says so; a browser gets a page of it.
+async fn answer_unknown_address(uri: Uri, headers: HeaderMap) -> ApiError {
+    match accepts_html(&headers) {
+        true => ApiError::missing(format!("There is no page at {}.", uri.path())),
+        false => ApiError::missing("not found; see /api/openapi.json"),
     }
-    ApiError::missing("not found; see /api/openapi.json").into_response()
 }

@@ -15,7 +15,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -40,6 +40,7 @@ use shipway_drivers::{
     jobs::JobExecutor,
 };
 use shipway_engine::{BlobError, Blobs, Clock, RowQuery, RowScope, Store, StoreError};
+use shipway_pages::FinishedRemoval;
 
 use crate::delivery_engines::DeliveryEngines;
 
@@ -90,11 +91,15 @@ pub(crate) struct FilePruner {
     pub(crate) executor: Arc<dyn JobExecutor>,
     /// Two removals at once would count the same files.
     pub(crate) is_running: Arc<AtomicBool>,
+    /// The last removal that has ended.
+    pub(crate) last: Arc<Mutex<Option<FinishedRemoval>>>,
 }
 
 /// What the retention rule no longer covers.
 struct PrunePlan {
     retained: RetainedFiles,
+    /// All files that are stored.
+    stored: PrunedFiles,
     blobs: Vec<BlobRecord>,
     runs: Vec<(RunId, u64)>,
     releases: Vec<ReleaseRecord>,
@@ -171,7 +176,22 @@ impl FilePruner {
             tracing::info!(count, bytes, "unreachable git objects were removed");
         }
         report.repositories = Some(repositories);
+        let removal = FinishedRemoval {
+            at: self.clock.now(),
+            removed: report.clone(),
+            kept: PrunedFiles {
+                count: plan.stored.count.saturating_sub(report.blobs.count),
+                bytes: plan.stored.bytes.saturating_sub(report.blobs.bytes),
+            },
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(removal);
         Ok(report)
+    }
+
+    /// The last removal that has ended since the server was started.
+    pub(crate) fn last_removal(&self) -> Option<FinishedRemoval> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
     }
 
     async fn plan(&self) -> Result<PrunePlan, PruneError> {
@@ -200,8 +220,10 @@ impl FilePruner {
             }
         }
         runs.sort();
+        let stored = count_files(listed.iter().map(|blob| blob.size));
         let unneeded = listed.into_iter();
         Ok(PrunePlan {
+            stored,
             blobs: unneeded
                 .filter(|blob| retained.may_remove_blob(blob))
                 .collect(),
@@ -354,7 +376,8 @@ impl Drop for RunningRemoval<'_> {
     }
 }
 
-fn count_files(sizes: impl Iterator<Item = u64>) -> PrunedFiles {
+/// The number and size of files.
+pub(crate) fn count_files(sizes: impl Iterator<Item = u64>) -> PrunedFiles {
     sizes.fold(PrunedFiles::default(), |sum, size| PrunedFiles {
         count: sum.count + 1,
         bytes: sum.bytes + size,

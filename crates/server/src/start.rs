@@ -14,6 +14,7 @@ use shipway_core::{
         reachable,
     },
     aggregate::Aggregate,
+    audit::AuditLog,
     delivery::DeliveryCounts,
     secret::SecretUser,
     source_repository::SourceRepository,
@@ -429,6 +430,7 @@ fn build_app(options: &ServerOptions, data: &Path, parts: ServerParts) -> Result
             repositories: parts.repos.clone(),
             executor: shared.jobs.executor.clone(),
             is_running: Arc::default(),
+            last: Arc::default(),
         },
         hook: HookTarget {
             exe: options.exe.clone(),
@@ -503,6 +505,7 @@ fn spawn_tasks(
         app.clock.clone(),
     ));
     tasks.spawn(follow_log::<DeliveryCounts>(app.store.clone()));
+    tasks.spawn(follow_log::<AuditLog>(app.store.clone()));
     tasks.spawn(follow_matrix(
         app.matrix.clone(),
         app.store.clone(),

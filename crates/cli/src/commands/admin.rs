@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use shipway_core::{
-    address::claims::AddressClaims, delivery::DeliveryCounts, outbox::OutboxAggregate,
-    rollout::RolloutAggregate, run::RunAggregate, service::ServiceAggregate,
+    address::claims::AddressClaims, audit::AuditLog, delivery::DeliveryCounts,
+    outbox::OutboxAggregate, rollout::RolloutAggregate, run::RunAggregate,
+    service::ServiceAggregate,
 };
 use shipway_store::{DataDir, SqliteOptions, SqliteStore, rebuild_projection, rebuild_rows};
 
@@ -107,6 +108,9 @@ async fn rebuild(data: &DataDir) -> Result<(), Failure> {
         .await
         .map_err(failed)?;
     rows += rebuild_projection::<DeliveryCounts>(&store)
+        .await
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    rows += rebuild_projection::<AuditLog>(&store)
         .await
         .map_err(|error| Failure::Failed(error.to_string()))?;
     line(&format!("{rows} rows rebuilt"));

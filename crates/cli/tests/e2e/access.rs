@@ -199,6 +199,19 @@ impl Row {
         let body = match (self.method.as_str(), self.path.as_str(), self.case.as_str()) {
             ("GET", ..) => "",
             (_, "/settings/users", _) => return (form, "csrf=&action=remove_user&name=unknown"),
+            (_, "/settings/secrets", "of all services") => {
+                return (form, "csrf=&action=remove_secret&name=UNKNOWN");
+            }
+            (_, "/settings/secrets", "of a service") => {
+                return (form, "csrf=&action=remove_secret&name=UNKNOWN&service=shop");
+            }
+            (_, "/settings/secrets", _) => {
+                return (
+                    form,
+                    "csrf=&action=remove_secret&name=UNKNOWN&service=shop&environment=production",
+                );
+            }
+            (_, "/settings/retention", _) => return (form, "csrf=&action=preview"),
             (_, "/settings/groups", _) => return (form, "csrf=&action=remove_group&name=unknown"),
             (_, _, "a token of the caller") => {
                 return (form, "csrf=&action=revoke_token&name=t9999");

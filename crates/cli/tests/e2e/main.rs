@@ -65,6 +65,7 @@ mod runs;
 mod screen;
 mod scriptless;
 mod secrets;
+mod settings_pages;
 mod shop;
 mod simulate;
 mod site;

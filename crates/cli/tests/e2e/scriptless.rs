@@ -93,6 +93,10 @@ fn every_page_is_readable_and_every_form_works_without_a_script() {
         ("/services/shop/environments/production", "History"),
         ("/services/shop/compare?from=1&to=2", "1.1"),
         ("/settings/users", "bob"),
+        ("/settings/secrets", "API_KEY"),
+        ("/settings/webhooks", "shipway forge connect"),
+        ("/settings/retention", "Show what would be removed"),
+        ("/settings/audit", "set secret API_KEY"),
     ] {
         team.ada.open(&team.site.url(path));
         let text = team.ada.text();

@@ -1,9 +1,6 @@
 //! The walk of a team through the pages, in real browsers: from the setup link to a rollback and the end of its hold.
 
-use std::{
-    io::Write as _,
-    process::{Child, Stdio},
-};
+use std::process::Child;
 
 use serde_json::Value;
 
@@ -12,7 +9,7 @@ use crate::{
     examined_page::{examine, examine_open_page},
     load::Load,
     shop::Shop,
-    site::{Site, said, shipway_in, until},
+    site::{Site, said, until},
 };
 
 const PASSWORD: &str = "correct horse battery";
@@ -106,7 +103,8 @@ impl Team {
         looks(&mut ada, &site, "settings-tokens");
         let token = ada.evaluate("document.querySelector('[role=status] pre').textContent");
         let token = token.as_str().unwrap().trim().to_owned();
-        set_secret(&site, &token);
+        add_secret(&mut ada, &site);
+        looks(&mut ada, &site, "settings-secrets");
         sign_in(&mut bob, &site, "bob", &mut looks);
         let remote = format!("http://ada:{token}@{}/git/shop", site.listen);
         let shop = Shop::create(&site.folder.path().join("repo"), &remote);
@@ -179,21 +177,14 @@ fn sign_in(
     browser.wait_for("location.pathname === '/'");
 }
 
-fn set_secret(site: &Site, token: &str) {
-    let mut command = shipway_in(
-        site.folder.path(),
-        &["secret", "set", "API_KEY", "--all-services"],
-    );
-    command
-        .env("SHIPWAY_URL", site.url(""))
-        .env("SHIPWAY_TOKEN", token)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let _ = child.stdin.take().unwrap().write_all(b"sesame-open-1\n");
-    let done = child.wait_with_output().unwrap();
-    assert!(done.status.success(), "{}", said(&done));
+/// Sets a secret of all services on the page of secrets.
+fn add_secret(browser: &mut Browser, site: &Site) {
+    browser.open(&site.url("/settings/secrets"));
+    let add = "form:has(input[name=version][value='0'])";
+    browser.fill(&format!("{add} input[name=name]"), "API_KEY");
+    browser.fill(&format!("{add} textarea"), "sesame-open-1");
+    browser.click(&format!("{add} button"));
+    browser.wait_for("document.readyState === 'complete' && document.querySelector('main tbody th')?.textContent === 'API_KEY'");
 }
 
 /// Presses a button and answers its question with yes.
@@ -214,7 +205,10 @@ fn a_team_delivers_approves_aborts_compares_rolls_back_and_resumes_on_the_pages(
     };
     let Team { ada, site, .. } = &mut team;
     examine(ada, site, "/", "overview-empty");
-    examine(ada, site, "/settings/groups", "settings-groups");
+    for page in ["groups", "webhooks", "retention"] {
+        let name = format!("settings-{page}");
+        examine(ada, site, &format!("/settings/{page}"), &name);
+    }
     first_release(&mut team);
     canary(&mut team);
     two_decisions_at_once(&mut team);
@@ -229,6 +223,8 @@ fn a_team_delivers_approves_aborts_compares_rolls_back_and_resumes_on_the_pages(
         ("/runs", "runs"),
         ("/rollouts", "rollouts"),
         ("/releases", "releases"),
+        ("/settings/audit", "settings-audit"),
+        ("/settings/secrets", "settings-secrets-used"),
     ] {
         examine(ada, site, path, name);
     }

@@ -101,6 +101,7 @@ pub const fn required_role(verb: Verb) -> PrincipalRole {
         | Verb::Prune
         | Verb::ChangeSecrets
         | Verb::ConnectForge
+        | Verb::ReadAudit
         | Verb::ManageUsers => PrincipalRole::Admin,
     }
 }

@@ -46,6 +46,8 @@ pub enum Verb {
     ChangeSecrets,
     /// Connect a repository to one of a forge, or end that.
     ConnectForge,
+    /// Read who changed what on the whole server.
+    ReadAudit,
     /// Read and change users, groups, and the tokens of others.
     ManageUsers,
     /// Read and change the own account: its tokens, sessions and password.
@@ -54,7 +56,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb, in the order of their declaration.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Read,
         Self::Browse,
         Self::Push,
@@ -83,6 +85,7 @@ impl Verb {
         Self::ReadSecrets,
         Self::ChangeSecrets,
         Self::ConnectForge,
+        Self::ReadAudit,
         Self::ManageUsers,
         Self::UseAccount,
     ];
@@ -119,6 +122,7 @@ impl fmt::Display for Verb {
             Self::ReadSecrets => "list the secrets of",
             Self::ChangeSecrets => "change the secrets of",
             Self::ConnectForge => "connect a forge to",
+            Self::ReadAudit => "read the audit of",
             Self::ManageUsers => "manage the users and tokens of",
             Self::UseAccount => "use an account of",
         })

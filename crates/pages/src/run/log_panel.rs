@@ -4,7 +4,7 @@
 
 use maud::{Markup, html};
 use shipway_api::{LogLine, LogMatches, LogStep, LogWindow};
-use shipway_core::run::RunView;
+use shipway_core::run::{RunStatus, RunView};
 
 use crate::{
     ansi_text::ansi_text,
@@ -71,11 +71,11 @@ pub(super) fn log_panel(
             @match log {
                 ShownLog::NoJob => p.dim { "No job of this run has a log: none has started." },
                 ShownLog::Missing { job, attempt, reason } => {
-                    (toolbar(&base, job, *attempt, search))
+                    (toolbar(&base, job, *attempt, search, FailingLine::Absent))
                     div.log-lines tabindex="0" data-job=(job) data-attempt=(attempt) data-total="0" { p.dim { (foreign_text(reason)) } }
                 },
                 ShownLog::Lines(window) => {
-                    (toolbar(&base, &window.job, window.attempt, search))
+                    (toolbar(&base, &window.job, window.attempt, search, FailingLine::from_job(run, window)))
                     (log_fragment(window))
                     (neighbours(&base, window))
                 },
@@ -84,7 +84,35 @@ pub(super) fn log_panel(
     }
 }
 
-fn toolbar(base: &str, job: &str, attempt: u32, search: Option<&LogSearchResults>) -> Markup {
+/// Whether a log may have a line that tells why its job failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FailingLine {
+    Possible,
+    Absent,
+}
+
+impl FailingLine {
+    /// A job that succeeded has none; an attempt before its last one failed.
+    fn from_job(run: &RunView, window: &LogWindow) -> Self {
+        let succeeded = run.jobs.iter().any(|job| {
+            job.key == window.job
+                && job.attempt() == window.attempt
+                && job.status == RunStatus::Success
+        });
+        match succeeded {
+            true => Self::Absent,
+            false => Self::Possible,
+        }
+    }
+}
+
+fn toolbar(
+    base: &str,
+    job: &str,
+    attempt: u32,
+    search: Option<&LogSearchResults>,
+    failing_line: FailingLine,
+) -> Markup {
     let link = format!("{base}?job={job}&attempt={attempt}");
     let raw = base.replacen("/runs/", "/api/v1/runs/", 1);
     let asked = search.map(|search| search.text.as_str());
@@ -99,7 +127,7 @@ fn toolbar(base: &str, job: &str, attempt: u32, search: Option<&LogSearchResults
             }
             p.log-links {
                 a href={ (link) "&from=1" } data-log-link { "Start" } " "
-                a href={ (link) "&at=failure" } data-log-link { "Failing line" } " "
+                @if failing_line == FailingLine::Possible { a href={ (link) "&at=failure" } data-log-link { "Failing line" } " " }
                 a href={ (link) "&at=end" } data-log-link { "End" } " "
                 a href={ (raw) "/jobs/" (job) "/log?attempt=" (attempt) } download={ (job) ".log" } { "Download raw" }
             }
@@ -291,8 +319,6 @@ fn log_line(window: &LogWindow, anchor: &str, line: &LogLine) -> Markup {
 
 #[cfg(test)]
 mod tests {
-    use shipway_core::run::RunStatus;
-
     use super::*;
 
     pub(super) fn window(texts: &[&str]) -> LogWindow {

@@ -1,18 +1,25 @@
 //! The settings: the frame of their pages, with the navigation, forms and the problem of the last form.
 
-mod directory_changes;
+mod audit;
 mod groups;
+mod retention;
+mod secrets;
 mod tokens;
 mod users;
+mod webhooks;
 
 use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 use shipway_core::{access::RoleBinding, ids::GroupName};
 
+pub use audit::AuditSettingsPage;
 pub use groups::GroupSettingsPage;
+pub use retention::{FinishedRemoval, RetentionResult, RetentionSettingsPage, StoredFiles};
+pub use secrets::{SecretAccess, SecretRow, SecretSettingsPage};
 pub use tokens::TokenSettingsPage;
 pub use users::UserSettingsPage;
+pub use webhooks::{RefusedWebhook, WebhookSettingsPage};
 
 use crate::{
     account_frame::csrf_mark,

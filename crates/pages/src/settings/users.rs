@@ -2,12 +2,8 @@
 
 use maud::{Markup, html};
 use shipway_api::UserView;
-use shipway_core::{aggregate::Event, user_directory::UserDirectoryEvent};
 
-use super::{
-    ButtonObject, SettingsFrame, directory_changes::directory_changes, group_list, role_list,
-    roles_field,
-};
+use super::{ButtonObject, SettingsFrame, group_list, role_list, roles_field};
 use crate::login::NAME_PATTERN;
 
 /// The page of `/settings/users`.
@@ -15,8 +11,6 @@ use crate::login::NAME_PATTERN;
 pub struct UserSettingsPage {
     pub frame: SettingsFrame,
     pub users: Vec<UserView>,
-    /// The events of the directory, the oldest first.
-    pub events: Vec<Event<UserDirectoryEvent>>,
 }
 
 impl UserSettingsPage {
@@ -44,7 +38,6 @@ impl UserSettingsPage {
                     button.primary type="submit" { "Add" }
                 }))
             }
-            (directory_changes(&self.events))
         }
     }
 

@@ -18,7 +18,8 @@ use shipway_core::{
     },
     ids::{Digest, ServiceName},
 };
-use shipway_engine::EngineError;
+use shipway_engine::{Clock, EngineError};
+use shipway_pages::RefusedWebhook;
 use tokio::sync::Semaphore;
 
 use super::ApiError;
@@ -41,6 +42,7 @@ static BODIES: Semaphore = Semaphore::const_new(8);
 pub(super) async fn receive(
     State(connections): State<ForgeConnections>,
     State(engines): State<Arc<DeliveryEngines>>,
+    State(clock): State<Arc<dyn Clock>>,
     Path(forge): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -50,6 +52,24 @@ pub(super) async fn receive(
             .map_err(|error: shipway_core::forge::ParseForgeKindError| {
                 ApiError::missing(error.to_string())
             })?;
+    let accepted = accept_webhook(&connections, &engines, forge, request).await;
+    if let Err(problem) = &accepted {
+        connections.record_refusal(RefusedWebhook {
+            forge,
+            at: clock.now(),
+            reason: problem.0.detail.clone(),
+        });
+    }
+    accepted
+}
+
+/// Verifies a webhook, and records what it says.
+async fn accept_webhook(
+    connections: &ForgeConnections,
+    engines: &DeliveryEngines,
+    forge: ForgeKind,
+    request: Request,
+) -> Result<Response, ApiError> {
     let headers = WebhookHeaders::read(forge, request.headers());
     let headers = headers.map_err(|error| unauthorized(error.to_string()))?;
     let body = read_body(request).await?;
@@ -95,7 +115,7 @@ pub(super) async fn receive(
         body: Digest::compute(&body),
         change,
     };
-    accept(&engines, forge, &repositories, &delivery).await
+    accept(engines, forge, &repositories, &delivery).await
 }
 
 /// Reads the body, unless it is too large or too slow.

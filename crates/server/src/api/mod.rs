@@ -6,6 +6,7 @@ mod analysis;
 pub(crate) mod approval_links;
 pub(crate) mod approvals;
 mod artifacts;
+pub(crate) mod audit;
 mod business_events;
 mod caller;
 mod deletion;
@@ -39,7 +40,7 @@ pub(crate) mod rollouts;
 pub(crate) mod route_permissions;
 pub(crate) mod runs;
 pub(crate) mod same_origin;
-mod secrets;
+pub(crate) mod secrets;
 mod services;
 mod shell;
 mod test_results;
@@ -126,6 +127,7 @@ pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(variables::list))
         .routes(routes!(variables::set, variables::remove))
         .routes(routes!(forges::show, forges::connect, forges::disconnect))
+        .routes(routes!(audit::list))
         .routes(routes!(events::events))
         .merge(account_routes())
         .split_for_parts();

@@ -166,7 +166,8 @@ pub(super) async fn rotate(
     Ok(Json(RotatedSecrets { secrets: count }))
 }
 
-async fn set_secrets(
+/// Encrypts and sets values, all of them or none.
+pub(crate) async fn set_secrets(
     editing: &SecretEditing,
     scope: &SecretScope,
     values: BTreeMap<SecretName, String>,
@@ -192,7 +193,7 @@ async fn set_secrets(
 }
 
 /// Records a change, and makes it visible to what starts from now on.
-pub(super) async fn send_change(
+pub(crate) async fn send_change(
     editing: &SecretEditing,
     service: Option<&ServiceName>,
     input: SecretInput,
@@ -206,7 +207,7 @@ pub(super) async fn send_change(
 }
 
 /// The values of a service, or those of all services.
-pub(super) async fn secret_state(
+pub(crate) async fn secret_state(
     engines: &DeliveryEngines,
     service: Option<&ServiceName>,
 ) -> Result<Arc<SecretState>, ApiError> {
@@ -215,7 +216,7 @@ pub(super) async fn secret_state(
 }
 
 /// What a permission on secrets is about.
-pub(super) fn secrets_resource(scope: &SecretScope) -> Resource {
+pub(crate) fn secrets_resource(scope: &SecretScope) -> Resource {
     match (scope.service.clone(), scope.environment.clone()) {
         (Some(service), Some(environment)) => Resource::Environment(ServiceEnvironment {
             service,
@@ -230,14 +231,14 @@ pub(super) fn parse_service(service: Option<&str>) -> Result<Option<ServiceName>
     service.map(parse::<ServiceName>).transpose()
 }
 
-pub(super) fn parse_scope(query: &SecretScopeQuery) -> Result<SecretScope, ApiError> {
+pub(crate) fn parse_scope(query: &SecretScopeQuery) -> Result<SecretScope, ApiError> {
     Ok(SecretScope {
         service: parse_service(query.service.as_deref())?,
         environment: query.environment.as_deref().map(parse).transpose()?,
     })
 }
 
-pub(super) fn parse_name(name: &str) -> Result<SecretName, ApiError> {
+pub(crate) fn parse_name(name: &str) -> Result<SecretName, ApiError> {
     name.parse()
         .map_err(|error| ApiError::bad_request(format!("{error}")))
 }

@@ -13,6 +13,7 @@ use shipway_core::{
     secret::SecretUser,
 };
 use shipway_engine::{Store, StoreError};
+use shipway_pages::RefusedWebhook;
 
 use crate::{
     delivery_engines::DeliveryEngines,
@@ -26,6 +27,8 @@ pub(crate) const WEBHOOK_SECRET_BYTES_MIN: usize = 16;
 #[derive(Clone)]
 pub(crate) struct ForgeConnections {
     by_repository: Arc<RwLock<BTreeMap<ServiceName, Arc<ForgeConnection>>>>,
+    /// The last refused webhook of each kind of forge: anyone can send one.
+    refusals: Arc<RwLock<BTreeMap<ForgeKind, RefusedWebhook>>>,
     secrets: SecretStore,
 }
 
@@ -52,6 +55,7 @@ impl ForgeConnections {
     pub(crate) fn new(secrets: SecretStore) -> Self {
         Self {
             by_repository: Arc::default(),
+            refusals: Arc::default(),
             secrets,
         }
     }
@@ -96,6 +100,20 @@ impl ForgeConnections {
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         known.get(repository).cloned()
+    }
+
+    /// Remembers a refused webhook in place of the one before.
+    pub(crate) fn record_refusal(&self, refusal: RefusedWebhook) {
+        let refusals = self.refusals.write();
+        let mut refusals = refusals.unwrap_or_else(PoisonError::into_inner);
+        refusals.insert(refusal.forge, refusal);
+    }
+
+    /// The last refused webhook of each kind of forge, since the server was started.
+    pub(crate) fn last_refusals(&self) -> Vec<RefusedWebhook> {
+        let refusals = self.refusals.read();
+        let refusals = refusals.unwrap_or_else(PoisonError::into_inner);
+        refusals.values().cloned().collect()
     }
 
     /// The connections to a kind of forge.

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, de::DeserializeOwned};
 use shipway_api::{
-    ApprovalListQuery, ReleaseListQuery, RolloutListQuery, RunListQuery, TimeBound, TimeBoundError,
+    ApprovalListQuery, AuditListQuery, ReleaseListQuery, RolloutListQuery, RunListQuery, TimeBound,
+    TimeBoundError,
 };
 use shipway_pages::ListFilters;
 
@@ -115,6 +116,17 @@ impl ListParameters {
         Ok(ReleaseListQuery {
             service: given(&self.service),
             branch: given(&self.branch),
+            person: given(&self.person),
+            since: Self::time(&self.since)?,
+            until: Self::time(&self.until)?,
+            limit: Some(ENTRIES),
+            cursor: self.cursor()?,
+        })
+    }
+
+    pub(super) fn audit_query(&self) -> Result<AuditListQuery, ListParameterError> {
+        Ok(AuditListQuery {
+            service: given(&self.service),
             person: given(&self.person),
             since: Self::time(&self.since)?,
             until: Self::time(&self.until)?,

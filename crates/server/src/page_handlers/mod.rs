@@ -25,6 +25,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
+pub(crate) use page_error::show_refusals;
 use shipway_pages::CONTENT_SECURITY_POLICY;
 
 use crate::app::AppState;
@@ -76,9 +77,4 @@ fn html(page: String) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, Html(page)).into_response()
-}
-
-/// The page of an unknown address.
-pub(crate) fn respond_unknown_address(path: &str) -> Response {
-    page_error::PageError::NotFound(format!("There is no page at {path}.")).into_response()
 }

@@ -7,7 +7,9 @@ use serde::Deserialize;
 use shipway_core::{access::Verb, user_directory::UserDirectoryInput};
 use shipway_pages::{GroupSettingsPage, SettingsLink};
 
-use super::{PageError, SettingsPage, SettingsVisit, parse_field, parse_roles};
+use super::{
+    NoQuery, PageError, SettingsForms, SettingsPage, SettingsVisit, parse_field, parse_roles,
+};
 use crate::{
     accounts::UserAccounts,
     api::{ApiError, Caller, groups::group_views},
@@ -28,11 +30,13 @@ impl FromRef<AppState> for GroupSettings {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
 enum GroupAction {
-    AddGroup,
-    ChangeGroup,
-    RemoveGroup,
+    #[serde(rename = "add_group")]
+    Add,
+    #[serde(rename = "change_group")]
+    Change,
+    #[serde(rename = "remove_group")]
+    Remove,
 }
 
 /// The fields of all forms.
@@ -52,10 +56,10 @@ impl SettingsPage for GroupSettings {
         title: "Groups",
     };
     const VERB: Verb = Verb::ManageUsers;
-    type Form = GroupForm;
+    type Query = NoQuery;
     type Shown = ();
 
-    async fn to_html(&self, visit: SettingsVisit<'_, ()>) -> Result<String, PageError> {
+    async fn to_html(&self, visit: SettingsVisit<'_, NoQuery, ()>) -> Result<String, PageError> {
         let directory = self.accounts.directory().await?;
         let page = GroupSettingsPage {
             frame: visit.frame,
@@ -63,21 +67,29 @@ impl SettingsPage for GroupSettings {
         };
         Ok(page.to_html())
     }
+}
+
+impl SettingsForms for GroupSettings {
+    type Form = GroupForm;
+
+    fn require_sender(caller: &Caller, _form: &GroupForm) -> Result<(), ApiError> {
+        Self::require_visitor(caller)
+    }
 
     async fn apply_form(&self, caller: &Caller, form: GroupForm) -> Result<Option<()>, ApiError> {
         let group = parse_field(&form.name)?;
         let version = form.version.parse().ok();
         let input = match form.action {
-            GroupAction::AddGroup => UserDirectoryInput::AddGroup {
+            GroupAction::Add => UserDirectoryInput::AddGroup {
                 group,
                 roles: parse_roles(&form.roles)?,
             },
-            GroupAction::ChangeGroup => UserDirectoryInput::ChangeGroup {
+            GroupAction::Change => UserDirectoryInput::ChangeGroup {
                 group,
                 roles: parse_roles(&form.roles)?,
                 version,
             },
-            GroupAction::RemoveGroup => UserDirectoryInput::RemoveGroup { group, version },
+            GroupAction::Remove => UserDirectoryInput::RemoveGroup { group, version },
         };
         self.accounts.change(input, caller.actor()).await?;
         Ok(None)

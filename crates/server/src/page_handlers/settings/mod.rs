@@ -1,14 +1,18 @@
 //! The settings. Each page is a [`SettingsPage`], which shows it and carries out its forms, and one line of [`PAGES`].
 
+mod audit;
 mod groups;
+mod retention;
+mod secrets;
 mod tokens;
 mod users;
+mod webhooks;
 
 use std::future::Future;
 
 use axum::{
     Extension, Form, Router,
-    extract::{FromRef, State},
+    extract::{FromRef, Query, State},
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
     routing::{MethodRouter, get},
@@ -17,7 +21,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use shipway_core::access::{Resource, RoleBinding, Verb};
 use shipway_pages::{SettingsFrame, SettingsLink};
 
-use self::{groups::GroupSettings, tokens::TokenSettings, users::UserSettings};
+use self::{
+    audit::AuditSettings, groups::GroupSettings, retention::RetentionSettings,
+    secrets::SecretSettings, tokens::TokenSettings, users::UserSettings, webhooks::WebhookSettings,
+};
 use super::{html, page_error::PageError, sign_in::require_csrf_field};
 use crate::{
     api::{ApiError, Caller, identity::SessionSecret},
@@ -26,18 +33,22 @@ use crate::{
 
 /// The pages in the order of their navigation.
 const PAGES: &[SettingsEntry] = &[
-    SettingsEntry::new::<UserSettings>(),
-    SettingsEntry::new::<GroupSettings>(),
-    SettingsEntry::new::<TokenSettings>(),
+    SettingsEntry::with_forms::<UserSettings>(),
+    SettingsEntry::with_forms::<GroupSettings>(),
+    SettingsEntry::with_forms::<TokenSettings>(),
+    SettingsEntry::with_forms::<SecretSettings>(),
+    SettingsEntry::read_only::<WebhookSettings>(),
+    SettingsEntry::with_forms::<RetentionSettings>(),
+    SettingsEntry::read_only::<AuditSettings>(),
 ];
 
-/// A page of the settings: what it reads, shows and changes.
+/// A page of the settings: what it reads and shows.
 trait SettingsPage: FromRef<AppState> + Send + Sync + 'static {
     const LINK: SettingsLink;
     /// The permission of its visitors.
     const VERB: Verb;
-    /// The fields of its forms.
-    type Form: DeserializeOwned + Send;
+    /// The query of its address.
+    type Query: DeserializeOwned + Send;
     /// Shown once, after a form.
     type Shown: Send;
 
@@ -53,8 +64,17 @@ trait SettingsPage: FromRef<AppState> + Send + Sync + 'static {
 
     fn to_html(
         &self,
-        visit: SettingsVisit<'_, Self::Shown>,
+        visit: SettingsVisit<'_, Self::Query, Self::Shown>,
     ) -> impl Future<Output = Result<String, PageError>> + Send;
+}
+
+/// A page of the settings that changes something.
+trait SettingsForms: SettingsPage {
+    /// The fields of its forms.
+    type Form: DeserializeOwned + Send;
+
+    /// Refuses callers that may not do what a form asks for.
+    fn require_sender(caller: &Caller, form: &Self::Form) -> Result<(), ApiError>;
 
     /// Carries out a form; returns a result that is shown once.
     fn apply_form(
@@ -65,12 +85,18 @@ trait SettingsPage: FromRef<AppState> + Send + Sync + 'static {
 }
 
 /// A request for a page.
-struct SettingsVisit<'a, S> {
+struct SettingsVisit<'a, Q, S> {
     caller: &'a Caller,
     frame: SettingsFrame,
+    /// None after a form.
+    query: Option<Q>,
     /// What the form before it has left to be shown.
     shown: Option<S>,
 }
+
+/// The query of pages that have none.
+#[derive(Deserialize)]
+struct NoQuery {}
 
 /// A page in the navigation, with its handlers.
 struct SettingsEntry {
@@ -80,11 +106,18 @@ struct SettingsEntry {
 }
 
 impl SettingsEntry {
-    const fn new<P: SettingsPage>() -> Self {
+    const fn read_only<P: SettingsPage>() -> Self {
         Self {
             link: P::LINK,
             may_open: P::may_open,
+            handlers: || get(show::<P>),
+        }
+    }
+
+    const fn with_forms<P: SettingsForms>() -> Self {
+        Self {
             handlers: || get(show::<P>).post(change::<P>),
+            ..Self::read_only::<P>()
         }
     }
 }
@@ -106,12 +139,14 @@ async fn show_first(caller: Caller) -> Result<Redirect, PageError> {
 
 async fn show<P: SettingsPage>(
     State(page): State<P>,
+    Query(query): Query<P::Query>,
     caller: Caller,
 ) -> Result<Response, PageError> {
     P::require_visitor(&caller)?;
     let visit = SettingsVisit {
         caller: &caller,
         frame: frame_of_page::<P>(&caller, None),
+        query: Some(query),
         shown: None,
     };
     Ok(html(page.to_html(visit).await?))
@@ -127,13 +162,13 @@ struct SentForm<F> {
 }
 
 /// Carries out a form, and shows the page again: by a redirect, unless there is a problem or something to show once.
-async fn change<P: SettingsPage>(
+async fn change<P: SettingsForms>(
     State(page): State<P>,
     session: Option<Extension<SessionSecret>>,
     caller: Caller,
     Form(form): Form<SentForm<P::Form>>,
 ) -> Result<Response, PageError> {
-    P::require_visitor(&caller)?;
+    P::require_sender(&caller, &form.fields)?;
     require_csrf_field(session.as_ref().map(|Extension(it)| it), &form.csrf)?;
     let (problem, shown) = match page.apply_form(&caller, form.fields).await {
         Ok(None) => return Ok(Redirect::to(P::LINK.address).into_response()),
@@ -147,6 +182,7 @@ async fn change<P: SettingsPage>(
     let visit = SettingsVisit {
         caller: &caller,
         frame: frame_of_page::<P>(&caller, detail),
+        query: None,
         shown,
     };
     Ok((status, html(page.to_html(visit).await?)).into_response())

@@ -9,7 +9,9 @@ use shipway_core::access::Verb;
 use shipway_engine::Clock;
 use shipway_pages::{SettingsLink, TokenSettingsPage};
 
-use super::{PageError, SettingsPage, SettingsVisit, parse_field, parse_roles};
+use super::{
+    NoQuery, PageError, SettingsForms, SettingsPage, SettingsVisit, parse_field, parse_roles,
+};
 use crate::{
     accounts::UserAccounts,
     api::{
@@ -58,16 +60,27 @@ impl SettingsPage for TokenSettings {
         title: "Tokens",
     };
     const VERB: Verb = Verb::UseAccount;
-    type Form = TokenForm;
+    type Query = NoQuery;
     type Shown = CreatedToken;
 
-    async fn to_html(&self, visit: SettingsVisit<'_, CreatedToken>) -> Result<String, PageError> {
+    async fn to_html(
+        &self,
+        visit: SettingsVisit<'_, NoQuery, CreatedToken>,
+    ) -> Result<String, PageError> {
         let page = TokenSettingsPage {
             frame: visit.frame,
             tokens: visible_tokens(&self.accounts, visit.caller).await?,
             created: visit.shown,
         };
         Ok(page.to_html())
+    }
+}
+
+impl SettingsForms for TokenSettings {
+    type Form = TokenForm;
+
+    fn require_sender(caller: &Caller, _form: &TokenForm) -> Result<(), ApiError> {
+        Self::require_visitor(caller)
     }
 
     async fn apply_form(

@@ -8,12 +8,14 @@ use shipway_core::{
     access::Verb,
     ids::UserName,
     sealed_value::SealedValue,
-    user_directory::{STREAM, UserDirectoryInput, UserProfile},
+    user_directory::{UserDirectoryInput, UserProfile},
 };
-use shipway_engine::Store;
 use shipway_pages::{SettingsLink, UserSettingsPage};
 
-use super::{PageError, SettingsPage, SettingsVisit, parse_field, parse_roles, split_list};
+use super::{
+    NoQuery, PageError, SettingsForms, SettingsPage, SettingsVisit, parse_field, parse_roles,
+    split_list,
+};
 use crate::{
     accounts::UserAccounts,
     api::{ApiError, Caller, users::user_views},
@@ -23,14 +25,12 @@ use crate::{
 /// The page of users.
 pub(super) struct UserSettings {
     accounts: Arc<UserAccounts>,
-    store: Arc<dyn Store>,
 }
 
 impl FromRef<AppState> for UserSettings {
     fn from_ref(app: &AppState) -> Self {
         Self {
             accounts: FromRef::from_ref(app),
-            store: FromRef::from_ref(app),
         }
     }
 }
@@ -95,21 +95,24 @@ impl SettingsPage for UserSettings {
         title: "Users",
     };
     const VERB: Verb = Verb::ManageUsers;
-    type Form = UserForm;
+    type Query = NoQuery;
     type Shown = ();
 
-    async fn to_html(&self, visit: SettingsVisit<'_, ()>) -> Result<String, PageError> {
+    async fn to_html(&self, visit: SettingsVisit<'_, NoQuery, ()>) -> Result<String, PageError> {
         let directory = self.accounts.directory().await?;
-        let stored = self.store.read(STREAM, 0).await?;
-        let events = stored.iter();
         let page = UserSettingsPage {
             frame: visit.frame,
             users: user_views(&directory),
-            events: events
-                .filter_map(|text| serde_json::from_str(text).ok())
-                .collect(),
         };
         Ok(page.to_html())
+    }
+}
+
+impl SettingsForms for UserSettings {
+    type Form = UserForm;
+
+    fn require_sender(caller: &Caller, _form: &UserForm) -> Result<(), ApiError> {
+        Self::require_visitor(caller)
     }
 
     async fn apply_form(&self, caller: &Caller, form: UserForm) -> Result<Option<()>, ApiError> {

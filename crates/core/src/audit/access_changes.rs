@@ -1,38 +1,20 @@
-//! Who changed users, groups and tokens.
+//! Changes of users, groups, roles and tokens.
 
-use maud::{Markup, html};
-use shipway_core::{
-    aggregate::Event,
+use super::{AuditArea, DescribedChange};
+use crate::{
+    access::RoleBinding,
     user_directory::{UserDirectoryEvent, UserProfile},
 };
 
-use super::role_list;
-
-/// Changes that are shown.
-const CHANGES_MAX: usize = 100;
-
-/// The changes of the directory, from its events, the oldest first.
-pub(super) fn directory_changes(events: &[Event<UserDirectoryEvent>]) -> Markup {
-    let described = events
-        .iter()
-        .rev()
-        .filter_map(|event| Some((event.at, event.by.to_string(), describe_event(&event.body)?)));
-    let described: Vec<_> = described.take(CHANGES_MAX).collect();
-    html! {
-        div.card {
-            h2 { "Who changed what" }
-            @if described.is_empty() { p { "Nothing was changed yet." } }
-            ul.history {
-                @for (at, by, text) in described {
-                    li { time datetime=(at) { (format!("{at:.0}")) } " " strong { (by) } " " (text) }
-                }
-            }
-        }
+fn role_list(roles: &[RoleBinding]) -> String {
+    match roles.is_empty() {
+        true => "no roles".to_owned(),
+        false => (roles.iter().map(ToString::to_string).collect::<Vec<_>>()).join(", "),
     }
 }
 
-/// A change in a sentence whose subject is the person; none for sessions, which change no rights.
-fn describe_event(event: &UserDirectoryEvent) -> Option<String> {
+/// A change; none for sessions, which change no rights.
+pub(super) fn describe(event: &UserDirectoryEvent) -> Option<DescribedChange> {
     let with_profile = |profile: &UserProfile| {
         let groups: Vec<&str> = profile.groups.iter().map(|group| group.as_str()).collect();
         match groups.is_empty() {
@@ -44,7 +26,7 @@ fn describe_event(event: &UserDirectoryEvent) -> Option<String> {
             ),
         }
     };
-    Some(match event {
+    let change = match event {
         UserDirectoryEvent::UserAdded { user, profile } => {
             format!("added user {user} ({})", with_profile(profile))
         }
@@ -85,5 +67,6 @@ fn describe_event(event: &UserDirectoryEvent) -> Option<String> {
         UserDirectoryEvent::SessionStarted { .. }
         | UserDirectoryEvent::SessionEnded { .. }
         | UserDirectoryEvent::SessionsEnded { .. } => return None,
-    })
+    };
+    Some(DescribedChange::new(AuditArea::Access, change))
 }
