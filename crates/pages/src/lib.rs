@@ -46,7 +46,7 @@ pub use instance_log::{InstanceLogPage, instance_log_lines};
 pub use layout::{CONTENT_SECURITY_POLICY, refusal_page, refused_action_page};
 pub use list_filters::ListFilters;
 pub use login::{LoginPage, LoginProvider, SetupPage};
-pub use overview::{OverviewPage, overview_row, overview_row_id};
+pub use overview::{OverviewPage, has_trouble, overview_row, overview_row_id};
 pub use release::{ReleasePage, ReleasePlace};
 pub use release_contents::ReleasedCommits;
 pub use rollout::RolloutPage;

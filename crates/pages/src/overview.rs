@@ -18,7 +18,8 @@ use crate::{
     layout::{NavigationSection, PageFrame, page},
 };
 
-/// Services on one page: with four environments each, of which half have a rollout, a hold and a failure, that is less than 150 KiB.
+/// Services on one page: with four environments each, of which half have a rollout, a hold and a failure, that is less than 150 KiB. A
+/// script adds the next pages as the table is scrolled.
 const SERVICES_ON_PAGE: usize = 50;
 
 /// Environments of a service without a column that a row names.
@@ -52,6 +53,8 @@ impl OverviewPage {
                 (first_steps(&self.server_url))
             } @else {
                 (state_filters(&self.matrix, &self.query))
+                // Room for links to services that come into trouble and are on no row of the page.
+                @if pages > 1 { p.news id="news" data-keep role="status" {} }
                 @if total == 0 { (no_match(&self.query)) }
                 @else { (matrix_table(&self.matrix, self.services(current), self.now)) }
                 (pager(&self.query, current, pages))
@@ -162,7 +165,7 @@ fn page_address(query: &MatrixQuery, number: usize) -> String {
 fn pager(query: &MatrixQuery, current: usize, pages: usize) -> Markup {
     html! {
         @if pages > 1 {
-            nav.pager aria-label="Pages" {
+            nav.pager id="pager" aria-label="Pages" {
                 @if current > 1 { a rel="prev" href=(page_address(query, current - 1)) { "Previous" } }
                 span { "Page " (current) " of " (pages) }
                 @if current < pages { a rel="next" href=(page_address(query, current + 1)) { "Next" } }
@@ -201,6 +204,12 @@ pub fn overview_row(
     now: Timestamp,
 ) -> String {
     service_row(service, columns, now).into_string()
+}
+
+/// Whether an environment of the service is in trouble.
+#[must_use]
+pub fn has_trouble(service: &MatrixService) -> bool {
+    service.is_in(MatrixState::Red)
 }
 
 /// The id of a row.

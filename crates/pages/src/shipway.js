@@ -17,6 +17,7 @@ async function refresh() {
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("content");
   if (fresh) shipwayMorph(document.getElementById("content"), fresh);
+  document.dispatchEvent(new Event("shipway:refreshed"));
 }
 
 function soon() {

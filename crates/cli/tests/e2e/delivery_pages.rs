@@ -1,8 +1,11 @@
 //! The overview, the lists, and the pages of services, releases and environments in a real browser.
 
+use std::fs;
+
 use crate::{
     browser::{Browser, SCREENS},
     pages::shows,
+    shop::Shop,
     site::{Site, said, until},
     strategies::serving,
 };
@@ -218,4 +221,65 @@ fn an_approval_waits_in_the_inbox_with_what_is_approved_and_a_superseded_one_is_
     });
     first.wait_with_output().unwrap();
     second.wait_with_output().unwrap();
+}
+
+/// A service whose only release waits for an approval, and then fails to start.
+const WAITING: &str = "
+service: NAME
+artifact: { source: . }
+run:
+  command: exec false
+  health: { http: /, interval: 100ms }
+environments: { production: { path: /NAME, strategy: recreate, approvals: 1, watch: none } }
+";
+
+#[test]
+fn an_overview_of_many_services_grows_as_it_is_scrolled_and_links_to_trouble_further_down() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let site = Site::started();
+    let path = site.folder.path().join("many");
+    fs::create_dir_all(&path).unwrap();
+    let repository = Shop::of(&path, &site.url("/git/many"));
+    for number in 10..70 {
+        let name = format!("s-{number}");
+        fs::create_dir_all(path.join("services").join(&name)).unwrap();
+        repository.write(
+            &format!("services/{name}/shipway.yaml"),
+            &WAITING.replace("NAME", &name),
+        );
+    }
+    repository.commit("1.0");
+    let mut push = repository.push_begun("main");
+    until("all services to wait", || {
+        let waiting = site.get("/api/v1/approvals?limit=200").unwrap_or_default();
+        waiting["items"].as_array().is_some_and(|items| items.len() == 60)
+    });
+    let _ = push.kill();
+    let _ = push.wait();
+
+    browser.open(&site.url("/"));
+    browser.wait_for("document.body.classList.contains('follows')");
+    let rows = "document.querySelectorAll('table.matrix tbody tr').length";
+    assert_eq!(browser.evaluate(rows), 50);
+    // The last service is on no row: its trouble is a link above the table.
+    let approved = site.shipway(&["approve", "s-69/ro1", "--as", "ann"]);
+    assert!(approved.status.success(), "{}", said(&approved));
+    browser.wait_for("document.querySelector('#news a')?.textContent === 's-69 is red'");
+    let shifts = browser.layout_shifts();
+    assert!(shifts.is_empty(), "{shifts:?}");
+    browser.evaluate("window.scrollTo(0, document.body.scrollHeight)");
+    browser.wait_for(&format!("{rows} === 60"));
+    let pager = "document.querySelectorAll('#pager a').length";
+    assert_eq!(browser.evaluate(pager), 0);
+    let names = browser.evaluate("new Set([...document.querySelectorAll('table.matrix tbody tr')].map((row) => row.id)).size");
+    assert_eq!(names, 60, "each service once");
+    browser.wait_for("!document.querySelector('#news a')");
+    // A refresh keeps what was loaded, and a search covers all services.
+    browser.evaluate("document.dispatchEvent(new Event('shipway:changed'))");
+    browser.wait_for("document.querySelector('table.matrix tbody tr').id === 's-s-69'");
+    browser.wait_for(&format!("{rows} === 60"));
+    browser.open(&site.url("/?q=s-6"));
+    assert_eq!(browser.evaluate(rows), 10);
 }

@@ -263,7 +263,7 @@ fn webhooks_show_their_connections_and_the_last_refusal() {
     assert_shows(
         &cy.get(page),
         &["No repository that you may read"],
-        &["acme/shop", "Refused"],
+        &["<code>HOOK</code>", "Refused webhooks"],
     );
 }
 

@@ -90,7 +90,7 @@ fn empty() -> Markup {
     html! {
         section.empty {
             p { "No repository that you may read follows a forge. A connection makes a push at GitHub, GitLab, Gitea or Forgejo start the workflows here, and reports statuses, deployments and pull request comments back:" }
-            pre { "openssl rand -hex 32 | shipway secret set WEBHOOK_SECRET --service shop\nshipway secret set FORGE_TOKEN --service shop\nshipway forge connect github acme/shop --service shop --webhook-secret WEBHOOK_SECRET --token FORGE_TOKEN" }
+            pre { "openssl rand -hex 32 | shipway secret set FORGE_WEBHOOK_SECRET --service shop\nshipway secret set FORGE_TOKEN --service shop\nshipway forge connect github acme/shop --service shop --token-secret FORGE_TOKEN" }
             p { "This page then shows the URL to enter at the forge." }
         }
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use shipway_api::{MatrixQuery, MatrixState};
 use shipway_core::access::{Resource, Verb, VisibleServices};
 use shipway_engine::Clock;
-use shipway_pages::{OverviewPage, overview_row, overview_row_id};
+use shipway_pages::{OverviewPage, has_trouble, overview_row, overview_row_id};
 use tokio::sync::watch;
 
 use super::{html, page_error::PageError};
@@ -121,6 +121,9 @@ struct ChangeStream {
 struct RowReplacement<'a> {
     id: String,
     html: &'a str,
+    /// The name of a service with an environment in trouble, for a page that has no row of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<&'a str>,
 }
 
 impl ChangeStream {
@@ -162,6 +165,7 @@ impl ChangeStream {
             let row = RowReplacement {
                 id: overview_row_id(&entry.service.service),
                 html,
+                trouble: has_trouble(&entry.service).then(|| entry.service.service.as_str()),
             };
             self.push_event(snapshot, "row", &row);
         }
