@@ -46,6 +46,8 @@ function showTrouble(id, service) {
 
 // The next pages are added to the table when its end comes near. `pages` counts those that are shown.
 let pages = 1;
+// Rows of changed services that the page does not show, by id.
+const unseen = new Map();
 let adding = null;
 
 async function addPage() {
@@ -55,8 +57,10 @@ async function addPage() {
   const answer = await fetch(next.href, { headers: { accept: "text/html" } });
   if (!answer.ok) return false;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const row of page.querySelectorAll("table.matrix tbody > tr")) {
-    // A service that came into trouble meanwhile has moved between the pages.
+  // A service that has changed meanwhile may have moved to a page that is shown already: it is on none of the next ones.
+  const changed = [...unseen.values()].map(element);
+  unseen.clear();
+  for (const row of [...page.querySelectorAll("table.matrix tbody > tr"), ...changed]) {
     if (!document.getElementById(row.id)) rows.append(row);
     showTrouble(row.id, null);
   }
@@ -83,6 +87,7 @@ addEventListener("scroll", () => { if (isEndNear()) fill(); }, { passive: true }
 document.addEventListener("shipway:refreshed", () => {
   const wanted = pages;
   pages = 1;
+  unseen.clear();
   fill(wanted);
 });
 if (isEndNear()) fill();
@@ -94,6 +99,7 @@ changes.addEventListener("row", (event) => {
   const { id, html, trouble } = JSON.parse(event.data);
   const shown = document.getElementById(id);
   if (shown) shipwayMorph(shown, element(html));
+  else unseen.set(id, html);
   showTrouble(id, shown ? null : trouble);
 });
 changes.addEventListener("counts", (event) => {

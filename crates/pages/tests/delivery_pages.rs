@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shipway_api::EnvironmentCell;
-use shipway_core::{rollout::RolloutView, run::RunView};
+use shipway_core::{forge::ForgeKind, rollout::RolloutView, run::RunView};
 use shipway_pages::{
-    ApprovalsPage, InboxEntry, InboxRollout, ListFilters, ListPage, ReleasedCommits, badge_svg,
+    ApprovalsPage, AuditSettingsPage, InboxEntry, InboxRollout, ListFilters, ListPage,
+    RefusedWebhook, ReleasedCommits, SecretAccess, SecretRow, SecretSettingsPage, SettingsFrame,
+    SettingsLink, WebhookSettingsPage, badge_svg, refusal_page,
 };
 
 const COMMIT: &str = "2b4c9f0e1d3a5b7c9e0f1a2b3c4d5e6f70819203";
@@ -172,4 +174,94 @@ fn a_badge_says_environment_release_and_health_and_nothing_else() {
     }
     let evil = badge_svg(&EVIL.repeat(1_000), None);
     assert!(!evil.contains("<script") && evil.len() < 2_000, "{evil}");
+}
+
+fn settings_frame(problem: Option<&str>) -> SettingsFrame {
+    let current = SettingsLink {
+        address: "/settings/secrets",
+        title: "Secrets",
+    };
+    SettingsFrame {
+        current,
+        links: vec![current],
+        problem: problem.map(str::to_owned),
+    }
+}
+
+fn secrets_page(text: &str, access: SecretAccess) -> SecretSettingsPage {
+    let secret = view(json!({
+        "name": "API_KEY", "service": "shop", "environment": null, "version": 3,
+        "changed_at": "2026-11-21T11:00:00Z", "changed_by": text,
+        "uses": [
+            { "user": "an older use", "at": "2026-11-21T11:10:00Z" },
+            { "user": text, "at": "2026-11-21T11:50:00Z" },
+        ],
+    }));
+    SecretSettingsPage {
+        frame: settings_frame(Some(text)),
+        secrets: vec![SecretRow { secret, access }],
+        services: vec!["shop".parse().unwrap()],
+        environments: vec!["production".to_owned()],
+        access,
+        now: now(),
+    }
+}
+
+#[test]
+fn the_settings_show_what_others_wrote_harmlessly() {
+    let long = EVIL.repeat(20_000);
+    for text in [EVIL, &long] {
+        let audit = AuditSettingsPage {
+            frame: settings_frame(Some(text)),
+            entries: vec![view(json!({
+                "number": 1, "at": "2026-11-21T11:00:00Z", "by": text, "principal": "user:ada", "token": "t1",
+                "area": "delivery", "stream": "rollout/shop/7", "service": "shop", "change": text,
+            }))],
+            filters: ListFilters::default(),
+            now: now(),
+        };
+        let webhooks = WebhookSettingsPage {
+            frame: settings_frame(None),
+            connections: vec![view(json!({
+                "repository": "shop", "forge": "github", "project": text, "git_url": text, "api_url": text,
+                "hook_url": "http://127.0.0.1:7878/hooks/github", "webhook_secret": "HOOK", "token": null, "forks": "run",
+                "waiting_deliveries": 1, "deliveries": [{ "at": "2026-11-21T11:00:00Z", "id": text, "outcome": text }],
+                "waiting_reports": 0, "failed_reports": [],
+            }))],
+            refusals: vec![RefusedWebhook {
+                forge: ForgeKind::Gitlab,
+                at: now(),
+                reason: text.to_owned(),
+            }],
+            now: now(),
+        };
+        let html = audit.to_html();
+        assert!(html.contains("href=\"/rollouts/shop/7\""), "{html}");
+        let secrets = secrets_page(text, SecretAccess::Change);
+        for html in [
+            html,
+            webhooks.to_html(),
+            secrets.to_html(),
+            refusal_page(403, text),
+        ] {
+            is_harmless(&html);
+            assert!(html.len() < 200_000, "{} bytes", html.len());
+        }
+    }
+}
+
+#[test]
+fn a_secret_has_its_last_use_and_forms_only_for_those_who_may_change_it() {
+    let html = secrets_page("ann", SecretAccess::Change).to_html();
+    for part in [
+        "10 min ago</time>, <bdi>ann</bdi>",
+        "all environments",
+        "<input type=\"hidden\" name=\"version\" value=\"3\">",
+        "aria-label=\"Remove API_KEY\"",
+    ] {
+        assert!(html.contains(part), "{part} is not in {html}");
+    }
+    assert!(!html.contains("an older use"), "{html}");
+    let html = secrets_page("ann", SecretAccess::List).to_html();
+    assert!(html.contains("API_KEY") && !html.contains("<textarea"), "{html}");
 }

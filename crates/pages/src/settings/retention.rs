@@ -105,7 +105,7 @@ impl RetentionSettingsPage {
         html! { @match &self.last {
             None => p.dim { "The first one since the server was started has not ended yet." },
             Some(last) => {
-                p { (relative_time(last.at, self.now)) ", " (files_text(last.kept)) " of artifacts and reports were kept" }
+                p { (relative_time(last.at, self.now)) ", " (files_text(last.kept)) " of artifacts and reports were kept. Removed were:" }
                 (report_list(&last.removed))
             },
         } }
