@@ -57,7 +57,7 @@ pub use run::{
 pub use service::ServicePage;
 pub use settings::{
     AuditSettingsPage, FinishedRemoval, GroupSettingsPage, RefusedWebhook, RetentionResult,
-    RetentionSettingsPage, SecretAccess, SecretRow, SecretSettingsPage, SettingsFrame,
+    RetentionSettingsPage, SecretPermission, SecretRow, SecretSettingsPage, SettingsFrame,
     SettingsLink, StoredFiles, TokenSettingsPage, UserSettingsPage, WebhookSettingsPage,
 };
 

@@ -7,8 +7,8 @@ use shipway_api::EnvironmentCell;
 use shipway_core::{forge::ForgeKind, rollout::RolloutView, run::RunView};
 use shipway_pages::{
     ApprovalsPage, AuditSettingsPage, InboxEntry, InboxRollout, ListFilters, ListPage,
-    RefusedWebhook, ReleasedCommits, SecretAccess, SecretRow, SecretSettingsPage, SettingsFrame,
-    SettingsLink, WebhookSettingsPage, badge_svg, refusal_page,
+    RefusedWebhook, ReleasedCommits, SecretPermission, SecretRow, SecretSettingsPage,
+    SettingsFrame, SettingsLink, WebhookSettingsPage, badge_svg, refusal_page,
 };
 
 const COMMIT: &str = "2b4c9f0e1d3a5b7c9e0f1a2b3c4d5e6f70819203";
@@ -188,7 +188,7 @@ fn settings_frame(problem: Option<&str>) -> SettingsFrame {
     }
 }
 
-fn secrets_page(text: &str, access: SecretAccess) -> SecretSettingsPage {
+fn secrets_page(text: &str, access: SecretPermission) -> SecretSettingsPage {
     let secret = view(json!({
         "name": "API_KEY", "service": "shop", "environment": null, "version": 3,
         "changed_at": "2026-11-21T11:00:00Z", "changed_by": text,
@@ -237,7 +237,7 @@ fn the_settings_show_what_others_wrote_harmlessly() {
         };
         let html = audit.to_html();
         assert!(html.contains("href=\"/rollouts/shop/7\""), "{html}");
-        let secrets = secrets_page(text, SecretAccess::Change);
+        let secrets = secrets_page(text, SecretPermission::Change);
         for html in [
             html,
             webhooks.to_html(),
@@ -252,7 +252,7 @@ fn the_settings_show_what_others_wrote_harmlessly() {
 
 #[test]
 fn a_secret_has_its_last_use_and_forms_only_for_those_who_may_change_it() {
-    let html = secrets_page("ann", SecretAccess::Change).to_html();
+    let html = secrets_page("ann", SecretPermission::Change).to_html();
     for part in [
         "10 min ago</time>, <bdi>ann</bdi>",
         "all environments",
@@ -262,6 +262,9 @@ fn a_secret_has_its_last_use_and_forms_only_for_those_who_may_change_it() {
         assert!(html.contains(part), "{part} is not in {html}");
     }
     assert!(!html.contains("an older use"), "{html}");
-    let html = secrets_page("ann", SecretAccess::List).to_html();
-    assert!(html.contains("API_KEY") && !html.contains("<textarea"), "{html}");
+    let html = secrets_page("ann", SecretPermission::List).to_html();
+    assert!(
+        html.contains("API_KEY") && !html.contains("<textarea"),
+        "{html}"
+    );
 }

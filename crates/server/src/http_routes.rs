@@ -99,7 +99,7 @@ fn finish(routes: Router<AppState>, app: &AppState) -> Router {
         .with_state(app.clone())
 }
 
-/// Says so; a browser gets a page of it.
+/// Refuses an address that no route has.
 async fn answer_unknown_address(uri: Uri, headers: HeaderMap) -> ApiError {
     match accepts_html(&headers) {
         true => ApiError::missing(format!("There is no page at {}.", uri.path())),

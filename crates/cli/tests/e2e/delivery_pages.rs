@@ -254,7 +254,9 @@ fn an_overview_of_many_services_grows_as_it_is_scrolled_and_links_to_trouble_fur
     let mut push = repository.push_begun("main");
     until("all services to wait", || {
         let waiting = site.get("/api/v1/approvals?limit=200").unwrap_or_default();
-        waiting["items"].as_array().is_some_and(|items| items.len() == 60)
+        waiting["items"]
+            .as_array()
+            .is_some_and(|items| items.len() == 60)
     });
     let _ = push.kill();
     let _ = push.wait();

@@ -1,7 +1,8 @@
-//! Changes of what is delivered, and decisions at gates.
+//! Changes of deliveries, and decisions at gates.
 
 use super::{AuditArea, DescribedChange, with_reason};
 use crate::{
+    ids::EnvironmentName,
     rollout::{RolloutEvent, RolloutKind},
     run::{GateFact, RunEvent},
     service::{RolloutRequest, RolloutTrigger, ServiceEvent},
@@ -14,6 +15,28 @@ fn delivery(change: impl Into<String>) -> DescribedChange {
 
 fn decision(change: String, reason: Option<&str>) -> DescribedChange {
     DescribedChange::new(AuditArea::Gates, with_reason(change, reason))
+}
+
+/// Something that a person did to an environment.
+fn environment_change(
+    verb: &str,
+    environment: &EnvironmentName,
+    reason: Option<&str>,
+) -> DescribedChange {
+    let change = with_reason(format!("{verb} {environment}"), reason);
+    delivery(change).in_environment(environment)
+}
+
+fn describe_testing(event: &TestingEvent) -> Option<DescribedChange> {
+    Some(match event {
+        TestingEvent::Quarantined { request } => {
+            delivery(format!("put test {} into quarantine", request.test))
+        }
+        TestingEvent::Left { test, .. } => {
+            delivery(format!("released test {test} from quarantine"))
+        }
+        TestingEvent::RunSeen { .. } => return None,
+    })
 }
 
 /// A request, hold, rejection or deletion.
@@ -31,16 +54,13 @@ pub(super) fn describe_service(event: &ServiceEvent) -> Option<DescribedChange> 
         ServiceEvent::EnvironmentHeld {
             environment,
             reason,
-        } => {
-            let change = with_reason(format!("held {environment}"), Some(reason));
-            delivery(change).in_environment(environment)
-        }
+        } => environment_change("held", environment, Some(reason)),
         ServiceEvent::EnvironmentResumed {
             environment,
             reason,
         } => {
-            let change = format!("resumed automatic promotion into {environment}");
-            delivery(with_reason(change, reason.as_deref())).in_environment(environment)
+            let verb = "resumed automatic promotion into";
+            environment_change(verb, environment, reason.as_deref())
         }
         ServiceEvent::DeletionRequested { reason } => {
             let change = "deleted the service with all its environments".to_owned();
@@ -49,19 +69,8 @@ pub(super) fn describe_service(event: &ServiceEvent) -> Option<DescribedChange> 
         ServiceEvent::EnvironmentDeletionRequested {
             environment,
             reason,
-        } => {
-            let change = with_reason(format!("deleted {environment}"), reason.as_deref());
-            delivery(change).in_environment(environment)
-        }
-        ServiceEvent::Tests(event) => match &**event {
-            TestingEvent::Quarantined { request } => {
-                delivery(format!("put test {} into quarantine", request.test))
-            }
-            TestingEvent::Left { test, .. } => {
-                delivery(format!("released test {test} from quarantine"))
-            }
-            TestingEvent::RunSeen { .. } => return None,
-        },
+        } => environment_change("deleted", environment, reason.as_deref()),
+        ServiceEvent::Tests(event) => return describe_testing(event),
         ServiceEvent::Pushed { .. }
         | ServiceEvent::ReferenceMoved { .. }
         | ServiceEvent::ReferenceDeleted { .. }

@@ -1,7 +1,7 @@
 //! Who changed what: the changes that people made to users, secrets, forges, deliveries and gates, read from the log.
 //!
-//! An entry is made for each event that a person caused and that changes rights, values or what is delivered. Pushes and logins are
-//! none: the log has them, and lists of runs and of tokens show them.
+//! An entry is made for each event that a person caused and that changes rights, values or deliveries. Pushes and logins are
+//! not: the log has them, and lists of runs and of tokens show them.
 
 mod access_changes;
 mod delivery_changes;

@@ -56,7 +56,7 @@ impl AuditSettingsPage {
     }
 }
 
-/// The page of what was changed.
+/// A link to the page of the changed object.
 fn changed_object(entry: &AuditEntry) -> Markup {
     let parts: Vec<&str> = entry.stream.split('/').collect();
     let (address, text) = match (parts.as_slice(), entry.area) {

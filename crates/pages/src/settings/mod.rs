@@ -16,7 +16,7 @@ use shipway_core::{access::RoleBinding, ids::GroupName};
 pub use audit::AuditSettingsPage;
 pub use groups::GroupSettingsPage;
 pub use retention::{FinishedRemoval, RetentionResult, RetentionSettingsPage, StoredFiles};
-pub use secrets::{SecretAccess, SecretRow, SecretSettingsPage};
+pub use secrets::{SecretPermission, SecretRow, SecretSettingsPage};
 pub use tokens::TokenSettingsPage;
 pub use users::UserSettingsPage;
 pub use webhooks::{RefusedWebhook, WebhookSettingsPage};

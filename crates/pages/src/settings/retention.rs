@@ -26,7 +26,7 @@ pub struct RetentionSettingsPage {
     pub now: Timestamp,
 }
 
-/// What is on the disk.
+/// The use of the disk.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StoredFiles {
     /// Artifacts and reports of tests.

@@ -20,7 +20,7 @@ pub struct SecretSettingsPage {
     pub services: Vec<ServiceName>,
     /// Environments that the forms suggest.
     pub environments: Vec<String>,
-    pub access: SecretAccess,
+    pub access: SecretPermission,
     pub now: Timestamp,
 }
 
@@ -28,12 +28,12 @@ pub struct SecretSettingsPage {
 #[derive(Clone, Debug)]
 pub struct SecretRow {
     pub secret: SecretView,
-    pub access: SecretAccess,
+    pub access: SecretPermission,
 }
 
 /// What the visitor may do with a secret, or with any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SecretAccess {
+pub enum SecretPermission {
     List,
     Change,
 }
@@ -47,7 +47,7 @@ impl SecretSettingsPage {
                 p.dim { "A job gets the secrets of its service and environment as " code { "${{ secrets.NAME }}" } ", after its approvals; a configuration names one as " code { "$NAME" } ". Values are encrypted, and no page, command or API returns them." }
                 @if self.secrets.is_empty() { (self.empty()) } @else { (self.table()) }
             }
-            @if self.access == SecretAccess::Change { div.card { h2 { "Add a secret" } (self.add_form()) } }
+            @if self.access == SecretPermission::Change { div.card { h2 { "Add a secret" } (self.add_form()) } }
         };
         self.frame.to_html(&content)
     }
@@ -55,11 +55,11 @@ impl SecretSettingsPage {
     fn empty(&self) -> Markup {
         html! { section.empty {
             @match self.access {
-                SecretAccess::Change => {
+                SecretPermission::Change => {
                     p { "No secret is set yet. Add one below, or from the command line:" }
                     pre { "shipway secret set NAME --service SERVICE --env ENVIRONMENT\nshipway secret import .env --service SERVICE" }
                 },
-                SecretAccess::List => p { "No secret is set that you may list. An administrator sets secrets; the role " code { "deployer" } " lists those of its services." },
+                SecretPermission::List => p { "No secret is set that you may list. An administrator sets secrets; the role " code { "deployer" } " lists those of its services." },
             }
         } }
     }
@@ -89,7 +89,7 @@ impl SecretSettingsPage {
                 Some(used) => { (relative_time(used.at, self.now)) ", " (foreign_text(&used.user)) },
                 None => span.dim { "this version never" },
             } }
-            td { @if row.access == SecretAccess::Change { (self.row_forms(secret)) } }
+            td { @if row.access == SecretPermission::Change { (self.row_forms(secret)) } }
         } }
     }
 

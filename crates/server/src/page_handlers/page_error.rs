@@ -1,4 +1,4 @@
-//! Why a page can't be shown, and the page that says so.
+//! The reasons why a page can't be shown, and the pages of refusals.
 
 use axum::{
     body::to_bytes,

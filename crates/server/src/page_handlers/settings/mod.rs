@@ -23,7 +23,8 @@ use shipway_pages::{SettingsFrame, SettingsLink};
 
 use self::{
     audit::AuditSettings, groups::GroupSettings, retention::RetentionSettings,
-    secrets::SecretSettings, tokens::TokenSettings, users::UserSettings, webhooks::WebhookSettings,
+    secrets::SecretSettings, tokens::TokenSettings, users::UserSettings,
+    webhooks::WebhookSettingsSource,
 };
 use super::{html, page_error::PageError, sign_in::require_csrf_field};
 use crate::{
@@ -37,7 +38,7 @@ const PAGES: &[SettingsEntry] = &[
     SettingsEntry::with_forms::<GroupSettings>(),
     SettingsEntry::with_forms::<TokenSettings>(),
     SettingsEntry::with_forms::<SecretSettings>(),
-    SettingsEntry::read_only::<WebhookSettings>(),
+    SettingsEntry::read_only::<WebhookSettingsSource>(),
     SettingsEntry::with_forms::<RetentionSettings>(),
     SettingsEntry::read_only::<AuditSettings>(),
 ];

@@ -61,7 +61,7 @@ impl RetentionSettings {
     }
 }
 
-/// The bytes of the log, and those that are free.
+/// The bytes of the log, and the free bytes.
 fn measure_folder(data: &Path) -> (u64, Option<u64>) {
     let files = ["shipway.db", "shipway.db-wal"].into_iter();
     let sizes = files.filter_map(|name| std::fs::metadata(data.join(name)).ok());

@@ -14,7 +14,7 @@ use shipway_core::{
     secret::{SecretInput, SecretScope, SecretView, secret_views},
 };
 use shipway_engine::Clock;
-use shipway_pages::{SecretAccess, SecretRow, SecretSettingsPage, SettingsLink};
+use shipway_pages::{SecretPermission, SecretRow, SecretSettingsPage, SettingsLink};
 
 use super::{NoQuery, PageError, SettingsForms, SettingsPage, SettingsVisit, parse_field};
 use crate::{
@@ -80,10 +80,10 @@ impl SecretForm {
 }
 
 /// The places whose secrets a caller may list or change.
-fn access_of(caller: &Caller, scope: &SecretScope) -> SecretAccess {
+fn access_of(caller: &Caller, scope: &SecretScope) -> SecretPermission {
     match caller.is_allowed(Verb::ChangeSecrets, &secrets_resource(scope)) {
-        true => SecretAccess::Change,
-        false => SecretAccess::List,
+        true => SecretPermission::Change,
+        false => SecretPermission::List,
     }
 }
 
@@ -141,7 +141,7 @@ impl SettingsPage for SecretSettings {
             }
             services.push(service.clone());
         }
-        let may_add = |scope: &SecretScope| access_of(caller, scope) == SecretAccess::Change;
+        let may_add = |scope: &SecretScope| access_of(caller, scope) == SecretPermission::Change;
         let secrets = self.list_secrets(caller).await?.into_iter();
         let row = |secret: SecretView| {
             let scope = SecretScope {
@@ -159,8 +159,8 @@ impl SettingsPage for SecretSettings {
             services,
             environments: environments.into_iter().collect(),
             access: match scopes.iter().any(may_add) {
-                true => SecretAccess::Change,
-                false => SecretAccess::List,
+                true => SecretPermission::Change,
+                false => SecretPermission::List,
             },
             now: self.clock.now(),
         };

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The page of webhooks.
-pub(super) struct WebhookSettings {
+pub(super) struct WebhookSettingsSource {
     store: Arc<dyn Store>,
     engines: Arc<DeliveryEngines>,
     connections: ForgeConnections,
@@ -27,7 +27,7 @@ pub(super) struct WebhookSettings {
     clock: Arc<dyn Clock>,
 }
 
-impl FromRef<AppState> for WebhookSettings {
+impl FromRef<AppState> for WebhookSettingsSource {
     fn from_ref(app: &AppState) -> Self {
         Self {
             store: FromRef::from_ref(app),
@@ -39,7 +39,7 @@ impl FromRef<AppState> for WebhookSettings {
     }
 }
 
-impl WebhookSettings {
+impl WebhookSettingsSource {
     /// The connections of the repositories that a caller may read.
     async fn visible_connections(&self, caller: &Caller) -> Result<Vec<ForgeView>, PageError> {
         let mut views = Vec::new();
@@ -68,7 +68,7 @@ impl WebhookSettings {
     }
 }
 
-impl SettingsPage for WebhookSettings {
+impl SettingsPage for WebhookSettingsSource {
     const LINK: SettingsLink = SettingsLink {
         address: "/settings/webhooks",
         title: "Webhooks",
