@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shipway_api::{DeliveryMatrix, MatrixQuery};
-use shipway_pages::{OverviewPage, RolloutPage, RunPage, ServicePage, ShownLog, not_found_page};
+use shipway_pages::{OverviewPage, RolloutPage, RunPage, ServicePage, ShownLog, refusal_page};
 
 const COMMIT: &str = "2b4c9f0e1d3a5b7c9e0f1a2b3c4d5e6f70819203";
 
@@ -257,7 +257,7 @@ fn a_failed_run_escapes_what_users_wrote_and_links_only_to_web_pages() {
 
 #[test]
 fn a_whole_page_names_its_events_and_its_script() {
-    insta::assert_snapshot!(not_found_page("No such service: <x>.").replace("><", ">\n<"));
+    insta::assert_snapshot!(refusal_page(404, "No such service: <x>.").replace("><", ">\n<"));
 }
 
 #[test]
