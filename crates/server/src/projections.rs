@@ -2,14 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shipway_core::projection::LogProjection;
+use shipway_core::{audit::AuditLog, delivery::DeliveryCounts, projection::LogProjection};
 use shipway_engine::{ProjectionError, ProjectionRunner, Store};
 
 /// Between two attempts while the store fails.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Keeps all projections up to date for as long as the server runs.
+pub(crate) async fn follow_projections(store: Arc<dyn Store>) {
+    let audit = follow_log::<AuditLog>(store.clone());
+    tokio::join!(audit, follow_log::<DeliveryCounts>(store));
+}
+
 /// Folds the log for as long as the server runs. A projection that can't be folded stays as it is; nothing else depends on it.
-pub(crate) async fn follow_log<P: LogProjection>(store: Arc<dyn Store>) {
+async fn follow_log<P: LogProjection>(store: Arc<dyn Store>) {
     loop {
         match follow_from_checkpoint::<P>(&*store).await {
             Ok(()) => return,

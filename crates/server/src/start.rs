@@ -14,8 +14,6 @@ use shipway_core::{
         reachable,
     },
     aggregate::Aggregate,
-    audit::AuditLog,
-    delivery::DeliveryCounts,
     secret::SecretUser,
     source_repository::SourceRepository,
     target::{RouterKind, TargetKind},
@@ -68,7 +66,7 @@ use crate::{
     key_files::open_internal_token,
     keyed_requests::{KeyedRequestRunner, NoEffects},
     missing_rows::rebuild_missing_rows,
-    projections::follow_log,
+    projections::follow_projections,
     push::PushSources,
     recorded_routes::recorded_routes,
     retention::FilePruner,
@@ -504,8 +502,7 @@ fn spawn_tasks(
         app.store.clone(),
         app.clock.clone(),
     ));
-    tasks.spawn(follow_log::<DeliveryCounts>(app.store.clone()));
-    tasks.spawn(follow_log::<AuditLog>(app.store.clone()));
+    tasks.spawn(follow_projections(app.store.clone()));
     tasks.spawn(follow_matrix(
         app.matrix.clone(),
         app.store.clone(),
