@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod access_end;
 mod accounts;
 mod addresses;
 mod browser;

@@ -15,16 +15,21 @@ use shipway_core::{
     ids::{AccessTokenId, Digest, UserName},
     sealed_value::SealedValue,
     user_directory::{
-        SESSION_IDLE, STREAM, TokenProblem, UserDirectory, UserDirectoryEvent, UserDirectoryInput,
-        UserDirectoryRejection, UserDirectoryState, UserProfile,
+        SESSION_IDLE, SESSION_LIFETIME, STREAM, TokenProblem, UserDirectory, UserDirectoryEvent,
+        UserDirectoryInput, UserDirectoryRejection, UserDirectoryState, UserProfile,
     },
 };
 use shipway_engine::{Clock, Driver, Engine, EngineError, Outcome, Store, StoreError, Work};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
-    access_secret::AccessSecret, login_error::LoginError, login_limiter::LoginLimiter,
-    openid_login::AuthenticatedPerson, password_hash::PasswordHash, usage_times::UsageTimes,
+    access_grant::{AccessGrant, TimedAccess},
+    access_secret::AccessSecret,
+    login_error::LoginError,
+    login_limiter::LoginLimiter,
+    openid_login::AuthenticatedPerson,
+    password_hash::PasswordHash,
+    usage_times::UsageTimes,
 };
 use crate::sealing::SealingKeys;
 
@@ -48,6 +53,8 @@ impl Driver<UserDirectory> for NoDirectoryEffects {
 /// Users, their tokens and their sessions.
 pub(crate) struct UserAccounts {
     log: Engine<UserDirectory>,
+    /// Signals each change of the directory.
+    changes: watch::Sender<()>,
     clock: Arc<dyn Clock>,
     pub(super) sealing: Arc<SealingKeys>,
     usage: UsageTimes,
@@ -68,6 +75,7 @@ impl UserAccounts {
     ) -> Result<Self, LoginError> {
         Ok(Self {
             log,
+            changes: watch::Sender::new(()),
             clock,
             sealing,
             usage: UsageTimes::open(data),
@@ -87,7 +95,14 @@ impl UserAccounts {
         input: UserDirectoryInput,
         by: Actor,
     ) -> Result<Outcome<UserDirectory>, EngineError<UserDirectoryRejection>> {
-        self.log.send(STREAM, input, by).await
+        let (log, changes) = (self.log.clone(), self.changes.clone());
+        // Spawned: the request may be dropped while the change is being written, and its signal must be sent all the same.
+        let sent = tokio::spawn(async move {
+            let outcome = log.send(STREAM, input, by).await;
+            changes.send_replace(());
+            outcome
+        });
+        sent.await.unwrap_or(Err(EngineError::Stopping))
     }
 
     /// Whether requests must come from a user.
@@ -118,18 +133,93 @@ impl UserAccounts {
     ) -> Result<Option<Principal>, StoreError> {
         let (directory, now) = (self.directory().await?, self.clock.now());
         let hash = secret.hash();
-        let Some((principal, started_at)) = directory.session_principal(&hash, now) else {
-            return Ok(None);
-        };
-        let last = self
-            .usage
-            .last(hash.hex())
-            .map_or(started_at, |at| at.max(started_at));
-        if now.duration_since(last) >= SESSION_IDLE {
-            return Ok(None);
+        let access = self.session_access(&directory, &hash, now);
+        if access.is_some() {
+            self.usage.record(hash.hex(), now);
         }
-        self.usage.record(hash.hex(), now);
-        Ok(Some(principal))
+        Ok(access.map(|access| access.principal))
+    }
+
+    /// The access of a session that is neither idle nor too old.
+    fn session_access(
+        &self,
+        directory: &UserDirectoryState,
+        session: &Digest,
+        now: Timestamp,
+    ) -> Option<TimedAccess> {
+        let (principal, started_at) = directory.session_principal(session, now)?;
+        let last_used = self.usage.last(session.hex());
+        let last_used = last_used.map_or(started_at, |at| at.max(started_at));
+        let idle_end = last_used
+            .saturating_add(SESSION_IDLE)
+            .unwrap_or(Timestamp::MAX);
+        let lifetime_end = started_at
+            .saturating_add(SESSION_LIFETIME)
+            .unwrap_or(Timestamp::MAX);
+        let ends_at = idle_end.min(lifetime_end);
+        (now < ends_at).then_some(TimedAccess {
+            principal,
+            ends_at: Some(ends_at),
+        })
+    }
+
+    /// The access that a grant gives now.
+    async fn current_access(
+        &self,
+        grant: &AccessGrant,
+        granted: &Principal,
+    ) -> Result<Option<TimedAccess>, StoreError> {
+        let (directory, now) = (self.directory().await?, self.clock.now());
+        Ok(match grant {
+            AccessGrant::AccessToken(secret) => {
+                let principal = directory.token_principal(&secret.hash(), now).ok();
+                principal.map(|principal| {
+                    let id = principal.token.as_ref();
+                    let token = id.and_then(|id| directory.tokens.get(id));
+                    let ends_at = token.and_then(|(_, token)| token.expires_at);
+                    TimedAccess { principal, ends_at }
+                })
+            }
+            AccessGrant::Session(secret) => self.session_access(&directory, &secret.hash(), now),
+            AccessGrant::OpenServer => (!directory.has_users()).then(|| TimedAccess {
+                principal: granted.clone(),
+                ends_at: None,
+            }),
+            AccessGrant::ServerToken | AccessGrant::JobToken => Some(TimedAccess {
+                principal: granted.clone(),
+                ends_at: None,
+            }),
+        })
+    }
+
+    /// Returns when a principal has less access than at the start of its request: its token was revoked or has expired, its session
+    /// has ended, its user lost a role or is disabled, or a server without users has one now. Also when the directory can't be read.
+    ///
+    /// It is checked after each change of the directory and at the end by time. A clock that is set forward is noticed with the next change.
+    pub(crate) async fn wait_for_access_loss(&self, grant: &AccessGrant, granted: &Principal) {
+        let mut changes = self.changes.subscribe();
+        loop {
+            // Before the check, so that a change during the check is not missed.
+            changes.mark_unchanged();
+            let current = match self.current_access(grant, granted).await {
+                Ok(Some(current)) if current.includes(granted) => current,
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "the users can't be read: an open response is ended");
+                    return;
+                }
+            };
+            let expiry = async {
+                match current.ends_at {
+                    Some(at) => self.clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = expiry => {}
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
     }
 
     /// When a token was last used.

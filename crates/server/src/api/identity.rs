@@ -20,18 +20,19 @@ use shipway_drivers::{
 use subtle::ConstantTimeEq;
 
 use super::{
+    access_bound_body::bind_to_access,
     caller::{basic_login, name_of},
     error::ApiError,
 };
 use crate::{
     accepted_content::accepts_html,
-    accounts::{AccessSecret, TOKEN_PREFIX},
+    accounts::{AccessGrant, AccessSecret, TOKEN_PREFIX},
     capabilities::{AuthenticationSources, ClientTokens},
     job_token::{self, PresentedToken},
     listener::ConnectionAddresses,
 };
 
-/// Passes on a request with its principal; refuses one whose token is wrong, or whose sender is gone.
+/// Passes on a request with its principal; refuses one whose token is wrong, or whose sender is gone. The response ends with the access.
 pub(crate) async fn authenticate(
     State(authentication): State<AuthenticationSources>,
     mut request: Request,
@@ -39,12 +40,13 @@ pub(crate) async fn authenticate(
 ) -> Response {
     let sent = SentRequest::from_request(&request);
     match find_principal(&authentication, &sent).await {
-        Ok(principal) => {
+        Ok((grant, principal)) => {
             if let Some(session) = sent.session() {
                 request.extensions_mut().insert(session);
             }
-            request.extensions_mut().insert(principal);
-            next.run(request).await
+            request.extensions_mut().insert(principal.clone());
+            let response = next.run(request).await;
+            bind_to_access(response, authentication.accounts, grant, principal)
         }
         Err(problem) if sent.is_page() && problem.0.status == 401 => {
             Redirect::to(&login_address(&sent.uri)).into_response()
@@ -94,28 +96,30 @@ pub(crate) async fn authenticate_hook(
 async fn find_principal(
     sources: &AuthenticationSources,
     sent: &SentRequest,
-) -> Result<Principal, ApiError> {
+) -> Result<(AccessGrant, Principal), ApiError> {
     let name = || name_of(&sent.headers);
     let given = given_tokens(&sent.headers);
     if let Some(token) = given.iter().find(|it| it.starts_with(job_token::PREFIX)) {
-        return Ok(Principal::job(find_job(sources, token).await?));
+        let job = find_job(sources, token).await?;
+        return Ok((AccessGrant::JobToken, Principal::job(job)));
     }
     refuse_token_in_address(&sent.uri)?;
     if let Some(token) = given.iter().find(|it| it.starts_with(TOKEN_PREFIX)) {
         let secret = AccessSecret::from_client(token);
         let found = sources.accounts.find_token(&secret).await?;
-        return found.map_err(|problem| unauthorized(problem.to_string()));
+        let principal = found.map_err(|problem| unauthorized(problem.to_string()))?;
+        return Ok((AccessGrant::AccessToken(secret), principal));
     }
     let server_token = sources.client_tokens.server_token.as_deref();
     if server_token.is_some_and(|wanted| given.iter().any(|given| is_same(given, wanted))) {
-        return Ok(Principal::server_token(name()));
+        return Ok((AccessGrant::ServerToken, Principal::server_token(name())));
     }
     if given.is_empty()
         && let Some(SessionSecret(secret)) = sent.session()
         && let Some(user) = sources.accounts.find_session(&secret).await?
     {
         sent.require_csrf_token(&secret)?;
-        return Ok(user);
+        return Ok((AccessGrant::Session(secret), user));
     }
     if sources.accounts.has_users().await? {
         return Err(unauthorized(LOGIN_REQUIRED));
@@ -126,9 +130,10 @@ async fn find_principal(
     if sent.changes_something()
         && let Some(process) = find_local_process(&sources.data.0, sent).await?
     {
-        return Ok(process);
+        return Ok((AccessGrant::OpenServer, process));
     }
-    Ok(name().map_or_else(Principal::unnamed_person, |name| Principal::person(&name)))
+    let person = name().map_or_else(Principal::unnamed_person, |name| Principal::person(&name));
+    Ok((AccessGrant::OpenServer, person))
 }
 
 /// Tokens that a request presents: as a bearer, or as the password of git.

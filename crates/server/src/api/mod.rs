@@ -1,5 +1,6 @@
 //! The HTTP API. Handlers translate: they parse, ask the engines or the store, and answer; they decide nothing.
 
+mod access_bound_body;
 pub(crate) mod account;
 mod addresses;
 mod analysis;
