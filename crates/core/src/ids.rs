@@ -94,6 +94,11 @@ name!(
     AccessTokenId,
     "the id of a token"
 );
+name!(
+    /// Identifies a client key of flags within its service: `k7`. It is not the secret.
+    ClientKeyId,
+    "the id of a client key"
+);
 
 /// Tells runs of one number apart: a log that lost its last events gives their numbers again. Random, made when the run is opened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -19,6 +19,7 @@ pub mod configuration_changes;
 pub mod delivery;
 pub mod duration_text;
 mod field_values;
+pub mod flag_set;
 pub mod forge;
 pub mod gate;
 pub mod identity_token;
