@@ -5,6 +5,7 @@ use shipway_core::{
     address::view::AddressClaimsView,
     forge::ForgeView,
     ids::{ReleaseNumber, RolloutId, RunId},
+    outbox::{ChannelId, ChannelView, DeadLetterView},
     rollout::RolloutView,
     run::RunView,
     secret::{SecretView, VariableView},
@@ -15,15 +16,16 @@ use shipway_core::{
 use crate::{
     AcceptedDeletion, AddressPage, AnalysisReport, ApprovalLinkRequest, CallerView,
     CancelRunRequest, ConnectForgeRequest, CreatedApprovalLink, CreatedToken, DeletionRequest,
-    DeployOutcome, DeployPlan, DeployRequest, DispatchRequest, DispatchedRun, EnvironmentStatus,
-    FailureSummary, GroupRequest, GroupView, ImportSecretsRequest, JobGateAction, JobGateRequest,
-    ListedRelease, LoginRequest, LoginResult, NewGroupRequest, NewTokenRequest, NewUserRequest,
-    Page, PasswordRequest, PendingApproval, PruneReport, PruneRequest, QuarantineRequest,
-    ReadinessReport, ReleaseAction, ReleaseActionRequest, ReleaseListQuery, ReleaseTestRequest,
-    ReleasedTest, RerunRequest, ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest,
-    RolloutAction, RolloutActionRequest, RotatedSecrets, RunListQuery, RunTests, ServiceTests,
-    SetSecretRequest, SetVariableRequest, ShellLocation, ShellRequest, TokenView, UserAction,
-    UserProfileRequest, UserView,
+    DeployOutcome, DeployPlan, DeployRequest, DispatchRequest, DispatchedRun, EmptyRequest,
+    EnvironmentStatus, FailureSummary, GroupRequest, GroupView, ImportSecretsRequest,
+    JobGateAction, JobGateRequest, ListedRelease, LoginRequest, LoginResult, NewGroupRequest,
+    NewTokenRequest, NewUserRequest, Page, PasswordRequest, PendingApproval, PruneReport,
+    PruneRequest, QuarantineRequest, QueuedTestMessage, ReadinessReport, ReleaseAction,
+    ReleaseActionRequest, ReleaseListQuery, ReleaseTestRequest, ReleasedTest, RerunRequest,
+    ResendRequest, ResumeEnvironmentRequest, ResumedEnvironment, RollbackRequest, RolloutAction,
+    RolloutActionRequest, RotatedSecrets, RunListQuery, RunTests, ServiceTests, SetSecretRequest,
+    SetVariableRequest, ShellLocation, ShellRequest, TokenView, UserAction, UserProfileRequest,
+    UserView,
 };
 
 /// Entries of a page at most; the server gives no more.
@@ -168,6 +170,45 @@ pub trait ApiClient {
     fn disconnect_forge(&self, repository: &str) -> Result<ForgeView, Self::Error> {
         let path = format!("/api/v1/forges/{repository}");
         self.delete(&path, &serde_json::json!({}))
+    }
+
+    /// Destinations of notifications that had a message.
+    ///
+    /// # Errors
+    /// As [`ApiClient::get`].
+    fn notification_channels(&self) -> Result<Vec<ChannelView>, Self::Error> {
+        self.list_entries("/api/v1/notifications?", u32::MAX)
+    }
+
+    /// Dead letters of a destination, the newest first.
+    ///
+    /// # Errors
+    /// As [`ApiClient::get`].
+    fn dead_letters(&self, channel: &ChannelId) -> Result<Vec<DeadLetterView>, Self::Error> {
+        let path = format!("/api/v1/notifications/{channel}/dead-letters?");
+        self.list_entries(&path, u32::MAX)
+    }
+
+    fn resend_dead_letters(
+        &self,
+        channel: &ChannelId,
+        request: &ResendRequest,
+    ) -> Result<ChannelView, Self::Error> {
+        self.post(&format!("/api/v1/notifications/{channel}/resend"), request)
+    }
+
+    fn remove_dead_letter(
+        &self,
+        channel: &ChannelId,
+        number: u64,
+    ) -> Result<ChannelView, Self::Error> {
+        let path = format!("/api/v1/notifications/{channel}/dead-letters/{number}");
+        self.delete(&path, &EmptyRequest {})
+    }
+
+    fn send_test_message(&self, channel: &ChannelId) -> Result<QueuedTestMessage, Self::Error> {
+        let path = format!("/api/v1/notifications/{channel}/test");
+        self.post(&path, &EmptyRequest {})
     }
 
     fn rotate_secret_key(&self) -> Result<RotatedSecrets, Self::Error> {

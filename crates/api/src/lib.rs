@@ -20,6 +20,7 @@ mod forges;
 mod health;
 mod logs;
 mod matrix;
+mod notifications;
 mod page;
 mod problem;
 mod prune;
@@ -51,6 +52,7 @@ pub use matrix::{
     DeliveryMatrix, EnvironmentCell, MatrixHealth, MatrixQuery, MatrixRelease, MatrixResult,
     MatrixRollout, MatrixRun, MatrixService, MatrixState, MatrixStateCount,
 };
+pub use notifications::{QueuedTestMessage, ResendRequest};
 pub use page::{Page, PageQuery};
 pub use problem::Problem;
 pub use prune::{PruneReport, PruneRequest, PrunedFiles, PrunedRelease};

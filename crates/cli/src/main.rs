@@ -25,7 +25,7 @@ use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use client::{GLOBAL_OPTIONS, ServerConnection};
 use commands::{
     accounts, admin, check, delete, delivery_lists, demo, deploy, env, eval, forges, history, init,
-    internal, logs, rollout_actions, run, runs, secret, server, shell, simulate, status,
+    internal, logs, notify, rollout_actions, run, runs, secret, server, shell, simulate, status,
     test_results, watch,
 };
 use exit::Failure;
@@ -98,6 +98,7 @@ enum Command {
     Secret(secret::SecretArgs),
     Env(env::EnvArgs),
     Forge(forges::ForgeArgs),
+    Notify(notify::NotifyArgs),
     Dispatch(runs::Dispatch),
     Cancel(runs::Cancel),
     Eval(eval::Args),
@@ -188,6 +189,7 @@ fn carry_out(
         Command::Secret(args) => done(secret::run(server, &args, output)),
         Command::Env(args) => done(env::run(server, &args, output)),
         Command::Forge(args) => done(forges::run(server, &args, output)),
+        Command::Notify(args) => done(notify::run(server, &args, output)),
         Command::Dispatch(args) => done(runs::dispatch(server, &args, output)),
         Command::Cancel(args) => done(runs::cancel(server, &args, output)),
         Command::Eval(args) => eval::run(&args, output),

@@ -18,6 +18,7 @@ pub mod init;
 mod install_files;
 pub mod internal;
 pub mod logs;
+pub mod notify;
 mod plot;
 pub mod prune;
 pub mod rollout_actions;

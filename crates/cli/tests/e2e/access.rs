@@ -157,6 +157,7 @@ impl Row {
             "{*path}" if self.method == "POST" && self.case == "push" => "git-receive-pack",
             "{*path}" if self.method == "POST" => "git-upload-pack",
             "{*path}" => "info/refs",
+            "{channel}" => "shop.production.0123456789abcdef",
             "{service}" | "{repository}" => "shop",
             // A webhook of a known one is refused without its signature: see `forges.rs`.
             "{forge}" => "unknown",

@@ -102,6 +102,7 @@ pub const fn required_role(verb: Verb) -> PrincipalRole {
         | Verb::ChangeSecrets
         | Verb::ConnectForge
         | Verb::ReadAudit
+        | Verb::ManageNotifications
         | Verb::ManageUsers => PrincipalRole::Admin,
     }
 }

@@ -48,6 +48,8 @@ pub enum Verb {
     ConnectForge,
     /// Read who changed what on the whole server.
     ReadAudit,
+    /// Send dead letters again, remove them, and send a test message.
+    ManageNotifications,
     /// Read and change users, groups, and the tokens of others.
     ManageUsers,
     /// Read and change the own account: its tokens, sessions and password.
@@ -56,7 +58,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb, in the order of their declaration.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Read,
         Self::Browse,
         Self::Push,
@@ -86,6 +88,7 @@ impl Verb {
         Self::ChangeSecrets,
         Self::ConnectForge,
         Self::ReadAudit,
+        Self::ManageNotifications,
         Self::ManageUsers,
         Self::UseAccount,
     ];
@@ -123,6 +126,7 @@ impl fmt::Display for Verb {
             Self::ChangeSecrets => "change the secrets of",
             Self::ConnectForge => "connect a forge to",
             Self::ReadAudit => "read the audit of",
+            Self::ManageNotifications => "manage the notifications of",
             Self::ManageUsers => "manage the users and tokens of",
             Self::UseAccount => "use an account of",
         })

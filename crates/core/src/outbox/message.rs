@@ -56,6 +56,14 @@ impl ChannelId {
         stream.strip_prefix("outbox/")?.parse().ok()
     }
 
+    /// The service of a configured address, and its environment; none for a destination of the settings.
+    #[must_use]
+    pub fn owner(&self) -> Option<(ServiceName, Option<EnvironmentName>)> {
+        let mut parts = self.0.split('.');
+        let (service, environment) = (parts.next()?, parts.next()?);
+        Some((service.parse().ok()?, environment.parse().ok()))
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -175,6 +175,9 @@ fn ids_of_channels_differ_by_address_and_are_read_again() {
     let id = ChannelId::for_address(&one);
     assert_ne!(id, ChannelId::for_address(&other));
     assert!(id.as_str().starts_with("shop.production."));
+    let owner = ("shop".parse().unwrap(), "production".parse().ok());
+    assert_eq!(id.owner(), Some(owner));
+    assert_eq!("chat".parse::<ChannelId>().unwrap().owner(), None);
     assert_eq!(ChannelId::from_stream(&id.stream()), Some(id));
     for bad in ["", "a/b", "a b", "ü", &"x".repeat(161)] {
         assert!(bad.parse::<ChannelId>().is_err(), "{bad}");

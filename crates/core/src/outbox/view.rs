@@ -87,7 +87,8 @@ impl DeadLetterView {
     /// The kind of its rows.
     pub const ROWS: &'static str = "dead_letter";
 
-    fn new(channel: &ChannelView, number: u64, letter: &DeadLetter) -> Self {
+    #[must_use]
+    pub fn new(channel: &ChannelView, number: u64, letter: &DeadLetter) -> Self {
         Self {
             channel: channel.id.clone(),
             number,

@@ -10,7 +10,7 @@ use axum::{
 };
 use shipway_api::Problem;
 use shipway_core::{
-    forge::ForgeRejection, rollout, run, secret::SecretRejection, service,
+    forge::ForgeRejection, outbox::OutboxRejection, rollout, run, secret::SecretRejection, service,
     testing::QuarantineRejection,
 };
 use shipway_engine::{EngineError, StoreError};
@@ -194,6 +194,14 @@ impl RejectionStatus for ForgeRejection {
             Self::NotConnected => StatusCode::NOT_FOUND,
             Self::Repeated => StatusCode::CONFLICT,
             Self::TooMany(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl RejectionStatus for OutboxRejection {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoDeadLetter { .. } => StatusCode::NOT_FOUND,
         }
     }
 }

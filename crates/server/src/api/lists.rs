@@ -14,7 +14,7 @@ const LIMIT: u32 = 50;
 /// Entries of a page at most.
 pub(super) const LIMIT_MAX: u32 = 200;
 
-fn page_limit(page: &PageQuery) -> u32 {
+pub(super) fn page_limit(page: &PageQuery) -> u32 {
     page.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX)
 }
 

@@ -33,6 +33,7 @@ pub(crate) mod lists;
 mod log_windows;
 pub(crate) mod logs;
 mod matrix;
+mod notifications;
 pub(crate) mod prometheus;
 mod prune;
 pub(crate) mod query;
@@ -129,6 +130,11 @@ pub(crate) fn routes() -> (Router<AppState>, utoipa::openapi::OpenApi) {
         .routes(routes!(variables::set, variables::remove))
         .routes(routes!(forges::show, forges::connect, forges::disconnect))
         .routes(routes!(audit::list))
+        .routes(routes!(notifications::list))
+        .routes(routes!(notifications::dead_letters))
+        .routes(routes!(notifications::remove_dead_letter))
+        .routes(routes!(notifications::resend))
+        .routes(routes!(notifications::send_test))
         .routes(routes!(events::events))
         .merge(account_routes())
         .split_for_parts();

@@ -123,6 +123,11 @@ pub(super) const DECLARED: &[RoutePermission] = declare! {
     GET "/api/v1/forges/{repository}" => Permitted(Read on Repository);
     PUT "/api/v1/forges/{repository}" => Permitted(ConnectForge on Repository);
     DELETE "/api/v1/forges/{repository}" => Permitted(ConnectForge on Repository);
+    GET "/api/v1/notifications" => Permitted(Read on Server);
+    GET "/api/v1/notifications/{channel}/dead-letters" => Permitted(Read on Environment);
+    POST "/api/v1/notifications/{channel}/resend" => Permitted(ManageNotifications on Environment);
+    POST "/api/v1/notifications/{channel}/test" => Permitted(ManageNotifications on Environment);
+    DELETE "/api/v1/notifications/{channel}/dead-letters/{number}" => Permitted(ManageNotifications on Environment);
     POST "/hooks/{forge}" => Everyone;
     GET "/api/openapi.json" => Permitted(Read on Server);
 
