@@ -3,7 +3,7 @@
 //! # Why
 //!
 //! A flag changes what users see, as a deploy does: each change is an event with its author, and a kill holds until a person resumes it.
-//! Definitions are flagd's JSON as it was given ([`shipway_flags`] reads it); Shipway's own facts are separate from it (ADR 33).
+//! Definitions are flagd's JSON as it was given ([`shipway_flags`] reads it); Shipway's own facts are separate from it (ADR 34).
 //!
 //! # Invariants
 //!
