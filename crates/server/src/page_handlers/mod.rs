@@ -17,6 +17,8 @@ mod run;
 mod service;
 mod settings;
 mod sign_in;
+#[cfg(test)]
+pub(crate) use settings::settings_addresses;
 
 use axum::{
     Router,

@@ -130,6 +130,12 @@ pub(super) fn routes() -> Router<AppState> {
     })
 }
 
+/// The addresses of the pages, for the test that compares routes with their declarations.
+#[cfg(test)]
+pub(crate) fn settings_addresses() -> impl Iterator<Item = &'static str> {
+    PAGES.iter().map(|page| page.link.address)
+}
+
 /// Leads to the first page that the caller may open.
 async fn show_first(caller: Caller) -> Result<Redirect, PageError> {
     caller.require(Verb::Browse, &Resource::Server)?;
