@@ -471,7 +471,7 @@ impl ServiceDecider {
             release: release.clone(),
         });
         if !forward {
-            self.withdraw_from_later_environments(&environment, spec.release());
+            self.withdraw_rolled_back(&spec);
             return;
         }
         self.end_warm_set_for_next(&environment);
@@ -551,7 +551,7 @@ impl ServiceDecider {
             ) => {}
         }
         if end.outcome != RolloutOutcome::Promoted && !was_superseded {
-            self.withdraw_from_later_environments(&environment, active.spec.release());
+            self.withdraw_rolled_back(&active.spec);
         }
     }
 

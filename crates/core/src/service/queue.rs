@@ -173,15 +173,20 @@ impl ServiceDecider {
         self.end_warm_set_for_next(&environment);
     }
 
-    /// Drops requests of people that have not started: a later rollback replaces them.
-    pub(super) fn drop_requests_of_people(&mut self, environment: &EnvironmentName, why: &str) {
+    /// Drops the requests in the queue of an environment for which the predicate holds, without a successor.
+    pub(super) fn drop_requests(
+        &mut self,
+        environment: &EnvironmentName,
+        why: &str,
+        is_dropped: impl Fn(&RolloutRequest) -> bool,
+    ) {
         let place = self.state.environments.get(environment);
         let queued = place.iter().flat_map(|place| &place.queue);
-        let by_people: Vec<RolloutRequest> = queued
-            .filter(|request| request.trigger == RolloutTrigger::Person)
+        let dropped: Vec<RolloutRequest> = queued
+            .filter(|request| is_dropped(request))
             .cloned()
             .collect();
-        for request in by_people {
+        for request in dropped {
             self.drop_request(&request, None, why.to_owned());
         }
     }

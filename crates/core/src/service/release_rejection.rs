@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::{
     ServiceDecider,
-    event::{Preemption, RolloutRequest, ServiceEvent},
+    event::{Preemption, ServiceEvent},
     rejected_release::RejectedRelease,
     rejection::ServiceRejection,
     state::ServiceState,
@@ -54,22 +54,11 @@ impl ServiceDecider {
         }
         let environments: Vec<EnvironmentName> = self.state.environments.keys().cloned().collect();
         for environment in environments {
-            self.drop_rejected_requests(&environment, number);
+            let why = format!("{number} was rejected");
+            self.drop_requests(&environment, &why, |it| it.release.number == number);
             self.leave_rejected_release(&environment, number, &reason);
         }
         Ok(())
-    }
-
-    fn drop_rejected_requests(&mut self, environment: &EnvironmentName, number: ReleaseNumber) {
-        let place = self.state.environments.get(environment);
-        let queued = place.iter().flat_map(|place| &place.queue);
-        let dropped: Vec<RolloutRequest> = queued
-            .filter(|request| request.release.number == number)
-            .cloned()
-            .collect();
-        for request in dropped {
-            self.drop_request(&request, None, format!("{number} was rejected"));
-        }
     }
 
     /// Rolls the running rollout back, if it is one of this release and can go anywhere.

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use super::{
     ServiceDecider,
-    event::{AutoPromotion, Override, Preemption, RetryRequest, RolloutRequest, ServiceEvent},
+    event::{
+        AutoPromotion, Override, Preemption, RetryRequest, RolloutRequest, RolloutTrigger,
+        ServiceEvent,
+    },
     rejection::ServiceRejection,
     release_check::require_environment,
     state::{ActiveRollout, EnvironmentState},
@@ -126,7 +129,9 @@ impl ServiceDecider {
         let by = self.by.clone();
         self.hold(environment, &by, &why);
         let superseding = format!("superseded by a rollback by {by}");
-        self.drop_requests_of_people(environment, &superseding);
+        self.drop_requests(environment, &superseding, |request| {
+            request.trigger == RolloutTrigger::Person
+        });
         let place = self.state.environments.get(environment);
         let active = place.and_then(|place| place.active.as_ref());
         let Some(active) =
@@ -135,12 +140,12 @@ impl ServiceDecider {
             return;
         };
         let number = active.spec.id.number;
-        let release = active.spec.release().clone();
+        let spec = active.spec.clone();
         self.emit(ServiceEvent::PreemptionRequested {
             number,
             preemption: Preemption::RollBack { by, reason: why },
         });
-        self.withdraw_from_later_environments(environment, &release);
+        self.withdraw_rolled_back(&spec);
     }
 
     fn request_rollback(

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use super::{
     ServiceDecider,
-    event::{AutoPromotion, Preemption, RolloutRequest, ServiceEvent},
-    state::EnvironmentState,
+    event::{AutoPromotion, Preemption, ServiceEvent},
+    state::{ActiveRollout, EnvironmentState},
 };
 use crate::{
     ids::{EnvironmentName, ReleaseNumber},
     release::Release,
-    rollout::RolloutKind,
+    rollout::{RolloutKind, RolloutSpec},
 };
 
 impl EnvironmentState {
@@ -28,12 +28,22 @@ impl EnvironmentState {
                 || (is_rollback && active.spec.release().number != release)
         });
         let mut queue = self.queue.iter();
-        let is_rollback_queued = queue.any(|it| it.kind == RolloutKind::Rollback);
+        let is_rollback_queued =
+            queue.any(|it| it.kind == RolloutKind::Rollback && it.release.number != release);
         is_stable && !is_rolling_back && !is_rollback_queued
     }
 }
 
 impl ServiceDecider {
+    /// Withdraws the release of a rollout that is rolled back. The repeated rollout of a stable release leaves that release stable.
+    pub(super) fn withdraw_rolled_back(&mut self, spec: &RolloutSpec) {
+        let release = spec.release();
+        let stable = spec.stable().map(|it| it.release.number);
+        if stable != Some(release.number) {
+            self.withdraw_from_later_environments(&spec.environment.name, release);
+        }
+    }
+
     /// Drops the release's automatic requests in the environments after `environment`, and rolls its automatic rollouts back that are
     /// not promoted yet.
     pub(super) fn withdraw_from_later_environments(
@@ -44,26 +54,11 @@ impl ServiceDecider {
         let why = format!("{} was rolled back in {environment}", release.number);
         let mut next = release.environment_after(environment);
         while let Some(later) = next {
-            self.drop_automatic_requests(&later.name, release.number, &why);
+            self.drop_requests(&later.name, &why, |it| {
+                it.release.number == release.number && it.auto_promotion == AutoPromotion::Next
+            });
             self.withdraw_rollout(&later.name, release.number, environment);
             next = release.environment_after(&later.name);
-        }
-    }
-
-    fn drop_automatic_requests(
-        &mut self,
-        environment: &EnvironmentName,
-        release: ReleaseNumber,
-        why: &str,
-    ) {
-        let place = self.state.environments.get(environment);
-        let queued = place.iter().flat_map(|place| &place.queue);
-        let automatic: Vec<RolloutRequest> = queued
-            .filter(|it| it.release.number == release && it.auto_promotion == AutoPromotion::Next)
-            .cloned()
-            .collect();
-        for request in automatic {
-            self.drop_request(&request, None, why.to_owned());
         }
     }
 
@@ -75,7 +70,7 @@ impl ServiceDecider {
     ) {
         let place = self.state.environments.get(environment);
         let active = place.and_then(|place| place.active.as_ref());
-        let is_withdrawn = |active: &&super::ActiveRollout| {
+        let is_withdrawn = |active: &&ActiveRollout| {
             active.spec.release().number == release
                 && active.auto_promotion == AutoPromotion::Next
                 && !active.promoted

@@ -119,13 +119,7 @@ impl Driver<ServiceAggregate> for ServiceDriver {
 fn preemption_input(preemption: Preemption) -> (rollout::RolloutInput, Actor) {
     match preemption {
         Preemption::Supersede { by } => {
-            let reason = format!("superseded by {by}");
-            let cause = AbortCause::Superseded;
-            let input = rollout::RolloutInput::Abort {
-                cause,
-                reason: reason.clone(),
-            };
-            (input, Actor::Shipway(reason))
+            automatic_abort(AbortCause::Superseded, format!("superseded by {by}"))
         }
         Preemption::RollBack { by, reason } => {
             let cause = AbortCause::Person;
@@ -135,13 +129,8 @@ fn preemption_input(preemption: Preemption) -> (rollout::RolloutInput, Actor) {
             release,
             environment,
         } => {
-            let cause = AbortCause::Withdrawn;
             let reason = format!("{release} was rolled back in {environment}");
-            let input = rollout::RolloutInput::Abort {
-                cause,
-                reason: reason.clone(),
-            };
-            (input, Actor::Shipway(reason))
+            automatic_abort(AbortCause::Withdrawn, reason)
         }
         Preemption::Finish { next } => {
             let reason = rollout::describe_warm_set_end(next);
@@ -151,6 +140,11 @@ fn preemption_input(preemption: Preemption) -> (rollout::RolloutInput, Actor) {
             )
         }
     }
+}
+
+fn automatic_abort(cause: AbortCause, reason: String) -> (rollout::RolloutInput, Actor) {
+    let by = Actor::Shipway(reason.clone());
+    (rollout::RolloutInput::Abort { cause, reason }, by)
 }
 
 impl ServiceDriver {

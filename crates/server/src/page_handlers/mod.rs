@@ -17,8 +17,6 @@ mod run;
 mod service;
 mod settings;
 mod sign_in;
-#[cfg(test)]
-pub(crate) use settings::settings_addresses;
 
 use axum::{
     Router,
@@ -28,6 +26,8 @@ use axum::{
     routing::get,
 };
 pub(crate) use page_error::show_refusals;
+#[cfg(test)]
+pub(crate) use settings::settings_addresses;
 use shipway_pages::CONTENT_SECURITY_POLICY;
 
 use crate::app::AppState;

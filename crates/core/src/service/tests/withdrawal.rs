@@ -111,11 +111,51 @@ fn green_tests_of_a_release_that_was_rolled_back_meanwhile_promote_nothing() {
 }
 
 #[test]
-fn a_superseded_release_is_withdrawn_from_nowhere() {
+fn a_rollout_that_is_superseded_withdraws_its_release_from_nowhere() {
+    for (outcome, is_withdrawn) in [
+        (RolloutOutcome::Superseded, false),
+        (RolloutOutcome::Aborted, true),
+    ] {
+        let mut stage = Stage::new();
+        stage.push(1, THREE, 1);
+        stage.run_ends(1, true, &["shop"]);
+        for rollout in 1..=2 {
+            stage.promoted(rollout, 1);
+            stage.ends(rollout, RolloutOutcome::Promoted, 1);
+        }
+        // Release 1 is on its way in production (rollout 3) while staging has release 2 and gets release 1 once more (rollout 6).
+        let first = stage.place("staging").stable.clone().unwrap();
+        stage.push(2, THREE, 1);
+        stage.run_ends(2, true, &["shop"]);
+        stage.promoted(4, 2);
+        stage.ends(4, RolloutOutcome::Promoted, 2);
+        stage.say(ServiceInput::Deploy {
+            release: first,
+            environment: Some(environment("staging")),
+            force: Override::No,
+            why: "compare".into(),
+        });
+        stage.ends(6, outcome, 2);
+        let in_production = stage.place("production").active.as_ref().unwrap();
+        assert_eq!(in_production.preemption.is_some(), is_withdrawn);
+    }
+}
+
+#[test]
+fn an_aborted_repetition_of_the_stable_release_withdraws_nothing() {
     let mut stage = Stage::with_second_release_on_its_way();
     stage.ends(4, RolloutOutcome::Promoted, 2);
-    stage.push(3, THREE, 1);
-    stage.run_ends(3, true, &["shop"]);
-    let said = stage.ends(6, RolloutOutcome::Superseded, 2);
-    assert_eq!(said, ["RolloutEnded"]);
+    let release = stage.place("staging").stable.clone().unwrap();
+    stage.say(ServiceInput::Deploy {
+        release,
+        environment: Some(environment("staging")),
+        force: Override::No,
+        why: "once more".into(),
+    });
+    let said = stage.ends(6, RolloutOutcome::Aborted, 2);
+    assert!(!said.iter().any(|it| it.contains("withdraw")), "{said:?}");
+    assert_eq!(
+        stage.place("canary").active.as_ref().unwrap().preemption,
+        None
+    );
 }
